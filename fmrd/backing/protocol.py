@@ -1,0 +1,147 @@
+"""What the rest of fmrd asks of storage: three small protocols, and nothing about how they are met.
+
+``Backing`` is the data of one plex, ``DcoFile`` one copy of the DCO, ``Host`` the machine they lie on. All methods
+block and may be called from any thread; failures of a device are ``OSError``, failures of a request ``FmrdError``.
+The real ones live beside this module; the simulation brings its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from fmrd.core.record import Stamp
+
+__all__ = ["DCO_BLOCK_BYTES", "LOCATOR_BYTES", "Backing", "DcoFile", "Host", "Probe", "SourceError", "Stamp"]
+
+DCO_BLOCK_BYTES = 4096
+"""The unit of every DCO write: offset and length are multiples of it."""
+
+LOCATOR_BYTES = 4096
+"""A block device's last block says where its DCO area begins: its tail is the area and this block."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What lies at a path, without opening it for writing. ``size`` in bytes; of a block device its whole size."""
+
+    exists: bool
+    is_block: bool = False
+    size: int = 0
+
+
+class Backing(Protocol):
+    """The raw data of one plex, from byte 0."""
+
+    path: str
+    is_block: bool
+    length: int
+    """Usable bytes: a file's size; a block device's size without the DCO area at its tail."""
+    disk: str
+    """The disk it lies on, as far as the system tells; copies to one disk take turns."""
+    inline: bool
+    """It lies in memory (tmpfs) and never blocks, so a thread hop would only cost."""
+
+    def pread(self, offset: int, length: int) -> bytes:
+        """Exactly ``length`` bytes; a short read is OSError(EIO)."""
+
+    def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """All of ``data``, or OSError; after an error any part of it may have been written."""
+
+    def fdatasync(self) -> None:
+        """Make durable whatever pwrite and copy_from wrote before this call began."""
+
+    def copy_from(self, source: Backing, offset: int, length: int) -> int:
+        """Make [offset, offset+length) equal to ``source``'s; returns the bytes really written (holes cost none).
+
+        Never shares blocks with the source. An error of the source is ``SourceError``, one of this backing OSError.
+        """
+
+    def extend(self, length: int) -> None:
+        """Grow to ``length`` usable bytes (a file: sparse zeros). A block device that is too short: OSError(ENOSPC)."""
+
+    def stamp(self) -> Stamp | None:
+        """How the file looks now; None for a block device, which has no such mark."""
+
+    def close(self) -> None:
+        """Give up the descriptors and the lock."""
+
+
+class DcoFile(Protocol):
+    """One copy of the DCO. A write is durable when it returns, and whole blocks are written in one call."""
+
+    path: str
+    length: int
+
+    def read(self, offset: int, length: int) -> bytes:
+        """``length`` bytes; beyond the end they read as zeros."""
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Durable when it returns. ``offset`` and ``len(data)`` are multiples of DCO_BLOCK_BYTES."""
+
+    def extend(self, length: int) -> None:
+        """Preallocate up to ``length`` bytes (new ones read as zeros); an area at a device's tail cannot grow: ENOSPC."""
+
+    def close(self) -> None:
+        """Give up the descriptor."""
+
+
+class SourceError(Exception):
+    """A copy failed on its reading side; ``error`` is the OSError of the source."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Host(Protocol):
+    """Opens, makes and removes plexes and copies of the DCO. Expected failures are FmrdError with these codes:
+    ``plex_missing``, ``plex_busy`` (locked by another owner), ``plex_exists``, ``not_a_plex`` (a directory, a
+    socket...), ``plex_too_short``; everything else is OSError.
+    """
+
+    def probe(self, path: str) -> Probe:
+        """Look without touching. OSError where even that fails."""
+
+    def create_plex(self, path: str, length: int) -> Backing:
+        """A new sparse file of ``length`` zero bytes, mode 0600, locked; ``plex_exists`` if something is there."""
+
+    def open_plex(self, path: str, tail_bytes: int) -> Backing:
+        """Open and lock an existing file or block device. ``tail_bytes`` is what a device keeps for its DCO: the
+        usable length of a device is its size less ``tail_bytes``; it means nothing for a file.
+        """
+
+    def tail_bytes(self, path: str) -> int | None:
+        """The size of the DCO area that a block device carries already (from the locator in its last block); None
+        for a file, or where there is none.
+        """
+
+    def create_dco(self, plex_path: str, dco_path: str | None, length: int) -> DcoFile:
+        """A new, zeroed copy of the DCO for a plex: a file at ``dco_path``, or ``plex_path + ".dco"``, replaced if
+        it exists; for a block device without ``dco_path`` the ``length`` bytes before the device's last block, which
+        becomes the locator (so its tail takes ``length + LOCATOR_BYTES``).
+        """
+
+    def open_dco(self, plex_path: str, dco_path: str | None) -> DcoFile | None:
+        """The travelling copy that is there; None where there is none."""
+
+    def homes(self) -> list[str]:
+        """Names of the home copies in the state directory, sorted."""
+
+    def open_home(self, name: str) -> DcoFile:
+        """The home copy of that name; ``home_missing`` if there is none."""
+
+    def create_home(self, name: str, length: int) -> DcoFile:
+        """A new, zeroed home copy, not yet under its name: it counts for nothing until publish_home."""
+
+    def publish_home(self, name: str) -> None:
+        """Give the home copy made by create_home its name, durably: rename, then fsync of the directory."""
+
+    def remove_home(self, name: str) -> None:
+        """Forget it, durably."""
+
+    def remove_dco(self, plex_path: str, dco_path: str | None) -> None:
+        """Remove a sidecar, or wipe the area at a device's tail (its locator), durably. Missing: nothing to do."""
+
+    def remove_plex(self, path: str) -> None:
+        """Remove a plex file; a block device is left as it is."""

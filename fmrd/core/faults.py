@@ -1,0 +1,87 @@
+"""What an error of a plex does (RULES, "What an error does"), and the test of the last durably current copy (rule 9).
+
+Functions over a volume's plexes, called only by Volume's own methods, so inside one synchronous step.
+"""
+
+from collections.abc import Collection, Sequence
+
+from bitarray import bitarray
+from bitarray.util import ones
+
+from fmrd.core.plex import Plex
+
+
+def uncovered(plex: Plex, others: Sequence[Plex], failing: Collection[Plex] = (), regions: range = range(0)) -> bitarray:
+    """Regions that ``plex`` holds and no other open plex holds durably; ``failing`` ones do not count in ``regions``."""
+    doubt = ones(plex.geometry.regions)
+    for other in others:
+        if other is plex or not other.is_open:
+            continue
+        lacking = other.in_doubt()
+        if other in failing:
+            lacking[regions.start : regions.stop] = 1
+        doubt &= lacking
+    doubt &= ~plex.map.bits
+    return doubt
+
+
+def may_close(plex: Plex, others: Sequence[Plex], failing: Collection[Plex] = (), regions: range = range(0)) -> bool:
+    """Rule 9: is every region that this plex holds durably current on another one?"""
+    return not uncovered(plex, others, failing, regions).any()
+
+
+def held_elsewhere(plex: Plex, region: int, others: Sequence[Plex], failing: Collection[Plex]) -> bool:
+    """Is this one region durably current on another plex, which did not fail just now?"""
+    return any(other is not plex and other not in failing and other.is_durable(region) for other in others)
+
+
+def failed_write(
+    failing: Sequence[Plex], regions: range, plexes: Sequence[Plex], succeeded: Sequence[Plex], *, settled: bool
+) -> tuple[list[Plex], list[str], bool, bool]:
+    """Judge a write that failed on some plexes in these regions.
+
+    Returns (plexes to demote, sentences, whether the caller gets the error, whether to settle first and ask again).
+    Holes are made here; gates are closed by the caller, who knows what the DRL holds.
+    """
+    lost: list[int] = []
+    demoted: list[Plex] = []
+    events: list[str] = []
+    holes: list[tuple[Plex, int]] = []
+    for plex in failing:
+        # Asked anew for each: a plex demoted a moment ago does not count for the next one.
+        rest = [p for p in plexes if p not in demoted]
+        if may_close(plex, rest, failing, regions):
+            demoted.append(plex)
+            continue
+        for region in regions:
+            if region in plex.map:
+                continue
+            if held_elsewhere(plex, region, rest, failing):
+                holes.append((plex, region))
+            else:
+                lost.append(region)
+    if lost and not settled and any(p.is_current(range(r, r + 1)) for p in succeeded for r in lost):
+        return [], [], False, True
+    for plex, region in holes:
+        plex.map.mark(range(region, region + 1))
+    for region in sorted(set(lost)):
+        # The caller is told. The copies may differ now, so one keeps the region and the others copy it back.
+        current = [p for p in plexes if p not in demoted and p.is_current(range(region, region + 1))]
+        keeper = next((p for p in current if p.is_durable(region)), None)
+        if keeper is None:
+            continue
+        for other in current:
+            if other is not keeper:
+                other.map.mark(range(region, region + 1))
+    if holes:
+        names = ", ".join(sorted({p.name for p, _ in holes}))
+        events.append(f"{len(holes)} region(s) failed on {names} and are held by others: holes, to be copied back")
+    return demoted, events, bool(lost), False
+
+
+def suspicious(plex: Plex, dirty: bitarray) -> bitarray:
+    """After a failed fdatasync: what the kernel may have dropped on this plex."""
+    doubt: bitarray = dirty | plex.young.bits
+    for batch in plex.syncing:
+        doubt |= batch.bits
+    return doubt & ~plex.map.bits

@@ -1,0 +1,104 @@
+"""Bytes, regions, extents and map pages: the only place that knows about ceil, floor and a short last region.
+
+A *region* is the grain of an FMR map (64 KiB by default), an *extent* the grain of the DRL (4 MiB), both powers of
+two. A *page* is what the DCO writes at once: it holds the bits of ``page_regions`` regions of a map, or of the extents
+that cover those same regions of a DRL, so that page N of every bitmap is about the same bytes and a volume grows by
+adding pages.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from fmrd.errors import BadRequest
+
+PAGE_REGIONS = 31_744
+"""Bits in a page: 4096 bytes less a 128-byte header. 31 x 1024, so extents of up to 1024 regions divide it evenly."""
+
+SECTOR_BYTES = 4096
+MIN_REGION_BYTES = 4096
+MAX_REGION_BYTES = 64 << 20
+MAX_LENGTH_BYTES = 1 << 50
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The measures of one volume. Regions and extents are numbered from 0; the last of each may be short."""
+
+    length_bytes: int
+    region_bytes: int = 64 << 10
+    extent_bytes: int = 4 << 20
+    page_regions: int = PAGE_REGIONS
+
+    def check(self) -> "Geometry":
+        """The geometry itself, or BadRequest('bad_size') saying which measure cannot be."""
+        if self.length_bytes <= 0 or self.length_bytes % SECTOR_BYTES or self.length_bytes > MAX_LENGTH_BYTES:
+            raise BadRequest(
+                "bad_size",
+                f"a volume of {self.length_bytes} bytes cannot be: give a multiple of {SECTOR_BYTES}, at most 1 PiB",
+            )
+        for what, size in (("region", self.region_bytes), ("DRL extent", self.extent_bytes)):
+            if size <= 0 or size & (size - 1):
+                raise BadRequest("bad_size", f"a {what} of {size} bytes cannot be: give a power of two")
+        if not MIN_REGION_BYTES <= self.region_bytes <= MAX_REGION_BYTES:
+            raise BadRequest("bad_size", f"a region of {self.region_bytes} bytes is not between 4K and 64M")
+        ratio = self.extent_bytes // self.region_bytes
+        if ratio < 1 or self.page_regions % ratio:
+            raise BadRequest("bad_size", "a DRL extent is 1 to 1024 regions")
+        if not 1 <= self.page_regions <= PAGE_REGIONS:
+            raise BadRequest("bad_size", f"a page holds at most {PAGE_REGIONS} regions")
+        return self
+
+    @cached_property
+    def regions(self) -> int:
+        return -(-self.length_bytes // self.region_bytes)
+
+    @cached_property
+    def extents(self) -> int:
+        return -(-self.length_bytes // self.extent_bytes)
+
+    @cached_property
+    def pages(self) -> int:
+        return -(-self.regions // self.page_regions)
+
+    @cached_property
+    def extent_regions(self) -> int:
+        """Regions in a whole extent."""
+        return self.extent_bytes // self.region_bytes
+
+    @cached_property
+    def page_extents(self) -> int:
+        """Extents in a whole page."""
+        return self.page_regions // self.extent_regions
+
+    def regions_of(self, offset_bytes: int, length_bytes: int) -> range:
+        """Every region that [offset, offset + length) touches."""
+        if length_bytes <= 0:
+            return range(0)
+        return range(offset_bytes // self.region_bytes, (offset_bytes + length_bytes - 1) // self.region_bytes + 1)
+
+    def whole_regions_of(self, offset_bytes: int, length_bytes: int) -> range:
+        """The regions that [offset, offset + length) covers to their last byte (a short last region counts)."""
+        end = offset_bytes + length_bytes
+        first = -(-offset_bytes // self.region_bytes)
+        stop = self.regions if end >= self.length_bytes else end // self.region_bytes
+        return range(first, max(first, stop))
+
+    def extents_of(self, offset_bytes: int, length_bytes: int) -> range:
+        """Every extent that [offset, offset + length) touches."""
+        if length_bytes <= 0:
+            return range(0)
+        return range(offset_bytes // self.extent_bytes, (offset_bytes + length_bytes - 1) // self.extent_bytes + 1)
+
+    def regions_of_extent(self, extent: int) -> range:
+        first = extent * self.extent_regions
+        return range(first, min(first + self.extent_regions, self.regions))
+
+    def bytes_of(self, regions: range) -> tuple[int, int]:
+        """(offset, length) in bytes of a run of regions, clipped to the volume."""
+        offset = regions.start * self.region_bytes
+        return offset, max(0, min(regions.stop * self.region_bytes, self.length_bytes) - offset)
+
+    def bytes_in(self, region_count: int, last_included: bool) -> int:
+        """Bytes of ``region_count`` regions; the volume's last region counts at its true length."""
+        short = self.regions * self.region_bytes - self.length_bytes if last_included else 0
+        return region_count * self.region_bytes - short

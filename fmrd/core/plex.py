@@ -1,0 +1,168 @@
+"""One plex as its volume sees it: gate, map, what is not yet fdatasync'ed, and what the home copy says of it.
+
+Three layers of truth about a region r of a plex p, from weak to strong:
+*current*: the gate is open and r is not in the map;
+*synced*: current, and an fdatasync that began after r was copied has ended (r is not in unsynced);
+*durably current*: synced, and the home copy says so too: its record has the gate open, and its page of p's map has
+lost r. Only a durably current copy may be the one that everything else relies on (rule 9).
+"""
+
+from bitarray import bitarray, frozenbitarray
+from bitarray.util import ones, zeros
+
+from fmrd.core.geometry import Geometry
+from fmrd.core.record import Column, PlexRecord, Position, Stamp
+from fmrd.core.regionmap import RegionMap, runs_of
+from fmrd.core.states import OPEN_GATE, PROMOTED, PlexState
+
+
+class Plex:
+    """Changed only by its volume's synchronous methods."""
+
+    def __init__(self, record: PlexRecord, geometry: Geometry, *, full: bool = True) -> None:
+        self.name = record.name
+        self.uuid = record.uuid
+        self.path = record.path
+        self.dco_path = record.dco_path
+        self.state = record.state
+        self.column: Column = record.map
+        self.has: Position | None = record.has
+        self.stamp: Stamp | None = record.stamp
+        self.reason = record.reason
+        self.excluded = record.excluded
+        self.geometry = geometry
+        self.map = RegionMap(geometry.regions, geometry.page_regions, full=full)
+        self.young = RegionMap(geometry.regions, geometry.page_regions)
+        self.syncing: list[RegionMap] = []
+        self.on_home: bitarray = zeros(geometry.regions)
+        self.home_open = False
+        self.suspect: RegionMap | None = None
+        self.generation = 0
+        self.reads = self.read_bytes = self.writes = self.write_bytes = self.errors = 0
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in OPEN_GATE
+
+    @property
+    def attaching(self) -> bool:
+        return self.state in PROMOTED
+
+    def is_current(self, regions: range) -> bool:
+        return self.is_open and not self.map.touches(regions)
+
+    def in_doubt(self) -> bitarray:
+        """Regions where this plex is not durably current, bits by region."""
+        if not self.is_open or not self.home_open:
+            return ones(self.geometry.regions)
+        doubt = self.map.bits | self.on_home | self.young.bits
+        for batch in self.syncing:
+            doubt |= batch.bits
+        if self.suspect is not None:
+            doubt |= self.suspect.bits
+        return doubt
+
+    def is_durable(self, region: int) -> bool:
+        """Is it durably current in this one region?"""
+        return (
+            self.is_open
+            and self.home_open
+            and region not in self.map
+            and region not in self.young
+            and not self.on_home[region]
+            and not any(region in batch for batch in self.syncing)
+            and not (self.suspect is not None and region in self.suspect)
+        )
+
+    @property
+    def settled(self) -> bool:
+        """Nothing to copy, nothing unsynced, and the home copy knows it: the plex may be promoted (rule 6)."""
+        return not (self.map.any() or self.young.any() or any(b.any() for b in self.syncing) or self.on_home.any())
+
+    # What the DCO holds of the map
+
+    def page(self, page: int) -> frozenbitarray:
+        """The map as the DCO must hold it: map | unsynced, and no bit less than the home copy has while the home
+        copy's record still names the plex closed ("closed on H until its copy is rewritten").
+        """
+        content = bitarray(self.map.page(page))
+        start = page * self.geometry.page_regions
+        span = slice(start, start + len(content))
+        content |= self.young.bits[span]
+        for batch in self.syncing:
+            content |= batch.bits[span]
+        if not self.home_open:
+            content |= self.on_home[span]
+        return frozenbitarray(content)
+
+    def page_begins(self, page: int, content: frozenbitarray) -> None:
+        """A write of the page is under way: until it ended, the home copy may hold the old or the new one."""
+        start = page * self.geometry.page_regions
+        self.on_home[start : start + len(content)] |= content
+
+    def page_written(self, page: int, content: frozenbitarray) -> None:
+        start = page * self.geometry.page_regions
+        self.on_home[start : start + len(content)] = content
+
+    def home_opened(self) -> None:
+        """The home copy's record names the plex open from now on, so its pages may lose bits: those are due."""
+        surplus = self.on_home & ~self.map.bits
+        for run in runs_of(surplus):
+            pages = self.geometry.page_regions
+            self.map.touched.update(range(run.start // pages, (run.stop - 1) // pages + 1))
+
+    # fdatasync
+
+    def drained(self, regions: range) -> None:
+        """Copied or healed: current now, and not durable before the next fdatasync."""
+        self.map.clear(regions)
+        self.young.mark(regions)
+
+    def begin_sync(self) -> RegionMap | None:
+        """An fdatasync begins: what is unsynced now will be durable if it succeeds. None: nothing is."""
+        if not self.young.any():
+            return None
+        batch = self.young
+        self.young = RegionMap(self.geometry.regions, self.geometry.page_regions)
+        self.syncing.append(batch)
+        return batch
+
+    def end_sync(self, batch: RegionMap | None, *, succeeded: bool) -> None:
+        if batch is None or batch not in self.syncing:
+            return  # the gate closed meanwhile, and the batch went into the map
+        self.syncing.remove(batch)
+        if succeeded:
+            for run in batch.runs():
+                self.map.touched.update(
+                    range(run.start // batch.page_bits, (run.stop - 1) // batch.page_bits + 1)
+                )
+        else:
+            self.young.union(batch)
+
+    def close_gate(self, state: PlexState, *inherited: bitarray) -> None:
+        """Rule 4: the map gains whatever is not surely on the plex; it is never replaced."""
+        self.state = state
+        self.generation += 1
+        self.map.union(self.young)
+        for batch in self.syncing:
+            self.map.union(batch)
+        for bits in inherited:
+            self.map.union(bits)
+        self.young = RegionMap(self.geometry.regions, self.geometry.page_regions)
+        self.syncing = []
+        self.suspect = None
+
+    def grow(self, geometry: Geometry, *, missed: bool) -> None:
+        """The volume became longer; ``missed``: the new regions are not on this plex as they are on the others."""
+        fresh = geometry.regions - self.geometry.regions
+        self.geometry = geometry
+        self.map.grow(geometry.regions, full=missed)
+        for part in (self.young, *self.syncing, *([self.suspect] if self.suspect is not None else [])):
+            part.grow(geometry.regions, full=False)
+        self.on_home.extend(ones(fresh) if missed else zeros(fresh))
+
+    def record(self) -> PlexRecord:
+        return PlexRecord(
+            self.name, self.uuid, self.path, self.dco_path, self.state, self.column, self.has, self.stamp,
+            self.reason, self.suspect is not None and self.suspect.any(), self.excluded,
+        )  # fmt: skip

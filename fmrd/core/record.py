@@ -1,0 +1,123 @@
+"""What a DCO record says, as values: the family, its volumes and plexes, their maps' epochs, lineage and history.
+
+Positions order records: a position is an *ancestor* of a record in the same lineage with an equal or higher sequence,
+or of one whose history holds that lineage with an equal or higher last sequence (RULES, "The home copy decides").
+"""
+
+from dataclasses import dataclass, field
+
+from fmrd.core.states import OPEN_GATE, PlexState
+
+HISTORY_LIMIT = 512
+"""Newest lineages kept; one named by a has(p) is kept beyond that. A position older than that is unknown."""
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """How a plex file looked when fmrd last let go of it; a file that looks otherwise was changed by others."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class Position:
+    """A point in the life of a family: the lineage (one an opening) and the sequence (one a record)."""
+
+    lineage: str
+    sequence: int
+
+
+@dataclass(frozen=True)
+class Column:
+    """Which column of the DCO's pages holds a bitmap, and the epoch its pages must carry to count."""
+
+    index: int
+    epoch: int
+
+
+@dataclass(frozen=True)
+class PlexRecord:
+    name: str
+    uuid: str
+    path: str
+    dco_path: str | None
+    state: PlexState
+    map: Column
+    has: Position | None = None
+    stamp: Stamp | None = None
+    reason: str = ""
+    """Why its map is what it is, where that is not simply 'missed writes': a reason code."""
+    suspect: bool = False
+    """An fdatasync failed here while it was the only copy: what the DRL holds is in doubt until rewritten."""
+    excluded: bool = False
+    """The administrator started the volume without it (--without), and is not asked again."""
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in OPEN_GATE
+
+
+@dataclass(frozen=True)
+class VolumeRecord:
+    name: str
+    uuid: str
+    length_bytes: int
+    region_bytes: int
+    extent_bytes: int
+    page_regions: int
+    drl: Column
+    plexes: tuple[PlexRecord, ...]
+    fmr: bool = True
+    rdpol: str = "select"
+    io_timeout_seconds: float = 30.0
+    rate: int = 0
+    auto_attach: bool = True
+    hot_extents: int = 1024
+    stopped: bool = False
+    """Stopped by the administrator: the daemon does not open it by itself."""
+    next_plex: int = 1
+    snapshot_of: str | None = None
+
+    def plex(self, uuid: str) -> PlexRecord | None:
+        return next((p for p in self.plexes if p.uuid == uuid), None)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One commit. ``settled``: the family was stopped in order, every map is exact and every stamp was taken."""
+
+    family: str
+    lineage: str
+    sequence: int
+    volumes: tuple[VolumeRecord, ...]
+    history: tuple[Position, ...] = ()
+    settled: bool = False
+    columns: int = 40
+    next_epoch: int = 1
+    extra: dict[str, object] = field(default_factory=dict)
+    """Fields of the JSON body that this version does not know, carried along (compatible features)."""
+
+    @property
+    def position(self) -> Position:
+        return Position(self.lineage, self.sequence)
+
+    @property
+    def volume(self) -> VolumeRecord:
+        """The family's original volume (snapshots come after it)."""
+        return self.volumes[0]
+
+    def knows(self, position: Position | None) -> bool:
+        """Is ``position`` an ancestor of this record (or the record itself)?"""
+        if position is None:
+            return False
+        if position.lineage == self.lineage:
+            return position.sequence <= self.sequence
+        return any(p.lineage == position.lineage and position.sequence <= p.sequence for p in self.history)
+
+
+def trimmed(history: tuple[Position, ...], named: set[str]) -> tuple[Position, ...]:
+    """The newest HISTORY_LIMIT lineages, and any older one that a has(p) names."""
+    old, new = history[:-HISTORY_LIMIT], history[-HISTORY_LIMIT:]
+    return tuple(p for p in old if p.lineage in named) + new

@@ -1,0 +1,220 @@
+"""Start at home: from the copies of the DCO to an opening state (RULES, "Start at home", steps 1 to 6).
+
+Pure: ``choose_record`` adopts a record, ``judge_plexes`` says which plexes are on-line and why the others are not,
+``open_volume`` builds the volume from maps and DRL, ``seed`` chooses one right copy per region once the opening is on
+disk (rule 7; choosing it earlier was caught in simulation).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from bitarray import bitarray
+from bitarray.util import ones
+
+from fmrd.core.geometry import Geometry
+from fmrd.core.images import CopyImage, drl_union, read_bitmap
+from fmrd.core.plex import Plex
+from fmrd.core.record import PlexRecord, Record, Stamp, VolumeRecord
+from fmrd.core.regionmap import RegionMap
+from fmrd.core.states import IN_SYNC, OPEN_GATE, PlexState
+from fmrd.core.volume import Volume
+from fmrd.errors import Refused
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is there of one plex. ``image``: its travelling copy, None where it has none that can be read."""
+
+    present: bool
+    image: CopyImage | None = None
+    stamp: Stamp | None = None
+    is_block: bool = False
+    problem: str = ""
+    """Why it is not present, or not usable."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The verdict over one plex: on-line, or out with a state, a reason code and a sentence."""
+
+    online: bool
+    full: bool = False
+    reason: str = ""
+    sentence: str = ""
+
+
+@dataclass(frozen=True)
+class StartOptions:
+    """What the administrator allowed: plexes by name."""
+
+    without: frozenset[str] = frozenset()
+    accept: str | None = None
+    force: bool = False
+
+
+def choose_record(home: CopyImage, found: Mapping[str, Found], options: StartOptions) -> Record:
+    """Step 1: the home copy's newest valid slot, or, if its other slot is bad, what its open plexes may know better."""
+    record = home.record
+    if record is None:
+        raise Refused("home_damaged", "no record of the home copy is valid", "import the volume from its plexes")
+    if not home.torn:
+        return record
+    best = record
+    for plex in record.volume.plexes:
+        if not plex.is_open or plex.name in options.without:
+            continue
+        here = found.get(plex.uuid)
+        if here is None or not here.present:
+            if not options.force:
+                raise Refused(
+                    "home_torn",
+                    f"volume {record.volume.name}: a record slot of the home copy is damaged, and plex {plex.name}, "
+                    "which might hold the newest record, is absent",
+                    f"bring {plex.name} back, or start --force with what is here",
+                )
+            continue
+        theirs = here.image.record if here.image else None
+        if theirs and theirs.family == record.family and theirs.lineage == record.lineage:
+            best = max(best, theirs, key=lambda r: r.sequence)
+    return best
+
+
+def judge_plexes(record: Record, found: Mapping[str, Found], options: StartOptions) -> dict[str, Standing]:
+    """Steps 2 and 3, and the stamps of DESIGN 4: by plex uuid. Refused('foreign_plex') where the pasts do not fit."""
+    return {p.uuid: _judge(record, p, found.get(p.uuid, Found(False)), options) for p in record.volume.plexes}
+
+
+def _judge(record: Record, plex: PlexRecord, here: Found, options: StartOptions) -> Standing:
+    if plex.name in options.without or plex.excluded:
+        return Standing(False, sentence=f"plex {plex.name} is left out (--without)")
+    if not here.present:
+        return Standing(False, sentence=f"plex {plex.name} is not there: {here.problem or plex.path}")
+    theirs = here.image.record if here.image else None
+    if options.accept is not None:
+        if plex.name == options.accept:
+            return Standing(True, sentence=f"plex {plex.name} is taken as it is (--accept)")
+        return Standing(False, True, "full_backing_changed", f"plex {plex.name} gives way to {options.accept}")
+    if theirs is None:
+        return Standing(False, True, "full_map_lost", f"plex {plex.name} has no readable copy of the DCO beside it")
+    if theirs.family != record.family:
+        return Standing(False, True, "refused_unknown_plex", f"plex {plex.name} carries the DCO of another volume")
+    if not record.knows(theirs.position) and theirs.position != plex.has:
+        raise Refused(
+            "foreign_plex",
+            f"volume {record.volume.name}: plex {plex.name} was at {theirs.sequence} of lineage {theirs.lineage[:8]}, "
+            f"which the home copy ({record.sequence} of {record.lineage[:8]}) does not know",
+            f"import the plexes to take that line, or start --without {plex.name}",
+        )
+    if not plex.is_open:
+        return Standing(False, reason=plex.reason)
+    if plex.has is not None and not theirs.knows(plex.has):
+        return Standing(False, True, "full_backing_changed", f"an old image of plex {plex.name} was restored")
+    if record.settled and not here.is_block and here.stamp != plex.stamp:
+        return Standing(False, True, "full_backing_changed", f"plex {plex.name} was changed while the volume was stopped")
+    return Standing(True)
+
+
+def open_volume(
+    record: Record, home: CopyImage, found: Mapping[str, Found], standing: Mapping[str, Standing]
+) -> tuple[Volume, list[str]]:
+    """Steps 4 and 5: maps from the home copy, the DRL of all, absent plexes detached; Refused('no_current_plex') where
+    some region has nobody. Returns the volume and the sentences to log.
+    """
+    settings = record.volume
+    geometry = Geometry(settings.length_bytes, settings.region_bytes, settings.extent_bytes, settings.page_regions)
+    online = [i for p in settings.plexes if standing[p.uuid].online and (i := found[p.uuid].image) is not None]
+    notes = [s.sentence for s in standing.values() if s.sentence]
+    plexes = []
+    for plex in settings.plexes:
+        bits, lost = read_bitmap(
+            plex.map, geometry.regions, geometry.page_regions, home, online, settled=record.settled
+        )
+        if lost:
+            notes.append(f"{lost} map page(s) of plex {plex.name} could not be verified and count as all dirty")
+        plexes.append(_restore(plex, geometry, bits, lost))
+    volume = Volume(replace(settings, plexes=()), plexes)
+    drl = drl_union(
+        settings.drl, geometry.extents, geometry.page_extents, home, online, settled=record.settled
+    )
+    volume.drl.restore(drl)
+    dirty = volume.drl.regions()
+    for plex, old in zip(plexes, settings.plexes, strict=True):
+        verdict = standing[plex.uuid]
+        if old.suspect:
+            plex.suspect = RegionMap(geometry.regions, geometry.page_regions)
+            plex.suspect.union(dirty)
+        if verdict.online:
+            continue
+        if plex.state in OPEN_GATE:
+            kept = plex.stamp
+            plex.close_gate(PlexState.STALE, dirty)
+            plex.stamp = kept
+        elif dirty.any():
+            plex.map.union(dirty)
+        if verdict.full:
+            plex.map.fill()
+            plex.reason = verdict.reason
+        if "--without" in verdict.sentence:
+            plex.excluded = True
+    _check_regions(volume, settings, standing, found)
+    return volume, notes
+
+
+def _restore(record: PlexRecord, geometry: Geometry, bits: bitarray, lost: int) -> Plex:
+    plex = Plex(record, geometry, full=False)
+    plex.map.union(bits)
+    plex.on_home = bitarray(bits)
+    plex.home_open = record.is_open
+    if lost and not record.is_open:
+        plex.reason = plex.reason or "full_map_lost"
+    return plex
+
+
+def _check_regions(
+    volume: Volume, settings: VolumeRecord, standing: Mapping[str, Standing], found: Mapping[str, Found]
+) -> None:
+    """Step 5, also under force: a half-copied plex is never a source."""
+    lacking = ones(volume.geometry.regions)
+    for plex in volume.plexes:
+        if plex.is_open and standing[plex.uuid].online:
+            lacking &= plex.map.bits
+    if not lacking.any():
+        return
+    changed = [p.name for p in volume.plexes if standing[p.uuid].reason == "full_backing_changed"]
+    absent = [p.name for p in settings.plexes if not found.get(p.uuid, Found(False)).present and p.is_open]
+    lost = [p.name for p in volume.plexes if standing[p.uuid].reason == "full_map_lost" and p.name not in absent]
+    if (changed or lost) and not absent:
+        names = changed or lost
+        raise Refused(
+            "plexes_changed",
+            f"volume {settings.name}: no plex is as fmrd left it (changed or without its DCO: {', '.join(names)})",
+            f"start --accept {names[0]} takes that plex as it is, and copies it to the others",
+        )
+    missing = f"absent: {', '.join(absent)}" if absent else "none of those here is complete"
+    raise Refused(
+        "no_current_plex",
+        f"volume {settings.name}: {lacking.count()} region(s) are current on no plex that is here ({missing})",
+        f"bring back {', '.join(absent)}" if absent else "import, or restore a plex from elsewhere",
+    )
+
+
+def seed(volume: Volume) -> int:
+    """Rule 7, after the opening commit: where the DRL is set, one plex is right and the others copy it.
+
+    Returns how many plexes were seeded. Sources are chosen per region, in-sync plexes first.
+    """
+    dirty = volume.drl.regions()
+    if not dirty.any():
+        return 0
+    order: Sequence[Plex] = sorted(volume.open_plexes(), key=lambda p: p.state not in IN_SYNC)
+    unclaimed = bitarray(dirty)
+    seeded = 0
+    for plex in order:
+        claimed = unclaimed & ~plex.map.bits
+        unclaimed &= ~claimed
+        missing = dirty & ~claimed
+        if missing.any():
+            plex.map.union(missing)
+            seeded += 1
+            plex.reason = plex.reason or "recovery"
+    return seeded

@@ -1,0 +1,105 @@
+"""A set of regions (or of DRL extents): one bit each, over bitarray, so that a map of a tebibyte is 2 MiB.
+
+It also remembers which of its pages were touched since their content was last taken for the DCO.
+"""
+
+from collections.abc import Iterator
+
+from bitarray import bitarray, frozenbitarray
+from bitarray.util import ones, zeros
+
+
+class RegionMap:
+    """``size`` bits in pages of ``page_bits``. Ranges are half open and must lie inside."""
+
+    __slots__ = ("bits", "page_bits", "touched")
+
+    def __init__(self, size: int, page_bits: int, *, full: bool = False) -> None:
+        self.bits: bitarray = ones(size) if full else zeros(size)
+        self.page_bits = page_bits
+        self.touched: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self.bits)
+
+    def __contains__(self, region: int) -> bool:
+        return bool(self.bits[region])
+
+    @property
+    def pages(self) -> int:
+        return -(-len(self.bits) // self.page_bits)
+
+    def mark(self, regions: range) -> None:
+        if regions and self.bits.find(0, regions.start, regions.stop) != -1:
+            self.bits[regions.start : regions.stop] = 1
+            self._touch(regions)
+
+    def clear(self, regions: range) -> None:
+        if regions and self.bits.find(1, regions.start, regions.stop) != -1:
+            self.bits[regions.start : regions.stop] = 0
+            self._touch(regions)
+
+    def union(self, other: "RegionMap | bitarray") -> None:
+        bits = other.bits if isinstance(other, RegionMap) else other
+        gained = bits & ~self.bits
+        if gained.any():
+            self.bits |= gained
+            for run in runs_of(gained):
+                self._touch(run)
+
+    def fill(self) -> None:
+        self.mark(range(len(self.bits)))
+
+    def empty(self) -> None:
+        self.clear(range(len(self.bits)))
+
+    def any(self) -> bool:
+        return self.bits.any()
+
+    def touches(self, regions: range) -> bool:
+        """Is any of these regions in the set?"""
+        return bool(regions) and self.bits.find(1, regions.start, regions.stop) != -1
+
+    def count(self) -> int:
+        return self.bits.count()
+
+    def percent(self) -> float:
+        return 100.0 * self.bits.count() / len(self.bits) if self.bits else 0.0
+
+    def next_run(self, start: int, most: int) -> range | None:
+        """The first run of adjacent regions at or after ``start``, cut to ``most`` regions; None if there is none."""
+        first = self.bits.find(1, start)
+        if first == -1:
+            return None
+        limit = min(first + most, len(self.bits))
+        stop = self.bits.find(0, first, limit)
+        return range(first, limit if stop == -1 else stop)
+
+    def runs(self) -> Iterator[range]:
+        return runs_of(self.bits)
+
+    def grow(self, size: int, *, full: bool) -> None:
+        """Longer by regions that are all in the set, or all out of it; the new pages count as touched."""
+        old = len(self.bits)
+        self.bits.extend(ones(size - old) if full else zeros(size - old))
+        self._touch(range(old, size))
+
+    def page(self, page: int) -> frozenbitarray:
+        """The bits of one page, as they are now; the page no longer counts as touched."""
+        self.touched.discard(page)
+        return frozenbitarray(self.bits[page * self.page_bits : (page + 1) * self.page_bits])
+
+    def _touch(self, regions: range) -> None:
+        if regions:
+            self.touched.update(range(regions.start // self.page_bits, (regions.stop - 1) // self.page_bits + 1))
+
+
+def runs_of(bits: bitarray) -> Iterator[range]:
+    """The runs of adjacent ones, in order."""
+    start = bits.find(1)
+    while start != -1:
+        stop = bits.find(0, start)
+        if stop == -1:
+            stop = len(bits)
+        yield range(start, stop)
+        start = bits.find(1, stop)

@@ -1,0 +1,357 @@
+"""The truth of one volume. Only its own synchronous methods change it, so each is atomic between two checkpoints.
+
+It does no I/O: it returns plans and judges outcomes. The rules it keeps by itself: 1 (is_marked before
+choose_targets), 3 (choose_targets marks closed gates in the same step), 4 (every closing goes through _close),
+6 (promote), 9 (faults.py, in the step that closes). The rest is a matter of order and lives in dco/ and engine/.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from bitarray import bitarray, frozenbitarray
+from bitarray.util import zeros
+
+from fmrd.core import faults
+from fmrd.core.drl import DirtyRegionLog
+from fmrd.core.geometry import Geometry
+from fmrd.core.plans import ReadPart, SyncPlan, SyncTarget, Target, Verdict, WritePlan
+from fmrd.core.plex import Plex
+from fmrd.core.readpolicy import ReadPolicy
+from fmrd.core.record import Column, VolumeRecord
+from fmrd.core.states import PROMOTED, PlexState, VolumeState
+from fmrd.errors import Failed, Refused
+
+
+class Volume:
+    """Plexes, their maps, the DRL. ``demotions`` counts what a verdict must find recorded (rule 5)."""
+
+    def __init__(self, record: VolumeRecord, plexes: list[Plex]) -> None:
+        self.settings = record
+        self.geometry = Geometry(record.length_bytes, record.region_bytes, record.extent_bytes, record.page_regions)
+        self.drl = DirtyRegionLog(self.geometry, record.hot_extents)
+        self.plexes = plexes
+        self.policy = ReadPolicy(record.rdpol)
+        self.drl_on_home: dict[int, frozenbitarray] = {}
+        self.demotions = 0
+        self.recorded = 0
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
+
+    @property
+    def state(self) -> VolumeState:
+        recovering = any(p.state is PlexState.ACTIVE and p.reason == "recovery" and p.map.any() for p in self.plexes)
+        return VolumeState.SYNC if recovering else VolumeState.ACTIVE
+
+    def plex(self, name: str) -> Plex:
+        """By name, path or uuid; Failed('plex_unknown') otherwise."""
+        for plex in self.plexes:
+            if name in (plex.name, plex.path, plex.uuid):
+                return plex
+        raise Failed("plex_unknown", f"volume {self.name} has no plex {name}")
+
+    def open_plexes(self) -> list[Plex]:
+        return [p for p in self.plexes if p.is_open]
+
+    # Reads
+
+    def plan_read(self, offset: int, length: int, without: tuple[Plex, ...] = ()) -> list[ReadPart]:
+        """Who serves which bytes: only plexes that are current there. Failed('io_error') where nobody is."""
+        candidates = [p for p in self.plexes if p.is_open and p not in without]
+        regions = self.geometry.regions_of(offset, length)
+        whole = [p for p in candidates if not p.map.touches(regions)]
+        if whole:
+            return [ReadPart(self.policy.choose(whole, offset, length), offset, length)]
+        parts: list[ReadPart] = []
+        for region in regions:
+            start, size = self.geometry.bytes_of(range(region, region + 1))
+            start, stop = max(start, offset), min(start + size, offset + length)
+            current = [p for p in candidates if region not in p.map]
+            if not current:
+                raise Failed("io_error", f"volume {self.name}: no plex that answers holds the bytes at {start}")
+            if parts and parts[-1].plex in current:
+                parts[-1] = replace(parts[-1], length=stop - parts[-1].offset)
+            else:
+                parts.append(ReadPart(self.policy.choose(current, start, stop - start), start, stop - start))
+        return parts
+
+    # Writes
+
+    def choose_targets(self, offset: int, length: int) -> WritePlan:
+        """Rule 1 and 3: only when the DRL is durable here; closed gates remember in this very step."""
+        geometry = self.geometry
+        regions = geometry.regions_of(offset, length)
+        extents = geometry.extents_of(offset, length)
+        assert self.drl.is_durable(extents), "rule 1: mark before write"
+        targets = []
+        for plex in self.plexes:
+            if not plex.is_open:
+                self._remember(plex, regions)
+            elif not plex.map.touches(regions):
+                targets.append(Target(plex, plex.generation, ((offset, length),)))
+            else:
+                target = self._partly(plex, offset, length, regions)
+                if target.parts:
+                    targets.append(target)
+        return WritePlan(offset, length, regions, extents, tuple(targets))
+
+    def _remember(self, plex: Plex, regions: range) -> None:
+        plex.map.mark(regions)
+
+    def _partly(self, plex: Plex, offset: int, length: int, regions: range) -> Target:
+        """A plex takes a write where it is current, and where the write covers whole regions, which heals them."""
+        whole = self.geometry.whole_regions_of(offset, length)
+        parts: list[tuple[int, int]] = []
+        healing = []
+        for region in regions:
+            if region in plex.map and region not in whole:
+                continue
+            if region in plex.map:
+                healing.append(range(region, region + 1))
+            start, size = self.geometry.bytes_of(range(region, region + 1))
+            start, stop = max(start, offset), min(start + size, offset + length)
+            if parts and sum(parts[-1]) == start:
+                parts[-1] = (parts[-1][0], stop - parts[-1][0])
+            else:
+                parts.append((start, stop - start))
+        return Target(plex, plex.generation, tuple(parts), tuple(healing))
+
+    def end_write(self, plan: WritePlan, errors: Mapping[str, Exception], *, settled: bool = False) -> Verdict:
+        """Judge a write. ``errors`` by plex uuid. Asked twice when the first verdict says settle."""
+        standing = [t for t in plan.targets if t.plex.generation == t.generation and t.plex.is_open]
+        failing = [t.plex for t in standing if t.plex.uuid in errors]
+        succeeded = [t for t in standing if t.plex.uuid not in errors]
+        for target in succeeded:
+            for run in target.healing:
+                if target.plex.map.touches(run):
+                    target.plex.drained(run)
+            suspect = target.plex.suspect
+            if suspect is not None:
+                for region in self.geometry.whole_regions_of(plan.offset, plan.length):
+                    if region in suspect:
+                        suspect.clear(range(region, region + 1))
+                        target.plex.young.mark(range(region, region + 1))
+        if not failing:
+            if all(any(region not in t.plex.map for t in succeeded) for region in plan.regions):
+                return Verdict()
+            return Verdict(Failed("io_error", f"volume {self.name}: no plex took the write at {plan.offset}"))
+        demoted, events, lost, settle = faults.failed_write(
+            failing, plan.regions, self.plexes, [t.plex for t in succeeded], settled=settled
+        )
+        if settle:
+            return Verdict(settle=True)
+        for plex in failing:
+            plex.errors += 1
+        for plex in demoted:
+            self._close(plex, PlexState.IOFAIL)
+            events.append(f"plex {plex.name} detached (IOFAIL) after a write error: {errors[plex.uuid]}")
+        self.demotions += 1
+        if not lost:
+            return Verdict(events=tuple(events))
+        what = "; ".join(f"{p.name}: {errors[p.uuid]}" for p in failing)
+        return Verdict(
+            Failed("io_error", f"volume {self.name}: the write at {plan.offset} failed on the last copy ({what})"),
+            events=tuple(events),
+        )
+
+    # Flushes
+
+    def begin_sync(self, only: Plex | None = None) -> SyncPlan:
+        """An fdatasync of every open plex (or one of them) is about to begin."""
+        plexes = [p for p in self.open_plexes() if only is None or p is only]
+        return SyncPlan(tuple(SyncTarget(p, p.generation, p.begin_sync()) for p in plexes))
+
+    def end_sync(self, plan: SyncPlan, errors: Mapping[str, Exception]) -> Verdict:
+        """Judge it: a plex whose fdatasync failed is demoted, or, as the last copy, has suspect regions."""
+        events: list[str] = []
+        dirty = self.drl.regions() if errors else None
+        failed = []
+        for target in plan.targets:
+            plex = target.plex
+            if plex.generation != target.generation:
+                continue
+            plex.end_sync(target.batch, succeeded=plex.uuid not in errors)
+            if dirty is not None and plex.uuid in errors:
+                failed.append(plex)
+                plex.errors += 1
+                if plex.suspect is None:
+                    plex.suspect = type(plex.map)(self.geometry.regions, self.geometry.page_regions)
+                plex.suspect.union(faults.suspicious(plex, dirty))
+        for plex in failed:
+            self.demotions += 1
+            if faults.may_close(plex, self.plexes):
+                self._close(plex, PlexState.IOFAIL)
+                events.append(f"plex {plex.name} detached (IOFAIL) after a flush error: {errors[plex.uuid]}")
+            else:
+                events.append(f"plex {plex.name} failed a flush and is the last copy of some regions: {errors[plex.uuid]}")
+        return Verdict(self.suspicion(), events=tuple(events))
+
+    def suspicion(self) -> Failed | None:
+        """The error of a flush while regions are suspect."""
+        doubtful = [p.name for p in self.open_plexes() if p.suspect is not None and p.suspect.any()]
+        if not doubtful:
+            return None
+        return Failed("suspect", f"volume {self.name}: an earlier flush failed on {', '.join(doubtful)}, the last copy")
+
+    def suspect_extents(self) -> bitarray | None:
+        """Extents that must stay in the DRL, bits by extent; None if there are none."""
+        keep: bitarray | None = None
+        for plex in self.open_plexes():
+            if plex.suspect is not None:
+                for run in plex.suspect.runs():
+                    keep = keep if keep is not None else zeros(self.geometry.extents)
+                    for extent in self.geometry.extents_of(*self.geometry.bytes_of(run)):
+                        keep[extent] = 1
+        return keep
+
+    # Gates
+
+    def _close(self, plex: Plex, state: PlexState) -> None:
+        """Rule 4, and fmr=off: what is not surely on the plex goes into its map."""
+        plex.close_gate(state, self.drl.regions())
+        plex.stamp = None
+        if plex.reason == "recovery":
+            plex.reason = ""
+        if not self.settings.fmr:
+            plex.map.fill()
+            plex.reason = "full_fmr_off"
+
+    def close_gate(self, plex: Plex, state: PlexState, *, failing: bool = False) -> None:
+        """Detach; Refused('last_plex') where nobody else holds a region durably, tested in this same step (rule 9)."""
+        if plex.is_open:
+            missing = faults.uncovered(plex, self.plexes)
+            if missing.any():
+                raise Refused(
+                    "last_plex",
+                    f"plex {plex.name} is the last current copy of {missing.count()} region(s) of volume {self.name}",
+                    "attach another plex and let it finish, or stop the volume",
+                )
+            self._close(plex, state)
+            self.demotions += 1
+        else:
+            plex.state = state
+        if failing:
+            plex.errors += 1
+
+    def fail_plex(self, plex: Plex, why: object) -> str | None:
+        """An error that is no write's and no flush's (a copy of the DCO, a hang): demote it if it may go."""
+        if not plex.is_open:
+            return None
+        plex.errors += 1
+        if not faults.may_close(plex, self.plexes):
+            return f"plex {plex.name} failed and stays, as the last copy of some regions: {why}"
+        self._close(plex, PlexState.IOFAIL)
+        self.demotions += 1
+        return f"plex {plex.name} detached (IOFAIL): {why}"
+
+    def copied(self, plex: Plex, regions: range) -> None:
+        """A resync copied these: current now, durable after the next fdatasync (rule 2b)."""
+        plex.drained(regions)
+
+    def recovered(self, plex: Plex) -> None:
+        """Its map is empty again after a crash or a hole."""
+        plex.reason = ""
+
+    def may_repair(self, plex: Plex, regions: range) -> bool:
+        """A read repair makes the plex doubtful until its next fdatasync, so another must hold the regions durably."""
+        held = all(faults.held_elsewhere(plex, region, self.plexes, ()) for region in regions)
+        return held and plex.is_current(regions)
+
+    def repaired(self, plex: Plex, regions: range) -> None:
+        """The same bytes were written back: no mark is needed, and no promise before the next fdatasync."""
+        plex.young.mark(regions)
+
+    def make_holes(self, plex: Plex, regions: range) -> bool:
+        """Regions that failed on this plex outside a write; only those that others hold durably. True if any."""
+        held = [r for r in regions if r not in plex.map and faults.held_elsewhere(plex, r, self.plexes, (plex,))]
+        for region in held:
+            plex.map.mark(range(region, region + 1))
+        self.demotions += bool(held)
+        return bool(held)
+
+    def open_gate(self, plex: Plex, state: PlexState = PlexState.TEMP) -> None:
+        """The step that ends a join."""
+        plex.state = state
+        plex.generation += 1
+        plex.stamp = None
+        plex.excluded = False
+
+    def promote(self, plex: Plex) -> bool:
+        """Rule 6: in sync only when every region is durably on it and the home copy knows. True if it is now."""
+        if plex.attaching and plex.settled:
+            plex.state = PROMOTED[plex.state]
+            plex.reason = ""
+            return True
+        return False
+
+    # Settings and length
+
+    def set_fmr(self, on: bool) -> None:
+        """Off frees the maps: whatever is detached will be copied in full, even when FMR is on again by then."""
+        self.settings = replace(self.settings, fmr=on)
+        if not on:
+            for plex in self.plexes:
+                if not plex.is_open:
+                    plex.map.fill()
+                    plex.reason = "full_fmr_off"
+
+    def grow(self, length_bytes: int) -> None:
+        """Longer; the new regions read as zeros on every open plex, and are missing on every closed one."""
+        self.settings = replace(self.settings, length_bytes=length_bytes)
+        old = self.geometry
+        self.geometry = replace(old, length_bytes=length_bytes)
+        self.drl.grow(self.geometry)
+        for plex in self.plexes:
+            plex.grow(self.geometry, missed=not plex.is_open)
+            if old.length_bytes % old.region_bytes and not plex.is_open:
+                plex.map.mark(range(old.regions - 1, old.regions))
+
+    # What the DCO holds
+
+    def page(self, column: int, page: int) -> frozenbitarray:
+        """The content of a page as it must be written now."""
+        if column == self.settings.drl.index:
+            return self.drl.marked.page(page)
+        plex = self._by_column(column)
+        assert plex is not None, f"column {column} holds no map of volume {self.name}"
+        content = plex.page(page)
+        plex.page_begins(page, content)
+        return content
+
+    def page_written(self, column: int, page: int, content: frozenbitarray) -> None:
+        """A write of that content ended on the home copy and on every open travelling one."""
+        if column == self.settings.drl.index:
+            self.drl.page_written(page, content)
+            self.drl_on_home[page] = content
+        elif (plex := self._by_column(column)) is not None:
+            plex.page_written(page, content)
+
+    def page_failed(self, column: int, page: int) -> None:
+        """The home copy did not take it: the page is due again."""
+        plex = self._by_column(column)
+        bitmap = self.drl.marked if column == self.settings.drl.index else plex.map if plex is not None else None
+        if bitmap is not None:
+            bitmap.touched.add(page)
+
+    def page_on_home(self, column: int, page: int) -> frozenbitarray:
+        """What the home copy holds of a page (while no write of it is under way)."""
+        if column == self.settings.drl.index:
+            return self.drl_on_home[page]
+        plex = self._by_column(column)
+        assert plex is not None, f"column {column} holds no map of volume {self.name}"
+        start = page * self.geometry.page_regions
+        return frozenbitarray(plex.on_home[start : start + self.geometry.page_regions])
+
+    def touched_pages(self) -> list[tuple[int, int]]:
+        """(column, page) of every map page whose content changed since it was last taken."""
+        return [(p.column.index, page) for p in self.plexes for page in sorted(p.map.touched)]
+
+    def columns(self) -> list[Column]:
+        return [self.settings.drl, *(p.column for p in self.plexes)]
+
+    def _by_column(self, column: int) -> Plex | None:
+        return next((p for p in self.plexes if p.column.index == column), None)
+
+    def record(self) -> VolumeRecord:
+        return replace(self.settings, plexes=tuple(p.record() for p in self.plexes))

@@ -1,0 +1,200 @@
+"""One copy of the DCO, open: which slots must be kept, and the system calls that read and write it.
+
+The rule of two slots: what is written goes to the slot that does not hold the newest content of the *recorded* epoch,
+so a torn write, or a commit that never lands, costs nothing. The choice flips only when the write has ended well.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from bitarray import frozenbitarray
+
+from fmrd.backing.hops import Call, Lane
+from fmrd.backing.protocol import DCO_BLOCK_BYTES, DcoFile
+from fmrd.core.images import CopyImage, PageSlot
+from fmrd.core.record import Record
+from fmrd.dco import layout
+
+Key = tuple[int, int]
+"""(column, page number)."""
+
+
+@dataclass(frozen=True)
+class PageWrite:
+    """The content of one page, to be written to every copy."""
+
+    column: int
+    page: int
+    epoch: int
+    sequence: int
+    bits: frozenbitarray
+
+    @property
+    def key(self) -> Key:
+        return self.column, self.page
+
+
+class Copy:
+    """A DcoFile and what is known of its slots. ``name`` is 'home', or the plex's name."""
+
+    def __init__(self, name: str, file: DcoFile, lane: Lane, family: str, columns: int) -> None:
+        self.name = name
+        self.file = file
+        self.lane = lane
+        self.family = family
+        self.columns = columns
+        self.broken = False
+        """A write of it failed: it is written no more before it was made anew by a join or an opening."""
+        self._record_keep = 1
+        self._keep: dict[Key, int] = {}
+        self._sound: set[Key] = set()
+        """Pages whose other slot is valid too."""
+
+    def adopt(self, loaded: "Loaded") -> None:
+        """Take over what was found when the copy was read."""
+        self._record_keep = loaded.record_slot
+        self._keep = dict(loaded.keep)
+        self._sound = set(loaded.sound)
+
+    def write_pages(self, pages: Sequence[PageWrite]) -> Call:
+        """One call that writes them all; a page whose other slot is not valid gets both, one after the other."""
+        writes: list[tuple[int, bytes]] = []
+        for page in pages:
+            slot = 1 - self._keep.get(page.key, 1)
+            slots = (slot,) if page.key in self._sound else (slot, 1 - slot)
+            for each in slots:
+                writes.append((layout.page_offset(page.column, page.page, each, self.columns), self._encode(page, each)))
+
+        def run() -> None:
+            for offset, data in writes:
+                self.file.write(offset, data)
+
+        return Call(self.lane, run)
+
+    def pages_written(self, pages: Iterable[PageWrite], committed: dict[int, int]) -> None:
+        """They ended well. ``committed``: the epoch of each column in the last record on the home copy; a page of a
+        later epoch does not displace the recorded one yet.
+        """
+        for page in pages:
+            self._sound.add(page.key)
+            if committed.get(page.column) == page.epoch:
+                self._keep[page.key] = 1 - self._keep.get(page.key, 1)
+
+    def epochs_committed(self, keys: Iterable[Key]) -> None:
+        """A record that changed the epoch of these pages' columns has landed: the new slots are the ones to keep."""
+        for key in keys:
+            self._keep[key] = 1 - self._keep.get(key, 1)
+
+    def write_record(self, record: Record) -> Call:
+        slot = 1 - self._record_keep
+        data = layout.encode_record(record, slot)
+        return Call(self.lane, lambda: self.file.write(layout.record_offset(slot), data))
+
+    def record_written(self) -> None:
+        self._record_keep = 1 - self._record_keep
+
+    def rewrite(self, pages: Sequence[PageWrite], record: Record) -> Call:
+        """Everything anew: all pages, both slots of each (the record here is older and nobody relies on it), then the
+        record. Neighbouring columns go in one write, since a durable write costs the same for 4 KiB and for 64.
+        """
+        blocks: list[tuple[int, bytes]] = []
+        for page in sorted(pages, key=lambda p: (p.page, p.column)):
+            offset = layout.page_offset(page.column, page.page, 0, self.columns)
+            data = self._encode(page, 0) + self._encode(page, 1)
+            if blocks and blocks[-1][0] + len(blocks[-1][1]) == offset:
+                blocks[-1] = (blocks[-1][0], blocks[-1][1] + data)
+            else:
+                blocks.append((offset, data))
+        slot = 1 - self._record_keep
+        blocks.append((layout.record_offset(slot), layout.encode_record(record, slot)))
+
+        def run() -> None:
+            for offset, data in blocks:
+                self.file.write(offset, data)
+
+        return Call(self.lane, run)
+
+    def rewritten(self, pages: Iterable[PageWrite]) -> None:
+        self.record_written()
+        self._keep = {page.key: 0 for page in pages}
+        self._sound = set(self._keep)
+        self.broken = False
+
+    def _encode(self, page: PageWrite, slot: int) -> bytes:
+        return layout.encode_page(self.family, page.column, page.page, slot, page.epoch, page.sequence, page.bits)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A copy as it was read: its image, and its slots."""
+
+    image: CopyImage
+    record_slot: int
+    keep: dict[Key, int]
+    sound: frozenset[Key]
+    page_sequence: int
+    """The highest sequence of any valid page slot."""
+    next_epoch: int
+    """Above any epoch seen in a page."""
+
+
+def load(file: DcoFile) -> Loaded:
+    """Read a copy whole. A slot that cannot be verified is None in the image; Refused('dco_feature') flies through."""
+    records: list[Record | None] = []
+    for slot in (0, 1):
+        try:
+            records.append(layout.decode_record(file.read(layout.record_offset(slot), layout.RECORD_SLOT_BYTES), slot).record)
+        except layout.Damaged:
+            records.append(None)
+    image = CopyImage((records[0], records[1]))
+    newest = image.record
+    if newest is None:
+        return Loaded(image, 1, {}, frozenset(), 0, 0)
+    return _load_pages(file, image, newest)
+
+
+def _load_pages(file: DcoFile, image: CopyImage, record: Record) -> Loaded:
+    pages: dict[Key, tuple[PageSlot | None, PageSlot | None]] = {}
+    keep: dict[Key, int] = {}
+    sound: set[Key] = set()
+    damaged: set[Key] = set()
+    highest = epoch = 0
+    for volume in record.volumes:
+        columns = sorted([volume.drl, *(p.map for p in volume.plexes)], key=lambda c: c.index)
+        count = -(-(-(-volume.length_bytes // volume.region_bytes)) // volume.page_regions)
+        for page in range(count):
+            first = layout.page_offset(columns[0].index, page, 0, record.columns)
+            stop = layout.page_offset(columns[-1].index, page, 1, record.columns) + DCO_BLOCK_BYTES
+            stripe = file.read(first, stop - first)
+            for column in columns:
+                key = (column.index, page)
+                slots: list[PageSlot | None] = []
+                for slot in (0, 1):
+                    at = layout.page_offset(column.index, page, slot, record.columns) - first
+                    try:
+                        found = layout.decode_page(stripe[at : at + DCO_BLOCK_BYTES], record.family, column.index, page, slot)
+                    except layout.Damaged as problem:
+                        slots.append(None)
+                        if not isinstance(problem, layout.Blank):
+                            damaged.add(key)
+                    else:
+                        slots.append(found)
+                        highest = max(highest, found.sequence)
+                        epoch = max(epoch, found.epoch)
+                pages[key] = (slots[0], slots[1])
+                keep[key] = _slot_to_keep(slots, column.epoch)
+                if None not in slots:
+                    sound.add(key)
+    full = CopyImage(image.records, pages, frozenset(damaged))
+    slot = 0 if image.records[0] is record else 1
+    return Loaded(full, slot, keep, frozenset(sound), highest, epoch + 1)
+
+
+def _slot_to_keep(slots: Sequence[PageSlot | None], epoch: int) -> int:
+    """The newest valid slot of the recorded epoch; without one, the newest valid slot; without any, either."""
+
+    def rank(slot: int) -> tuple[bool, bool, int]:
+        found = slots[slot]
+        return found is not None, found is not None and found.epoch == epoch, found.sequence if found else 0
+
+    return max((0, 1), key=rank)

@@ -1,0 +1,162 @@
+"""The bytes of a DCO copy. Pure: encode and decode, nothing else. All integers little endian.
+
+A copy is two record slots, then pages::
+
+    0                       record slot 0          RECORD_SLOT_BYTES
+    RECORD_SLOT_BYTES       record slot 1          RECORD_SLOT_BYTES
+    2 * RECORD_SLOT_BYTES   page slots             4096 bytes each
+
+Page P of column C has two slots at ``page_offset(C, P, slot)``; pages of one number lie together, so that a volume
+grows by adding pages at the end. A record slot is a header of 128 bytes, the JSON body behind it, zeros up to the next
+4096; a page slot is a header of 128 bytes and 3968 bytes of bits (bit N of a page is bit N % 8 of byte N // 8).
+FORMAT.md beside this file draws both.
+"""
+
+import struct
+import zlib
+from dataclasses import dataclass
+from uuid import UUID
+
+from bitarray import bitarray, frozenbitarray
+
+from fmrd.backing.protocol import DCO_BLOCK_BYTES
+from fmrd.core.geometry import PAGE_REGIONS
+from fmrd.core.images import PageSlot
+from fmrd.core.record import Record
+from fmrd.dco.body import decode_body, encode_body
+from fmrd.errors import Refused
+
+VERSION = 1
+RECORD_MAGIC = b"FMRD-DCO"
+PAGE_MAGIC = b"FMRDpage"
+RECORD_SLOT_BYTES = 128 << 10
+COLUMNS = 40
+"""Bitmaps a new DCO has room for: a DRL and a map for each of 8 plexes, three more for each of 8 snapshots, and some."""
+
+INCOMPATIBLE_KNOWN = 0
+COMPATIBLE_KNOWN = 0
+AUTOCLEAR_SETTLED = 1
+
+_RECORD = struct.Struct("<8sIIQQQQ16sIIII48xI")
+"""magic, version, columns, incompatible, compatible, autoclear, sequence, family, body length, body CRC, slot, 0,
+reserved, header CRC"""
+_PAGE = struct.Struct("<8sIIIIQQ16sI64xI")
+"""magic, slot, column, page, bits, epoch, sequence, family, version, reserved, CRC of header (up to here) and bits"""
+HEADER_BYTES = 128
+assert _RECORD.size == _PAGE.size == HEADER_BYTES
+assert (DCO_BLOCK_BYTES - HEADER_BYTES) * 8 == PAGE_REGIONS
+
+
+class Damaged(ValueError):
+    """A slot that cannot be trusted; the message says why."""
+
+
+class Blank(Damaged):
+    """A slot that was never written."""
+
+
+@dataclass(frozen=True)
+class RecordSlot:
+    """A valid record slot, with the feature words as they stand on disk."""
+
+    record: Record
+    incompatible: int
+    compatible: int
+    autoclear: int
+
+
+def record_offset(slot: int) -> int:
+    return slot * RECORD_SLOT_BYTES
+
+
+def page_offset(column: int, page: int, slot: int, columns: int = COLUMNS) -> int:
+    """Where a page slot lies in a copy, in bytes."""
+    return 2 * RECORD_SLOT_BYTES + ((page * columns + column) * 2 + slot) * DCO_BLOCK_BYTES
+
+
+def copy_bytes(pages: int, columns: int = COLUMNS) -> int:
+    """The size of a copy whose bitmaps have that many pages."""
+    return page_offset(0, pages, 0, columns)
+
+
+def encode_record(record: Record, slot: int) -> bytes:
+    """Whole blocks, ready to be written to ``record_offset(slot)``. ValueError if the body outgrew the slot."""
+    body = encode_body(record)
+    if len(body) > RECORD_SLOT_BYTES - HEADER_BYTES:
+        raise ValueError(f"a record of {len(body)} bytes does not fit its slot")
+    fields = (
+        RECORD_MAGIC, VERSION, record.columns, INCOMPATIBLE_KNOWN, COMPATIBLE_KNOWN,
+        AUTOCLEAR_SETTLED if record.settled else 0, record.sequence, UUID(record.family).bytes,
+        len(body), zlib.crc32(body), slot, 0,
+    )  # fmt: skip
+    header = _RECORD.pack(*fields, 0)
+    header = _RECORD.pack(*fields, zlib.crc32(header[:-4]))
+    return _padded(header + body)
+
+
+def decode_record(data: bytes, slot: int) -> RecordSlot:
+    """``data``: the whole slot. Blank, Damaged, or Refused('dco_feature') for a feature that must be understood."""
+    if not data.strip(b"\0"):
+        raise Blank("never written")
+    if len(data) < HEADER_BYTES:
+        raise Damaged("shorter than a header")
+    (magic, version, columns, incompatible, compatible, autoclear, sequence, family, length, body_crc, own_slot, _,
+     crc) = _RECORD.unpack_from(data)  # fmt: skip
+    if magic != RECORD_MAGIC:
+        raise Damaged("no record's magic")
+    if zlib.crc32(data[: HEADER_BYTES - 4]) != crc:
+        raise Damaged("the header's checksum is wrong")
+    if version != VERSION or incompatible & ~INCOMPATIBLE_KNOWN:
+        raise Refused(
+            "dco_feature", f"the DCO has version {version} and incompatible features {incompatible:#x}, not known here"
+        )
+    body = data[HEADER_BYTES : HEADER_BYTES + length]
+    if len(body) != length or zlib.crc32(body) != body_crc:
+        raise Damaged("the body's checksum is wrong")
+    if own_slot != slot:
+        raise Damaged(f"slot {own_slot} lies at the place of slot {slot}")
+    if not 2 <= columns <= 4096:
+        raise Damaged(f"{columns} columns")
+    try:
+        record = decode_body(
+            body,
+            family=str(UUID(bytes=family)),
+            sequence=sequence,
+            settled=bool(autoclear & AUTOCLEAR_SETTLED),
+            columns=columns,
+        )
+    except ValueError as error:
+        raise Damaged(str(error)) from error
+    return RecordSlot(record, incompatible, compatible, autoclear)
+
+
+def encode_page(family: str, column: int, page: int, slot: int, epoch: int, sequence: int, bits: bitarray) -> bytes:
+    """One block for ``page_offset(column, page, slot)``."""
+    fields = (PAGE_MAGIC, slot, column, page, len(bits), epoch, sequence, UUID(family).bytes, VERSION)
+    header = _PAGE.pack(*fields, 0)[:-4]
+    payload = _padded(bits.tobytes(), DCO_BLOCK_BYTES - HEADER_BYTES)
+    return header + zlib.crc32(payload, zlib.crc32(header)).to_bytes(4, "little") + payload
+
+
+def decode_page(data: bytes, family: str, column: int, page: int, slot: int) -> PageSlot:
+    """Blank or Damaged for whatever is not surely this slot of this page of this family."""
+    if len(data) != DCO_BLOCK_BYTES:
+        raise Damaged("not a block")
+    if not data.strip(b"\0"):
+        raise Blank("never written")
+    magic, own_slot, own_column, own_page, length, epoch, sequence, owner, version, crc = _PAGE.unpack_from(data)
+    if magic != PAGE_MAGIC or version != VERSION:
+        raise Damaged("no page's magic")
+    if zlib.crc32(data[HEADER_BYTES:], zlib.crc32(data[: HEADER_BYTES - 4])) != crc:
+        raise Damaged("the checksum is wrong")
+    if (own_slot, own_column, own_page, owner) != (slot, column, page, UUID(family).bytes):
+        raise Damaged("it belongs to another place or family")
+    if length > PAGE_REGIONS:
+        raise Damaged(f"{length} bits do not fit a page")
+    bits = bitarray(endian="little")
+    bits.frombytes(data[HEADER_BYTES : HEADER_BYTES + -(-length // 8)])
+    return PageSlot(epoch, sequence, frozenbitarray(bits[:length]))
+
+
+def _padded(data: bytes, unit: int = DCO_BLOCK_BYTES) -> bytes:
+    return data + bytes(-len(data) % unit)

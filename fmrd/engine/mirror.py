@@ -1,0 +1,303 @@
+"""Carries out the volume's plans: fan-out, fail-over, flush, cleaning of the DRL, and the wait for the record.
+
+Every decision is the volume's (core/volume.py) and every byte of the DCO the store's (dco/store.py); what is here is
+the order of awaits, which CONCURRENCY.md beside this file goes through checkpoint by checkpoint.
+"""
+
+import errno
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import trio
+
+from fmrd.backing.hops import Call, Hops, Lane, Outcome
+from fmrd.backing.protocol import Backing
+from fmrd.core.family import Family
+from fmrd.core.plans import ReadPart, SyncPlan, Verdict, WritePlan
+from fmrd.core.plex import Plex
+from fmrd.core.volume import Volume
+from fmrd.dco.store import Store
+from fmrd.engine.ranges import Ranges
+from fmrd.errors import Failed, FmrdError
+
+log = logging.getLogger(__name__)
+
+REPAIR_UNIT_BYTES = 4096
+
+
+@dataclass
+class Disk:
+    """A plex's open backing and its lane."""
+
+    backing: Backing
+    lane: Lane
+
+    @property
+    def inline(self) -> bool:
+        return self.backing.inline
+
+
+@dataclass
+class _Flush:
+    """Flush requests that share one fdatasync round."""
+
+    done: bool = False
+    error: FmrdError | None = None
+
+
+@dataclass
+class Load:
+    """What the application is doing, for those that give way to it."""
+
+    requests: int = 0
+    served: int = 0
+
+
+@dataclass
+class Mirror:
+    """One open volume at work. Lengths and offsets in bytes; failures are FmrdError with an errno."""
+
+    family: Family
+    store: Store
+    hops: Hops
+    disks: dict[str, Disk]
+    ranges: Ranges = field(default_factory=Ranges)
+    load: Load = field(default_factory=Load)
+    _flushes: _Flush = field(default_factory=_Flush)
+    _flush_lock: trio.Lock = field(default_factory=trio.Lock)
+    _clean_lock: trio.Lock = field(default_factory=trio.Lock)
+
+    @property
+    def volume(self) -> Volume:
+        return self.family.volume
+
+    @property
+    def timeout_seconds(self) -> float:
+        return self.volume.settings.io_timeout_seconds
+
+    # What a door asks for
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """Short at the end of the volume, empty beyond it."""
+        length = min(length, self.volume.geometry.length_bytes - offset)
+        if length <= 0:
+            return b""
+        self.load.requests += 1
+        try:
+            parts = self.volume.plan_read(offset, length)
+            if len(parts) == 1:
+                return await self._read_part(parts[0])
+            return b"".join([await self._read_part(part) for part in parts])
+        finally:
+            self.load.requests -= 1
+            self.load.served += 1
+
+    async def write(self, offset: int, data: bytes | memoryview) -> None:
+        """On every plex that should have it when it returns (rule 1 before, rule 5 after)."""
+        stop = offset + len(data)
+        if stop > self.volume.geometry.length_bytes:
+            raise Failed("beyond_end", f"volume {self.volume.name} ends before byte {stop}", errno=errno.ENOSPC)
+        if not data:
+            return
+        self.load.requests += 1
+        try:
+            async with self.ranges.hold(offset, stop):
+                verdict = await self._write(offset, data)
+            self._tell(verdict)
+            await self.recorded()
+            if verdict.error is not None:
+                raise verdict.error
+        finally:
+            self.load.requests -= 1
+            self.load.served += 1
+
+    async def flush(self) -> None:
+        """Every write that ended before now is durable on every open plex when it returns."""
+        flush = self._flushes
+        async with self._flush_lock:
+            if not flush.done:
+                self._flushes = _Flush()
+                flush.error = (await self.sync()).error
+                flush.done = True
+        await self.recorded()
+        if flush.error is not None:
+            raise flush.error
+
+    # Rules 1, 2 and 5
+
+    async def _write(self, offset: int, data: bytes | memoryview) -> Verdict:
+        volume = self.volume
+        extents = volume.geometry.extents_of(offset, len(data))
+        if volume.drl.crowded_by(extents):
+            await self._make_room(extents)
+        volume.drl.enter(extents)
+        try:
+            if not volume.drl.is_durable(extents):
+                await self._mark(extents)
+            plan = volume.choose_targets(offset, len(data))
+            errors = await self._fan_out(plan, memoryview(data))
+            verdict = volume.end_write(plan, errors)
+            if verdict.settle:
+                await self.settle()
+                verdict = volume.end_write(plan, errors, settled=True)
+            return verdict
+        finally:
+            volume.drl.leave(extents)
+
+    async def _make_room(self, extents: range) -> None:
+        """The DRL is bounded: an eighth of it leaves at once, so that a scattered load pays one fdatasync for many."""
+        drl = self.volume.drl
+        async with self._clean_lock:
+            while drl.crowded_by(extents) and await self._clean(max(1, drl.hot_extents // 8)):
+                pass
+
+    async def _mark(self, extents: range) -> None:
+        """Rule 1: durable on the home copy and on every open travelling one before any data."""
+        column = self.volume.settings.drl.index
+        width = self.volume.geometry.page_extents
+        await self.store.write_pages((column, page) for page in range(extents[0] // width, extents[-1] // width + 1))
+
+    async def _fan_out(self, plan: WritePlan, data: memoryview) -> dict[str, Exception]:
+        calls = []
+        for target in plan.targets:
+            disk = self.disks[target.plex.uuid]
+            parts = [(at, data[at - plan.offset : at - plan.offset + size]) for at, size in target.parts]
+            calls.append(Call(disk.lane, _Writer(disk.backing, parts), disk.inline))
+            target.plex.writes += 1
+            target.plex.write_bytes += sum(size for _, size in target.parts)
+        outcomes = await self.hops.in_turn(calls, self.timeout_seconds)
+        return _errors([t.plex for t in plan.targets], outcomes)
+
+    async def recorded(self) -> None:
+        """Rule 5: return when a record that began after the last demotion is on the home copy."""
+        while self.volume.recorded < self.volume.demotions:
+            await self.store.commit()
+
+    async def sync(self, only: Plex | None = None) -> Verdict:
+        """One fdatasync round over the open plexes (or one of them), judged."""
+        plan = self.volume.begin_sync(only)
+        verdict = self.volume.end_sync(plan, await self._fdatasync(plan))
+        self._tell(verdict)
+        return verdict
+
+    async def _fdatasync(self, plan: SyncPlan) -> dict[str, Exception]:
+        disks = [self.disks[target.plex.uuid] for target in plan.targets]
+        calls = [Call(disk.lane, disk.backing.fdatasync, disk.inline) for disk in disks]
+        return _errors([t.plex for t in plan.targets], await self.hops.at_once(calls, self.timeout_seconds))
+
+    async def settle(self) -> None:
+        """Make durable, and known to the home copy, whatever is current now."""
+        await self.sync()
+        await self.store.commit()
+
+    async def clean(self, most: int | None = None) -> int:
+        """Rule 2: let idle extents leave the DRL; returns how many left. Failed('home_failed') as for any DCO write."""
+        async with self._clean_lock:
+            return await self._clean(most)
+
+    async def _clean(self, most: int | None) -> int:
+        volume = self.volume
+        token = volume.drl.begin_clean(most)
+        if not token.extents:
+            return 0
+        demotions = volume.demotions
+        await self.sync()
+        if volume.demotions != demotions:
+            await self.recorded()
+            return 0
+        await self.store.write_pages(volume.touched_pages())
+        left = volume.drl.end_clean(token, volume.suspect_extents())
+        column = volume.settings.drl.index
+        await self.store.write_pages((column, page) for page in sorted(volume.drl.marked.touched))
+        return left
+
+    # Reads that fail over
+
+    async def _read_part(self, part: ReadPart) -> bytes:
+        tried: tuple[Plex, ...] = ()
+        failures: list[tuple[Plex, Exception]] = []
+        pieces: list[ReadPart] = [part]
+        done: list[bytes] = []
+        while pieces:
+            piece = pieces.pop(0)
+            outcome = await self._pread(piece)
+            if outcome.error is None:
+                assert isinstance(outcome.value, bytes)
+                done.append(outcome.value)
+                continue
+            piece.plex.errors += 1
+            failures.append((piece.plex, outcome.error))
+            tried = (*tried, piece.plex)
+            try:
+                pieces[:0] = self.volume.plan_read(piece.offset, piece.length, without=tried)
+            except FmrdError as nobody:
+                what = "; ".join(f"{plex.name}: {error}" for plex, error in failures)
+                raise Failed("io_error", f"volume {self.volume.name}: reading at {piece.offset} failed ({what})") from nobody
+        for plex, error in failures:
+            if isinstance(error, TimeoutError):
+                self._say(self.volume.fail_plex(plex, error))
+            else:
+                await self.repair(plex, part.offset, part.length, error)
+        return b"".join(done)
+
+    async def _pread(self, part: ReadPart) -> Outcome:
+        disk = self.disks[part.plex.uuid]
+        part.plex.reads += 1
+        part.plex.read_bytes += part.length
+        call = Call(disk.lane, lambda: disk.backing.pread(part.offset, part.length), disk.inline)
+        return (await self.hops.in_turn([call], self.timeout_seconds))[0]
+
+    async def repair(self, plex: Plex, offset: int, length: int, why: Exception) -> None:
+        """Write back to a plex what another one holds, under the region lock; a hole or a demotion if that fails."""
+        geometry = self.volume.geometry
+        start = offset // REPAIR_UNIT_BYTES * REPAIR_UNIT_BYTES
+        stop = min(-(-(offset + length) // REPAIR_UNIT_BYTES) * REPAIR_UNIT_BYTES, geometry.length_bytes)
+        regions = geometry.regions_of(start, stop - start)
+        first, size = geometry.bytes_of(regions)
+        async with self.ranges.hold(first, first + size):
+            if not self.volume.may_repair(plex, regions):
+                return
+            generation = plex.generation
+            [source, *more] = self.volume.plan_read(start, stop - start, without=(plex,))
+            outcome = await self._pread(source)
+            if more or outcome.error is not None or not isinstance(outcome.value, bytes):
+                return
+            disk = self.disks[plex.uuid]
+            call = Call(disk.lane, _Writer(disk.backing, [(start, memoryview(outcome.value))]), disk.inline)
+            [written] = await self.hops.in_turn([call], self.timeout_seconds)
+            if plex.generation != generation:
+                return
+            if written.error is None:
+                self.volume.repaired(plex, regions)
+                self._say(f"plex {plex.name}: read error at {offset} corrected from {source.plex.name} ({why})")
+                return
+            sentence = self.volume.fail_plex(plex, written.error)
+            if plex.is_open and self.volume.make_holes(plex, regions):
+                sentence = f"plex {plex.name}: regions {regions.start}-{regions.stop - 1} failed and became holes ({why})"
+            self._say(sentence)
+
+    def _tell(self, verdict: Verdict) -> None:
+        for sentence in verdict.events:
+            self._say(sentence)
+
+    def _say(self, sentence: str | None) -> None:
+        if sentence is not None:
+            log.warning("volume %s: %s", self.volume.name, sentence)
+
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """The writes of one request on one plex; it keeps the buffer alive until the call has landed."""
+
+    backing: Backing
+    parts: Sequence[tuple[int, memoryview]]
+
+    def __call__(self) -> None:
+        for offset, data in self.parts:
+            self.backing.pwrite(offset, data)
+
+
+def _errors(plexes: Sequence[Plex], outcomes: Sequence[Outcome]) -> dict[str, Exception]:
+    return {p.uuid: o.error for p, o in zip(plexes, outcomes, strict=True) if o.error is not None}

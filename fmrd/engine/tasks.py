@@ -1,0 +1,148 @@
+"""What runs in the background, and its history: the tasks of `fmrctl task`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+
+from fmrd.errors import Failed
+
+HISTORY = 200
+"""Finished tasks remembered."""
+
+
+@dataclass
+class Task:
+    """One copy. Times are seconds since the epoch, rates bytes per second (0: unlimited)."""
+
+    id: int
+    type: str
+    volume: str
+    plex: str
+    reason: tuple[str, str]
+    now: Callable[[], float]
+    total_regions: int = 0
+    total_bytes: int = 0
+    rate: int = 0
+    state: str = "running"
+    done_regions: int = 0
+    done_bytes: int = 0
+    copied_bytes: int = 0
+    ended: float | None = None
+    error: tuple[str, str] | None = None
+    aborting: bool = False
+    started: float = 0.0
+    finished: trio.Event = field(default_factory=trio.Event)
+    changed: trio.Event = field(default_factory=trio.Event)
+
+    def __post_init__(self) -> None:
+        self.started = self.now()
+
+    def end(self, state: str, error: tuple[str, str] | None = None) -> None:
+        """done, failed or aborted; only the first end counts."""
+        if self.ended is None:
+            self.state, self.error, self.ended = state, error, self.now()
+            self.finished.set()
+            self._notify()
+
+    def pause(self) -> None:
+        self._must_run()
+        self.state = "paused"
+        self._notify()
+
+    def resume(self) -> None:
+        self._must_run()
+        self.state = "running"
+        self._notify()
+
+    def abort(self) -> None:
+        """Ask it to stop; ``finished`` is set when it has."""
+        self._must_run()
+        self.aborting = True
+        self._notify()
+
+    def set_rate(self, rate: int) -> None:
+        self._must_run()
+        self.rate = rate
+        self._notify()
+
+    async def while_paused(self) -> None:
+        while self.state == "paused" and not self.aborting:
+            await self.changed.wait()
+
+    def _must_run(self) -> None:
+        if self.ended is not None:
+            raise Failed("task_ended", f"task {self.id} has ended already ({self.state})")
+
+    def _notify(self) -> None:
+        self.changed.set()
+        self.changed = trio.Event()
+
+    def progressed(self, regions: int, byte_count: int, copied: int) -> None:
+        self.done_regions += regions
+        self.done_bytes += byte_count
+        self.copied_bytes += copied
+
+    def json(self) -> dict[str, Any]:
+        """The TASK of CONTRACT.md."""
+        until = self.ended if self.ended is not None else self.now()
+        seconds = max(until - self.started, 1e-6)
+        speed = self.done_bytes / seconds
+        left = max(self.total_bytes - self.done_bytes, 0)
+        running = self.ended is None
+        return {
+            "id": self.id,
+            "type": self.type,
+            "volume": self.volume,
+            "plex": self.plex,
+            "state": self.state,
+            "reason": {"code": self.reason[0], "message": self.reason[1]},
+            "total_regions": self.total_regions,
+            "done_regions": self.done_regions,
+            "total_bytes": self.total_bytes,
+            "done_bytes": self.done_bytes,
+            "copied_bytes": self.copied_bytes,
+            "rate_bytes_per_second": int(speed),
+            "eta_seconds": round(left / speed, 1) if running and speed > 0 else None if running else 0,
+            "started": self.started,
+            "ended": self.ended,
+            "error": None if self.error is None else {"code": self.error[0], "message": self.error[1]},
+        }
+
+
+class TaskList:
+    """All tasks of the daemon's life, oldest first; finished ones leave when there are too many."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._tasks: dict[int, Task] = {}
+        self._next = 1
+
+    def new(self, kind: str, volume: str, plex: str, reason: tuple[str, str], rate: int = 0) -> Task:
+        task = Task(self._next, kind, volume, plex, reason, self._now, rate=rate)
+        self._next += 1
+        self._tasks[task.id] = task
+        ended = [t.id for t in self._tasks.values() if t.ended is not None]
+        for old in ended[:-HISTORY]:
+            del self._tasks[old]
+        return task
+
+    def find(self, task_id: int) -> Task:
+        try:
+            return self._tasks[task_id]
+        except KeyError:
+            raise Failed("task_missing", f"there is no task {task_id}") from None
+
+    def all(self) -> list[Task]:
+        return list(self._tasks.values())
+
+    def running(self, volume: str | None = None, plex: str | None = None) -> list[Task]:
+        return [
+            t
+            for t in self._tasks.values()
+            if t.ended is None and volume in (None, t.volume) and plex in (None, t.plex)
+        ]
+
+    def last(self, volume: str, plex: str) -> Task | None:
+        return next((t for t in reversed(self._tasks.values()) if (t.volume, t.plex) == (volume, plex)), None)

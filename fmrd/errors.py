@@ -1,0 +1,60 @@
+"""Every failure a user can meet: its class, stable code, errno, exit status, and what to do about it.
+
+The class says how a program should react (its exit status), the code says what happened and never changes its
+meaning, the message names the volume and the plex, the hint says what would help. Reason codes of a copy decision
+share the table, so that ``fmrctl explain CODE`` answers for both.
+"""
+
+import errno as _errno
+
+
+class FmrdError(Exception):
+    """A failure that was foreseen. ``code`` is a key of EXPLANATIONS; ``errno`` is what a file operation returns."""
+
+    exit_status = 1
+    default_errno = _errno.EIO
+
+    def __init__(self, code: str, message: str, hint: str = "", *, errno: int | None = None) -> None:
+        assert code in EXPLANATIONS, f"error code {code!r} is not explained"
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+        self.errno = errno or self.default_errno
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
+
+class Failed(FmrdError):
+    """It was tried and did not work."""
+
+
+class BadRequest(FmrdError):
+    """The request makes no sense: usage, a name or a size that cannot be."""
+
+    exit_status = 2
+    default_errno = _errno.EINVAL
+
+
+class Refused(FmrdError):
+    """It could be done, and data might be lost or mixed. The hint names what would allow it."""
+
+    exit_status = 3
+    default_errno = _errno.EPERM
+
+
+class Unreachable(FmrdError):
+    """The daemon does not answer."""
+
+    exit_status = 4
+    default_errno = _errno.ECONNREFUSED
+
+
+EXPLANATIONS: dict[str, str] = {}
+"""Code -> what it means and what to do. Filled by ``fmrd.explanations``, kept apart because it is prose."""
+
+from fmrd import explanations as _explanations  # noqa: E402  (needs the table above)
+
+EXPLANATIONS.update(_explanations.REASONS)
+EXPLANATIONS.update(_explanations.ERRORS)

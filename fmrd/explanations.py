@@ -1,0 +1,80 @@
+"""What ``fmrctl explain CODE`` says: prose for the person on call, one entry a code, none ever renamed."""
+
+REASONS: dict[str, str] = {
+    "nothing_missed": "The plex has every write: its map is empty, so nothing is copied.",
+    "fast": "FastResync: only the regions in the plex's map are copied, those written while it was away.",
+    "full_new_plex": "The plex is new to the volume and holds none of its data: every region is copied once.",
+    "full_fmr_off": "FastResync was off (fmr=off) while the plex was away, so nothing remembered what it missed. "
+    "Turn it on with 'fmrctl set VOL fmr=on'; the next detach is tracked again.",
+    "full_map_lost": "The map of the plex could not be verified on any copy of the DCO (or never reached one), and a "
+    "map in doubt counts as all dirty.",
+    "full_backing_changed": "The plex file is not as fmrd left it (inode, size or time of change differ), or nobody "
+    "noted how it was left, so none of its content is trusted. Leave detached plex files untouched to get a fast "
+    "resync.",
+    "full_forced": "The administrator asked for a full copy (att --full).",
+    "recovery": "The volume was not stopped in order. Regions that were being written then (the dirty region log "
+    "names them) are copied from one plex to the others, so that all agree.",
+    "hole": "Regions failed on this plex while others held them; they are copied back from those.",
+    "refused_split_brain": "The plex and the volume were both written since they last agreed. Nothing is copied "
+    "before somebody says whose writes to give up: 'fmrctl plex att --discard VOL PLEX' gives up the plex's.",
+    "refused_unknown_plex": "The DCO beside the plex belongs to another volume, or to a past that this volume no "
+    "longer remembers. 'fmrctl plex att --full VOL PLEX' overwrites the plex.",
+    "refused_incomplete": "The copy would leave a plex that is too short for the volume. Make it longer first.",
+}
+
+ERRORS: dict[str, str] = {
+    "failed": "Something failed that fmrd knows no better name for; the message and the daemon's log say more.",
+    "bad_request": "The request is not one the daemon understands: a wrong verb, argument or type.",
+    "bad_name": "Names are made of letters, digits, '.', '_' and '-', start with a letter, digit or '_', and have "
+    "at most 64 characters.",
+    "bad_size": "Sizes are bytes, or a number with K, M, G or T (powers of 1024), a multiple of 4096; region and "
+    "extent sizes are powers of two.",
+    "bad_setting": "Settings are fmr, rdpol, io_timeout, rate and auto_attach; see 'fmrctl set --help'.",
+    "unknown_code": "No error or reason has this code.",
+    "unreachable": "Nothing answers on the control socket. Is the daemon running, and is it the same --socket?",
+    "volume_exists": "A volume of this name exists already.",
+    "volume_missing": "There is no volume of this name; 'fmrctl print' lists them.",
+    "volume_stopped": "The volume is stopped; 'fmrctl start VOL' opens it.",
+    "volume_running": "The volume is started already, or must be stopped first.",
+    "volume_open": "Somebody has the volume's file open: unmount it and detach its loop device first.",
+    "volume_busy": "Another administrative verb is at work on this volume; try again when it is done.",
+    "plex_missing": "The plex's file or device is not there.",
+    "plex_unknown": "The volume has no plex of this name or path.",
+    "plex_busy": "Another process owns the plex: a second daemon, another volume, a mount.",
+    "plex_exists": "The file exists. fmrd does not overwrite what it did not make: name it with --from to keep its "
+    "content, or give --force to lose it.",
+    "not_a_plex": "A plex is a regular file or a block device.",
+    "plex_too_short": "The plex is shorter than the volume (a block device also keeps its DCO at its tail).",
+    "plex_too_many": "A volume has at most as many plexes as its DCO has columns for.",
+    "plex_state": "The plex is not in a state from which this can be done.",
+    "last_plex": "The plex is the only one with current data for some region. fmrd never gives up the last copy; "
+    "stop or remove the volume instead.",
+    "plex_hung": "A system call issued on the plex has not returned; it cannot join before that has ended.",
+    "no_current_plex": "No plex that is here is complete and current. Bring back the one that is; what the message "
+    "names says which.",
+    "home_missing": "There is no home copy of that name in the state directory.",
+    "home_damaged": "The home copy of the DCO cannot be read. 'fmrctl import PATH...' makes a new one from the plexes.",
+    "home_failed": "The home copy of the DCO cannot be written (a full or failing disk under the state directory). "
+    "No write is done without its mark.",
+    "home_torn": "One record slot of the home copy is damaged and a plex that might hold the newest record is absent. "
+    "Bring that plex back, or accept the older record with 'start --force'.",
+    "foreign_plex": "The plex has a newer past than the home copy knows: the home copy was rolled back, or the plex "
+    "was used elsewhere. 'import' takes the plex's line; 'start --without PLEX' goes on without it.",
+    "plexes_changed": "Every plex was changed since the volume was stopped. 'start --accept PLEX' takes that plex as "
+    "it is; the others are then fully copied from it.",
+    "split_brain": "Plexes were written separately since they last agreed; choose one with --prefer.",
+    "not_imported": "The paths do not hold what an import needs; the message says which.",
+    "dco_damaged": "Neither record slot of the DCO is valid.",
+    "dco_missing": "There is no DCO beside the plex.",
+    "dco_feature": "The DCO was written by a newer fmrd and uses a feature this one does not know.",
+    "dco_full": "The DCO has no room left for this.",
+    "task_missing": "There is no task with this id; 'fmrctl task list --all' shows finished ones too.",
+    "task_ended": "The task has ended already.",
+    "task_failed": "The copy did not run to its end; its map is kept, and the next attach goes on from there.",
+    "daemon_running": "Another daemon owns the state directory.",
+    "mount_failed": "The FUSE mount could not be made.",
+    "suspect": "An fsync failed on the only copy of some regions; flushes fail until they were written again, because "
+    "nobody knows whether the old writes reached the disk.",
+    "io_error": "Input or output failed on every plex that holds the data.",
+    "beyond_end": "The write reaches past the end of the volume.",
+}
