@@ -67,13 +67,18 @@ class DirtyRegionLog:
         over = len(self._recent) + fresh > self.hot_extents
         return fresh > 0 and over and len(self._pending) < len(self._recent)
 
-    def begin_clean(self, most: int | None = None) -> CleanToken:
-        """The idle extents, least recently used first, at most ``most`` of them."""
+    @property
+    def tick(self) -> int:
+        """Grows with each write."""
+        return self._tick
+
+    def begin_clean(self, most: int | None = None, before_tick: int | None = None) -> CleanToken:
+        """The idle extents, least recently used first: at most ``most``, last written before that tick."""
         idle: dict[int, int] = {}
         for extent, tick in self._recent.items():
             if most is not None and len(idle) >= most:
                 break
-            if extent not in self._pending:
+            if extent not in self._pending and (before_tick is None or tick <= before_tick):
                 idle[extent] = tick
         return CleanToken(idle)
 

@@ -27,6 +27,8 @@ class CopyImage:
     """By (column, page number)."""
     damaged: frozenset[tuple[int, int]] = frozenset()
     """Pages with a slot that was written and cannot be verified (a blank slot is not damaged)."""
+    owner: str = ""
+    """The uuid of the plex that this copy was written for."""
 
     @property
     def record(self) -> Record | None:

@@ -43,10 +43,11 @@ def decide(
     if theirs is None:
         code = plex.reason if plex.reason.startswith("full_") else "full_map_lost"
         return _full(volume, code, f"plex {plex.name} has no readable copy of the DCO: {_why(code)}")
-    if theirs.family != record.family:
+    assert image is not None
+    if theirs.family != record.family or image.owner != plex.uuid:
         raise Refused(
             "refused_unknown_plex",
-            f"plex {plex.name} carries the DCO of volume {theirs.volume.name} ({theirs.family[:8]}), not of {volume.name}",
+            f"plex {plex.name} carries the DCO of another plex (volume {theirs.volume.name}, family {theirs.family[:8]})",
             "att --full overwrites it",
         )
     if not theirs.knows(plex.has) and plex.has is not None:
@@ -58,7 +59,7 @@ def decide(
     if not is_block and stamp != plex.stamp:
         known = "differs from how fmrd left it" if plex.stamp else "was not stamped when fmrd let go of it"
         return _full(volume, "full_backing_changed", f"the file of plex {plex.name} {known}")
-    missed = plex.map.bits | _own_dirt(volume, image) if image is not None else plex.map.bits
+    missed = plex.map.bits | _own_dirt(volume, image)
     regions = missed.count()
     size = volume.geometry.bytes_in(regions, bool(missed[-1]))
     if not regions:

@@ -96,8 +96,9 @@ def _judge(record: Record, plex: PlexRecord, here: Found, options: StartOptions)
         return Standing(False, True, "full_backing_changed", f"plex {plex.name} gives way to {options.accept}")
     if theirs is None:
         return Standing(False, True, "full_map_lost", f"plex {plex.name} has no readable copy of the DCO beside it")
-    if theirs.family != record.family:
-        return Standing(False, True, "refused_unknown_plex", f"plex {plex.name} carries the DCO of another volume")
+    assert here.image is not None
+    if theirs.family != record.family or here.image.owner != plex.uuid:
+        return Standing(False, True, "refused_unknown_plex", f"plex {plex.name} carries the DCO of another volume or plex")
     if not record.knows(theirs.position) and theirs.position != plex.has:
         raise Refused(
             "foreign_plex",
@@ -125,13 +126,11 @@ def open_volume(
     online = [i for p in settings.plexes if standing[p.uuid].online and (i := found[p.uuid].image) is not None]
     notes = [s.sentence for s in standing.values() if s.sentence]
     plexes = []
-    for plex in settings.plexes:
-        bits, lost = read_bitmap(
-            plex.map, geometry.regions, geometry.page_regions, home, online, settled=record.settled
-        )
+    for old in settings.plexes:
+        bits, lost = read_bitmap(old.map, geometry.regions, geometry.page_regions, home, online, settled=record.settled)
         if lost:
-            notes.append(f"{lost} map page(s) of plex {plex.name} could not be verified and count as all dirty")
-        plexes.append(_restore(plex, geometry, bits, lost))
+            notes.append(f"{lost} map page(s) of plex {old.name} could not be verified and count as all dirty")
+        plexes.append(_restore(old, geometry, bits, lost))
     volume = Volume(replace(settings, plexes=()), plexes)
     drl = drl_union(
         settings.drl, geometry.extents, geometry.page_extents, home, online, settled=record.settled

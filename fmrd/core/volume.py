@@ -5,7 +5,7 @@ choose_targets), 3 (choose_targets marks closed gates in the same step), 4 (ever
 6 (promote), 9 (faults.py, in the step that closes). The rest is a matter of order and lives in dco/ and engine/.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from bitarray import bitarray, frozenbitarray
@@ -34,6 +34,8 @@ class Volume:
         self.drl_on_home: dict[int, frozenbitarray] = {}
         self.demotions = 0
         self.recorded = 0
+        self.gate_closed: Callable[[Plex], None] = lambda plex: None
+        """Told of each gate that closes, in that step."""
 
     @property
     def name(self) -> str:
@@ -216,6 +218,7 @@ class Volume:
         if not self.settings.fmr:
             plex.map.fill()
             plex.reason = "full_fmr_off"
+        self.gate_closed(plex)
 
     def close_gate(self, plex: Plex, state: PlexState, *, failing: bool = False) -> None:
         """Detach; Refused('last_plex') where nobody else holds a region durably, tested in this same step (rule 9)."""
@@ -285,7 +288,21 @@ class Volume:
             return True
         return False
 
+    def add_plex(self, plex: Plex) -> None:
+        """A new one, its gate closed and its map all ones; the number in its name is never used again."""
+        self.plexes.append(plex)
+        self.settings = replace(self.settings, next_plex=self.settings.next_plex + 1)
+
+    def remove_plex(self, plex: Plex) -> None:
+        """Dissociate one whose gate is closed."""
+        assert not plex.is_open, "rule 9 is asked where a gate closes"
+        self.plexes.remove(plex)
+
     # Settings and length
+
+    def configure(self, settings: VolumeRecord) -> None:
+        self.settings = settings
+        self.policy.policy = settings.rdpol
 
     def set_fmr(self, on: bool) -> None:
         """Off frees the maps: whatever is detached will be copied in full, even when FMR is on again by then."""

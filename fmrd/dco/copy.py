@@ -37,12 +37,15 @@ class PageWrite:
 class Copy:
     """A DcoFile and what is known of its slots. ``name`` is 'home', or the plex's name."""
 
-    def __init__(self, name: str, file: DcoFile, lane: Lane, family: str, columns: int) -> None:
+    def __init__(
+        self, name: str, file: DcoFile, lane: Lane, family: str, columns: int, owner: str = layout.HOME
+    ) -> None:
         self.name = name
         self.file = file
         self.lane = lane
         self.family = family
         self.columns = columns
+        self.owner = owner
         self.broken = False
         """A write of it failed: it is written no more before it was made anew by a join or an opening."""
         self._record_keep = 1
@@ -63,7 +66,8 @@ class Copy:
             slot = 1 - self._keep.get(page.key, 1)
             slots = (slot,) if page.key in self._sound else (slot, 1 - slot)
             for each in slots:
-                writes.append((layout.page_offset(page.column, page.page, each, self.columns), self._encode(page, each)))
+                offset = layout.page_offset(page.column, page.page, each, self.columns)
+                writes.append((offset, self._encode(page, each)))
 
         def run() -> None:
             for offset, data in writes:
@@ -87,7 +91,7 @@ class Copy:
 
     def write_record(self, record: Record) -> Call:
         slot = 1 - self._record_keep
-        data = layout.encode_record(record, slot)
+        data = layout.encode_record(record, slot, self.owner)
         return Call(self.lane, lambda: self.file.write(layout.record_offset(slot), data))
 
     def record_written(self) -> None:
@@ -106,7 +110,7 @@ class Copy:
             else:
                 blocks.append((offset, data))
         slot = 1 - self._record_keep
-        blocks.append((layout.record_offset(slot), layout.encode_record(record, slot)))
+        blocks.append((layout.record_offset(slot), layout.encode_record(record, slot, self.owner)))
 
         def run() -> None:
             for offset, data in blocks:
@@ -140,13 +144,16 @@ class Loaded:
 
 def load(file: DcoFile) -> Loaded:
     """Read a copy whole. A slot that cannot be verified is None in the image; Refused('dco_feature') flies through."""
-    records: list[Record | None] = []
+    slots: list[layout.RecordSlot | None] = []
     for slot in (0, 1):
+        data = file.read(layout.record_offset(slot), layout.RECORD_SLOT_BYTES)
         try:
-            records.append(layout.decode_record(file.read(layout.record_offset(slot), layout.RECORD_SLOT_BYTES), slot).record)
+            slots.append(layout.decode_record(data, slot))
         except layout.Damaged:
-            records.append(None)
-    image = CopyImage((records[0], records[1]))
+            slots.append(None)
+    records = [s.record if s is not None else None for s in slots]
+    owner = next((s.owner for s in slots if s is not None), "")
+    image = CopyImage((records[0], records[1]), owner=owner)
     newest = image.record
     if newest is None:
         return Loaded(image, 1, {}, frozenset(), 0, 0)
@@ -171,8 +178,9 @@ def _load_pages(file: DcoFile, image: CopyImage, record: Record) -> Loaded:
                 slots: list[PageSlot | None] = []
                 for slot in (0, 1):
                     at = layout.page_offset(column.index, page, slot, record.columns) - first
+                    block = stripe[at : at + DCO_BLOCK_BYTES]
                     try:
-                        found = layout.decode_page(stripe[at : at + DCO_BLOCK_BYTES], record.family, column.index, page, slot)
+                        found = layout.decode_page(block, record.family, column.index, page, slot)
                     except layout.Damaged as problem:
                         slots.append(None)
                         if not isinstance(problem, layout.Blank):
@@ -185,7 +193,7 @@ def _load_pages(file: DcoFile, image: CopyImage, record: Record) -> Loaded:
                 keep[key] = _slot_to_keep(slots, column.epoch)
                 if None not in slots:
                     sound.add(key)
-    full = CopyImage(image.records, pages, frozenset(damaged))
+    full = CopyImage(image.records, pages, frozenset(damaged), image.owner)
     slot = 0 if image.records[0] is record else 1
     return Loaded(full, slot, keep, frozenset(sound), highest, epoch + 1)
 

@@ -37,12 +37,14 @@ INCOMPATIBLE_KNOWN = 0
 COMPATIBLE_KNOWN = 0
 AUTOCLEAR_SETTLED = 1
 
-_RECORD = struct.Struct("<8sIIQQQQ16sIIII48xI")
+_RECORD = struct.Struct("<8sIIQQQQ16sIIII16s28xI")
 """magic, version, columns, incompatible, compatible, autoclear, sequence, family, body length, body CRC, slot, 0,
-reserved, header CRC"""
+owner (uuid of the plex beside which the copy lies; zeros for the home copy), reserved, header CRC"""
 _PAGE = struct.Struct("<8sIIIIQQ16sI64xI")
 """magic, slot, column, page, bits, epoch, sequence, family, version, reserved, CRC of header (up to here) and bits"""
 HEADER_BYTES = 128
+HOME = str(UUID(int=0))
+"""The owner of the home copy."""
 assert _RECORD.size == _PAGE.size == HEADER_BYTES
 assert (DCO_BLOCK_BYTES - HEADER_BYTES) * 8 == PAGE_REGIONS
 
@@ -63,6 +65,7 @@ class RecordSlot:
     incompatible: int
     compatible: int
     autoclear: int
+    owner: str
 
 
 def record_offset(slot: int) -> int:
@@ -79,15 +82,17 @@ def copy_bytes(pages: int, columns: int = COLUMNS) -> int:
     return page_offset(0, pages, 0, columns)
 
 
-def encode_record(record: Record, slot: int) -> bytes:
-    """Whole blocks, ready to be written to ``record_offset(slot)``. ValueError if the body outgrew the slot."""
+def encode_record(record: Record, slot: int, owner: str = HOME) -> bytes:
+    """Whole blocks, ready to be written to ``record_offset(slot)``. ValueError if the body outgrew the slot.
+    ``owner``: the uuid of the plex that this copy travels with, or HOME.
+    """
     body = encode_body(record)
     if len(body) > RECORD_SLOT_BYTES - HEADER_BYTES:
         raise ValueError(f"a record of {len(body)} bytes does not fit its slot")
     fields = (
         RECORD_MAGIC, VERSION, record.columns, INCOMPATIBLE_KNOWN, COMPATIBLE_KNOWN,
         AUTOCLEAR_SETTLED if record.settled else 0, record.sequence, UUID(record.family).bytes,
-        len(body), zlib.crc32(body), slot, 0,
+        len(body), zlib.crc32(body), slot, 0, UUID(owner).bytes,
     )  # fmt: skip
     header = _RECORD.pack(*fields, 0)
     header = _RECORD.pack(*fields, zlib.crc32(header[:-4]))
@@ -101,7 +106,7 @@ def decode_record(data: bytes, slot: int) -> RecordSlot:
     if len(data) < HEADER_BYTES:
         raise Damaged("shorter than a header")
     (magic, version, columns, incompatible, compatible, autoclear, sequence, family, length, body_crc, own_slot, _,
-     crc) = _RECORD.unpack_from(data)  # fmt: skip
+     owner, crc) = _RECORD.unpack_from(data)  # fmt: skip
     if magic != RECORD_MAGIC:
         raise Damaged("no record's magic")
     if zlib.crc32(data[: HEADER_BYTES - 4]) != crc:
@@ -127,7 +132,7 @@ def decode_record(data: bytes, slot: int) -> RecordSlot:
         )
     except ValueError as error:
         raise Damaged(str(error)) from error
-    return RecordSlot(record, incompatible, compatible, autoclear)
+    return RecordSlot(record, incompatible, compatible, autoclear, str(UUID(bytes=owner)))
 
 
 def encode_page(family: str, column: int, page: int, slot: int, epoch: int, sequence: int, bits: bitarray) -> bytes:

@@ -191,14 +191,16 @@ class Mirror:
         await self.sync()
         await self.store.commit()
 
-    async def clean(self, most: int | None = None) -> int:
-        """Rule 2: let idle extents leave the DRL; returns how many left. Failed('home_failed') as for any DCO write."""
+    async def clean(self, before_tick: int | None = None) -> int:
+        """Rule 2: let idle extents leave the DRL (those not written since a tick); returns how many left.
+        Failed('home_failed') as for any DCO write.
+        """
         async with self._clean_lock:
-            return await self._clean(most)
+            return await self._clean(None, before_tick)
 
-    async def _clean(self, most: int | None) -> int:
+    async def _clean(self, most: int | None, before_tick: int | None = None) -> int:
         volume = self.volume
-        token = volume.drl.begin_clean(most)
+        token = volume.drl.begin_clean(most, before_tick)
         if not token.extents:
             return 0
         demotions = volume.demotions
@@ -233,7 +235,8 @@ class Mirror:
                 pieces[:0] = self.volume.plan_read(piece.offset, piece.length, without=tried)
             except FmrdError as nobody:
                 what = "; ".join(f"{plex.name}: {error}" for plex, error in failures)
-                raise Failed("io_error", f"volume {self.volume.name}: reading at {piece.offset} failed ({what})") from nobody
+                sentence = f"volume {self.volume.name}: reading at {piece.offset} failed ({what})"
+                raise Failed("io_error", sentence) from nobody
         for plex, error in failures:
             if isinstance(error, TimeoutError):
                 self._say(self.volume.fail_plex(plex, error))
@@ -261,7 +264,7 @@ class Mirror:
             generation = plex.generation
             [source, *more] = self.volume.plan_read(start, stop - start, without=(plex,))
             outcome = await self._pread(source)
-            if more or outcome.error is not None or not isinstance(outcome.value, bytes):
+            if more or plex.generation != generation or not isinstance(outcome.value, bytes):
                 return
             disk = self.disks[plex.uuid]
             call = Call(disk.lane, _Writer(disk.backing, [(start, memoryview(outcome.value))]), disk.inline)
@@ -274,7 +277,8 @@ class Mirror:
                 return
             sentence = self.volume.fail_plex(plex, written.error)
             if plex.is_open and self.volume.make_holes(plex, regions):
-                sentence = f"plex {plex.name}: regions {regions.start}-{regions.stop - 1} failed and became holes ({why})"
+                where = f"regions {regions.start}-{regions.stop - 1}"
+                sentence = f"plex {plex.name}: {where} failed and became holes ({why})"
             self._say(sentence)
 
     def _tell(self, verdict: Verdict) -> None:

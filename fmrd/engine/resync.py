@@ -118,7 +118,7 @@ class Resync:
         volume = self.mirror.volume
         offset, length = volume.geometry.bytes_of(regions)
         tried: list[Plex] = []
-        while True:
+        while self._goes_on():
             try:
                 [source, *more] = volume.plan_read(offset, length, without=(self.plex, *tried))
             except FmrdError as error:
@@ -149,6 +149,7 @@ class Resync:
             self._unsynced_bytes += length
             self.task.progressed(len(regions), length, outcome.value)
             return length
+        return 0
 
     async def _one_by_one(self, regions: range) -> int:
         return sum([await self._copy(range(r, r + 1)) for r in regions])

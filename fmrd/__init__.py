@@ -1,0 +1,1 @@
+"""fmrd: mirrored volumes with FastResync. Core knows, dco remembers, engine does, front speaks."""

@@ -1,0 +1,38 @@
+"""What every volume of the daemon shares: the machine, the clocks, the tasks. All of it injected."""
+
+import uuid
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import time
+
+import trio
+
+from fmrd.backing.hops import Hops
+from fmrd.backing.protocol import Host
+from fmrd.engine.tasks import TaskList
+
+
+def _new_uuid() -> str:
+    return str(uuid.uuid4())
+
+
+@dataclass
+class Context:
+    """``now``: seconds since the epoch, for people; deadlines use trio's clock."""
+
+    host: Host
+    hops: Hops
+    now: Callable[[], float] = time
+    new_uuid: Callable[[], str] = _new_uuid
+    io_timeout_seconds: float = 30.0
+    clean_seconds: float = 5.0
+    """How long an extent must be idle before the DRL forgets it (one to two of these)."""
+    nursery: trio.Nursery = field(init=False)
+    tasks: TaskList = field(init=False)
+    disks: dict[str, trio.Lock] = field(init=False)
+    """Two copies never share a disk: a copy holds the locks of its source and its target."""
+
+    def __post_init__(self) -> None:
+        self.tasks = TaskList(self.now)
+        self.disks = defaultdict(trio.Lock)

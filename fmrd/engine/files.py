@@ -1,0 +1,141 @@
+"""Opening what a plex consists of: its backing, its copy of the DCO, and what is to be known before it is trusted."""
+
+from dataclasses import dataclass, field
+
+from fmrd.backing.hops import Lane, ask
+from fmrd.backing.protocol import LOCATOR_BYTES, Backing, DcoFile
+from fmrd.core.geometry import Geometry
+from fmrd.core.images import CopyImage
+from fmrd.core.record import Stamp
+from fmrd.core.recovery import Found
+from fmrd.dco import layout
+from fmrd.dco.copy import Copy, Loaded, load
+from fmrd.engine.context import Context
+from fmrd.engine.mirror import Disk
+from fmrd.errors import FmrdError
+
+
+@dataclass
+class Lanes:
+    """A plex's lanes outlive its descriptors: a call that hangs counts until it has landed."""
+
+    name: str
+    data: Lane = field(init=False)
+    dco: Lane = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.data = Lane(self.name)
+        self.dco = Lane(f"{self.name} dco")
+
+    @property
+    def outstanding(self) -> int:
+        return self.data.outstanding + self.dco.outstanding
+
+    async def idle(self) -> None:
+        await self.data.idle()
+        await self.dco.idle()
+
+
+@dataclass
+class PlexFiles:
+    """An open plex. ``loaded`` is None where the copy of the DCO is missing or has no valid record."""
+
+    backing: Backing
+    lanes: Lanes
+    dco: DcoFile | None
+    loaded: Loaded | None
+    stamp: Stamp | None
+
+    @property
+    def image(self) -> CopyImage | None:
+        return self.loaded.image if self.loaded is not None else None
+
+    @property
+    def disk(self) -> Disk:
+        return Disk(self.backing, self.lanes.data)
+
+    def found(self) -> Found:
+        return Found(True, self.image, self.stamp, self.backing.is_block)
+
+    def close(self) -> None:
+        self.backing.close()
+        if self.dco is not None:
+            self.dco.close()
+
+
+def dco_bytes(geometry: Geometry, columns: int = layout.COLUMNS) -> int:
+    return layout.copy_bytes(geometry.pages, columns)
+
+
+def tail_bytes(geometry: Geometry) -> int:
+    """What a block device keeps for its DCO."""
+    return dco_bytes(geometry) + LOCATOR_BYTES
+
+
+async def open_plex(
+    context: Context, path: str, dco_path: str | None, lanes: Lanes, tail: int, timeout_seconds: float
+) -> PlexFiles:
+    """Open and lock a plex, and read its copy of the DCO. FmrdError or OSError where the plex cannot be had; a copy
+    that cannot be read is no error, its absence is what the decision is about.
+    """
+    host = context.host
+
+    def run() -> PlexFiles:
+        known = host.tail_bytes(path)
+        backing = host.open_plex(path, known if known is not None else tail if dco_path is None else 0)
+        try:
+            stamp = backing.stamp()
+            dco = None
+            try:
+                dco = host.open_dco(path, dco_path)
+                loaded = load(dco) if dco is not None else None
+            except OSError:
+                loaded = None
+            if loaded is not None and loaded.image.record is None:
+                loaded = None
+            return PlexFiles(backing, lanes, dco, loaded, stamp)
+        except BaseException:
+            backing.close()
+            raise
+
+    return await ask(context.hops, lanes.data, run, timeout_seconds)
+
+
+async def find_plex(
+    context: Context, path: str, dco_path: str | None, lanes: Lanes, tail: int, timeout_seconds: float
+) -> tuple[Found, PlexFiles | None]:
+    """The same, where absence is an answer."""
+    try:
+        files = await open_plex(context, path, dco_path, lanes, tail, timeout_seconds)
+    except (FmrdError, OSError) as error:
+        return Found(False, problem=str(error)), None
+    return files.found(), files
+
+
+async def copy_of(
+    context: Context, files: PlexFiles, name: str, owner: str, family: str, geometry: Geometry, columns: int,
+    path: str, dco_path: str | None, timeout_seconds: float,
+) -> Copy:  # fmt: skip
+    """The plex's copy of the DCO, ready to be written: the one that is there, or a new one."""
+    size = dco_bytes(geometry, columns)
+    usable = files.loaded is not None and files.loaded.image.record is not None
+    same = usable and files.loaded is not None and _fits(files.loaded, family, columns)
+
+    def prepare() -> DcoFile:
+        if files.dco is not None and same:
+            files.dco.extend(size)
+            return files.dco
+        if files.dco is not None:
+            files.dco.close()
+        return context.host.create_dco(path, dco_path, size)
+
+    files.dco = await ask(context.hops, files.lanes.dco, prepare, timeout_seconds)
+    copy = Copy(name, files.dco, files.lanes.dco, family, columns, owner)
+    if same and files.loaded is not None:
+        copy.adopt(files.loaded)
+    return copy
+
+
+def _fits(loaded: Loaded, family: str, columns: int) -> bool:
+    record = loaded.image.record
+    return record is not None and record.family == family and record.columns == columns

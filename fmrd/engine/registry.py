@@ -1,0 +1,216 @@
+"""All volumes of the daemon: opening them, serving them to a door, closing them."""
+
+import errno
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import trio
+
+from fmrd.core.record import Record
+from fmrd.core.recovery import StartOptions
+from fmrd.engine.context import Context
+from fmrd.engine.files import Lanes
+from fmrd.engine.opening import Opening, read_home, start_at_home
+from fmrd.engine.service import Service
+from fmrd.errors import Failed, FmrdError
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+FIRST_NUMBER = 2
+"""1 is the root of the mount."""
+
+
+@dataclass
+class Unit:
+    """A volume that the state directory knows: started (``service``), stopped, or failed (``failure``)."""
+
+    name: str
+    number: int
+    service: Service | None = None
+    record: Record | None = None
+    failure: FmrdError | None = None
+    lanes: dict[str, Lanes] = field(default_factory=dict)
+    busy: trio.Lock = field(default_factory=trio.Lock)
+
+
+class Served:
+    """What a door sees of one started volume."""
+
+    def __init__(self, unit: Unit, service: Service) -> None:
+        self._service = service
+        self.name = unit.name
+        self.number = unit.number
+        self.closed = False
+
+    @property
+    def length_bytes(self) -> int:
+        return self._service.volume.geometry.length_bytes
+
+    def opened(self) -> None:
+        self._must_be_open()
+        self._service.open_count += 1
+
+    def released(self) -> None:
+        self._service.open_count -= 1
+
+    async def read(self, offset: int, length: int) -> bytes:
+        self._must_be_open()
+        return await self._service.mirror.read(offset, length)
+
+    async def write(self, offset: int, data: bytes) -> None:
+        self._must_be_open()
+        await self._service.mirror.write(offset, data)
+
+    async def flush(self) -> None:
+        self._must_be_open()
+        await self._service.mirror.flush()
+
+    def _must_be_open(self) -> None:
+        if self.closed:
+            raise Failed("volume_stopped", f"volume {self.name} is stopped", errno=errno.ENODEV)
+
+
+class Registry:
+    """``run`` for the daemon's life; ``close`` ends it in order."""
+
+    def __init__(self, context: Context, mount_path: str = "") -> None:
+        self.context = context
+        self.mount_path = mount_path
+        self.units: dict[str, Unit] = {}
+        self._served: dict[str, Served] = {}
+        self._watchers: list[Callable[[Served], None]] = []
+        self._next_number = FIRST_NUMBER
+        self._scope = trio.CancelScope()
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Open every volume; report started when each is open or has failed, or after io_timeout."""
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                self.context.nursery = nursery
+                done = trio.Event()
+                nursery.start_soon(self._open_all, done)
+                with trio.move_on_after(self.context.io_timeout_seconds):
+                    await done.wait()
+                task_status.started()
+                await trio.sleep_forever()
+
+    async def _open_all(self, done: trio.Event) -> None:
+        async with trio.open_nursery() as nursery:
+            for name in self.context.host.homes():
+                nursery.start_soon(self._open_at_boot, self.add(name))
+        done.set()
+
+    async def _open_at_boot(self, unit: Unit) -> None:
+        try:
+            unit.record = (await read_home(self.context, unit.name)).image.record
+            if unit.record is not None and not unit.record.volume.stopped:
+                await self.start(unit, StartOptions())
+        except (FmrdError, OSError) as error:
+            unit.failure = error if isinstance(error, FmrdError) else Failed("io_error", str(error))
+            log.error("volume %s does not start: %s", unit.name, unit.failure)
+
+    def add(self, name: str) -> Unit:
+        unit = Unit(name, self._next_number)
+        self._next_number += 1
+        self.units[name] = unit
+        return unit
+
+    def unit(self, name: str) -> Unit:
+        try:
+            return self.units[name]
+        except KeyError:
+            raise Failed("volume_missing", f"there is no volume {name}", errno=errno.ENOENT) from None
+
+    def service(self, name: str) -> Service:
+        """Of a started volume."""
+        unit = self.unit(name)
+        if unit.service is None:
+            why = f": {unit.failure.message}" if unit.failure is not None else ""
+            raise Failed("volume_stopped", f"volume {name} is stopped{why}", f"fmrctl start {name}", errno=errno.ENODEV)
+        return unit.service
+
+    async def start(self, unit: Unit, options: StartOptions) -> Service:
+        """RULES, "Start at home", then everything that runs by itself."""
+        async with unit.busy:
+            if unit.service is not None:
+                return unit.service
+            return self.adopt(unit, await start_at_home(self.context, unit.name, options, unit.lanes))
+
+    def adopt(self, unit: Unit, opening: Opening) -> Service:
+        service = Service(self.context, opening)
+        unit.service, unit.failure = service, None
+        served = Served(unit, service)
+        self._served[unit.name] = served
+        service.start()
+        self._tell(served)
+        return service
+
+    async def stop(self, unit: Unit, *, stopped: bool = True) -> None:
+        """Close it in order; its file disappears first, so that nothing new can open it."""
+        async with unit.busy:
+            service = unit.service
+            if service is None:
+                return
+            served = self._served.pop(unit.name)
+            served.closed = True
+            self._tell(served)
+            unit.service = None
+            try:
+                await service.close(stopped=stopped)
+            finally:
+                unit.record = service.mirror.store.recorded
+
+    async def close(self) -> None:
+        """Stop all volumes, each on its own, and end ``run``."""
+
+        async def one(unit: Unit) -> None:
+            try:
+                await self.stop(unit, stopped=False)
+            except (FmrdError, OSError) as error:
+                log.error("volume %s was not closed in order: %s", unit.name, error)
+
+        async with trio.open_nursery() as nursery:
+            for unit in self.units.values():
+                nursery.start_soon(one, unit)
+        self._scope.cancel()
+
+    # What a door needs
+
+    def served(self) -> list[Served]:
+        return [self._served[name] for name in sorted(self._served)]
+
+    def find(self, name: str) -> Served | None:
+        return self._served.get(name)
+
+    def watch(self, callback: Callable[[Served], None]) -> None:
+        """Called when a volume appears, disappears or changes length."""
+        self._watchers.append(callback)
+
+    def changed(self, name: str) -> None:
+        if name in self._served:
+            self._tell(self._served[name])
+
+    def _tell(self, served: Served) -> None:
+        for watcher in self._watchers:
+            watcher(served)
+
+    async def apart(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Run a verb to its end, even if whoever asked goes away."""
+        results: list[T] = []
+        failures: list[Exception] = []
+        done = trio.Event()
+
+        async def go() -> None:
+            try:
+                results.append(await work())
+            except Exception as error:  # handed to the caller below
+                failures.append(error)
+            done.set()
+
+        self.context.nursery.start_soon(go)
+        await done.wait()
+        if failures:
+            raise failures[0]
+        return results[0]

@@ -1,0 +1,400 @@
+"""One started volume: the mirror, its copies in the background, and the verbs that change its plexes.
+
+Verbs are one at a time per volume (``_verb``). What lets go of a plex runs by itself after its gate has closed:
+record, wait for its last system call, fdatasync, stamp, record again, close.
+"""
+
+import logging
+from collections import defaultdict
+from dataclasses import replace
+
+import trio
+
+from fmrd.backing.hops import ask
+from fmrd.core import joining
+from fmrd.core.joining import Decision
+from fmrd.core.plex import Plex
+from fmrd.core.record import PlexRecord, Stamp
+from fmrd.core.states import PlexState
+from fmrd.core.volume import Volume
+from fmrd.engine.context import Context
+from fmrd.engine.files import Lanes, PlexFiles, copy_of, dco_bytes, open_plex, tail_bytes
+from fmrd.engine.opening import Opening
+from fmrd.engine.resync import Resync
+from fmrd.engine.tasks import Task
+from fmrd.errors import Failed, FmrdError, Refused
+
+log = logging.getLogger(__name__)
+
+
+class Service:
+    """``mirror`` serves the data; everything else here is administration."""
+
+    def __init__(self, context: Context, opening: Opening) -> None:
+        self.context = context
+        self.mirror = opening.mirror
+        self.lanes = opening.lanes
+        self.files = opening.files
+        self.open_count = 0
+        self._verb = trio.Lock()
+        self._plex_locks: dict[str, trio.Lock] = defaultdict(trio.Lock)
+        self._stopping = False
+        self.scope = trio.CancelScope()
+        self.volume.gate_closed = self._gate_closed
+
+    @property
+    def volume(self) -> Volume:
+        return self.mirror.volume
+
+    @property
+    def timeout_seconds(self) -> float:
+        return self.mirror.timeout_seconds
+
+    def start(self) -> None:
+        """Go on where a stop or a crash left off: drains, returning plexes, and the cleaning of the DRL."""
+        self.context.nursery.start_soon(self._clean_now_and_then)
+        for plex in self.volume.plexes:
+            if plex.is_open and plex.map.any():
+                self.drain(plex, self._unfinished(plex))
+            elif plex.attaching:
+                self.drain(plex, ("nothing_missed", f"plex {plex.name} only has to be recorded in sync"))
+        if self.volume.settings.auto_attach:
+            self.context.nursery.start_soon(self._attach_those_that_answer)
+
+    def _unfinished(self, plex: Plex) -> tuple[str, str]:
+        if plex.reason == "recovery" or plex.state is PlexState.ACTIVE:
+            count = plex.map.count()
+            return "recovery", f"plex {plex.name}: {count} region(s) were being written when the volume went down"
+        code = plex.reason if plex.reason.startswith("full_") else "fast"
+        return code, f"plex {plex.name} goes on with the {plex.map.count()} region(s) that it still misses"
+
+    async def _attach_those_that_answer(self) -> None:
+        for plex in list(self.volume.plexes):
+            if plex.state in (PlexState.STALE, PlexState.IOFAIL) and not plex.excluded and not self._stopping:
+                try:
+                    await self.attach(plex)
+                except (FmrdError, OSError) as error:
+                    log.warning("volume %s: plex %s stays %s: %s", self.volume.name, plex.name, plex.state, error)
+
+    async def _clean_now_and_then(self) -> None:
+        tick = self.volume.drl.tick
+        while not self._stopping:
+            with self.scope:
+                await trio.sleep(self.context.clean_seconds)
+            if self._stopping:
+                return
+            tick, before = self.volume.drl.tick, tick
+            try:
+                await self.mirror.clean(before)
+            except (FmrdError, OSError) as error:
+                log.warning("volume %s: the DRL was not cleaned: %s", self.volume.name, error)
+
+    # Copies
+
+    def drain(self, plex: Plex, reason: tuple[str, str], rate: int = 0) -> Task:
+        """Start copying to an open plex what its map holds."""
+        kind = "PLXATT" if plex.state is PlexState.TEMP else "RDWRBACK"
+        task = self.context.tasks.new(kind, self.volume.name, plex.name, reason, rate)
+        task.total_regions = plex.map.count()
+        task.total_bytes = self.volume.geometry.bytes_in(task.total_regions, bool(plex.map.bits[-1]))
+        self.context.nursery.start_soon(self._drain, plex, task)
+        return task
+
+    async def _drain(self, plex: Plex, task: Task) -> None:
+        log.info("volume %s: task %d, plex %s: %s (%s)", self.volume.name, task.id, plex.name, task.reason[1], task.reason[0])
+        try:
+            problem = await self._drain_in_turn(plex, task)
+        except (FmrdError, OSError) as error:
+            problem = (getattr(error, "code", "io_error"), str(error))
+        if problem is None and plex.is_open and not plex.map.any() and not plex.attaching:
+            task.end("done")
+        elif problem is None:
+            task.end("aborted")
+        else:
+            log.warning("volume %s: task %d failed: %s", self.volume.name, task.id, problem[1])
+            task.end("failed", problem)
+
+    async def _drain_in_turn(self, plex: Plex, task: Task) -> tuple[str, str] | None:
+        """One copy a disk at a time: hold the locks of every disk it touches, taken in one order by all."""
+        names = sorted({disk.backing.disk for disk in self.mirror.disks.values()})
+        locks = [self.context.disks[name] for name in names]
+        held: list[trio.Lock] = []
+        try:
+            for lock in locks:
+                await lock.acquire()
+                held.append(lock)
+            return await Resync(self.mirror, plex, task).run()
+        finally:
+            for lock in held:
+                lock.release()
+
+    async def halt(self, plex: Plex) -> bool:
+        """Stop the copy to this plex, if there is one, and wait for it; its map is kept."""
+        tasks = self.context.tasks.running(self.volume.name, plex.name)
+        for task in tasks:
+            task.abort()
+        for task in tasks:
+            await task.finished.wait()
+        return bool(tasks)
+
+    # Detach
+
+    async def detach(self, plex: Plex, state: PlexState = PlexState.STALE) -> str | None:
+        """Returns a notice when there was nothing to change. Refused('last_plex') by rule 9."""
+        async with self._verb:
+            if plex.state is state:
+                return f"nothing to change: {plex.name} is already {state}"
+            halted = plex.is_open and await self.halt(plex)
+            try:
+                if plex.is_open:
+                    async with self.at_rest():
+                        self.volume.close_gate(plex, state)
+                else:
+                    self.volume.close_gate(plex, state)
+                    await self.mirror.store.commit()
+                await self.mirror.recorded()
+            except FmrdError:
+                if halted and plex.is_open:
+                    self.drain(plex, self._unfinished(plex))
+                raise
+        with trio.move_on_after(self.timeout_seconds):  # a plex that hangs is let go of when it answers
+            async with self._plex_locks[plex.uuid]:
+                pass
+        return None
+
+    def at_rest(self) -> "_AtRest":
+        """Writes held and drained, all open plexes fdatasync'ed, maps durable, DRL cleared."""
+        return _AtRest(self)
+
+    def _gate_closed(self, plex: Plex) -> None:
+        for task in self.context.tasks.running(self.volume.name, plex.name):
+            task.abort()
+        if not self._stopping:
+            self.context.nursery.start_soon(self._let_go, plex, plex.generation)
+
+    async def _let_go(self, plex: Plex, generation: int) -> None:
+        async with self._plex_locks[plex.uuid]:
+            try:
+                await self.mirror.recorded()
+            except FmrdError as error:
+                log.warning("volume %s: plex %s is out, not yet recorded: %s", self.volume.name, plex.name, error)
+            lanes = self.lanes[plex.uuid]
+            await lanes.idle()
+            files = self.files.get(plex.uuid)
+            if files is None or plex.generation != generation:
+                return
+            await self._stamp(plex, files)
+            del self.files[plex.uuid]
+            self.mirror.disks.pop(plex.uuid, None)
+            self.mirror.store.copies.pop(plex.uuid, None)
+            try:
+                await self.mirror.store.commit()
+                await ask(self.context.hops, lanes.data, files.close, self.timeout_seconds)
+            except (FmrdError, OSError) as error:
+                log.warning("volume %s: letting go of plex %s: %s", self.volume.name, plex.name, error)
+
+    async def _stamp(self, plex: Plex, files: PlexFiles) -> None:
+        """How fmrd leaves the file (DESIGN 4): after an fdatasync, where it answers."""
+
+        def run() -> Stamp | None:
+            try:
+                files.backing.fdatasync()
+            except OSError as error:
+                log.info("plex %s: the last fdatasync before its stamp failed: %s", plex.name, error)
+            return files.backing.stamp()
+
+        try:
+            plex.stamp = await ask(self.context.hops, files.lanes.data, run, self.timeout_seconds)
+        except OSError:
+            plex.stamp = None
+
+    # Attach
+
+    async def decide(self, plex: Plex, *, full: bool = False, discard: bool = False) -> Decision:
+        """What an attach would copy, and why; nothing changes."""
+        self._must_have_landed(plex)
+        async with self._verb, self._plex_locks[plex.uuid]:
+            files = await self._reopen(plex)
+            try:
+                return self._decision(plex, files, full=full, discard=discard)
+            finally:
+                files.close()
+
+    async def attach(self, plex: Plex, *, full: bool = False, discard: bool = False, rate: int = 0) -> tuple[Task, str | None]:
+        """RULES, Join. Returns the task, and a notice when the plex was attached already."""
+        async with self._verb:
+            if plex.is_open:
+                return self._attached_already(plex)
+            self._must_have_landed(plex)
+            async with self._plex_locks[plex.uuid]:
+                files = await self._reopen(plex)
+                try:
+                    decision = self._decision(plex, files, full=full, discard=discard)
+                    await self._join(plex, files, decision)
+                except BaseException:
+                    if self.files.get(plex.uuid) is not files:
+                        files.close()
+                    raise
+            return self.drain(plex, (decision.code, decision.message), rate), None
+
+    def _attached_already(self, plex: Plex) -> tuple[Task, str]:
+        task = self.context.tasks.last(self.volume.name, plex.name)
+        if task is None:
+            task = self.context.tasks.new("PLXATT", self.volume.name, plex.name, ("nothing_missed", "it is attached"))
+            task.end("done")
+        return task, f"nothing to change: {plex.name} is already {plex.state}"
+
+    def _decision(self, plex: Plex, files: PlexFiles, *, full: bool, discard: bool) -> Decision:
+        family = self.mirror.family
+        return joining.decide(
+            self.volume, family.record(family.sequence), plex, files.image, files.stamp,
+            is_block=files.backing.is_block, full=full, discard=discard,
+        )  # fmt: skip
+
+    async def _reopen(self, plex: Plex) -> PlexFiles:
+        if plex.state is PlexState.OFFLINE:
+            raise Refused("plex_state", f"plex {plex.name} is OFFLINE", f"plex on {self.volume.name} {plex.name} first")
+        lanes = self._must_have_landed(plex)
+        tail = tail_bytes(self.volume.geometry)
+        return await open_plex(self.context, plex.path, plex.dco_path, lanes, tail, self.timeout_seconds)
+
+    def _must_have_landed(self, plex: Plex) -> Lanes:
+        """A write that hangs and lands after a join would overwrite newer bytes."""
+        lanes = self.lanes.setdefault(plex.uuid, Lanes(plex.name))
+        if lanes.outstanding and not plex.is_open:
+            raise Failed("plex_hung", f"plex {plex.name}: {lanes.outstanding} system call(s) have not returned yet")
+        return lanes
+
+    async def _join(self, plex: Plex, files: PlexFiles, decision: Decision) -> None:
+        family, store, volume = self.mirror.family, self.mirror.store, self.volume
+        if files.backing.length < volume.geometry.length_bytes:
+            length = volume.geometry.length_bytes
+            await ask(self.context.hops, files.lanes.data, lambda: files.backing.extend(length), self.timeout_seconds)
+        copy = await copy_of(
+            self.context, files, plex.name, plex.uuid, family.uuid, volume.geometry, family.columns,
+            plex.path, plex.dco_path, self.timeout_seconds,
+        )  # fmt: skip
+        joining.inherit(volume, plex, files.image, decision)
+        theirs = files.image.record if files.image is not None else None
+        if theirs is not None and files.loaded is not None:
+            family.sequence = max(family.sequence, theirs.sequence)
+            store.page_sequence = max(store.page_sequence, files.loaded.page_sequence)
+        ours = theirs is not None and theirs.family == family.uuid
+        plex.has = theirs.position if ours and theirs is not None else None
+
+        def open_gate() -> None:
+            self.files[plex.uuid] = files
+            self.mirror.disks[plex.uuid] = files.disk
+            volume.open_gate(plex)
+
+        await store.join(plex, copy, open_gate)
+
+    # Plexes come and go
+
+    async def add(self, path: str, dco_path: str | None, files: PlexFiles, rate: int = 0) -> Task:
+        """One more mirror on files just made, fully copied."""
+        async with self._verb:
+            settings = self.volume.settings
+            record = PlexRecord(
+                name=f"{settings.name}-{settings.next_plex:02d}", uuid=self.context.new_uuid(), path=path,
+                dco_path=dco_path, state=PlexState.STALE, map=self.mirror.family.new_column(), reason="full_new_plex",
+            )  # fmt: skip
+            self.volume.add_plex(Plex(record, self.volume.geometry))
+            plex = self.volume.plexes[-1]
+            self.lanes[plex.uuid] = files.lanes
+            decision = Decision("full_new_plex", f"plex {plex.name} is new: all of it is copied", True, 0, 0)
+            try:
+                await self._join(plex, files, decision)
+            except BaseException:
+                self.volume.remove_plex(plex)
+                raise
+            return self.drain(plex, (decision.code, decision.message), rate)
+
+    async def dissociate(self, plex: Plex) -> None:
+        """Out for good: association and map are gone, the file stays."""
+        if plex.is_open:
+            await self.detach(plex)
+        async with self._verb, self._plex_locks[plex.uuid]:
+            self.volume.remove_plex(plex)
+            await self.mirror.store.commit()
+
+    async def set_state(self, plex: Plex, state: PlexState) -> None:
+        """OFFLINE -> STALE."""
+        async with self._verb:
+            self.volume.close_gate(plex, state)
+            plex.excluded = False
+            await self.mirror.store.commit()
+
+    # Settings, length, end
+
+    async def configure(self, **changes: object) -> None:
+        """Settings of the record; 'fmr' also frees the maps."""
+        async with self._verb:
+            fmr = changes.pop("fmr", None)
+            self.volume.configure(replace(self.volume.settings, **changes))  # type: ignore[arg-type]  # checked by the caller
+            if fmr is not None:
+                self.volume.set_fmr(bool(fmr))
+            self.mirror.store.timeout_seconds = self.timeout_seconds
+            await self.mirror.store.commit()
+
+    async def grow(self, length_bytes: int) -> None:
+        """Longer, online: files first (sparse), then the copies of the DCO, then the record."""
+        async with self._verb, self.at_rest():
+            geometry = replace(self.volume.geometry, length_bytes=length_bytes).check()
+            size = dco_bytes(geometry, self.mirror.family.columns)
+            for plex in self.volume.open_plexes():
+                files = self.files[plex.uuid]
+                await ask(self.context.hops, files.lanes.data, lambda f=files: f.backing.extend(length_bytes), self.timeout_seconds)  # type: ignore[misc]
+                if files.dco is not None:
+                    await ask(self.context.hops, files.lanes.dco, lambda f=files: f.dco.extend(size), self.timeout_seconds)  # type: ignore[misc]
+            home = self.mirror.store.home
+            await ask(self.context.hops, home.lane, lambda: home.file.extend(size), self.timeout_seconds)
+            self.volume.grow(length_bytes)
+            await self.mirror.store.commit(everything=True)
+
+    async def close(self, *, stopped: bool) -> None:
+        """Orderly stop: copies halted, writes drained, maps exact, stamps taken, files closed. ``stopped``: by the
+        administrator, so that the daemon does not start it again by itself.
+        """
+        async with self._verb:
+            for plex in self.volume.plexes:
+                await self.halt(plex)
+            async with self.at_rest():
+                self._stopping = True
+                for plex in self.volume.open_plexes():
+                    await self._stamp(plex, self.files[plex.uuid])
+                settled = not self.volume.drl.count and self.volume.suspicion() is None
+                self.mirror.family.settled = settled
+                self.volume.configure(replace(self.volume.settings, stopped=stopped))
+                try:
+                    await self.mirror.store.commit()
+                finally:
+                    self.scope.cancel()
+                    self.mirror.store.home.file.close()
+                    for files in self.files.values():
+                        files.close()
+
+
+class _AtRest:
+    """The whole volume held, and settled as far as its disks allow."""
+
+    def __init__(self, service: Service) -> None:
+        mirror = service.mirror
+        self._mirror = mirror
+        self._hold = mirror.ranges.hold(0, max(mirror.volume.geometry.length_bytes, 1))
+
+    async def __aenter__(self) -> None:
+        await self._hold.__aenter__()
+        try:
+            await self._mirror.sync()
+            while await self._mirror.clean():
+                pass
+            await self._mirror.store.write_pages(self._mirror.volume.touched_pages())
+        except FmrdError as error:
+            log.warning("volume %s could not be settled: %s", self._mirror.volume.name, error)
+        except BaseException:
+            await self._hold.__aexit__(None, None, None)
+            raise
+
+    async def __aexit__(self, *details: object) -> None:
+        await self._hold.__aexit__(None, None, None)

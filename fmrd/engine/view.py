@@ -1,0 +1,103 @@
+"""Volumes, plexes and detached maps as the JSON of CONTRACT.md."""
+
+from typing import Any
+
+from fmrd.core.plex import Plex
+from fmrd.core.record import PlexRecord, VolumeRecord
+from fmrd.core.states import KSTATE, OPEN_GATE, KState, VolumeState, mode
+from fmrd.engine.service import Service
+
+Json = dict[str, Any]
+
+
+def plex_json(service: Service, plex: Plex) -> Json:
+    geometry = service.volume.geometry
+    dirty = plex.map.count()
+    return {
+        "name": plex.name,
+        "uuid": plex.uuid,
+        "path": plex.path,
+        "kstate": KSTATE[plex.state].value,
+        "state": plex.state.value,
+        "mode": mode(plex.state),
+        "dirty_regions": dirty,
+        "dirty_bytes": geometry.bytes_in(dirty, bool(plex.map.bits[-1])),
+        "reads": plex.reads,
+        "read_bytes": plex.read_bytes,
+        "writes": plex.writes,
+        "write_bytes": plex.write_bytes,
+        "errors": plex.errors,
+        "reason": plex.reason or None,
+    }
+
+
+def volume_json(service: Service, path: str) -> Json:
+    volume = service.volume
+    return {
+        **_settings(volume.settings, path),
+        "kstate": KState.ENABLED.value,
+        "state": volume.state.value,
+        "open_count": service.open_count,
+        "drl": {"extent_bytes": volume.geometry.extent_bytes, "dirty_extents": volume.drl.count},
+        "plexes": [plex_json(service, plex) for plex in volume.plexes],
+        "error": None,
+    }
+
+
+def stopped_json(record: VolumeRecord, path: str, *, settled: bool, error: Json | None) -> Json:
+    """A volume that is not open, as its home copy tells it; maps are not read for this."""
+    return {
+        **_settings(record, path),
+        "kstate": KState.DISABLED.value,
+        "state": (VolumeState.CLEAN if settled else VolumeState.NEEDSYNC).value,
+        "open_count": 0,
+        "drl": {"extent_bytes": record.extent_bytes, "dirty_extents": 0},
+        "plexes": [_stopped_plex(plex, settled=settled) for plex in record.plexes],
+        "error": error,
+    }
+
+
+def unreadable_json(name: str, path: str, error: Json) -> Json:
+    """A home copy that cannot be read."""
+    return {"name": name, "path": path, "kstate": KState.DISABLED.value, "state": "NEEDSYNC", "open_count": 0,
+            "uuid": None, "length_bytes": 0, "region_size_bytes": 0, "fmr": True, "rdpol": "select", "io_timeout": 0,
+            "rate": 0, "auto_attach": True, "drl": {"extent_bytes": 0, "dirty_extents": 0}, "plexes": [],
+            "snapshots": [], "lost": [], "snapshot_of": None, "error": error}  # fmt: skip
+
+
+def _settings(record: VolumeRecord, path: str) -> Json:
+    return {
+        "name": record.name,
+        "uuid": record.uuid,
+        "length_bytes": record.length_bytes,
+        "region_size_bytes": record.region_bytes,
+        "fmr": record.fmr,
+        "rdpol": record.rdpol,
+        "io_timeout": record.io_timeout_seconds,
+        "rate": record.rate,
+        "auto_attach": record.auto_attach,
+        "path": path,
+        "snapshots": [],
+        "lost": [],
+        "snapshot_of": record.snapshot_of,
+    }
+
+
+def _stopped_plex(plex: PlexRecord, *, settled: bool) -> Json:
+    opened = plex.state in OPEN_GATE
+    return {
+        "name": plex.name,
+        "uuid": plex.uuid,
+        "path": plex.path,
+        "kstate": KState.DISABLED.value,
+        "state": "CLEAN" if opened and settled and plex.state == "ACTIVE" else plex.state.value,
+        "mode": "-",
+        "dirty_regions": 0,
+        "dirty_bytes": 0,
+        "reads": 0,
+        "read_bytes": 0,
+        "writes": 0,
+        "write_bytes": 0,
+        "errors": 0,
+        "reason": plex.reason or None,
+    }
