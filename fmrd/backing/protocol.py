@@ -80,7 +80,7 @@ class DcoFile(Protocol):
         """Durable when it returns. ``offset`` and ``len(data)`` are multiples of DCO_BLOCK_BYTES."""
 
     def extend(self, length: int) -> None:
-        """Preallocate up to ``length`` bytes (new ones read as zeros); an area at a device's tail cannot grow: ENOSPC."""
+        """Preallocate up to ``length`` bytes, zeros; the area at a device's tail cannot grow: ENOSPC."""
 
     def close(self) -> None:
         """Give up the descriptor."""

@@ -11,8 +11,10 @@ from bitarray.util import ones
 from fmrd.core.plex import Plex
 
 
-def uncovered(plex: Plex, others: Sequence[Plex], failing: Collection[Plex] = (), regions: range = range(0)) -> bitarray:
-    """Regions that ``plex`` holds and no other open plex holds durably; ``failing`` ones do not count in ``regions``."""
+def uncovered(
+    plex: Plex, others: Sequence[Plex], failing: Collection[Plex] = (), regions: range = range(0)
+) -> bitarray:
+    """Regions that ``plex`` holds and no other open plex durably; ``failing`` ones do not count in ``regions``."""
     doubt = ones(plex.geometry.regions)
     for other in others:
         if other is plex or not other.is_open:

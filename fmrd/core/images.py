@@ -103,7 +103,7 @@ def drl_union(column: Column, size: int, page_bits: int, home: CopyImage, others
 
 
 def own_bitmap(column: Column, size: int, page_bits: int, image: CopyImage) -> bitarray:
-    """A bitmap as one copy alone tells it. A page that it never had says nothing; one that it had and lost, all ones."""
+    """A bitmap as one copy alone tells it. A page it never had says nothing; one it had and lost, all ones."""
     bits = bitarray()
     for page, start in enumerate(range(0, size, page_bits)):
         width = min(page_bits, size - start)

@@ -47,7 +47,8 @@ def decide(
     if theirs.family != record.family or image.owner != plex.uuid:
         raise Refused(
             "refused_unknown_plex",
-            f"plex {plex.name} carries the DCO of another plex (volume {theirs.volume.name}, family {theirs.family[:8]})",
+            f"plex {plex.name} carries the DCO of another plex "
+            f"(volume {theirs.volume.name}, family {theirs.family[:8]})",
             "att --full overwrites it",
         )
     if not theirs.knows(plex.has) and plex.has is not None:
@@ -105,7 +106,9 @@ def _diverged(volume: Volume, record: Record, plex: Plex, theirs: Record) -> Ref
             f"plex {plex.name} was written elsewhere since it left: {sides}",
             "att --discard gives up the plex's changes",
         )
-    return Refused("refused_unknown_plex", f"nobody remembers that past of plex {plex.name}: {sides}", "att --full overwrites it")
+    return Refused(
+        "refused_unknown_plex", f"nobody remembers that past of plex {plex.name}: {sides}", "att --full overwrites it"
+    )
 
 
 def _full(volume: Volume, code: str, message: str) -> Decision:

@@ -133,9 +133,7 @@ class Plex:
         self.syncing.remove(batch)
         if succeeded:
             for run in batch.runs():
-                self.map.touched.update(
-                    range(run.start // batch.page_bits, (run.stop - 1) // batch.page_bits + 1)
-                )
+                self.map.touched.update(range(run.start // batch.page_bits, (run.stop - 1) // batch.page_bits + 1))
         else:
             self.young.union(batch)
 

@@ -6,6 +6,7 @@ or of one whose history holds that lineage with an equal or higher last sequence
 
 from dataclasses import dataclass, field
 
+from fmrd.core.geometry import Geometry
 from fmrd.core.states import OPEN_GATE, PlexState
 
 HISTORY_LIMIT = 512
@@ -121,3 +122,8 @@ def trimmed(history: tuple[Position, ...], named: set[str]) -> tuple[Position, .
     """The newest HISTORY_LIMIT lineages, and any older one that a has(p) names."""
     old, new = history[:-HISTORY_LIMIT], history[-HISTORY_LIMIT:]
     return tuple(p for p in old if p.lineage in named) + new
+
+
+def geometry_of(volume: VolumeRecord) -> Geometry:
+    """The measures that a record states, not yet checked."""
+    return Geometry(volume.length_bytes, volume.region_bytes, volume.extent_bytes, volume.page_regions)

@@ -14,7 +14,7 @@ from bitarray.util import ones
 from fmrd.core.geometry import Geometry
 from fmrd.core.images import CopyImage, drl_union, read_bitmap
 from fmrd.core.plex import Plex
-from fmrd.core.record import PlexRecord, Record, Stamp, VolumeRecord
+from fmrd.core.record import PlexRecord, Record, Stamp, VolumeRecord, geometry_of
 from fmrd.core.regionmap import RegionMap
 from fmrd.core.states import IN_SYNC, OPEN_GATE, PlexState
 from fmrd.core.volume import Volume
@@ -98,7 +98,9 @@ def _judge(record: Record, plex: PlexRecord, here: Found, options: StartOptions)
         return Standing(False, True, "full_map_lost", f"plex {plex.name} has no readable copy of the DCO beside it")
     assert here.image is not None
     if theirs.family != record.family or here.image.owner != plex.uuid:
-        return Standing(False, True, "refused_unknown_plex", f"plex {plex.name} carries the DCO of another volume or plex")
+        return Standing(
+            False, True, "refused_unknown_plex", f"plex {plex.name} carries the DCO of another volume or plex"
+        )
     if not record.knows(theirs.position) and theirs.position != plex.has:
         raise Refused(
             "foreign_plex",
@@ -111,7 +113,9 @@ def _judge(record: Record, plex: PlexRecord, here: Found, options: StartOptions)
     if plex.has is not None and not theirs.knows(plex.has):
         return Standing(False, True, "full_backing_changed", f"an old image of plex {plex.name} was restored")
     if record.settled and not here.is_block and here.stamp != plex.stamp:
-        return Standing(False, True, "full_backing_changed", f"plex {plex.name} was changed while the volume was stopped")
+        return Standing(
+            False, True, "full_backing_changed", f"plex {plex.name} was changed while the volume was stopped"
+        )
     return Standing(True)
 
 
@@ -122,7 +126,7 @@ def open_volume(
     some region has nobody. Returns the volume and the sentences to log.
     """
     settings = record.volume
-    geometry = Geometry(settings.length_bytes, settings.region_bytes, settings.extent_bytes, settings.page_regions)
+    geometry = geometry_of(settings)
     online = [i for p in settings.plexes if standing[p.uuid].online and (i := found[p.uuid].image) is not None]
     notes = [s.sentence for s in standing.values() if s.sentence]
     plexes = []
@@ -132,9 +136,7 @@ def open_volume(
             notes.append(f"{lost} map page(s) of plex {old.name} could not be verified and count as all dirty")
         plexes.append(_restore(old, geometry, bits, lost))
     volume = Volume(replace(settings, plexes=()), plexes)
-    drl = drl_union(
-        settings.drl, geometry.extents, geometry.page_extents, home, online, settled=record.settled
-    )
+    drl = drl_union(settings.drl, geometry.extents, geometry.page_extents, home, online, settled=record.settled)
     volume.drl.restore(drl)
     dirty = volume.drl.regions()
     for plex, old in zip(plexes, settings.plexes, strict=True):

@@ -13,11 +13,10 @@ from bitarray.util import zeros
 
 from fmrd.core import faults
 from fmrd.core.drl import DirtyRegionLog
-from fmrd.core.geometry import Geometry
 from fmrd.core.plans import ReadPart, SyncPlan, SyncTarget, Target, Verdict, WritePlan
 from fmrd.core.plex import Plex
 from fmrd.core.readpolicy import ReadPolicy
-from fmrd.core.record import Column, VolumeRecord
+from fmrd.core.record import Column, VolumeRecord, geometry_of
 from fmrd.core.states import PROMOTED, PlexState, VolumeState
 from fmrd.errors import Failed, Refused
 
@@ -27,7 +26,7 @@ class Volume:
 
     def __init__(self, record: VolumeRecord, plexes: list[Plex]) -> None:
         self.settings = record
-        self.geometry = Geometry(record.length_bytes, record.region_bytes, record.extent_bytes, record.page_regions)
+        self.geometry = geometry_of(record)
         self.drl = DirtyRegionLog(self.geometry, record.hot_extents)
         self.plexes = plexes
         self.policy = ReadPolicy(record.rdpol)
@@ -186,7 +185,9 @@ class Volume:
                 self._close(plex, PlexState.IOFAIL)
                 events.append(f"plex {plex.name} detached (IOFAIL) after a flush error: {errors[plex.uuid]}")
             else:
-                events.append(f"plex {plex.name} failed a flush and is the last copy of some regions: {errors[plex.uuid]}")
+                events.append(
+                    f"plex {plex.name} failed a flush and is the last copy of some regions: {errors[plex.uuid]}"
+                )
         return Verdict(self.suspicion(), events=tuple(events))
 
     def suspicion(self) -> Failed | None:

@@ -3,8 +3,7 @@
 import json
 from typing import Any
 
-from fmrd.core.geometry import Geometry
-from fmrd.core.record import Column, PlexRecord, Position, Record, Stamp, VolumeRecord
+from fmrd.core.record import Column, PlexRecord, Position, Record, Stamp, VolumeRecord, geometry_of
 from fmrd.core.states import PlexState
 from fmrd.errors import FmrdError
 
@@ -107,7 +106,7 @@ def _read_volume(data: dict[str, Any], columns: int) -> VolumeRecord:
         next_plex=_count(data["next_plex"]),
         snapshot_of=None if data["snapshot_of"] is None else _text(data["snapshot_of"]),
     )
-    Geometry(volume.length_bytes, volume.region_bytes, volume.extent_bytes, volume.page_regions).check()
+    geometry_of(volume).check()
     return volume
 
 

@@ -12,7 +12,7 @@ from bitarray import frozenbitarray
 from fmrd.backing.hops import Call, Lane
 from fmrd.backing.protocol import DCO_BLOCK_BYTES, DcoFile
 from fmrd.core.images import CopyImage, PageSlot
-from fmrd.core.record import Record
+from fmrd.core.record import Record, geometry_of
 from fmrd.dco import layout
 
 Key = tuple[int, int]
@@ -168,7 +168,7 @@ def _load_pages(file: DcoFile, image: CopyImage, record: Record) -> Loaded:
     highest = epoch = 0
     for volume in record.volumes:
         columns = sorted([volume.drl, *(p.map for p in volume.plexes)], key=lambda c: c.index)
-        count = -(-(-(-volume.length_bytes // volume.region_bytes)) // volume.page_regions)
+        count = geometry_of(volume).pages
         for page in range(count):
             first = layout.page_offset(columns[0].index, page, 0, record.columns)
             stop = layout.page_offset(columns[-1].index, page, 1, record.columns) + DCO_BLOCK_BYTES

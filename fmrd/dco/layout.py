@@ -31,7 +31,7 @@ RECORD_MAGIC = b"FMRD-DCO"
 PAGE_MAGIC = b"FMRDpage"
 RECORD_SLOT_BYTES = 128 << 10
 COLUMNS = 40
-"""Bitmaps a new DCO has room for: a DRL and a map for each of 8 plexes, three more for each of 8 snapshots, and some."""
+"""Bitmaps a new DCO has room for: a DRL, a map for each of 8 plexes, three for each of 8 snapshots, and some."""
 
 INCOMPATIBLE_KNOWN = 0
 COMPATIBLE_KNOWN = 0

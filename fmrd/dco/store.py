@@ -122,7 +122,7 @@ class Store:
     async def commit(self, *, everything: bool = False) -> None:
         """A record that says what is true now (or later) is on the home copy and on the open ones when it returns.
 
-        ``everything``: rewrite every page too, as an opening does. Failed('home_failed'): the commit counts as not done.
+        ``everything``: rewrite every page too, as an opening does. Failed('home_failed'): it counts as not done.
         """
         batch = self._commits
         batch.everything |= everything
@@ -206,7 +206,13 @@ class Store:
             record = await self._commit()
             async with self._page_lock:
                 pages = [
-                    PageWrite(column.index, page, column.epoch, self.page_sequence + 1, volume.page_on_home(column.index, page))
+                    PageWrite(
+                        column.index,
+                        page,
+                        column.epoch,
+                        self.page_sequence + 1,
+                        volume.page_on_home(column.index, page),
+                    )
                     for volume in self.family.volumes
                     for column in volume.columns()
                     for page in range(volume.geometry.pages)
@@ -214,7 +220,9 @@ class Store:
                 self.page_sequence += 1
                 [outcome] = await self._hops.at_once([copy.rewrite(pages, record)], self.timeout_seconds)
                 if outcome.error is not None:
-                    raise Failed("io_error", f"plex {plex.name}: its copy of the DCO cannot be written: {outcome.error}")
+                    raise Failed(
+                        "io_error", f"plex {plex.name}: its copy of the DCO cannot be written: {outcome.error}"
+                    )
                 copy.rewritten(pages)
                 plex.has = record.position
                 self.copies[plex.uuid] = copy

@@ -7,7 +7,7 @@ from fmrd.backing.protocol import LOCATOR_BYTES
 from fmrd.core.family import Family
 from fmrd.core.geometry import Geometry
 from fmrd.core.plex import Plex
-from fmrd.core.record import Column, PlexRecord, VolumeRecord
+from fmrd.core.record import Column, PlexRecord, VolumeRecord, geometry_of
 from fmrd.core.states import PlexState
 from fmrd.core.volume import Volume
 from fmrd.dco import layout
@@ -64,9 +64,7 @@ async def make(
     context: Context, settings: VolumeRecord, wishes: list[PlexWish], *, from_path: str | None, force: bool
 ) -> None:
     """A new family under ``settings.name``, settled and not started. What was made is removed again if it fails."""
-    geometry = Geometry(
-        settings.length_bytes, settings.region_bytes, settings.extent_bytes, settings.page_regions
-    ).check()
+    geometry = geometry_of(settings).check()
     paths = [w.path for w in wishes]
     if len(set(paths)) != len(paths):
         raise BadRequest("bad_request", "a path is named twice")

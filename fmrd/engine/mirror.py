@@ -290,7 +290,6 @@ class Mirror:
             log.warning("volume %s: %s", self.volume.name, sentence)
 
 
-
 @dataclass(frozen=True)
 class _Writer:
     """The writes of one request on one plex; it keeps the buffer alive until the call has landed."""

@@ -8,9 +8,8 @@ import trio
 
 from fmrd.backing.hops import Lane, ask
 from fmrd.core.family import Family
-from fmrd.core.geometry import Geometry
 from fmrd.core.plex import Plex
-from fmrd.core.record import Record, VolumeRecord
+from fmrd.core.record import Record, VolumeRecord, geometry_of
 from fmrd.core.recovery import Found, Standing, StartOptions, choose_record, judge_plexes, open_volume, seed
 from fmrd.core.volume import Volume
 from fmrd.dco.copy import Copy, Loaded, load
@@ -31,10 +30,6 @@ class Opening:
     lanes: dict[str, Lanes]
     files: dict[str, PlexFiles]
     notes: list[str]
-
-
-def geometry_of(volume: VolumeRecord) -> Geometry:
-    return Geometry(volume.length_bytes, volume.region_bytes, volume.extent_bytes, volume.page_regions)
 
 
 async def read_home(context: Context, name: str) -> Loaded:
@@ -81,9 +76,7 @@ async def find_all(
     return found, files
 
 
-async def start_at_home(
-    context: Context, name: str, options: StartOptions, lanes: dict[str, Lanes]
-) -> Opening:
+async def start_at_home(context: Context, name: str, options: StartOptions, lanes: dict[str, Lanes]) -> Opening:
     """RULES, "Start at home". Everything that was opened is closed again when it is refused."""
     loaded = await read_home(context, name)
     newest = loaded.image.record
@@ -121,9 +114,7 @@ async def start_from_copy(
         _close(files)
         raise
     opening = await _open(context, record, home, loaded, volume_notes, standing, lanes, files)
-    await ask(
-        context.hops, Lane(f"{name} home"), lambda: context.host.publish_home(name), context.io_timeout_seconds
-    )
+    await ask(context.hops, Lane(f"{name} home"), lambda: context.host.publish_home(name), context.io_timeout_seconds)
     return opening
 
 

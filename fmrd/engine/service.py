@@ -7,6 +7,7 @@ record, wait for its last system call, fdatasync, stamp, record again, close.
 import logging
 from collections import defaultdict
 from dataclasses import replace
+from functools import partial
 
 import trio
 
@@ -101,7 +102,9 @@ class Service:
         return task
 
     async def _drain(self, plex: Plex, task: Task) -> None:
-        log.info("volume %s: task %d, plex %s: %s (%s)", self.volume.name, task.id, plex.name, task.reason[1], task.reason[0])
+        log.info(
+            "volume %s: task %d, plex %s: %s (%s)", self.volume.name, task.id, plex.name, task.reason[1], task.reason[0]
+        )
         try:
             problem = await self._drain_in_turn(plex, task)
         except (FmrdError, OSError) as error:
@@ -220,7 +223,9 @@ class Service:
             finally:
                 files.close()
 
-    async def attach(self, plex: Plex, *, full: bool = False, discard: bool = False, rate: int = 0) -> tuple[Task, str | None]:
+    async def attach(
+        self, plex: Plex, *, full: bool = False, discard: bool = False, rate: int = 0
+    ) -> tuple[Task, str | None]:
         """RULES, Join. Returns the task, and a notice when the plex was attached already."""
         async with self._verb:
             if plex.is_open:
@@ -344,11 +349,16 @@ class Service:
             size = dco_bytes(geometry, self.mirror.family.columns)
             for plex in self.volume.open_plexes():
                 files = self.files[plex.uuid]
-                await ask(self.context.hops, files.lanes.data, lambda f=files: f.backing.extend(length_bytes), self.timeout_seconds)  # type: ignore[misc]
+                await ask(
+                    self.context.hops,
+                    files.lanes.data,
+                    partial(files.backing.extend, length_bytes),
+                    self.timeout_seconds,
+                )
                 if files.dco is not None:
-                    await ask(self.context.hops, files.lanes.dco, lambda f=files: f.dco.extend(size), self.timeout_seconds)  # type: ignore[misc]
+                    await ask(self.context.hops, files.lanes.dco, partial(files.dco.extend, size), self.timeout_seconds)
             home = self.mirror.store.home
-            await ask(self.context.hops, home.lane, lambda: home.file.extend(size), self.timeout_seconds)
+            await ask(self.context.hops, home.lane, partial(home.file.extend, size), self.timeout_seconds)
             self.volume.grow(length_bytes)
             await self.mirror.store.commit(everything=True)
 

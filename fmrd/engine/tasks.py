@@ -139,9 +139,7 @@ class TaskList:
 
     def running(self, volume: str | None = None, plex: str | None = None) -> list[Task]:
         return [
-            t
-            for t in self._tasks.values()
-            if t.ended is None and volume in (None, t.volume) and plex in (None, t.plex)
+            t for t in self._tasks.values() if t.ended is None and volume in (None, t.volume) and plex in (None, t.plex)
         ]
 
     def last(self, volume: str, plex: str) -> Task | None:

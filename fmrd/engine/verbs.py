@@ -242,13 +242,19 @@ class Verbs:
         geometry = service.volume.geometry
         if dry_run:
             message = f"a new plex on {path}: all of it is copied"
-            return {"decision": self._decision(volume, path, "full_new_plex", message, geometry.regions, geometry.length_bytes)}
+            return {
+                "decision": self._decision(
+                    volume, path, "full_new_plex", message, geometry.regions, geometry.length_bytes
+                )
+            }
 
         async def work() -> Json:
             wish = PlexWish(path, dco)
             name = f"{volume}-{service.volume.settings.next_plex:02d}"
             timeout = service.timeout_seconds
-            files, new = await obtain(self.context, wish, name, geometry, existing=_is_block(self, path), timeout_seconds=timeout)
+            files, new = await obtain(
+                self.context, wish, name, geometry, existing=_is_block(self, path), timeout_seconds=timeout
+            )
             try:
                 task = await service.add(path, dco, files, rate or 0)
             except BaseException:
@@ -324,7 +330,11 @@ class Verbs:
 
     def _decision(self, volume: str, plex: str, code: str, message: str, regions: int, size: int) -> Json:
         ended = [t for t in self.context.tasks.all() if t.ended and t.done_bytes > 0]
-        speed = sum(t.done_bytes for t in ended) / sum(max((t.ended or 0) - t.started, 1e-3) for t in ended) if ended else 200e6
+        speed = (
+            sum(t.done_bytes for t in ended) / sum(max((t.ended or 0) - t.started, 1e-3) for t in ended)
+            if ended
+            else 200e6
+        )
         return {
             "volume": volume, "plex": plex, "reason": {"code": code, "message": message},
             "regions": regions, "bytes": size, "estimate_seconds": round(size / speed, 1),

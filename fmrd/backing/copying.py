@@ -1,0 +1,136 @@
+"""Copying a range between two plexes inside the kernel, holes kept, blocks never shared.
+
+copy_file_range where both are files of one file system that is known to copy, sendfile elsewhere (it needs the
+target's file position, so each copy borrows a descriptor), pread and pwrite where the kernel does neither, and to find
+out which side failed: an in-kernel copy does not tell.
+"""
+
+import errno
+import mmap
+import os
+from typing import TYPE_CHECKING
+
+from fmrd.backing import libc
+from fmrd.backing.protocol import SourceError
+
+if TYPE_CHECKING:
+    from fmrd.backing.plexfile import PlexFile
+
+_NOT_HERE = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+_BUFFER_BYTES = 1 << 20
+_ZEROS = bytes(1 << 16)
+
+
+def copy_range(source: "PlexFile", target: "PlexFile", offset: int, length: int) -> int:
+    """Make the range equal; returns the bytes written. SourceError where reading failed, OSError where writing did."""
+    written = 0
+    for start, stop, is_data in segments(source, offset, offset + length):
+        if is_data:
+            _copy_data(source, target, start, stop - start)
+            written += stop - start
+        else:
+            written += _make_hole(target, start, stop)
+    return written
+
+
+def segments(plex: "PlexFile", start: int, stop: int) -> list[tuple[int, int, bool]]:
+    """(start, stop, is it data) over a range. A block device, or a file system that cannot say, is all data."""
+    if plex.is_block:
+        return [(start, stop, True)]
+    found: list[tuple[int, int, bool]] = []
+    at = start
+    while at < stop:
+        try:
+            data = min(os.lseek(plex.fd, at, os.SEEK_DATA), stop)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                return [*found, (at, stop, True)]
+            data = stop
+        if data > at:
+            found.append((at, data, False))
+        if data < stop:
+            at = min(os.lseek(plex.fd, data, os.SEEK_HOLE), stop)
+            found.append((data, at, True))
+        else:
+            at = stop
+    return found
+
+
+def _copy_data(source: "PlexFile", target: "PlexFile", offset: int, length: int) -> None:
+    same = not (source.is_block or target.is_block) and source.file_system in libc.SEPARATE_BLOCKS
+    try:
+        if same and source.file_system == target.file_system:
+            done = _by_copy_file_range(source, target, offset, length)
+        else:
+            done = 0
+        if done < length:
+            done += _by_sendfile(source, target, offset + done, length - done)
+    except OSError:
+        done = 0
+    if done < length:
+        _by_hand(source, target, offset + done, length - done)
+
+
+def _by_copy_file_range(source: "PlexFile", target: "PlexFile", offset: int, length: int) -> int:
+    done = 0
+    while done < length:
+        try:
+            count = os.copy_file_range(source.fd, target.fd, length - done, offset + done, offset + done)
+        except OSError as error:
+            if error.errno in _NOT_HERE:
+                return done
+            raise
+        if count == 0:
+            return done
+        done += count
+    return done
+
+
+def _by_sendfile(source: "PlexFile", target: "PlexFile", offset: int, length: int) -> int:
+    descriptor = target.borrow()
+    done = 0
+    try:
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        while done < length:
+            try:
+                count = os.sendfile(descriptor, source.fd, offset + done, length - done)
+            except OSError as error:
+                if error.errno in _NOT_HERE:
+                    return done
+                raise
+            if count == 0:
+                return done
+            done += count
+    finally:
+        target.give_back(descriptor)
+    return done
+
+
+def _by_hand(source: "PlexFile", target: "PlexFile", offset: int, length: int) -> None:
+    with mmap.mmap(-1, min(length, _BUFFER_BYTES)) as buffer, memoryview(buffer) as view:
+        done = 0
+        while done < length:
+            want = min(len(view), length - done)
+            try:
+                count = os.preadv(source.fd, [view[:want]], offset + done)
+                if count == 0:
+                    raise OSError(errno.EIO, f"{source.path} ends at byte {offset + done}")
+            except OSError as error:
+                raise SourceError(error) from error
+            target.pwrite(offset + done, view[:count])
+            done += count
+
+
+def _make_hole(target: "PlexFile", start: int, stop: int) -> int:
+    """Zeros: a hole where the target can have one; the bytes written where it cannot."""
+    if not target.is_block and all(not is_data for _, _, is_data in segments(target, start, stop)):
+        return 0
+    try:
+        libc.fallocate(target.fd, libc.PUNCH_HOLE | libc.KEEP_SIZE, start, stop - start)
+        return 0
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV):
+            raise
+    for at in range(start, stop, len(_ZEROS)):
+        target.pwrite(at, _ZEROS[: min(len(_ZEROS), stop - at)])
+    return stop - start

@@ -1,0 +1,192 @@
+"""One copy of the DCO on disk: O_DIRECT | O_DSYNC, so that a mark is one aligned write that drags nothing along."""
+
+import errno
+import mmap
+import os
+import stat
+import struct
+import threading
+import zlib
+
+from fmrd.backing import libc
+from fmrd.backing.plexfile import sync_directory
+from fmrd.backing.protocol import DCO_BLOCK_BYTES, LOCATOR_BYTES
+from fmrd.errors import Failed
+
+ZEROED_BYTES = 32 << 20
+"""Up to this size new space is written with zeros, so that later writes are plain overwrites; beyond, preallocated."""
+
+_LOCATOR = struct.Struct("<8sIIQQI")
+"""magic, version, 0, offset and length of the area in bytes, CRC-32 of what stands before it"""
+_LOCATOR_MAGIC = b"FMRDtail"
+
+
+class DcoFile:
+    """``base`` is where the copy begins in the file: 0, or the start of the area at a device's tail."""
+
+    def __init__(self, path: str, base: int = 0, length: int | None = None) -> None:
+        self.path = path
+        self.direct = True
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_DIRECT | os.O_DSYNC)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            self._use_page_cache()
+        self._base = base
+        self._fixed = length is not None
+        self.length = length if length is not None else os.fstat(self._fd).st_size
+        self._lock = threading.Lock()
+        self._buffer = mmap.mmap(-1, 1 << 20)
+
+    def _use_page_cache(self) -> None:
+        """Where O_DIRECT is refused (some FUSE and network file systems): slower, and as durable."""
+        self.direct = False
+        self._fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_DSYNC)
+
+    def read(self, offset: int, length: int) -> bytes:
+        first = offset // DCO_BLOCK_BYTES * DCO_BLOCK_BYTES
+        stop = -(-(offset + length) // DCO_BLOCK_BYTES) * DCO_BLOCK_BYTES
+        found = bytearray()
+        with self._lock:
+            while first + len(found) < min(stop, self.length):
+                at = first + len(found)
+                want = min(len(self._buffer), min(stop, self.length) - at)
+                want = -(-want // DCO_BLOCK_BYTES) * DCO_BLOCK_BYTES
+                count = os.preadv(self._fd, [memoryview(self._buffer)[:want]], self._base + at)
+                if count == 0:
+                    break
+                found += self._buffer[:count]
+        found += bytes(max(0, stop - first - len(found)))
+        return bytes(found[offset - first : offset - first + length])
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        assert offset % DCO_BLOCK_BYTES == 0 and len(data) % DCO_BLOCK_BYTES == 0, "whole blocks"
+        if offset + len(data) > self.length:
+            raise OSError(errno.ENOSPC, f"{self.path} has no room at byte {offset} of its DCO")
+        with self._lock:
+            view = memoryview(data)
+            for at in range(0, len(view), len(self._buffer)):
+                piece = view[at : at + len(self._buffer)]
+                self._buffer[: len(piece)] = bytes(piece)
+                self._write_all(memoryview(self._buffer)[: len(piece)], self._base + offset + at)
+
+    def _write_all(self, piece: memoryview, offset: int) -> None:
+        try:
+            written = os.pwrite(self._fd, piece, offset)
+        except OSError as error:
+            if error.errno != errno.EINVAL or not self.direct:
+                raise
+            os.close(self._fd)
+            self._use_page_cache()
+            written = os.pwrite(self._fd, piece, offset)
+        if written != len(piece):
+            raise OSError(errno.EIO, f"{self.path} took {written} of {len(piece)} bytes")
+
+    def extend(self, length: int) -> None:
+        if length <= self.length:
+            return
+        if self._fixed:
+            raise OSError(errno.ENOSPC, f"the DCO area at the tail of {self.path} cannot grow")
+        old, self.length = self.length, length
+        try:
+            if length - old <= ZEROED_BYTES:
+                for at in range(old, length, 1 << 20):
+                    self.write(at, bytes(min(1 << 20, length - at)))
+            else:
+                libc.fallocate(self._fd, 0, old, length - old)
+            os.fsync(self._fd)
+        except BaseException:
+            self.length = old
+            raise
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def create_file(path: str, length: int) -> DcoFile:
+    """A zeroed copy in a new file; one that lies there is replaced."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    os.fchmod(descriptor, 0o600)
+    os.close(descriptor)
+    file = DcoFile(path)
+    try:
+        file.extend(length)
+        sync_directory(path)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def open_file(path: str) -> DcoFile | None:
+    """None where there is no regular file."""
+    try:
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            raise Failed("dco_missing", f"{path} is not a regular file")
+    except FileNotFoundError:
+        return None
+    return DcoFile(path)
+
+
+def create_tail(path: str, length: int) -> DcoFile:
+    """The area before the last block of a device, zeroed, and the locator in that block."""
+    size = device_bytes(path)
+    base = size - LOCATOR_BYTES - length
+    if base < 0:
+        raise Failed("plex_too_short", f"{path} has {size} bytes, less than a DCO of {length}")
+    base -= base % DCO_BLOCK_BYTES
+    area = DcoFile(path, base, length)
+    for at in range(0, length, 1 << 20):
+        area.write(at, bytes(min(1 << 20, length - at)))
+    head = _LOCATOR.pack(_LOCATOR_MAGIC, 1, 0, base, length, 0)[:-4]
+    _write_locator(path, size, head + zlib.crc32(head).to_bytes(4, "little"))
+    return area
+
+
+def open_tail(path: str) -> DcoFile | None:
+    found = locate(path)
+    return None if found is None else DcoFile(path, *found)
+
+
+def wipe_tail(path: str) -> None:
+    if locate(path) is not None:
+        _write_locator(path, device_bytes(path), b"")
+
+
+def locate(path: str) -> tuple[int, int] | None:
+    """(offset, length) of the DCO area of a device; None where the last block holds no valid locator."""
+    size = device_bytes(path)
+    at = _locator_offset(size)
+    if at < 0:
+        return None
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.pread(descriptor, _LOCATOR.size, at)
+    finally:
+        os.close(descriptor)
+    if len(data) != _LOCATOR.size:
+        return None
+    magic, version, _, base, length, crc = _LOCATOR.unpack(data)
+    sound = magic == _LOCATOR_MAGIC and version == 1 and zlib.crc32(data[:-4]) == crc
+    return (base, length) if sound and base >= 0 and base + length <= at and length > 0 else None
+
+
+def _locator_offset(size: int) -> int:
+    return size // DCO_BLOCK_BYTES * DCO_BLOCK_BYTES - LOCATOR_BYTES
+
+
+def _write_locator(path: str, size: int, content: bytes) -> None:
+    block = DcoFile(path, _locator_offset(size), LOCATOR_BYTES)
+    try:
+        block.write(0, content + bytes(LOCATOR_BYTES - len(content)))
+    finally:
+        block.close()
+
+
+def device_bytes(path: str) -> int:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.lseek(descriptor, 0, os.SEEK_END)
+    finally:
+        os.close(descriptor)

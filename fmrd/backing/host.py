@@ -1,0 +1,110 @@
+"""The real machine: plex files, copies of the DCO, and the state directory."""
+
+import contextlib
+import fcntl
+import os
+import stat
+from pathlib import Path
+
+from fmrd.backing import dcofile, plexfile
+from fmrd.backing.dcofile import DcoFile
+from fmrd.backing.plexfile import PlexFile
+from fmrd.backing.protocol import Probe
+from fmrd.errors import BadRequest, Failed, Refused
+
+HOME_SUFFIX = ".dco"
+
+
+class LinuxHost:
+    """``state``: the state directory, made with mode 0700 if it is missing."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self._volumes = state / "volumes"
+        self._volumes.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock_fd: int | None = None
+
+    def lock(self) -> None:
+        """Own the state directory; Refused('daemon_running') while another daemon does."""
+        descriptor = os.open(self.state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise Refused("daemon_running", f"another daemon owns {self.state}") from None
+        self._lock_fd = descriptor
+
+    def probe(self, path: str) -> Probe:
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            return Probe(False)
+        if stat.S_ISBLK(status.st_mode):
+            return Probe(True, True, dcofile.device_bytes(path))
+        if not stat.S_ISREG(status.st_mode):
+            raise BadRequest("not_a_plex", f"{path} is neither a regular file nor a block device")
+        return Probe(True, False, status.st_size)
+
+    def create_plex(self, path: str, length: int) -> PlexFile:
+        return plexfile.create_plex(path, length)
+
+    def open_plex(self, path: str, tail_bytes: int) -> PlexFile:
+        return plexfile.open_plex(path, tail_bytes)
+
+    def tail_bytes(self, path: str) -> int | None:
+        probe = self.probe(path)
+        if not probe.is_block:
+            return None
+        found = dcofile.locate(path)
+        return None if found is None else probe.size - found[0]
+
+    def create_dco(self, plex_path: str, dco_path: str | None, length: int) -> DcoFile:
+        if dco_path is None and self.probe(plex_path).is_block:
+            return dcofile.create_tail(plex_path, length)
+        return dcofile.create_file(dco_path or plex_path + HOME_SUFFIX, length)
+
+    def open_dco(self, plex_path: str, dco_path: str | None) -> DcoFile | None:
+        if dco_path is None and self.probe(plex_path).is_block:
+            return dcofile.open_tail(plex_path)
+        return dcofile.open_file(dco_path or plex_path + HOME_SUFFIX)
+
+    def homes(self) -> list[str]:
+        return sorted(p.name.removesuffix(HOME_SUFFIX) for p in self._volumes.glob("*" + HOME_SUFFIX))
+
+    def open_home(self, name: str) -> DcoFile:
+        found = dcofile.open_file(str(self._home(name)))
+        if found is None:
+            raise Failed("home_missing", f"{self._home(name)} is not there")
+        return found
+
+    def create_home(self, name: str, length: int) -> DcoFile:
+        return dcofile.create_file(str(self._home(name)) + ".new", length)
+
+    def publish_home(self, name: str) -> None:
+        home = str(self._home(name))
+        os.rename(home + ".new", home)
+        plexfile.sync_directory(home)
+
+    def remove_home(self, name: str) -> None:
+        home = self._home(name)
+        home.unlink(missing_ok=True)
+        plexfile.sync_directory(str(home))
+
+    def remove_dco(self, plex_path: str, dco_path: str | None) -> None:
+        if dco_path is None and self.probe(plex_path).is_block:
+            dcofile.wipe_tail(plex_path)
+            return
+        path = dco_path or plex_path + HOME_SUFFIX
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+            plexfile.sync_directory(path)
+
+    def remove_plex(self, path: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISREG(os.stat(path).st_mode):
+                os.unlink(path)
+                plexfile.sync_directory(path)
+
+    def _home(self, name: str) -> Path:
+        assert "/" not in name and name not in (".", ".."), f"a volume's name was not checked: {name!r}"
+        return self._volumes / (name + HOME_SUFFIX)

@@ -1,0 +1,34 @@
+"""The three system calls that Python's os module lacks: fallocate with modes, and statfs's file-system type."""
+
+import ctypes
+import os
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]
+
+KEEP_SIZE = 1
+PUNCH_HOLE = 2
+
+TMPFS = 0x01021994
+RAMFS = 0x858458F6
+XFS = 0x58465342
+BTRFS = 0x9123683E
+EXT = 0xEF53
+SEPARATE_BLOCKS = frozenset({TMPFS, RAMFS, EXT})
+"""File systems where copy_file_range always copies. Others may share the blocks, and a mirror must own its own."""
+
+
+def fallocate(descriptor: int, mode: int, offset: int, length: int) -> None:
+    """OSError as the kernel says."""
+    if _libc.fallocate(descriptor, mode, offset, length) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def file_system(descriptor: int) -> int:
+    """The magic number of the file system that a descriptor lies on (the first word of struct statfs)."""
+    buffer = ctypes.create_string_buffer(256)
+    if _libc.fstatfs(descriptor, buffer) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return int.from_bytes(buffer.raw[:8], "little")

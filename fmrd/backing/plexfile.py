@@ -1,0 +1,158 @@
+"""The data of one plex: a regular file or a block device, buffered, raw from byte 0."""
+
+import errno
+import fcntl
+import os
+import stat
+import threading
+
+from fmrd.backing import copying, libc
+from fmrd.core.record import Stamp
+from fmrd.errors import BadRequest, Failed
+
+
+class PlexFile:
+    """Open and locked. All methods may be called from any thread."""
+
+    def __init__(self, path: str, descriptor: int, tail_bytes: int) -> None:
+        self.path = path
+        self.fd = descriptor
+        status = os.fstat(descriptor)
+        self.is_block = stat.S_ISBLK(status.st_mode)
+        size = os.lseek(descriptor, 0, os.SEEK_END) if self.is_block else status.st_size
+        self.length = max(0, size - tail_bytes) if self.is_block else size
+        self.file_system = 0 if self.is_block else libc.file_system(descriptor)
+        self.inline = self.file_system in (libc.TMPFS, libc.RAMFS)
+        self.disk = disk_of(status)
+        self._spare: list[int] = []
+        self._spare_lock = threading.Lock()
+
+    def pread(self, offset: int, length: int) -> bytes:
+        data = os.pread(self.fd, length, offset)
+        if len(data) == length:
+            return data
+        parts = [data]
+        got = len(data)
+        while got < length:
+            more = os.pread(self.fd, length - got, offset + got)
+            if not more:
+                raise OSError(errno.EIO, f"{self.path} ends at byte {offset + got}, {length - got} too early")
+            parts.append(more)
+            got += len(more)
+        return b"".join(parts)
+
+    def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        written = os.pwrite(self.fd, data, offset)
+        while written < len(data):
+            more = os.pwrite(self.fd, memoryview(data)[written:], offset + written)
+            if not more:
+                raise OSError(errno.EIO, f"{self.path} took no byte at {offset + written}")
+            written += more
+
+    def fdatasync(self) -> None:
+        os.fdatasync(self.fd)
+
+    def copy_from(self, source: "PlexFile", offset: int, length: int) -> int:
+        return copying.copy_range(source, self, offset, length)
+
+    def extend(self, length: int) -> None:
+        if self.is_block:
+            if self.length < length:
+                raise OSError(errno.ENOSPC, f"{self.path} has {self.length} usable bytes, {length} are needed")
+            return
+        if self.length < length:
+            os.ftruncate(self.fd, length)
+            self.length = length
+
+    def stamp(self) -> Stamp | None:
+        if self.is_block:
+            return None
+        status = os.fstat(self.fd)
+        return Stamp(status.st_ino, status.st_size, status.st_mtime_ns)
+
+    def borrow(self) -> int:
+        """A descriptor with a file position of its own, for sendfile; give it back with ``give_back``."""
+        with self._spare_lock:
+            if self._spare:
+                return self._spare.pop()
+        return os.open(f"/proc/self/fd/{self.fd}", os.O_RDWR | os.O_CLOEXEC)
+
+    def give_back(self, descriptor: int) -> None:
+        with self._spare_lock:
+            self._spare.append(descriptor)
+
+    def close(self) -> None:
+        with self._spare_lock:
+            for descriptor in self._spare:
+                os.close(descriptor)
+            self._spare.clear()
+        os.close(self.fd)
+
+
+def open_plex(path: str, tail_bytes: int) -> PlexFile:
+    """Open and lock; see Host.open_plex for the errors."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        raise Failed("plex_missing", f"there is no {path}") from None
+    if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+        raise BadRequest("not_a_plex", f"{path} is neither a regular file nor a block device")
+    exclusive = os.O_EXCL if stat.S_ISBLK(mode) else 0
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | exclusive)
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise Failed("plex_busy", f"{path} is in use (mounted, or another owner's)") from None
+        raise
+    return _locked(path, descriptor, tail_bytes)
+
+
+def create_plex(path: str, length: int) -> PlexFile:
+    """A new sparse file of that many zero bytes."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise Failed("plex_exists", f"{path} exists") from None
+    try:
+        os.ftruncate(descriptor, length)
+        os.fsync(descriptor)
+        sync_directory(path)
+    except BaseException:
+        os.close(descriptor)
+        os.unlink(path)
+        raise
+    return _locked(path, descriptor, 0)
+
+
+def _locked(path: str, descriptor: int, tail_bytes: int) -> PlexFile:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return PlexFile(path, descriptor, tail_bytes)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise Failed("plex_busy", f"{path} is locked by another daemon or volume") from None
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def sync_directory(path: str) -> None:
+    """Make the directory entry of ``path`` durable."""
+    directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def disk_of(status: os.stat_result) -> str:
+    """The whole disk behind a file's file system or a device, by its kernel name where there is one."""
+    device = status.st_rdev if stat.S_ISBLK(status.st_mode) else status.st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        where = os.path.realpath(f"/sys/dev/block/{number}", strict=True)
+    except OSError:
+        return f"dev:{number}"
+    if os.path.exists(os.path.join(where, "partition")):
+        where = os.path.dirname(where)
+    return os.path.basename(where)
