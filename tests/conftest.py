@@ -1,0 +1,15 @@
+"""What all tests share: how they are dealt out to pytest-xdist's workers (scripts/test runs two)."""
+
+from pathlib import Path
+
+import pytest
+
+_HERE = Path(__file__).parent
+_MACHINE = _HERE / "e2e"
+"""Tests that mount, attach loop devices and load both cores. Side by side they would only wait for each other."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(_MACHINE):
+            item.add_marker(pytest.mark.xdist_group("machine"))

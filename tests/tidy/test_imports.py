@@ -1,0 +1,100 @@
+"""Imports point one way: front -> engine -> dco -> core -> errors; backing serves dco and engine by its protocol."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "fmrd"
+
+ROOMS = {
+    "errors": {"errors", "explanations"},
+    "explanations": set(),
+    "core": {"core", "errors"},
+    "backing": {"backing", "core", "errors"},
+    "dco": {"dco", "backing.protocol", "backing.hops", "core", "errors"},
+    "engine": {"engine", "dco", "backing.protocol", "backing.hops", "core", "errors"},
+    "front": {"front", "engine", "dco", "backing", "core", "errors", "explanations"},
+}
+"""What each room may import of fmrd."""
+
+CORE_MAY_USE = {"__future__", "bitarray", "collections", "dataclasses", "enum", "functools", "itertools", "typing"}
+"""core is pure: values only. No clock, no randomness, no system, no trio, no log."""
+
+ONLY = {
+    "pyfuse3": {"front/fusefs.py"},
+    "click": {"front"},
+    "rich": {"front"},
+    "ctypes": {"backing/libc.py", "front"},
+}
+"""A library that only these files (or rooms) may import."""
+
+SYSTEM_CALLS = {"pread", "preadv", "pwrite", "pwritev", "fdatasync", "fsync", "copy_file_range", "sendfile"}
+"""Calls of os that only backing makes: data passes one door."""
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def imports_of(path: Path) -> list[str]:
+    """Dotted names of what is imported, anywhere in the module: 'fmrd.core.plex' for 'from fmrd.core import plex'."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: a relative import hides which room is meant"
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return found
+
+
+def allowed(imported: str, rooms: set[str]) -> bool:
+    return imported == "fmrd.__version__" or any(
+        imported == f"fmrd.{room}" or imported.startswith(f"fmrd.{room}.") for room in rooms
+    )
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_a_room_imports_only_what_lies_below_it(path: Path) -> None:
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if room == "__init__":
+        assert not [i for i in imports_of(path) if i.startswith("fmrd.")]
+        return
+    assert room in ROOMS, f"{name_of(path)} is in no room of DESIGN's house"
+    wrong = [i for i in imports_of(path) if i.split(".")[0] == "fmrd" and not allowed(i, ROOMS[room])]
+    assert not wrong, f"{name_of(path)} reaches up: {', '.join(wrong)}"
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "core").rglob("*.py")), ids=name_of)
+def test_core_is_pure(path: Path) -> None:
+    wrong = {i.split(".")[0] for i in imports_of(path)} - CORE_MAY_USE - {"fmrd"}
+    assert not wrong, f"{name_of(path)} uses {', '.join(sorted(wrong))}"
+
+
+@pytest.mark.parametrize("library", ONLY)
+def test_a_library_stays_in_its_place(library: str) -> None:
+    places = ONLY[library]
+    wrong = [
+        name_of(path)
+        for path in modules()
+        if any(i.split(".")[0] == library for i in imports_of(path))
+        and not (name_of(path) in places or name_of(path).split("/")[0] in places)
+    ]
+    assert not wrong, f"{library} belongs into {', '.join(sorted(places))} only, not {', '.join(wrong)}"
+
+
+def test_only_backing_does_input_and_output() -> None:
+    wrong = []
+    for path in modules():
+        if name_of(path).startswith("backing/"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and node.attr in SYSTEM_CALLS and ast.unparse(node.value) == "os":
+                wrong.append(f"{name_of(path)}:{node.lineno} os.{node.attr}")
+    assert not wrong
