@@ -1,0 +1,127 @@
+"""systemd/fmrd-loop, for real: loop devices come and go under links that keep their names."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+HELPER = Path(__file__).parents[2] / "systemd" / "fmrd-loop"
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0 or not Path("/dev/loop-control").exists(), reason="loop devices need root and /dev/loop-control"
+)
+
+
+class Place:
+    """A directory that stands for the mount of the volumes, and one for the links."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.volumes = base / "volumes"
+        self.links = base / "loop"
+        self.volumes.mkdir()
+
+    def volume(self, name: str) -> Path:
+        path = self.volumes / name
+        path.write_bytes(bytes(4 << 20))
+        return path
+
+    def run(self, verb: str, volume: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        places = {"FMRD_MOUNT": str(self.volumes), "FMRD_LOOP": str(self.links), "FMRD_LOOP_WAIT": "0"}
+        command = [str(HELPER), verb, volume]
+        return subprocess.run(command, env=os.environ | places | environment, capture_output=True, text=True)
+
+    def devices(self, column: str = "NAME") -> list[str]:
+        """Loop devices whose file lies here."""
+        command = ["losetup", "--list", "--noheadings", "--output", f"{column},BACK-FILE"]
+        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return [line.split()[0] for line in listed.splitlines() if str(self.base) in line]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    made = Place(tmp_path)
+    yield made
+    for device in made.devices():
+        subprocess.run(["losetup", "--detach", device], check=True)
+
+
+def test_a_volume_is_on_a_loop_device_with_direct_io_under_its_name(place: Place) -> None:
+    place.volume("data")
+    assert place.run("start", "data").returncode == 0
+    assert place.devices() == [os.readlink(place.links / "data")]
+    assert place.devices("DIO") == ["1"]
+
+
+def test_a_second_start_changes_nothing(place: Place) -> None:
+    place.volume("data")
+    place.run("start", "data")
+    again = place.run("start", "data")
+    assert again.returncode == 0 and "already" in again.stderr
+    assert len(place.devices()) == 1
+
+
+def test_a_stop_takes_away_the_device_and_the_link_and_may_be_repeated(place: Place) -> None:
+    place.volume("data")
+    place.run("start", "data")
+    assert place.run("stop", "data").returncode == 0
+    assert place.devices() == [] and not os.path.lexists(place.links / "data")
+    assert place.run("stop", "data").returncode == 0
+
+
+def test_a_stop_leaves_a_device_alone_that_is_somebody_elses_by_now(place: Place) -> None:
+    for name in ("data", "other"):
+        place.volume(name)
+        place.run("start", name)
+    others = os.readlink(place.links / "other")
+    place.run("stop", "data")
+    (place.links / "data").symlink_to(others)
+    assert place.run("stop", "data").returncode == 0
+    assert place.devices() == [others]
+    assert not os.path.lexists(place.links / "data")
+
+
+def test_a_start_replaces_a_stale_link(place: Place) -> None:
+    place.volume("data")
+    place.links.mkdir()
+    (place.links / "data").symlink_to("/dev/loop-of-yesterday")
+    assert place.run("start", "data").returncode == 0
+    assert place.devices() == [os.readlink(place.links / "data")]
+
+
+def test_a_path_through_a_symbolic_link_is_the_same_volume(place: Place) -> None:
+    place.volume("data")
+    alias = place.base / "alias"
+    alias.symlink_to(place.volumes)
+    place.run("start", "data", FMRD_MOUNT=str(alias))
+    assert place.run("stop", "data", FMRD_MOUNT=str(alias)).returncode == 0
+    assert place.devices() == []
+
+
+def test_a_stop_while_the_device_is_in_use_says_so(place: Place) -> None:
+    place.volume("data")
+    place.run("start", "data")
+    device = os.readlink(place.links / "data")
+    with open(device, "rb"):
+        stopped = place.run("stop", "data")
+        assert stopped.returncode == 1
+        assert f"{device} is in use" in stopped.stderr
+
+
+def test_a_volume_that_is_not_there_is_named(place: Place) -> None:
+    started = place.run("start", "data")
+    assert started.returncode == 1
+    assert "is volume data started?" in started.stderr
+
+
+@pytest.mark.parametrize("name", ["", "../data", ".hidden"])
+def test_what_cannot_be_a_volume_is_refused(place: Place, name: str) -> None:
+    refused = place.run("start", name)
+    assert refused.returncode == 1
+    assert "is no volume's name" in refused.stderr
+
+
+def test_a_wrong_verb_is_a_usage_error(place: Place) -> None:
+    assert "usage" in place.run("restart", "data").stderr

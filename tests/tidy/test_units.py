@@ -1,0 +1,67 @@
+"""The systemd units: they are well formed, and leave the volumes visible to everybody."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+UNITS = Path(__file__).parents[2] / "systemd"
+
+HIDES_MOUNTS = (
+    "PrivateTmp", "PrivateDevices", "PrivateMounts", "PrivateIPC", "PrivateNetwork", "PrivateUsers", "ProtectSystem",
+    "ProtectHome", "ProtectKernelTunables", "ProtectKernelModules", "ProtectKernelLogs", "ProtectControlGroups",
+    "ProtectProc", "ProcSubset", "ProtectHostname", "ReadWritePaths", "ReadOnlyPaths", "InaccessiblePaths",
+    "ExecPaths", "NoExecPaths", "BindPaths", "BindReadOnlyPaths", "TemporaryFileSystem", "MountFlags", "MountImages",
+    "MountAPIVFS", "RootDirectory", "RootImage", "ExtensionImages", "ExtensionDirectories", "DynamicUser",
+    "LogNamespace", "NetworkNamespacePath",
+)  # fmt: skip
+"""Each gives a service a mount namespace of its own (systemd.exec), so that nobody else would see its FUSE mount."""
+
+BARS_DEVICES = ("ProtectClock", "DeviceAllow", "DevicePolicy")
+"""Each bars /dev/fuse, or plexes on block devices."""
+
+
+def settings_of(name: str) -> dict[str, str]:
+    lines = [line for line in (UNITS / name).read_text().splitlines() if "=" in line and not line.startswith("#")]
+    return dict(line.split("=", 1) for line in lines)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
+    """With the programs where this checkout has them, since verify also looks for those."""
+    for unit in UNITS.glob("*.service"):
+        text = unit.read_text().replace("/usr/local/sbin/fmrd-loop", str(UNITS / "fmrd-loop"))
+        (tmp_path / unit.name).write_text(text.replace("/usr/local/bin/fmrd", sys.executable))
+    units = [str(tmp_path / name) for name in ("fmrd.service", "fmrd-loop@.service", "fmrd-loop@data.service")]
+    shutil.copy(units[1], units[2])
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True)
+    complaints = [line for line in done.stderr.splitlines() if str(tmp_path) in line or "fmrd" in line]
+    assert (done.returncode, complaints) == (0, []), done.stderr
+
+
+def test_the_daemon_shares_its_mounts_and_reaches_every_device() -> None:
+    assert not set(settings_of("fmrd.service")) & {*HIDES_MOUNTS, *BARS_DEVICES}
+
+
+def test_the_daemon_may_mount_lock_its_memory_and_be_an_io_flusher() -> None:
+    settings = settings_of("fmrd.service")
+    kept = settings["CapabilityBoundingSet"].split()
+    assert {"CAP_SYS_ADMIN", "CAP_SYS_RESOURCE", "CAP_IPC_LOCK", "CAP_DAC_OVERRIDE"} <= set(kept)
+    assert "@mount" in settings["SystemCallFilter"]
+    assert settings["LimitMEMLOCK"] == "infinity"
+    assert int(settings["OOMScoreAdjust"]) < -500
+
+
+def test_the_state_is_private_and_outlives_a_restart() -> None:
+    settings = settings_of("fmrd.service")
+    assert (settings["StateDirectory"], settings["StateDirectoryMode"]) == ("fmrd", "0700")
+    assert (settings["RuntimeDirectory"], settings["RuntimeDirectoryPreserve"]) == ("fmrd", "restart")
+
+
+def test_a_loop_device_comes_after_the_daemon_and_goes_before_it() -> None:
+    settings = settings_of("fmrd-loop@.service")
+    assert settings["Requires"] == settings["After"] == "fmrd.service"
+    assert settings["RemainAfterExit"] == "yes"
+    assert settings["ExecStart"].removesuffix(" start %i") == settings["ExecStop"].removesuffix(" stop %i")
