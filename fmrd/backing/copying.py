@@ -23,6 +23,7 @@ _ZEROS = bytes(1 << 16)
 
 def copy_range(source: "PlexFile", target: "PlexFile", offset: int, length: int) -> int:
     """Make the range equal; returns the bytes written. SourceError where reading failed, OSError where writing did."""
+    _must_reach(source, offset + length)
     written = 0
     for start, stop, is_data in segments(source, offset, offset + length):
         if is_data:
@@ -31,6 +32,16 @@ def copy_range(source: "PlexFile", target: "PlexFile", offset: int, length: int)
         else:
             written += _make_hole(target, start, stop)
     return written
+
+
+def _must_reach(source: "PlexFile", stop: int) -> None:
+    """What lies beyond the end of a file looks like a hole; here it is a file that somebody cut."""
+    try:
+        size = stop if source.is_block else os.fstat(source.fd).st_size
+    except OSError as error:
+        raise SourceError(error) from error
+    if size < stop:
+        raise SourceError(OSError(errno.EIO, f"{source.path} ends at byte {size}, before {stop}"))
 
 
 def segments(plex: "PlexFile", start: int, stop: int) -> list[tuple[int, int, bool]]:
@@ -107,18 +118,19 @@ def _by_sendfile(source: "PlexFile", target: "PlexFile", offset: int, length: in
 
 
 def _by_hand(source: "PlexFile", target: "PlexFile", offset: int, length: int) -> None:
-    with mmap.mmap(-1, min(length, _BUFFER_BYTES)) as buffer, memoryview(buffer) as view:
-        done = 0
-        while done < length:
-            want = min(len(view), length - done)
-            try:
-                count = os.preadv(source.fd, [view[:want]], offset + done)
-                if count == 0:
-                    raise OSError(errno.EIO, f"{source.path} ends at byte {offset + done}")
-            except OSError as error:
-                raise SourceError(error) from error
-            target.pwrite(offset + done, view[:count])
-            done += count
+    # Not closed by hand: the traceback of a failed write still holds a slice of it.
+    view = memoryview(mmap.mmap(-1, min(length, _BUFFER_BYTES)))
+    done = 0
+    while done < length:
+        want = min(len(view), length - done)
+        try:
+            count = os.preadv(source.fd, [view[:want]], offset + done)
+            if count == 0:
+                raise OSError(errno.EIO, f"{source.path} ends at byte {offset + done}")
+        except OSError as error:
+            raise SourceError(error) from error
+        target.pwrite(offset + done, view[:count])
+        done += count
 
 
 def _make_hole(target: "PlexFile", start: int, stop: int) -> int:

@@ -27,14 +27,16 @@ class DcoFile:
     def __init__(self, path: str, base: int = 0, length: int | None = None) -> None:
         self.path = path
         self.direct = True
+        self._fixed = length is not None
+        # A device may well be named by a link; a sidecar that is one was put there by somebody else.
+        self._flags = os.O_RDWR | os.O_CLOEXEC | os.O_DSYNC | (0 if self._fixed else os.O_NOFOLLOW)
         try:
-            self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_DIRECT | os.O_DSYNC)
+            self._fd = os.open(path, self._flags | os.O_DIRECT)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
             self._use_page_cache()
         self._base = base
-        self._fixed = length is not None
         self.length = length if length is not None else os.fstat(self._fd).st_size
         self._lock = threading.Lock()
         self._buffer = mmap.mmap(-1, 1 << 20)
@@ -42,7 +44,7 @@ class DcoFile:
     def _use_page_cache(self) -> None:
         """Where O_DIRECT is refused (some FUSE and network file systems): slower, and as durable."""
         self.direct = False
-        self._fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_DSYNC)
+        self._fd = os.open(self.path, self._flags)
 
     def read(self, offset: int, length: int) -> bytes:
         first = offset // DCO_BLOCK_BYTES * DCO_BLOCK_BYTES
@@ -53,7 +55,7 @@ class DcoFile:
                 at = first + len(found)
                 want = min(len(self._buffer), min(stop, self.length) - at)
                 want = -(-want // DCO_BLOCK_BYTES) * DCO_BLOCK_BYTES
-                count = os.preadv(self._fd, [memoryview(self._buffer)[:want]], self._base + at)
+                count = self._pread(memoryview(self._buffer)[:want], self._base + at)
                 if count == 0:
                     break
                 found += self._buffer[:count]
@@ -71,14 +73,25 @@ class DcoFile:
                 self._buffer[: len(piece)] = bytes(piece)
                 self._write_all(memoryview(self._buffer)[: len(piece)], self._base + offset + at)
 
+    def _pread(self, piece: memoryview, offset: int) -> int:
+        try:
+            return os.preadv(self._fd, [piece], offset)
+        except OSError as error:
+            self._not_direct(error)
+            return os.preadv(self._fd, [piece], offset)
+
+    def _not_direct(self, error: OSError) -> None:
+        """Some file systems take O_DIRECT when a file is opened and refuse it at the first read or write."""
+        if error.errno != errno.EINVAL or not self.direct:
+            raise error
+        os.close(self._fd)
+        self._use_page_cache()
+
     def _write_all(self, piece: memoryview, offset: int) -> None:
         try:
             written = os.pwrite(self._fd, piece, offset)
         except OSError as error:
-            if error.errno != errno.EINVAL or not self.direct:
-                raise
-            os.close(self._fd)
-            self._use_page_cache()
+            self._not_direct(error)
             written = os.pwrite(self._fd, piece, offset)
         if written != len(piece):
             raise OSError(errno.EIO, f"{self.path} took {written} of {len(piece)} bytes")
@@ -89,19 +102,29 @@ class DcoFile:
         if self._fixed:
             raise OSError(errno.ENOSPC, f"the DCO area at the tail of {self.path} cannot grow")
         old, self.length = self.length, length
+        first = old // DCO_BLOCK_BYTES * DCO_BLOCK_BYTES  # a file cut within a block: what is left of it is lost anyway
         try:
-            if length - old <= ZEROED_BYTES:
-                for at in range(old, length, 1 << 20):
+            if length - first <= ZEROED_BYTES or not self._preallocate(first, length):
+                for at in range(first, length, 1 << 20):
                     self.write(at, bytes(min(1 << 20, length - at)))
-            else:
-                libc.fallocate(self._fd, 0, old, length - old)
             os.fsync(self._fd)
         except BaseException:
             self.length = old
             raise
 
+    def _preallocate(self, start: int, stop: int) -> bool:
+        try:
+            libc.fallocate(self._fd, 0, start, stop - start)
+        except OSError as error:
+            if error.errno in (errno.EOPNOTSUPP, errno.ENOSYS):
+                return False
+            raise
+        return True
+
     def close(self) -> None:
-        os.close(self._fd)
+        descriptor, self._fd = self._fd, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def create_file(path: str, length: int) -> DcoFile:
@@ -137,10 +160,14 @@ def create_tail(path: str, length: int) -> DcoFile:
         raise Failed("plex_too_short", f"{path} has {size} bytes, less than a DCO of {length}")
     base -= base % DCO_BLOCK_BYTES
     area = DcoFile(path, base, length)
-    for at in range(0, length, 1 << 20):
-        area.write(at, bytes(min(1 << 20, length - at)))
-    head = _LOCATOR.pack(_LOCATOR_MAGIC, 1, 0, base, length, 0)[:-4]
-    _write_locator(path, size, head + zlib.crc32(head).to_bytes(4, "little"))
+    try:
+        for at in range(0, length, 1 << 20):
+            area.write(at, bytes(min(1 << 20, length - at)))
+        head = _LOCATOR.pack(_LOCATOR_MAGIC, 1, 0, base, length, 0)[:-4]
+        _write_locator(path, size, head + zlib.crc32(head).to_bytes(4, "little"))
+    except BaseException:
+        area.close()
+        raise
     return area
 
 

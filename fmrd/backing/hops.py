@@ -89,19 +89,47 @@ def outcome_of(call: Call) -> Outcome:
 
 async def ask(hops: Hops, lane: Lane, run: Callable[[], T], timeout_seconds: float) -> T:
     """Run one call and have its value, or its error raised. What it opens too late is closed again."""
-    given_up = False
-
-    def guarded() -> T:
-        value = run()
-        if given_up and hasattr(value, "close"):
-            value.close()
-        return value
-
-    [outcome] = await hops.at_once([Call(lane, guarded)], timeout_seconds)
-    if outcome.error is not None:
-        given_up = True
-        raise outcome.error
+    delivery = _Delivery(run)
+    try:
+        [outcome] = await hops.at_once([Call(lane, delivery.run)], timeout_seconds)
+        if outcome.error is not None:
+            raise outcome.error
+    except BaseException:
+        delivery.refuse()
+        raise
     return cast(T, outcome.value)
+
+
+class _Delivery:
+    """What a call opened belongs to whoever asked; where nobody waits for it any more, it is closed."""
+
+    def __init__(self, run: Callable[[], object]) -> None:
+        self._run = run
+        self._lock = threading.Lock()
+        self._refused = False
+        self._value: object = None
+
+    def run(self) -> object:
+        """On the worker thread."""
+        value = self._run()
+        with self._lock:
+            if not self._refused:
+                self._value = value
+                return value
+        _close(value)
+        return None
+
+    def refuse(self) -> None:
+        with self._lock:
+            self._refused = True
+            value, self._value = self._value, None
+        _close(value)
+
+
+def _close(value: object) -> None:
+    for part in value if isinstance(value, tuple) else (value,):
+        if hasattr(part, "close"):
+            part.close()
 
 
 class _Errand:

@@ -1,5 +1,6 @@
 """The data of one plex: a regular file or a block device, buffered, raw from byte 0."""
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -26,6 +27,7 @@ class PlexFile:
         self.disk = disk_of(status)
         self._spare: list[int] = []
         self._spare_lock = threading.Lock()
+        self._closed = False
 
     def pread(self, offset: int, length: int) -> bytes:
         data = os.pread(self.fd, length, offset)
@@ -79,14 +81,23 @@ class PlexFile:
 
     def give_back(self, descriptor: int) -> None:
         with self._spare_lock:
-            self._spare.append(descriptor)
+            if not self._closed:
+                self._spare.append(descriptor)
+                return
+        os.close(descriptor)
 
     def close(self) -> None:
+        """Once is enough, twice does no harm. A call that comes too late fails with EBADF: the number of a closed
+        descriptor may belong to another plex by then.
+        """
         with self._spare_lock:
-            for descriptor in self._spare:
-                os.close(descriptor)
-            self._spare.clear()
-        os.close(self.fd)
+            if self._closed:
+                return
+            self._closed = True
+            descriptors, self._spare = [*self._spare, self.fd], []
+            self.fd = -1
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
 def open_plex(path: str, tail_bytes: int) -> PlexFile:
@@ -146,7 +157,9 @@ def sync_directory(path: str) -> None:
 
 
 def disk_of(status: os.stat_result) -> str:
-    """The whole disk behind a file's file system or a device, by its kernel name where there is one."""
+    """The whole disk behind a file's file system or a device, by its kernel name where there is one: through
+    partitions, loop devices, and device-mapper targets that lie on a single device.
+    """
     device = status.st_rdev if stat.S_ISBLK(status.st_mode) else status.st_dev
     number = f"{os.major(device)}:{os.minor(device)}"
     try:
@@ -155,4 +168,10 @@ def disk_of(status: os.stat_result) -> str:
         return f"dev:{number}"
     if os.path.exists(os.path.join(where, "partition")):
         where = os.path.dirname(where)
+    with contextlib.suppress(OSError):
+        below = os.listdir(os.path.join(where, "slaves"))
+        if len(below) == 1:
+            return disk_of(os.stat(f"/dev/{below[0]}"))
+        with open(os.path.join(where, "loop", "backing_file")) as file:
+            return disk_of(os.stat(file.read().rstrip("\n")))
     return os.path.basename(where)

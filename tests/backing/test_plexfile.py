@@ -1,0 +1,181 @@
+"""The data of a plex: whole reads and writes or an error, one owner, a stamp that sees changes."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from fmrd.backing import plexfile
+from fmrd.backing.plexfile import create_plex, disk_of, open_plex
+from fmrd.errors import BadRequest, Failed
+from tests.backing import disks
+
+KIB = 1024
+
+
+def test_a_new_plex_is_sparse_zeros_for_its_owner_alone(tmp_path: Path) -> None:
+    plex = create_plex(str(tmp_path / "p"), 1 << 30)
+    assert plex.length == 1 << 30 and not plex.is_block
+    assert plex.pread((1 << 30) - 4096, 4096) == bytes(4096)
+    assert disks.allocated_bytes(plex.path) == 0
+    assert os.stat(plex.path).st_mode & 0o777 == 0o600
+    plex.close()
+
+
+def test_an_existing_file_is_never_made_into_a_new_plex(tmp_path: Path) -> None:
+    (tmp_path / "p").write_bytes(b"precious")
+    with pytest.raises(Failed, match="plex_exists"):
+        create_plex(str(tmp_path / "p"), 4096)
+    assert (tmp_path / "p").read_bytes() == b"precious"
+
+
+def test_a_file_that_was_cut_is_an_error_not_a_short_read(tmp_path: Path) -> None:
+    plex = create_plex(str(tmp_path / "p"), 64 * KIB)
+    os.truncate(plex.path, 10_000)
+    assert plex.pread(0, 10_000) == bytes(10_000)
+    with pytest.raises(OSError, match="too early") as caught:
+        plex.pread(4096, 8192)
+    assert caught.value.errno == errno.EIO
+    plex.close()
+
+
+def test_short_system_calls_are_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plex = create_plex(str(tmp_path / "p"), 64 * KIB)
+    pread, pwrite = os.pread, os.pwrite
+    monkeypatch.setattr(os, "pread", lambda fd, length, at: pread(fd, min(length, 1000), at))
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: pwrite(fd, memoryview(data)[:1000], at))
+    data = os.urandom(9_999)
+    plex.pwrite(123, data)
+    assert plex.pread(123, len(data)) == data
+    plex.close()
+
+
+def test_a_full_disk_is_an_error_and_tells_so(tmp_path: Path) -> None:
+    with disks.mounted(tmp_path, "ext4") as where:
+        plex = create_plex(str(where / "p"), 1 << 30)
+        with pytest.raises(OSError, match="No space") as caught:
+            plex.pwrite(0, bytes(2 * disks.SIZES["ext4"]))
+        assert caught.value.errno == errno.ENOSPC
+        plex.close()
+
+
+def test_one_owner_even_within_a_process(tmp_path: Path) -> None:
+    path = str(tmp_path / "p")
+    first = create_plex(path, 4096)
+    with pytest.raises(Failed, match="plex_busy"):
+        open_plex(path, 0)
+    first.close()
+    second = open_plex(path, 0)
+    second.close()
+
+
+def test_a_borrowed_descriptor_neither_needs_nor_loses_the_lock(tmp_path: Path) -> None:
+    plex = create_plex(str(tmp_path / "p"), 4096)
+    borrowed = plex.borrow()
+    plex.give_back(borrowed)
+    assert plex.borrow() == borrowed, "it is used again"
+    os.close(borrowed)
+    with pytest.raises(Failed, match="plex_busy"):
+        open_plex(plex.path, 0)
+    plex.close()
+
+
+def test_what_comes_after_the_close_reaches_no_other_file(tmp_path: Path) -> None:
+    plex = create_plex(str(tmp_path / "p"), 4096)
+    borrowed = plex.borrow()
+    plex.close()
+    plex.close()
+    plex.give_back(borrowed)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(borrowed)
+    other = create_plex(str(tmp_path / "q"), 4096)  # takes the lowest free number, so the one just closed
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        plex.pwrite(0, b"x" * 4096)
+    assert other.pread(0, 4096) == bytes(4096)
+    other.close()
+
+
+def test_a_block_device_has_one_owner_and_keeps_its_tail(loop: str) -> None:
+    plex = open_plex(loop, 1 << 20)
+    assert plex.is_block and plex.length == 3 << 20
+    assert plex.stamp() is None
+    with pytest.raises(Failed, match="plex_busy"):
+        open_plex(loop, 0)
+    plex.extend(3 << 20)
+    with pytest.raises(OSError, match="usable bytes") as caught:
+        plex.extend((3 << 20) + 4096)
+    assert caught.value.errno == errno.ENOSPC
+    plex.close()
+    open_plex(loop, 0).close()
+
+
+def test_a_mounted_device_is_in_use(tmp_path: Path) -> None:
+    with disks.mounted(tmp_path, "ext4") as where:
+        device = disks.run("findmnt", "-n", "-o", "SOURCE", where)
+        with pytest.raises(Failed, match="plex_busy"):
+            open_plex(device, 0)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["directory", "fifo"])
+def test_what_is_no_disk_is_refused(tmp_path: Path, make) -> None:  # type: ignore[no-untyped-def]  # either callable
+    make(tmp_path / "p")
+    with pytest.raises(BadRequest, match="not_a_plex"):
+        open_plex(str(tmp_path / "p"), 0)
+
+
+def test_a_missing_plex_has_its_own_code(tmp_path: Path) -> None:
+    with pytest.raises(Failed, match="plex_missing"):
+        open_plex(str(tmp_path / "p"), 0)
+
+
+def test_extend_only_ever_lengthens(tmp_path: Path) -> None:
+    plex = create_plex(str(tmp_path / "p"), 8192)
+    plex.extend(4096)
+    assert (plex.length, os.stat(plex.path).st_size) == (8192, 8192)
+    plex.extend(16384)
+    assert (plex.length, os.stat(plex.path).st_size) == (16384, 16384)
+    plex.close()
+
+
+def test_a_stamp_sees_a_write_a_new_length_and_another_file(tmp_path: Path) -> None:
+    plex = create_plex(str(tmp_path / "p"), 8192)
+    stamps = [plex.stamp()]
+    plex.pwrite(0, b"x")
+    stamps.append(plex.stamp())
+    os.truncate(plex.path, 4096)
+    stamps.append(plex.stamp())
+    plex.close()
+    os.link(plex.path, tmp_path / "kept")  # its inode stays in use
+    os.unlink(plex.path)
+    other = create_plex(plex.path, 4096)
+    stamps.append(other.stamp())
+    other.close()
+    assert len(set(stamps)) == 4
+
+
+def test_memory_never_blocks_and_disks_do(tmp_path: Path, memory: Path) -> None:
+    with_hops, without = create_plex(str(tmp_path / "p"), 4096), create_plex(str(memory / "p"), 4096)
+    if with_hops.file_system == without.file_system:
+        pytest.skip("needs a temporary directory that is not in memory")
+    assert without.inline and not with_hops.inline
+    with_hops.close()
+    without.close()
+
+
+def test_a_loop_device_lies_on_the_disk_of_its_file(tmp_path: Path, loop: str) -> None:
+    assert disk_of(os.stat(loop)) == disk_of(os.stat(tmp_path))
+
+
+def test_what_has_no_device_is_known_by_its_number(memory: Path) -> None:
+    assert disk_of(os.stat(memory)).startswith("dev:")
+
+
+def test_a_plex_that_cannot_be_made_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: str) -> None:
+        raise OSError(errno.EIO, "the directory cannot be written")
+
+    monkeypatch.setattr(plexfile, "sync_directory", full)
+    with pytest.raises(OSError, match="directory"):
+        create_plex(str(tmp_path / "p"), 4096)
+    assert not list(tmp_path.iterdir())
