@@ -1,0 +1,253 @@
+"""System calls off trio's thread: in order, given up in time, remembered until they have landed."""
+
+import errno
+import threading
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+import trio
+
+from fmrd.backing.hops import Call, Lane, Outcome, ThreadHops, ask
+from fmrd.backing.protocol import SourceError
+from fmrd.errors import Failed
+from tests.waiting import LATE_SECONDS as LATE
+from tests.waiting import until
+
+SOON = 0.05
+"""A timeout for what never answers."""
+
+
+class Hang:
+    """A system call that returns when it is let go, from a disk that does not answer until then."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self._let_go = threading.Event()
+
+    def __call__(self) -> str:
+        self.begun.set()
+        assert self._let_go.wait(LATE), "nobody let go of it"
+        return "late"
+
+    def let_go(self) -> None:
+        self._let_go.set()
+
+
+@pytest.fixture
+def hang() -> Iterator[Hang]:
+    made = Hang()
+    yield made
+    made.let_go()
+
+
+@pytest.fixture
+def lane() -> Lane:
+    return Lane("p")
+
+
+def fail(error: Exception) -> None:
+    raise error
+
+
+async def test_in_turn_means_in_this_order_and_on_one_thread(lane: Lane) -> None:
+    ran: list[tuple[int, int]] = []
+
+    def note(number: int) -> int:
+        ran.append((number, threading.get_ident()))
+        return number * 10
+
+    outcomes = await ThreadHops().in_turn([Call(lane, partial(note, n)) for n in range(5)], LATE)
+    assert outcomes == [Outcome(n * 10) for n in range(5)]
+    assert [n for n, _ in ran] == [0, 1, 2, 3, 4]
+    assert len({thread for _, thread in ran}) == 1 and ran[0][1] != threading.get_ident()
+    assert lane.outstanding == 0
+
+
+async def test_at_once_means_side_by_side(lane: Lane) -> None:
+    meeting = threading.Barrier(3, timeout=LATE)
+    outcomes = await ThreadHops().at_once([Call(lane, meeting.wait)] * 3, LATE)
+    assert sorted(o.value for o in outcomes) == [0, 1, 2]
+
+
+async def test_calls_that_cannot_block_need_no_thread(lane: Lane) -> None:
+    calls = [Call(lane, threading.get_ident, inline=True)] * 2
+    for way in (ThreadHops().in_turn, ThreadHops().at_once):
+        assert await way(calls, LATE) == [Outcome(threading.get_ident())] * 2
+
+
+async def test_no_calls_are_no_trouble() -> None:
+    assert await ThreadHops().in_turn([], LATE) == []
+    assert await ThreadHops().at_once([], LATE) == []
+
+
+@pytest.mark.parametrize("inline", [True, False], ids=["inline", "on a thread"])
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EIO, "io"), SourceError(OSError(errno.EIO, "io")), Failed("io_error", "no")], ids=type
+)
+async def test_a_failure_of_storage_is_an_outcome_and_the_rest_still_runs(
+    lane: Lane, error: Exception, inline: bool
+) -> None:
+    calls = [Call(lane, partial(fail, error), inline), Call(lane, lambda: "ran", inline)]
+    assert await ThreadHops().in_turn(calls, LATE) == [Outcome(error=error), Outcome("ran")]
+
+
+@pytest.mark.parametrize("inline", [True, False], ids=["inline", "on a thread"])
+async def test_a_bug_is_no_outcome(lane: Lane, inline: bool) -> None:
+    with pytest.raises(ZeroDivisionError):
+        await ThreadHops().in_turn([Call(lane, lambda: 1 // 0, inline)], LATE)
+    assert lane.outstanding == 0
+
+
+async def test_what_hangs_is_given_up_and_remembered_until_it_lands(lane: Lane, hang: Hang) -> None:
+    other = Lane("q")
+    [first, given_up, last] = await ThreadHops().in_turn(
+        [Call(other, lambda: "before"), Call(lane, hang), Call(other, lambda: "behind")], SOON
+    )
+    assert first == Outcome("before") and last == Outcome("behind"), "a new hop served it"
+    assert isinstance(given_up.error, TimeoutError) and given_up.error.errno == errno.ETIMEDOUT
+    assert lane.outstanding == 1 and other.outstanding == 0
+    with trio.move_on_after(0) as scope:
+        await lane.idle()
+    assert scope.cancelled_caught
+    hang.let_go()
+    with trio.fail_after(LATE):
+        await lane.idle()
+    assert lane.outstanding == 0
+
+
+async def test_each_call_of_an_errand_has_the_whole_timeout(lane: Lane) -> None:
+    """Five calls that take 0.6 of a timeout each."""
+    pauses = [threading.Event() for _ in range(5)]
+    outcomes = await ThreadHops().in_turn([Call(lane, partial(p.wait, 0.3)) for p in pauses], 0.5)
+    assert [o.error for o in outcomes] == [None] * 5
+
+
+async def test_a_lane_is_idle_when_its_last_call_has_landed(lane: Lane) -> None:
+    hangs = [Hang(), Hang()]
+    await ThreadHops().at_once([Call(lane, hang) for hang in hangs], SOON)
+    assert lane.outstanding == 2
+    async with trio.open_nursery() as nursery:
+        idle = trio.Event()
+
+        async def wait() -> None:
+            await lane.idle()
+            idle.set()
+
+        nursery.start_soon(wait)
+        hangs[0].let_go()
+        await until(lambda: lane.outstanding == 1)
+        assert not idle.is_set()
+        hangs[1].let_go()
+        with trio.fail_after(LATE):
+            await idle.wait()
+
+
+async def test_calls_that_hang_do_not_use_up_the_threads(lane: Lane) -> None:
+    hops = ThreadHops(threads=2)
+    hangs = [Hang() for _ in range(7)]
+    outcomes = await hops.at_once([Call(lane, hang) for hang in hangs], SOON)
+    assert all(isinstance(o.error, TimeoutError) for o in outcomes)
+    assert await hops.in_turn([Call(Lane("q"), lambda: "served")], LATE) == [Outcome("served")]
+    for hang in hangs:
+        hang.let_go()
+    with trio.fail_after(LATE):
+        await lane.idle()
+    meeting = threading.Barrier(2, timeout=LATE)
+    assert len(await hops.at_once([Call(lane, meeting.wait)] * 2, LATE)) == 2, "both threads are still there"
+
+
+async def test_no_more_threads_than_allowed(lane: Lane) -> None:
+    guard = threading.Lock()
+    running = most = 0
+
+    def call() -> None:
+        nonlocal running, most
+        with guard:
+            running += 1
+            most = max(most, running)
+        threading.Event().wait(0.002)
+        with guard:
+            running -= 1
+
+    await ThreadHops(threads=3).at_once([Call(lane, call)] * 20, LATE)
+    assert most == 3
+
+
+async def test_a_cancelled_errand_runs_nothing_more_and_leaves_only_what_runs(lane: Lane, hang: Hang) -> None:
+    other = Lane("q")
+    ran: list[str] = []
+    hops = ThreadHops(threads=1)
+    async with trio.open_nursery() as nursery:
+        calls = [Call(other, lambda: ran.append("first")), Call(lane, hang), Call(other, lambda: ran.append("last"))]
+        nursery.start_soon(hops.in_turn, calls, LATE)
+        await until(hang.begun.is_set)
+        nursery.cancel_scope.cancel()
+    assert (lane.outstanding, other.outstanding) == (1, 0)
+    hang.let_go()
+    with trio.fail_after(LATE):
+        await lane.idle()
+    assert ran == ["first"]
+    assert await hops.in_turn([Call(lane, lambda: 1)], LATE) == [Outcome(1)], "its thread came free"
+
+
+async def test_cancelled_before_its_turn_it_never_runs(lane: Lane, hang: Hang) -> None:
+    hops = ThreadHops(threads=1)
+    ran: list[str] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hops.in_turn, [Call(lane, hang)], LATE)
+        await until(hang.begun.is_set)
+        with trio.move_on_after(SOON):
+            await hops.in_turn([Call(lane, lambda: ran.append("ran"))], LATE)
+        assert lane.outstanding == 1
+        hang.let_go()
+    assert ran == [] and lane.outstanding == 0
+
+
+async def test_ask_returns_the_value_or_raises_the_error(lane: Lane) -> None:
+    assert await ask(ThreadHops(), lane, lambda: 42, LATE) == 42
+    with pytest.raises(Failed, match="plex_busy"):
+        await ask(ThreadHops(), lane, partial(fail, Failed("plex_busy", "no")), LATE)
+
+
+class Opened:
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+@pytest.mark.parametrize("paired", [False, True], ids=["alone", "in a pair"])
+async def test_what_is_opened_too_late_is_closed_again(lane: Lane, hang: Hang, paired: bool) -> None:
+    opened = Opened()
+    with pytest.raises(TimeoutError):
+        await ask(ThreadHops(), lane, lambda: (hang(), (opened, True) if paired else opened)[1], SOON)
+    assert not opened.closed.is_set()
+    hang.let_go()
+    await until(opened.closed.is_set)
+
+
+async def test_what_is_opened_for_one_who_went_away_is_closed_again(lane: Lane, hang: Hang) -> None:
+    opened = Opened()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask, ThreadHops(), lane, lambda: (hang(), opened)[1], LATE)
+        await until(hang.begun.is_set)
+        nursery.cancel_scope.cancel()
+    hang.let_go()
+    await until(opened.closed.is_set)
+
+
+async def test_what_lands_as_it_is_given_up_is_closed_too(lane: Lane) -> None:
+    """The call has ended, and the answer crosses the giving up: whoever asked has an error, nobody has the value."""
+    opened = Opened()
+
+    class Crossing:
+        async def at_once(self, calls: list[Call], timeout_seconds: float) -> list[Outcome]:
+            for call in calls:
+                call.run()
+            return [Outcome(error=TimeoutError(errno.ETIMEDOUT, "no answer"))]
+
+    with pytest.raises(TimeoutError):
+        await ask(Crossing(), lane, lambda: opened, LATE)  # type: ignore[arg-type]  # at_once is all that ask uses
+    assert opened.closed.is_set()

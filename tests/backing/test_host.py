@@ -1,0 +1,121 @@
+"""The machine: home copies that appear at once and whole, one owner of the state, sidecars and tails."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from fmrd.backing.host import LinuxHost
+from fmrd.backing.protocol import LOCATOR_BYTES, Probe
+from fmrd.errors import BadRequest, Failed, Refused
+
+BLOCK = 4096
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> LinuxHost:
+    return LinuxHost(tmp_path / "state")
+
+
+def test_the_state_is_its_owners_alone(tmp_path: Path, host: LinuxHost) -> None:
+    assert stat.S_IMODE((tmp_path / "state" / "volumes").stat().st_mode) == 0o700
+    LinuxHost(tmp_path / "state")  # again does no harm
+
+
+def test_one_daemon_owns_the_state(tmp_path: Path, host: LinuxHost) -> None:
+    host.lock()
+    with pytest.raises(Refused, match="daemon_running"):
+        LinuxHost(tmp_path / "state").lock()
+    LinuxHost(tmp_path / "other").lock()
+
+
+@pytest.mark.parametrize("name", ["data", "a.dco", ".hidden", "-x", "sp ace", "ümläut", "a\nb", "%s", "*"])
+def test_a_home_copy_counts_once_it_is_published(host: LinuxHost, name: str) -> None:
+    file = host.create_home(name, 4 * BLOCK)
+    file.write(0, b"x" * BLOCK)
+    assert host.homes() == []
+    with pytest.raises(Failed, match="home_missing"):
+        host.open_home(name)
+    host.publish_home(name)
+    assert host.homes() == [name]
+    file.write(BLOCK, b"y" * BLOCK)  # the open copy is the published one
+    file.close()
+    again = host.open_home(name)
+    assert again.read(0, 2 * BLOCK) == b"x" * BLOCK + b"y" * BLOCK
+    again.close()
+    host.remove_home(name)
+    assert host.homes() == []
+    host.remove_home(name)
+
+
+def test_homes_are_sorted_and_apart(host: LinuxHost) -> None:
+    for name in ("b", "a", "b.dco.new", "a.dco"):
+        host.create_home(name, BLOCK).close()
+        host.publish_home(name)
+    assert host.homes() == ["a", "a.dco", "b", "b.dco.new"]
+    host.remove_home("a")
+    assert host.homes() == ["a.dco", "b", "b.dco.new"]
+
+
+def test_a_home_copy_that_was_never_published_is_replaced(host: LinuxHost) -> None:
+    file = host.create_home("data", BLOCK)
+    file.write(0, b"x" * BLOCK)
+    file.close()
+    again = host.create_home("data", BLOCK)
+    host.publish_home("data")
+    assert again.read(0, BLOCK) == bytes(BLOCK)
+    again.close()
+
+
+def test_probe_looks_and_does_not_touch(tmp_path: Path, host: LinuxHost, loop: str) -> None:
+    (tmp_path / "p").write_bytes(b"x" * 5000)
+    (tmp_path / "link").symlink_to("p")
+    assert host.probe(str(tmp_path / "none")) == Probe(False)
+    assert host.probe(str(tmp_path / "p")) == host.probe(str(tmp_path / "link")) == Probe(True, False, 5000)
+    assert host.probe(loop) == Probe(True, True, 4 << 20)
+    with pytest.raises(BadRequest, match="not_a_plex"):
+        host.probe(str(tmp_path))
+    with pytest.raises(OSError, match="Not a directory"):
+        host.probe(str(tmp_path / "p" / "q"))
+
+
+def test_a_file_has_its_copy_beside_it_or_where_it_is_told(tmp_path: Path, host: LinuxHost) -> None:
+    path, elsewhere = str(tmp_path / "p"), str(tmp_path / "elsewhere")
+    host.create_plex(path, BLOCK).close()
+    assert host.tail_bytes(path) is None
+    for dco_path, expected in ((None, path + ".dco"), (elsewhere, elsewhere)):
+        assert host.open_dco(path, dco_path) is None
+        file = host.create_dco(path, dco_path, 2 * BLOCK)
+        assert file.path == expected
+        file.close()
+        again = host.open_dco(path, dco_path)
+        assert again is not None and again.length == 2 * BLOCK
+        again.close()
+        host.remove_dco(path, dco_path)
+        assert not os.path.exists(expected)
+        host.remove_dco(path, dco_path)
+
+
+def test_a_device_has_its_copy_at_its_tail_or_where_it_is_told(tmp_path: Path, host: LinuxHost, loop: str) -> None:
+    elsewhere = str(tmp_path / "elsewhere")
+    host.create_dco(loop, elsewhere, 2 * BLOCK).close()
+    assert host.tail_bytes(loop) is None and host.open_dco(loop, None) is None
+    host.create_dco(loop, None, 2 * BLOCK).close()
+    assert host.tail_bytes(loop) == 2 * BLOCK + LOCATOR_BYTES
+    again = host.open_dco(loop, None)
+    assert again is not None and again.length == 2 * BLOCK
+    again.close()
+    host.remove_dco(loop, None)
+    assert host.tail_bytes(loop) is None and os.path.exists(elsewhere)
+    assert os.path.exists(loop)
+
+
+def test_a_plex_file_is_removed_and_a_device_is_not(tmp_path: Path, host: LinuxHost, loop: str) -> None:
+    path = str(tmp_path / "p")
+    host.create_plex(path, BLOCK).close()
+    for _ in range(2):
+        host.remove_plex(path)
+        assert not os.path.exists(path)
+    host.remove_plex(loop)
+    assert os.path.exists(loop)
