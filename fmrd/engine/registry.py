@@ -83,12 +83,15 @@ class Registry:
         self._watchers: list[Callable[[Served], None]] = []
         self._next_number = FIRST_NUMBER
         self._scope = trio.CancelScope()
+        self.running = trio.Event()
+        """Verbs may be called."""
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Open every volume; report started when each is open or has failed, or after io_timeout."""
         with self._scope:
             async with trio.open_nursery() as nursery:
                 self.context.nursery = nursery
+                self.running.set()
                 done = trio.Event()
                 nursery.start_soon(self._open_all, done)
                 with trio.move_on_after(self.context.io_timeout_seconds):

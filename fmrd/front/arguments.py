@@ -1,0 +1,142 @@
+"""Which verbs the control socket knows, and what their arguments must look like. Nothing a client sends is trusted."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fmrd.errors import BadRequest
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
+MAX_PATH_BYTES = 4096
+MAX_ITEMS = 64
+MAX_NUMBER = 1 << 62
+
+
+def check_name(what: str, value: object) -> str:
+    """BadRequest('bad_name') unless it may name a volume: it becomes a file name in two directories."""
+    if not isinstance(value, str) or not NAME.fullmatch(value):
+        raise BadRequest("bad_name", f"{what} {value!r} is not a name")
+    return value
+
+
+def _text(what: str, value: object) -> str:
+    if not isinstance(value, str) or not value or "\0" in value or not value.isprintable():
+        raise BadRequest("bad_request", f"{what} is not a line of text")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        size = MAX_PATH_BYTES + 1
+    if size > MAX_PATH_BYTES:
+        raise BadRequest("bad_request", f"{what} is longer than {MAX_PATH_BYTES} bytes, or not UTF-8")
+    return value
+
+
+def _path(what: str, value: object) -> str:
+    path = _text(what, value)
+    if not path.startswith("/") or path.endswith("/"):
+        raise BadRequest("bad_request", f"{what} {path!r} is not an absolute path of a file or device")
+    return path
+
+
+def _plex(what: str, value: object) -> str:
+    text = _text(what, value)
+    return _path(what, text) if "/" in text else check_name(what, text)
+
+
+def _flag(what: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise BadRequest("bad_request", f"{what} is neither true nor false")
+    return value
+
+
+def _number(what: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_NUMBER:
+        raise BadRequest("bad_request", f"{what} is not a whole number from 0 to {MAX_NUMBER}")
+    return value
+
+
+def _list(check: Callable[[str, object], Any]) -> Callable[[str, object], list[Any]]:
+    def checked(what: str, value: object) -> list[Any]:
+        if not isinstance(value, list) or len(value) > MAX_ITEMS:
+            raise BadRequest("bad_request", f"{what} is not a list of at most {MAX_ITEMS}")
+        return [check(what, item) for item in value]
+
+    return checked
+
+
+def _wish(what: str, value: object) -> dict[str, str]:
+    if not isinstance(value, dict) or "path" not in value or not value.keys() <= {"path", "dco"}:
+        raise BadRequest("bad_request", f"{what}: a plex is given as a path, and perhaps a dco")
+    return {key: _path(key, found) for key, found in value.items() if found is not None}
+
+
+def _settings(what: str, value: object) -> dict[str, str]:
+    if not isinstance(value, dict) or not value or len(value) > MAX_ITEMS:
+        raise BadRequest("bad_setting", "settings are KEY=VALUE, at least one")
+    return {_text(what, key): _text(what, found) for key, found in value.items()}
+
+
+@dataclass(frozen=True)
+class Argument:
+    check: Callable[[str, object], Any]
+    required: bool = False
+
+
+VOLUME = Argument(check_name, required=True)
+A_VOLUME = Argument(check_name)
+PLEX = Argument(_plex, required=True)
+A_PLEX = Argument(_plex)
+FLAG = Argument(_flag)
+NUMBER = Argument(_number)
+TEXT = Argument(_text)
+ID = Argument(_number, required=True)
+VOLUME_AND_PLEX = {"volume": VOLUME, "plex": PLEX}
+
+VERBS: dict[str, dict[str, Argument]] = {
+    "make": {
+        "volume": VOLUME, "size_bytes": Argument(_number, required=True),
+        "plexes": Argument(_list(_wish), required=True), "from_path": Argument(_path), "force": FLAG,
+        "region_size_bytes": NUMBER, "drl_extent_bytes": NUMBER, "fmr": FLAG, "rdpol": TEXT, "dry_run": FLAG,
+    },
+    "import_volume": {
+        "paths": Argument(_list(_path), required=True), "prefer": A_PLEX, "force": FLAG, "dry_run": FLAG,
+    },
+    "start": {"volume": VOLUME, "without": Argument(_list(_plex)), "accept": A_PLEX, "force": FLAG},
+    "stop": {"volume": VOLUME},
+    "remove": {"volume": VOLUME, "erase": FLAG},
+    "grow": {"volume": VOLUME, "size_bytes": Argument(_number, required=True)},
+    "set": {"volume": VOLUME, "settings": Argument(_settings, required=True)},
+    "print": {"volume": A_VOLUME},
+    "plex_add": {"volume": VOLUME, "path": Argument(_path, required=True), "dco": Argument(_path), "rate": NUMBER,
+                 "dry_run": FLAG},
+    "plex_det": {**VOLUME_AND_PLEX, "force": FLAG},
+    "plex_att": {**VOLUME_AND_PLEX, "full": FLAG, "discard": FLAG, "force": FLAG, "rate": NUMBER, "dry_run": FLAG},
+    "plex_dis": VOLUME_AND_PLEX,
+    "plex_off": VOLUME_AND_PLEX,
+    "plex_on": VOLUME_AND_PLEX,
+    "recover": {"volume": A_VOLUME, "dry_run": FLAG},
+    "task_list": {"all": FLAG},
+    "task_get": {"id": ID},
+    "task_monitor": {"id": NUMBER},
+    "task_pause": {"id": ID},
+    "task_resume": {"id": ID},
+    "task_abort": {"id": ID},
+    "task_set": {"id": ID, "rate": Argument(_number, required=True)},
+}  # fmt: skip
+"""Verb -> its arguments. Verbs are methods of engine.verbs.Verbs, but for task_monitor, which is control's own."""
+
+
+def check_arguments(verb: str, arguments: dict[str, object]) -> dict[str, Any]:
+    """The arguments, checked; those given as null are left out. BadRequest says which one cannot be."""
+    known = VERBS.get(verb)
+    if known is None:
+        raise BadRequest("bad_request", f"there is no verb {verb!r}")
+    unknown = sorted(arguments.keys() - known.keys())
+    if unknown:
+        raise BadRequest("bad_request", f"{verb} takes no argument {', '.join(map(repr, unknown))}")
+    given = {name: value for name, value in arguments.items() if value is not None}
+    missing = sorted(name for name, argument in known.items() if argument.required and name not in given)
+    if missing:
+        raise BadRequest("bad_request", f"{verb} needs {', '.join(missing)}")
+    return {name: known[name].check(name, value) for name, value in given.items()}

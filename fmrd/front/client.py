@@ -1,0 +1,48 @@
+"""fmrctl's end of the control socket: plain blocking calls."""
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fmrd.errors import Unreachable
+from fmrd.front.wire import REPLY_LIMIT_BYTES, Json, Lines, Problem, Progress, Request, Result, decode_reply
+
+CHUNK_BYTES = 256 << 10
+CONNECT_SECONDS = 10.0
+
+
+class Client:
+    """One request, one connection. Failures are FmrdError: the daemon's own, or Unreachable."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def ask(self, verb: str, on_progress: Callable[[list[Json]], None] | None = None, **args: Any) -> Json:
+        """The result of a verb; arguments that are None are left to the daemon's default."""
+        request = Request(verb, {name: value for name, value in args.items() if value is not None})
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.settimeout(CONNECT_SECONDS)
+                connection.connect(str(self.path))
+                connection.settimeout(None)
+                connection.sendall(request.encode())
+                return self._result(connection, on_progress)
+        except OSError as error:
+            what = error.strerror or str(error)
+            hint = "is fmrd running, and is this its --socket?"
+            raise Unreachable("unreachable", f"no daemon answers on {self.path}: {what}", hint) from error
+
+    def _result(self, connection: socket.socket, on_progress: Callable[[list[Json]], None] | None) -> Json:
+        lines = Lines(REPLY_LIMIT_BYTES)
+        while data := connection.recv(CHUNK_BYTES):
+            for line in lines.feed(data):
+                match decode_reply(line):
+                    case Result(value):
+                        return value
+                    case Problem(error):
+                        raise error
+                    case Progress(tasks):
+                        if on_progress is not None:
+                            on_progress(tasks)
+        raise Unreachable("unreachable", "the daemon went away before it answered", "its log says why")

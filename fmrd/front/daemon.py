@@ -1,0 +1,158 @@
+"""fmrd: options, one nursery, signals, and an orderly stop."""
+
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import click
+import trio
+
+from fmrd.backing.hops import ThreadHops
+from fmrd.backing.host import LinuxHost
+from fmrd.backing.protocol import Host
+from fmrd.engine.context import Context
+from fmrd.engine.registry import Registry
+from fmrd.engine.verbs import Verbs
+from fmrd.errors import Failed, FmrdError
+from fmrd.front.control import Control
+from fmrd.front.fusefs import FINISH_SECONDS, FuseDoor
+from fmrd.front.memory import stay_out_of_memory_pressure
+from fmrd.front.places import default_places
+
+log = logging.getLogger("fmrd")
+
+
+@dataclass
+class Daemon:
+    """``run`` for the life of the process; it returns after an orderly stop and raises FmrdError if it cannot run."""
+
+    state: Path
+    mount: Path
+    socket: Path
+    _stop: trio.Event = field(default_factory=trio.Event)
+
+    async def run(self) -> None:
+        host = _own(self.state)
+        registry = Registry(Context(cast(Host, host), ThreadHops()), str(self.mount))
+        door = FuseDoor(registry, self.mount)
+        control = Control(self.socket, Verbs(registry), door.caught_up)
+        async with trio.open_nursery() as nursery:
+            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                nursery.start_soon(self._heed, signals, nursery.cancel_scope)
+                await nursery.start(door.run)
+                opened = trio.Event()
+                nursery.start_soon(_open, registry, opened)
+                await registry.running.wait()
+                control_scope = await nursery.start(_until_told, control)
+                nursery.start_soon(self._announce, opened)
+                await self._stop.wait()
+                _notify("STOPPING=1")
+                control_scope.cancel()
+                await registry.close()
+                with trio.move_on_after(FINISH_SECONDS):
+                    await door.stop()
+                nursery.cancel_scope.cancel()
+
+    async def _heed(self, signals: AsyncIterator[int], everything: trio.CancelScope) -> None:
+        """The first signal asks for an orderly stop, a second one for an end at once (then the DRL has work)."""
+        async for number in signals:
+            name = signal.Signals(number).name
+            if self._stop.is_set():
+                log.warning("%s again: leaving at once", name)
+                everything.cancel()
+                return
+            log.info("%s: stopping in order", name)
+            self._stop.set()
+
+    async def _announce(self, opened: trio.Event) -> None:
+        await opened.wait()
+        log.info("ready: volumes in %s, commands on %s", self.mount, self.socket)
+        _notify("READY=1")
+
+
+async def _open(registry: Registry, opened: trio.Event) -> None:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(registry.run)
+        opened.set()
+
+
+async def _until_told(control: Control, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(control.run)
+            task_status.started(scope)
+
+
+def _own(state: Path) -> LinuxHost:
+    try:
+        host = LinuxHost(state)
+        host.lock()
+    except OSError as error:
+        raise Failed("state_failed", f"{state} cannot be used: {error.strerror or error}") from error
+    return host
+
+
+def _notify(message: str) -> None:
+    """Tell systemd (sd_notify(3)), where it asked to be told."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(message.encode(), "\0" + address[1:] if address.startswith("@") else address)
+    except OSError as error:
+        log.warning("systemd was not told %s: %s", message, error)
+
+
+PATH = click.Path(path_type=Path, resolve_path=False)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--state", type=PATH, envvar="FMRD_STATE", help="Directory of the home copies.")
+@click.option("--mount", type=PATH, envvar="FMRD_MOUNT", help="Where volumes appear as files.")
+@click.option("--socket", type=PATH, envvar="FMRD_SOCKET", help="Control socket that fmrctl talks to.")
+@click.option("--door", type=click.Choice(["pyfuse3"]), default="pyfuse3", show_default=True, help="FUSE door.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    envvar="FMRD_LOG_LEVEL",
+)
+@click.version_option(package_name="fmrd")
+def main(state: Path | None, mount: Path | None, socket: Path | None, door: str, log_level: str) -> None:
+    """Serve mirrored volumes as files, in the foreground, until SIGTERM or SIGINT. Logs go to standard error.
+
+    Without options the places are /var/lib/fmrd, /run/fmrd/volumes and /run/fmrd/fmrd.sock for root, and the user's
+    XDG state and runtime directories for others. Missing directories are made.
+    """
+    logging.basicConfig(
+        stream=sys.stderr, level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    places = default_places()
+    daemon = Daemon(
+        (state or places.state).absolute(), (mount or places.mount).absolute(), (socket or places.socket).absolute()
+    )
+    stay_out_of_memory_pressure()
+    try:
+        trio.run(daemon.run, strict_exception_groups=True)
+    except* FmrdError as group:
+        error = _first(group)
+        log.error("%s", error)
+        if error.hint:
+            log.error("hint: %s", error.hint)
+        sys.exit(error.exit_status)
+
+
+def _first(group: BaseExceptionGroup[FmrdError]) -> FmrdError:
+    inner: BaseException = group
+    while isinstance(inner, BaseExceptionGroup):
+        inner = inner.exceptions[0]
+    assert isinstance(inner, FmrdError)
+    return inner

@@ -1,0 +1,21 @@
+"""Where the daemon keeps its state, mounts its volumes and answers, unless told otherwise (CONTRACT, "Places")."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Places:
+    state: Path
+    mount: Path
+    socket: Path
+
+
+def default_places() -> Places:
+    """The system's places for root; a user's own XDG directories for everybody else."""
+    if os.geteuid() == 0:
+        return Places(Path("/var/lib/fmrd"), Path("/run/fmrd/volumes"), Path("/run/fmrd/fmrd.sock"))
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "fmrd"
+    runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}") / "fmrd"
+    return Places(state, runtime / "volumes", runtime / "fmrd.sock")

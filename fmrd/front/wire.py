@@ -1,0 +1,120 @@
+"""The control protocol: JSON objects, one a line, over a unix socket. Pure; both ends use it.
+
+A client sends one request, ``{"verb": ..., "args": {...}}``. The daemon answers with any number of
+``{"progress": {"tasks": [TASK...]}}`` and ends with ``{"result": {...}}`` or
+``{"error": {"code", "message", "hint"}, "exit_status": N}``; then it closes the connection.
+"""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from fmrd.errors import EXPLANATIONS, BadRequest, Failed, FmrdError, Refused, Unreachable
+from fmrd.front.arguments import check_arguments
+
+Json = dict[str, Any]
+
+REQUEST_LIMIT_BYTES = 512 << 10
+"""The longest request line: 64 paths of 4 KiB, and room for escapes."""
+REPLY_LIMIT_BYTES = 64 << 20
+STATUSES = {kind.exit_status: kind for kind in (Failed, BadRequest, Refused, Unreachable)}
+
+
+@dataclass(frozen=True)
+class Request:
+    verb: str
+    args: Json = field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        return _line({"verb": self.verb, "args": self.args})
+
+    @staticmethod
+    def decode(line: bytes) -> "Request":
+        """Checked to the last argument; BadRequest says what is wrong."""
+        parsed = _parsed(line)
+        verb, args = parsed.get("verb"), parsed.get("args", {})
+        if not isinstance(verb, str) or not isinstance(args, dict) or not parsed.keys() <= {"verb", "args"}:
+            raise BadRequest("bad_request", 'a request is {"verb": ..., "args": {...}}')
+        return Request(verb, check_arguments(verb, args))
+
+
+@dataclass(frozen=True)
+class Progress:
+    tasks: list[Json]
+
+    def encode(self) -> bytes:
+        return _line({"progress": {"tasks": self.tasks}})
+
+
+@dataclass(frozen=True)
+class Result:
+    value: Json
+
+    def encode(self) -> bytes:
+        return _line({"result": self.value})
+
+
+@dataclass(frozen=True)
+class Problem:
+    error: FmrdError
+
+    def encode(self) -> bytes:
+        return _line({"error": error_json(self.error), "exit_status": self.error.exit_status})
+
+
+Reply = Progress | Result | Problem
+
+
+def decode_reply(line: bytes) -> Reply:
+    """BadRequest where the other end does not speak this protocol."""
+    match _parsed(line):
+        case {"progress": {"tasks": list(tasks)}} if all(isinstance(task, dict) for task in tasks):
+            return Progress(tasks)
+        case {"result": dict(value)}:
+            return Result(value)
+        case {"error": {"code": str(code), "message": str(message), "hint": str(hint)}, "exit_status": int(status)}:
+            kind = STATUSES.get(status, Failed)
+            return Problem(kind(code if code in EXPLANATIONS else "failed", message, hint))
+    raise BadRequest("bad_request", "the answer is none that this fmrctl knows")
+
+
+def error_json(error: FmrdError) -> Json:
+    return {"code": error.code, "message": error.message, "hint": error.hint}
+
+
+class Lines:
+    """Cuts what arrives into lines of at most ``limit`` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The lines that ``data`` completes, without their ends; BadRequest when one grows too long."""
+        *ended, rest = data.split(b"\n")
+        lines = []
+        for piece in ended:
+            lines.append(bytes(self._buffer) + piece)
+            self._buffer.clear()
+        self._buffer += rest
+        if any(len(line) > self._limit for line in [*lines, self._buffer]):
+            raise BadRequest("bad_request", f"a line is longer than {self._limit} bytes")
+        return lines
+
+
+def _line(value: Json) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode() + b"\n"
+
+
+def _parsed(line: bytes) -> Json:
+    try:
+        value = json.loads(line, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise BadRequest("bad_request", "this is not JSON") from None
+    if not isinstance(value, dict):
+        raise BadRequest("bad_request", "this is JSON, but not an object")
+    return value
+
+
+def _no_constant(text: str) -> object:
+    raise ValueError(f"{text} is not JSON")
