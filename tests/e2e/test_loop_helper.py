@@ -116,7 +116,7 @@ def test_a_volume_that_is_not_there_is_named(place: Place) -> None:
     assert "is volume data started?" in started.stderr
 
 
-@pytest.mark.parametrize("name", ["", "../data", ".hidden"])
+@pytest.mark.parametrize("name", ["", "../data", "a/b", ".hidden"])
 def test_what_cannot_be_a_volume_is_refused(place: Place, name: str) -> None:
     refused = place.run("start", name)
     assert refused.returncode == 1

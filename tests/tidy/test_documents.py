@@ -1,0 +1,91 @@
+"""What the documents say about the code is true: names exist, tables of bytes are those that are written."""
+
+import ast
+import re
+import struct
+from pathlib import Path
+
+import pytest
+
+from fmrd.backing import dcofile
+from fmrd.dco import layout
+
+PACKAGE = Path(__file__).parents[2] / "fmrd"
+FORMAT = (PACKAGE / "dco" / "FORMAT.md").read_text()
+NAMED = re.compile(r"\b([A-Za-z_]+)\.(_?[A-Za-z_]+)\b(?!\.)")
+
+
+def names_of_the_code() -> set[str]:
+    """'Class.method', 'Class.attribute' and 'module.name' of everything in the package."""
+    found = set()
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                found.add(f"{path.stem}.{node.name}")
+            elif isinstance(node, ast.Assign):
+                found |= {f"{path.stem}.{ast.unparse(target)}" for target in node.targets}
+        for cls in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
+            for node in ast.walk(cls):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    found.add(f"{cls.name}.{node.name}")
+                elif isinstance(node, ast.AnnAssign | ast.Assign):
+                    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                    found |= {f"{cls.name}.{ast.unparse(t).removeprefix('self.')}" for t in targets}
+    return found
+
+
+@pytest.mark.parametrize("document", sorted(PACKAGE.rglob("*.md")), ids=lambda path: path.name)
+def test_every_function_that_a_document_names_exists(document: Path) -> None:
+    text = document.read_text()
+    named = {f"{a}.{b}" for a, b in NAMED.findall(text) if b not in ("py", "md", "g", "dco")}
+    assert sorted(named - names_of_the_code()) == []
+
+
+def table(title: str) -> list[tuple[int, int, str]]:
+    """(offset, length, what) of the rows of the table whose third column has that title."""
+    body = FORMAT.split(f"| {title} |\n|---|---|---|\n")[1].split("\n\n")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in body.splitlines()]
+    return [(int(offset), int(length), what) for offset, length, what in rows]
+
+
+def fields_of(packing: struct.Struct) -> list[tuple[int, int]]:
+    """(offset, length) of each field, reserved bytes included."""
+    found = []
+    offset = 0
+    for count, kind in re.findall(r"(\d*)([sxIQ])", packing.format):
+        unit = {"s": 1, "x": 1, "I": 4, "Q": 8}[kind]
+        sizes = [int(count or 1)] if kind in "sx" else [unit] * int(count or 1)
+        for size in sizes:
+            found.append((offset, size))
+            offset += size
+    return found
+
+
+TABLES = {"record header": layout._RECORD, "page header": layout._PAGE, "locator": dcofile._LOCATOR}
+
+
+@pytest.mark.parametrize("title", TABLES)
+def test_a_table_of_bytes_is_what_the_code_packs(title: str) -> None:
+    assert [(offset, length) for offset, length, _ in table(title)] == fields_of(TABLES[title])
+
+
+@pytest.mark.parametrize(
+    ("title", "magic"),
+    [("record header", layout.RECORD_MAGIC), ("page header", layout.PAGE_MAGIC), ("locator", dcofile._LOCATOR_MAGIC)],
+)
+def test_a_table_begins_with_the_magic(title: str, magic: bytes) -> None:
+    assert table(title)[0] == (0, 8, f"magic, `{magic.decode()}`")
+
+
+def test_the_places_in_a_copy_are_the_documented_ones() -> None:
+    assert [row.split("|")[1].strip() for row in FORMAT.split("| offset | length | what |")[1].splitlines()[2:5]] == [
+        str(layout.record_offset(0)), str(layout.record_offset(1)), str(layout.page_offset(0, 0, 0)),
+    ]  # fmt: skip
+    assert layout.page_offset(3, 7, 1) == 262144 + ((7 * 40 + 3) * 2 + 1) * 4096
+
+
+def test_every_field_of_a_record_is_documented() -> None:
+    source = (PACKAGE / "dco" / "body.py").read_text()
+    keys = set(re.findall(r'^ +"(\w+)": ', source, re.MULTILINE))
+    assert keys and not [key for key in sorted(keys) if f"`{key}`" not in FORMAT]
