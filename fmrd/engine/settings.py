@@ -39,6 +39,6 @@ def _seconds(value: str) -> float:
 
 def _rate(value: str) -> int:
     number, unit = (value[:-1], value[-1].upper()) if value[-1:].upper() in UNITS and value[-1:] else (value, "")
-    if not number.isdigit():
+    if not (number.isascii() and number.isdigit()):
         raise BadRequest("bad_setting", f"rate={value}: bytes a second, with K, M, G or T; 0 is unlimited")
     return int(number) * UNITS[unit]

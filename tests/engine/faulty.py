@@ -1,0 +1,207 @@
+"""The real host with trouble on order: files that fail, hang or are watched, by path.
+
+Every operation on a plex or a copy of the DCO is shown to the hooks before it is done. A hook may raise, which is the
+operation's error, or block, which is a disk that hangs. Nothing is faked: what no hook stops reaches the real file.
+"""
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fmrd.backing.host import LinuxHost
+from fmrd.backing.protocol import Backing, DcoFile, SourceError
+from fmrd.core.record import Stamp
+
+
+@dataclass(frozen=True)
+class Operation:
+    """``name``: pread, pwrite, fdatasync, copy_from, dco_read or dco_write. Offset and length in bytes."""
+
+    path: str
+    name: str
+    offset: int = 0
+    length: int = 0
+
+
+Hook = Callable[[Operation], None]
+
+
+@dataclass
+class Watch:
+    """The hooks, and what has been done so far."""
+
+    hooks: list[Hook] = field(default_factory=list)
+    log: list[Operation] = field(default_factory=list)
+
+    def __call__(self, operation: Operation) -> None:
+        self.log.append(operation)
+        for hook in list(self.hooks):
+            hook(operation)
+
+    def seen(self, name: str, path: object = None) -> list[Operation]:
+        return [o for o in self.log if o.name == name and path in (None, o.path)]
+
+
+class FaultyBacking:
+    def __init__(self, inner: Backing, watch: Watch) -> None:
+        self.inner = inner
+        self.path = inner.path
+        self.is_block = inner.is_block
+        self.disk = inner.disk
+        self.inline = False
+        self._watch = watch
+
+    @property
+    def length(self) -> int:
+        return self.inner.length
+
+    def pread(self, offset: int, length: int) -> bytes:
+        self._watch(Operation(self.path, "pread", offset, length))
+        return self.inner.pread(offset, length)
+
+    def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        self._watch(Operation(self.path, "pwrite", offset, len(data)))
+        self.inner.pwrite(offset, data)
+
+    def fdatasync(self) -> None:
+        self._watch(Operation(self.path, "fdatasync"))
+        self.inner.fdatasync()
+
+    def copy_from(self, source: Backing, offset: int, length: int) -> int:
+        assert isinstance(source, FaultyBacking)
+        try:
+            self._watch(Operation(source.path, "pread", offset, length))
+        except OSError as error:
+            raise SourceError(error) from error
+        self._watch(Operation(self.path, "copy_from", offset, length))
+        return self.inner.copy_from(source.inner, offset, length)
+
+    def extend(self, length: int) -> None:
+        self.inner.extend(length)
+
+    def stamp(self) -> Stamp | None:
+        return self.inner.stamp()
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+class FaultyDco:
+    def __init__(self, inner: DcoFile, watch: Watch) -> None:
+        self.inner = inner
+        self.path = inner.path
+        self._watch = watch
+
+    @property
+    def length(self) -> int:
+        return self.inner.length
+
+    def read(self, offset: int, length: int) -> bytes:
+        self._watch(Operation(self.path, "dco_read", offset, length))
+        return self.inner.read(offset, length)
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        self._watch(Operation(self.path, "dco_write", offset, len(data)))
+        self.inner.write(offset, data)
+
+    def extend(self, length: int) -> None:
+        self.inner.extend(length)
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+class FaultyHost(LinuxHost):
+    """``power_off`` closes whatever is open, as the end of a process would."""
+
+    def __init__(self, state: Path) -> None:
+        super().__init__(state)
+        self.watch = Watch()
+        self._open: list[FaultyBacking | FaultyDco] = []
+
+    def power_off(self) -> None:
+        for each in self._open:
+            each.close()
+        self._open.clear()
+
+    def _backing(self, inner: Backing) -> FaultyBacking:
+        self._open.append(FaultyBacking(inner, self.watch))
+        return self._open[-1]  # type: ignore[return-value]  # it was just put there
+
+    def _dco(self, inner: DcoFile) -> FaultyDco:
+        self._open.append(FaultyDco(inner, self.watch))
+        return self._open[-1]  # type: ignore[return-value]  # it was just put there
+
+    def create_plex(self, path: str, length: int) -> FaultyBacking:  # type: ignore[override]  # wraps what it returns
+        return self._backing(super().create_plex(path, length))
+
+    def open_plex(self, path: str, tail_bytes: int) -> FaultyBacking:  # type: ignore[override]  # as above
+        return self._backing(super().open_plex(path, tail_bytes))
+
+    def create_dco(self, plex_path: str, dco_path: str | None, length: int) -> FaultyDco:  # type: ignore[override]  # as above
+        return self._dco(super().create_dco(plex_path, dco_path, length))
+
+    def open_dco(self, plex_path: str, dco_path: str | None) -> FaultyDco | None:  # type: ignore[override]  # as above
+        found = super().open_dco(plex_path, dco_path)
+        return None if found is None else self._dco(found)
+
+    def open_home(self, name: str) -> FaultyDco:  # type: ignore[override]  # as above
+        return self._dco(super().open_home(name))
+
+    def create_home(self, name: str, length: int) -> FaultyDco:  # type: ignore[override]  # as above
+        return self._dco(super().create_home(name, length))
+
+    # Trouble
+
+    @contextmanager
+    def failing(self, path: object, *names: str, code: int = errno.EIO, within: range | None = None) -> Iterator[None]:
+        """These operations fail on this path, where they touch the bytes ``within``."""
+
+        def hook(o: Operation) -> None:
+            if o.path == str(path) and o.name in names and (within is None or _meets(o, within)):
+                raise OSError(code, os.strerror(code), o.path)
+
+        self.watch.hooks.append(hook)
+        try:
+            yield
+        finally:
+            self.watch.hooks.remove(hook)
+
+    @contextmanager
+    def hanging(self, path: object, *names: str, within: range | None = None) -> Iterator["Hang"]:
+        """These operations do not return before the block ends, or ``let_go`` is called."""
+        hang = Hang()
+
+        def hook(o: Operation) -> None:
+            if o.path == str(path) and o.name in names and (within is None or _meets(o, within)):
+                hang.wait()
+
+        self.watch.hooks.append(hook)
+        try:
+            yield hang
+        finally:
+            self.watch.hooks.remove(hook)
+            hang.let_go()
+
+
+class Hang:
+    """A disk that does not answer. ``waiting`` counts the calls that it holds."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self._let_go = threading.Event()
+
+    def wait(self) -> None:
+        self.waiting += 1
+        assert self._let_go.wait(60), "nobody let go of the disk"
+
+    def let_go(self) -> None:
+        self._let_go.set()
+
+
+def _meets(o: Operation, within: range) -> bool:
+    return o.offset < within.stop and within.start < o.offset + o.length

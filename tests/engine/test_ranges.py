@@ -1,0 +1,178 @@
+"""Byte ranges exclude each other where they overlap, in the order they were asked for, and are never lost."""
+
+from collections.abc import Callable
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fmrd.engine.ranges import Ranges
+
+
+class Holder:
+    """A task that holds a range until it is told to leave."""
+
+    def __init__(self, ranges: Ranges, start: int, stop: int) -> None:
+        self.span = (start, stop)
+        self.has = False
+        self.scope = trio.CancelScope()
+        self._ranges = ranges
+        self._leave = trio.Event()
+
+    async def run(self) -> None:
+        with self.scope:
+            async with self._ranges.hold(*self.span):
+                self.has = True
+                await self._leave.wait()
+        self.has = False
+
+    def leave(self) -> None:
+        self._leave.set()
+
+
+Enter = Callable[[int, int], Holder]
+
+
+@pytest.fixture
+def ranges() -> Ranges:
+    return Ranges()
+
+
+@pytest.fixture
+async def enter(ranges: Ranges, nursery: trio.Nursery) -> Enter:
+    def go(start: int, stop: int) -> Holder:
+        holder = Holder(ranges, start, stop)
+        nursery.start_soon(holder.run)
+        return holder
+
+    return go
+
+
+settled = trio.testing.wait_all_tasks_blocked
+
+
+async def test_overlapping_ranges_exclude_each_other_and_disjoint_ones_do_not(enter: Enter) -> None:
+    first, beside = enter(0, 10), enter(10, 20)
+    await settled()
+    over = enter(9, 11)
+    await settled()
+    assert (first.has, beside.has, over.has) == (True, True, False)
+    first.leave()
+    await settled()
+    assert not over.has, "the other one still holds byte 10"
+    beside.leave()
+    await settled()
+    assert over.has
+
+
+async def test_first_come_first_served_and_nobody_overtakes(enter: Enter) -> None:
+    first = enter(0, 10)
+    await settled()
+    whole = enter(0, 100)
+    await settled()
+    behind = enter(50, 60)
+    await settled()
+    assert not whole.has and not behind.has, "one that overlaps a waiter waits behind it"
+    first.leave()
+    await settled()
+    assert whole.has and not behind.has
+    whole.leave()
+    await settled()
+    assert behind.has
+
+
+async def test_a_waiter_holds_up_only_those_it_overlaps(enter: Enter) -> None:
+    first = enter(0, 10)
+    await settled()
+    waiting = enter(5, 20)
+    await settled()
+    apart = enter(20, 30)
+    await settled()
+    assert first.has and not waiting.has and apart.has
+
+
+async def test_a_waiter_that_goes_away_leaves_nothing_behind(enter: Enter, ranges: Ranges) -> None:
+    first = enter(0, 10)
+    await settled()
+    waiting = enter(0, 100)
+    await settled()
+    behind = enter(50, 60)
+    await settled()
+    waiting.scope.cancel()
+    await settled()
+    assert behind.has, "it waited only for the one that went away"
+    first.leave()
+    behind.leave()
+    await settled()
+    assert ranges.holders == 0
+
+
+async def test_cancelled_in_the_moment_it_is_served_it_does_not_keep_the_range(enter: Enter, ranges: Ranges) -> None:
+    first = enter(0, 10)
+    await settled()
+    second = enter(0, 10)
+    await settled()
+    first.leave()
+    second.scope.cancel()
+    await settled()
+    third = enter(0, 10)
+    await settled()
+    assert third.has
+    third.leave()
+    await settled()
+    assert ranges.holders == 0
+
+
+async def test_an_error_inside_gives_the_range_back(ranges: Ranges) -> None:
+    with pytest.raises(KeyError):
+        async with ranges.hold(0, 10):
+            raise KeyError
+    assert ranges.holders == 0
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("enter"), st.integers(0, 12), st.integers(1, 6)),
+        st.tuples(st.just("leave"), st.integers(0, 30), st.just(0)),
+        st.tuples(st.just("cancel"), st.integers(0, 30), st.just(0)),
+        st.tuples(st.just("leave and cancel"), st.integers(0, 30), st.just(0)),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(steps=steps)
+async def test_against_a_model(steps: list[tuple[str, int, int]]) -> None:
+    """The model: in order of arrival, each has its range unless one before it overlaps and is still there."""
+    ranges = Ranges()
+    present: list[Holder] = []
+    async with trio.open_nursery() as nursery:
+        for what, number, size in steps:
+            if what == "enter":
+                present.append(Holder(ranges, number, number + size))
+                nursery.start_soon(present[-1].run)
+            elif present:
+                holder = present[number % len(present)]
+                if what != "cancel" and holder.has:
+                    holder.leave()
+                    present.remove(holder)
+                    if what == "leave and cancel" and present:
+                        gone = present[number % len(present)]
+                        gone.scope.cancel()
+                        present.remove(gone)
+                elif what == "cancel":
+                    holder.scope.cancel()
+                    present.remove(holder)
+            await settled()
+            expected = [not any(_overlap(h, earlier) for earlier in present[:i]) for i, h in enumerate(present)]
+            assert [h.has for h in present] == expected
+            assert ranges.holders == sum(expected)
+        nursery.cancel_scope.cancel()
+    assert ranges.holders == 0
+
+
+def _overlap(a: Holder, b: Holder) -> bool:
+    return a.span[0] < b.span[1] and b.span[0] < a.span[1]
