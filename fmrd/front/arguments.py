@@ -118,7 +118,7 @@ VERBS: dict[str, dict[str, Argument]] = {
     "recover": {"volume": A_VOLUME, "dry_run": FLAG},
     "task_list": {"all": FLAG},
     "task_get": {"id": ID},
-    "task_monitor": {"id": NUMBER},
+    "task_monitor": {"ids": Argument(_list(_number))},
     "task_pause": {"id": ID},
     "task_resume": {"id": ID},
     "task_abort": {"id": ID},

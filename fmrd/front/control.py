@@ -10,7 +10,7 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import trio
@@ -100,10 +100,10 @@ class Control:
         await self._after()
         return result
 
-    async def _monitor(self, stream: trio.SocketStream, id: int | None = None) -> Json:
-        """Progress of one task, or of all that run now, until they have ended."""
+    async def _monitor(self, stream: trio.SocketStream, ids: Sequence[int] | None = None) -> Json:
+        """Progress of these tasks, or of all that run now, until they have ended."""
         known = self.verbs.context.tasks
-        tasks = [known.find(id)] if id is not None else known.running()
+        tasks = [known.find(each) for each in ids] if ids is not None else known.running()
         while running := [task for task in tasks if task.ended is None]:
             await _send(stream, Progress([task.json() for task in tasks]))
             await _first_of(running, PROGRESS_SECONDS)

@@ -1,0 +1,98 @@
+"""What fmrctl prints for people: volumes and plexes in the spirit of ``vxprint -ht``, tasks, decisions."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from fmrd.front.cli_words import format_size
+from fmrd.front.wire import Json
+
+WIDTH = 2000
+"""Columns are as wide as what is in them; a terminal wraps long lines, a pipe gets them whole."""
+
+VOLUME_HEAD = ("V", "NAME", "FMR", "KSTATE", "STATE", "LENGTH", "READPOL", "OPEN", "PATH")
+PLEX_HEAD = ("PL", "NAME", "VOLUME", "KSTATE", "STATE", "LENGTH", "DIRTY", "MODE", "PATH")
+TASK_HEAD = ("ID", "TYPE", "VOLUME", "PLEX", "STATE", "DONE", "BYTES", "COPIED", "RATE", "ETA", "REASON")
+
+
+def console(*, stderr: bool = False) -> Console:
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def print_volumes(out: Console, volumes: Sequence[Json], tasks: Sequence[Json] = ()) -> None:
+    if not volumes:
+        out.print("there are no volumes")
+        return
+    rows: list[Sequence[str]] = [VOLUME_HEAD, PLEX_HEAD]
+    for volume in volumes:
+        rows.append(_volume(volume))
+        rows += [_plex(plex, volume["name"], volume["length_bytes"]) for plex in volume["plexes"]]
+    _print(out, rows)
+    for volume in volumes:
+        error = volume.get("error")
+        if error:
+            out.print(f"volume {volume['name']} does not start: {error['code']}: {error['message']}")
+    if tasks:
+        out.print()
+        print_tasks(out, tasks)
+
+
+def print_plex(out: Console, plex: Json, volume: str) -> None:
+    _print(out, [PLEX_HEAD, _plex(plex, volume, None)])
+
+
+def _volume(v: Json) -> tuple[str, ...]:
+    return ("v", v["name"], "on" if v["fmr"] else "off", v["kstate"], v["state"], format_size(v["length_bytes"]),
+            v["rdpol"].upper() if ":" not in v["rdpol"] else v["rdpol"], str(v["open_count"]), v["path"])  # fmt: skip
+
+
+def _plex(p: Json, volume: str, length: int | None) -> tuple[str, ...]:
+    shown = "-" if length is None else format_size(length)
+    return ("pl", p["name"], volume, p["kstate"], p["state"], shown, format_size(p["dirty_bytes"]), p["mode"],
+            p["path"])  # fmt: skip
+
+
+def print_tasks(out: Console, tasks: Sequence[Json]) -> None:
+    if not tasks:
+        out.print("there are no tasks")
+        return
+    _print(out, [TASK_HEAD, *map(_task, tasks)])
+
+
+def _task(t: Json) -> tuple[str, ...]:
+    eta = "-" if t["eta_seconds"] is None or t["ended"] is not None else f"{t['eta_seconds']:.0f}s"
+    return (str(t["id"]), t["type"], t["volume"], t["plex"], t["state"], f"{percent(t):.0f}%",
+            format_size(t["total_bytes"]), format_size(t["copied_bytes"]),
+            f"{format_size(t['rate_bytes_per_second'])}/s", eta, t["reason"]["code"])  # fmt: skip
+
+
+def percent(task: Json) -> float:
+    total: int = task["total_bytes"]
+    if total:
+        return float(min(100.0, 100.0 * task["done_bytes"] / total))
+    return 100.0 if task["state"] == "done" else 0.0
+
+
+def task_line(task: Json) -> str:
+    """A task as a sentence: what it copies and why."""
+    regions, size = task["total_regions"], format_size(task["total_bytes"])
+    what = f"{regions} region(s), {size}" if regions else "nothing to copy"
+    return f"task {task['id']}: {task['reason']['message']} ({task['reason']['code']}; {what}) - {task['state']}"
+
+
+def decision_line(decision: Json) -> str:
+    reason = decision["reason"]
+    return (
+        f"{decision['plex']}: {reason['message']} ({reason['code']}; {decision['regions']} region(s), "
+        f"{format_size(decision['bytes'])}, about {decision['estimate_seconds']:g} s)"
+    )
+
+
+def _print(out: Console, rows: Sequence[Sequence[str]]) -> None:
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for _ in rows[0]:
+        table.add_column(no_wrap=True, overflow="ignore")
+    for row in rows:
+        table.add_row(*row)
+    out.print(table, width=WIDTH)

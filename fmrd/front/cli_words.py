@@ -1,0 +1,65 @@
+"""What a user types, as the daemon wants it: sizes in bytes, absolute paths, settings."""
+
+import os
+import re
+
+from fmrd.errors import BadRequest
+
+UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SIZE = re.compile(r"([0-9]{1,18})([KMGT]?)", re.ASCII)
+_PLEX_NAME = re.compile(r".+-[0-9]{2,}", re.ASCII)
+
+
+def parse_size(text: str) -> int:
+    """Bytes; BadRequest('bad_size')."""
+    found = _SIZE.fullmatch(text.strip().upper())
+    if found is None:
+        raise BadRequest("bad_size", f"{text!r} is not a size", "bytes, or a whole number with K, M, G or T")
+    return int(found[1]) * UNITS[found[2]]
+
+
+def format_size(size: int) -> str:
+    """In the largest unit that leaves at least 1, with one decimal only where the unit is not exact."""
+    for unit, factor in reversed(UNITS.items()):
+        if size >= factor:
+            return f"{size // factor}{unit}" if size % factor == 0 else f"{size / factor:.1f}{unit}"
+    return "0"
+
+
+# Types of click's arguments: it shows their names in capitals.
+
+
+def size(text: str) -> int:
+    return parse_size(text)
+
+
+def path(text: str) -> str:
+    """Made absolute here: the daemon has another working directory. Links are kept as they were named."""
+    return os.path.abspath(text)
+
+
+def plex(text: str) -> str:
+    """A plex by its name (VOL-01), or by its path: anything with a '/', or a file here that is not named like that."""
+    is_path = "/" in text or (not _PLEX_NAME.fullmatch(text) and os.path.exists(text))
+    return os.path.abspath(text) if is_path else text
+
+
+def wish(text: str) -> dict[str, str]:
+    """PATH or PATH,dco=PATH."""
+    data, mark, dco = text.rpartition(",dco=")
+    if not mark:
+        return {"path": os.path.abspath(text)}
+    if not data or not dco:
+        raise BadRequest("bad_request", f"{text!r} is neither PATH nor PATH,dco=PATH")
+    return {"path": os.path.abspath(data), "dco": os.path.abspath(dco)}
+
+
+def parse_pairs(pairs: tuple[str, ...]) -> dict[str, str]:
+    """KEY=VALUE..., BadRequest('bad_setting') for anything else."""
+    found = {}
+    for pair in pairs:
+        key, mark, value = pair.partition("=")
+        if not mark or not key or not value:
+            raise BadRequest("bad_setting", f"{pair!r} is not KEY=VALUE")
+        found[key] = value
+    return found
