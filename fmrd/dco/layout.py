@@ -17,7 +17,7 @@ import zlib
 from dataclasses import dataclass
 from uuid import UUID
 
-from bitarray import bitarray, frozenbitarray
+from bitarray import bitarray, frozenbitarray, get_default_endian
 
 from fmrd.backing.protocol import DCO_BLOCK_BYTES
 from fmrd.core.geometry import PAGE_REGIONS
@@ -139,7 +139,7 @@ def encode_page(family: str, column: int, page: int, slot: int, epoch: int, sequ
     """One block for ``page_offset(column, page, slot)``."""
     fields = (PAGE_MAGIC, slot, column, page, len(bits), epoch, sequence, UUID(family).bytes, VERSION)
     header = _PAGE.pack(*fields, 0)[:-4]
-    payload = _padded(bits.tobytes(), DCO_BLOCK_BYTES - HEADER_BYTES)
+    payload = _padded(bitarray(bits, endian="little").tobytes(), DCO_BLOCK_BYTES - HEADER_BYTES)
     return header + zlib.crc32(payload, zlib.crc32(header)).to_bytes(4, "little") + payload
 
 
@@ -160,7 +160,7 @@ def decode_page(data: bytes, family: str, column: int, page: int, slot: int) -> 
         raise Damaged(f"{length} bits do not fit a page")
     bits = bitarray(endian="little")
     bits.frombytes(data[HEADER_BYTES : HEADER_BYTES + -(-length // 8)])
-    return PageSlot(epoch, sequence, frozenbitarray(bits[:length]))
+    return PageSlot(epoch, sequence, frozenbitarray(bits[:length], endian=get_default_endian()))
 
 
 def _padded(data: bytes, unit: int = DCO_BLOCK_BYTES) -> bytes:

@@ -6,7 +6,8 @@ the order of awaits, which CONCURRENCY.md beside this file goes through checkpoi
 
 import errno
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import trio
@@ -52,6 +53,22 @@ class Load:
 
     requests: int = 0
     served: int = 0
+    none_left: trio.Event = field(default_factory=trio.Event)
+    closed: bool = False
+
+    @contextmanager
+    def request(self, volume: Volume) -> Iterator[None]:
+        """One request of the application, from its arrival to its answer; none is taken on a volume that closes."""
+        if self.closed:
+            raise Failed("volume_stopped", f"volume {volume.name} is stopped", errno=errno.ENODEV)
+        self.requests += 1
+        try:
+            yield
+        finally:
+            self.requests -= 1
+            self.served += 1
+            if self.closed and not self.requests:
+                self.none_left.set()
 
 
 @dataclass
@@ -64,6 +81,8 @@ class Mirror:
     disks: dict[str, Disk]
     ranges: Ranges = field(default_factory=Ranges)
     load: Load = field(default_factory=Load)
+    ended: bool = False
+    """Its files are closed."""
     _flushes: _Flush = field(default_factory=_Flush)
     _flush_lock: trio.Lock = field(default_factory=trio.Lock)
     _clean_lock: trio.Lock = field(default_factory=trio.Lock)
@@ -83,15 +102,11 @@ class Mirror:
         length = min(length, self.volume.geometry.length_bytes - offset)
         if length <= 0:
             return b""
-        self.load.requests += 1
-        try:
+        with self.load.request(self.volume):
             parts = self.volume.plan_read(offset, length)
             if len(parts) == 1:
                 return await self._read_part(parts[0])
             return b"".join([await self._read_part(part) for part in parts])
-        finally:
-            self.load.requests -= 1
-            self.load.served += 1
 
     async def write(self, offset: int, data: bytes | memoryview) -> None:
         """On every plex that should have it when it returns (rule 1 before, rule 5 after)."""
@@ -100,29 +115,32 @@ class Mirror:
             raise Failed("beyond_end", f"volume {self.volume.name} ends before byte {stop}", errno=errno.ENOSPC)
         if not data:
             return
-        self.load.requests += 1
-        try:
+        with self.load.request(self.volume):
             async with self.ranges.hold(offset, stop):
                 verdict = await self._write(offset, data)
             self._tell(verdict)
             await self.recorded()
             if verdict.error is not None:
                 raise verdict.error
-        finally:
-            self.load.requests -= 1
-            self.load.served += 1
 
     async def flush(self) -> None:
         """Every write that ended before now is durable on every open plex when it returns."""
         flush = self._flushes
-        async with self._flush_lock:
-            if not flush.done:
-                self._flushes = _Flush()
-                flush.error = (await self.sync()).error
-                flush.done = True
-        await self.recorded()
-        if flush.error is not None:
-            raise flush.error
+        with self.load.request(self.volume):
+            async with self._flush_lock:
+                if not flush.done:
+                    self._flushes = _Flush()
+                    flush.error = (await self.sync()).error
+                    flush.done = True
+            await self.recorded()
+            if flush.error is not None:
+                raise flush.error
+
+    async def drain(self) -> None:
+        """No new request from now on; returns when those under way are answered."""
+        self.load.closed = True
+        if self.load.requests:
+            await self.load.none_left.wait()
 
     # Rules 1, 2 and 5
 
@@ -196,7 +214,7 @@ class Mirror:
         Failed('home_failed') as for any DCO write.
         """
         async with self._clean_lock:
-            return await self._clean(None, before_tick)
+            return 0 if self.ended else await self._clean(None, before_tick)
 
     async def _clean(self, most: int | None, before_tick: int | None = None) -> int:
         volume = self.volume

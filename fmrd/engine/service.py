@@ -5,25 +5,25 @@ record, wait for its last system call, fdatasync, stamp, record again, close.
 """
 
 import logging
-from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 
 import trio
 
 from fmrd.backing.hops import ask
-from fmrd.core import joining
-from fmrd.core.joining import Decision
 from fmrd.core.plex import Plex
-from fmrd.core.record import PlexRecord, Stamp
 from fmrd.core.states import PlexState
 from fmrd.core.volume import Volume
 from fmrd.engine.context import Context
-from fmrd.engine.files import Lanes, PlexFiles, copy_of, dco_bytes, open_plex, tail_bytes
+from fmrd.engine.files import Lanes, dco_bytes
+from fmrd.engine.joins import Joins
 from fmrd.engine.opening import Opening
+from fmrd.engine.partings import Partings
 from fmrd.engine.resync import Resync
 from fmrd.engine.tasks import Task
-from fmrd.errors import Failed, FmrdError, Refused
+from fmrd.errors import Failed, FmrdError
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +37,11 @@ class Service:
         self.lanes = opening.lanes
         self.files = opening.files
         self.open_count = 0
+        self.joins = Joins(self)
+        self.partings = Partings(self)
+        self.ended = False
+        self._stopping = trio.Event()
         self._verb = trio.Lock()
-        self._plex_locks: dict[str, trio.Lock] = defaultdict(trio.Lock)
-        self._stopping = False
-        self.scope = trio.CancelScope()
         self.volume.gate_closed = self._gate_closed
 
     @property
@@ -50,6 +51,23 @@ class Service:
     @property
     def timeout_seconds(self) -> float:
         return self.mirror.timeout_seconds
+
+    @asynccontextmanager
+    async def verb(self) -> AsyncIterator[None]:
+        """One verb at a time, and none on a volume that was stopped while it waited."""
+        async with self._verb:
+            if self.ended:
+                raise Failed("volume_stopped", f"volume {self.volume.name} was stopped meanwhile")
+            yield
+
+    def lanes_of(self, plex: Plex) -> Lanes:
+        """Failed('plex_hung') while a call on a plex that is out has not returned: a write that lands after a join
+        would overwrite newer bytes.
+        """
+        lanes = self.lanes.setdefault(plex.uuid, Lanes(plex.name))
+        if lanes.outstanding and not plex.is_open:
+            raise Failed("plex_hung", f"plex {plex.name}: {lanes.outstanding} system call(s) have not returned yet")
+        return lanes
 
     def start(self) -> None:
         """Go on where a stop or a crash left off: drains, returning plexes, and the cleaning of the DRL."""
@@ -71,18 +89,17 @@ class Service:
 
     async def _attach_those_that_answer(self) -> None:
         for plex in list(self.volume.plexes):
-            if plex.state in (PlexState.STALE, PlexState.IOFAIL) and not plex.excluded and not self._stopping:
+            if plex.state in (PlexState.STALE, PlexState.IOFAIL) and not plex.excluded and not self._stopping.is_set():
                 try:
-                    await self.attach(plex)
+                    await self.joins.attach(plex)
                 except (FmrdError, OSError) as error:
                     log.warning("volume %s: plex %s stays %s: %s", self.volume.name, plex.name, plex.state, error)
 
     async def _clean_now_and_then(self) -> None:
         tick = self.volume.drl.tick
-        while not self._stopping:
-            with self.scope:
-                await trio.sleep(self.context.clean_seconds)
-            if self._stopping:
+        while True:
+            with trio.move_on_after(self.context.clean_seconds):
+                await self._stopping.wait()
                 return
             tick, before = self.volume.drl.tick, tick
             try:
@@ -144,7 +161,7 @@ class Service:
 
     async def detach(self, plex: Plex, state: PlexState = PlexState.STALE) -> str | None:
         """Returns a notice when there was nothing to change. Refused('last_plex') by rule 9."""
-        async with self._verb:
+        async with self.verb():
             if plex.state is state:
                 return f"nothing to change: {plex.name} is already {state}"
             halted = plex.is_open and await self.halt(plex)
@@ -161,8 +178,7 @@ class Service:
                     self.drain(plex, self._unfinished(plex))
                 raise
         with trio.move_on_after(self.timeout_seconds):  # a plex that hangs is let go of when it answers
-            async with self._plex_locks[plex.uuid]:
-                pass
+            await self.partings.wait(plex)
         return None
 
     def at_rest(self) -> "_AtRest":
@@ -172,160 +188,28 @@ class Service:
     def _gate_closed(self, plex: Plex) -> None:
         for task in self.context.tasks.running(self.volume.name, plex.name):
             task.abort()
-        if not self._stopping:
-            self.context.nursery.start_soon(self._let_go, plex, plex.generation)
-
-    async def _let_go(self, plex: Plex, generation: int) -> None:
-        async with self._plex_locks[plex.uuid]:
-            try:
-                await self.mirror.recorded()
-            except FmrdError as error:
-                log.warning("volume %s: plex %s is out, not yet recorded: %s", self.volume.name, plex.name, error)
-            lanes = self.lanes[plex.uuid]
-            await lanes.idle()
-            files = self.files.get(plex.uuid)
-            if files is None or plex.generation != generation:
-                return
-            await self._stamp(plex, files)
-            del self.files[plex.uuid]
-            self.mirror.disks.pop(plex.uuid, None)
-            self.mirror.store.copies.pop(plex.uuid, None)
-            try:
-                await self.mirror.store.commit()
-                await ask(self.context.hops, lanes.data, files.close, self.timeout_seconds)
-            except (FmrdError, OSError) as error:
-                log.warning("volume %s: letting go of plex %s: %s", self.volume.name, plex.name, error)
-
-    async def _stamp(self, plex: Plex, files: PlexFiles) -> None:
-        """How fmrd leaves the file (DESIGN 4): after an fdatasync, where it answers."""
-
-        def run() -> Stamp | None:
-            try:
-                files.backing.fdatasync()
-            except OSError as error:
-                log.info("plex %s: the last fdatasync before its stamp failed: %s", plex.name, error)
-            return files.backing.stamp()
-
-        try:
-            plex.stamp = await ask(self.context.hops, files.lanes.data, run, self.timeout_seconds)
-        except OSError:
-            plex.stamp = None
-
-    # Attach
-
-    async def decide(self, plex: Plex, *, full: bool = False, discard: bool = False) -> Decision:
-        """What an attach would copy, and why; nothing changes."""
-        self._must_have_landed(plex)
-        async with self._verb, self._plex_locks[plex.uuid]:
-            files = await self._reopen(plex)
-            try:
-                return self._decision(plex, files, full=full, discard=discard)
-            finally:
-                files.close()
-
-    async def attach(
-        self, plex: Plex, *, full: bool = False, discard: bool = False, rate: int = 0
-    ) -> tuple[Task, str | None]:
-        """RULES, Join. Returns the task, and a notice when the plex was attached already."""
-        async with self._verb:
-            if plex.is_open:
-                return self._attached_already(plex)
-            self._must_have_landed(plex)
-            async with self._plex_locks[plex.uuid]:
-                files = await self._reopen(plex)
-                try:
-                    decision = self._decision(plex, files, full=full, discard=discard)
-                    await self._join(plex, files, decision)
-                except BaseException:
-                    if self.files.get(plex.uuid) is not files:
-                        files.close()
-                    raise
-            return self.drain(plex, (decision.code, decision.message), rate), None
-
-    def _attached_already(self, plex: Plex) -> tuple[Task, str]:
-        task = self.context.tasks.last(self.volume.name, plex.name)
-        if task is None:
-            task = self.context.tasks.new("PLXATT", self.volume.name, plex.name, ("nothing_missed", "it is attached"))
-            task.end("done")
-        return task, f"nothing to change: {plex.name} is already {plex.state}"
-
-    def _decision(self, plex: Plex, files: PlexFiles, *, full: bool, discard: bool) -> Decision:
-        family = self.mirror.family
-        return joining.decide(
-            self.volume, family.record(family.sequence), plex, files.image, files.stamp,
-            is_block=files.backing.is_block, full=full, discard=discard,
-        )  # fmt: skip
-
-    async def _reopen(self, plex: Plex) -> PlexFiles:
-        if plex.state is PlexState.OFFLINE:
-            raise Refused("plex_state", f"plex {plex.name} is OFFLINE", f"plex on {self.volume.name} {plex.name} first")
-        lanes = self._must_have_landed(plex)
-        tail = tail_bytes(self.volume.geometry)
-        return await open_plex(self.context, plex.path, plex.dco_path, lanes, tail, self.timeout_seconds)
-
-    def _must_have_landed(self, plex: Plex) -> Lanes:
-        """A write that hangs and lands after a join would overwrite newer bytes."""
-        lanes = self.lanes.setdefault(plex.uuid, Lanes(plex.name))
-        if lanes.outstanding and not plex.is_open:
-            raise Failed("plex_hung", f"plex {plex.name}: {lanes.outstanding} system call(s) have not returned yet")
-        return lanes
-
-    async def _join(self, plex: Plex, files: PlexFiles, decision: Decision) -> None:
-        family, store, volume = self.mirror.family, self.mirror.store, self.volume
-        if files.backing.length < volume.geometry.length_bytes:
-            length = volume.geometry.length_bytes
-            await ask(self.context.hops, files.lanes.data, lambda: files.backing.extend(length), self.timeout_seconds)
-        copy = await copy_of(
-            self.context, files, plex.name, plex.uuid, family.uuid, volume.geometry, family.columns,
-            plex.path, plex.dco_path, self.timeout_seconds,
-        )  # fmt: skip
-        joining.inherit(volume, plex, files.image, decision)
-        theirs = files.image.record if files.image is not None else None
-        if theirs is not None and files.loaded is not None:
-            family.sequence = max(family.sequence, theirs.sequence)
-            store.page_sequence = max(store.page_sequence, files.loaded.page_sequence)
-        ours = theirs is not None and theirs.family == family.uuid
-        plex.has = theirs.position if ours and theirs is not None else None
-
-        def open_gate() -> None:
-            self.files[plex.uuid] = files
-            self.mirror.disks[plex.uuid] = files.disk
-            volume.open_gate(plex)
-
-        await store.join(plex, copy, open_gate)
+        self.partings.begin(plex)
 
     # Plexes come and go
-
-    async def add(self, path: str, dco_path: str | None, files: PlexFiles, rate: int = 0) -> Task:
-        """One more mirror on files just made, fully copied."""
-        async with self._verb:
-            settings = self.volume.settings
-            record = PlexRecord(
-                name=f"{settings.name}-{settings.next_plex:02d}", uuid=self.context.new_uuid(), path=path,
-                dco_path=dco_path, state=PlexState.STALE, map=self.mirror.family.new_column(), reason="full_new_plex",
-            )  # fmt: skip
-            self.volume.add_plex(Plex(record, self.volume.geometry))
-            plex = self.volume.plexes[-1]
-            self.lanes[plex.uuid] = files.lanes
-            decision = Decision("full_new_plex", f"plex {plex.name} is new: all of it is copied", True, 0, 0)
-            try:
-                await self._join(plex, files, decision)
-            except BaseException:
-                self.volume.remove_plex(plex)
-                raise
-            return self.drain(plex, (decision.code, decision.message), rate)
 
     async def dissociate(self, plex: Plex) -> None:
         """Out for good: association and map are gone, the file stays."""
         if plex.is_open:
             await self.detach(plex)
-        async with self._verb, self._plex_locks[plex.uuid]:
+        async with self.verb():
+            self._must_be_closed(plex)
+            self.lanes_of(plex)
+            await self.partings.complete(plex)
             self.volume.remove_plex(plex)
             await self.mirror.store.commit()
 
+    def _must_be_closed(self, plex: Plex) -> None:
+        if plex.is_open or plex not in self.volume.plexes:
+            raise Failed("plex_state", f"plex {plex.name} was attached or dissociated meanwhile")
+
     async def set_state(self, plex: Plex, state: PlexState) -> None:
         """OFFLINE -> STALE."""
-        async with self._verb:
+        async with self.verb():
             self.volume.close_gate(plex, state)
             plex.excluded = False
             await self.mirror.store.commit()
@@ -334,7 +218,7 @@ class Service:
 
     async def configure(self, **changes: object) -> None:
         """Settings of the record; 'fmr' also frees the maps."""
-        async with self._verb:
+        async with self.verb():
             fmr = changes.pop("fmr", None)
             self.volume.configure(replace(self.volume.settings, **changes))  # type: ignore[arg-type]  # checked by the caller
             if fmr is not None:
@@ -344,7 +228,7 @@ class Service:
 
     async def grow(self, length_bytes: int) -> None:
         """Longer, online: files first (sparse), then the copies of the DCO, then the record."""
-        async with self._verb, self.at_rest():
+        async with self.verb(), self.at_rest():
             geometry = replace(self.volume.geometry, length_bytes=length_bytes).check()
             size = dco_bytes(geometry, self.mirror.family.columns)
             for plex in self.volume.open_plexes():
@@ -363,26 +247,28 @@ class Service:
             await self.mirror.store.commit(everything=True)
 
     async def close(self, *, stopped: bool) -> None:
-        """Orderly stop: copies halted, writes drained, maps exact, stamps taken, files closed. ``stopped``: by the
+        """Orderly stop: requests answered, copies halted, maps exact, stamps taken, files closed. ``stopped``: by the
         administrator, so that the daemon does not start it again by itself.
         """
-        async with self._verb:
+        async with self.verb():
+            self._stopping.set()
             for plex in self.volume.plexes:
                 await self.halt(plex)
+            await self.mirror.drain()
             async with self.at_rest():
-                self._stopping = True
-                for plex in self.volume.open_plexes():
-                    await self._stamp(plex, self.files[plex.uuid])
+                for plex in list(self.volume.plexes):
+                    if plex.is_open:
+                        plex.stamp = await self.partings.stamp(self.files[plex.uuid])
+                    elif plex.uuid in self.files and not self.lanes[plex.uuid].outstanding:
+                        await self.partings.complete(plex)
                 settled = not self.volume.drl.count and self.volume.suspicion() is None
                 self.mirror.family.settled = settled
                 self.volume.configure(replace(self.volume.settings, stopped=stopped))
                 try:
                     await self.mirror.store.commit()
                 finally:
-                    self.scope.cancel()
-                    self.mirror.store.home.file.close()
-                    for files in self.files.values():
-                        files.close()
+                    self.ended = self.mirror.ended = True
+                    self.partings.close_all()
 
 
 class _AtRest:

@@ -256,7 +256,7 @@ class Verbs:
                 self.context, wish, name, geometry, existing=_is_block(self, path), timeout_seconds=timeout
             )
             try:
-                task = await service.add(path, dco, files, rate or 0)
+                task = await service.joins.add(path, dco, files, rate or 0)
             except BaseException:
                 files.close()
                 if new:
@@ -321,9 +321,9 @@ class Verbs:
             if dry_run:
                 if found.is_open:
                     return {"decision": self._decision(volume, found.name, "nothing_missed", "it is attached", 0, 0)}
-                d = await service.decide(found, full=full, discard=discard)
+                d = await service.joins.decide(found, full=full, discard=discard)
                 return {"decision": self._decision(volume, found.name, d.code, d.message, d.regions, d.bytes)}
-            task, notice = await service.attach(found, full=full, discard=discard, rate=rate or 0)
+            task, notice = await service.joins.attach(found, full=full, discard=discard, rate=rate or 0)
             return {"task": task.json()} | ({"notice": notice} if notice else {})
 
         return await self._apart(work)
@@ -355,10 +355,10 @@ class Verbs:
                         continue
                     try:
                         if dry_run:
-                            d = await service.decide(plex)
+                            d = await service.joins.decide(plex)
                             decisions.append(self._decision(name, plex.name, d.code, d.message, d.regions, d.bytes))
                         else:
-                            tasks.append((await service.attach(plex))[0])
+                            tasks.append((await service.joins.attach(plex))[0])
                     except (FmrdError, OSError) as error:
                         code = error.code if isinstance(error, FmrdError) else "io_error"
                         failed.append({"volume": name, "plex": plex.name, "code": code, "message": str(error)})

@@ -1,0 +1,133 @@
+"""How a plex joins a started volume (RULES, Join): an attach, and a new plex. What is decided is in core/joining.py."""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from fmrd.backing.hops import ask
+from fmrd.core import joining
+from fmrd.core.joining import Decision
+from fmrd.core.plex import Plex
+from fmrd.core.record import PlexRecord
+from fmrd.core.states import PlexState
+from fmrd.engine.files import PlexFiles, copy_of, open_plex, tail_bytes
+from fmrd.engine.tasks import Task
+from fmrd.errors import Failed, Refused
+
+if TYPE_CHECKING:
+    from fmrd.engine.service import Service
+
+
+class Joins:
+    """Of one started volume."""
+
+    def __init__(self, service: "Service") -> None:
+        self._service = service
+
+    async def decide(self, plex: Plex, *, full: bool = False, discard: bool = False) -> Decision:
+        """What an attach would copy, and why; nothing changes."""
+        self._service.lanes_of(plex)
+        async with self._service.verb():
+            files = await self._reopen(plex)
+            try:
+                return self._decision(plex, files, full=full, discard=discard)
+            finally:
+                files.close()
+
+    async def attach(
+        self, plex: Plex, *, full: bool = False, discard: bool = False, rate: int = 0
+    ) -> tuple[Task, str | None]:
+        """RULES, Join. Returns the task, and a notice when the plex was attached already."""
+        service = self._service
+        async with service.verb():
+            if plex.is_open:
+                return self._attached_already(plex)
+            files = await self._reopen(plex)
+            try:
+                decision = self._decision(plex, files, full=full, discard=discard)
+                await self._join(plex, files, decision)
+            except BaseException:
+                if service.files.get(plex.uuid) is not files:
+                    files.close()
+                raise
+            return service.drain(plex, (decision.code, decision.message), rate), None
+
+    def _attached_already(self, plex: Plex) -> tuple[Task, str]:
+        service = self._service
+        task = service.context.tasks.last(service.volume.name, plex.name)
+        if task is None:
+            task = service.context.tasks.new(
+                "PLXATT", service.volume.name, plex.name, ("nothing_missed", "it is attached")
+            )
+            task.end("done")
+        return task, f"nothing to change: {plex.name} is already {plex.state}"
+
+    def _decision(self, plex: Plex, files: PlexFiles, *, full: bool, discard: bool) -> Decision:
+        service = self._service
+        family = service.mirror.family
+        return joining.decide(
+            service.volume, family.record(family.sequence), plex, files.image, files.stamp,
+            is_block=files.backing.is_block, full=full, discard=discard,
+        )  # fmt: skip
+
+    async def _reopen(self, plex: Plex) -> PlexFiles:
+        """Its files, opened anew, after whatever is left of an earlier parting."""
+        service = self._service
+        if plex not in service.volume.plexes:
+            raise Failed("plex_unknown", f"plex {plex.name} was dissociated meanwhile")
+        if plex.state is PlexState.OFFLINE:
+            raise Refused(
+                "plex_state", f"plex {plex.name} is OFFLINE", f"plex on {service.volume.name} {plex.name} first"
+            )
+        lanes = service.lanes_of(plex)
+        await service.partings.complete(plex)
+        service.lanes_of(plex)
+        tail = tail_bytes(service.volume.geometry)
+        return await open_plex(service.context, plex.path, plex.dco_path, lanes, tail, service.timeout_seconds)
+
+    async def _join(self, plex: Plex, files: PlexFiles, decision: Decision) -> None:
+        service = self._service
+        family, store, volume = service.mirror.family, service.mirror.store, service.volume
+        if files.backing.length < volume.geometry.length_bytes:
+            length = volume.geometry.length_bytes
+            await ask(
+                service.context.hops, files.lanes.data, partial(files.backing.extend, length), service.timeout_seconds
+            )
+        copy = await copy_of(
+            service.context, files, plex.name, plex.uuid, family.uuid, volume.geometry, family.columns,
+            plex.path, plex.dco_path, service.timeout_seconds,
+        )  # fmt: skip
+        joining.inherit(volume, plex, files.image, decision)
+        theirs = files.image.record if files.image is not None else None
+        if theirs is not None and files.loaded is not None:
+            family.sequence = max(family.sequence, theirs.sequence)
+            store.page_sequence = max(store.page_sequence, files.loaded.page_sequence)
+        ours = theirs is not None and theirs.family == family.uuid
+        plex.has = theirs.position if ours and theirs is not None else None
+
+        def open_gate() -> None:
+            service.files[plex.uuid] = files
+            service.mirror.disks[plex.uuid] = files.disk
+            volume.open_gate(plex)
+
+        await store.join(plex, copy, open_gate)
+
+    async def add(self, path: str, dco_path: str | None, files: PlexFiles, rate: int = 0) -> Task:
+        """One more mirror on files just made, fully copied."""
+        service = self._service
+        async with service.verb():
+            settings = service.volume.settings
+            record = PlexRecord(
+                name=f"{settings.name}-{settings.next_plex:02d}", uuid=service.context.new_uuid(), path=path,
+                dco_path=dco_path, state=PlexState.STALE, map=service.mirror.family.new_column(),
+                reason="full_new_plex",
+            )  # fmt: skip
+            service.volume.add_plex(Plex(record, service.volume.geometry))
+            plex = service.volume.plexes[-1]
+            service.lanes[plex.uuid] = files.lanes
+            decision = Decision("full_new_plex", f"plex {plex.name} is new: all of it is copied", True, 0, 0)
+            try:
+                await self._join(plex, files, decision)
+            except BaseException:
+                service.volume.remove_plex(plex)
+                raise
+            return service.drain(plex, (decision.code, decision.message), rate)

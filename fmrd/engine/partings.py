@@ -1,0 +1,118 @@
+"""How a volume parts with a plex whose gate has closed, and with all of its files at the end.
+
+Runs by itself after the gate closed: record, wait until the plex's last system call has landed (its buffers and its
+lock are held until then), fdatasync, stamp, record again, close.
+"""
+
+import logging
+from typing import TYPE_CHECKING
+
+import trio
+
+from fmrd.backing.hops import Lane, ask
+from fmrd.backing.protocol import DcoFile
+from fmrd.core.plex import Plex
+from fmrd.core.record import Stamp
+from fmrd.engine.files import Lanes, PlexFiles
+from fmrd.errors import FmrdError
+
+if TYPE_CHECKING:
+    from fmrd.engine.service import Service
+
+log = logging.getLogger(__name__)
+
+
+class Partings:
+    """Of one started volume."""
+
+    def __init__(self, service: "Service") -> None:
+        self._service = service
+        self._under_way: dict[str, trio.Event] = {}
+
+    def begin(self, plex: Plex) -> None:
+        """In the step that closed its gate."""
+        self._under_way[plex.uuid] = trio.Event()
+        self._service.context.nursery.start_soon(self._part, plex)
+
+    async def wait(self, plex: Plex) -> None:
+        """Returns when the plex was let go of."""
+        while (event := self._under_way.get(plex.uuid)) is not None:
+            await event.wait()
+
+    async def _part(self, plex: Plex) -> None:
+        service = self._service
+        try:
+            await service.mirror.recorded()
+        except FmrdError as error:
+            log.warning("volume %s: plex %s is out, not yet recorded: %s", service.volume.name, plex.name, error)
+        await service.lanes[plex.uuid].idle()
+        try:
+            async with service.verb():
+                await self.complete(plex)
+        except FmrdError as error:
+            log.warning("volume %s: letting go of plex %s: %s", service.volume.name, plex.name, error)
+
+    async def complete(self, plex: Plex) -> None:
+        """The last steps, under the verb lock, when nothing is outstanding on the plex. Nothing left to do: returns."""
+        service = self._service
+        lanes = service.lanes[plex.uuid]
+        files = service.files.get(plex.uuid)
+        if plex.is_open or files is None or lanes.outstanding:
+            return
+        plex.stamp = await self.stamp(files)
+        if lanes.outstanding:
+            return  # the fdatasync hangs; the files stay open until it has landed
+        del service.files[plex.uuid]
+        service.mirror.disks.pop(plex.uuid, None)
+        service.mirror.store.copies.pop(plex.uuid, None)
+        try:
+            await service.mirror.store.commit()
+        except FmrdError as error:
+            log.warning("volume %s: the stamp of plex %s is not recorded: %s", service.volume.name, plex.name, error)
+        try:
+            await ask(service.context.hops, lanes.data, files.close, service.timeout_seconds)
+        except OSError as error:
+            log.warning("volume %s: closing plex %s: %s", service.volume.name, plex.name, error)
+        self._end(plex.uuid)
+
+    def _end(self, uuid: str) -> None:
+        event = self._under_way.pop(uuid, None)
+        if event is not None:
+            event.set()
+
+    async def stamp(self, files: PlexFiles) -> Stamp | None:
+        """How fmrd leaves the file (DESIGN 4): after an fdatasync, where it answers. None where it does not."""
+
+        def run() -> Stamp | None:
+            try:
+                files.backing.fdatasync()
+            except OSError as error:
+                log.info("%s: the last fdatasync before its stamp failed: %s", files.backing.path, error)
+            return files.backing.stamp()
+
+        service = self._service
+        try:
+            return await ask(service.context.hops, files.lanes.data, run, service.timeout_seconds)
+        except OSError:
+            return None
+
+    def close_all(self) -> None:
+        """The volume ended. What hangs is closed when it has landed."""
+        service = self._service
+        home = service.mirror.store.home
+        self._close(home.lane, home.file)
+        for uuid, files in service.files.items():
+            self._close(service.lanes[uuid], files)
+        service.files.clear()
+        for uuid in list(self._under_way):
+            self._end(uuid)
+
+    def _close(self, lane: Lane | Lanes, files: PlexFiles | DcoFile) -> None:
+        if lane.outstanding:
+            self._service.context.nursery.start_soon(self._close_late, lane, files)
+        else:
+            files.close()
+
+    async def _close_late(self, lane: Lane | Lanes, files: PlexFiles | DcoFile) -> None:
+        await lane.idle()
+        files.close()

@@ -1,0 +1,125 @@
+"""Calls in a simulated machine: each waits a while, takes effect at one instant, waits a while, and returns.
+
+Between issue and effect other tasks run, and the machine may die: whatever was issued and had no effect yet is then cut
+off, whole or in part. An fdatasync covers only what was written before it was issued, the least it may do.
+"""
+
+import errno
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import trio
+
+from fmrd.backing.hops import Call, Outcome, outcome_of
+from tests.sim.machine import Crash, Machine, SimBacking
+
+
+MOST_STEPS = 50_000
+
+
+@dataclass(eq=False)
+class _Flight:
+    call: Call
+    mark: dict[int, int] | None
+    done: bool = False
+
+    def take_effect(self) -> Outcome:
+        self.done = True
+        if self.mark is None:
+            return outcome_of(self.call)
+        backing: SimBacking = self.call.run.__self__  # type: ignore[attr-defined]  # a bound method: see _flight
+        mark = self.mark
+        return outcome_of(Call(self.call.lane, lambda: backing.end_sync(mark)))
+
+
+@dataclass
+class SimHops:
+    """``crash_at``: the call whose effect is the last one ('kill' or 'power' is ``crash_kind``)."""
+
+    machine: Machine
+    rng: random.Random
+    crash_at: int | None = None
+    crash_kind: str = "kill"
+    steps: int = 0
+    laziness: int = 2
+    hung: set[str] = field(default_factory=set)
+    """Names of lanes whose calls do not return."""
+    _flying: list[_Flight] = field(default_factory=list)
+    _stuck: list[_Flight] = field(default_factory=list)
+
+    async def in_turn(self, calls: Sequence[Call], timeout_seconds: float) -> list[Outcome]:
+        return [await self._one(call, timeout_seconds) for call in calls]
+
+    async def at_once(self, calls: Sequence[Call], timeout_seconds: float) -> list[Outcome]:
+        if len(calls) < 2:
+            return await self.in_turn(calls, timeout_seconds)
+        outcomes = [Outcome()] * len(calls)
+
+        async def one(index: int) -> None:
+            outcomes[index] = await self._one(calls[index], timeout_seconds)
+
+        async with trio.open_nursery() as nursery:
+            for index in range(len(calls)):
+                nursery.start_soon(one, index)
+        return outcomes
+
+    async def _one(self, call: Call, timeout_seconds: float) -> Outcome:
+        self.machine.alive()
+        flight = _Flight(call, self._mark(call))
+        call.lane.enter()
+        if call.lane.name in self.hung:
+            self._stuck.append(flight)
+            await trio.sleep(timeout_seconds)
+            return Outcome(error=TimeoutError(errno.ETIMEDOUT, "no answer"))
+        self._flying.append(flight)
+        try:
+            await self._dawdle()
+            self.step()
+            outcome = flight.take_effect()
+            self._flying.remove(flight)
+            await self._dawdle()
+            return outcome
+        finally:
+            if not flight.done and not self.machine.dead:
+                flight.take_effect()  # cancelled, and lands all the same
+            if flight in self._flying:
+                self._flying.remove(flight)
+            call.lane.leave()
+
+    @staticmethod
+    def _mark(call: Call) -> dict[int, int] | None:
+        owner = getattr(call.run, "__self__", None)
+        if isinstance(owner, SimBacking) and getattr(call.run, "__name__", "") == "fdatasync":
+            return owner.plex.mark()
+        return None
+
+    async def _dawdle(self) -> None:
+        for _ in range(self.rng.randrange(self.laziness + 1)):
+            await trio.lowlevel.checkpoint()
+
+    def step(self) -> None:
+        self.machine.alive()
+        self.steps += 1
+        assert self.steps < MOST_STEPS, "the daemon goes round in circles"
+        if self.steps == self.crash_at:
+            self.crash(self.crash_kind)
+
+    def release(self) -> None:
+        """What hung lands now, late."""
+        self.hung.clear()
+        stuck, self._stuck = self._stuck, []
+        for flight in stuck:
+            flight.take_effect()
+            flight.call.lane.leave()
+
+    def crash(self, kind: str) -> None:
+        """Cut off whatever is in flight, and die."""
+        for flight in [*self._stuck, *self._flying]:
+            fate = self.rng.randrange(3)
+            if fate:
+                self.machine.cutting = kind if fate == 1 else ""
+                flight.take_effect()
+        self.machine.cutting = ""
+        self.machine.dead = True
+        raise Crash

@@ -1,0 +1,181 @@
+"""What a life does: one function an operation, and how often each is drawn."""
+
+import random
+from typing import TYPE_CHECKING
+
+import trio
+
+from fmrd.core.plex import Plex
+from fmrd.errors import FmrdError
+from tests.sim.machine import GRANULE
+
+if TYPE_CHECKING:
+    from tests.sim.schedule import Life, Profile
+
+WEIGHTS = {
+    "write": 40, "read": 12, "flush": 8, "clean": 6, "detach": 6, "attach": 10, "abort": 2, "off": 1, "on": 2, "stop": 1,
+    "add": 1, "wait": 3,
+}  # fmt: skip
+FAULTS = {"break": 5, "heal": 2, "recover": 2}
+
+
+def choose(rng: random.Random, profile: "Profile") -> str:
+    weights = dict(WEIGHTS)
+    if profile.faults:
+        weights |= FAULTS
+    if profile.hangs:
+        weights["hang"] = 2
+    [operation] = rng.choices(list(weights), list(weights.values()))
+    return operation
+
+
+def _span(life: "Life") -> tuple[int, int]:
+    """A few granules, mostly within a region or two, sometimes whole regions."""
+    granules = life.service.volume.geometry.length_bytes // GRANULE
+    length = life.rng.choice([1, 1, 2, 4, 5, 8])
+    first = life.rng.randrange(granules)
+    if length in (4, 8):
+        first -= first % 4
+    length = min(length, granules - first)
+    return first * GRANULE, length * GRANULE
+
+
+def _plex(life: "Life", *, opened: bool) -> Plex | None:
+    plexes = [p for p in life.service.volume.plexes if p.is_open is opened]
+    return life.rng.choice(plexes) if plexes else None
+
+
+async def write(life: "Life") -> None:
+    if life.registry.find("v") is not None:
+        await life.write(*_span(life))
+
+
+async def read(life: "Life") -> None:
+    if life.registry.find("v") is not None:
+        await life.read(*_span(life))
+
+
+async def flush(life: "Life") -> None:
+    if life.registry.find("v") is not None:
+        await life.flush()
+
+
+async def clean(life: "Life") -> None:
+    try:
+        await life.service.mirror.clean()
+    except FmrdError as error:
+        life.schedule.note(f"clean: {error}")
+
+
+async def wait(life: "Life") -> None:
+    await trio.sleep(life.rng.choice([1, 6, 12]))
+
+
+async def _try(life: "Life", verb: str, **arguments: object) -> None:
+    life.schedule.note(f"{verb} {arguments.get('plex', '')}")
+    try:
+        await getattr(life.verbs, verb)(volume="v", **arguments)
+    except FmrdError as error:
+        life.schedule.count(f"{verb} {error.code}")
+        life.schedule.note(f"{verb}: {error}")
+
+
+async def detach(life: "Life") -> None:
+    plex = _plex(life, opened=True)
+    if plex is not None:
+        await _try(life, "plex_det", plex=plex.name)
+
+
+async def attach(life: "Life") -> None:
+    plex = _plex(life, opened=False)
+    if plex is not None:
+        await _try(life, "plex_att", plex=plex.name)
+
+
+async def off(life: "Life") -> None:
+    plex = life.rng.choice(life.service.volume.plexes)
+    await _try(life, "plex_off", plex=plex.name)
+
+
+async def on(life: "Life") -> None:
+    plex = _plex(life, opened=False)
+    if plex is not None:
+        await _try(life, "plex_on", plex=plex.name)
+
+
+async def abort(life: "Life") -> None:
+    tasks = life.registry.context.tasks.running()
+    if tasks:
+        try:
+            await life.verbs.task_abort(id=life.rng.choice(tasks).id)
+        except FmrdError as error:
+            life.schedule.note(f"abort: {error}")
+
+
+async def stop(life: "Life") -> None:
+    """And start again."""
+    await _try(life, "stop")
+    await _try(life, "start")
+
+
+async def add(life: "Life") -> None:
+    volume = life.service.volume
+    if len(volume.plexes) <= life.schedule.profile.plexes:
+        await _try(life, "plex_add", path=f"/new{volume.settings.next_plex}")
+        return
+    plex = _plex(life, opened=False)
+    if plex is not None:
+        await _try(life, "plex_dis", plex=plex.name)
+
+
+async def break_(life: "Life") -> None:
+    """Something on one plex, or on the home copy, fails."""
+    machine, rng = life.schedule.machine, life.rng
+    disk = machine.plexes[rng.choice(sorted(machine.plexes))]
+    kind = rng.choice(["read", "write", "writes", "sync", "dead", "dco", "home"])
+    life.schedule.faulted = True
+    life.schedule.note(f"break {kind} {disk.path}")
+    granule = rng.randrange(len(disk.cache))
+    if kind == "read":
+        disk.faults.bad_reads.update(range(granule, min(granule + rng.choice([1, 4]), len(disk.cache))))
+    elif kind == "write":
+        disk.faults.fail_writes += rng.choice([1, 2])
+    elif kind == "writes":
+        disk.faults.bad_writes.add(granule)
+    elif kind == "sync":
+        disk.faults.fail_syncs += 1
+    elif kind == "dead":
+        disk.faults.dead = True
+        if disk.path in machine.dcos:
+            machine.dcos[disk.path].faults.dead = True
+    elif kind == "dco" and disk.path in machine.dcos:
+        machine.dcos[disk.path].faults.fail_writes += rng.choice([1, 2])
+    elif kind == "home":
+        machine.homes_["v"].faults.fail_writes += 1
+
+
+async def heal(life: "Life") -> None:
+    life.schedule.machine.heal()
+
+
+async def recover(life: "Life") -> None:
+    await _try(life, "recover")
+
+
+async def hang(life: "Life") -> None:
+    """A plex stops answering for longer than io_timeout, then all of it lands late."""
+    plex = _plex(life, opened=True)
+    if plex is None or life.hops.hung:
+        return
+    life.schedule.faulted = True
+    life.schedule.note(f"hang {plex.name}")
+    life.hops.hung.update(life.rng.choice([{plex.name}, {plex.name, f"{plex.name} dco"}, {f"{plex.name} dco"}]))
+    await trio.sleep(life.rng.choice([20.0, 45.0, 70.0]))
+    life.hops.release()
+
+
+OPERATIONS = {
+    "write": write, "read": read, "flush": flush, "clean": clean, "detach": detach, "attach": attach, "abort": abort,
+    "off": off, "on": on, "stop": stop, "add": add, "wait": wait, "break": break_, "heal": heal, "recover": recover,
+    "hang": hang,
+}  # fmt: skip
