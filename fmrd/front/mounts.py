@@ -30,7 +30,7 @@ async def clear_stale_mount(mount: Path) -> None:
 def _clear(mount: Path) -> None:
     while True:
         try:
-            os.stat(mount)
+            os.statvfs(mount)  # stat would be answered from the kernel's cache
             break
         except FileNotFoundError:
             mount.mkdir(mode=0o700, parents=True)

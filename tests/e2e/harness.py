@@ -261,7 +261,9 @@ class Loops:
 def tool(*command: object, **options: Any) -> str:
     """Run a program that must succeed; its standard output."""
     words = [str(word) for word in command]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, **options)
+    done: subprocess.CompletedProcess[str] = subprocess.run(
+        words, capture_output=True, text=True, timeout=60, **options
+    )
     assert done.returncode == 0, f"{' '.join(words)} ended with {done.returncode}: {done.stderr}{done.stdout}"
     return done.stdout
 
