@@ -260,6 +260,7 @@ class Verbs:
             except BaseException:
                 files.close()
                 if new:
+                    self.context.host.remove_dco(path, dco)
                     self.context.host.remove_plex(path)
                 raise
             return {"task": task.json()}
@@ -341,7 +342,7 @@ class Verbs:
         }  # fmt: skip
 
     async def recover(self, *, volume: str | None = None, dry_run: bool = False) -> Json:
-        """Attach every STALE and IOFAIL plex whose backing answers."""
+        """Attach every STALE and IOFAIL plex whose backing answers, and mend the holes of the others."""
         names = [volume] if volume is not None else sorted(n for n, u in self.registry.units.items() if u.service)
 
         async def work() -> Json:
@@ -351,10 +352,15 @@ class Verbs:
             for name in names:
                 service = self.registry.service(name)
                 for plex in list(service.volume.plexes):
-                    if plex.state not in (PlexState.STALE, PlexState.IOFAIL):
+                    holed = plex.is_open and plex.map.any() and not self.context.tasks.running(name, plex.name)
+                    if not holed and plex.state not in (PlexState.STALE, PlexState.IOFAIL):
                         continue
                     try:
-                        if dry_run:
+                        if dry_run and holed:
+                            size = service.volume.geometry.bytes_in(plex.map.count(), bool(plex.map.bits[-1]))
+                            why = service.unfinished(plex)
+                            decisions.append(self._decision(name, plex.name, *why, plex.map.count(), size))
+                        elif dry_run:
                             d = await service.joins.decide(plex)
                             decisions.append(self._decision(name, plex.name, d.code, d.message, d.regions, d.bytes))
                         else:
