@@ -17,7 +17,9 @@ TASK_HEAD = ("ID", "TYPE", "VOLUME", "PLEX", "STATE", "DONE", "BYTES", "COPIED",
 
 
 def console(*, stderr: bool = False) -> Console:
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    """Standard error keeps the terminal's width: progress bars are drawn there."""
+    width = None if stderr else WIDTH
+    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def print_volumes(out: Console, volumes: Sequence[Json], tasks: Sequence[Json] = ()) -> None:
@@ -95,4 +97,4 @@ def _print(out: Console, rows: Sequence[Sequence[str]]) -> None:
         table.add_column(no_wrap=True, overflow="ignore")
     for row in rows:
         table.add_row(*row)
-    out.print(table, width=WIDTH)
+    out.print(table)

@@ -1,0 +1,60 @@
+"""Block devices as plexes: the data from byte 0, the DCO at the tail, nobody else may open them."""
+
+import os
+from pathlib import Path
+
+from tests.e2e.harness import MIB, REGION, Daemon, Loops, needs_fuse, needs_loops, read_at, same_bytes, write_at
+
+pytestmark = [needs_fuse, needs_loops]
+
+
+def test_a_device_and_a_file_mirror_each_other(daemon: Daemon, loops: Loops, tmp_path: Path) -> None:
+    disk, file = Path(loops.disk("disk", 32 * MIB)), tmp_path / "b.img"
+    daemon.make("data", "16M", disk, file, options=("--force", "--wait"))
+    data = daemon.path("data")
+    write_at(data, 0, b"both kinds")
+    daemon.json("plex", "det", "data", "data-01")
+    for region in (4, 5, 200):
+        write_at(data, region * REGION, b"missed by the device")
+    task = daemon.attach("data", str(disk))
+    assert (task["reason"]["code"], task["total_regions"]) == ("fast", 3)
+    daemon.json("stop", "data")
+    assert same_bytes(disk, file, length=16 * MIB)
+    assert not Path(f"{disk}.dco").exists()
+
+
+def test_two_devices_keep_their_maps_over_a_crash(daemon: Daemon, loops: Loops) -> None:
+    disks = [Path(loops.disk(name, 32 * MIB)) for name in ("one", "two")]
+    daemon.make("data", "16M", *disks, options=("--force", "--wait"))
+    daemon.json("set", "data", "auto_attach=off")
+    daemon.json("plex", "det", "data", "data-02")
+    write_at(daemon.path("data"), 9 * REGION, b"missed")
+    daemon.kill()
+    daemon.start()
+    assert daemon.attach("data", "data-02")["reason"]["code"] == "fast"
+    assert read_at(disks[1], 9 * REGION, 6) == b"missed"
+    shown = daemon.json("dump", disks[1])["dco"]["volumes"][0]
+    assert [plex["path"] for plex in shown["plexes"]] == [str(disk) for disk in disks]
+
+
+def test_a_device_without_room_for_the_dco_is_refused(daemon: Daemon, loops: Loops) -> None:
+    answer = daemon.ctl("make", "data", "16M", loops.disk("disk", 16 * MIB), "--force")
+    assert (answer.status, answer.code) == (1, "plex_too_short")
+    assert daemon.json("print")["volumes"] == []
+
+
+def test_a_device_in_use_is_refused(daemon: Daemon, loops: Loops, tmp_path: Path) -> None:
+    disk = loops.disk("disk", 32 * MIB)
+    held = os.open(disk, os.O_RDONLY | os.O_EXCL)
+    try:
+        answer = daemon.ctl("make", "data", "16M", disk, "--force")
+    finally:
+        os.close(held)
+    assert (answer.status, answer.code) == (1, "plex_busy")
+    daemon.make("data", "16M", disk, options=("--force",))
+    assert daemon.ctl("make", "other", "16M", disk, "--force").code == "plex_busy"
+
+
+def test_a_device_is_not_overwritten_unasked(daemon: Daemon, loops: Loops) -> None:
+    answer = daemon.ctl("make", "data", "16M", loops.disk("disk", 32 * MIB))
+    assert (answer.status, answer.code) == (3, "plex_exists")

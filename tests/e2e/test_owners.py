@@ -1,0 +1,128 @@
+"""One owner for a state directory, a socket, a mount point and a plex; and what a start does without some plexes."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.harness import Daemon, needs_fuse, read_at, same_bytes, write_at
+
+pytestmark = needs_fuse
+
+
+@pytest.fixture
+def plexes(tmp_path: Path) -> list[Path]:
+    return [tmp_path / "a.img", tmp_path / "b.img"]
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[Daemon]:
+    """A second daemon in a place of its own, not started."""
+    (tmp_path / "other").mkdir()
+    made = Daemon(tmp_path / "other")
+    yield made
+    made.clean_up()
+
+
+def refusal(daemon: Daemon) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(daemon.command(), capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_two_daemons_never_share_a_state_directory(daemon: Daemon, other: Daemon) -> None:
+    other.state = daemon.state
+    ended = refusal(other)
+    assert ended.returncode == 3
+    assert "daemon_running" in ended.stderr and str(daemon.state) in ended.stderr
+    assert daemon.json("print") == {"volumes": [], "tasks": []}
+
+
+def test_two_daemons_never_share_a_socket(daemon: Daemon, other: Daemon) -> None:
+    other.socket = daemon.socket
+    ended = refusal(other)
+    assert (ended.returncode, "daemon_running" in ended.stderr) == (3, True)
+    assert daemon.json("print") == {"volumes": [], "tasks": []}
+
+
+def test_two_daemons_never_share_a_mount_point(daemon: Daemon, other: Daemon) -> None:
+    other.mount = daemon.mount
+    ended = refusal(other)
+    assert (ended.returncode, "mount_failed" in ended.stderr) == (1, True)
+    assert daemon.mount.is_mount()
+
+
+def test_a_socket_path_that_is_a_file_is_left_alone(daemon: Daemon, other: Daemon) -> None:
+    other.socket.write_text("precious")
+    ended = refusal(other)
+    assert (ended.returncode, "socket_failed" in ended.stderr) == (1, True)
+    assert other.socket.read_text() == "precious"
+
+
+def test_a_state_directory_that_is_a_file_is_a_clear_error(other: Daemon) -> None:
+    other.state.write_text("not a directory")
+    ended = refusal(other)
+    assert (ended.returncode, "state_failed" in ended.stderr) == (1, True)
+
+
+def test_a_plex_belongs_to_one_volume(daemon: Daemon, plexes: list[Path]) -> None:
+    daemon.make("data", "16M", *plexes)
+    write_at(daemon.path("data"), 0, b"mine")
+    for words in (("make", "other", "16M", plexes[0], "--force"), ("make", "other", "16M", "--from", *plexes[:1] * 2)):
+        answer = daemon.ctl(*words)
+        assert (answer.status, answer.code) == (1, "plex_busy")
+    assert [volume["name"] for volume in daemon.json("print")["volumes"]] == ["data"]
+    assert read_at(plexes[0], 0, 4) == b"mine"
+
+
+def test_a_plex_belongs_to_one_daemon(daemon: Daemon, other: Daemon, plexes: list[Path]) -> None:
+    daemon.make("data", "16M", *plexes)
+    other.start()
+    assert other.ctl("make", "data", "16M", plexes[0], "--force").code == "plex_busy"
+    assert other.ctl("import", *plexes).status == 1
+    daemon.json("remove", "data")
+
+
+def test_without_a_plex_a_volume_starts_degraded_and_says_so(daemon: Daemon, plexes: list[Path]) -> None:
+    daemon.make("data", "16M", *plexes)
+    write_at(daemon.path("data"), 0, b"old")
+    daemon.stop()
+    away = plexes[1].rename(plexes[1].with_suffix(".away"))
+    daemon.start()
+    shown = daemon.volume("data")
+    assert (shown["state"], daemon.states("data")[0]) == ("ACTIVE", "ACTIVE")
+    assert shown["plexes"][1]["kstate"] != "ENABLED"
+    assert str(plexes[1]) in daemon.log() or "data-02" in daemon.log()
+    write_at(daemon.path("data"), 0, b"new")
+    assert daemon.ctl("plex", "att", "data", "data-02").code == "plex_missing"
+    away.rename(plexes[1])
+    [task] = daemon.json("recover", "--wait")["tasks"]
+    assert (task["reason"]["code"], task["total_regions"]) == ("fast", 1)
+    assert same_bytes(*plexes)
+
+
+def test_with_a_stale_plex_only_the_start_is_refused(daemon: Daemon, plexes: list[Path]) -> None:
+    daemon.make("data", "16M", *plexes)
+    daemon.json("plex", "det", "data", "data-02")
+    write_at(daemon.path("data"), 0, b"only on the first")
+    daemon.stop()
+    away = plexes[0].rename(plexes[0].with_suffix(".away"))
+    daemon.may_log_errors = True
+    daemon.start()
+    shown = daemon.volume("data")
+    assert (shown["kstate"], shown["error"]["code"]) == ("DISABLED", "no_current_plex")
+    refused = daemon.ctl("start", "data")
+    assert (refused.status, refused.code) == (3, "no_current_plex")
+    assert "data-01" in refused.err
+    away.rename(plexes[0])
+    assert daemon.json("start", "data", "--wait")["volume"]["state"] == "ACTIVE"
+    daemon.in_sync("data")
+    assert same_bytes(*plexes) and read_at(plexes[1], 0, 4) == b"only"
+
+
+def test_a_volume_moves_to_another_daemon_with_its_plexes(daemon: Daemon, other: Daemon, plexes: list[Path]) -> None:
+    daemon.make("data", "16M", *plexes)
+    write_at(daemon.path("data"), 0, b"carried")
+    daemon.stop()
+    other.start()
+    assert [plex["state"] for plex in other.json("import", *plexes)["volume"]["plexes"]] == ["ACTIVE"] * 2
+    assert read_at(other.path("data"), 0, 7) == b"carried"
