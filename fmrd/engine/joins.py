@@ -25,6 +25,8 @@ class Joins:
 
     async def decide(self, plex: Plex, *, full: bool = False, discard: bool = False) -> Decision:
         """What an attach would copy, and why; nothing changes."""
+        if plex.is_open:
+            return self._decision_of_open(plex)
         self._service.lanes_of(plex)
         async with self._service.verb():
             files = await self._reopen(plex)
@@ -40,7 +42,7 @@ class Joins:
         service = self._service
         async with service.verb():
             if plex.is_open:
-                return self._attached_already(plex)
+                return self._attached_already(plex, rate)
             files = await self._reopen(plex)
             try:
                 decision = self._decision(plex, files, full=full, discard=discard)
@@ -51,8 +53,20 @@ class Joins:
                 raise
             return service.drain(plex, (decision.code, decision.message), rate), None
 
-    def _attached_already(self, plex: Plex) -> tuple[Task, str]:
+    def _decision_of_open(self, plex: Plex) -> Decision:
+        """Holes, and what an earlier copy had to leave, unless a copy is at it."""
         service = self._service
+        regions = plex.map.count()
+        if not regions or service.context.tasks.running(service.volume.name, plex.name):
+            return Decision("nothing_missed", "it is attached", False, 0, 0)
+        size = service.volume.geometry.bytes_in(regions, bool(plex.map.bits[-1]))
+        return Decision(*service.unfinished(plex), False, regions, size)
+
+    def _attached_already(self, plex: Plex, rate: int) -> tuple[Task, str | None]:
+        service = self._service
+        decision = self._decision_of_open(plex)
+        if decision.regions:
+            return service.drain(plex, (decision.code, decision.message), rate), None
         task = service.context.tasks.last(service.volume.name, plex.name)
         if task is None:
             task = service.context.tasks.new(

@@ -74,18 +74,21 @@ class Service:
         self.context.nursery.start_soon(self._clean_now_and_then)
         for plex in self.volume.plexes:
             if plex.is_open and plex.map.any():
-                self.drain(plex, self._unfinished(plex))
+                self.drain(plex, self.unfinished(plex))
             elif plex.attaching:
                 self.drain(plex, ("nothing_missed", f"plex {plex.name} only has to be recorded in sync"))
         if self.volume.settings.auto_attach:
             self.context.nursery.start_soon(self._attach_those_that_answer)
 
-    def _unfinished(self, plex: Plex) -> tuple[str, str]:
-        if plex.reason == "recovery" or plex.state is PlexState.ACTIVE:
-            count = plex.map.count()
+    def unfinished(self, plex: Plex) -> tuple[str, str]:
+        """Why an open plex still has something in its map: (reason code, sentence)."""
+        count = plex.map.count()
+        if plex.reason == "recovery":
             return "recovery", f"plex {plex.name}: {count} region(s) were being written when the volume went down"
+        if plex.state is PlexState.ACTIVE:
+            return "hole", f"plex {plex.name}: {count} region(s) failed on it, and are copied back from the others"
         code = plex.reason if plex.reason.startswith("full_") else "fast"
-        return code, f"plex {plex.name} goes on with the {plex.map.count()} region(s) that it still misses"
+        return code, f"plex {plex.name} goes on with the {count} region(s) that it still misses"
 
     async def _attach_those_that_answer(self) -> None:
         for plex in list(self.volume.plexes):
@@ -175,7 +178,7 @@ class Service:
                 await self.mirror.recorded()
             except FmrdError:
                 if halted and plex.is_open:
-                    self.drain(plex, self._unfinished(plex))
+                    self.drain(plex, self.unfinished(plex))
                 raise
         with trio.move_on_after(self.timeout_seconds):  # a plex that hangs is let go of when it answers
             await self.partings.wait(plex)

@@ -320,8 +320,6 @@ class Verbs:
 
         async def work() -> Json:
             if dry_run:
-                if found.is_open:
-                    return {"decision": self._decision(volume, found.name, "nothing_missed", "it is attached", 0, 0)}
                 d = await service.joins.decide(found, full=full, discard=discard)
                 return {"decision": self._decision(volume, found.name, d.code, d.message, d.regions, d.bytes)}
             task, notice = await service.joins.attach(found, full=full, discard=discard, rate=rate or 0)
@@ -356,11 +354,7 @@ class Verbs:
                     if not holed and plex.state not in (PlexState.STALE, PlexState.IOFAIL):
                         continue
                     try:
-                        if dry_run and holed:
-                            size = service.volume.geometry.bytes_in(plex.map.count(), bool(plex.map.bits[-1]))
-                            why = service.unfinished(plex)
-                            decisions.append(self._decision(name, plex.name, *why, plex.map.count(), size))
-                        elif dry_run:
+                        if dry_run:
                             d = await service.joins.decide(plex)
                             decisions.append(self._decision(name, plex.name, d.code, d.message, d.regions, d.bytes))
                         else:
