@@ -5,12 +5,16 @@ import re
 import struct
 from pathlib import Path
 
+import click
 import pytest
 
 from fmrd.backing import dcofile
 from fmrd.dco import layout
+from fmrd.explanations import REASONS
+from fmrd.front.cli import cli
 
 PACKAGE = Path(__file__).parents[2] / "fmrd"
+README = (PACKAGE.parent / "README.md").read_text()
 FORMAT = (PACKAGE / "dco" / "FORMAT.md").read_text()
 NAMED = re.compile(r"\b([A-Za-z_]+)\.(_?[A-Za-z_]+)\b(?!\.)")
 
@@ -89,3 +93,35 @@ def test_every_field_of_a_record_is_documented() -> None:
     source = (PACKAGE / "dco" / "body.py").read_text()
     keys = set(re.findall(r'^ +"(\w+)": ', source, re.MULTILINE))
     assert keys and not [key for key in sorted(keys) if f"`{key}`" not in FORMAT]
+
+
+def command(words: list[str]) -> tuple[click.Command, list[str]]:
+    """The command of fmrctl that these words call, and the words after it."""
+    found: click.Command = cli
+    while isinstance(found, click.Group) and words and words[0] in found.commands:
+        found, words = found.commands[words[0]], words[1:]
+    return found, words
+
+
+def quoted() -> list[str]:
+    """Command lines in the README: lines of its examples, and what stands between backticks."""
+    examples = "\n".join(README.split("```")[1::2])
+    prose = "".join(README.split("```")[::2])
+    return re.findall(r"fmrctl ([a-z][^|;&\n]*)", examples) + re.findall(r"`(?:fmrctl )?([a-z][^`]*)`", prose)
+
+
+def test_every_command_in_the_readme_exists() -> None:
+    lines = [line for line in quoted() if line.split()[0] in cli.commands]
+    assert len(lines) > 20
+    for line in lines:
+        found, rest = command(line.split())
+        assert not isinstance(found, click.Group) or not rest, f"there is no 'fmrctl {line}'"
+        options = {name for parameter in found.params for name in parameter.opts}
+        unknown = [word for word in rest if word.startswith("--") and word not in options]
+        assert not unknown, f"'fmrctl {line}': no {unknown}"
+
+
+def test_the_readme_tells_every_reason() -> None:
+    section = README.split("## Why is it copying?")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    assert sorted(rows) == sorted(REASONS)

@@ -33,6 +33,9 @@ ONLY = {
 SYSTEM_CALLS = {"pread", "preadv", "pwrite", "pwritev", "fdatasync", "fsync", "copy_file_range", "sendfile"}
 """Calls of os that only backing makes: data passes one door."""
 
+READS_BY_ITSELF = {"front/offline.py"}
+"""fmrctl dump reads a copy of the DCO where no daemon runs, and must not open it for writing."""
+
 
 def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
@@ -92,7 +95,7 @@ def test_a_library_stays_in_its_place(library: str) -> None:
 def test_only_backing_does_input_and_output() -> None:
     wrong = []
     for path in modules():
-        if name_of(path).startswith("backing/"):
+        if name_of(path).startswith("backing/") or name_of(path) in READS_BY_ITSELF:
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and node.attr in SYSTEM_CALLS and ast.unparse(node.value) == "os":

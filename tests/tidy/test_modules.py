@@ -1,0 +1,48 @@
+"""No dead files: every module is reached from a program, every test helper from a test."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PROGRAMS = {"fmrd.front.daemon", "fmrd.front.cli", "tests.sim.__main__"}
+"""Where execution begins, besides the tests themselves."""
+
+
+def modules(folder: str) -> dict[str, Path]:
+    """Dotted name -> path; a package is named without its __init__."""
+    paths = sorted((ROOT / folder).rglob("*.py"))
+    return {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in paths}
+
+
+def reached(start: set[str], known: dict[str, Path]) -> set[str]:
+    seen: set[str] = set()
+    waiting = [name for name in start if name in known]
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        parts = name.split(".")
+        waiting += [".".join(parts[:n]) for n in range(1, len(parts))]
+        for node in ast.walk(ast.parse(known[name].read_text())):
+            if isinstance(node, ast.Import):
+                waiting += [alias.name for alias in node.names if alias.name in known]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                base = ".".join(parts[: len(parts) - node.level]) + "." if node.level else ""
+                names = [base + node.module, *(f"{base}{node.module}.{alias.name}" for alias in node.names)]
+                waiting += [n for n in names if n in known]
+    return seen
+
+
+def test_every_module_of_the_package_is_used_by_a_program() -> None:
+    known = modules("fmrd")
+    dead = set(known) - reached(PROGRAMS, known)
+    assert not dead, f"nothing imports {', '.join(sorted(dead))}"
+
+
+def test_every_helper_of_the_tests_is_used_by_a_test() -> None:
+    known = modules("tests")
+    tests = {name for name in known if name.split(".")[-1].startswith(("test_", "conftest"))}
+    packages = {name for name, path in known.items() if path.name == "__init__.py"}
+    dead = set(known) - reached(tests | PROGRAMS, known) - packages
+    assert not dead, f"nothing imports {', '.join(sorted(dead))}"
