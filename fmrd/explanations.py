@@ -37,7 +37,6 @@ ERRORS: dict[str, str] = {
     "volume_stopped": "The volume is stopped; 'fmrctl start VOL' opens it.",
     "volume_running": "The volume is started already, or must be stopped first.",
     "volume_open": "Somebody has the volume's file open: unmount it and detach its loop device first.",
-    "volume_busy": "Another administrative verb is at work on this volume; try again when it is done.",
     "plex_missing": "The plex's file or device is not there.",
     "plex_unknown": "The volume has no plex of this name or path.",
     "plex_busy": "Another process owns the plex: a second daemon, another volume, a mount.",
