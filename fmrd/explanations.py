@@ -70,6 +70,7 @@ ERRORS: dict[str, str] = {
     "task_missing": "There is no task with this id; 'fmrctl task list --all' shows finished ones too.",
     "task_ended": "The task has ended already.",
     "task_failed": "The copy did not run to its end; its map is kept, and the next attach goes on from there.",
+    "stopping": "The daemon is going down; ask again when it is back.",
     "daemon_running": "Another daemon owns the state directory, or answers on the control socket.",
     "mount_failed": "The FUSE mount could not be made, or was taken away.",
     "socket_failed": "The control socket could not be made; the message says why.",

@@ -83,6 +83,9 @@ class Registry:
         self._watchers: list[Callable[[Served], None]] = []
         self._next_number = FIRST_NUMBER
         self._scope = trio.CancelScope()
+        self._closing = False
+        self._verbs = 0
+        self._verb_ended = trio.Event()
         self.running = trio.Event()
         """Verbs may be called."""
 
@@ -174,10 +177,17 @@ class Registry:
             except (FmrdError, OSError) as error:
                 log.error("volume %s was not closed in order: %s", unit.name, error)
 
+        self._closing = True
+        await self._stop_all(one)
+        while self._verbs:
+            await self._verb_ended.wait()
+        await self._stop_all(one)  # what a verb under way had still started
+        self._scope.cancel()
+
+    async def _stop_all(self, stop: Callable[[Unit], Awaitable[None]]) -> None:
         async with trio.open_nursery() as nursery:
             for unit in self.units.values():
-                nursery.start_soon(one, unit)
-        self._scope.cancel()
+                nursery.start_soon(stop, unit)
 
     # What a door needs
 
@@ -200,7 +210,9 @@ class Registry:
             watcher(served)
 
     async def apart(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Run a verb to its end, even if whoever asked goes away."""
+        """Run a verb to its end, even if whoever asked goes away. Failed('stopping') when the daemon goes down."""
+        if self._closing:
+            raise Failed("stopping", "the daemon is going down")
         results: list[T] = []
         failures: list[Exception] = []
         done = trio.Event()
@@ -210,10 +222,17 @@ class Registry:
                 results.append(await work())
             except Exception as error:  # handed to the caller below
                 failures.append(error)
-            done.set()
+            finally:
+                self._verbs -= 1
+                self._verb_ended.set()
+                self._verb_ended = trio.Event()
+                done.set()
 
+        self._verbs += 1
         self.context.nursery.start_soon(go)
         await done.wait()
         if failures:
             raise failures[0]
+        if not results:
+            raise Failed("stopping", "the daemon went down meanwhile")
         return results[0]

@@ -171,7 +171,10 @@ class Service:
             try:
                 if plex.is_open:
                     async with self.at_rest():
+                        # Taken before the gate closes, so that one commit holds both: nothing writes to the file now.
+                        stamp = await self.partings.stamp(self.files[plex.uuid])
                         self.volume.close_gate(plex, state)
+                        plex.stamp = stamp
                 else:
                     self.volume.close_gate(plex, state)
                     await self.mirror.store.commit()
