@@ -74,7 +74,7 @@ def _wish(what: str, value: object) -> dict[str, str]:
 def _settings(what: str, value: object) -> dict[str, str]:
     if not isinstance(value, dict) or not value or len(value) > MAX_ITEMS:
         raise BadRequest("bad_setting", "settings are KEY=VALUE, at least one")
-    return {_text(what, key): _text(what, found) for key, found in value.items()}
+    return {_text(what, key): _text(str(key), found) for key, found in value.items()}
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """fmrctl's end of the control socket: plain blocking calls."""
 
+import contextlib
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,8 @@ class Client:
                 connection.settimeout(CONNECT_SECONDS)
                 connection.connect(str(self.path))
                 connection.settimeout(None)
-                connection.sendall(request.encode())
+                with contextlib.suppress(BrokenPipeError):  # it may have answered before it had read everything
+                    connection.sendall(request.encode())
                 return self._result(connection, on_progress)
         except OSError as error:
             what = error.strerror or str(error)

@@ -43,7 +43,7 @@ class Control:
         self.path = path
         self.verbs = verbs
         self._after = after
-        self._clients = 0
+        self.clients = 0
         self._allowed = {0, os.geteuid()}
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -58,20 +58,21 @@ class Control:
             self.path.unlink(missing_ok=True)
 
     async def _client(self, stream: trio.SocketStream) -> None:
-        self._clients += 1
+        self.clients += 1
         try:
             async with stream:
-                await self._converse(stream)
+                if self.clients <= 2 * MAX_CLIENTS:  # those above MAX_CLIENTS are told so, those above this are not
+                    await self._converse(stream)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             log.debug("a client went away before it was answered")
         finally:
-            self._clients -= 1
+            self.clients -= 1
 
     async def _converse(self, stream: trio.SocketStream) -> None:
         reply: Reply
         try:
-            self._may_ask(stream)
             request = await _request(stream)
+            self._may_ask(stream)
             reply = Result(await self._answer(request, stream))
         except FmrdError as error:
             reply = Problem(error)
@@ -89,7 +90,7 @@ class Control:
         _, uid, _ = _CREDENTIALS.unpack(packed)
         if uid not in self._allowed:
             raise Refused("not_allowed", f"user {uid} may not command this daemon")
-        if self._clients > MAX_CLIENTS:
+        if self.clients > MAX_CLIENTS:
             raise Failed("too_many_clients", f"{MAX_CLIENTS} clients are being served already")
 
     async def _answer(self, request: Request, stream: trio.SocketStream) -> Json:

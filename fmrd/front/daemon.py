@@ -23,6 +23,7 @@ from fmrd.errors import Failed, FmrdError
 from fmrd.front.control import Control
 from fmrd.front.fusefs import FINISH_SECONDS, FuseDoor
 from fmrd.front.memory import stay_out_of_memory_pressure
+from fmrd.front.mounts import write_back
 from fmrd.front.places import default_places
 
 log = logging.getLogger("fmrd")
@@ -54,6 +55,7 @@ class Daemon:
                 await self._stop.wait()
                 _notify("STOPPING=1")
                 control_scope.cancel()
+                await write_back(self.mount)
                 await registry.close()
                 with trio.move_on_after(FINISH_SECONDS):
                     await door.stop()

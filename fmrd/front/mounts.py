@@ -57,6 +57,20 @@ def _unmount(mount: Path) -> None:
         raise Failed("mount_failed", f"{mount} holds a dead mount: {done.stderr.strip()}")
 
 
+async def write_back(mount: Path) -> None:
+    """Have the kernel write what programs changed through mappings and did not sync yet; bounded."""
+
+    def run() -> None:
+        descriptor = os.open(mount, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _libc.syncfs(descriptor)
+        finally:
+            os.close(descriptor)
+
+    with trio.move_on_after(ANSWER_SECONDS):
+        await trio.to_thread.run_sync(run, abandon_on_cancel=True)
+
+
 async def allow_more_in_flight(mount: Path, requests: int) -> None:
     """The kernel keeps 12 asynchronous requests in flight unless told otherwise; a loop device wants more.
 

@@ -90,8 +90,8 @@ class Daemon:
 
     # The process
 
-    def start(self, *options: str) -> None:
-        """Returns when it has said READY=1."""
+    def start(self, *options: str, wait: bool = True) -> None:
+        """Returns when it has said READY=1; with ``wait=False`` at once."""
         assert self.process is None, "it runs already"
         notify = self.base / "notify"
         notify.unlink(missing_ok=True)
@@ -102,7 +102,8 @@ class Daemon:
                 self.command(*options), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/",
                 env=os.environ | {"NOTIFY_SOCKET": str(notify), "PYTHONWARNINGS": "error"},
             )  # fmt: skip
-            until(lambda: self._said_ready(ready), "READY=1")
+            if wait:
+                until(lambda: self._said_ready(ready), "READY=1")
 
     def command(self, *options: str) -> list[str]:
         places = ["--state", str(self.state), "--mount", str(self.mount), "--socket", str(self.socket)]

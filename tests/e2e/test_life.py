@@ -1,5 +1,6 @@
 """A volume's life through the kernel: make, print, use, grow, stop, start, remove, and what a file of it allows."""
 
+import contextlib
 import errno
 import mmap
 import os
@@ -75,6 +76,18 @@ def test_it_can_be_mapped(data: Path, plexes: list[Path]) -> None:
         mapped[4096:4102] = b"mapped"
         mapped.flush()
         os.fsync(file)
+    assert [read_at(plex, 4096, 6) for plex in plexes] == [b"mapped"] * 2
+
+
+def test_what_was_mapped_and_not_synced_survives_an_orderly_stop(
+    daemon: Daemon, data: Path, plexes: list[Path]
+) -> None:
+    file = os.open(data, os.O_RDWR)
+    with mmap.mmap(file, 16 * MIB) as mapped:
+        mapped[4096:4102] = b"mapped"
+        assert daemon.stop() == 0
+    with contextlib.suppress(OSError):  # the mount is gone
+        os.close(file)
     assert [read_at(plex, 4096, 6) for plex in plexes] == [b"mapped"] * 2
 
 
