@@ -9,6 +9,7 @@ from bitarray import bitarray
 from bitarray.util import ones
 
 from fmrd.core.plex import Plex
+from fmrd.core.regionmap import RegionMap, runs_of
 
 
 def uncovered(
@@ -81,9 +82,24 @@ def failed_write(
     return demoted, events, bool(lost), False
 
 
-def suspicious(plex: Plex, dirty: bitarray) -> bitarray:
-    """After a failed fdatasync: what the kernel may have dropped on this plex."""
+def suspect(plex: Plex, dirty: bitarray) -> None:
+    """After a failed fdatasync: what the kernel may have dropped on this plex counts as nowhere durable."""
+    plex.dropped += 1
     doubt: bitarray = dirty | plex.young.bits
     for batch in plex.syncing:
         doubt |= batch.bits
-    return doubt & ~plex.map.bits
+    if plex.suspect is None:
+        plex.suspect = RegionMap(plex.geometry.regions, plex.geometry.page_regions)
+    plex.suspect.union(doubt & ~plex.map.bits)
+
+
+def make_holes_of_suspects(plex: Plex, others: Sequence[Plex]) -> None:
+    """A plex that stays after a failed fdatasync: what others hold durably is copied back from them; what nobody else
+    holds stays suspect. (A copied region has no mark in the DRL, so only a hole survives a crash.)
+    """
+    if plex.suspect is None:
+        return
+    elsewhere = plex.suspect.bits & ~uncovered(plex, others)
+    plex.map.union(elsewhere)
+    for run in runs_of(elsewhere):
+        plex.suspect.clear(run)

@@ -23,6 +23,8 @@ class Target:
     plex: Plex
     generation: int
     parts: tuple[tuple[int, int], ...]
+    dropped: int = 0
+    """The fdatasyncs that had failed on it by then: after another one, the write proves nothing of what it covers."""
     healing: tuple[range, ...] = ()
     """Regions in its map that the write covers whole: current again if the write succeeds."""
 
@@ -41,6 +43,7 @@ class SyncTarget:
     plex: Plex
     generation: int
     batch: RegionMap | None
+    dropped: int = 0
 
 
 @dataclass(frozen=True)

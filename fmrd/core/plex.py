@@ -38,6 +38,10 @@ class Plex:
         self.home_open = False
         self.suspect: RegionMap | None = None
         self.generation = 0
+        self.dropped = 0
+        """fdatasyncs that failed: what was written before one of them ended may be lost."""
+        self.writing: set[int] = set()
+        """Pages of the map that are on their way to the DCO."""
         self.reads = self.read_bytes = self.writes = self.write_bytes = self.errors = 0
 
     @property
@@ -76,8 +80,8 @@ class Plex:
 
     @property
     def settled(self) -> bool:
-        """Nothing to copy, nothing unsynced, and the home copy knows it: the plex may be promoted (rule 6)."""
-        return not (self.map.any() or self.young.any() or any(b.any() for b in self.syncing) or self.on_home.any())
+        """Durably current in every region: the plex may be promoted (rule 6)."""
+        return not self.in_doubt().any()
 
     # What the DCO holds of the map
 
@@ -99,10 +103,22 @@ class Plex:
         """A write of the page is under way: until it ended, the home copy may hold the old or the new one."""
         start = page * self.geometry.page_regions
         self.on_home[start : start + len(content)] |= content
+        self.writing.add(page)
 
     def page_written(self, page: int, content: frozenbitarray) -> None:
         start = page * self.geometry.page_regions
         self.on_home[start : start + len(content)] = content
+        self.writing.discard(page)
+
+    def page_failed(self, page: int) -> None:
+        """The home copy may hold the old or the new one from now on, and the page is due again."""
+        self.map.touched.add(page)
+        self.writing.discard(page)
+
+    @property
+    def due_pages(self) -> set[int]:
+        """Touched since they were last taken, or taken and not written yet: that write may still fail."""
+        return self.map.touched | self.writing
 
     def home_opened(self) -> None:
         """The home copy's record names the plex open from now on, so its pages may lose bits: those are due."""
@@ -116,6 +132,12 @@ class Plex:
     def drained(self, regions: range) -> None:
         """Copied or healed: current now, and not durable before the next fdatasync."""
         self.map.clear(regions)
+        self.rewritten(regions)
+
+    def rewritten(self, regions: range) -> None:
+        """All of these bytes were written anew: what an earlier fdatasync dropped there no longer matters."""
+        if self.suspect is not None:
+            self.suspect.clear(regions)
         self.young.mark(regions)
 
     def begin_sync(self) -> RegionMap | None:
@@ -146,6 +168,8 @@ class Plex:
             self.map.union(batch)
         for bits in inherited:
             self.map.union(bits)
+        if self.suspect is not None:
+            self.map.union(self.suspect)
         self.young = RegionMap(self.geometry.regions, self.geometry.page_regions)
         self.syncing = []
         self.suspect = None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from bitarray import bitarray, frozenbitarray
-from bitarray.util import zeros
+from bitarray.util import ones, zeros
 
 from fmrd.core import faults
 from fmrd.core.drl import DirtyRegionLog
@@ -90,7 +90,7 @@ class Volume:
             if not plex.is_open:
                 self._remember(plex, regions)
             elif not plex.map.touches(regions):
-                targets.append(Target(plex, plex.generation, ((offset, length),)))
+                targets.append(Target(plex, plex.generation, ((offset, length),), plex.dropped))
             else:
                 target = self._partly(plex, offset, length, regions)
                 if target.parts:
@@ -116,7 +116,7 @@ class Volume:
                 parts[-1] = (parts[-1][0], stop - parts[-1][0])
             else:
                 parts.append((start, stop - start))
-        return Target(plex, plex.generation, tuple(parts), tuple(healing))
+        return Target(plex, plex.generation, tuple(parts), plex.dropped, tuple(healing))
 
     def end_write(self, plan: WritePlan, errors: Mapping[str, Exception], *, settled: bool = False) -> Verdict:
         """Judge a write. ``errors`` by plex uuid. Asked twice when the first verdict says settle."""
@@ -124,15 +124,7 @@ class Volume:
         failing = [t.plex for t in standing if t.plex.uuid in errors]
         succeeded = [t for t in standing if t.plex.uuid not in errors]
         for target in succeeded:
-            for run in target.healing:
-                if target.plex.map.touches(run):
-                    target.plex.drained(run)
-            suspect = target.plex.suspect
-            if suspect is not None:
-                for region in self.geometry.whole_regions_of(plan.offset, plan.length):
-                    if region in suspect:
-                        suspect.clear(range(region, region + 1))
-                        target.plex.young.mark(range(region, region + 1))
+            self._heal(target, self.geometry.whole_regions_of(plan.offset, plan.length))
         if not failing:
             if all(any(region not in t.plex.map for t in succeeded) for region in plan.regions):
                 return Verdict()
@@ -156,15 +148,30 @@ class Volume:
             events=tuple(events),
         )
 
+    def _heal(self, target: Target, whole: range) -> None:
+        """Regions that the write covered whole are current again, and suspect no longer; not if an fdatasync failed
+        meanwhile, since it may have dropped the write.
+        """
+        plex = target.plex
+        if plex.dropped != target.dropped:
+            return
+        for run in target.healing:
+            if plex.map.touches(run):
+                plex.drained(run)
+        if plex.suspect is not None:
+            for region in whole:
+                if region in plex.suspect:
+                    plex.rewritten(range(region, region + 1))
+
     # Flushes
 
     def begin_sync(self, only: Plex | None = None) -> SyncPlan:
         """An fdatasync of every open plex (or one of them) is about to begin."""
         plexes = [p for p in self.open_plexes() if only is None or p is only]
-        return SyncPlan(tuple(SyncTarget(p, p.generation, p.begin_sync()) for p in plexes))
+        return SyncPlan(tuple(SyncTarget(p, p.generation, p.begin_sync(), p.dropped) for p in plexes))
 
     def end_sync(self, plan: SyncPlan, errors: Mapping[str, Exception]) -> Verdict:
-        """Judge it: a plex whose fdatasync failed is demoted, or, as the last copy, has suspect regions."""
+        """Judge it: a plex whose fdatasync failed is demoted, or, as the last copy, has holes and suspect regions."""
         events: list[str] = []
         dirty = self.drl.regions() if errors else None
         failed = []
@@ -172,19 +179,19 @@ class Volume:
             plex = target.plex
             if plex.generation != target.generation:
                 continue
-            plex.end_sync(target.batch, succeeded=plex.uuid not in errors)
+            # One that ended well beside one that failed proves nothing: a lost page is told of once a descriptor.
+            plex.end_sync(target.batch, succeeded=plex.uuid not in errors and plex.dropped == target.dropped)
             if dirty is not None and plex.uuid in errors:
                 failed.append(plex)
                 plex.errors += 1
-                if plex.suspect is None:
-                    plex.suspect = type(plex.map)(self.geometry.regions, self.geometry.page_regions)
-                plex.suspect.union(faults.suspicious(plex, dirty))
+                faults.suspect(plex, dirty)
         for plex in failed:
             self.demotions += 1
             if faults.may_close(plex, self.plexes):
                 self._close(plex, PlexState.IOFAIL)
                 events.append(f"plex {plex.name} detached (IOFAIL) after a flush error: {errors[plex.uuid]}")
             else:
+                faults.make_holes_of_suspects(plex, self.plexes)
                 events.append(
                     f"plex {plex.name} failed a flush and is the last copy of some regions: {errors[plex.uuid]}"
                 )
@@ -249,9 +256,14 @@ class Volume:
         self.demotions += 1
         return f"plex {plex.name} detached (IOFAIL): {why}"
 
-    def copied(self, plex: Plex, regions: range) -> None:
-        """A resync copied these: current now, durable after the next fdatasync (rule 2b)."""
+    def copied(self, plex: Plex, regions: range, dropped: int) -> bool:
+        """A resync copied these: current now, durable after the next fdatasync (rule 2b). ``dropped``: that of the plex
+        when the copy began; False where an fdatasync failed since, and may have dropped what was copied.
+        """
+        if plex.dropped != dropped:
+            return False
         plex.drained(regions)
+        return True
 
     def recovered(self, plex: Plex) -> None:
         """Its map is empty again after a crash or a hole."""
@@ -315,7 +327,10 @@ class Volume:
                     plex.reason = "full_fmr_off"
 
     def grow(self, length_bytes: int) -> None:
-        """Longer; the new regions read as zeros on every open plex, and are missing on every closed one."""
+        """Longer; the new regions read as zeros on every open plex, and are missing on every closed one. Verdicts wait
+        for the record: a crash before it makes the volume short again.
+        """
+        self.demotions += 1
         self.settings = replace(self.settings, length_bytes=length_bytes)
         old = self.geometry
         self.geometry = replace(old, length_bytes=length_bytes)
@@ -347,23 +362,25 @@ class Volume:
 
     def page_failed(self, column: int, page: int) -> None:
         """The home copy did not take it: the page is due again."""
-        plex = self._by_column(column)
-        bitmap = self.drl.marked if column == self.settings.drl.index else plex.map if plex is not None else None
-        if bitmap is not None:
-            bitmap.touched.add(page)
+        if column == self.settings.drl.index:
+            self.drl.marked.touched.add(page)
+        elif (plex := self._by_column(column)) is not None:
+            plex.page_failed(page)
 
     def page_on_home(self, column: int, page: int) -> frozenbitarray:
-        """What the home copy holds of a page (while no write of it is under way)."""
+        """What the home copy holds of a page (while no write of it is under way): all ones if it never got it."""
         if column == self.settings.drl.index:
-            return self.drl_on_home[page]
+            known = self.drl_on_home.get(page)
+            width = min(self.geometry.page_extents, self.geometry.extents - page * self.geometry.page_extents)
+            return known if known is not None else frozenbitarray(ones(width))
         plex = self._by_column(column)
         assert plex is not None, f"column {column} holds no map of volume {self.name}"
         start = page * self.geometry.page_regions
         return frozenbitarray(plex.on_home[start : start + self.geometry.page_regions])
 
     def touched_pages(self) -> list[tuple[int, int]]:
-        """(column, page) of every map page whose content changed since it was last taken."""
-        return [(p.column.index, page) for p in self.plexes for page in sorted(p.map.touched)]
+        """(column, page) of every map page whose content is not surely in the DCO."""
+        return [(p.column.index, page) for p in self.plexes for page in sorted(p.due_pages)]
 
     def columns(self) -> list[Column]:
         return [self.settings.drl, *(p.column for p in self.plexes)]

@@ -130,6 +130,7 @@ class Resync:
                 return await self._one_by_one(regions)
             target, origin = self.mirror.disks[self.plex.uuid], self.mirror.disks[source.plex.uuid]
             call = Call(target.lane, partial(target.backing.copy_from, origin.backing, offset, length))
+            dropped = self.plex.dropped
             origin.lane.enter()
             try:
                 [outcome] = await self.mirror.hops.in_turn([call], self.mirror.timeout_seconds)
@@ -145,7 +146,8 @@ class Resync:
                 self._target_failed(outcome.error)
                 return 0
             assert isinstance(outcome.value, int)
-            volume.copied(self.plex, regions)
+            if not volume.copied(self.plex, regions, dropped):
+                return 0
             self._unsynced_bytes += length
             self.task.progressed(len(regions), length, outcome.value)
             return length

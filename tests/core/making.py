@@ -62,6 +62,8 @@ class Rig:
         self.plexes = [Plex(p, size, full=p.state is not PlexState.ACTIVE) for p in plexes]
         self.volume = Volume(settings, self.plexes)
         self.family = Family(FAMILY, "now", 10, 40, 50, [self.volume])
+        for plex in self.plexes:
+            plex.map.touched.update(range(plex.map.pages))
         self.commit()
         self.mark_all()
 

@@ -1,0 +1,120 @@
+"""What an error does (RULES): demote, make holes, or tell the caller; by what the others hold, region by region."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from fmrd.core import faults
+from fmrd.core.states import PlexState
+from tests.core.making import REGIONS, Rig, bits, held
+
+ACTIVE, TEMP, STALE = PlexState.ACTIVE, PlexState.TEMP, PlexState.STALE
+
+
+@dataclass(frozen=True)
+class Case:
+    """Plexes are numbered from 0. ``missing``: what is in each one's map, on the home copy too."""
+
+    what: str
+    missing: list[set[int]]
+    failing: set[int]
+    write: tuple[int, int] = (2, 2)
+    """First region, and how many."""
+    whole: bool = True
+    """Or only a sector of the first region, which heals nothing."""
+    states: list[PlexState] = field(default_factory=list)
+    unsynced: list[set[int]] = field(default_factory=list)
+    """Copied there, and not yet fdatasync'ed."""
+    suspect: list[set[int]] = field(default_factory=list)
+    demoted: set[int] = field(default_factory=set)
+    holes: dict[int, set[int]] = field(default_factory=dict)
+    """What is new in whose map, of those that stay."""
+    error: bool = False
+
+
+CASES = [
+    Case("one of two fails", [set(), set()], {0}, demoted={0}),
+    Case("the other of two fails", [set(), set()], {1}, demoted={1}),
+    Case("two of three fail", [set(), set(), set()], {0, 2}, demoted={0, 2}),
+    Case("both fail: the first is let go in no region, one keeps them all", [set(), set()], {0, 1},
+         holes={1: {2, 3}}, error=True),
+    Case("all three fail", [set(), set(), set()], {0, 1, 2}, holes={1: {2, 3}, 2: {2, 3}}, error=True),
+    Case("the only one fails", [set()], {0}, error=True),
+    Case("the last complete one fails where another is current", [set(), {6, 7}], {0}, holes={0: {2, 3}}),
+    Case("the last complete one fails where it alone is current", [set(), {2, 6}], {0}, whole=False, error=True),
+    Case("it fails in a sector that the other holds", [set(), {6, 7}], {0}, whole=False, holes={0: {2}}),
+    Case("it fails, and the write heals what the other lacked", [set(), {3}], {0}, demoted={0}),
+    Case("the half copied one fails", [set(), {6, 7}], {1}, demoted={1}),
+    Case("the half copied one and the complete one fail", [set(), {6, 7}], {0, 1}, holes={1: {2, 3}}, error=True),
+    Case("two with different holes, one fails", [{0}, {6}], {0}, holes={0: {2, 3}}),
+    Case("two with different holes, both fail", [{0}, {6}], {0, 1}, holes={1: {2, 3}}, error=True),
+    Case("a third covers what the second lacks", [set(), {6}, {1}], {0}, demoted={0}),
+    Case("a third fails too, where the second holds all that was written", [set(), {6}, {1}], {0, 2}, demoted={0},
+         holes={2: {2, 3}}),
+    Case("the other holds the region only since its last copy", [set(), set()], {0}, unsynced=[set(), {2}],
+         demoted={0}),
+    Case("the other lost its last fdatasync there", [set(), set()], {0}, suspect=[set(), {2}], whole=False,
+         holes={1: {2}}, error=True),
+    Case("the other lost it there, and is written whole now", [set(), set()], {0}, suspect=[set(), {2}], demoted={0}),
+    Case("the other's gate is closed", [set(), set()], {0}, states=[ACTIVE, STALE], error=True),
+    Case("the other is still attaching, and has everything", [set(), set()], {0}, states=[ACTIVE, TEMP], demoted={0}),
+    Case("a write into a hole fails there, whole regions", [set(), {2, 3}, {6}], {1}, demoted={1}),
+    Case("a write into a hole fails there, on the last holder of another region", [{5}, {2, 3}], {1}),
+]  # fmt: skip
+
+
+def rig_of(case: Case) -> Rig:
+    states = case.states or [ACTIVE] * len(case.missing)
+    rig = Rig(*states)
+    for number, plex in enumerate(rig.plexes):
+        plex.map.empty()
+        plex.map.union(bits(case.missing[number]))
+        plex.on_home = bits(case.missing[number])
+        if case.unsynced and case.unsynced[number]:
+            plex.young.union(bits(case.unsynced[number]))
+        if case.suspect and case.suspect[number]:
+            plex.suspect = type(plex.map)(REGIONS, plex.map.page_bits)
+            plex.suspect.union(bits(case.suspect[number]))
+    return rig
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.what.replace(" ", "_"))
+def test_a_write_that_failed(case: Case) -> None:
+    rig = rig_of(case)
+    before = [held(plex.map.bits) for plex in rig.plexes]
+    opened = [plex.is_open for plex in rig.plexes]
+    verdict = rig.write(*case.write, whole=case.whole, failing=[rig.plexes[number] for number in case.failing])
+    demoted = {n for n, plex in enumerate(rig.plexes) if opened[n] and not plex.is_open}
+    new = {n: held(p.map.bits) - before[n] for n, p in enumerate(rig.plexes) if p.is_open and n not in demoted}
+    assert (demoted, {n: regions for n, regions in new.items() if regions}) == (case.demoted, case.holes)
+    assert (verdict.error is not None) is case.error
+    assert verdict.error is None or verdict.error.code == "io_error"
+    for number in case.demoted:
+        assert rig.plexes[number].state is PlexState.IOFAIL
+        assert {2, 3} <= held(rig.plexes[number].map.bits), "what it missed is in its map"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.what.replace(" ", "_"))
+def test_no_region_loses_its_last_durable_copy_by_a_write_that_failed(case: Case) -> None:
+    rig = rig_of(case)
+    had = {r for r in range(REGIONS) if any(p.is_durable(r) for p in rig.plexes)}
+    rig.write(*case.write, whole=case.whole, failing=[rig.plexes[number] for number in case.failing])
+    assert {r for r in had if not any(p.is_durable(r) for p in rig.plexes)} == set()
+
+
+def test_the_first_verdict_asks_to_settle_where_a_success_may_still_become_durable() -> None:
+    rig = rig_of(Case("", [set(), set()], {0}, unsynced=[set(), {2}]))
+    plan = rig.begin(2, 2)
+    verdict = rig.volume.end_write(plan, {rig.plexes[0].uuid: OSError(5, "no")})
+    assert verdict.settle and verdict.error is None
+    assert all(plex.is_open and not plex.map.any() for plex in rig.plexes), "nothing was decided yet"
+
+
+def test_uncovered_names_the_regions_that_only_this_plex_holds() -> None:
+    rig = rig_of(Case("", [{0}, {0, 1, 2}, {2, 3}], set(), unsynced=[set(), {4}, set()]))
+    first, second, third = rig.plexes
+    assert held(faults.uncovered(first, rig.plexes)) == {2}
+    assert held(faults.uncovered(second, rig.plexes)) == set()
+    assert held(faults.uncovered(third, rig.plexes)) == {0}
+    assert held(faults.uncovered(first, rig.plexes, [third], range(4, 6))) == {2, 4}
+    assert faults.may_close(second, rig.plexes) and not faults.may_close(first, rig.plexes)
