@@ -6,6 +6,7 @@ so a torn write, or a commit that never lands, costs nothing. The choice flips o
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from bitarray import frozenbitarray
 
@@ -52,34 +53,47 @@ class Copy:
         self._keep: dict[Key, int] = {}
         self._sound: set[Key] = set()
         """Pages whose other slot is valid too."""
+        self._found: CopyImage | None = None
+        """What was on it when it was read, until it is first written."""
+        self._left: set[Key] = set()
+        """Pages of the write under way that need none."""
 
     def adopt(self, loaded: "Loaded") -> None:
         """Take over what was found when the copy was read."""
         self._record_keep = loaded.record_slot
         self._keep = dict(loaded.keep)
         self._sound = set(loaded.sound)
+        self._found = loaded.image
 
     def write_pages(self, pages: Sequence[PageWrite]) -> Call:
-        """One call that writes them all; a page whose other slot is not valid gets both, one after the other."""
+        """One call that writes them all, less those that read already as they should (at an opening, nearly all). A
+        page whose other slot is not valid gets both, one after the other; one that was never written, both at once.
+        """
+        self._left = {page.key for page in pages if self._slot_with(page) is not None}
+        self._found = None
         writes: list[tuple[int, bytes]] = []
+        fresh = []
         for page in pages:
-            slot = 1 - self._keep.get(page.key, 1)
+            if page.key in self._left:
+                continue
+            if page.key not in self._keep:
+                fresh.append(page)
+                continue
+            slot = 1 - self._keep[page.key]
             slots = (slot,) if page.key in self._sound else (slot, 1 - slot)
             for each in slots:
                 offset = layout.page_offset(page.column, page.page, each, self.columns)
                 writes.append((offset, self._encode(page, each)))
-
-        def run() -> None:
-            for offset, data in writes:
-                self.file.write(offset, data)
-
-        return Call(self.lane, run)
+        writes += self._both_slots(fresh)
+        return Call(self.lane, partial(self._write, writes))
 
     def pages_written(self, pages: Iterable[PageWrite], committed: dict[int, int]) -> None:
         """They ended well. ``committed``: the epoch of each column in the last record on the home copy; a page of a
         later epoch does not displace the recorded one yet.
         """
         for page in pages:
+            if page.key in self._left:
+                continue
             self._sound.add(page.key)
             if committed.get(page.column) == page.epoch:
                 self._keep[page.key] = 1 - self._keep.get(page.key, 1)
@@ -99,8 +113,16 @@ class Copy:
 
     def rewrite(self, pages: Sequence[PageWrite], record: Record) -> Call:
         """Everything anew: all pages, both slots of each (the record here is older and nobody relies on it), then the
-        record. Neighbouring columns go in one write, since a durable write costs the same for 4 KiB and for 64.
+        record. Neighbouring columns go in one write, since a durable write costs the same for 4 KiB and for 64; and a
+        page that reads already as it should is left alone, or a join would cost as much as the volume is long.
         """
+        blocks = self._both_slots([page for page in pages if self._slot_with(page) is None])
+        slot = 1 - self._record_keep
+        blocks.append((layout.record_offset(slot), layout.encode_record(record, slot, self.owner)))
+        return Call(self.lane, partial(self._write, blocks))
+
+    def _both_slots(self, pages: Sequence[PageWrite]) -> list[tuple[int, bytes]]:
+        """(offset, data): both slots of each page, those of neighbouring columns together."""
         blocks: list[tuple[int, bytes]] = []
         for page in sorted(pages, key=lambda p: (p.page, p.column)):
             offset = layout.page_offset(page.column, page.page, 0, self.columns)
@@ -109,20 +131,31 @@ class Copy:
                 blocks[-1] = (blocks[-1][0], blocks[-1][1] + data)
             else:
                 blocks.append((offset, data))
-        slot = 1 - self._record_keep
-        blocks.append((layout.record_offset(slot), layout.encode_record(record, slot, self.owner)))
+        return blocks
 
-        def run() -> None:
-            for offset, data in blocks:
-                self.file.write(offset, data)
-
-        return Call(self.lane, run)
+    def _write(self, blocks: Sequence[tuple[int, bytes]]) -> None:
+        """On a worker thread."""
+        for offset, data in blocks:
+            self.file.write(offset, data)
 
     def rewritten(self, pages: Iterable[PageWrite]) -> None:
         self.record_written()
-        self._keep = {page.key: 0 for page in pages}
+        self._keep = {page.key: self._slot_with(page) or 0 for page in pages}
         self._sound = set(self._keep)
+        self._found = None
         self.broken = False
+
+    def _slot_with(self, page: PageWrite) -> int | None:
+        """The slot that a reader of this page would take, if it holds that content already and the other slot is sound
+        too (a damaged one would make the reader doubt both).
+        """
+        slots = self._found.pages.get(page.key) if self._found is not None else None
+        if slots is None or None in slots:
+            return None
+        keep = _slot_to_keep(slots, page.epoch)
+        found = slots[keep]
+        same = found is not None and found.epoch == page.epoch and found.bits == page.bits
+        return keep if same else None
 
     def _encode(self, page: PageWrite, slot: int) -> bytes:
         return layout.encode_page(self.family, page.column, page.page, slot, page.epoch, page.sequence, page.bits)

@@ -15,6 +15,7 @@ FORMAT.md beside this file draws both.
 import struct
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from uuid import UUID
 
 from bitarray import bitarray, frozenbitarray, get_default_endian
@@ -137,7 +138,7 @@ def decode_record(data: bytes, slot: int) -> RecordSlot:
 
 def encode_page(family: str, column: int, page: int, slot: int, epoch: int, sequence: int, bits: bitarray) -> bytes:
     """One block for ``page_offset(column, page, slot)``."""
-    fields = (PAGE_MAGIC, slot, column, page, len(bits), epoch, sequence, UUID(family).bytes, VERSION)
+    fields = (PAGE_MAGIC, slot, column, page, len(bits), epoch, sequence, _uuid(family), VERSION)
     header = _PAGE.pack(*fields, 0)[:-4]
     payload = _padded(bitarray(bits, endian="little").tobytes(), DCO_BLOCK_BYTES - HEADER_BYTES)
     return header + zlib.crc32(payload, zlib.crc32(header)).to_bytes(4, "little") + payload
@@ -147,20 +148,26 @@ def decode_page(data: bytes, family: str, column: int, page: int, slot: int) -> 
     """Blank or Damaged for whatever is not surely this slot of this page of this family."""
     if len(data) != DCO_BLOCK_BYTES:
         raise Damaged("not a block")
-    if not data.strip(b"\0"):
+    if not data[0] and not data.strip(b"\0"):
         raise Blank("never written")
     magic, own_slot, own_column, own_page, length, epoch, sequence, owner, version, crc = _PAGE.unpack_from(data)
     if magic != PAGE_MAGIC or version != VERSION:
         raise Damaged("no page's magic")
     if zlib.crc32(data[HEADER_BYTES:], zlib.crc32(data[: HEADER_BYTES - 4])) != crc:
         raise Damaged("the checksum is wrong")
-    if (own_slot, own_column, own_page, owner) != (slot, column, page, UUID(family).bytes):
+    if (own_slot, own_column, own_page, owner) != (slot, column, page, _uuid(family)):
         raise Damaged("it belongs to another place or family")
     if length > PAGE_REGIONS:
         raise Damaged(f"{length} bits do not fit a page")
     bits = bitarray(endian="little")
     bits.frombytes(data[HEADER_BYTES : HEADER_BYTES + -(-length // 8)])
     return PageSlot(epoch, sequence, frozenbitarray(bits[:length], endian=get_default_endian()))
+
+
+@lru_cache(maxsize=64)
+def _uuid(text: str) -> bytes:
+    """A start reads thousands of pages of one family."""
+    return UUID(text).bytes
 
 
 def _padded(data: bytes, unit: int = DCO_BLOCK_BYTES) -> bytes:
