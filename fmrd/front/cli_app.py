@@ -69,8 +69,10 @@ class App:
         """Until these tasks (None: all that run now) have ended; a progress bar where a terminal can show it."""
         if self.err.is_terminal:
             with _bars(self.err) as draw:
-                return list(self.ask("task_monitor", draw, ids=ids)["tasks"])
-        return list(self.ask("task_monitor", None, ids=ids)["tasks"])
+                ended = list(self.ask("task_monitor", draw, ids=ids)["tasks"])
+                draw(ended)
+                return ended
+        return list(self.ask("task_monitor", ids=ids)["tasks"])
 
     def show_tasks(self, result: Json) -> None:
         self.show(result, lambda shown: print_tasks(self.out, shown["tasks"]))

@@ -34,7 +34,8 @@ def print_volumes(out: Console, volumes: Sequence[Json], tasks: Sequence[Json] =
     for volume in volumes:
         error = volume.get("error")
         if error:
-            out.print(f"volume {volume['name']} does not start: {error['code']}: {error['message']}")
+            hint = f" (hint: {error['hint']})" if error.get("hint") else ""
+            out.print(f"volume {volume['name']} does not start: {error['code']}: {error['message']}{hint}")
     if tasks:
         out.print()
         print_tasks(out, tasks)

@@ -37,6 +37,7 @@ class Daemon:
     mount: Path
     socket: Path
     _stop: trio.Event = field(default_factory=trio.Event)
+    _lost: Failed | None = None
 
     async def run(self) -> None:
         host = _own(self.state)
@@ -46,7 +47,7 @@ class Daemon:
         async with trio.open_nursery() as nursery:
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 nursery.start_soon(self._heed, signals, nursery.cancel_scope)
-                await nursery.start(door.run)
+                await nursery.start(self._serve, door)
                 opened = trio.Event()
                 nursery.start_soon(_open, registry, opened)
                 await registry.running.wait()
@@ -60,6 +61,18 @@ class Daemon:
                 with trio.move_on_after(FINISH_SECONDS):
                     await door.stop()
                 nursery.cancel_scope.cancel()
+        if self._lost is not None:
+            raise self._lost
+
+    async def _serve(self, door: FuseDoor, task_status: trio.TaskStatus[None]) -> None:
+        """Without its mount the daemon is of no use: it stops in order, and fails."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(door.run)
+            task_status.started()
+        if not self._stop.is_set():
+            self._lost = Failed("mount_failed", f"{self.mount} was unmounted by somebody else: stopping in order")
+            log.error("%s", self._lost.message)
+            self._stop.set()
 
     async def _heed(self, signals: AsyncIterator[int], everything: trio.CancelScope) -> None:
         """The first signal asks for an orderly stop, a second one for an end at once (then the DRL has work)."""

@@ -207,12 +207,11 @@ class FuseDoor:
         self._news: list[Served] = []
         self._telling = False
         self._told = trio.Event()
-        self._stopping = False
         self._ended = trio.Event()
         registry.watch(self._hear)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Started when mounted. Failed('mount_failed') if it cannot be, or when somebody else unmounts it."""
+        """Started when mounted, or Failed('mount_failed'); returns after ``stop``, or when somebody else unmounts."""
         await clear_stale_mount(self._mount)
         options = {"default_permissions", "nosuid", "nodev", "noatime", "fsname=fmrd", "subtype=fmrd"}
         try:
@@ -229,15 +228,12 @@ class FuseDoor:
         finally:
             pyfuse3.close(unmount=True)
             self._ended.set()
-        if not self._stopping:
-            raise Failed("mount_failed", f"{self._mount} was unmounted by somebody else")
 
     async def stop(self) -> None:
         """Return when ``run`` has answered what is under way, and unmounted."""
-        if not self._stopping:
-            self._stopping = True
+        if not self._ended.is_set():
             pyfuse3.terminate()
-        await self._ended.wait()
+            await self._ended.wait()
 
     # What the kernel must be told
 

@@ -2,13 +2,15 @@
 
 import json
 import os
+import pty
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from fmrd.errors import Refused
 from fmrd.front.client import Client
-from tests.e2e.harness import MIB, Daemon, needs_fuse, write_at
+from tests.e2e.harness import BIN, MIB, Daemon, needs_fuse, write_at
 
 pytestmark = needs_fuse
 
@@ -118,6 +120,23 @@ def test_tasks_are_listed_with_their_progress(daemon: Daemon, plexes: list[Path]
     daemon.json("task", "monitor")
     assert daemon.fmrctl("task", "list").stdout == "there are no tasks\n"
     assert "done" in daemon.fmrctl("task", "list", "--all").stdout
+
+
+def test_a_terminal_sees_a_bar(daemon: Daemon, plexes: list[Path]) -> None:
+    daemon.make("data", "16M", *plexes)
+    daemon.json("plex", "det", "data", "data-02")
+    write_at(daemon.path("data"), 0, b"x" * 8 * MIB)
+    ours, terminal = pty.openpty()
+    command = [str(BIN / "fmrctl"), "--socket", str(daemon.socket), "plex", "att", "data", "data-02", "--wait"]
+    done = subprocess.run(
+        [*command, "--json"], stdout=subprocess.PIPE, stderr=terminal, timeout=60, check=True,
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "120"},
+    )  # fmt: skip
+    os.close(terminal)
+    drawn = os.read(ours, 1 << 20).decode()
+    os.close(ours)
+    assert "task 1 data-02 (fast)" in drawn and "8.0/8.0 MiB" in drawn
+    assert json.loads(done.stdout)["task"]["state"] == "done"
 
 
 def test_the_socket_is_the_users_own(daemon: Daemon) -> None:

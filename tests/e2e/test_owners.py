@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import Daemon, needs_fuse, read_at, same_bytes, write_at
+from tests.e2e.harness import Daemon, needs_fuse, read_at, same_bytes, tool, write_at
 
 pytestmark = needs_fuse
 
@@ -22,6 +22,7 @@ def other(tmp_path: Path) -> Iterator[Daemon]:
     (tmp_path / "other").mkdir()
     made = Daemon(tmp_path / "other")
     yield made
+    made.mount = made.base / "volumes"  # the other mount is not ours to clear
     made.clean_up()
 
 
@@ -49,6 +50,21 @@ def test_two_daemons_never_share_a_mount_point(daemon: Daemon, other: Daemon) ->
     ended = refusal(other)
     assert (ended.returncode, "mount_failed" in ended.stderr) == (1, True)
     assert daemon.mount.is_mount()
+
+
+def test_without_its_mount_a_daemon_stops_in_order_and_fails(daemon: Daemon, plexes: list[Path]) -> None:
+    daemon.make("data", "16M", *plexes)
+    write_at(daemon.path("data"), 0, b"kept")
+    daemon.may_log_errors = True
+    assert daemon.process is not None
+    tool("umount", daemon.mount)
+    assert daemon.process.wait(timeout=30) == 1
+    assert "mount_failed" in daemon.log()
+    assert daemon.json("dump", f"{plexes[0]}.dco")["dco"]["settled"]
+    daemon.process = None
+    daemon.start()
+    assert daemon.json("task", "list", "--all")["tasks"] == []
+    assert read_at(daemon.path("data"), 0, 4) == b"kept"
 
 
 def test_a_socket_path_that_is_a_file_is_left_alone(daemon: Daemon, other: Daemon) -> None:
