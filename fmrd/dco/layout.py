@@ -73,6 +73,9 @@ def record_offset(slot: int) -> int:
     return slot * RECORD_SLOT_BYTES
 
 
+_BLANK = bytes(DCO_BLOCK_BYTES)
+
+
 def page_offset(column: int, page: int, slot: int, columns: int = COLUMNS) -> int:
     """Where a page slot lies in a copy, in bytes."""
     return 2 * RECORD_SLOT_BYTES + ((page * columns + column) * 2 + slot) * DCO_BLOCK_BYTES
@@ -102,7 +105,7 @@ def encode_record(record: Record, slot: int, owner: str = HOME) -> bytes:
 
 def decode_record(data: bytes, slot: int) -> RecordSlot:
     """``data``: the whole slot. Blank, Damaged, or Refused('dco_feature') for a feature that must be understood."""
-    if not data.strip(b"\0"):
+    if data == bytes(len(data)):
         raise Blank("never written")
     if len(data) < HEADER_BYTES:
         raise Damaged("shorter than a header")
@@ -148,7 +151,7 @@ def decode_page(data: bytes, family: str, column: int, page: int, slot: int) -> 
     """Blank or Damaged for whatever is not surely this slot of this page of this family."""
     if len(data) != DCO_BLOCK_BYTES:
         raise Damaged("not a block")
-    if not data[0] and not data.strip(b"\0"):
+    if data == _BLANK:
         raise Blank("never written")
     magic, own_slot, own_column, own_page, length, epoch, sequence, owner, version, crc = _PAGE.unpack_from(data)
     if magic != PAGE_MAGIC or version != VERSION:
