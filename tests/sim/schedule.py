@@ -9,7 +9,7 @@ allows.
 import copy
 import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -326,9 +326,7 @@ class Life:
         operation = choose(self.rng, self.schedule.profile)
         self.schedule.count(operation)
         work = OPERATIONS[operation]
-        if operation in ("write", "read", "flush", "hang"):
-            self.spawn(operation, work)
-        elif self.rng.random() < 0.5:
+        if operation in ("write", "read", "flush", "hang") or self.rng.random() < 0.5:
             self.spawn(operation, work)
         else:
             await work(self)
@@ -394,8 +392,6 @@ class Life:
         if error.code != "volume_stopped" and not self.schedule.faulted:
             raise Broken(f"a {what} failed, and no disk did: {error}")
 
-
-from collections.abc import Awaitable, Callable  # noqa: E402
 
 Script = Callable[[Life], Awaitable[None]]
 
