@@ -198,7 +198,7 @@ class Life:
         if not await self.open():
             return
         await self.read_all()
-        for _ in range(self.schedule.profile.steps):
+        for _ in range(self.rng.randint(4, self.schedule.profile.steps)):
             await self.step()
             for _ in range(self.rng.choice([0, 0, 1, 5, 20])):
                 await trio.lowlevel.checkpoint()
