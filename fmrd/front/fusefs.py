@@ -67,9 +67,6 @@ class VolumeFiles(pyfuse3.Operations):
         self._handles: dict[int, Served] = {}
         self._next_handle = 1
         self._born_ns = time.time_ns()
-        self.truncated: list[Served] = []
-        """Opened with O_TRUNC: the kernel now takes them for empty until it asks again."""
-        self.wake = trio.Event()
 
     # Names and attributes
 
@@ -164,15 +161,13 @@ class VolumeFiles(pyfuse3.Operations):
     # Data
 
     async def open(self, inode: int, flags: int, ctx: object) -> pyfuse3.FileInfo:
+        """O_TRUNC changes nothing; the kernel asks for the length again before it believes otherwise."""
         served = self._served(inode)
         async with _errors_as_errno("open"):
             served.opened()
         handle = self._next_handle
         self._next_handle += 1
         self._handles[handle] = served
-        if flags & os.O_TRUNC:
-            self.truncated.append(served)
-            self.wake.set()
         return pyfuse3.FileInfo(fh=handle)
 
     async def release(self, fh: int) -> None:
@@ -206,6 +201,7 @@ class FuseDoor:
         self._operations = VolumeFiles(registry)
         self._news: list[Served] = []
         self._telling = False
+        self._wake = trio.Event()
         self._told = trio.Event()
         self._ended = trio.Event()
         registry.watch(self._hear)
@@ -239,7 +235,7 @@ class FuseDoor:
 
     def _hear(self, served: Served) -> None:
         self._news.append(served)
-        self._operations.wake.set()
+        self._wake.set()
 
     async def caught_up(self) -> None:
         """Return when the kernel has heard the news, or does not listen for a second."""
@@ -248,14 +244,12 @@ class FuseDoor:
                 await self._told.wait()
 
     async def _tell(self) -> None:
-        operations = self._operations
         while True:
-            await operations.wake.wait()
-            operations.wake = trio.Event()
+            await self._wake.wait()
+            self._wake = trio.Event()
             news, self._news = self._news, []
-            stale, operations.truncated = operations.truncated, []
             self._telling = True
-            for served in [*news, *stale]:
+            for served in news:
                 await trio.to_thread.run_sync(self._tell_kernel, served, abandon_on_cancel=True)
             self._telling = False
             self._told.set()
@@ -263,7 +257,7 @@ class FuseDoor:
 
     def _tell_kernel(self, served: Served) -> None:
         """On a thread. The stat makes the kernel take over the length now: loop devices of old kernels read it there
-        without asking, and after an O_TRUNC it stands at 0.
+        without asking.
         """
         with contextlib.suppress(OSError):  # the kernel never heard of it
             if served.closed:

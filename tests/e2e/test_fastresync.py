@@ -1,10 +1,12 @@
 """FastResync as its user meets it: a plex goes, things change, it comes back, and only what changed is copied."""
 
+import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import MIB, REGION, Daemon, Json, needs_fuse, same_bytes, until, write_at
+from tests.e2e.harness import BIN, MIB, REGION, Daemon, Json, needs_fuse, same_bytes, until, write_at
 
 pytestmark = needs_fuse
 
@@ -121,6 +123,31 @@ def test_a_paused_copy_waits_and_an_aborted_one_goes_on_from_its_map(
     again = daemon.attach("data", "data-02")
     assert (reason(again), again["total_regions"]) == ("fast", left["dirty_regions"])
     assert same_bytes(data, *plexes)
+
+
+def test_an_attach_that_waits_fails_with_its_task(daemon: Daemon, data: Path) -> None:
+    daemon.json("plex", "det", "data", "data-02")
+    write_at(data, 0, b"x" * 32 * MIB)
+    command = [
+        str(BIN / "fmrctl"),
+        "--socket",
+        str(daemon.socket),
+        "plex",
+        "att",
+        "data",
+        "data-02",
+        "--wait",
+        "--json",
+    ]
+    with subprocess.Popen(
+        [*command, "--rate", "1M"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as wait:
+        [task] = until(lambda: daemon.ask("task_list")["tasks"], "the copy has begun")
+        daemon.json("task", "abort", task["id"])
+        out, err = wait.communicate(timeout=30)
+    said = json.loads(out)
+    assert (wait.returncode, said["error"]["code"], said["task"]["state"]) == (1, "task_failed", "aborted")
+    assert err.startswith("fmrctl: task_failed: task 1 aborted")
 
 
 def test_waiting_for_a_task_that_is_aborted_fails(daemon: Daemon, data: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import MIB, Daemon, needs_fuse, open_file, read_at, same_bytes, write_at
+from tests.e2e.harness import MIB, Daemon, needs_fuse, open_file, read_at, same_bytes, until, write_at
 
 pytestmark = needs_fuse
 
@@ -56,6 +56,12 @@ def test_nobody_truncates_it(data: Path) -> None:
     with pytest.raises(PermissionError):
         os.truncate(data, 4096)
     os.truncate(data, 16 * MIB)
+
+
+def test_an_open_that_would_truncate_ends_nobody_elses_reads(data: Path) -> None:
+    page = mmap.mmap(-1, 4096)
+    with open_file(data, os.O_RDWR | os.O_DIRECT) as held, open_file(data, os.O_RDWR | os.O_TRUNC):
+        until(lambda: os.preadv(held, [page], 0) == 4096, "the kernel knows the length again")
 
 
 def test_files_come_and_go_by_fmrctl_alone(daemon: Daemon, data: Path) -> None:
