@@ -155,10 +155,12 @@ def main(state: Path | None, mount: Path | None, socket: Path | None, door: str,
         (state or places.state).absolute(), (mount or places.mount).absolute(), (socket or places.socket).absolute()
     )
     stay_out_of_memory_pressure()
+    error: FmrdError | None = None
     try:
         trio.run(daemon.run, strict_exception_groups=True)
     except* FmrdError as group:
         error = _first(group)
+    if error is not None:  # not in the handler: Python 3.11 before 3.11.4 wraps what is raised there in a group
         log.error("%s", error)
         if error.hint:
             log.error("hint: %s", error.hint)
