@@ -18,6 +18,8 @@ SECTOR_BYTES = 4096
 MIN_REGION_BYTES = 4096
 MAX_REGION_BYTES = 64 << 20
 MAX_LENGTH_BYTES = 1 << 50
+MAX_REGIONS = 1 << 28
+"""32 MiB for each bitmap in memory, and there are several for each plex."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,12 @@ class Geometry:
                 raise BadRequest("bad_size", f"a {what} of {size} bytes cannot be: give a power of two")
         if not MIN_REGION_BYTES <= self.region_bytes <= MAX_REGION_BYTES:
             raise BadRequest("bad_size", f"a region of {self.region_bytes} bytes is not between 4K and 64M")
+        if self.regions > MAX_REGIONS:
+            raise BadRequest(
+                "bad_size",
+                f"{self.regions} regions of {self.region_bytes} bytes are more than the {MAX_REGIONS} that fmrd keeps "
+                "in memory: give larger ones",
+            )
         ratio = self.extent_bytes // self.region_bytes
         if ratio < 1 or self.page_regions % ratio:
             raise BadRequest("bad_size", "a DRL extent is 1 to 1024 regions")

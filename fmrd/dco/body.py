@@ -1,17 +1,31 @@
-"""The JSON body of a record: Record <-> bytes. What comes from disk is untrusted: anything odd is ValueError."""
+"""The JSON body of a record: Record <-> bytes. What comes from disk is untrusted: anything odd is ValueError.
+
+A sidecar is a file that anybody may have written who can write beside the plex, and an import takes names and paths
+from it: a name must not lead out of a directory, a number must be one that the rest of the program can bear.
+"""
 
 import json
+import math
+from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
+from fmrd.core.names import PLEX_LENGTH, VOLUME_LENGTH, is_name
+from fmrd.core.readpolicy import check_policy
 from fmrd.core.record import Column, PlexRecord, Position, Record, Stamp, VolumeRecord, geometry_of
 from fmrd.core.states import PlexState
 from fmrd.errors import FmrdError
 
+MOST = (1 << 63) - 1
+"""No count is larger: sequences and epochs fill 64 bits of a header."""
+MAX_PATH = 4096
 _KNOWN = {"lineage", "history", "columns", "next_epoch", "volumes"}
 
 
 def encode_body(record: Record) -> bytes:
-    """The part of a record that is not in its header (family, sequence and settled are)."""
+    """The part of a record that is not in its header (family, sequence and settled are). ValueError for a record that
+    could not be read again: better no commit than a volume that does not open any more.
+    """
     body: dict[str, Any] = {
         **record.extra,
         "lineage": record.lineage,
@@ -19,32 +33,37 @@ def encode_body(record: Record) -> bytes:
         "next_epoch": record.next_epoch,
         "volumes": [_volume(v) for v in record.volumes],
     }
-    return json.dumps(body, separators=(",", ":")).encode()
+    encoded = json.dumps(body, separators=(",", ":")).encode()
+    decode_body(encoded, family=record.family, sequence=record.sequence, settled=record.settled, columns=record.columns)
+    return encoded
 
 
 def decode_body(body: bytes, *, family: str, sequence: int, settled: bool, columns: int) -> Record:
     """ValueError for whatever cannot be a record."""
     try:
         data = json.loads(body)
-        volumes = tuple(_read_volume(v, columns) for v in data["volumes"])
+        volumes = tuple(_read_volume(v, columns) for v in _list(data["volumes"]))
         record = Record(
             family=family,
             lineage=_text(data["lineage"]),
             sequence=sequence,
             volumes=volumes,
-            history=tuple(_position(p) for p in data["history"]),
+            history=tuple(_position(p) for p in _list(data["history"])),
             settled=settled,
             columns=columns,
             next_epoch=_count(data["next_epoch"]),
             extra={k: v for k, v in data.items() if k not in _KNOWN},
         )
-    except (KeyError, TypeError, AttributeError, RecursionError, FmrdError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError, FmrdError) as error:
         raise ValueError(f"not a record: {error!r}") from error
     if not volumes:
         raise ValueError("not a record: no volume")
     used = [c.index for v in volumes for c in (v.drl, *(p.map for p in v.plexes))]
     if len(set(used)) != len(used):
         raise ValueError("not a record: a column is used twice")
+    for same in ([p.uuid for v in volumes for p in v.plexes], [p.name for v in volumes for p in v.plexes]):
+        if len(set(same)) != len(same):
+            raise ValueError("not a record: a plex is named twice")
     return record
 
 
@@ -88,20 +107,20 @@ def _plex(p: PlexRecord) -> dict[str, Any]:
 
 def _read_volume(data: dict[str, Any], columns: int) -> VolumeRecord:
     volume = VolumeRecord(
-        name=_text(data["name"]),
-        uuid=_text(data["uuid"]),
+        name=_name(data["name"], VOLUME_LENGTH),
+        uuid=_uuid(data["uuid"]),
         length_bytes=_count(data["length"]),
         region_bytes=_count(data["region"]),
         extent_bytes=_count(data["extent"]),
         page_regions=_count(data["page_regions"]),
         drl=_column(data["drl"], columns),
-        plexes=tuple(_read_plex(p, columns) for p in data["plexes"]),
+        plexes=tuple(_read_plex(p, columns) for p in _list(data["plexes"])),
         fmr=_flag(data["fmr"]),
-        rdpol=_text(data["rdpol"]),
-        io_timeout_seconds=float(data["io_timeout"]),
+        rdpol=check_policy(_text(data["rdpol"])),
+        io_timeout_seconds=_seconds(data["io_timeout"]),
         rate=_count(data["rate"]),
         auto_attach=_flag(data["auto_attach"]),
-        hot_extents=_count(data["hot_extents"]),
+        hot_extents=_some(data["hot_extents"]),
         stopped=_flag(data["stopped"]),
         next_plex=_count(data["next_plex"]),
         snapshot_of=None if data["snapshot_of"] is None else _text(data["snapshot_of"]),
@@ -113,14 +132,14 @@ def _read_volume(data: dict[str, Any], columns: int) -> VolumeRecord:
 def _read_plex(data: dict[str, Any], columns: int) -> PlexRecord:
     stamp = data["stamp"]
     return PlexRecord(
-        name=_text(data["name"]),
-        uuid=_text(data["uuid"]),
-        path=_text(data["path"]),
-        dco_path=None if data["dco"] is None else _text(data["dco"]),
+        name=_name(data["name"], PLEX_LENGTH),
+        uuid=_uuid(data["uuid"]),
+        path=_path(data["path"]),
+        dco_path=None if data["dco"] is None else _path(data["dco"]),
         state=PlexState(data["state"]),
         map=_column(data["map"], columns),
         has=None if data["has"] is None else _position(data["has"]),
-        stamp=None if stamp is None else Stamp(*(int(part) for part in stamp)),
+        stamp=None if stamp is None else _stamp(stamp),
         reason=_text(data["reason"]),
         suspect=_flag(data["suspect"]),
         excluded=_flag(data["excluded"]),
@@ -133,10 +152,53 @@ def _text(value: object) -> str:
     return value
 
 
-def _count(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise TypeError(f"{value!r} is not a count")
+def _name(value: object, most: int) -> str:
+    if not is_name(_text(value), most):
+        raise TypeError(f"{value!r} is not a name")
+    return _text(value)
+
+
+def _path(value: object) -> str:
+    path = _text(value)
+    if not path.startswith("/") or "\0" in path or len(path) > MAX_PATH:
+        raise TypeError(f"{value!r} is not an absolute path")
+    return path
+
+
+def _uuid(value: object) -> str:
+    if str(UUID(_text(value))) != value:
+        raise TypeError(f"{value!r} is not a UUID")
+    return _text(value)
+
+
+def _list(value: object) -> Sequence[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r} is not a list")
     return value
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not -MOST <= value <= MOST:
+        raise TypeError("not a whole number of 64 bits")
+    return value
+
+
+def _count(value: object) -> int:
+    if _whole(value) < 0:
+        raise TypeError(f"{value!r} is not a count")
+    return _whole(value)
+
+
+def _some(value: object) -> int:
+    if _count(value) < 1:
+        raise TypeError("not even one")
+    return _count(value)
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (value > 0 and math.isfinite(value)):
+        raise TypeError("not a time in seconds")
+    return float(value)
 
 
 def _flag(value: object) -> bool:
@@ -145,13 +207,18 @@ def _flag(value: object) -> bool:
     return value
 
 
-def _position(value: list[Any]) -> Position:
-    lineage, sequence = value
+def _position(value: object) -> Position:
+    lineage, sequence = _list(value)
     return Position(_text(lineage), _count(sequence))
 
 
-def _column(value: list[Any], columns: int) -> Column:
-    index, epoch = value
+def _stamp(value: object) -> Stamp:
+    inode, size, mtime_ns = _list(value)
+    return Stamp(_whole(inode), _whole(size), _whole(mtime_ns))
+
+
+def _column(value: object, columns: int) -> Column:
+    index, epoch = _list(value)
     if _count(index) >= columns:
         raise TypeError(f"column {index} of {columns}")
     return Column(index, _count(epoch))

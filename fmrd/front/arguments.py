@@ -1,13 +1,12 @@
 """Which verbs the control socket knows, and what their arguments must look like. Nothing a client sends is trusted."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from fmrd.core.names import is_name
 from fmrd.errors import BadRequest
 
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 MAX_PATH_BYTES = 4096
 MAX_ITEMS = 64
 MAX_NUMBER = 1 << 62
@@ -15,7 +14,7 @@ MAX_NUMBER = 1 << 62
 
 def check_name(what: str, value: object) -> str:
     """BadRequest('bad_name') unless it may name a volume: it becomes a file name in two directories."""
-    if not isinstance(value, str) or not NAME.fullmatch(value):
+    if not isinstance(value, str) or not is_name(value):
         raise BadRequest("bad_name", f"{what} {value!r} is not a name")
     return value
 

@@ -91,6 +91,7 @@ def test_bytes_of_regions_are_counted_with_a_short_last_one(geometry: Geometry, 
 SOUND = Geometry(1 << 30)
 
 REFUSED = {
+    "more regions than memory holds": replace(SOUND, length_bytes=MAX_LENGTH_BYTES),
     "empty": replace(SOUND, length_bytes=0),
     "negative": replace(SOUND, length_bytes=-4096),
     "unaligned": replace(SOUND, length_bytes=(1 << 30) + 512),

@@ -33,7 +33,8 @@ def test_what_is_meant(key: str, value: str, expected: dict[str, Any]) -> None:
         ("fmr", "maybe"), ("fmr", ""), ("auto_attach", "ON"), ("rdpol", "siphon"), ("rdpol", "prefer:"), ("rdpol", ""),
         ("io_timeout", "0"), ("io_timeout", "-1"), ("io_timeout", "nan"), ("io_timeout", "inf"), ("io_timeout", "soon"),
         ("io_timeout", ""), ("rate", "-1"), ("rate", "1.5M"), ("rate", "M"), ("rate", ""), ("rate", "10Q"),
-        ("rate", "\u0661\u0662"), ("rate", "\u00b2"), ("colour", "blue"),
+        ("rate", "\u0661\u0662"), ("rate", "\u00b2"), ("rate", "9" * 15 + "T"), ("rate", "9" * 5000),
+        ("colour", "blue"),
     ],
 )  # fmt: skip
 def test_what_cannot_be(key: str, value: str) -> None:

@@ -1,0 +1,96 @@
+"""Records of every kind, for hypothesis, and a few to start from."""
+
+from dataclasses import replace
+from uuid import UUID
+
+from hypothesis import strategies as st
+
+from fmrd.core.record import Column, PlexRecord, Position, Record, Stamp, VolumeRecord
+from fmrd.core.states import PlexState
+from fmrd.dco import layout
+
+counts = st.integers(0, (1 << 62) - 1)
+uuids = st.uuids(version=4).map(str)
+positions = st.builds(Position, uuids, counts)
+paths = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), min_size=1, max_size=30).map(
+    lambda text: "/" + text
+)
+
+
+@st.composite
+def plexes(draw: st.DrawFn, volume: str, number: int, uuid: str, column: int) -> PlexRecord:
+    return PlexRecord(
+        name=f"{volume}-{number:02d}",
+        uuid=uuid,
+        path=draw(paths),
+        dco_path=draw(st.none() | paths),
+        state=draw(st.sampled_from(PlexState)),
+        map=Column(column, draw(counts)),
+        has=draw(st.none() | positions),
+        stamp=draw(st.none() | st.builds(Stamp, counts, counts, st.integers(-(1 << 62), 1 << 62))),
+        reason=draw(st.sampled_from(["", "full_new_plex", "recovery"])),
+        suspect=draw(st.booleans()),
+        excluded=draw(st.booleans()),
+    )
+
+
+@st.composite
+def records(draw: st.DrawFn) -> Record:
+    name = draw(st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,20}", fullmatch=True))
+    number = draw(st.integers(0, 4))
+    columns = draw(st.permutations(range(layout.COLUMNS)))
+    owners = draw(st.lists(uuids, min_size=number, max_size=number, unique=True))
+    region = 4096 << draw(st.integers(0, 4))
+    volume = VolumeRecord(
+        name=name,
+        uuid=draw(uuids),
+        length_bytes=4096 * draw(st.integers(1, 1 << 20)),
+        region_bytes=region,
+        extent_bytes=region << draw(st.integers(0, 6)),
+        page_regions=layout.PAGE_REGIONS,
+        drl=Column(columns[0], draw(counts)),
+        plexes=tuple(draw(plexes(name, n + 1, owners[n], columns[n + 1])) for n in range(number)),
+        fmr=draw(st.booleans()),
+        rdpol=draw(st.sampled_from(["select", "round", "prefer:v-01"])),
+        io_timeout_seconds=draw(st.floats(0.1, 3600)),
+        rate=draw(counts),
+        auto_attach=draw(st.booleans()),
+        hot_extents=draw(st.integers(1, 1 << 20)),
+        stopped=draw(st.booleans()),
+        next_plex=draw(counts),
+        snapshot_of=draw(st.none() | st.just("v")),
+    )
+    return Record(
+        family=draw(uuids),
+        lineage=draw(uuids),
+        sequence=draw(counts),
+        volumes=(volume,),
+        history=tuple(draw(st.lists(positions, max_size=4))),
+        settled=draw(st.booleans()),
+        columns=layout.COLUMNS,
+        next_epoch=draw(counts),
+        extra=draw(st.dictionaries(st.sampled_from(["later", "much_later"]), st.none() | st.integers() | st.text())),
+    )
+
+
+def some_record(sequence: int = 7) -> Record:
+    """Two plexes, nothing special."""
+    uuid = "00000000-0000-4000-8000-0000000000{:02d}".format
+    plexes = tuple(
+        PlexRecord(
+            f"v-0{n}", uuid(n), f"/p{n}", None, PlexState.ACTIVE, Column(n, 1), Position(uuid(50), 6), Stamp(n, 9, 8)
+        )
+        for n in (1, 2)
+    )
+    volume = VolumeRecord("v", uuid(90), 1 << 30, 64 << 10, 4 << 20, layout.PAGE_REGIONS, Column(0, 1), plexes)
+    return Record(uuid(99), uuid(51), sequence, (volume,), (Position(uuid(50), 6),), next_epoch=2)
+
+
+def with_plex(record: Record, **fields: object) -> Record:
+    """Its first plex changed."""
+    [first, *others] = record.volume.plexes
+    plexes = (replace(first, **fields), *others)  # type: ignore[arg-type]  # checked by the dataclass
+    return replace(record, volumes=(replace(record.volume, plexes=plexes),))
+
+
+OWNER = str(UUID(int=7))
