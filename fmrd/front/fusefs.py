@@ -228,6 +228,7 @@ class FuseDoor:
     async def stop(self) -> None:
         """Return when ``run`` has answered what is under way, and unmounted."""
         if not self._ended.is_set():
+            await self.caught_up()  # the thread that tells the kernel must be out of libfuse before it is closed
             pyfuse3.terminate()
             await self._ended.wait()
 
