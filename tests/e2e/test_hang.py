@@ -38,7 +38,7 @@ def test_a_plex_that_hangs_is_detached_and_the_volume_goes_on(
     daemon.start()
     hanging, sound = backing.path("disk"), tmp_path / "b.img"
     daemon.make("data", "16M", f"{hanging},dco={tmp_path / 'a.dco'}", sound, options=("--force", "--wait"))
-    daemon.json("set", "data", "io_timeout=1")
+    daemon.json("set", "data", "io_timeout=3")
     signal_to(backing, signal.SIGSTOP)
     try:
         write_at(daemon.path("data"), 5 * REGION, b"the volume goes on")
