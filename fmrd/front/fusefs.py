@@ -11,8 +11,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -39,8 +38,8 @@ def _fuse_error(code: int) -> pyfuse3.FUSEError:
     return pyfuse3.FUSEError(code)
 
 
-@asynccontextmanager
-async def _errors_as_errno(what: str) -> AsyncIterator[None]:
+@contextlib.contextmanager
+def _errors_as_errno(what: str) -> Iterator[None]:
     """Whatever goes wrong becomes an errno: no failure of one request may end the mount for all."""
     try:
         yield
@@ -163,7 +162,7 @@ class VolumeFiles(pyfuse3.Operations):
     async def open(self, inode: int, flags: int, ctx: object) -> pyfuse3.FileInfo:
         """O_TRUNC changes nothing; the kernel asks for the length again before it believes otherwise."""
         served = self._served(inode)
-        async with _errors_as_errno("open"):
+        with _errors_as_errno("open"):
             served.opened()
         handle = self._next_handle
         self._next_handle += 1
@@ -174,12 +173,12 @@ class VolumeFiles(pyfuse3.Operations):
         self._handles.pop(fh).released()
 
     async def read(self, fh: int, offset: int, size: int) -> bytes:
-        async with _errors_as_errno("read"):
+        with _errors_as_errno("read"):
             return await self._handles[fh].read(offset, size)
 
     async def write(self, fh: int, offset: int, data: bytes) -> int:
         """Up to the end of the volume, as on a device; ENOSPC when nothing fits."""
-        async with _errors_as_errno("write"):
+        with _errors_as_errno("write"):
             served = self._handles[fh]
             room = max(0, served.length_bytes - offset)
             if len(data) > room > 0:
@@ -188,7 +187,7 @@ class VolumeFiles(pyfuse3.Operations):
             return len(data)
 
     async def fsync(self, fh: int, datasync: bool) -> None:
-        async with _errors_as_errno("fsync"):
+        with _errors_as_errno("fsync"):
             await self._handles[fh].flush()
 
 
