@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.harness import MIB, Daemon, needs_fuse, until
+
 HELPER = Path(__file__).parents[2] / "systemd" / "fmrd-loop"
 
 pytestmark = pytest.mark.skipif(
@@ -125,3 +127,31 @@ def test_what_cannot_be_a_volume_is_refused(place: Place, name: str) -> None:
 
 def test_a_wrong_verb_is_a_usage_error(place: Place) -> None:
     assert "usage" in place.run("restart", "data").stderr
+
+
+@needs_fuse
+@pytest.mark.parametrize("verbs", [("stop", "start"), ("start",)], ids=["restarted", "started again"])
+def test_a_volume_of_a_daemon_comes_back_after_the_daemon_was_killed(daemon: Daemon, verbs: tuple[str, ...]) -> None:
+    """systemd restarts the unit with fmrd; a person may only start it. The dead device does not stay behind."""
+    environment = os.environ | {"FMRD_MOUNT": str(daemon.mount), "FMRD_LOOP": str(daemon.base / "loop")}
+
+    def helper(verb: str) -> None:
+        subprocess.run([str(HELPER), verb, "data"], env=environment, check=True)
+
+    daemon.make("data", 16 * MIB, daemon.base / "a", daemon.base / "b")
+    helper("start")
+    device = daemon.base / "loop" / "data"
+    dead = Path("/sys/block") / Path(os.readlink(device)).name / "loop" / "backing_file"
+    with open(device, "r+b") as volume:
+        volume.write(b"before" * MIB)
+        os.fsync(volume)
+    daemon.kill()
+    daemon.start()
+    for verb in verbs:
+        helper(verb)
+    assert not dead.exists() or dead.read_text() != "/data\n", "a device of the mount that is gone"
+    with open(device, "rb") as volume:
+        assert volume.read(6 * MIB) == b"before" * MIB
+    helper("stop")
+    until(lambda: daemon.volume("data")["open_count"] == 0, "the loop device is gone")
+    assert daemon.ctl("stop", "data").status == 0
