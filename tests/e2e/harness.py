@@ -245,6 +245,13 @@ class Loops:
         tool("umount", str(where))
         self._mounts.remove(where)
 
+    def lose(self, where: Path, device: str) -> None:
+        """Unmount and detach what lies on a volume that has gone; the file system has errors to tell, and may."""
+        tool("umount", "--lazy", str(where))
+        self._mounts.remove(where)
+        tool("losetup", "--detach", device)
+        self._devices.remove(device)
+
     def disk(self, name: str, size: int) -> str:
         """A block device of its own, on a sparse file."""
         file = self.base / name

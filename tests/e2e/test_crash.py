@@ -1,6 +1,7 @@
 """kill -9 at bad moments: afterwards the plexes are identical, nothing acknowledged is lost, and maps still count."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -113,9 +114,12 @@ def test_a_loop_device_may_still_hold_the_dead_file(daemon: Daemon, data: Path, 
     assert daemon.volume("data")["open_count"] == 1
 
 
-def test_an_orderly_stop_leaves_nothing_to_recover(daemon: Daemon, data: Path, plexes: list[Path]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_orderly_stop_leaves_nothing_to_recover(
+    daemon: Daemon, data: Path, plexes: list[Path], number: signal.Signals
+) -> None:
     write_at(data, 0, b"x" * MIB, sync=False)
-    assert daemon.stop() == 0
+    assert daemon.stop(number) == 0
     assert os.listdir(daemon.mount) == [] and not daemon.socket.exists()
     assert same_bytes(*plexes)
     daemon.start()

@@ -110,6 +110,36 @@ def test_a_mounted_file_system_survives_a_detach_loop_under_load(
     assert same_bytes(*plexes)
 
 
+@needs_program("mkfs.ext4", "e2fsck")
+@pytest.mark.parametrize("ending", ["stop", "kill"])
+def test_a_file_system_outlives_a_daemon_that_ends_under_it(
+    daemon: Daemon, loops: Loops, plexes: list[Path], ending: str
+) -> None:
+    daemon.make("data", "64M", *plexes)
+    device = loops.attach(daemon.path("data"))
+    tool(*MAKE["ext4"], device)
+    where = loops.mount(device)
+    fill(where, "synced")
+    tool("sync", "--file-system", where)
+    fill(where, "not-synced")
+    if ending == "stop":
+        assert daemon.stop() == 0
+        assert same_bytes(*plexes)
+    else:
+        daemon.kill()
+    loops.lose(where, device)
+    daemon.start()
+    daemon.in_sync("data")
+    device = loops.attach(daemon.path("data"))
+    where = loops.mount(device)
+    check(where, "synced")
+    loops.umount(where)
+    tool(*CHECK["ext4"], device)
+    loops.detach(device)
+    daemon.json("stop", "data")
+    assert same_bytes(*plexes)
+
+
 def test_the_file_is_closed_when_the_loop_device_goes(daemon: Daemon, loops: Loops, plexes: list[Path]) -> None:
     daemon.make("data", "16M", *plexes)
     device = loops.attach(daemon.path("data"))
