@@ -116,7 +116,7 @@ class Mirror:
         if not data:
             return
         with self.load.request(self.volume):
-            async with self.ranges.hold(offset, stop):
+            async with self.ranges.hold((offset, stop)):
                 verdict = await self._write(offset, data)
             self._tell(verdict)
             await self.recorded()
@@ -282,7 +282,7 @@ class Mirror:
         stop = min(-(-(offset + length) // REPAIR_UNIT_BYTES) * REPAIR_UNIT_BYTES, geometry.length_bytes)
         regions = geometry.regions_of(start, stop - start)
         first, size = geometry.bytes_of(regions)
-        async with self.ranges.hold(first, first + size):
+        async with self.ranges.hold((first, first + size)):
             if not self.volume.may_repair(plex, regions):
                 return
             generation = plex.generation

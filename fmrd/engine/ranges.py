@@ -5,41 +5,44 @@ bytes, a resync copy or a repair the bytes of its whole regions, and whoever mus
 break-off) all bytes. Waiters are served in the order they came, so neither side starves the other.
 """
 
-from collections.abc import AsyncIterator
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import trio
 
 Span = tuple[int, int]
+Claim = tuple[Span, ...]
+"""Spans in order that do not overlap, had all at once or not at all: whoever held one and waited for the next could
+block one who waits for both."""
 
 
 class Ranges:
     """Spans are half open, in bytes."""
 
     def __init__(self) -> None:
-        self._held: list[Span] = []
-        self._waiting: list[tuple[Span, trio.Event]] = []
+        self._held: list[Claim] = []
+        self._waiting: list[tuple[Claim, trio.Event]] = []
 
     @asynccontextmanager
-    async def hold(self, start: int, stop: int) -> AsyncIterator[None]:
-        """Exclude every other holder of any of these bytes."""
-        span = (start, stop)
-        if _meets(span, self._held) or any(_overlap(span, s) for s, _ in self._waiting):
-            await self._wait(span)
+    async def hold(self, *spans: Span) -> AsyncIterator[None]:
+        """Exclude every other holder of any of these bytes. ``spans``: in order, apart from each other."""
+        if _meets(spans, self._held) or any(_overlap(spans, c) for c, _ in self._waiting):
+            await self._wait(spans)
         else:
-            self._held.append(span)
+            self._held.append(spans)
         try:
             yield
         finally:
-            self._held.remove(span)
+            self._held.remove(spans)
             self._wake()
 
     @property
     def holders(self) -> int:
         return len(self._held)
 
-    async def _wait(self, span: Span) -> None:
-        entry = (span, trio.Event())
+    async def _wait(self, claim: Claim) -> None:
+        entry = (claim, trio.Event())
         self._waiting.append(entry)
         try:
             await entry[1].wait()
@@ -47,7 +50,7 @@ class Ranges:
             if entry in self._waiting:
                 self._waiting.remove(entry)
             else:
-                self._held.remove(span)
+                self._held.remove(claim)
             self._wake()
             raise
 
@@ -55,21 +58,29 @@ class Ranges:
         """Hand the bytes to whoever may have them now, in order; one that must wait holds up those behind it."""
         if not self._waiting:
             return
-        ahead: list[Span] = []
+        ahead: list[Claim] = []
         left = []
-        for span, event in self._waiting:
-            if _meets(span, self._held) or _meets(span, ahead):
-                ahead.append(span)
-                left.append((span, event))
+        for claim, event in self._waiting:
+            if _meets(claim, self._held) or _meets(claim, ahead):
+                ahead.append(claim)
+                left.append((claim, event))
             else:
-                self._held.append(span)
+                self._held.append(claim)
                 event.set()
         self._waiting = left
 
 
-def _overlap(a: Span, b: Span) -> bool:
-    return a[0] < b[1] and b[0] < a[1]
+def _overlap(a: Claim, b: Claim) -> bool:
+    if a[-1][1] <= b[0][0] or b[-1][1] <= a[0][0]:
+        return False
+    if len(a) > len(b):
+        a, b = b, a
+    for start, stop in a:
+        behind = bisect_left(b, (stop,))
+        if behind and b[behind - 1][1] > start:
+            return True
+    return False
 
 
-def _meets(span: Span, others: list[Span]) -> bool:
-    return any(span[0] < other[1] and other[0] < span[1] for other in others)
+def _meets(claim: Claim, others: Sequence[Claim]) -> bool:
+    return any(_overlap(claim, other) for other in others)

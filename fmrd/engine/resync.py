@@ -1,7 +1,8 @@
 """Drains a plex's map: runs of regions, copied inside the kernel, a few windows in flight, application I/O first.
 
-A window is locked only while it is copied, so a resync never holds up a write for longer than one window takes. The map
-only drains: a write to a region not copied yet skips the plex (or heals the region), so a resync always ends.
+A window is as many runs as make up its bytes, all copied in one thread hop, since a hop costs more than a region. It is
+locked only while it is copied, so a resync never holds up a write for longer than one window takes. The map only
+drains: a write to a region not copied yet skips the plex (or heals the region), so a resync always ends.
 Every CHECKPOINT_BYTES or CHECKPOINT_SECONDS the plex is fdatasync'ed and its map written, which bounds what a crash
 makes it copy again (rule 2b), and the last checkpoint is what allows the promotion (rule 6).
 """
@@ -11,14 +12,17 @@ from functools import partial
 
 import trio
 
-from fmrd.backing.hops import Call
-from fmrd.backing.protocol import SourceError
+from fmrd.backing.hops import Call, Outcome
+from fmrd.backing.protocol import Backing, SourceError
 from fmrd.core.plex import Plex
 from fmrd.engine.mirror import Mirror
 from fmrd.engine.tasks import Task
 from fmrd.errors import FmrdError
 
 WINDOW_BYTES = 4 << 20
+LONG_WINDOW_BYTES = 32 << 20
+"""While the application is idle, and a window of half that size took less than QUICK_SECONDS."""
+QUICK_SECONDS = 0.02
 WINDOWS = 2
 """Windows in flight: one copies while the other looks for holes. More did not copy faster on two cores."""
 CHECKPOINT_BYTES = 256 << 20
@@ -38,6 +42,8 @@ class Resync:
     plex: Plex
     task: Task
     _cursor: int = 0
+    _window_bytes: int = 0
+    _served: int = 0
     _unsynced_bytes: int = 0
     _since: float = 0.0
     _generation: int = 0
@@ -48,6 +54,7 @@ class Resync:
     async def run(self) -> tuple[str, str] | None:
         self._generation = self.plex.generation
         self._since = trio.current_time()
+        self._window_bytes = WINDOW_BYTES
         geometry = self.mirror.volume.geometry
         regions = self.plex.map.count()
         self.task.total_regions = regions
@@ -83,35 +90,77 @@ class Resync:
         )
 
     async def _worker(self) -> None:
-        window = max(1, WINDOW_BYTES // self.mirror.volume.geometry.region_bytes)
         while self._goes_on():
             await self.task.while_paused()
-            run = self.plex.map.next_run(self._cursor, window)
-            if run is None or not self._goes_on():
+            runs = self._next_runs()
+            if not runs or not self._goes_on():
                 return
-            self._cursor = run.stop
             began = trio.current_time()
-            copied = await self._window(run)
+            copied = await self._window(runs)
+            seconds = trio.current_time() - began
+            self._adapt(copied, seconds)
             if self._due():
                 await self.checkpoint()
-            await self._give_way(copied, trio.current_time() - began)
+            await self._give_way(copied, seconds)
 
-    async def _window(self, run: range) -> int:
+    def _next_runs(self) -> list[range]:
+        """What one window copies; the cursor moves behind it."""
+        most = max(1, self._limit() // self.mirror.volume.geometry.region_bytes)
+        runs: list[range] = []
+        while most and (run := self.plex.map.next_run(self._cursor, most)) is not None:
+            runs.append(run)
+            self._cursor = run.stop
+            most -= len(run)
+        return runs
+
+    def _limit(self) -> int:
+        """Bytes of the next window: a rate is kept by small steps."""
+        rate = self._rate()
+        return min(self._window_bytes, rate // 8) if rate else self._window_bytes
+
+    def _rate(self) -> int:
+        return self.task.rate or self.mirror.volume.settings.rate
+
+    def _adapt(self, copied: int, seconds: float) -> None:
+        """Longer windows while nobody waits for them, so that waking a thread up costs little beside the copy."""
+        load = self.mirror.load
+        busy = load.requests > 0 or load.served != self._served
+        self._served = load.served
+        if busy or seconds > QUICK_SECONDS:
+            self._window_bytes = WINDOW_BYTES
+        elif copied >= self._window_bytes:
+            self._window_bytes = min(2 * self._window_bytes, LONG_WINDOW_BYTES)
+
+    async def _window(self, runs: list[range]) -> int:
         """Copy what is still missing of these regions; returns the bytes they hold."""
-        geometry = self.mirror.volume.geometry
-        offset, length = geometry.bytes_of(run)
-        total = 0
-        async with self.mirror.ranges.hold(offset, offset + length):
-            at = run.start
-            while (part := self.plex.map.next_run(at, run.stop - at)) is not None and part.start < run.stop:
-                part = range(part.start, min(part.stop, run.stop))
-                at = part.stop
-                if not self._goes_on():
-                    break
-                total += await self._copy(part)
-                if at >= run.stop:
-                    break
-        return total
+        bytes_of = self.mirror.volume.geometry.bytes_of
+        spans = [(offset, offset + length) for offset, length in map(bytes_of, runs)]
+        async with self.mirror.ranges.hold(*spans):
+            parts = [part for run in runs for part in self._missing(run)]
+            if not parts or not self._goes_on():
+                return 0
+            if len(parts) > 1 and (source := self._source_of_all(parts)) is not None:
+                outcome = await self._transfer(source, parts)
+                if not isinstance(outcome.error, SourceError):
+                    return self._settle(parts, outcome)
+            return sum([await self._copy(part) for part in parts])
+
+    def _missing(self, run: range) -> list[range]:
+        """What writes have not healed while the window waited for its lock."""
+        parts = []
+        at = run.start
+        while at < run.stop and (part := self.plex.map.next_run(at, run.stop - at)) is not None:
+            at = min(part.stop, run.stop)
+            if part.start < at:
+                parts.append(range(part.start, at))
+        return parts
+
+    def _source_of_all(self, parts: list[range]) -> Plex | None:
+        """One plex that is current from the first to the last of these regions, as one in sync is."""
+        volume = self.mirror.volume
+        span = range(parts[0].start, parts[-1].stop)
+        current = [p for p in volume.plexes if p is not self.plex and p.is_current(span)]
+        return volume.policy.choose(current, *volume.geometry.bytes_of(span)) if current else None
 
     async def _copy(self, regions: range) -> int:
         """One run under the lock; a source that cannot be read is tried around region by region."""
@@ -128,30 +177,40 @@ class Resync:
                 return 0
             if more:
                 return await self._one_by_one(regions)
-            target, origin = self.mirror.disks[self.plex.uuid], self.mirror.disks[source.plex.uuid]
-            call = Call(target.lane, partial(target.backing.copy_from, origin.backing, offset, length))
-            dropped = self.plex.dropped
-            origin.lane.enter()
-            try:
-                [outcome] = await self.mirror.hops.in_turn([call], self.mirror.timeout_seconds)
-            finally:
-                origin.lane.leave()
-            if not self._goes_on():
-                return 0
-            if isinstance(outcome.error, SourceError):
-                source.plex.errors += 1
-                tried.append(source.plex)
-                continue
-            if outcome.error is not None:
-                self._target_failed(outcome.error)
-                return 0
-            assert isinstance(outcome.value, int)
-            if not volume.copied(self.plex, regions, dropped):
-                return 0
-            self._unsynced_bytes += length
-            self.task.progressed(len(regions), length, outcome.value)
-            return length
+            outcome = await self._transfer(source.plex, [regions])
+            if not isinstance(outcome.error, SourceError):
+                return self._settle([regions], outcome)
+            source.plex.errors += 1
+            tried.append(source.plex)
         return 0
+
+    async def _transfer(self, source: Plex, parts: list[range]) -> Outcome:
+        """Copy these in one hop. An outcome without a value: it may have been copied, and does not count."""
+        target, origin = self.mirror.disks[self.plex.uuid], self.mirror.disks[source.uuid]
+        spans = [self.mirror.volume.geometry.bytes_of(part) for part in parts]
+        call = Call(target.lane, partial(_copy_spans, target.backing, origin.backing, spans))
+        dropped = self.plex.dropped
+        origin.lane.enter()
+        try:
+            [outcome] = await self.mirror.hops.in_turn([call], self.mirror.timeout_seconds)
+        finally:
+            origin.lane.leave()
+        if not self._goes_on():
+            return Outcome()
+        if outcome.error is None and not all(self.mirror.volume.copied(self.plex, part, dropped) for part in parts):
+            return Outcome()
+        return outcome
+
+    def _settle(self, parts: list[range], outcome: Outcome) -> int:
+        """Account for a transfer that did not fail on its reading side; returns the bytes it brought."""
+        if outcome.error is not None:
+            self._target_failed(outcome.error)
+        if not isinstance(outcome.value, int):
+            return 0
+        length = sum(self.mirror.volume.geometry.bytes_of(part)[1] for part in parts)
+        self._unsynced_bytes += length
+        self.task.progressed(sum(map(len, parts)), length, outcome.value)
+        return length
 
     async def _one_by_one(self, regions: range) -> int:
         return sum([await self._copy(range(r, r + 1)) for r in regions])
@@ -202,10 +261,15 @@ class Resync:
         pause = 0.0
         if self.mirror.load.requests:
             pause = min(seconds, GIVE_WAY_SECONDS)
-        rate = self.task.rate or self.mirror.volume.settings.rate
+        rate = self._rate()
         if rate:
             pause = max(pause, copied * WINDOWS / rate - seconds)
         if pause > 0 and self._goes_on():
             changed = self.task.changed
             with trio.move_on_after(pause):
                 await changed.wait()
+
+
+def _copy_spans(target: Backing, source: Backing, spans: list[tuple[int, int]]) -> int:
+    """On a worker thread."""
+    return sum([target.copy_from(source, offset, length) for offset, length in spans])

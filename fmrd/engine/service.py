@@ -283,7 +283,7 @@ class _AtRest:
     def __init__(self, service: Service) -> None:
         mirror = service.mirror
         self._mirror = mirror
-        self._hold = mirror.ranges.hold(0, max(mirror.volume.geometry.length_bytes, 1))
+        self._hold = mirror.ranges.hold((0, max(mirror.volume.geometry.length_bytes, 1)))
 
     async def __aenter__(self) -> None:
         await self._hold.__aenter__()

@@ -7,9 +7,17 @@ import pytest
 import trio
 import trio.testing
 
+from fmrd.engine import resync
 from fmrd.errors import Failed
 from tests.engine.rig import REGION, SIZE, Rig
 from tests.waiting import until
+
+
+@pytest.fixture
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy takes one region at a time, and holds the lock of no more."""
+    monkeypatch.setattr(resync, "WINDOW_BYTES", REGION)
+    monkeypatch.setattr(resync, "LONG_WINDOW_BYTES", REGION)
 
 
 async def test_exactly_the_regions_written_while_it_was_away_are_copied(rig: Rig) -> None:
@@ -78,7 +86,7 @@ async def test_plexes_detached_at_different_times_keep_their_own_maps(rig: Rig) 
     assert rig.same("a", "b", "c", "d")
 
 
-async def test_a_detach_during_a_resync_keeps_what_is_left(rig: Rig) -> None:
+async def test_a_detach_during_a_resync_keeps_what_is_left(rig: Rig, small_windows: None) -> None:
     await rig.make()
     await rig.det("b")
     await rig.write_regions(*range(0, 40, 2))
@@ -181,7 +189,7 @@ async def test_writes_during_a_resync_are_never_lost_and_never_make_it_run_for_e
     assert rig.same("a", "b")
 
 
-async def test_a_write_of_a_whole_missed_region_saves_its_copy(rig: Rig) -> None:
+async def test_a_write_of_a_whole_missed_region_saves_its_copy(rig: Rig, small_windows: None) -> None:
     await rig.make()
     await rig.det("b")
     await rig.write_regions(5, 40, 50)

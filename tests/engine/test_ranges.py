@@ -23,7 +23,7 @@ class Holder:
 
     async def run(self) -> None:
         with self.scope:
-            async with self._ranges.hold(*self.span):
+            async with self._ranges.hold(self.span):
                 self.has = True
                 await self._leave.wait()
         self.has = False
@@ -127,7 +127,7 @@ async def test_cancelled_in_the_moment_it_is_served_it_does_not_keep_the_range(e
 
 async def test_an_error_inside_gives_the_range_back(ranges: Ranges) -> None:
     with pytest.raises(KeyError):
-        async with ranges.hold(0, 10):
+        async with ranges.hold((0, 10)):
             raise KeyError
     assert ranges.holders == 0
 
