@@ -14,7 +14,6 @@ import trio
 from fmrd.backing.hops import Call, Outcome, outcome_of
 from tests.sim.machine import Crash, Machine, SimBacking
 
-
 MOST_STEPS = 50_000
 
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from tests.sim.schedule import Life, Profile
 
 WEIGHTS = {
-    "write": 40, "read": 12, "flush": 8, "clean": 6, "detach": 6, "attach": 10, "abort": 2, "off": 1, "on": 2, "stop": 1,
-    "add": 1, "wait": 3,
+    "write": 40, "read": 12, "flush": 8, "clean": 6, "detach": 6, "attach": 10, "abort": 2, "off": 1, "on": 2,
+    "stop": 1, "add": 1, "wait": 3,
 }  # fmt: skip
 FAULTS = {"break": 5, "heal": 2, "recover": 2}
 
