@@ -1,4 +1,4 @@
-"""The home copy takes no writes just when a verdict needs it: the caller is told, and the copies never differ unseen."""
+"""The home copy takes no writes just when a verdict needs it: the caller is told, and no copy differs unseen."""
 
 import pytest
 
