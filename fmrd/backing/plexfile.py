@@ -25,6 +25,8 @@ class PlexFile:
         self.file_system = 0 if self.is_block else libc.file_system(descriptor)
         self.inline = self.file_system in (libc.TMPFS, libc.RAMFS)
         self.disk = disk_of(status)
+        self.known_data = (0, 0)
+        """[start, stop) in bytes of a stretch that is data, not a hole; see copying.segments."""
         self._spare: list[int] = []
         self._spare_lock = threading.Lock()
         self._closed = False
