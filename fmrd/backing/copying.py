@@ -8,6 +8,7 @@ out which side failed: an in-kernel copy does not tell.
 import errno
 import mmap
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fmrd.backing import libc
@@ -35,6 +36,26 @@ def copy_range(source: "PlexFile", target: "PlexFile", offset: int, length: int)
             written += stop - start
         else:
             written += _make_hole(target, start, stop)
+    return written
+
+
+def copy_spans(source: "PlexFile", target: "PlexFile", spans: Sequence[tuple[int, int]]) -> int:
+    """Make each [start, stop) equal; returns the bytes written. Short runs of data are what a resync mostly meets, and
+    the way there must cost little beside the 16 us that the kernel takes for 64 KiB.
+    """
+    written = 0
+    from_, to, call = source.fd, target.fd, os.copy_file_range
+    plain = _by_kernel(source, target)
+    for start, stop in spans:
+        known = source.known_data
+        if plain and known[0] <= start and stop <= known[1]:
+            try:
+                if call(from_, to, stop - start, start, start) == stop - start:
+                    written += stop - start
+                    continue
+            except OSError:
+                plain = False  # copy_range finds out which side it was
+        written += copy_range(source, target, start, stop - start)
     return written
 
 
@@ -78,18 +99,20 @@ def segments(plex: "PlexFile", start: int, stop: int) -> list[tuple[int, int, bo
 
 
 def _copy_data(source: "PlexFile", target: "PlexFile", offset: int, length: int) -> None:
-    same = not (source.is_block or target.is_block) and source.file_system in libc.SEPARATE_BLOCKS
     try:
-        if same and source.file_system == target.file_system:
-            done = _by_copy_file_range(source, target, offset, length)
-        else:
-            done = 0
+        done = _by_copy_file_range(source, target, offset, length) if _by_kernel(source, target) else 0
         if done < length:
             done += _by_sendfile(source, target, offset + done, length - done)
     except OSError:
         done = 0
     if done < length:
         _by_hand(source, target, offset + done, length - done)
+
+
+def _by_kernel(source: "PlexFile", target: "PlexFile") -> bool:
+    """Two files of one kind of file system that is known to copy: copy_file_range will."""
+    same = not (source.is_block or target.is_block) and source.file_system == target.file_system
+    return same and source.file_system in libc.SEPARATE_BLOCKS
 
 
 def _by_copy_file_range(source: "PlexFile", target: "PlexFile", offset: int, length: int) -> int:

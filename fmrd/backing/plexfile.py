@@ -6,6 +6,7 @@ import fcntl
 import os
 import stat
 import threading
+from collections.abc import Sequence
 
 from fmrd.backing import copying, libc
 from fmrd.core.record import Stamp
@@ -58,6 +59,9 @@ class PlexFile:
 
     def copy_from(self, source: "PlexFile", offset: int, length: int) -> int:
         return copying.copy_range(source, self, offset, length)
+
+    def copy_spans(self, source: "PlexFile", spans: Sequence[tuple[int, int]]) -> int:
+        return copying.copy_spans(source, self, spans)
 
     def extend(self, length: int) -> None:
         if self.is_block:

@@ -7,6 +7,7 @@ The real ones live beside this module; the simulation brings its own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -56,6 +57,9 @@ class Backing(Protocol):
 
         Never shares blocks with the source. An error of the source is ``SourceError``, one of this backing OSError.
         """
+
+    def copy_spans(self, source: Backing, spans: Sequence[tuple[int, int]]) -> int:
+        """The same for each [start, stop) in bytes, in order; after an error any part of them may have been copied."""
 
     def extend(self, length: int) -> None:
         """Grow to ``length`` usable bytes (a file: sparse zeros). A block device that is too short: OSError(ENOSPC)."""

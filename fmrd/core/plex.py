@@ -140,6 +140,13 @@ class Plex:
             self.suspect.clear(regions)
         self.young.mark(regions)
 
+    def drained_these(self, start: int, bits: bitarray) -> None:
+        """The same for regions that are bits, counted from ``start``."""
+        self.map.clear_these(start, bits)
+        if self.suspect is not None:
+            self.suspect.clear_these(start, bits)
+        self.young.mark_these(start, bits)
+
     def begin_sync(self) -> RegionMap | None:
         """An fdatasync begins: what is unsynced now will be durable if it succeeds. None: nothing is."""
         if not self.young.any():

@@ -42,6 +42,22 @@ class RegionMap:
             self.bits[regions.start : regions.stop] = 0
             self._touch(regions)
 
+    def mark_these(self, start: int, bits: bitarray) -> None:
+        """The regions that ``bits`` names, counted from ``start``: for many runs at once."""
+        stop = start + len(bits)
+        self.bits[start:stop] |= bits
+        self._blank = self._blank and not bits.any()
+        self._touch_these(start, bits)
+
+    def clear_these(self, start: int, bits: bitarray) -> None:
+        """As mark_these."""
+        self.bits[start : start + len(bits)] &= ~bits
+        self._touch_these(start, bits)
+
+    def these(self, regions: range) -> bitarray:
+        """Which of them are in the set, counted from the first."""
+        return self.bits[regions.start : regions.stop]
+
     def union(self, other: "RegionMap | bitarray") -> None:
         bits = other.bits if isinstance(other, RegionMap) else other
         gained = bits & ~self.bits
@@ -80,6 +96,19 @@ class RegionMap:
         stop = self.bits.find(0, first, limit)
         return range(first, limit if stop == -1 else stop)
 
+    def next_runs(self, start: int, most: int) -> list[range]:
+        """The same for several runs: as many as hold ``most`` regions together."""
+        find, size = self.bits.find, len(self.bits)
+        found: list[range] = []
+        while most > 0 and (first := find(1, start)) != -1:
+            limit = min(first + most, size)
+            start = find(0, first, limit)
+            if start == -1:
+                start = limit
+            found.append(range(first, start))
+            most -= start - first
+        return found
+
     def runs(self) -> Iterator[range]:
         return runs_of(self.bits)
 
@@ -98,6 +127,13 @@ class RegionMap:
     def _touch(self, regions: range) -> None:
         if regions:
             self.touched.update(range(regions.start // self.page_bits, (regions.stop - 1) // self.page_bits + 1))
+
+    def _touch_these(self, start: int, bits: bitarray) -> None:
+        at = bits.find(1)
+        while at != -1:
+            page = (start + at) // self.page_bits
+            self.touched.add(page)
+            at = bits.find(1, (page + 1) * self.page_bits - start)
 
 
 def runs_of(bits: bitarray) -> Iterator[range]:

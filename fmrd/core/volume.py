@@ -260,9 +260,13 @@ class Volume:
         """A resync copied these: current now, durable after the next fdatasync (rule 2b). ``dropped``: that of the plex
         when the copy began; False where an fdatasync failed since, and may have dropped what was copied.
         """
+        return self.copied_these(plex, regions.start, ones(len(regions)), dropped)
+
+    def copied_these(self, plex: Plex, start: int, bits: bitarray, dropped: int) -> bool:
+        """The same for regions that are bits, counted from ``start``."""
         if plex.dropped != dropped:
             return False
-        plex.drained(regions)
+        plex.drained_these(start, bits)
         return True
 
     def recovered(self, plex: Plex) -> None:

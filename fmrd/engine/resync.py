@@ -13,16 +13,13 @@ from functools import partial
 import trio
 
 from fmrd.backing.hops import Call, Outcome
-from fmrd.backing.protocol import Backing, SourceError
+from fmrd.backing.protocol import SourceError
 from fmrd.core.plex import Plex
 from fmrd.engine.mirror import Mirror
 from fmrd.engine.tasks import Task
+from fmrd.engine.windows import Pace, Window, still_missing, window_of
 from fmrd.errors import FmrdError
 
-WINDOW_BYTES = 4 << 20
-LONG_WINDOW_BYTES = 32 << 20
-"""While the application is idle, and a window of half that size took less than QUICK_SECONDS."""
-QUICK_SECONDS = 0.02
 WINDOWS = 2
 """Windows in flight: one copies while the other looks for holes. More did not copy faster on two cores."""
 CHECKPOINT_BYTES = 256 << 20
@@ -42,8 +39,8 @@ class Resync:
     plex: Plex
     task: Task
     _cursor: int = 0
-    _window_bytes: int = 0
     _served: int = 0
+    _pace: Pace = field(default_factory=Pace)
     _unsynced_bytes: int = 0
     _since: float = 0.0
     _generation: int = 0
@@ -54,7 +51,6 @@ class Resync:
     async def run(self) -> tuple[str, str] | None:
         self._generation = self.plex.generation
         self._since = trio.current_time()
-        self._window_bytes = WINDOW_BYTES
         geometry = self.mirror.volume.geometry
         regions = self.plex.map.count()
         self.task.total_regions = regions
@@ -92,75 +88,49 @@ class Resync:
     async def _worker(self) -> None:
         while self._goes_on():
             await self.task.while_paused()
-            runs = self._next_runs()
-            if not runs or not self._goes_on():
+            window = self._next_window()
+            if window is None or not self._goes_on():
                 return
             began = trio.current_time()
-            copied = await self._window(runs)
+            copied = await self._copy_window(window)
             seconds = trio.current_time() - began
-            self._adapt(copied, seconds)
+            load = self.mirror.load
+            self._pace.copied(copied, seconds, busy=load.requests > 0 or load.served != self._served)
+            self._served = load.served
             if self._due():
                 await self.checkpoint()
             await self._give_way(copied, seconds)
 
-    def _next_runs(self) -> list[range]:
-        """What one window copies; the cursor moves behind it."""
-        most = max(1, self._limit() // self.mirror.volume.geometry.region_bytes)
-        runs: list[range] = []
-        while most and (run := self.plex.map.next_run(self._cursor, most)) is not None:
-            runs.append(run)
-            self._cursor = run.stop
-            most -= len(run)
-        return runs
-
-    def _limit(self) -> int:
-        """Bytes of the next window: a rate is kept by small steps."""
-        rate = self._rate()
-        return min(self._window_bytes, rate // 8) if rate else self._window_bytes
+    def _next_window(self) -> Window | None:
+        """The cursor moves behind it."""
+        geometry = self.mirror.volume.geometry
+        most = max(1, self._pace.window_bytes(self._rate()) // geometry.region_bytes)
+        runs = self.plex.map.next_runs(self._cursor, most)
+        if not runs:
+            return None
+        self._cursor = runs[-1].stop
+        return window_of(runs, geometry)
 
     def _rate(self) -> int:
         return self.task.rate or self.mirror.volume.settings.rate
 
-    def _adapt(self, copied: int, seconds: float) -> None:
-        """Longer windows while nobody waits for them, so that waking a thread up costs little beside the copy."""
-        load = self.mirror.load
-        busy = load.requests > 0 or load.served != self._served
-        self._served = load.served
-        if busy or seconds > QUICK_SECONDS:
-            self._window_bytes = WINDOW_BYTES
-        elif copied >= self._window_bytes:
-            self._window_bytes = min(2 * self._window_bytes, LONG_WINDOW_BYTES)
-
-    async def _window(self, runs: list[range]) -> int:
-        """Copy what is still missing of these regions; returns the bytes they hold."""
-        bytes_of = self.mirror.volume.geometry.bytes_of
-        spans = [(offset, offset + length) for offset, length in map(bytes_of, runs)]
-        async with self.mirror.ranges.hold(*spans):
-            parts = [part for run in runs for part in self._missing(run)]
-            if not parts or not self._goes_on():
+    async def _copy_window(self, window: Window) -> int:
+        """Copy what is still missing of it; returns the bytes that these regions hold."""
+        async with self.mirror.ranges.hold(*window.spans):
+            left = still_missing(window, self.plex.map, self.mirror.volume.geometry)
+            if left is None or not self._goes_on():
                 return 0
-            if len(parts) > 1 and (source := self._source_of_all(parts)) is not None:
-                outcome = await self._transfer(source, parts)
+            if len(left.runs) > 1 and (source := self._source_of_all(left.regions)) is not None:
+                outcome = await self._transfer(source, left)
                 if not isinstance(outcome.error, SourceError):
-                    return self._settle(parts, outcome)
-            return sum([await self._copy(part) for part in parts])
+                    return self._account(left, outcome)
+            return sum([await self._copy(run) for run in left.runs])
 
-    def _missing(self, run: range) -> list[range]:
-        """What writes have not healed while the window waited for its lock."""
-        parts = []
-        at = run.start
-        while at < run.stop and (part := self.plex.map.next_run(at, run.stop - at)) is not None:
-            at = min(part.stop, run.stop)
-            if part.start < at:
-                parts.append(range(part.start, at))
-        return parts
-
-    def _source_of_all(self, parts: list[range]) -> Plex | None:
+    def _source_of_all(self, regions: range) -> Plex | None:
         """One plex that is current from the first to the last of these regions, as one in sync is."""
         volume = self.mirror.volume
-        span = range(parts[0].start, parts[-1].stop)
-        current = [p for p in volume.plexes if p is not self.plex and p.is_current(span)]
-        return volume.policy.choose(current, *volume.geometry.bytes_of(span)) if current else None
+        current = [p for p in volume.plexes if p is not self.plex and p.is_current(regions)]
+        return volume.policy.choose(current, *volume.geometry.bytes_of(regions)) if current else None
 
     async def _copy(self, regions: range) -> int:
         """One run under the lock; a source that cannot be read is tried around region by region."""
@@ -177,18 +147,18 @@ class Resync:
                 return 0
             if more:
                 return await self._one_by_one(regions)
-            outcome = await self._transfer(source.plex, [regions])
+            window = window_of([regions], volume.geometry)
+            outcome = await self._transfer(source.plex, window)
             if not isinstance(outcome.error, SourceError):
-                return self._settle([regions], outcome)
+                return self._account(window, outcome)
             source.plex.errors += 1
             tried.append(source.plex)
         return 0
 
-    async def _transfer(self, source: Plex, parts: list[range]) -> Outcome:
-        """Copy these in one hop. An outcome without a value: it may have been copied, and does not count."""
+    async def _transfer(self, source: Plex, window: Window) -> Outcome:
+        """Copy it in one hop. An outcome without a value: it may have been copied, and does not count."""
         target, origin = self.mirror.disks[self.plex.uuid], self.mirror.disks[source.uuid]
-        spans = [self.mirror.volume.geometry.bytes_of(part) for part in parts]
-        call = Call(target.lane, partial(_copy_spans, target.backing, origin.backing, spans))
+        call = Call(target.lane, partial(target.backing.copy_spans, origin.backing, window.spans))
         dropped = self.plex.dropped
         origin.lane.enter()
         try:
@@ -197,20 +167,21 @@ class Resync:
             origin.lane.leave()
         if not self._goes_on():
             return Outcome()
-        if outcome.error is None and not all(self.mirror.volume.copied(self.plex, part, dropped) for part in parts):
-            return Outcome()
+        if outcome.error is None:
+            volume = self.mirror.volume
+            if not volume.copied_these(self.plex, window.regions.start, window.bits, dropped):
+                return Outcome()
         return outcome
 
-    def _settle(self, parts: list[range], outcome: Outcome) -> int:
-        """Account for a transfer that did not fail on its reading side; returns the bytes it brought."""
+    def _account(self, window: Window, outcome: Outcome) -> int:
+        """Of a transfer that did not fail on its reading side; returns the bytes it brought."""
         if outcome.error is not None:
             self._target_failed(outcome.error)
         if not isinstance(outcome.value, int):
             return 0
-        length = sum(self.mirror.volume.geometry.bytes_of(part)[1] for part in parts)
-        self._unsynced_bytes += length
-        self.task.progressed(sum(map(len, parts)), length, outcome.value)
-        return length
+        self._unsynced_bytes += window.bytes
+        self.task.progressed(window.bits.count(), window.bytes, outcome.value)
+        return window.bytes
 
     async def _one_by_one(self, regions: range) -> int:
         return sum([await self._copy(range(r, r + 1)) for r in regions])
@@ -268,8 +239,3 @@ class Resync:
             changed = self.task.changed
             with trio.move_on_after(pause):
                 await changed.wait()
-
-
-def _copy_spans(target: Backing, source: Backing, spans: list[tuple[int, int]]) -> int:
-    """On a worker thread."""
-    return sum([target.copy_from(source, offset, length) for offset, length in spans])

@@ -7,7 +7,7 @@ operation's error, or block, which is a disk that hangs. Nothing is faked: what 
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,6 +79,9 @@ class FaultyBacking:
             raise SourceError(error) from error
         self._watch(Operation(self.path, "copy_from", offset, length))
         return self.inner.copy_from(source.inner, offset, length)
+
+    def copy_spans(self, source: Backing, spans: Sequence[tuple[int, int]]) -> int:
+        return sum(self.copy_from(source, start, stop - start) for start, stop in spans)
 
     def extend(self, length: int) -> None:
         self.inner.extend(length)

@@ -7,7 +7,7 @@ import pytest
 import trio
 import trio.testing
 
-from fmrd.engine import resync
+from fmrd.engine import windows
 from fmrd.errors import Failed
 from tests.engine.rig import REGION, SIZE, Rig
 from tests.waiting import until
@@ -16,8 +16,8 @@ from tests.waiting import until
 @pytest.fixture
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """A copy takes one region at a time, and holds the lock of no more."""
-    monkeypatch.setattr(resync, "WINDOW_BYTES", REGION)
-    monkeypatch.setattr(resync, "LONG_WINDOW_BYTES", REGION)
+    monkeypatch.setattr(windows, "WINDOW_BYTES", REGION)
+    monkeypatch.setattr(windows, "LONG_WINDOW_BYTES", REGION)
 
 
 async def test_exactly_the_regions_written_while_it_was_away_are_copied(rig: Rig) -> None:

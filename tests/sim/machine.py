@@ -9,7 +9,7 @@ Faults are kept apart from contents, so that healing a disk needs no memory of w
 
 import errno
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from fmrd.backing.protocol import DCO_BLOCK_BYTES, Backing, Probe, SourceError
@@ -158,6 +158,9 @@ class SimBacking:
             raise OSError(errno.EIO, "simulated fdatasync error")
         if not self.machine.cutting:
             self.plex.settle(mark)
+
+    def copy_spans(self, source: Backing, spans: Sequence[tuple[int, int]]) -> int:
+        return sum(self.copy_from(source, start, stop - start) for start, stop in spans)
 
     def copy_from(self, source: Backing, offset: int, length: int) -> int:
         self.machine.alive()
