@@ -161,8 +161,7 @@ class Plex:
             return  # the gate closed meanwhile, and the batch went into the map
         self.syncing.remove(batch)
         if succeeded:
-            for run in batch.runs():
-                self.map.touched.update(range(run.start // batch.page_bits, (run.stop - 1) // batch.page_bits + 1))
+            self.map.touched |= batch.touched
         else:
             self.young.union(batch)
 
