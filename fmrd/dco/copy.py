@@ -50,9 +50,11 @@ class Copy:
         self.broken = False
         """A write of it failed: it is written no more before it was made anew by a join or an opening."""
         self._record_keep = 1
+        self._record_sound = False
+        """The record slot to keep is valid, so that a write of the other one makes both valid."""
         self._keep: dict[Key, int] = {}
         self._sound: set[Key] = set()
-        """Pages whose other slot is valid too."""
+        """Pages of whose slots the one to keep is valid."""
         self._found: CopyImage | None = None
         """What was on it when it was read, until it is first written."""
         self._left: set[Key] = set()
@@ -61,13 +63,14 @@ class Copy:
     def adopt(self, loaded: "Loaded") -> None:
         """Take over what was found when the copy was read."""
         self._record_keep = loaded.record_slot
+        self._record_sound = loaded.image.record is not None
         self._keep = dict(loaded.keep)
         self._sound = set(loaded.sound)
         self._found = loaded.image
 
     def write_pages(self, pages: Sequence[PageWrite]) -> Call:
         """One call that writes them all, less those that read already as they should (at an opening, nearly all). A
-        page whose other slot is not valid gets both, one after the other; one that was never written, both at once.
+        page without a valid slot gets both, one after the other; one that was never written, both at once.
         """
         self._left = {page.key for page in pages if self._slot_with(page) is not None}
         self._found = None
@@ -104,12 +107,17 @@ class Copy:
             self._keep[key] = 1 - self._keep.get(key, 1)
 
     def write_record(self, record: Record) -> Call:
+        """To the slot that does not hold the last one; on a new copy to both, or the blank one would be taken for a
+        damaged one that may have held a newer record.
+        """
         slot = 1 - self._record_keep
-        data = layout.encode_record(record, slot, self.owner)
-        return Call(self.lane, lambda: self.file.write(layout.record_offset(slot), data))
+        slots = (slot,) if self._record_sound else (slot, 1 - slot)
+        writes = [(layout.record_offset(each), layout.encode_record(record, each, self.owner)) for each in slots]
+        return Call(self.lane, partial(self._write, writes))
 
     def record_written(self) -> None:
         self._record_keep = 1 - self._record_keep
+        self._record_sound = True
 
     def rewrite(self, pages: Sequence[PageWrite], record: Record) -> Call:
         """Everything anew: all pages, both slots of each (the record here is older and nobody relies on it), then the
@@ -224,7 +232,7 @@ def _load_pages(file: DcoFile, image: CopyImage, record: Record) -> Loaded:
                         epoch = max(epoch, found.epoch)
                 pages[key] = (slots[0], slots[1])
                 keep[key] = _slot_to_keep(slots, column.epoch)
-                if None not in slots:
+                if slots[keep[key]] is not None:
                     sound.add(key)
     full = CopyImage(image.records, pages, frozenset(damaged), image.owner)
     slot = 0 if image.records[0] is record else 1

@@ -8,6 +8,7 @@ A task that is cancelled in here leaves the copies as a kill would: only the end
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import trio
@@ -158,13 +159,15 @@ class Store:
                 if column.index in changed:
                     fresh.update((column.index, page) for page in range(volume.geometry.pages))
         await self.write_pages(keys)
-        await self._record_on_home(record)
-        previous, self.recorded, self._committed = self.recorded, record, epochs
-        self.home.epochs_committed(fresh)
-        for copy in self.copies.values():
-            if not copy.broken:
-                copy.epochs_committed(fresh)
-        family.end_commit(record)
+        # While the record lands, its new epochs' pages are neither recorded nor free to be written over.
+        async with self._page_lock if fresh else nullcontext():
+            await self._record_on_home(record)
+            previous, self.recorded, self._committed = self.recorded, record, epochs
+            self.home.epochs_committed(fresh)
+            for copy in self.copies.values():
+                if not copy.broken:
+                    copy.epochs_committed(fresh)
+            family.end_commit(record)
         named = {p.uuid for v in previous.volumes for p in v.plexes if p.is_open} if previous else set()
         followers = [p for v in family.volumes for p in v.plexes if p.uuid in self.copies]
         await self._record_on_copies(record, [p for p in followers if p.uuid in named])
