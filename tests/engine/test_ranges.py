@@ -8,14 +8,14 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fmrd.engine.ranges import Ranges
+from fmrd.engine.ranges import Ranges, Span
 
 
 class Holder:
     """A task that holds a range until it is told to leave."""
 
-    def __init__(self, ranges: Ranges, start: int, stop: int) -> None:
-        self.span = (start, stop)
+    def __init__(self, ranges: Ranges, *spans: Span) -> None:
+        self.spans = spans
         self.has = False
         self.scope = trio.CancelScope()
         self._ranges = ranges
@@ -23,7 +23,7 @@ class Holder:
 
     async def run(self) -> None:
         with self.scope:
-            async with self._ranges.hold(self.span):
+            async with self._ranges.hold(*self.spans):
                 self.has = True
                 await self._leave.wait()
         self.has = False
@@ -32,7 +32,7 @@ class Holder:
         self._leave.set()
 
 
-Enter = Callable[[int, int], Holder]
+Enter = Callable[..., Holder]
 
 
 @pytest.fixture
@@ -42,8 +42,8 @@ def ranges() -> Ranges:
 
 @pytest.fixture
 async def enter(ranges: Ranges, nursery: trio.Nursery) -> Enter:
-    def go(start: int, stop: int) -> Holder:
-        holder = Holder(ranges, start, stop)
+    def go(*spans: Span) -> Holder:
+        holder = Holder(ranges, *spans)
         nursery.start_soon(holder.run)
         return holder
 
@@ -54,9 +54,9 @@ settled = trio.testing.wait_all_tasks_blocked
 
 
 async def test_overlapping_ranges_exclude_each_other_and_disjoint_ones_do_not(enter: Enter) -> None:
-    first, beside = enter(0, 10), enter(10, 20)
+    first, beside = enter((0, 10)), enter((10, 20))
     await settled()
-    over = enter(9, 11)
+    over = enter((9, 11))
     await settled()
     assert (first.has, beside.has, over.has) == (True, True, False)
     first.leave()
@@ -68,11 +68,11 @@ async def test_overlapping_ranges_exclude_each_other_and_disjoint_ones_do_not(en
 
 
 async def test_first_come_first_served_and_nobody_overtakes(enter: Enter) -> None:
-    first = enter(0, 10)
+    first = enter((0, 10))
     await settled()
-    whole = enter(0, 100)
+    whole = enter((0, 100))
     await settled()
-    behind = enter(50, 60)
+    behind = enter((50, 60))
     await settled()
     assert not whole.has and not behind.has, "one that overlaps a waiter waits behind it"
     first.leave()
@@ -84,21 +84,21 @@ async def test_first_come_first_served_and_nobody_overtakes(enter: Enter) -> Non
 
 
 async def test_a_waiter_holds_up_only_those_it_overlaps(enter: Enter) -> None:
-    first = enter(0, 10)
+    first = enter((0, 10))
     await settled()
-    waiting = enter(5, 20)
+    waiting = enter((5, 20))
     await settled()
-    apart = enter(20, 30)
+    apart = enter((20, 30))
     await settled()
     assert first.has and not waiting.has and apart.has
 
 
 async def test_a_waiter_that_goes_away_leaves_nothing_behind(enter: Enter, ranges: Ranges) -> None:
-    first = enter(0, 10)
+    first = enter((0, 10))
     await settled()
-    waiting = enter(0, 100)
+    waiting = enter((0, 100))
     await settled()
-    behind = enter(50, 60)
+    behind = enter((50, 60))
     await settled()
     waiting.scope.cancel()
     await settled()
@@ -110,14 +110,14 @@ async def test_a_waiter_that_goes_away_leaves_nothing_behind(enter: Enter, range
 
 
 async def test_cancelled_in_the_moment_it_is_served_it_does_not_keep_the_range(enter: Enter, ranges: Ranges) -> None:
-    first = enter(0, 10)
+    first = enter((0, 10))
     await settled()
-    second = enter(0, 10)
+    second = enter((0, 10))
     await settled()
     first.leave()
     second.scope.cancel()
     await settled()
-    third = enter(0, 10)
+    third = enter((0, 10))
     await settled()
     assert third.has
     third.leave()
@@ -132,12 +132,33 @@ async def test_an_error_inside_gives_the_range_back(ranges: Ranges) -> None:
     assert ranges.holders == 0
 
 
+async def test_several_ranges_are_had_at_once_or_not_at_all(enter: Enter) -> None:
+    first = enter((10, 20))
+    await settled()
+    several = enter((0, 5), (12, 13), (30, 40))
+    await settled()
+    between, over = enter((5, 10), (20, 30)), enter((39, 50))
+    await settled()
+    assert not several.has and between.has, "the gaps are free"
+    assert not over.has, "it waits behind the one that waits"
+    first.leave()
+    await settled()
+    assert several.has and not over.has
+    several.leave()
+    await settled()
+    assert over.has
+
+
+def spans_of(numbers: list[int]) -> tuple[Span, ...]:
+    """Spans in order and apart from each other, of any sorted distinct numbers."""
+    return tuple(zip(numbers[::2], numbers[1::2], strict=False))
+
+
+claims = st.lists(st.integers(0, 20), min_size=2, max_size=8, unique=True).map(sorted).map(spans_of)
 steps = st.lists(
     st.one_of(
-        st.tuples(st.just("enter"), st.integers(0, 12), st.integers(1, 6)),
-        st.tuples(st.just("leave"), st.integers(0, 30), st.just(0)),
-        st.tuples(st.just("cancel"), st.integers(0, 30), st.just(0)),
-        st.tuples(st.just("leave and cancel"), st.integers(0, 30), st.just(0)),
+        st.tuples(st.just("enter"), st.just(0), claims),
+        st.tuples(st.sampled_from(["leave", "cancel", "leave and cancel"]), st.integers(0, 30), st.just(())),
     ),
     max_size=40,
 )
@@ -145,14 +166,14 @@ steps = st.lists(
 
 @settings(max_examples=100, deadline=None)
 @given(steps=steps)
-async def test_against_a_model(steps: list[tuple[str, int, int]]) -> None:
+async def test_against_a_model(steps: list[tuple[str, int, tuple[Span, ...]]]) -> None:
     """The model: in order of arrival, each has its range unless one before it overlaps and is still there."""
     ranges = Ranges()
     present: list[Holder] = []
     async with trio.open_nursery() as nursery:
-        for what, number, size in steps:
+        for what, number, spans in steps:
             if what == "enter":
-                present.append(Holder(ranges, number, number + size))
+                present.append(Holder(ranges, *spans))
                 nursery.start_soon(present[-1].run)
             elif present:
                 holder = present[number % len(present)]
@@ -175,4 +196,4 @@ async def test_against_a_model(steps: list[tuple[str, int, int]]) -> None:
 
 
 def _overlap(a: Holder, b: Holder) -> bool:
-    return a.span[0] < b.span[1] and b.span[0] < a.span[1]
+    return any(x[0] < y[1] and y[0] < x[1] for x in a.spans for y in b.spans)
