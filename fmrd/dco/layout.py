@@ -90,17 +90,27 @@ def encode_record(record: Record, slot: int, owner: str = HOME) -> bytes:
     """Whole blocks, ready to be written to ``record_offset(slot)``. ValueError if the body outgrew the slot.
     ``owner``: the uuid of the plex that this copy travels with, or HOME.
     """
-    body = encode_body(record)
+    body = _body(record)
     if len(body) > RECORD_SLOT_BYTES - HEADER_BYTES:
         raise ValueError(f"a record of {len(body)} bytes does not fit its slot")
     fields = (
         RECORD_MAGIC, VERSION, record.columns, INCOMPATIBLE_KNOWN, COMPATIBLE_KNOWN,
-        AUTOCLEAR_SETTLED if record.settled else 0, record.sequence, UUID(record.family).bytes,
-        len(body), zlib.crc32(body), slot, 0, UUID(owner).bytes,
+        AUTOCLEAR_SETTLED if record.settled else 0, record.sequence, _uuid(record.family),
+        len(body), zlib.crc32(body), slot, 0, _uuid(owner),
     )  # fmt: skip
     header = _RECORD.pack(*fields, 0)
     header = _RECORD.pack(*fields, zlib.crc32(header[:-4]))
     return _padded(header + body)
+
+
+_latest: list[tuple[Record, bytes]] = []
+
+
+def _body(record: Record) -> bytes:
+    """A commit writes one record to every copy: its body is made once."""
+    if not _latest or _latest[0][0] is not record:
+        _latest[:] = [(record, encode_body(record))]
+    return _latest[0][1]
 
 
 def decode_record(data: bytes, slot: int) -> RecordSlot:

@@ -48,43 +48,39 @@ class SimHops:
     _stuck: list[_Flight] = field(default_factory=list)
 
     async def in_turn(self, calls: Sequence[Call], timeout_seconds: float) -> list[Outcome]:
-        return [await self._one(call, timeout_seconds) for call in calls]
+        return [(await self.at_once([call], timeout_seconds))[0] for call in calls]
 
     async def at_once(self, calls: Sequence[Call], timeout_seconds: float) -> list[Outcome]:
-        if len(calls) < 2:
-            return await self.in_turn(calls, timeout_seconds)
-        outcomes = [Outcome()] * len(calls)
-
-        async def one(index: int) -> None:
-            outcomes[index] = await self._one(calls[index], timeout_seconds)
-
-        async with trio.open_nursery() as nursery:
-            for index in range(len(calls)):
-                nursery.start_soon(one, index)
-        return outcomes
-
-    async def _one(self, call: Call, timeout_seconds: float) -> Outcome:
+        """All are issued now and take effect in any order. (One task does it: a nursery would only cost time.)"""
         self.machine.alive()
-        flight = _Flight(call, self._mark(call))
-        call.lane.enter()
-        if call.lane.name in self.hung:
-            self._stuck.append(flight)
-            await trio.sleep(timeout_seconds)
-            return Outcome(error=TimeoutError(errno.ETIMEDOUT, "no answer"))
-        self._flying.append(flight)
+        flights = [_Flight(call, self._mark(call)) for call in calls]
+        for flight in flights:
+            flight.call.lane.enter()
+        stuck = [f for f in flights if f.call.lane.name in self.hung]
+        flying = [f for f in flights if f not in stuck] if stuck else flights[:]
+        self._stuck += stuck
+        self._flying += flying
+        if len(flying) > 1:
+            self.rng.shuffle(flying)
+        outcomes: dict[_Flight, Outcome] = {}
         try:
-            await self._dawdle()
-            self.step()
-            outcome = flight.take_effect()
-            self._flying.remove(flight)
-            await self._dawdle()
-            return outcome
-        finally:
-            if not flight.done and not self.machine.dead:
-                flight.take_effect()  # cancelled, and lands all the same
-            if flight in self._flying:
+            for flight in flying:
+                await self._dawdle()
+                self.step()
+                outcomes[flight] = flight.take_effect()
                 self._flying.remove(flight)
-            call.lane.leave()
+            await self._dawdle()
+        finally:
+            for flight in flying:
+                if flight in self._flying:
+                    self._flying.remove(flight)
+                if not flight.done and not self.machine.dead:
+                    flight.take_effect()  # cancelled, and lands all the same
+                flight.call.lane.leave()
+        if stuck:
+            await trio.sleep(timeout_seconds)
+        late = Outcome(error=TimeoutError(errno.ETIMEDOUT, "no answer"))
+        return [outcomes.get(flight, late) for flight in flights]
 
     @staticmethod
     def _mark(call: Call) -> dict[int, int] | None:

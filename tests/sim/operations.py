@@ -16,15 +16,18 @@ WEIGHTS = {
     "write": 40, "read": 12, "flush": 8, "clean": 6, "detach": 6, "attach": 10, "abort": 2, "off": 1, "on": 2,
     "stop": 1, "add": 1, "wait": 3,
 }  # fmt: skip
+CHANGES = frozenset({"detach", "attach", "off", "break", "stop", "add", "clean"})
+"""Operations after which a crash is most telling."""
+BREAKS = ("read", "write", "writes", "sync", "dead", "dco", "home")
 FAULTS = {"break": 5, "heal": 2, "recover": 2}
 
 
 def choose(rng: random.Random, profile: "Profile") -> str:
-    weights = dict(WEIGHTS)
+    weights = WEIGHTS | dict(profile.weights)
     if profile.faults:
-        weights |= FAULTS
+        weights = FAULTS | weights
     if profile.hangs:
-        weights["hang"] = 2
+        weights.setdefault("hang", 2)
     [operation] = rng.choices(list(weights), list(weights.values()))
     return operation
 
@@ -46,18 +49,15 @@ def _plex(life: "Life", *, opened: bool) -> Plex | None:
 
 
 async def write(life: "Life") -> None:
-    if life.registry.find("v") is not None:
-        await life.write(*_span(life))
+    await life.write(*_span(life))
 
 
 async def read(life: "Life") -> None:
-    if life.registry.find("v") is not None:
-        await life.read(*_span(life))
+    await life.read(*_span(life))
 
 
 async def flush(life: "Life") -> None:
-    if life.registry.find("v") is not None:
-        await life.flush()
+    await life.flush()
 
 
 async def clean(life: "Life") -> None:
@@ -132,7 +132,7 @@ async def break_(life: "Life") -> None:
     """Something on one plex, or on the home copy, fails."""
     machine, rng = life.schedule.machine, life.rng
     disk = machine.plexes[rng.choice(sorted(machine.plexes))]
-    kind = rng.choice(["read", "write", "writes", "sync", "dead", "dco", "home"])
+    kind = rng.choice(life.schedule.profile.faults)
     life.schedule.faulted = True
     life.schedule.note(f"break {kind} {disk.path}")
     granule = rng.randrange(len(disk.cache))

@@ -7,6 +7,7 @@ allows.
 """
 
 import copy
+import functools
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator
@@ -17,8 +18,11 @@ from uuid import UUID
 import trio
 import trio.testing
 
+from fmrd.core.record import geometry_of
 from fmrd.core.states import PlexState
+from fmrd.dco import layout
 from fmrd.dco.copy import load
+from fmrd.engine import resync
 from fmrd.engine.context import Context
 from fmrd.engine.registry import Registry, Served
 from fmrd.engine.service import Service
@@ -26,6 +30,7 @@ from fmrd.engine.verbs import Verbs
 from fmrd.errors import FmrdError
 from tests.sim.hops import SimHops
 from tests.sim.machine import GRANULE, Crash, Machine, SimDco, data_of, labels_of
+from tests.sim.operations import CHANGES, OPERATIONS, choose
 from tests.sim.oracle import Broken, Oracle
 
 REGION = 8192
@@ -44,11 +49,20 @@ class Profile:
     regions: int = 6
     steps: int = 24
     crashes: int = 2
-    faults: bool = False
+    faults: tuple[str, ...] = ()
+    """Kinds of faults, of operations.BREAKS."""
     hangs: bool = False
     absences: bool = False
     homes: bool = False
     """The home copy is lost or rolled back between lives."""
+    rot: bool = False
+    """Pages of the DCO rot between lives."""
+    eager: float = 0.0
+    """How often a crash follows soon upon an operation that changes states, where the windows are narrow."""
+    power: float = 0.5
+    """How many of the crashes are power losses."""
+    weights: tuple[tuple[str, int], ...] = ()
+    """Changes to operations.WEIGHTS."""
 
 
 @dataclass
@@ -113,9 +127,32 @@ class Schedule:
                 self.note("home lost")
                 machine.homes_.clear()
             self.faulted = True
+        if profile.rot and NAME in machine.homes_ and rng.random() < 0.6:
+            self.rot()
         if profile.homes and NAME in machine.homes_:
             self.old_homes.append(copy.copy(machine.homes_[NAME]))
             self.old_homes[-1].blocks = dict(machine.homes_[NAME].blocks)
+
+    def rot(self) -> None:
+        """A page rots: on the home copy alone, or, of a plex that is out, on every copy."""
+        home = self.machine.homes_[NAME]
+        record = load(home).image.record
+        if record is None:
+            return
+        volume = record.volume
+        out = [p.map for p in volume.plexes if not p.is_open]
+        if out and self.rng.random() < 0.6:
+            column, copies = self.rng.choice(out), [home, *self.machine.dcos.values()]
+        else:
+            column, copies = self.rng.choice([volume.drl, *(p.map for p in volume.plexes)]), [home]
+        page = self.rng.randrange(geometry_of(volume).pages)
+        self.note(f"rot column {column.index} page {page} of {len(copies)} copies")
+        self.faulted = True
+        for copy_ in copies:
+            for slot in (0, 1):
+                block = layout.page_offset(column.index, page, slot, record.columns) // layout.DCO_BLOCK_BYTES
+                if block in copy_.blocks:
+                    copy_.blocks[block] = b"rot" + copy_.blocks[block][3:]
 
     def put_back(self) -> None:
         self.machine.heal()
@@ -124,15 +161,17 @@ class Schedule:
 
     def life(self, script: "Script", *, crash: bool = False) -> None:
         rng = self.rng
-        hops = SimHops(self.machine, random.Random(rng.random()), laziness=rng.randrange(4))
-        power = rng.random() < 0.5
+        hops = SimHops(self.machine, random.Random(rng.random()), laziness=rng.choice([0, 1, 1, 3]))
+        power = rng.random() < self.profile.power
         if crash:
             hops.crash_at = 1 + int(rng.expovariate(1 / rng.choice([10, 60, 250])))
             hops.crash_kind = "power" if power else "kill"
-        life = Life(self, hops)
+        life = Life(self, hops, mortal=crash)
         crashed = False
         with _deterministic(rng.getrandbits(32)):
             try:
+                resync.WINDOW_BYTES = rng.choice([1, 2, 8]) * REGION
+                resync.CHECKPOINT_BYTES = rng.choice([1, 2, 8]) * REGION
                 trio.run(life.run, script, clock=trio.testing.MockClock(autojump_threshold=0))
             except BaseException as error:
                 if not (self.machine.dead and _is_aftermath(error)):
@@ -151,6 +190,7 @@ class Life:
 
     schedule: Schedule
     hops: SimHops
+    mortal: bool
     rng: random.Random = field(init=False)
     registry: Registry = field(init=False)
     verbs: Verbs = field(init=False)
@@ -271,8 +311,13 @@ class Life:
                 return True
             failure = unit.failure if unit is not None else None
             if unit is not None and failure is None:  # the crash came between a stop and the start after it
-                await self.verbs.start(volume=NAME)
+                try:
+                    await self.verbs.start(volume=NAME)
+                except FmrdError as error:
+                    machine.alive()
+                    unit.failure = error
                 continue
+            machine.alive()
             code = failure.code if failure is not None else "home_missing"
             self.schedule.note(f"not open: {failure}")
             self.schedule.count(code)
@@ -318,14 +363,14 @@ class Life:
     # Operations
 
     async def step(self) -> None:
-        from tests.sim.operations import OPERATIONS, choose
-
         unit = self.registry.units.get(NAME)
         if unit is None or unit.service is None:
             return
         operation = choose(self.rng, self.schedule.profile)
         self.schedule.count(operation)
         work = OPERATIONS[operation]
+        if self.mortal and operation in CHANGES and self.rng.random() < self.schedule.profile.eager:
+            self.hops.crash_at = self.hops.steps + self.rng.randint(1, 16)
         if operation in ("write", "read", "flush", "hang") or self.rng.random() < 0.5:
             self.spawn(operation, work)
         else:
@@ -334,7 +379,8 @@ class Life:
     def spawn(self, operation: str, work: "Script") -> None:
         async def run() -> None:
             try:
-                await work(self)
+                if self.registry.find(NAME) is not None:  # it may have been stopped meanwhile
+                    await work(self)
             finally:
                 self.under_way -= 1
 
@@ -401,6 +447,11 @@ def _is_aftermath(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return all(_is_aftermath(e) for e in error.exceptions)
     return isinstance(error, Crash | FmrdError) or "Nursery is closed" in str(error)
+
+
+# Both are pure, and most of what a start reads was read by an earlier one.
+layout.decode_record = functools.lru_cache(1024)(layout.decode_record)
+layout.decode_page = functools.lru_cache(8192)(layout.decode_page)
 
 
 @contextmanager

@@ -1,0 +1,31 @@
+"""The kinds of schedules that a hunt draws from."""
+
+from tests.sim.operations import BREAKS
+from tests.sim.schedule import Profile
+
+PROFILES = {
+    "plain": Profile(),
+    "eager": Profile(crashes=3, steps=16, eager=0.12),
+    "faults": Profile(faults=BREAKS, eager=0.05),
+    "hangs": Profile(faults=BREAKS, hangs=True),
+    "away": Profile(plexes=2, absences=True, eager=0.05),
+    "homes": Profile(homes=True, eager=0.05),
+    "rot": Profile(plexes=2, rot=True, steps=16),
+    "all": Profile(faults=BREAKS, hangs=True, absences=True, homes=True, rot=True, eager=0.05),
+}
+"""Name -> what may happen in such a schedule."""
+
+_ERRORS = (("break", 16), ("heal", 8), ("recover", 10))
+TARGETS = {
+    "write errors": Profile(faults=("write",), eager=0.3, crashes=3, steps=16, power=0.2, weights=_ERRORS),
+    "sync errors": Profile(
+        faults=("sync", "dead"), steps=24, power=0.9, weights=(*_ERRORS, ("clean", 1), ("flush", 2))
+    ),
+    "resync": Profile(
+        plexes=2, eager=0.3, crashes=3, steps=24, power=1.0, weights=(("detach", 20), ("attach", 30), ("clean", 20))
+    ),
+    "marks": Profile(regions=16, crashes=3, steps=24, eager=0.2, weights=(("write", 90), ("clean", 20), ("stop", 0))),
+    "two copies": Profile(plexes=1, crashes=3, steps=20, power=1.0, weights=(("write", 60), ("clean", 20), ("add", 8))),
+    "late": Profile(plexes=2, hangs=True, steps=24, weights=(("hang", 16), ("recover", 10), ("attach", 20))),
+}
+"""Schedules aimed at windows that the others rarely hit."""

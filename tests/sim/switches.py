@@ -1,0 +1,309 @@
+"""Every rule as a switch: the real code with one rule taken out. Each must be caught by some schedule, or it is idle.
+
+A switch patches the one place that keeps the rule (core/INVARIANTS.md names it); everything else stays as it is.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from typing import Any
+from unittest.mock import patch
+
+from bitarray import bitarray, frozenbitarray
+from bitarray.util import zeros
+
+from fmrd.core import faults, images, recovery
+from fmrd.core.drl import DirtyRegionLog
+from fmrd.core.family import Family
+from fmrd.core.plans import SyncPlan
+from fmrd.core.plex import Plex
+from fmrd.core.regionmap import RegionMap
+from fmrd.core.states import PlexState
+from fmrd.core.volume import Volume
+from fmrd.dco.copy import Copy
+from fmrd.dco.store import Store
+from fmrd.engine import opening
+from fmrd.engine.files import Lanes
+from fmrd.engine.mirror import Mirror
+from fmrd.engine.ranges import Ranges
+from fmrd.engine.service import Service
+
+_cleaning: ContextVar[bool] = ContextVar("_cleaning", default=False)
+"""Is the task at work a cleaning of the DRL?"""
+
+
+@contextmanager
+def _while_cleaning() -> Iterator[None]:
+    real = Mirror._clean
+
+    async def clean(self: Mirror, *arguments: Any) -> int:
+        token = _cleaning.set(True)
+        try:
+            return await real(self, *arguments)
+        finally:
+            _cleaning.reset(token)
+
+    with patch.object(Mirror, "_clean", clean):
+        yield
+
+
+@contextmanager
+def _no_mark() -> Iterator[None]:
+    async def mark(self: Mirror, extents: range) -> None:
+        pass
+
+    with patch.object(Mirror, "_mark", mark), patch.object(DirtyRegionLog, "is_durable", lambda self, extents: True):
+        yield
+
+
+@contextmanager
+def _clean_without_fdatasync() -> Iterator[None]:
+    real = Mirror._fdatasync
+
+    async def fdatasync(self: Mirror, plan: SyncPlan) -> dict[str, Exception]:
+        return {} if _cleaning.get() else await real(self, plan)
+
+    with _while_cleaning(), patch.object(Mirror, "_fdatasync", fdatasync):
+        yield
+
+
+@contextmanager
+def _clean_without_maps() -> Iterator[None]:
+    real = Volume.touched_pages
+
+    def touched(self: Volume) -> list[tuple[int, int]]:
+        return [] if _cleaning.get() else real(self)
+
+    with _while_cleaning(), patch.object(Volume, "touched_pages", touched):
+        yield
+
+
+@contextmanager
+def _page_without_unsynced() -> Iterator[None]:
+    def page(self: Plex, page: int) -> frozenbitarray:
+        content = bitarray(self.map.page(page))
+        if not self.home_open:
+            start = page * self.geometry.page_regions
+            content |= self.on_home[start : start + len(content)]
+        return frozenbitarray(content)
+
+    with patch.object(Plex, "page", page):
+        yield
+
+
+@contextmanager
+def _forgetful_gate() -> Iterator[None]:
+    with patch.object(Volume, "_remember", lambda self, plex, regions: None):
+        yield
+
+
+@contextmanager
+def _detach_without_drl() -> Iterator[None]:
+    real = Plex.close_gate
+
+    def close_gate(self: Plex, state: PlexState, *inherited: bitarray) -> None:
+        self.young = RegionMap(self.geometry.regions, self.geometry.page_regions)
+        self.syncing = []
+        real(self, state)
+
+    with patch.object(Plex, "close_gate", close_gate):
+        yield
+
+
+@contextmanager
+def _hasty_verdict() -> Iterator[None]:
+    async def recorded(self: Mirror) -> None:
+        pass
+
+    with patch.object(Mirror, "recorded", recorded):
+        yield
+
+
+@contextmanager
+def _hasty_promotion() -> Iterator[None]:
+    with patch.object(Plex, "settled", property(lambda self: not self.map.any())):
+        yield
+
+
+@contextmanager
+def _no_source_chosen() -> Iterator[None]:
+    with patch.object(opening, "seed", lambda volume: 0):
+        yield
+
+
+@contextmanager
+def _doubt_is_clean() -> Iterator[None]:
+    with patch.object(images, "ones", zeros):
+        yield
+
+
+@contextmanager
+def _one_slot() -> Iterator[None]:
+    """Pages and records are overwritten where they lie."""
+
+    def written(self: Copy, pages: Any, committed: Any) -> None:
+        self._sound.update(page.key for page in pages)
+
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(Copy, "pages_written", written))
+        stack.enter_context(patch.object(Copy, "record_written", lambda self: None))
+        yield
+
+
+@contextmanager
+def _last_one_goes() -> Iterator[None]:
+    def uncovered(plex: Plex, *rest: Any) -> bitarray:
+        return zeros(plex.geometry.regions)
+
+    with patch.object(faults, "uncovered", uncovered):
+        yield
+
+
+@contextmanager
+def _last_one_by_memory() -> Iterator[None]:
+    """Whether another plex is current is asked of memory, and not of what the home copy says."""
+
+    def in_doubt(self: Plex) -> bitarray:
+        return self.map.bits if self.is_open else ~zeros(self.geometry.regions)
+
+    with patch.object(Plex, "in_doubt", in_doubt), patch.object(Plex, "is_durable", lambda p, r: r not in p.map):
+        yield
+
+
+@contextmanager
+def _no_exclusion() -> Iterator[None]:
+    @asynccontextmanager
+    async def hold(self: Ranges, start: int, stop: int) -> AsyncIterator[None]:
+        yield
+
+    with patch.object(Ranges, "hold", hold):
+        yield
+
+
+class _Open:
+    """A lock that lets everybody in."""
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, *details: object) -> None:
+        pass
+
+
+@contextmanager
+def _without_lock(name: str) -> Iterator[None]:
+    real = Store.__init__
+
+    def init(self: Store, *arguments: Any, **options: Any) -> None:
+        real(self, *arguments, **options)
+        setattr(self, name, _Open())
+
+    with patch.object(Store, "__init__", init):
+        yield
+
+
+@contextmanager
+def _copies_before_home() -> Iterator[None]:
+    real = Store._record_on_home
+
+    async def record_on_home(self: Store, record: Any) -> None:
+        plexes = [p for v in self.family.volumes for p in v.plexes if p.uuid in self.copies]
+        await self._record_on_copies(record, plexes)
+        await real(self, record)
+
+    with patch.object(Store, "_record_on_home", record_on_home):
+        yield
+
+
+@contextmanager
+def _closed_page_loses_bits() -> Iterator[None]:
+    def page(self: Plex, page: int) -> frozenbitarray:
+        content = bitarray(self.map.page(page))
+        start = page * self.geometry.page_regions
+        for part in (self.young, *self.syncing):
+            content |= part.bits[start : start + len(content)]
+        return frozenbitarray(content)
+
+    with patch.object(Plex, "page", page):
+        yield
+
+
+@contextmanager
+def _early_gate() -> Iterator[None]:
+    """The gate of a joining plex opens before its copy of the DCO is written."""
+    real = Store.join
+
+    async def join(self: Store, plex: Plex, copy: Copy, open_gate: Callable[[], None]) -> None:
+        open_gate()
+        await real(self, plex, copy, lambda: None)
+
+    with patch.object(Store, "join", join):
+        yield
+
+
+@contextmanager
+def _join_while_hanging() -> Iterator[None]:
+    def lanes_of(self: Service, plex: Plex) -> Lanes:
+        return self.lanes.setdefault(plex.uuid, Lanes(plex.name))
+
+    with patch.object(Service, "lanes_of", lanes_of), patch.object(Lanes, "outstanding", 0):
+        yield
+
+
+@contextmanager
+def _no_new_lineage() -> Iterator[None]:
+    def begin_lineage(self: Family, lineage: str) -> None:
+        self.settled = False
+
+    with patch.object(Family, "begin_lineage", begin_lineage):
+        yield
+
+
+@contextmanager
+def _foreign_is_welcome() -> Iterator[None]:
+    real = recovery._judge
+
+    def judge(record: Any, plex: Any, here: Any, options: Any) -> Any:
+        with patch.object(type(record), "knows", lambda self, position: True):
+            return real(record, plex, here, options)
+
+    with patch.object(recovery, "_judge", judge):
+        yield
+
+
+@contextmanager
+def _drl_of_home_alone() -> Iterator[None]:
+    real = recovery.drl_union
+
+    def union(column: Any, size: int, bits: int, home: Any, others: Sequence[Any], *, settled: bool) -> bitarray:
+        return real(column, size, bits, home, [], settled=settled)
+
+    with patch.object(recovery, "drl_union", union):
+        yield
+
+
+SWITCHES = {
+    "1 mark before write": _no_mark,
+    "2a fdatasync before clear": _clean_without_fdatasync,
+    "2a maps before clear": _clean_without_maps,
+    "2b unsynced stays in the map": _page_without_unsynced,
+    "3 a closed gate remembers": _forgetful_gate,
+    "4 detach inherits the DRL": _detach_without_drl,
+    "5 a verdict waits for the record": _hasty_verdict,
+    "6 sync before promote": _hasty_promotion,
+    "7 after a crash one copy is right": _no_source_chosen,
+    "8 doubt is dirt": _doubt_is_clean,
+    "8 two slots": _one_slot,
+    "9 the last one stays": _last_one_goes,
+    "9 asked of the home copy": _last_one_by_memory,
+    "10 ranges exclude": _no_exclusion,
+    "10 page writes are serial": lambda: _without_lock("_page_lock"),
+    "10 commits are serial": lambda: _without_lock("_commit_lock"),
+    "home first": _copies_before_home,
+    "closed on home until rewritten": _closed_page_loses_bits,
+    "the gate opens last": _early_gate,
+    "nothing hangs at a join": _join_while_hanging,
+    "each opening is a lineage": _no_new_lineage,
+    "a foreign plex is refused": _foreign_is_welcome,
+}
+"""Rule -> a context manager that takes it out."""
