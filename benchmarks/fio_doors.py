@@ -1,0 +1,179 @@
+#!/usr/bin/env python3
+"""fio on a volume of two plexes in memory: on its file, and through a loop device.
+
+Beside it a single raw file, and, where it is installed, qemu-storage-daemon exporting a quorum of two files over FUSE.
+Needs root, /dev/fuse, fio; each job runs for a few seconds. Every target is tried before the next job begins, so that
+what else the machine does meets all of them alike.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+BIN = Path(sys.executable).parent
+JOBS = {
+    "4K random read, depth 1": ("randread", "4k", 1),
+    "4K random read, depth 32": ("randread", "4k", 32),
+    "4K random write, depth 1": ("randwrite", "4k", 1),
+    "4K random write, depth 32": ("randwrite", "4k", 32),
+    "1M sequential read": ("read", "1m", 4),
+    "1M sequential write": ("write", "1m", 4),
+}
+PATIENCE_SECONDS = 30
+
+
+def run(*command: object) -> str:
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(map(str, command))}: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def wait_for(condition: Any, what: str, process: "subprocess.Popen[bytes]") -> None:
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        if process.poll() is not None or time.monotonic() > until:
+            raise RuntimeError(f"{what} did not come up")
+        time.sleep(0.05)
+
+
+@contextmanager
+def serving(command: list[object], ready: Any, log: Path) -> Iterator[None]:
+    """A process until the block ends."""
+    with log.open("wb") as file:
+        process = subprocess.Popen([str(c) for c in command], stdout=file, stderr=file)
+    try:
+        wait_for(ready, f"{command[0]} (see {log})", process)
+        yield
+    finally:
+        process.terminate()
+        process.wait(PATIENCE_SECONDS)
+
+
+@contextmanager
+def volume(where: Path, size_mib: int, door: str | None) -> Iterator[Path]:
+    """A started volume's file."""
+    places = ["--state", where / "state", "--mount", where / "mount", "--socket", where / "socket"]
+    extra = ["--door", door] if door else []
+    socket = ["--socket", where / "socket"]
+
+    def ready() -> bool:
+        found = subprocess.run([BIN / "fmrctl", *map(str, socket), "print"], capture_output=True, check=False)
+        return found.returncode == 0
+
+    command: list[object] = [BIN / "fmrd", *places, *extra, "--log-level", "warning"]
+    with serving(command, ready, where / "fmrd.log"):
+        run(BIN / "fmrctl", *socket, "make", "bench", f"{size_mib}M", where / "a", where / "b")
+        yield where / "mount" / "bench"
+
+
+@contextmanager
+def loop_device(file: Path) -> Iterator[Path]:
+    device = run("losetup", "--find", "--show", "--direct-io=on", file)
+    try:
+        yield Path(device)
+    finally:
+        run("losetup", "--detach", device)
+
+
+@contextmanager
+def quorum(where: Path, size_mib: int) -> Iterator[Path]:
+    """qemu-storage-daemon's mirror: writes to both, reads from the first."""
+    export = where / "quorum"
+    export.touch()
+    command: list[object] = ["qemu-storage-daemon"]
+    for name in ("q1", "q2"):
+        raw(where / name, size_mib)
+        command += ["--blockdev", f"driver=file,node-name={name},filename={where / name}"]
+    children = "children.0=q1,children.1=q2"
+    command += ["--blockdev", f"driver=quorum,node-name=q,vote-threshold=1,read-pattern=fifo,{children}"]
+    command += ["--export", f"type=fuse,id=e,node-name=q,mountpoint={export},writable=on"]
+    with serving(command, lambda: export.stat().st_size == size_mib << 20, where / "qsd.log"):
+        yield export
+
+
+def raw(path: Path, size_mib: int) -> Path:
+    with path.open("wb") as file:
+        file.truncate(size_mib << 20)
+    return path
+
+
+def fio(path: Path, kind: str, block: str, depth: int, size_mib: int, seconds: float) -> dict[str, float]:
+    """IOPS, MiB/s and mean latency in microseconds. ``seconds`` 0: once over the whole size."""
+    timed = ["--time_based", f"--runtime={seconds}", "--ramp_time=0.5"] if seconds else []
+    found = json.loads(
+        run(
+            "fio", "--name=bench", f"--filename={path}", f"--rw={kind}", f"--bs={block}", f"--iodepth={depth}",
+            "--ioengine=libaio", "--direct=1", f"--size={size_mib}m", "--randseed=1", "--norandommap",
+            "--output-format=json", "--allow_file_create=0", *timed,
+        )
+    )  # fmt: skip
+    side = found["jobs"][0]["read" if "read" in kind else "write"]
+    return {"iops": side["iops"], "mib": side["bw_bytes"] / (1 << 20), "mean_us": side["lat_ns"]["mean"] / 1000}
+
+
+def measure(targets: dict[str, Path], size_mib: int, seconds: float) -> list[dict[str, Any]]:
+    for path in targets.values():
+        fio(path, "write", "1m", 4, size_mib, 0)
+    rows = []
+    for job, (kind, block, depth) in JOBS.items():
+        figures = {name: fio(path, kind, block, depth, size_mib, seconds) for name, path in targets.items()}
+        rows.append({"job": job, "targets": figures})
+        print(f"  {job}", file=sys.stderr)
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    names = list(rows[0]["targets"])
+    lines = [f"{'':26}" + "".join(f"{name:>24}" for name in names)]
+    for row in rows:
+        cells = []
+        for name in names:
+            figures = row["targets"][name]
+            if row["job"].startswith("4K"):
+                cells.append(f"{figures['iops']:10.0f} IOPS {figures['mean_us']:6.0f}us")
+            else:
+                cells.append(f"{figures['mib']:10.0f} MiB/s        ")
+        lines.append(f"{row['job']:26}" + "".join(f"{cell:>24}" for cell in cells))
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dir", default="/dev/shm", help="where the plexes lie (default: %(default)s)")
+    parser.add_argument("--size", type=int, default=256, help="of the volume, in MiB (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=4, help="of each job (default: %(default)s)")
+    parser.add_argument("--door", help="as of fmrd --door")
+    parser.add_argument("--json", type=Path, help="write the figures there, too")
+    options = parser.parse_args()
+    for need in ("fio", "losetup"):
+        if not shutil.which(need):
+            parser.error(f"needs {need}")
+    if os.geteuid():
+        parser.error("needs root, for the loop device")
+    with ExitStack() as stack:
+        where = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=options.dir, prefix="fmrd-bench-")))
+        targets = {"raw file": raw(where / "raw", options.size)}
+        targets["volume file"] = stack.enter_context(volume(where, options.size, options.door))
+        targets["volume, loop device"] = stack.enter_context(loop_device(targets["volume file"]))
+        if shutil.which("qemu-storage-daemon"):
+            targets["qemu quorum, FUSE"] = stack.enter_context(quorum(where, options.size))
+        rows = measure(targets, options.size, options.seconds)
+    print(table(rows))
+    if options.json is not None:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps({"dir": options.dir, "door": options.door, "rows": rows}, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
