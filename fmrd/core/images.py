@@ -63,7 +63,7 @@ def read_page(
     found = [slot for slot in (c.newest(column, page) for c in copies) if slot is not None]
     if not found:
         return ones(size), True
-    if any(c.whole(column, page) for c in copies):
+    if any(c.whole(column, page) and c.newest(column, page) is not None for c in copies):
         bits = fitted(found[0].bits, size)
         for slot in found[1:]:
             bits |= fitted(slot.bits, size)

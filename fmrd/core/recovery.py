@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bitarray import bitarray
-from bitarray.util import ones
+from bitarray.util import ones, zeros
 
 from fmrd.core.geometry import Geometry
 from fmrd.core.images import CopyImage, drl_union, read_bitmap
@@ -41,6 +41,8 @@ class Standing:
     full: bool = False
     reason: str = ""
     sentence: str = ""
+    left_out: bool = False
+    """By the administrator, who is not asked again."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def judge_plexes(record: Record, found: Mapping[str, Found], options: StartOptio
 
 def _judge(record: Record, plex: PlexRecord, here: Found, options: StartOptions) -> Standing:
     if plex.name in options.without or plex.excluded:
-        return Standing(False, sentence=f"plex {plex.name} is left out (--without)")
+        return Standing(False, sentence=f"plex {plex.name} is left out (--without)", left_out=True)
     if not here.present:
         return Standing(False, sentence=f"plex {plex.name} is not there: {here.problem or plex.path}")
     theirs = here.image.record if here.image else None
@@ -147,16 +149,16 @@ def open_volume(
         if verdict.online:
             continue
         if plex.state in OPEN_GATE:
-            kept = plex.stamp
             plex.close_gate(PlexState.STALE, dirty)
-            plex.stamp = kept
+            if not settings.fmr:
+                plex.map.fill()
+                plex.reason = "full_fmr_off"
         elif dirty.any():
             plex.map.union(dirty)
         if verdict.full:
             plex.map.fill()
             plex.reason = verdict.reason
-        if "--without" in verdict.sentence:
-            plex.excluded = True
+        plex.excluded |= verdict.left_out
     _check_regions(volume, settings, standing, found)
     return volume, notes
 
@@ -202,17 +204,24 @@ def _check_regions(
 def seed(volume: Volume) -> int:
     """Rule 7, after the opening commit: where the DRL is set, one plex is right and the others copy it.
 
-    Returns how many plexes were seeded. Sources are chosen per region, in-sync plexes first.
+    Returns how many plexes were seeded. Sources are chosen per region: in-sync plexes first, and one whose last
+    fdatasync failed there only where nobody else is.
     """
     dirty = volume.drl.regions()
     if not dirty.any():
         return 0
     order: Sequence[Plex] = sorted(volume.open_plexes(), key=lambda p: p.state not in IN_SYNC)
     unclaimed = bitarray(dirty)
+    claims = [zeros(len(dirty)) for _ in order]
+    for with_suspects in (False, True):
+        for plex, claimed in zip(order, claims, strict=True):
+            mine = unclaimed & ~plex.map.bits
+            if plex.suspect is not None and not with_suspects:
+                mine &= ~plex.suspect.bits
+            claimed |= mine
+            unclaimed &= ~mine
     seeded = 0
-    for plex in order:
-        claimed = unclaimed & ~plex.map.bits
-        unclaimed &= ~claimed
+    for plex, claimed in zip(order, claims, strict=True):
         missing = dirty & ~claimed
         if missing.any():
             plex.map.union(missing)

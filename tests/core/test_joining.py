@@ -1,0 +1,174 @@
+"""Attach is decided by what home says of the plex, what the plex's own copy says, and how its file looks."""
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+from bitarray import frozenbitarray
+
+from fmrd.core.images import CopyImage, PageSlot
+from fmrd.core.joining import Decision, decide, inherit
+from fmrd.core.record import Position, Record, Stamp
+from fmrd.core.states import PlexState
+from fmrd.errors import EXPLANATIONS, Refused
+from tests.core.making import REGION, REGIONS, UUID, Rig, bits, family_record, held, plex_record
+
+STAMP, CHANGED = Stamp(1, 2, 3), Stamp(1, 2, 4)
+HISTORY = (Position("before", 5),)
+HAS = Position("now", 6)
+"""Where home last knew the plex's copy to be; home itself is at 10 of lineage 'now'."""
+
+
+@dataclass(frozen=True)
+class Theirs:
+    """The plex's own copy of the DCO."""
+
+    position: Position = HAS
+    family: str | None = None
+    owner: int = 2
+    dirty: frozenset[int] = frozenset()
+    """Extents in its DRL."""
+    history: tuple[Position, ...] = HISTORY
+
+
+@dataclass(frozen=True)
+class Case:
+    what: str
+    code: str
+    regions: int = 0
+    full: bool = False
+    """Whether all of it becomes dirty by this decision."""
+    theirs: Theirs | None = field(default_factory=Theirs)
+    has: Position | None = HAS
+    missing: frozenset[int] = frozenset()
+    reason: str = ""
+    left: Stamp | None = STAMP
+    """How fmrd left the file, by the record; ``stamp`` is how it looks now."""
+    stamp: Stamp | None = STAMP
+    is_block: bool = False
+    asked: dict[str, bool] = field(default_factory=dict)
+
+
+ALL = frozenset(range(REGIONS))
+CASES = [
+    Case("it missed nothing", "nothing_missed"),
+    Case("it missed two regions", "fast", 2, missing=frozenset({1, 7})),
+    Case("its own DRL adds what a crash left", "fast", 3, missing=frozenset({1}), theirs=Theirs(dirty=frozenset({2}))),
+    Case("its DRL says what its map said", "fast", 2, missing=frozenset({4, 5}), theirs=Theirs(dirty=frozenset({2}))),
+    Case("its copy is a few commits behind ours", "fast", 1, missing=frozenset({1}),
+         theirs=Theirs(Position("now", 8))),
+    Case("its copy is of an opening before, where we left it", "fast", 1, missing=frozenset({1}),
+         has=Position("before", 5), theirs=Theirs(Position("before", 5), history=())),
+    Case("where we left it, though nobody remembers that lineage", "fast", 1, missing=frozenset({1}),
+         has=Position("long ago", 3), theirs=Theirs(Position("long ago", 3), history=())),
+    Case("it is new", "full_new_plex", REGIONS, True, theirs=None, has=None, missing=ALL, reason="full_new_plex"),
+    Case("its copy of the DCO is gone", "full_map_lost", REGIONS, True, theirs=None),
+    Case("FastResync was off", "full_fmr_off", REGIONS, missing=ALL, reason="full_fmr_off"),
+    Case("its map was lost", "full_map_lost", REGIONS, missing=ALL, reason="full_map_lost"),
+    Case("a full copy was cut off half way", "fast", 3, missing=frozenset({5, 6, 7}), reason="full_new_plex"),
+    Case("every region was written meanwhile", "fast", REGIONS, missing=ALL),
+    Case("its file was changed", "full_backing_changed", REGIONS, True, stamp=CHANGED),
+    Case("nobody noted how its file was left", "full_backing_changed", REGIONS, True, left=None),
+    Case("a device has no stamp", "nothing_missed", left=None, stamp=None, is_block=True),
+    Case("an old image of it was restored", "full_backing_changed", REGIONS, True,
+         theirs=Theirs(Position("now", 5))),
+    Case("an image of an opening before was restored", "full_backing_changed", REGIONS, True,
+         theirs=Theirs(Position("before", 5), history=())),
+    Case("a full copy is asked for", "full_forced", REGIONS, True, asked={"full": True}),
+    Case("asked for, whatever it carries", "full_forced", REGIONS, True, asked={"full": True},
+         theirs=Theirs(family=UUID.format(98))),
+    Case("both sides went on", "refused_split_brain", theirs=Theirs(Position("now", 11))),
+    Case("it was opened elsewhere", "refused_split_brain",
+         theirs=Theirs(Position("elsewhere", 9), history=(*HISTORY, Position("now", 7)))),
+    Case("it was opened elsewhere, and that side is given up", "full_forced", REGIONS, True, asked={"discard": True},
+         theirs=Theirs(Position("elsewhere", 9), history=(*HISTORY, Position("now", 7)))),
+    Case("the DCO of another family", "refused_unknown_plex", theirs=Theirs(family=UUID.format(98))),
+    Case("the DCO of another plex", "refused_unknown_plex", theirs=Theirs(owner=1)),
+    Case("another family is not to be discarded", "refused_unknown_plex", theirs=Theirs(family=UUID.format(98)),
+         asked={"discard": True}),
+    Case("a past that nobody remembers", "refused_unknown_plex", has=None,
+         theirs=Theirs(Position("long ago", 3), history=())),
+]  # fmt: skip
+
+
+def image_of(theirs: Theirs, ours: Record) -> CopyImage:
+    record = replace(
+        ours,
+        family=theirs.family or ours.family,
+        lineage=theirs.position.lineage,
+        sequence=theirs.position.sequence,
+        history=theirs.history,
+    )
+    pages = {}
+    for page in (0, 1):
+        drl = PageSlot(0, 5, frozenbitarray(bits(theirs.dirty, 4)[page * 2 : page * 2 + 2]))
+        pages[0, page] = (drl, drl)
+    return CopyImage((record, record), pages, owner=UUID.format(theirs.owner))
+
+
+def rig_of(case: Case) -> tuple[Rig, Record, CopyImage | None]:
+    rig = Rig(PlexState.ACTIVE, PlexState.STALE)
+    plex = rig.plexes[1]
+    plex.map.empty()
+    plex.map.union(bits(case.missing))
+    plex.has, plex.reason, plex.stamp = case.has, case.reason, case.left
+    record = family_record(plex_record(1), plex_record(2, PlexState.STALE), sequence=10, history=HISTORY)
+    return rig, record, None if case.theirs is None else image_of(case.theirs, record)
+
+
+def answer(case: Case) -> tuple[Rig, CopyImage | None, Decision]:
+    rig, record, image = rig_of(case)
+    return rig, image, decide(
+        rig.volume, record, rig.plexes[1], image, case.stamp, is_block=case.is_block, **case.asked
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.what.replace(" ", "_"))
+def test_what_an_attach_would_copy_and_why(case: Case) -> None:
+    if case.code.startswith("refused_"):
+        with pytest.raises(Refused) as refused:
+            answer(case)
+        assert refused.value.code == case.code and "v-02" in refused.value.message and refused.value.hint
+        return
+    _, _, decision = answer(case)
+    assert (decision.code, decision.regions, decision.full) == (case.code, case.regions, case.full)
+    assert decision.bytes == case.regions * REGION
+    assert decision.code in EXPLANATIONS and "v-02" in decision.message
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if not c.code.startswith("refused_")], ids=lambda case: case.what.replace(" ", "_")
+)
+def test_the_map_then_holds_just_what_was_decided(case: Case) -> None:
+    rig, image, decision = answer(case)
+    inherit(rig.volume, rig.plexes[1], image, decision)
+    missing = held(rig.plexes[1].map.bits)
+    assert len(missing) == case.regions and missing >= case.missing
+    assert rig.plexes[1].reason == (case.code if case.code.startswith("full_") else "")
+
+
+def test_deciding_changes_nothing() -> None:
+    case = Case("", "fast", theirs=Theirs(dirty=frozenset({2})), missing=frozenset({1}), reason="full_new_plex")
+    rig, _, _ = answer(case)
+    assert held(rig.plexes[1].map.bits) == {1} and rig.plexes[1].reason == "full_new_plex"
+
+
+def test_a_short_last_region_is_counted_at_its_length() -> None:
+    rig = Rig(PlexState.ACTIVE, PlexState.STALE, length_bytes=REGIONS * REGION - 1024)
+    plex = rig.plexes[1]
+    plex.map.empty()
+    plex.map.mark(range(6, 8))
+    plex.has, plex.stamp = HAS, STAMP
+    record = family_record(plex_record(1), plex_record(2, PlexState.STALE), sequence=10)
+    found = decide(rig.volume, record, plex, image_of(Theirs(), record), STAMP, is_block=False)
+    assert (found.regions, found.bytes) == (2, 2 * REGION - 1024)
+
+
+def test_a_damaged_page_of_its_drl_counts_as_all_dirty() -> None:
+    case = Case("", "fast")
+    rig, record, image = rig_of(case)
+    assert image is not None
+    broken = replace(image, pages={key: slots for key, slots in image.pages.items() if key != (0, 1)},
+                     damaged=frozenset({(0, 1)}))  # fmt: skip
+    decision = decide(rig.volume, record, rig.plexes[1], broken, STAMP, is_block=False)
+    inherit(rig.volume, rig.plexes[1], broken, decision)
+    assert decision.code == "fast" and held(rig.plexes[1].map.bits) == {4, 5, 6, 7}

@@ -1,0 +1,123 @@
+"""Positions and their ancestors; the family that makes the records."""
+
+import pytest
+
+from fmrd.core.family import Family
+from fmrd.core.record import HISTORY_LIMIT, Column, Position, trimmed
+from fmrd.core.states import PlexState
+from fmrd.errors import Failed
+from tests.core.making import Rig, bits, family_record, plex_record
+
+HERE = family_record(sequence=10, lineage="now", history=(Position("first", 4), Position("second", 7)))
+
+
+@pytest.mark.parametrize(
+    ("position", "known"),
+    [
+        (Position("now", 10), True),
+        (Position("now", 1), True),
+        (Position("now", 11), False),
+        (Position("second", 7), True),
+        (Position("second", 8), False),
+        (Position("first", 4), True),
+        (Position("first", 5), False),
+        (Position("other", 1), False),
+        (None, False),
+    ],
+)
+def test_an_ancestor_is_earlier_in_this_lineage_or_in_one_before(position: Position | None, known: bool) -> None:
+    assert HERE.knows(position) is known
+
+
+def test_the_history_keeps_the_newest_lineages_and_those_that_a_plex_stands_at() -> None:
+    history = tuple(Position(f"l{n}", n) for n in range(HISTORY_LIMIT + 5))
+    assert trimmed(history[:10], set()) == history[:10]
+    assert trimmed(history, {"l1", "l600", "none"}) == (history[1], *history[5:])
+
+
+def test_an_opening_begins_a_lineage_and_remembers_where_the_last_one_ended() -> None:
+    family = Rig().family
+    family.settled = True
+    ended = Position(family.lineage, family.sequence)
+    before = family.record(family.sequence)
+    family.begin_lineage("next")
+    after = family.record(family.sequence + 1)
+    assert after.history[-1] == ended and not after.settled
+    assert after.knows(before.position) and not before.knows(after.position)
+
+
+def test_a_family_is_what_its_record_says_with_what_it_does_not_understand() -> None:
+    record = family_record(plex_record(1), history=(Position("first", 4),), settled=True, extra={"later": 1})
+    rig = Rig(PlexState.ACTIVE)
+    rig.plexes[0].map.empty()
+    family = Family.of(record, [rig.volume])
+    assert family.record(record.sequence) == record
+
+
+def test_a_new_column_is_free_and_its_epoch_was_never_used() -> None:
+    family = Rig(PlexState.ACTIVE, PlexState.ACTIVE).family
+    assert family.new_column() == Column(3, 50)
+    assert family.new_column() == Column(3, 51)
+    family.columns = 3
+    with pytest.raises(Failed) as failed:
+        family.new_column()
+    assert failed.value.code == "plex_too_many"
+
+
+# What the home copy surely says, while a record is under way
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "meanwhile", "landed"),
+    [
+        (PlexState.ACTIVE, PlexState.ACTIVE, True, True),
+        (PlexState.ACTIVE, PlexState.STALE, False, False),
+        (PlexState.STALE, PlexState.TEMP, False, True),
+        (PlexState.STALE, PlexState.STALE, False, False),
+    ],
+)
+def test_a_plex_is_open_on_the_home_copy_only_if_the_old_and_the_new_record_say_so(
+    before: PlexState, after: PlexState, meanwhile: bool, landed: bool
+) -> None:
+    rig = Rig(PlexState.ACTIVE, before)
+    plex = rig.plexes[1]
+    plex.state = after
+    record = rig.family.record(12)
+    rig.family.begin_commit(record)
+    assert plex.home_open is meanwhile
+    rig.family.end_commit(record)
+    assert plex.home_open is landed
+
+
+def test_a_gate_that_closes_while_a_record_lands_that_has_it_open() -> None:
+    rig = Rig(PlexState.ACTIVE, PlexState.ACTIVE)
+    record = rig.family.record(12)
+    rig.family.begin_commit(record)
+    rig.volume.close_gate(rig.plexes[1], PlexState.STALE)
+    rig.family.end_commit(record)
+    assert rig.plexes[1].home_open and not rig.plexes[1].is_durable(0)
+    rig.commit()
+    assert not rig.plexes[1].home_open
+
+
+def test_when_a_record_opens_a_plex_its_held_back_pages_are_due() -> None:
+    rig = Rig(PlexState.ACTIVE, PlexState.STALE)
+    plex = rig.plexes[1]
+    rig.volume.open_gate(plex)
+    rig.volume.copied(plex, range(8), plex.dropped)
+    rig.sync()
+    rig.pages()
+    assert plex.on_home.all(), "the home copy had it closed"
+    rig.commit()
+    assert set(rig.volume.touched_pages()) == {(2, 0), (2, 1)}
+    rig.pages()
+    assert plex.on_home == bits(()) and rig.volume.promote(plex)
+
+
+def test_a_plex_that_no_record_names_is_not_open_there() -> None:
+    rig = Rig(PlexState.ACTIVE, PlexState.ACTIVE)
+    record = rig.family.record(12)
+    rig.volume.plexes.append(Rig(PlexState.ACTIVE).plexes[0])
+    rig.volume.plexes[-1].uuid = "unheard of"
+    rig.family.end_commit(record)
+    assert [plex.home_open for plex in rig.volume.plexes] == [True, True, False]
