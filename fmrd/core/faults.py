@@ -83,7 +83,9 @@ def failed_write(
 
 
 def suspect(plex: Plex, dirty: bitarray) -> None:
-    """After a failed fdatasync: what the kernel may have dropped on this plex counts as nowhere durable."""
+    """After a failed fdatasync: what the kernel may have dropped on this plex is not durable there. That holds for what
+    another fdatasync, under way just now, was to make durable too: a lost page is told of once a descriptor.
+    """
     plex.dropped += 1
     doubt: bitarray = dirty | plex.young.bits
     for batch in plex.syncing:

@@ -43,7 +43,6 @@ class SyncTarget:
     plex: Plex
     generation: int
     batch: RegionMap | None
-    dropped: int = 0
 
 
 @dataclass(frozen=True)

@@ -168,7 +168,7 @@ class Volume:
     def begin_sync(self, only: Plex | None = None) -> SyncPlan:
         """An fdatasync of every open plex (or one of them) is about to begin."""
         plexes = [p for p in self.open_plexes() if only is None or p is only]
-        return SyncPlan(tuple(SyncTarget(p, p.generation, p.begin_sync(), p.dropped) for p in plexes))
+        return SyncPlan(tuple(SyncTarget(p, p.generation, p.begin_sync()) for p in plexes))
 
     def end_sync(self, plan: SyncPlan, errors: Mapping[str, Exception]) -> Verdict:
         """Judge it: a plex whose fdatasync failed is demoted, or, as the last copy, has holes and suspect regions."""
@@ -179,8 +179,7 @@ class Volume:
             plex = target.plex
             if plex.generation != target.generation:
                 continue
-            # One that ended well beside one that failed proves nothing: a lost page is told of once a descriptor.
-            plex.end_sync(target.batch, succeeded=plex.uuid not in errors and plex.dropped == target.dropped)
+            plex.end_sync(target.batch, succeeded=plex.uuid not in errors)
             if dirty is not None and plex.uuid in errors:
                 failed.append(plex)
                 plex.errors += 1

@@ -43,6 +43,7 @@ def test_a_copied_region_is_current_at_once_and_durable_only_after_fdatasync_and
     assert plex.is_current(range(1, 2)) and not plex.is_durable(1)
     batch = plex.begin_sync()
     assert not plex.is_durable(1), "under way is not done"
+    assert write_page(plex) == {1, 2}
     plex.end_sync(batch, succeeded=True)
     assert not plex.is_durable(1), "the home copy still says that it is missing"
     assert write_page(plex) == {2}

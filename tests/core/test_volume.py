@@ -345,6 +345,7 @@ def test_holes_are_made_only_where_others_hold_the_region_durably() -> None:
     hole(rig, 1, 3)
     assert rig.volume.make_holes(rig.plexes[0], range(2, 4))
     assert missing(rig, 0) == {2}
+    assert rig.volume.recorded < rig.volume.demotions, "verdicts wait for the record"
     assert not rig.volume.make_holes(rig.plexes[0], range(3, 4))
 
 
@@ -412,6 +413,15 @@ def test_a_write_that_was_under_way_when_an_fdatasync_failed_stays_suspect() -> 
     assert rig.sync().error is not None
     rig.write(2, 2)
     assert rig.sync().error is None
+
+
+def test_an_fdatasync_issued_before_the_gate_closed_says_nothing_of_the_plex_that_came_back() -> None:
+    rig = Rig(ACTIVE, ACTIVE)
+    plan = rig.volume.begin_sync()
+    rig.volume.close_gate(rig.plexes[1], STALE)
+    rig.volume.open_gate(rig.plexes[1])
+    assert rig.volume.end_sync(plan, {rig.plexes[1].uuid: EIO}).error is None
+    assert rig.plexes[1].state is TEMP
 
 
 def test_an_fdatasync_that_succeeded_beside_one_that_failed_proves_nothing() -> None:
