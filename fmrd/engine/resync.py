@@ -33,42 +33,56 @@ resync keeps at least half of its speed and gains on any load."""
 
 @dataclass
 class Resync:
-    """One drain of one plex. ``run`` returns None, or (code, message) of what stopped it."""
+    """One drain of one plex. ``run`` returns None, or (code, message) of what stopped it; where it left off because the
+    task is paused, ``waits`` is true, and ``run`` goes on.
+    """
 
     mirror: Mirror
     plex: Plex
     task: Task
+    waits: bool = False
+    _cut_short: bool = False
     _cursor: int = 0
     _served: int = 0
     _pace: Pace = field(default_factory=Pace)
     _unsynced_bytes: int = 0
     _since: float = 0.0
-    _generation: int = 0
+    _generation: int | None = None
     _failure: tuple[str, str] | None = None
     _stuck: dict[int, str] = field(default_factory=dict)
     """Regions that no source could serve, and why."""
 
     async def run(self) -> tuple[str, str] | None:
-        self._generation = self.plex.generation
         self._since = trio.current_time()
-        geometry = self.mirror.volume.geometry
-        regions = self.plex.map.count()
-        self.task.total_regions = regions
-        self.task.total_bytes = geometry.bytes_in(regions, bool(self.plex.map.bits[-1]))
-        if not self.plex.home_open:
-            await self.mirror.store.commit()
+        if self._generation is None:
+            await self._begin()
+        self.waits = False
         fruitless = 0
         while self._goes_on():
+            if self.task.paused:
+                self.waits = True
+                break
+            self._cut_short = False
             before = self.plex.map.count()
             await self._drain()
             if self._goes_on():
                 await self.checkpoint()
             if not self._goes_on() or await self._arrived():
                 break
+            if self._cut_short:
+                continue
             fruitless = fruitless + 1 if self.plex.map.count() >= before else 0
             if fruitless == PATIENCE:
                 self._fail(*self._unreadable())
         return self._failure
+
+    async def _begin(self) -> None:
+        self._generation = self.plex.generation
+        regions = self.plex.map.count()
+        self.task.total_regions = regions
+        self.task.total_bytes = self.mirror.volume.geometry.bytes_in(regions, bool(self.plex.map.bits[-1]))
+        if not self.plex.home_open:
+            await self.mirror.store.commit()
 
     async def _drain(self) -> None:
         """One pass over the map."""
@@ -86,20 +100,28 @@ class Resync:
         )
 
     async def _worker(self) -> None:
-        while self._goes_on():
-            await self.task.while_paused()
-            window = self._next_window()
-            if window is None or not self._goes_on():
-                return
-            began = trio.current_time()
-            copied = await self._copy_window(window)
-            seconds = trio.current_time() - began
-            load = self.mirror.load
-            self._pace.copied(copied, seconds, busy=load.requests > 0 or load.served != self._served)
-            self._served = load.served
-            if self._due():
-                await self.checkpoint()
-            await self._give_way(copied, seconds)
+        try:
+            while self._goes_on():
+                if self.task.paused:
+                    self._cut_short = True
+                    return
+                window = self._next_window()
+                if window is None:
+                    return
+                await self._copy_at_a_pace(window)
+        except FmrdError as error:  # of the home copy; out of the nursery it would come as a group
+            self._fail(error.code, error.message)
+
+    async def _copy_at_a_pace(self, window: Window) -> None:
+        began = trio.current_time()
+        copied = await self._copy_window(window)
+        seconds = trio.current_time() - began
+        load = self.mirror.load
+        self._pace.copied(copied, seconds, busy=load.requests > 0 or load.served != self._served)
+        self._served = load.served
+        if self._due():
+            await self.checkpoint()
+        await self._give_way(copied, seconds)
 
     def _next_window(self) -> Window | None:
         """The cursor moves behind it."""

@@ -138,15 +138,26 @@ class Service:
             task.end("failed", problem)
 
     async def _drain_in_turn(self, plex: Plex, task: Task) -> tuple[str, str] | None:
-        """One copy a disk at a time: hold the locks of every disk it touches, taken in one order by all."""
-        names = sorted({disk.backing.disk for disk in self.mirror.disks.values()})
-        locks = [self.context.disks[name] for name in names]
+        """One copy a disk at a time; a paused one lets others go first."""
+        resync = Resync(self.mirror, plex, task)
+        while True:
+            await task.while_paused()
+            async with self._turn(task):
+                problem = await resync.run()
+            if not resync.waits:
+                return problem
+
+    @asynccontextmanager
+    async def _turn(self, task: Task) -> AsyncIterator[None]:
+        """The locks of every disk that the copy touches, taken in one order by all; without them if it was aborted."""
         held: list[trio.Lock] = []
         try:
-            for lock in locks:
-                await lock.acquire()
-                held.append(lock)
-            return await Resync(self.mirror, plex, task).run()
+            with task.unless_aborted():
+                for name in sorted({disk.backing.disk for disk in self.mirror.disks.values()}):
+                    lock = self.context.disks[name]
+                    await lock.acquire()
+                    held.append(lock)
+            yield
         finally:
             for lock in held:
                 lock.release()

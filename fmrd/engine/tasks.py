@@ -1,6 +1,7 @@
 """What runs in the background, and its history: the tasks of `fmrctl task`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +36,7 @@ class Task:
     started: float = 0.0
     finished: trio.Event = field(default_factory=trio.Event)
     changed: trio.Event = field(default_factory=trio.Event)
+    _wait: trio.CancelScope = field(default_factory=trio.CancelScope)
 
     def __post_init__(self) -> None:
         self.started = self.now()
@@ -60,6 +62,7 @@ class Task:
         """Ask it to stop; ``finished`` is set when it has."""
         self._must_run()
         self.aborting = True
+        self._wait.cancel()
         self._notify()
 
     def set_rate(self, rate: int) -> None:
@@ -67,9 +70,21 @@ class Task:
         self.rate = rate
         self._notify()
 
+    @property
+    def paused(self) -> bool:
+        return self.state == "paused" and not self.aborting
+
     async def while_paused(self) -> None:
-        while self.state == "paused" and not self.aborting:
+        while self.paused:
             await self.changed.wait()
+
+    @contextmanager
+    def unless_aborted(self) -> Iterator[None]:
+        """A wait in here, for what others hold, is given up when the task is aborted."""
+        with trio.CancelScope() as self._wait:
+            if self.aborting:
+                self._wait.cancel()
+            yield
 
     def _must_run(self) -> None:
         if self.ended is not None:
