@@ -289,6 +289,14 @@ class Volume:
         self.demotions += bool(held)
         return bool(held)
 
+    def relieve(self, plex: Plex) -> bool:
+        """Suspect regions that others hold durably by now become holes, to be copied back. True if any did."""
+        before = plex.map.count()
+        faults.make_holes_of_suspects(plex, self.plexes)
+        gained = plex.map.count() > before
+        self.demotions += gained
+        return gained
+
     def open_gate(self, plex: Plex, state: PlexState = PlexState.TEMP) -> None:
         """The step that ends a join."""
         plex.state = state

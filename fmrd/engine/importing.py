@@ -96,6 +96,8 @@ async def import_family(
         standing = judge_plexes(record, found, StartOptions(without=without))
         files = {uuid: f for uuid, (_, f) in by_uuid.items() if record.volume.plex(uuid) is not None}
         lanes = {uuid: f.lanes for uuid, f in files.items()}
+        for stranger in set(by_uuid) - set(files):  # the record that leads does not know it
+            by_uuid[stranger][1].close()
         loaded = opened[leader].loaded
         assert loaded is not None
     except BaseException:

@@ -69,6 +69,8 @@ class Resync:
                 await self.checkpoint()
             if not self._goes_on() or await self._arrived():
                 break
+            if self.mirror.volume.relieve(self.plex):
+                continue
             if self._cut_short:
                 continue
             fruitless = fruitless + 1 if self.plex.map.count() >= before else 0
@@ -218,7 +220,10 @@ class Resync:
     def _unreadable(self) -> tuple[str, str]:
         volume = self.mirror.volume
         why = next(iter(self._stuck.values()), "nobody holds them")
+        doubtful = 0 if self.plex.suspect is None else self.plex.suspect.count()
         message = f"{self.plex.map.count()} region(s) cannot be read from any other plex: {why}"
+        if doubtful:
+            message = f"{doubtful} region(s) are suspect since a flush failed, and no other plex holds them yet"
         if self.plex.attaching:
             volume.fail_plex(self.plex, message)
         return "io_error", f"plex {self.plex.name}: {message}"

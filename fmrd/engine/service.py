@@ -107,6 +107,7 @@ class Service:
             tick, before = self.volume.drl.tick, tick
             try:
                 await self.mirror.clean(before)
+                self._relieve()
             except (FmrdError, OSError) as error:
                 log.warning("volume %s: the DRL was not cleaned: %s", self.volume.name, error)
 
@@ -131,11 +132,20 @@ class Service:
             problem = (getattr(error, "code", "io_error"), str(error))
         if problem is None and plex.is_open and not plex.map.any() and not plex.attaching:
             task.end("done")
+            self._relieve()
         elif problem is None:
             task.end("aborted")
         else:
             log.warning("volume %s: task %d failed: %s", self.volume.name, task.id, problem[1])
             task.end("failed", problem)
+
+    def _relieve(self) -> None:
+        """What a failed flush left suspect is copied back once another plex holds it, or was written anew: go on."""
+        for plex in self.volume.open_plexes():
+            if self.context.tasks.running(self.volume.name, plex.name):
+                continue
+            if self.volume.relieve(plex) or (plex.attaching and plex.settled):
+                self.drain(plex, self.unfinished(plex))
 
     async def _drain_in_turn(self, plex: Plex, task: Task) -> tuple[str, str] | None:
         """One copy a disk at a time; a paused one lets others go first."""

@@ -133,7 +133,7 @@ async def break_(life: "Life") -> None:
     machine, rng = life.schedule.machine, life.rng
     disk = machine.plexes[rng.choice(sorted(machine.plexes))]
     kind = rng.choice(life.schedule.profile.faults)
-    life.schedule.faulted = True
+    life.schedule.faulted = life.schedule.hurt = True
     life.schedule.note(f"break {kind} {disk.path}")
     granule = rng.randrange(len(disk.cache))
     if kind == "read":
@@ -167,7 +167,7 @@ async def hang(life: "Life") -> None:
     plex = _plex(life, opened=True)
     if plex is None or life.hops.hung:
         return
-    life.schedule.faulted = True
+    life.schedule.faulted = life.schedule.hurt = True
     life.schedule.note(f"hang {plex.name}")
     life.hops.hung.update(life.rng.choice([{plex.name}, {plex.name, f"{plex.name} dco"}, {f"{plex.name} dco"}]))
     await trio.sleep(life.rng.choice([20.0, 45.0, 70.0]))

@@ -78,6 +78,10 @@ class Schedule:
     trace: list[str] = field(default_factory=list)
     faulted: bool = False
     """A fault fired, or a plex was away: errors and full copies are in order from here on."""
+    hurt: bool = False
+    """A disk failed. A last plex whose own copy of the DCO failed stays, so the home copy alone knows the latest: losing
+    it too is a second fault, and nobody can tell.
+    """
     old_homes: list[SimDco] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -118,7 +122,8 @@ class Schedule:
                     self.faulted = True
         if rng.random() < 0.5:
             machine.heal()
-        if profile.homes and rng.random() < 0.4 and all(d.present for d in machine.plexes.values()):
+        whole = not self.hurt and all(d.present for d in machine.plexes.values())
+        if profile.homes and rng.random() < 0.4 and whole:
             if self.old_homes and rng.random() < 0.5:
                 self.note("home rolled back")
                 old = rng.choice(self.old_homes)
@@ -259,6 +264,8 @@ class Life:
                 await self.attach_at_last(plex.name)
         await self.settle_tasks()
         await self.flush_at_last()
+        await trio.sleep(6)  # of simulated time: the service looks after what is left
+        await self.settle_tasks()
         await self.read_all()
         states = {p.name: p.state.value for p in service.volume.plexes}
         if set(states.values()) != {"ACTIVE"} or any(p.map.any() for p in service.volume.plexes):
@@ -296,8 +303,8 @@ class Life:
             await self.served.flush()
 
     async def settle_tasks(self) -> None:
-        for task in self.registry.context.tasks.all():
-            await task.finished.wait()
+        while running := self.registry.context.tasks.running():
+            await running[0].finished.wait()
         await trio.testing.wait_all_tasks_blocked()
 
     # Opening

@@ -26,6 +26,7 @@ from fmrd.engine import opening
 from fmrd.engine.files import Lanes
 from fmrd.engine.mirror import Mirror
 from fmrd.engine.ranges import Ranges
+from fmrd.engine.resync import Resync
 from fmrd.engine.service import Service
 
 _cleaning: ContextVar[bool] = ContextVar("_cleaning", default=False)
@@ -104,6 +105,7 @@ def _detach_without_drl() -> Iterator[None]:
     def close_gate(self: Plex, state: PlexState, *inherited: bitarray) -> None:
         self.young = RegionMap(self.geometry.regions, self.geometry.page_regions)
         self.syncing = []
+        self.suspect = None
         real(self, state)
 
     with patch.object(Plex, "close_gate", close_gate):
@@ -121,7 +123,13 @@ def _hasty_verdict() -> Iterator[None]:
 
 @contextmanager
 def _hasty_promotion() -> Iterator[None]:
-    with patch.object(Plex, "settled", property(lambda self: not self.map.any())):
+    async def checkpoint(self: Resync) -> None:
+        pass
+
+    with (
+        patch.object(Plex, "settled", property(lambda self: not self.map.any())),
+        patch.object(Resync, "checkpoint", checkpoint),
+    ):
         yield
 
 
