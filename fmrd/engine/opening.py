@@ -157,6 +157,7 @@ async def _open(
         await mirror.recorded()
     except BaseException:
         _close(online)
+        _close(files)
         home.file.close()
         raise
     for note in notes:
