@@ -84,7 +84,7 @@ class DcoFile:
         """Some file systems take O_DIRECT when a file is opened and refuse it at the first read or write."""
         if error.errno != errno.EINVAL or not self.direct:
             raise error
-        os.close(self._fd)
+        self.close()
         self._use_page_cache()
 
     def _write_all(self, piece: memoryview, offset: int) -> None:

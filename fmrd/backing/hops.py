@@ -23,7 +23,9 @@ from fmrd.errors import FmrdError
 T = TypeVar("T")
 
 THREADS = 64
-"""Calls under way at once. Calls that hang do not count: each widens the limit until it has landed."""
+"""Calls under way at once."""
+SLOW_SECONDS = 1.0
+"""After this a call no longer counts as one of them: a disk that hangs holds up the others' calls no longer."""
 
 
 class Lane:
@@ -32,6 +34,8 @@ class Lane:
     def __init__(self, name: str) -> None:
         self.name = name
         self.outstanding = 0
+        self.hung = 0
+        """Those of them that did not answer in time."""
         self._idle = trio.Event()
         self._idle.set()
 
@@ -142,10 +146,20 @@ class _Errand:
         self._token = trio.lowlevel.current_trio_token()
         self._lock = threading.Lock()
         self._running: Call | None = None
-        self._since = time.monotonic()
+        self._since = 0.0
         self.failure: outcome.Outcome[None] = outcome.Value(None)
         self._abandoned = False
         self.hung: Call | None = None
+
+    def start(self) -> None:
+        self._since = time.monotonic()
+        trio.lowlevel.start_thread_soon(self.run, self.deliver, name="fmrd hop")
+
+    async def wait(self, timeout_seconds: float) -> None:
+        """Until all of them have ended, or one has taken longer than that."""
+        while not self.done.is_set() and (left := self.patience(timeout_seconds)) > 0:
+            with trio.move_on_after(left):
+                await self.done.wait()
 
     def run(self) -> None:
         """On the worker thread."""
@@ -169,6 +183,7 @@ class _Errand:
 
     def _landed(self, result: outcome.Outcome[None]) -> None:
         if self.hung is not None:
+            self.hung.lane.hung -= 1
             self.hung.lane.leave()
         self.failure = result
         self.done.set()
@@ -184,6 +199,8 @@ class _Errand:
             self._abandoned = True
             self.hung = self._running
             behind = len(self.outcomes) + (self.hung is not None)
+        if self.hung is not None:
+            self.hung.lane.hung += 1
         for call in [*self.calls[: len(self.outcomes)], *self.calls[behind:]]:
             call.lane.leave()
 
@@ -197,27 +214,29 @@ class ThreadHops:
     async def in_turn(self, calls: Sequence[Call], timeout_seconds: float) -> list[Outcome]:
         if all(call.inline for call in calls):
             return [outcome_of(call) for call in calls]
-        async with self._slots:
-            errand = _Errand(calls)
-            for call in calls:
-                call.lane.enter()
-            trio.lowlevel.start_thread_soon(errand.run, errand.deliver, name="fmrd hop")
-            try:
-                while not errand.done.is_set() and (left := errand.patience(timeout_seconds)) > 0:
-                    with trio.move_on_after(left):
-                        await errand.done.wait()
-            finally:
-                if errand.done.is_set():
-                    for call in calls:
-                        call.lane.leave()
-                else:
-                    errand.abandon()
+        errand = _Errand(calls)
+        for call in calls:
+            call.lane.enter()  # while it waits for a thread too: nobody closes its file meanwhile
+        try:
+            async with self._slots:
+                errand.start()
+                with trio.move_on_after(min(timeout_seconds, SLOW_SECONDS)):
+                    await errand.done.wait()
+            if not errand.done.is_set():
+                await errand.wait(timeout_seconds)
+        finally:
+            if errand.done.is_set():
+                for call in calls:
+                    call.lane.leave()
+            else:
+                errand.abandon()
         if errand.done.is_set():
             errand.failure.unwrap()
             return errand.outcomes
         done = list(errand.outcomes)
         if errand.hung is not None:
-            done.append(Outcome(error=TimeoutError(errno.ETIMEDOUT, f"no answer within {timeout_seconds:g} s")))
+            sentence = f"{errand.hung.lane.name}: no answer within {timeout_seconds:g} s"
+            done.append(Outcome(error=TimeoutError(errno.ETIMEDOUT, sentence)))
         rest = calls[len(done) :]
         return [*done, *(await self.in_turn(rest, timeout_seconds) if rest else [])]
 

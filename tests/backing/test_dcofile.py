@@ -270,3 +270,24 @@ def test_a_device_may_be_named_by_a_link(tmp_path: Path, loop: str) -> None:
     area = open_tail(str(link))
     assert area is not None
     area.close()
+
+
+def test_one_that_cannot_be_opened_again_gives_up_its_descriptor_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some file systems take O_DIRECT and refuse it at the first read; by then this file has gone."""
+    file = create_file(str(tmp_path / "p.dco"), BLOCK)
+    file.direct = True
+    os.unlink(file.path)
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "preadv", refuse)
+        with pytest.raises(FileNotFoundError):
+            file.read(0, BLOCK)
+    other = create_file(str(tmp_path / "q.dco"), BLOCK)
+    file.close()
+    assert other.read(0, BLOCK) == bytes(BLOCK)
+    other.close()

@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 import trio
 
+from fmrd.backing import hops
 from fmrd.backing.hops import Call, Lane, Outcome, ThreadHops, ask
 from fmrd.backing.protocol import SourceError
 from fmrd.errors import Failed
@@ -106,14 +107,15 @@ async def test_what_hangs_is_given_up_and_remembered_until_it_lands(lane: Lane, 
     )
     assert first == Outcome("before") and last == Outcome("behind"), "a new hop served it"
     assert isinstance(given_up.error, TimeoutError) and given_up.error.errno == errno.ETIMEDOUT
-    assert lane.outstanding == 1 and other.outstanding == 0
+    assert (lane.outstanding, lane.hung, other.outstanding) == (1, 1, 0)
+    assert "p: no answer" in str(given_up.error)
     with trio.move_on_after(0) as scope:
         await lane.idle()
     assert scope.cancelled_caught
     hang.let_go()
     with trio.fail_after(LATE):
         await lane.idle()
-    assert lane.outstanding == 0
+    assert (lane.outstanding, lane.hung) == (0, 0)
 
 
 async def test_each_call_of_an_errand_has_the_whole_timeout(lane: Lane) -> None:
@@ -144,17 +146,41 @@ async def test_a_lane_is_idle_when_its_last_call_has_landed(lane: Lane) -> None:
 
 
 async def test_calls_that_hang_do_not_use_up_the_threads(lane: Lane) -> None:
-    hops = ThreadHops(threads=2)
+    threads = ThreadHops(threads=2)
     hangs = [Hang() for _ in range(7)]
-    outcomes = await hops.at_once([Call(lane, hang) for hang in hangs], SOON)
+    outcomes = await threads.at_once([Call(lane, hang) for hang in hangs], SOON)
     assert all(isinstance(o.error, TimeoutError) for o in outcomes)
-    assert await hops.in_turn([Call(Lane("q"), lambda: "served")], LATE) == [Outcome("served")]
+    assert await threads.in_turn([Call(Lane("q"), lambda: "served")], LATE) == [Outcome("served")]
     for hang in hangs:
         hang.let_go()
     with trio.fail_after(LATE):
         await lane.idle()
     meeting = threading.Barrier(2, timeout=LATE)
-    assert len(await hops.at_once([Call(lane, meeting.wait)] * 2, LATE)) == 2, "both threads are still there"
+    assert len(await threads.at_once([Call(lane, meeting.wait)] * 2, LATE)) == 2, "both threads are still there"
+
+
+async def test_a_disk_that_hangs_soon_holds_up_the_calls_of_others_no_more(
+    lane: Lane, hang: Hang, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hops, "SLOW_SECONDS", SOON)
+    shared = ThreadHops(threads=1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(shared.in_turn, [Call(lane, hang)], LATE)
+        await until(hang.begun.is_set)
+        assert await shared.in_turn([Call(Lane("q"), lambda: "served")], LATE) == [Outcome("served")]
+        assert (lane.outstanding, lane.hung) == (1, 0), "it may still answer in time"
+        hang.let_go()
+
+
+async def test_a_call_that_waits_for_a_thread_is_outstanding(lane: Lane, hang: Hang) -> None:
+    shared = ThreadHops(threads=1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(shared.in_turn, [Call(Lane("q"), hang)], LATE)
+        await until(hang.begun.is_set)
+        nursery.start_soon(shared.in_turn, [Call(lane, lambda: None)], LATE)
+        await until(lambda: lane.outstanding == 1)
+        hang.let_go()
+    assert lane.outstanding == 0
 
 
 async def test_no_more_threads_than_allowed(lane: Lane) -> None:
@@ -177,10 +203,10 @@ async def test_no_more_threads_than_allowed(lane: Lane) -> None:
 async def test_a_cancelled_errand_runs_nothing_more_and_leaves_only_what_runs(lane: Lane, hang: Hang) -> None:
     other = Lane("q")
     ran: list[str] = []
-    hops = ThreadHops(threads=1)
+    threads = ThreadHops(threads=1)
     async with trio.open_nursery() as nursery:
         calls = [Call(other, lambda: ran.append("first")), Call(lane, hang), Call(other, lambda: ran.append("last"))]
-        nursery.start_soon(hops.in_turn, calls, LATE)
+        nursery.start_soon(threads.in_turn, calls, LATE)
         await until(hang.begun.is_set)
         nursery.cancel_scope.cancel()
     assert (lane.outstanding, other.outstanding) == (1, 0)
@@ -188,17 +214,17 @@ async def test_a_cancelled_errand_runs_nothing_more_and_leaves_only_what_runs(la
     with trio.fail_after(LATE):
         await lane.idle()
     assert ran == ["first"]
-    assert await hops.in_turn([Call(lane, lambda: 1)], LATE) == [Outcome(1)], "its thread came free"
+    assert await threads.in_turn([Call(lane, lambda: 1)], LATE) == [Outcome(1)], "its thread came free"
 
 
 async def test_cancelled_before_its_turn_it_never_runs(lane: Lane, hang: Hang) -> None:
-    hops = ThreadHops(threads=1)
+    threads = ThreadHops(threads=1)
     ran: list[str] = []
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(hops.in_turn, [Call(lane, hang)], LATE)
+        nursery.start_soon(threads.in_turn, [Call(lane, hang)], LATE)
         await until(hang.begun.is_set)
         with trio.move_on_after(SOON):
-            await hops.in_turn([Call(lane, lambda: ran.append("ran"))], LATE)
+            await threads.in_turn([Call(lane, lambda: ran.append("ran"))], LATE)
         assert lane.outstanding == 1
         hang.let_go()
     assert ran == [] and lane.outstanding == 0
