@@ -6,7 +6,7 @@ off, whole or in part. An fdatasync covers only what was written before it was i
 
 import errno
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -15,6 +15,7 @@ from fmrd.backing.hops import Call, Outcome, outcome_of
 from tests.sim.machine import Crash, Machine, SimBacking
 
 MOST_STEPS = 50_000
+PATIENCE = 300
 
 
 @dataclass(eq=False)
@@ -44,6 +45,10 @@ class SimHops:
     laziness: int = 2
     hung: set[str] = field(default_factory=set)
     """Names of lanes whose calls do not return."""
+    delay: Callable[[Call], bool] = lambda call: False
+    """Directed schedules: a call waits (at most PATIENCE checkpoints) while this says so."""
+    stick: Callable[[Call], bool] = lambda call: False
+    """Directed schedules: such a call hangs."""
     _flying: list[_Flight] = field(default_factory=list)
     _stuck: list[_Flight] = field(default_factory=list)
 
@@ -56,7 +61,7 @@ class SimHops:
         flights = [_Flight(call, self._mark(call)) for call in calls]
         for flight in flights:
             flight.call.lane.enter()
-        stuck = [f for f in flights if f.call.lane.name in self.hung]
+        stuck = [f for f in flights if f.call.lane.name in self.hung or self.stick(f.call)]
         flying = [f for f in flights if f not in stuck] if stuck else flights[:]
         self._stuck += stuck
         self._flying += flying
@@ -66,6 +71,10 @@ class SimHops:
         try:
             for flight in flying:
                 await self._dawdle()
+                for _ in range(PATIENCE):
+                    if not self.delay(flight.call):
+                        break
+                    await trio.lowlevel.checkpoint()
                 self.step()
                 outcomes[flight] = flight.take_effect()
                 self._flying.remove(flight)
@@ -79,6 +88,8 @@ class SimHops:
                 flight.call.lane.leave()
         if stuck:
             await trio.sleep(timeout_seconds)
+            for flight in stuck:
+                flight.call.lane.hung += not flight.done
         late = Outcome(error=TimeoutError(errno.ETIMEDOUT, "no answer"))
         return [outcomes.get(flight, late) for flight in flights]
 
@@ -106,6 +117,7 @@ class SimHops:
         stuck, self._stuck = self._stuck, []
         for flight in stuck:
             flight.take_effect()
+            flight.call.lane.hung = max(0, flight.call.lane.hung - 1)
             flight.call.lane.leave()
 
     def crash(self, kind: str) -> None:

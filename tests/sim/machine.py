@@ -56,6 +56,8 @@ class PlexDisk:
         self.inode = inode
         self.faults = Faults()
         self.present = True
+        self.worst = False
+        """Directed schedules: power loss takes everything that was not fdatasync'ed."""
         self.locked = False
 
     def put(self, granule: int, label: int) -> None:
@@ -84,7 +86,8 @@ class PlexDisk:
 
     def lose_power(self, rng: random.Random) -> None:
         for granule, labels in self.unsynced.items():
-            self.disk[granule] = rng.choice([self.disk[granule], *labels])
+            if not self.worst:
+                self.disk[granule] = rng.choice([self.disk[granule], *labels])
         if self.unsynced or self.mtime != self.mtime_on_disk:
             self.mtime_on_disk = rng.choice([self.mtime, self.mtime_on_disk])
         self.mtime = self.mtime_on_disk

@@ -79,8 +79,8 @@ class Schedule:
     faulted: bool = False
     """A fault fired, or a plex was away: errors and full copies are in order from here on."""
     hurt: bool = False
-    """A disk failed. A last plex whose own copy of the DCO failed stays, so the home copy alone knows the latest: losing
-    it too is a second fault, and nobody can tell.
+    """A disk failed. A last plex whose own copy of the DCO failed stays, so the home copy alone knows the latest:
+    losing it too is a second fault, and nobody can tell.
     """
     old_homes: list[SimDco] = field(default_factory=list)
 

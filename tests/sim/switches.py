@@ -3,7 +3,7 @@
 A switch patches the one place that keeps the rule (core/INVARIANTS.md names it); everything else stays as it is.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -14,7 +14,6 @@ from bitarray.util import zeros
 
 from fmrd.core import faults, images, recovery
 from fmrd.core.drl import DirtyRegionLog
-from fmrd.core.family import Family
 from fmrd.core.plans import SyncPlan
 from fmrd.core.plex import Plex
 from fmrd.core.regionmap import RegionMap
@@ -122,11 +121,23 @@ def _hasty_verdict() -> Iterator[None]:
 
 
 @contextmanager
+def _current_by_memory() -> Iterator[None]:
+    """Current is current: synced or not, known to the home copy or not."""
+
+    def in_doubt(self: Plex) -> bitarray:
+        return self.map.bits if self.is_open else ~zeros(self.geometry.regions)
+
+    with patch.object(Plex, "in_doubt", in_doubt), patch.object(Plex, "is_durable", lambda p, r: r not in p.map):
+        yield
+
+
+@contextmanager
 def _hasty_promotion() -> Iterator[None]:
     async def checkpoint(self: Resync) -> None:
         pass
 
     with (
+        _current_by_memory(),
         patch.object(Plex, "settled", property(lambda self: not self.map.any())),
         patch.object(Resync, "checkpoint", checkpoint),
     ):
@@ -164,17 +175,6 @@ def _last_one_goes() -> Iterator[None]:
         return zeros(plex.geometry.regions)
 
     with patch.object(faults, "uncovered", uncovered):
-        yield
-
-
-@contextmanager
-def _last_one_by_memory() -> Iterator[None]:
-    """Whether another plex is current is asked of memory, and not of what the home copy says."""
-
-    def in_doubt(self: Plex) -> bitarray:
-        return self.map.bits if self.is_open else ~zeros(self.geometry.regions)
-
-    with patch.object(Plex, "in_doubt", in_doubt), patch.object(Plex, "is_durable", lambda p, r: r not in p.map):
         yield
 
 
@@ -224,46 +224,11 @@ def _copies_before_home() -> Iterator[None]:
 
 
 @contextmanager
-def _closed_page_loses_bits() -> Iterator[None]:
-    def page(self: Plex, page: int) -> frozenbitarray:
-        content = bitarray(self.map.page(page))
-        start = page * self.geometry.page_regions
-        for part in (self.young, *self.syncing):
-            content |= part.bits[start : start + len(content)]
-        return frozenbitarray(content)
-
-    with patch.object(Plex, "page", page):
-        yield
-
-
-@contextmanager
-def _early_gate() -> Iterator[None]:
-    """The gate of a joining plex opens before its copy of the DCO is written."""
-    real = Store.join
-
-    async def join(self: Store, plex: Plex, copy: Copy, open_gate: Callable[[], None]) -> None:
-        open_gate()
-        await real(self, plex, copy, lambda: None)
-
-    with patch.object(Store, "join", join):
-        yield
-
-
-@contextmanager
 def _join_while_hanging() -> Iterator[None]:
     def lanes_of(self: Service, plex: Plex) -> Lanes:
         return self.lanes.setdefault(plex.uuid, Lanes(plex.name))
 
     with patch.object(Service, "lanes_of", lanes_of), patch.object(Lanes, "outstanding", 0):
-        yield
-
-
-@contextmanager
-def _no_new_lineage() -> Iterator[None]:
-    def begin_lineage(self: Family, lineage: str) -> None:
-        self.settled = False
-
-    with patch.object(Family, "begin_lineage", begin_lineage):
         yield
 
 
@@ -276,17 +241,6 @@ def _foreign_is_welcome() -> Iterator[None]:
             return real(record, plex, here, options)
 
     with patch.object(recovery, "_judge", judge):
-        yield
-
-
-@contextmanager
-def _drl_of_home_alone() -> Iterator[None]:
-    real = recovery.drl_union
-
-    def union(column: Any, size: int, bits: int, home: Any, others: Sequence[Any], *, settled: bool) -> bitarray:
-        return real(column, size, bits, home, [], settled=settled)
-
-    with patch.object(recovery, "drl_union", union):
         yield
 
 
@@ -303,15 +257,11 @@ SWITCHES = {
     "8 doubt is dirt": _doubt_is_clean,
     "8 two slots": _one_slot,
     "9 the last one stays": _last_one_goes,
-    "9 asked of the home copy": _last_one_by_memory,
     "10 ranges exclude": _no_exclusion,
     "10 page writes are serial": lambda: _without_lock("_page_lock"),
     "10 commits are serial": lambda: _without_lock("_commit_lock"),
     "home first": _copies_before_home,
-    "closed on home until rewritten": _closed_page_loses_bits,
-    "the gate opens last": _early_gate,
     "nothing hangs at a join": _join_while_hanging,
-    "each opening is a lineage": _no_new_lineage,
     "a foreign plex is refused": _foreign_is_welcome,
 }
 """Rule -> a context manager that takes it out."""

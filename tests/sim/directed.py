@@ -1,0 +1,142 @@
+"""Schedules written by hand, for windows that a random schedule rarely hits. Each ends like the others: heal, compare.
+
+Two plexes, /a (v-01) and /b (v-02), six regions of four granules in three extents; one page holds each bitmap.
+"""
+
+import trio
+
+from fmrd.backing.hops import Call
+from fmrd.core.states import PlexState
+from tests.sim.hops import PATIENCE
+from tests.sim.machine import GRANULE, SimBacking
+from tests.sim.oracle import Broken
+from tests.sim.schedule import EXTENT, NAME, REGION, Life, Profile, Schedule, Script
+
+POWER = Profile(plexes=2, power=1.0)
+KILL = Profile(plexes=2, power=0.0)
+
+
+def run(script: Script, profile: Profile) -> None:
+    """The script ends its life itself (``life.hops.crash``); then everything must come back, and agree."""
+    schedule = Schedule(1, profile)
+    schedule.faulted = True
+    schedule.life(_make)
+    for disk in schedule.machine.plexes.values():
+        disk.worst = True
+    schedule.life(script)
+    schedule.put_back()
+    schedule.life(Life.last)
+
+
+async def _make(life: Life) -> None:
+    await life.verbs.make(
+        volume=NAME, size_bytes=life.schedule.length, plexes=[{"path": "/a"}, {"path": "/b"}],
+        region_size_bytes=REGION, drl_extent_bytes=EXTENT, hot_extents=8, page_regions=8,
+    )  # fmt: skip
+
+
+async def _until(condition: object) -> None:
+    for _ in range(PATIENCE * 10):
+        if condition():  # type: ignore[operator]
+            return
+        await trio.lowlevel.checkpoint()
+    raise Broken("the schedule did not come to the moment it is about")
+
+
+async def _detach_write_attach(life: Life) -> int:
+    """/b misses region 0, which leaves the DRL; then it is attached. The task's id."""
+    life.hops.laziness = 0
+    await life.verbs.plex_det(volume=NAME, plex="v-02")
+    await life.write(0, REGION)
+    await life.flush()
+    await life.service.mirror.clean()
+    answer = await life.verbs.plex_att(volume=NAME, plex="v-02")
+    return int(answer["task"]["id"])
+
+
+async def the_source_leaves_after_a_resync(life: Life) -> None:
+    """Rule 6: what was promoted is on the disk, so /a may go by an error, and then the power."""
+    await life.verbs.task_wait(id=await _detach_write_attach(life))
+    life.schedule.machine.plexes["/a"].faults.fail_writes = 1
+    await life.write(5 * REGION, GRANULE)
+    life.hops.crash("power")
+
+
+async def power_fails_before_the_copy_is_synced(life: Life) -> None:
+    """Rule 2b: a commit between a copy and its fdatasync must not say that the region is there."""
+
+    def is_sync_of_b(call: Call) -> bool:
+        owner = getattr(call.run, "__self__", None)
+        return isinstance(owner, SimBacking) and owner.path == "/b" and plex.state is PlexState.TEMP
+
+    plex = life.service.volume.plex("v-02")
+    life.hops.stick = is_sync_of_b
+    await _detach_write_attach(life)
+    await _until(lambda: plex.home_open and not plex.map.any())
+    await life.service.mirror.store.commit()
+    life.hops.crash("power")
+
+
+async def killed_before_a_demotion_is_recorded(life: Life) -> None:
+    """Rule 5: the write that /a failed is acknowledged, and /a is not chosen after the crash."""
+    await life.write(0, REGION)
+    life.schedule.machine.plexes["/a"].faults.fail_writes = 1
+    life.hops.stick = lambda call: call.lane.name.endswith("home")
+    life.nursery.start_soon(life.write, 0, REGION)
+    await _until(lambda: not life.service.volume.plex("v-01").is_open)
+    for _ in range(PATIENCE):
+        await trio.lowlevel.checkpoint()
+    life.hops.crash("kill")
+
+
+async def killed_while_marks_overtake_each_other(life: Life) -> None:
+    """Rule 10: of two writes of a page, the older one must not land last."""
+    life.hops.laziness = 0
+    first: set[str] = set()
+    marks: set[str] = set()
+
+    def overtaken(call: Call) -> bool:
+        lane = call.lane.name
+        if not lane.endswith(("home", "dco")):
+            return False
+        if lane not in first:
+            first.add(lane)
+            held[lane] = call
+        return (held[lane] is call and lane not in marks) or (marks.add(lane) or False)
+
+    held: dict[str, Call] = {}
+    life.hops.delay = overtaken
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(life.write, 0, GRANULE)
+        await _until(lambda: len(held) > 0)
+        nursery.start_soon(life.write, EXTENT, GRANULE)
+    life.hops.delay = lambda call: call.lane.name == "v-02"
+    life.nursery.start_soon(life.write, EXTENT, REGION)
+    label = life.schedule.oracle._label + 1
+    await _until(lambda: life.schedule.machine.plexes["/a"].cache[EXTENT // GRANULE + 1] == label)
+    life.hops.crash("kill")
+
+
+async def a_hung_write_lands_after_a_join(life: Life) -> None:
+    """RULES, Join: a plex does not join before its last call has landed."""
+    life.hops.laziness = 0
+    life.hops.hung = {"v-02"}
+    await life.write(0, REGION)  # /b does not answer, and is detached
+    life.hops.hung = set()
+    await life.write(0, REGION)
+    try:
+        answer = await life.verbs.plex_att(volume=NAME, plex="v-02")
+        await life.verbs.task_wait(id=answer["task"]["id"])
+    except Exception as error:
+        life.schedule.note(str(error))
+    await life.service.mirror.clean()
+    life.hops.release()
+
+
+DIRECTED = {
+    "the source leaves after a resync": (the_source_leaves_after_a_resync, POWER),
+    "power fails before the copy is synced": (power_fails_before_the_copy_is_synced, POWER),
+    "killed before a demotion is recorded": (killed_before_a_demotion_is_recorded, KILL),
+    "killed while marks overtake each other": (killed_while_marks_overtake_each_other, KILL),
+    "a hung write lands after a join": (a_hung_write_lands_after_a_join, KILL),
+}

@@ -1,0 +1,108 @@
+"""The simulation: thousands of schedules of the real code find nothing, and with any one rule taken out they do."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import pytest
+
+from fmrd.errors import FmrdError
+from tests.sim.directed import DIRECTED
+from tests.sim.directed import run as run_directed
+from tests.sim.oracle import Broken
+from tests.sim.profiles import PROFILES, TARGETS
+from tests.sim.schedule import Schedule
+from tests.sim.switches import SWITCHES
+
+ALL = PROFILES | TARGETS
+SCHEDULES = 5000
+CHUNK = 100
+FOUND = [
+    ("plain", 21), ("all", 100945), ("all", 102527), ("sync errors", 100947), ("sync errors", 62), ("late", 105291),
+    ("hangs", 102467), ("resync", 254), ("plain", 39), ("homes", 64),
+]  # fmt: skip
+"""Each of these once found a bug."""
+
+CAUGHT_BY = {
+    "1 mark before write": ("plain", 0),
+    "2a fdatasync before clear": ("faults", 0),
+    "2a maps before clear": ("eager", 0),
+    "2b unsynced stays in the map": "power fails before the copy is synced",
+    "3 a closed gate remembers": ("plain", 0),
+    "4 detach inherits the DRL": ("sync errors", 0),
+    "5 a verdict waits for the record": "killed before a demotion is recorded",
+    "6 sync before promote": "the source leaves after a resync",
+    "7 after a crash one copy is right": ("faults", 0),
+    "8 doubt is dirt": ("rot", 0),
+    "8 two slots": ("sync errors", 0),
+    "9 the last one stays": ("all", 0),
+    "10 ranges exclude": ("plain", 0),
+    "10 page writes are serial": "killed while marks overtake each other",
+    "10 commits are serial": ("eager", 0),
+    "home first": ("plain", 0),
+    "nothing hangs at a join": "a hung write lands after a join",
+    "a foreign plex is refused": ("homes", 0),
+}
+"""Rule -> the profile that catches it and the first seed to try, or the directed schedule."""
+MOST_SEEDS = 800
+
+
+def play(profile: str, seed: int) -> None:
+    schedule = Schedule(seed, ALL[profile])
+    try:
+        schedule.run()
+    except BaseException as error:
+        error.add_note(f"again: python -m tests.sim --profile '{profile}' --seed {seed}")
+        raise
+
+
+@pytest.mark.parametrize("first", range(0, SCHEDULES, CHUNK))
+def test_schedules_find_nothing(first: int) -> None:
+    names = list(ALL)
+    for seed in range(first, first + CHUNK):
+        play(names[seed % len(names)], seed)
+
+
+@pytest.mark.parametrize(("profile", "seed"), FOUND)
+def test_a_seed_that_found_a_bug_finds_none(profile: str, seed: int) -> None:
+    play(profile, seed)
+
+
+@pytest.mark.parametrize("name", DIRECTED)
+def test_a_directed_schedule_finds_nothing(name: str) -> None:
+    run_directed(*DIRECTED[name])
+
+
+def test_every_switch_has_something_that_catches_it() -> None:
+    assert CAUGHT_BY.keys() == SWITCHES.keys()
+
+
+@pytest.mark.parametrize("rule", CAUGHT_BY)
+def test_a_rule_switched_off_is_caught(rule: str) -> None:
+    by = CAUGHT_BY[rule]
+    if isinstance(by, str):
+        assert was_broken(SWITCHES[rule](), lambda: run_directed(*DIRECTED[by])), f"nothing noticed: no {rule}"
+        return
+    profile, first = by
+    for seed in range(first, first + MOST_SEEDS):
+        if was_broken(SWITCHES[rule](), lambda seed=seed: play(profile, seed)):
+            assert not was_broken(nullcontext(), lambda seed=seed: play(profile, seed))
+            return
+    pytest.fail(f"{MOST_SEEDS} schedules of '{profile}' noticed nothing: no {rule}")
+
+
+def was_broken(switch: AbstractContextManager[None], work: Callable[[], None]) -> bool:
+    """Did a promise break, to the application, or one that the code makes to itself? A bug of the switch flies on."""
+    try:
+        with switch:
+            work()
+    except BaseException as error:
+        if not _tells(error):
+            raise
+        return True
+    return False
+
+
+def _tells(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return any(_tells(e) for e in error.exceptions)
+    return isinstance(error, Broken | AssertionError | FmrdError)
