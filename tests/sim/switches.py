@@ -181,7 +181,7 @@ def _last_one_goes() -> Iterator[None]:
 @contextmanager
 def _no_exclusion() -> Iterator[None]:
     @asynccontextmanager
-    async def hold(self: Ranges, start: int, stop: int) -> AsyncIterator[None]:
+    async def hold(self: Ranges, *spans: tuple[int, int]) -> AsyncIterator[None]:
         yield
 
     with patch.object(Ranges, "hold", hold):
