@@ -3,17 +3,19 @@
 It does no I/O: it returns plans and judges outcomes. The rules it keeps by itself: 1 (is_marked before
 choose_targets), 3 (choose_targets marks closed gates in the same step), 4 (every closing goes through _close),
 6 (promote), 9 (faults.py, in the step that closes). The rest is a matter of order and lives in dco/ and engine/.
+
+The long ones are worked out in reading.py, writing.py, flushing.py, faults.py and pages.py, which nobody else calls.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from bitarray import bitarray, frozenbitarray
-from bitarray.util import ones, zeros
+from bitarray.util import ones
 
-from fmrd.core import faults
+from fmrd.core import faults, flushing, pages, reading, writing
 from fmrd.core.drl import DirtyRegionLog
-from fmrd.core.plans import ReadPart, SyncPlan, SyncTarget, Target, Verdict, WritePlan
+from fmrd.core.plans import ReadPart, SyncPlan, SyncTarget, Verdict, WritePlan
 from fmrd.core.plex import Plex
 from fmrd.core.readpolicy import ReadPolicy
 from fmrd.core.record import Column, VolumeRecord, geometry_of
@@ -59,40 +61,22 @@ class Volume:
 
     def plan_read(self, offset: int, length: int, without: tuple[Plex, ...] = ()) -> list[ReadPart]:
         """Who serves which bytes: only plexes that are current there. Failed('io_error') where nobody is."""
-        candidates = [p for p in self.plexes if p.is_open and p not in without]
-        regions = self.geometry.regions_of(offset, length)
-        whole = [p for p in candidates if not p.map.touches(regions)]
-        if whole:
-            return [ReadPart(self.policy.choose(whole, offset, length), offset, length)]
-        parts: list[ReadPart] = []
-        for region in regions:
-            start, size = self.geometry.bytes_of(range(region, region + 1))
-            start, stop = max(start, offset), min(start + size, offset + length)
-            current = [p for p in candidates if region not in p.map]
-            if not current:
-                raise Failed("io_error", f"volume {self.name}: no plex that answers holds the bytes at {start}")
-            if parts and parts[-1].plex in current:
-                parts[-1] = replace(parts[-1], length=stop - parts[-1].offset)
-            else:
-                parts.append(ReadPart(self.policy.choose(current, start, stop - start), start, stop - start))
-        return parts
+        candidates = [p for p in self.open_plexes() if p not in without]
+        return reading.parts_of(self, offset, length, candidates)
 
     # Writes
 
     def choose_targets(self, offset: int, length: int) -> WritePlan:
         """Rule 1 and 3: only when the DRL is durable here; closed gates remember in this very step."""
-        geometry = self.geometry
-        regions = geometry.regions_of(offset, length)
-        extents = geometry.extents_of(offset, length)
+        regions = self.geometry.regions_of(offset, length)
+        extents = self.geometry.extents_of(offset, length)
         assert self.drl.is_durable(extents), "rule 1: mark before write"
         targets = []
         for plex in self.plexes:
             if not plex.is_open:
                 self._remember(plex, regions)
-            elif not plex.map.touches(regions):
-                targets.append(Target(plex, plex.generation, ((offset, length),), plex.dropped))
             else:
-                target = self._partly(plex, offset, length, regions)
+                target = writing.target_of(plex, self.geometry, offset, length)
                 if target.parts:
                     targets.append(target)
         return WritePlan(offset, length, regions, extents, tuple(targets))
@@ -100,68 +84,12 @@ class Volume:
     def _remember(self, plex: Plex, regions: range) -> None:
         plex.map.mark(regions)
 
-    def _partly(self, plex: Plex, offset: int, length: int, regions: range) -> Target:
-        """A plex takes a write where it is current, and where the write covers whole regions, which heals them."""
-        whole = self.geometry.whole_regions_of(offset, length)
-        parts: list[tuple[int, int]] = []
-        healing = []
-        for region in regions:
-            if region in plex.map and region not in whole:
-                continue
-            if region in plex.map:
-                healing.append(range(region, region + 1))
-            start, size = self.geometry.bytes_of(range(region, region + 1))
-            start, stop = max(start, offset), min(start + size, offset + length)
-            if parts and sum(parts[-1]) == start:
-                parts[-1] = (parts[-1][0], stop - parts[-1][0])
-            else:
-                parts.append((start, stop - start))
-        return Target(plex, plex.generation, tuple(parts), plex.dropped, tuple(healing))
-
     def end_write(self, plan: WritePlan, errors: Mapping[str, Exception], *, settled: bool = False) -> Verdict:
         """Judge a write. ``errors`` by plex uuid. Asked twice when the first verdict says settle."""
-        standing = [t for t in plan.targets if t.plex.generation == t.generation and t.plex.is_open]
-        failing = [t.plex for t in standing if t.plex.uuid in errors]
-        succeeded = [t for t in standing if t.plex.uuid not in errors]
-        for target in succeeded:
-            self._heal(target, self.geometry.whole_regions_of(plan.offset, plan.length))
-        if not failing:
-            if all(any(region not in t.plex.map for t in succeeded) for region in plan.regions):
-                return Verdict()
-            return Verdict(Failed("io_error", f"volume {self.name}: no plex took the write at {plan.offset}"))
-        demoted, events, lost, settle = faults.failed_write(
-            failing, plan.regions, self.plexes, [t.plex for t in succeeded], settled=settled
-        )
-        if settle:
-            return Verdict(settle=True)
-        for plex in failing:
-            plex.errors += 1
+        verdict, demoted = writing.judge(self, plan, errors, settled=settled)
         for plex in demoted:
             self._close(plex, PlexState.IOFAIL)
-            events.append(f"plex {plex.name} detached (IOFAIL) after a write error: {errors[plex.uuid]}")
-        self.demotions += 1
-        if not lost:
-            return Verdict(events=tuple(events))
-        what = "; ".join(f"{p.name}: {errors[p.uuid]}" for p in failing)
-        return Verdict(
-            Failed("io_error", f"volume {self.name}: the write at {plan.offset} failed on the last copy ({what})"),
-            events=tuple(events),
-        )
-
-    def _heal(self, target: Target, whole: range) -> None:
-        """Regions that the write covered whole are current again, and suspect no longer; not if an fdatasync failed
-        meanwhile, since it may have dropped the write.
-        """
-        plex = target.plex
-        if plex.dropped != target.dropped:
-            return
-        for run in target.healing:
-            if plex.map.touches(run):
-                plex.drained(run)
-        if plex.suspect is not None:
-            for region in whole:
-                if region in plex.suspect:
-                    plex.rewritten(range(region, region + 1))
+        return verdict
 
     # Flushes
 
@@ -172,18 +100,8 @@ class Volume:
 
     def end_sync(self, plan: SyncPlan, errors: Mapping[str, Exception]) -> Verdict:
         """Judge it: a plex whose fdatasync failed is demoted, or, as the last copy, has holes and suspect regions."""
+        failed = flushing.end_batches(self, plan, errors)
         events: list[str] = []
-        dirty = self.drl.regions() if errors else None
-        failed = []
-        for target in plan.targets:
-            plex = target.plex
-            if plex.generation != target.generation:
-                continue
-            plex.end_sync(target.batch, succeeded=plex.uuid not in errors)
-            if dirty is not None and plex.uuid in errors:
-                failed.append(plex)
-                plex.errors += 1
-                faults.suspect(plex, dirty)
         for plex in failed:
             self.demotions += 1
             if faults.may_close(plex, self.plexes):
@@ -198,21 +116,11 @@ class Volume:
 
     def suspicion(self) -> Failed | None:
         """The error of a flush while regions are suspect."""
-        doubtful = [p.name for p in self.open_plexes() if p.suspect is not None and p.suspect.any()]
-        if not doubtful:
-            return None
-        return Failed("suspect", f"volume {self.name}: an earlier flush failed on {', '.join(doubtful)}, the last copy")
+        return flushing.suspicion(self)
 
     def suspect_extents(self) -> bitarray | None:
         """Extents that must stay in the DRL, bits by extent; None if there are none."""
-        keep: bitarray | None = None
-        for plex in self.open_plexes():
-            if plex.suspect is not None:
-                for run in plex.suspect.runs():
-                    keep = keep if keep is not None else zeros(self.geometry.extents)
-                    for extent in self.geometry.extents_of(*self.geometry.bytes_of(run)):
-                        keep[extent] = 1
-        return keep
+        return flushing.suspect_extents(self)
 
     # Gates
 
@@ -355,39 +263,19 @@ class Volume:
 
     def page(self, column: int, page: int) -> frozenbitarray:
         """The content of a page as it must be written now."""
-        if column == self.settings.drl.index:
-            return self.drl.marked.page(page)
-        plex = self._by_column(column)
-        assert plex is not None, f"column {column} holds no map of volume {self.name}"
-        content = plex.page(page)
-        plex.page_begins(page, content)
-        return content
+        return pages.content(self, column, page)
 
     def page_written(self, column: int, page: int, content: frozenbitarray) -> None:
         """A write of that content ended on the home copy and on every open travelling one."""
-        if column == self.settings.drl.index:
-            self.drl.page_written(page, content)
-            self.drl_on_home[page] = content
-        elif (plex := self._by_column(column)) is not None:
-            plex.page_written(page, content)
+        pages.written(self, column, page, content)
 
     def page_failed(self, column: int, page: int) -> None:
         """The home copy did not take it: the page is due again."""
-        if column == self.settings.drl.index:
-            self.drl.marked.touched.add(page)
-        elif (plex := self._by_column(column)) is not None:
-            plex.page_failed(page)
+        pages.failed(self, column, page)
 
     def page_on_home(self, column: int, page: int) -> frozenbitarray:
         """What the home copy holds of a page (while no write of it is under way): all ones if it never got it."""
-        if column == self.settings.drl.index:
-            known = self.drl_on_home.get(page)
-            width = min(self.geometry.page_extents, self.geometry.extents - page * self.geometry.page_extents)
-            return known if known is not None else frozenbitarray(ones(width))
-        plex = self._by_column(column)
-        assert plex is not None, f"column {column} holds no map of volume {self.name}"
-        start = page * self.geometry.page_regions
-        return frozenbitarray(plex.on_home[start : start + self.geometry.page_regions])
+        return pages.on_home(self, column, page)
 
     def touched_pages(self) -> list[tuple[int, int]]:
         """(column, page) of every map page whose content is not surely in the DCO."""
@@ -395,9 +283,6 @@ class Volume:
 
     def columns(self) -> list[Column]:
         return [self.settings.drl, *(p.column for p in self.plexes)]
-
-    def _by_column(self, column: int) -> Plex | None:
-        return next((p for p in self.plexes if p.column.index == column), None)
 
     def record(self) -> VolumeRecord:
         return replace(self.settings, plexes=tuple(p.record() for p in self.plexes))

@@ -1,0 +1,59 @@
+"""A volume as columns of pages: what the DCO is given, and what it is known to hold.
+
+Functions over a volume, called only by Volume's own methods, which say what each means.
+"""
+
+from typing import TYPE_CHECKING
+
+from bitarray import frozenbitarray
+from bitarray.util import ones
+
+from fmrd.core.plex import Plex
+
+if TYPE_CHECKING:
+    from fmrd.core.volume import Volume
+
+
+def content(volume: "Volume", column: int, page: int) -> frozenbitarray:
+    if column == volume.settings.drl.index:
+        return volume.drl.marked.page(page)
+    plex = _owner(volume, column)
+    bits = plex.page(page)
+    plex.page_begins(page, bits)
+    return bits
+
+
+def written(volume: "Volume", column: int, page: int, bits: frozenbitarray) -> None:
+    if column == volume.settings.drl.index:
+        volume.drl.page_written(page, bits)
+        volume.drl_on_home[page] = bits
+    elif (plex := _by_column(volume, column)) is not None:
+        plex.page_written(page, bits)
+
+
+def failed(volume: "Volume", column: int, page: int) -> None:
+    if column == volume.settings.drl.index:
+        volume.drl.marked.touched.add(page)
+    elif (plex := _by_column(volume, column)) is not None:
+        plex.page_failed(page)
+
+
+def on_home(volume: "Volume", column: int, page: int) -> frozenbitarray:
+    geometry = volume.geometry
+    if column == volume.settings.drl.index:
+        known = volume.drl_on_home.get(page)
+        width = min(geometry.page_extents, geometry.extents - page * geometry.page_extents)
+        return known if known is not None else frozenbitarray(ones(width))
+    start = page * geometry.page_regions
+    return frozenbitarray(_owner(volume, column).on_home[start : start + geometry.page_regions])
+
+
+def _by_column(volume: "Volume", column: int) -> Plex | None:
+    """None for a plex that was dissociated while its page was under way."""
+    return next((p for p in volume.plexes if p.column.index == column), None)
+
+
+def _owner(volume: "Volume", column: int) -> Plex:
+    plex = _by_column(volume, column)
+    assert plex is not None, f"column {column} holds no map of volume {volume.name}"
+    return plex
