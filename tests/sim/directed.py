@@ -7,10 +7,12 @@ import trio
 
 from fmrd.backing.hops import Call
 from fmrd.core.states import PlexState
+from tests.sim.disks import GRANULE, SimBacking
 from tests.sim.hops import PATIENCE
-from tests.sim.machine import GRANULE, SimBacking
+from tests.sim.life import EXTENT, NAME, REGION, Life, Script
 from tests.sim.oracle import Broken
-from tests.sim.schedule import EXTENT, NAME, REGION, Life, Profile, Schedule, Script
+from tests.sim.profiles import Profile
+from tests.sim.schedule import Schedule
 
 POWER = Profile(plexes=2, power=1.0)
 KILL = Profile(plexes=2, power=0.0)

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import trio
 
 from fmrd.backing.hops import Call, Outcome, outcome_of
-from tests.sim.machine import Crash, Machine, SimBacking
+from tests.sim.disks import Crash, SimBacking
+from tests.sim.machine import Machine
 
 MOST_STEPS = 50_000
 PATIENCE = 300

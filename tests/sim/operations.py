@@ -7,18 +7,18 @@ import trio
 
 from fmrd.core.plex import Plex
 from fmrd.errors import FmrdError
-from tests.sim.machine import GRANULE
+from tests.sim.disks import GRANULE
 
 if TYPE_CHECKING:
-    from tests.sim.schedule import Life, Profile
+    from tests.sim.life import Life
+    from tests.sim.profiles import Profile
 
 WEIGHTS = {
     "write": 40, "read": 12, "flush": 8, "clean": 6, "detach": 6, "attach": 10, "abort": 2, "off": 1, "on": 2,
     "stop": 1, "add": 1, "wait": 3,
 }  # fmt: skip
-CHANGES = frozenset({"detach", "attach", "off", "break", "stop", "add", "clean"})
+CHANGES = frozenset({"detach", "attach", "off", "break", "stop", "add", "grow", "clean"})
 """Operations after which a crash is most telling."""
-BREAKS = ("read", "write", "writes", "sync", "dead", "dco", "home")
 FAULTS = {"break": 5, "heal": 2, "recover": 2}
 
 
@@ -128,6 +128,14 @@ async def add(life: "Life") -> None:
         await _try(life, "plex_dis", plex=plex.name)
 
 
+async def grow(life: "Life") -> None:
+    """By some regions, to a whole or a short last one. What is new reads as zeros; a crash may undo the growth."""
+    length = life.service.volume.geometry.length_bytes + life.rng.choice([4096, 8192, 20480])
+    if length <= 2 * life.schedule.length:
+        life.schedule.oracle.grow(length // GRANULE)
+        await _try(life, "grow", size_bytes=length)
+
+
 async def break_(life: "Life") -> None:
     """Something on one plex, or on the home copy, fails."""
     machine, rng = life.schedule.machine, life.rng
@@ -176,6 +184,6 @@ async def hang(life: "Life") -> None:
 
 OPERATIONS = {
     "write": write, "read": read, "flush": flush, "clean": clean, "detach": detach, "attach": attach, "abort": abort,
-    "off": off, "on": on, "stop": stop, "add": add, "wait": wait, "break": break_, "heal": heal, "recover": recover,
-    "hang": hang,
+    "off": off, "on": on, "stop": stop, "add": add, "grow": grow, "wait": wait,
+    "break": break_, "heal": heal, "recover": recover, "hang": hang,
 }  # fmt: skip

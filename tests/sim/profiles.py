@@ -1,7 +1,34 @@
 """The kinds of schedules that a hunt draws from."""
 
-from tests.sim.operations import BREAKS
-from tests.sim.schedule import Profile
+from dataclasses import dataclass
+
+BREAKS = ("read", "write", "writes", "sync", "dead", "dco", "home")
+"""Kinds of faults."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a kind of schedule may contain; weights of operations are in operations.WEIGHTS."""
+
+    plexes: int = 3
+    regions: int = 6
+    steps: int = 24
+    crashes: int = 2
+    faults: tuple[str, ...] = ()
+    """Of BREAKS."""
+    hangs: bool = False
+    absences: bool = False
+    homes: bool = False
+    """The home copy is lost or rolled back between lives."""
+    rot: bool = False
+    """Pages of the DCO rot between lives."""
+    eager: float = 0.0
+    """How often a crash follows soon upon an operation that changes states, where the windows are narrow."""
+    power: float = 0.5
+    """How many of the crashes are power losses."""
+    weights: tuple[tuple[str, int], ...] = ()
+    """Changes to operations.WEIGHTS."""
+
 
 PROFILES = {
     "plain": Profile(),

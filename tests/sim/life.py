@@ -1,0 +1,291 @@
+"""One life of the daemon on the simulated machine: how it opens, what it does, how it ends."""
+
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import trio
+import trio.testing
+
+from fmrd.core.states import PlexState
+from fmrd.dco.copy import load
+from fmrd.engine.context import Context
+from fmrd.engine.registry import Registry, Served
+from fmrd.engine.service import Service
+from fmrd.engine.verbs import Verbs
+from fmrd.errors import FmrdError
+from tests.sim.disks import GRANULE, Crash, data_of, labels_of
+from tests.sim.hops import SimHops
+from tests.sim.operations import CHANGES, OPERATIONS, choose
+from tests.sim.oracle import Broken
+
+if TYPE_CHECKING:
+    from tests.sim.schedule import Schedule
+
+REGION = 8192
+EXTENT = 16384
+IO_TIMEOUT = 30.0
+LONGEST_LIFE = 2_000.0
+"""Seconds of simulated time after which a life is stuck."""
+NAME = "v"
+
+
+@dataclass
+class Life:
+    """One daemon, from its start to its end."""
+
+    schedule: "Schedule"
+    hops: SimHops
+    mortal: bool
+    rng: random.Random = field(init=False)
+    registry: Registry = field(init=False)
+    verbs: Verbs = field(init=False)
+    nursery: trio.Nursery = field(init=False)
+    under_way: int = 0
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(self.schedule.rng.random())
+
+    async def run(self, script: "Script") -> None:
+        context = Context(self.schedule.machine, self.hops, now=trio.current_time, new_uuid=self.schedule.new_uuid)
+        context.io_timeout_seconds = IO_TIMEOUT
+        self.registry = Registry(context, "")
+        self.verbs = Verbs(self.registry)
+        with trio.move_on_after(LONGEST_LIFE):
+            async with trio.open_nursery() as nursery:
+                self.nursery = nursery
+                await nursery.start(self.registry.run)
+                await script(self)
+                while self.under_way:
+                    await trio.testing.wait_all_tasks_blocked()
+                    self.hops.release()
+                    await trio.sleep(IO_TIMEOUT)
+                await self.registry.close()
+                self.check_stopped()
+            return
+        raise Broken("something waits for ever")
+
+    # The scripts of a life
+
+    async def first(self) -> None:
+        schedule, rng = self.schedule, self.rng
+        await self.verbs.make(
+            volume=NAME,
+            size_bytes=schedule.length,
+            plexes=[{"path": f"/{letter}"} for letter in "abcdefgh"[: schedule.profile.plexes]],
+            region_size_bytes=REGION,
+            drl_extent_bytes=EXTENT,
+            hot_extents=rng.choice([1, 2, 3]),
+            page_regions=rng.choice([2, 4, 8]),
+            rdpol=rng.choice(["select", "round"]),
+        )
+
+    async def work(self) -> None:
+        if not await self.open():
+            return
+        await self.read_all()
+        for _ in range(self.rng.randint(4, self.schedule.profile.steps)):
+            await self.step()
+            for _ in range(self.rng.choice([0, 0, 1, 5, 20])):
+                await trio.lowlevel.checkpoint()
+
+    async def last(self) -> None:
+        """Everything is well again: all of it must come back, and agree."""
+        self.hops.laziness = 0
+        if not await self.open(must=True):
+            raise Broken("the volume did not come back")
+        await self.read_all()
+        service = self.service
+        for plex in list(service.volume.plexes):
+            if plex.state is PlexState.OFFLINE:
+                await self.verbs.plex_on(volume=NAME, plex=plex.name)
+        await self.settle_tasks()
+        for plex in list(service.volume.plexes):
+            if not plex.is_open:
+                await self.attach_at_last(plex.name)
+        await self.settle_tasks()
+        await self.flush_at_last()
+        await trio.sleep(6)  # of simulated time: the service looks after what is left
+        await self.settle_tasks()
+        await self.read_all()
+        states = {p.name: p.state.value for p in service.volume.plexes}
+        if set(states.values()) != {"ACTIVE"} or any(p.map.any() for p in service.volume.plexes):
+            tasks = [(t.state, t.error) for t in self.registry.context.tasks.all()]
+            raise Broken(f"not in sync at last: {states} {tasks}")
+        await self.verbs.stop(volume=NAME)
+        disks = [self.schedule.machine.plexes[p.path] for p in service.volume.plexes]
+        for granule in range(service.volume.geometry.length_bytes // GRANULE):
+            found = {disk.disk[granule] for disk in disks}
+            if len(found) > 1:
+                raise Broken(f"plexes differ in granule {granule}: {[d.disk[granule] for d in disks]}")
+            self.schedule.oracle.check(granule, found.pop(), "at last")
+
+    async def attach_at_last(self, plex: str) -> None:
+        try:
+            answer = await self.verbs.plex_att(volume=NAME, plex=plex)
+        except FmrdError as error:
+            if not (self.schedule.faulted and error.code.startswith("refused_")):
+                raise
+            self.schedule.count(error.code)
+            answer = await self.verbs.plex_att(volume=NAME, plex=plex, full=True)
+        code = answer["task"]["reason"]["code"]
+        self.schedule.count(code)
+        if code.startswith("full_") and code != "full_new_plex" and not self.schedule.faulted:
+            raise Broken(f"plex {plex} was copied in full without need: {answer['task']['reason']}")
+
+    async def flush_at_last(self) -> None:
+        """A flush that failed on a last copy leaves regions suspect until they are written anew: so they are."""
+        try:
+            await self.served.flush()
+        except FmrdError as error:
+            if error.code != "suspect" or not self.schedule.faulted:
+                raise
+            await self.write(0, self.service.volume.geometry.length_bytes)
+            await self.served.flush()
+
+    async def settle_tasks(self) -> None:
+        while running := self.registry.context.tasks.running():
+            await running[0].finished.wait()
+        await trio.testing.wait_all_tasks_blocked()
+
+    # Opening
+
+    async def open(self, *, must: bool = False) -> bool:
+        """The volume serves, or what kept it is in order; then the administrator helps (import, bring plexes back)."""
+        machine = self.schedule.machine
+        for _ in range(3):
+            unit = self.registry.units.get(NAME)
+            if unit is not None and unit.service is not None:
+                return True
+            failure = unit.failure if unit is not None else None
+            if unit is not None and failure is None:  # the crash came between a stop and the start after it
+                try:
+                    await self.verbs.start(volume=NAME)
+                except FmrdError as error:
+                    machine.alive()
+                    unit.failure = error
+                continue
+            machine.alive()
+            code = failure.code if failure is not None else "home_missing"
+            self.schedule.note(f"not open: {failure}")
+            self.schedule.count(code)
+            if not self.schedule.faulted:
+                raise Broken(f"the start was refused without need: {failure}")
+            if not must and code != "home_missing" and self.rng.random() < 0.3:
+                return False
+            try:
+                if code in ("home_missing", "foreign_plex", "home_damaged"):
+                    self.schedule.put_back()
+                    await self.verbs.import_volume(paths=[p for p in sorted(machine.plexes) if self.has_dco(p)])
+                else:
+                    self.schedule.put_back()
+                    await self.verbs.start(volume=NAME)
+            except FmrdError as error:
+                unit = self.registry.units.get(NAME)
+                if unit is not None:
+                    unit.failure = error
+                self.schedule.note(f"still not open: {error}")
+        if must:
+            raise Broken(f"everything is here, and the start is refused: {self.schedule.trace[-1]}")
+        return False
+
+    def has_dco(self, path: str) -> bool:
+        """A plex that was never joined, or was dissociated, is none that an administrator would name."""
+        dco = self.schedule.machine.dcos.get(path)
+        return dco is not None and load(dco).image.record is not None
+
+    def check_stopped(self) -> None:
+        if self.schedule.machine.dead:
+            raise Crash
+
+    @property
+    def service(self) -> Service:
+        return self.registry.service(NAME)
+
+    @property
+    def served(self) -> Served:
+        served = self.registry.find(NAME)
+        assert served is not None
+        return served
+
+    # Operations
+
+    async def step(self) -> None:
+        unit = self.registry.units.get(NAME)
+        if unit is None or unit.service is None:
+            return
+        operation = choose(self.rng, self.schedule.profile)
+        self.schedule.count(operation)
+        work = OPERATIONS[operation]
+        if self.mortal and operation in CHANGES and self.rng.random() < self.schedule.profile.eager:
+            self.hops.crash_at = self.hops.steps + self.rng.randint(1, 16)
+        if operation in ("write", "read", "flush", "hang") or self.rng.random() < 0.5:
+            self.spawn(operation, work)
+        else:
+            await work(self)
+
+    def spawn(self, operation: str, work: "Script") -> None:
+        async def run() -> None:
+            try:
+                if self.registry.find(NAME) is not None:  # it may have been stopped meanwhile
+                    await work(self)
+            finally:
+                self.under_way -= 1
+
+        if self.under_way < 6:
+            self.under_way += 1
+            self.nursery.start_soon(run)
+
+    async def read_all(self) -> None:
+        geometry = self.service.volume.geometry
+        order = list(range(geometry.regions))
+        self.rng.shuffle(order)
+        for region in order:
+            offset, length = geometry.bytes_of(range(region, region + 1))
+            await self.read(offset, length)
+
+    async def read(self, offset: int, length: int) -> None:
+        oracle, machine = self.schedule.oracle, self.schedule.machine
+        read = oracle.begin_read(range(offset // GRANULE, (offset + length) // GRANULE))
+        try:
+            data = await self.served.read(offset, length)
+        except FmrdError as error:
+            self.excuse("read", error)
+            oracle.end_read(read, None)
+            return
+        machine.alive()
+        oracle.end_read(read, labels_of(data))
+
+    async def write(self, offset: int, length: int) -> None:
+        oracle, machine = self.schedule.oracle, self.schedule.machine
+        write = oracle.begin_write(range(offset // GRANULE, (offset + length) // GRANULE))
+        try:
+            await self.served.write(offset, data_of([write.label] * (length // GRANULE)))
+        except FmrdError as error:
+            self.excuse("write", error)
+            oracle.end_write(write, acknowledged=False)
+            return
+        machine.alive()
+        oracle.end_write(write, acknowledged=True)
+
+    async def flush(self) -> None:
+        oracle, machine = self.schedule.oracle, self.schedule.machine
+        flush = oracle.begin_flush()
+        try:
+            await self.served.flush()
+        except FmrdError as error:
+            self.excuse("flush", error)
+            oracle.end_flush(flush, acknowledged=False)
+            return
+        machine.alive()
+        oracle.end_flush(flush, acknowledged=True)
+
+    def excuse(self, what: str, error: FmrdError) -> None:
+        self.schedule.count(f"{what} {error.code}")
+        self.schedule.note(f"{what}: {error}")
+        if error.code != "volume_stopped" and not self.schedule.faulted:
+            raise Broken(f"a {what} failed, and no disk did: {error}")
+
+
+Script = Callable[[Life], Awaitable[None]]
