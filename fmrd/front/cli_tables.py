@@ -2,14 +2,11 @@
 
 from collections.abc import Sequence
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
-from rich.table import Table
 
 from fmrd.front.cli_words import format_size
 from fmrd.front.wire import Json
-
-WIDTH = 2000
-"""Columns are as wide as what is in them; a terminal wraps long lines, a pipe gets them whole."""
 
 VOLUME_HEAD = ("V", "NAME", "FMR", "KSTATE", "STATE", "LENGTH", "READPOL", "OPEN", "PATH")
 PLEX_HEAD = ("PL", "NAME", "VOLUME", "KSTATE", "STATE", "LENGTH", "DIRTY", "MODE", "PATH")
@@ -17,9 +14,8 @@ TASK_HEAD = ("ID", "TYPE", "VOLUME", "PLEX", "STATE", "DONE", "BYTES", "COPIED",
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Standard error keeps the terminal's width: progress bars are drawn there."""
-    width = None if stderr else WIDTH
-    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    """Lines are written whole, however long: a terminal wraps them, a pipe gets all of it."""
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def print_volumes(out: Console, volumes: Sequence[Json], tasks: Sequence[Json] = ()) -> None:
@@ -93,9 +89,7 @@ def decision_line(decision: Json) -> str:
 
 
 def _print(out: Console, rows: Sequence[Sequence[str]]) -> None:
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for _ in rows[0]:
-        table.add_column(no_wrap=True, overflow="ignore")
+    """Columns as wide as what is in them; nothing is ever cut, so that a path can be copied from here."""
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        table.add_row(*row)
-    out.print(table)
+        out.print(" ".join(set_cell_size(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,57 @@
+"""What fmrctl prints for people is whole and in columns, on a terminal and in a pipe."""
+
+import pytest
+
+from fmrd.front.cli_tables import console, print_volumes
+from fmrd.front.wire import Json
+
+LONG = "/srv/" + "/".join(["d" * 200] * 15)
+
+
+def volume(name: str, *paths: str) -> Json:
+    plexes = [
+        {
+            "name": f"{name}-{n:02d}",
+            "kstate": "ENABLED",
+            "state": "ACTIVE",
+            "dirty_bytes": 0,
+            "mode": "RW",
+            "path": path,
+        }
+        for n, path in enumerate(paths, 1)
+    ]
+    return {
+        "name": name, "fmr": True, "kstate": "ENABLED", "state": "ACTIVE", "length_bytes": 1 << 30, "rdpol": "select",
+        "open_count": 0, "path": f"/run/{name}", "plexes": plexes,
+    }  # fmt: skip
+
+
+@pytest.fixture(params=["", "40"], ids=["no terminal", "narrow"])
+def _columns(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param:
+        monkeypatch.setenv("COLUMNS", request.param)
+    else:
+        monkeypatch.delenv("COLUMNS", raising=False)
+
+
+@pytest.mark.usefixtures("_columns")
+def test_names_and_paths_are_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "n" * 100
+    print_volumes(console(), [volume(name, "/a", LONG)])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in lines] == ["PATH", "PATH", f"/run/{name}", "/a", LONG]
+    assert lines[2].split()[1] == name
+
+
+def test_columns_stand_below_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    print_volumes(console(), [volume("a", "/a"), volume("データ", "/b")])
+    lines = capsys.readouterr().out.splitlines()
+    wide = [sum(1 + ("ァ" <= letter <= "ー") for letter in line[: line.index("/")]) for line in lines[2:]]
+    assert len(set(wide)) == 1 and lines[0].index("PATH") == lines[1].index("PATH") == wide[0]
+
+
+@pytest.mark.usefixtures("_columns")
+def test_a_notice_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    sentence = "nothing to change: " + "volume data is started already, " * 10
+    console(stderr=True).print(sentence)
+    assert capsys.readouterr().err == sentence + "\n"
