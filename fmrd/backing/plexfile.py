@@ -9,6 +9,7 @@ import threading
 from collections.abc import Sequence
 
 from fmrd.backing import copying, libc
+from fmrd.backing.protocol import Backing
 from fmrd.core.record import Stamp
 from fmrd.errors import BadRequest, Failed
 
@@ -57,10 +58,12 @@ class PlexFile:
     def fdatasync(self) -> None:
         os.fdatasync(self.fd)
 
-    def copy_from(self, source: "PlexFile", offset: int, length: int) -> int:
+    def copy_from(self, source: Backing, offset: int, length: int) -> int:
+        assert isinstance(source, PlexFile), "one host opens all plexes of a volume"
         return copying.copy_range(source, self, offset, length)
 
-    def copy_spans(self, source: "PlexFile", spans: Sequence[tuple[int, int]]) -> int:
+    def copy_spans(self, source: Backing, spans: Sequence[tuple[int, int]]) -> int:
+        assert isinstance(source, PlexFile), "one host opens all plexes of a volume"
         return copying.copy_spans(source, self, spans)
 
     def extend(self, length: int) -> None:

@@ -8,14 +8,12 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 import click
 import trio
 
 from fmrd.backing.hops import ThreadHops
 from fmrd.backing.host import LinuxHost
-from fmrd.backing.protocol import Host
 from fmrd.engine.context import Context
 from fmrd.engine.registry import Registry
 from fmrd.engine.verbs import Verbs
@@ -41,7 +39,7 @@ class Daemon:
 
     async def run(self) -> None:
         host = _own(self.state)
-        registry = Registry(Context(cast(Host, host), ThreadHops()), str(self.mount))
+        registry = Registry(Context(host, ThreadHops()), str(self.mount))
         door = FuseDoor(registry, self.mount)
         control = Control(self.socket, Verbs(registry), door.caught_up)
         async with trio.open_nursery() as nursery:
