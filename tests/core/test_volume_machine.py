@@ -1,0 +1,377 @@
+"""A volume against a model of its disks: any order of writes, copies, fdatasyncs, pages, records, gates and crashes.
+
+The engine's part is played by the rules here, in steps that a simulation of it (tests/sim) would take at random; what
+this one adds is that hypothesis shrinks what it finds. Everything of the DCO is one home copy: old or new while a
+write of it is under way, and after one that failed.
+"""
+
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+from bitarray import frozenbitarray
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from fmrd.core.drl import CleanToken
+from fmrd.core.family import Family
+from fmrd.core.images import CopyImage, PageSlot
+from fmrd.core.plans import SyncPlan, WritePlan
+from fmrd.core.plex import Plex
+from fmrd.core.record import Record
+from fmrd.core.recovery import Found, StartOptions, judge_plexes, open_volume, seed
+from fmrd.core.states import PlexState
+from fmrd.core.volume import Volume
+from fmrd.errors import FmrdError, Refused
+from tests.core.making import EIO, REGION, REGIONS, Rig
+from tests.core.model import Disk, Oracle
+
+REGION_NUMBERS = st.integers(0, REGIONS - 1)
+Key = tuple[int, int]
+
+
+@dataclass
+class Write:
+    plan: WritePlan
+    label: int
+    acknowledged: bool | None = None
+
+
+@dataclass
+class Sync:
+    plan: SyncPlan
+    marks: dict[str, list[int]]
+    flush: list[set[int]]
+    token: CleanToken
+    demotions: int
+    done: bool = False
+
+
+@dataclass
+class Copying:
+    target: Plex
+    generation: int
+    dropped: int
+    region: int
+
+
+@dataclass
+class Home:
+    """The home copy of the DCO. ``pages`` and ``records``: what may be read; more than one while it is open which."""
+
+    pages: dict[Key, list[frozenbitarray]] = field(default_factory=dict)
+    records: list[Record] = field(default_factory=list)
+
+
+class AVolumeAndItsDisks(RuleBasedStateMachine):
+    @initialize(plexes=st.integers(1, 3), attaching=st.booleans())
+    def make(self, plexes: int, attaching: bool) -> None:
+        states = [PlexState.ACTIVE] * plexes
+        if plexes > 1 and attaching:
+            states[-1] = PlexState.TEMP
+        rig = Rig(*states)
+        self.volume, self.family = rig.volume, rig.family
+        self.disks = {plex.uuid: Disk() for plex in rig.plexes}
+        self.oracle = Oracle()
+        self.forget()
+        self.home = Home()
+        self.volume.drl.end_clean(self.volume.drl.begin_clean())
+        self.commit(everything=True)
+
+    def forget(self) -> None:
+        """What was under way is no more."""
+        self.writes: list[Write] = []
+        self.syncs: list[Sync] = []
+        self.copies: list[Copying] = []
+        self.flying: dict[Key, frozenbitarray] = {}
+        self.landing: Record | None = None
+        self.waiting: list[Write | Sync] = []
+        """Verdicts that wait for the record (rule 5)."""
+
+    # The home copy
+
+    def page_begins(self, key: Key) -> None:
+        self.flying[key] = self.volume.page(*key)
+        self.home.pages[key] = [*self.home.pages.get(key, []), self.flying[key]]
+
+    def page_ends(self, key: Key) -> None:
+        content = self.flying.pop(key)
+        self.home.pages[key] = [content]
+        self.volume.page_written(*key, content)
+
+    def write_pages(self, keys: list[Key]) -> None:
+        for key in keys:
+            if key in self.flying:
+                self.page_ends(key)
+            self.page_begins(key)
+            self.page_ends(key)
+
+    def commit(self, *, everything: bool = False) -> None:
+        self.commit_begins(everything=everything)
+        self.commit_ends()
+
+    def commit_begins(self, *, everything: bool = False) -> None:
+        self.family.sequence += 1
+        self.demotions = self.volume.demotions
+        self.landing = self.family.record(self.family.sequence)
+        self.family.begin_commit(self.landing)
+        columns = self.volume.columns() if everything else []
+        keys = {(column.index, page) for column in columns for page in range(self.volume.geometry.pages)}
+        self.write_pages(sorted(keys | set(self.volume.touched_pages())))
+        self.home.records = [*self.home.records[-1:], self.landing]
+
+    def commit_ends(self) -> None:
+        assert self.landing is not None
+        self.family.end_commit(self.landing)
+        self.home.records = [self.landing]
+        for plex in self.volume.open_plexes():
+            plex.has = self.landing.position
+        self.landing = None
+        self.volume.recorded = max(self.volume.recorded, self.demotions)
+        self.acknowledge()
+
+    @precondition(lambda self: self.landing is None)
+    @rule()
+    def a_record_is_written(self) -> None:
+        self.commit_begins()
+
+    @precondition(lambda self: self.landing is not None)
+    @rule(fails=st.booleans())
+    def the_record_has_landed_or_failed(self, fails: bool) -> None:
+        if fails:
+            self.home.records = self.home.records[-2:]
+            self.landing = None
+        else:
+            self.commit_ends()
+
+    @rule(data=st.data())
+    def a_page_is_written(self, data: st.DataObject) -> None:
+        due = [key for key in self.volume.touched_pages() if key not in self.flying]
+        if due:
+            self.page_begins(data.draw(st.sampled_from(due)))
+
+    @precondition(lambda self: self.flying)
+    @rule(data=st.data(), fails=st.booleans())
+    def a_page_has_landed_or_failed(self, data: st.DataObject, fails: bool) -> None:
+        key = data.draw(st.sampled_from(sorted(self.flying)))
+        if fails:
+            del self.flying[key]
+            self.volume.page_failed(*key)
+        else:
+            self.page_ends(key)
+
+    # Writes
+
+    @rule(first=REGION_NUMBERS, count=st.integers(1, 2), whole=st.booleans(), data=st.data())
+    def a_write_is_issued(self, first: int, count: int, whole: bool, data: st.DataObject) -> None:
+        """Not whole: it begins one sector late, so it heals nothing in its first region."""
+        regions = range(first, min(first + count, REGIONS))
+        if self.held(regions):
+            return
+        offset, length = self.volume.geometry.bytes_of(regions)
+        offset, length = (offset, length) if whole else (offset + 512, length - 512)
+        extents = self.volume.geometry.extents_of(offset, length)
+        self.volume.drl.enter(extents)
+        if not self.volume.drl.is_durable(extents):
+            self.write_pages([(0, page) for page in {extent // 2 for extent in extents}])
+        plan = self.volume.choose_targets(offset, length)
+        label = self.oracle.issue(regions)
+        for target in plan.targets:
+            for at, size in target.parts:
+                for region in self.volume.geometry.regions_of(at, size):
+                    self.disks[target.plex.uuid].write(region, label)
+        self.writes.append(Write(plan, label))
+
+    @precondition(lambda self: self.writes)
+    @rule(data=st.data())
+    def a_write_ends(self, data: st.DataObject) -> None:
+        write = data.draw(st.sampled_from(self.writes))
+        errors = {plex.uuid: EIO for plex in self.some([t.plex for t in write.plan.targets], data)}
+        verdict = self.volume.end_write(write.plan, errors)
+        if verdict.settle:
+            self.finish_syncs()
+            self.begin_sync()
+            self.end_sync(self.syncs[0], self.some(self.volume.open_plexes(), data))
+            if self.landing is not None:
+                self.commit_ends()
+            if data.draw(st.booleans()):
+                self.commit()
+            verdict = self.volume.end_write(write.plan, errors, settled=True)
+            assert not verdict.settle
+        self.volume.drl.leave(write.plan.extents)
+        self.writes.remove(write)
+        write.acknowledged = verdict.error is None
+        self.waiting.append(write)
+        self.acknowledge()
+
+    def some(self, plexes: list[Plex], data: st.DataObject) -> list[Plex]:
+        """Those that fail; mostly none."""
+        if not plexes or data.draw(st.integers(0, 2)):
+            return []
+        return data.draw(st.lists(st.sampled_from(plexes), unique_by=id, max_size=2))
+
+    def acknowledge(self) -> None:
+        if self.volume.recorded < self.volume.demotions:
+            return
+        for disk in self.disks.values():
+            disk.recorded()
+        for verdict in self.waiting:
+            if isinstance(verdict, Sync):
+                self.oracle.end_flush(verdict.flush, acknowledged=verdict.done)
+            elif verdict.acknowledged:
+                self.oracle.acknowledge(verdict.plan.regions, verdict.label)
+        self.waiting = []
+
+    def held(self, regions: range) -> bool:
+        """Is a write or a copy under way there (rule 10), or an answer still to be given?"""
+        busy = {r for w in self.writes for r in w.plan.regions} | {c.region for c in self.copies}
+        busy |= {r for w in self.waiting if isinstance(w, Write) for r in w.plan.regions}
+        return bool(busy & set(regions))
+
+    # Flushes, and the cleaning of the DRL
+
+    @precondition(lambda self: not self.syncs)
+    @rule()
+    def begin_sync(self) -> None:
+        token, demotions = self.volume.drl.begin_clean(), self.volume.demotions
+        plan = self.volume.begin_sync()
+        marks = {target.plex.uuid: self.disks[target.plex.uuid].mark() for target in plan.targets}
+        self.syncs.append(Sync(plan, marks, self.oracle.begin_flush(), token, demotions))
+
+    @precondition(lambda self: self.syncs)
+    @rule(data=st.data(), clean=st.booleans())
+    def a_flush_ends(self, data: st.DataObject, clean: bool) -> None:
+        sync = self.syncs[0]
+        self.end_sync(sync, self.some([target.plex for target in sync.plan.targets], data))
+        if clean and self.volume.demotions == sync.demotions:
+            self.write_pages(self.volume.touched_pages())
+            self.volume.drl.end_clean(sync.token, self.volume.suspect_extents())
+            self.write_pages([(0, page) for page in sorted(self.volume.drl.marked.touched)])
+
+    def end_sync(self, sync: Sync, failing: list[Plex]) -> None:
+        self.syncs.remove(sync)
+        for uuid, mark in sync.marks.items():
+            self.disks[uuid].end_sync(mark, failed=uuid in {plex.uuid for plex in failing})
+        verdict = self.volume.end_sync(sync.plan, {plex.uuid: EIO for plex in failing})
+        sync.done = verdict.error is None
+        self.waiting.append(sync)
+        self.acknowledge()
+
+    def finish_syncs(self) -> None:
+        for sync in list(self.syncs):
+            self.end_sync(sync, [])
+
+    # Copies and gates
+
+    @rule(data=st.data())
+    def a_copy_begins(self, data: st.DataObject) -> None:
+        wanted = [
+            (p, r) for p in self.volume.open_plexes() for r in p.map.bits.search(1) if not self.held(range(r, r + 1))
+        ]
+        if not wanted:
+            return
+        target, region = data.draw(st.sampled_from(wanted))
+        try:
+            [source] = self.volume.plan_read(region * REGION, REGION, without=(target,))
+        except FmrdError:
+            return
+        self.copies.append(Copying(target, target.generation, target.dropped, region))
+        self.disks[target.uuid].write(region, self.disks[source.plex.uuid].cache[region])
+
+    @precondition(lambda self: self.copies)
+    @rule(fails=st.booleans())
+    def a_copy_ends(self, fails: bool) -> None:
+        copy = self.copies.pop(0)
+        if copy.target.generation != copy.generation:
+            return
+        if fails:
+            self.volume.fail_plex(copy.target, EIO)
+        else:
+            self.volume.copied(copy.target, range(copy.region, copy.region + 1), copy.dropped)
+
+    @rule(data=st.data())
+    def a_plex_is_promoted(self, data: st.DataObject) -> None:
+        self.volume.promote(data.draw(st.sampled_from(self.volume.plexes)))
+
+    @rule(data=st.data(), by_error=st.booleans())
+    def a_plex_leaves(self, data: st.DataObject, by_error: bool) -> None:
+        plex = data.draw(st.sampled_from(self.volume.plexes))
+        if by_error:
+            self.volume.fail_plex(plex, EIO)
+        else:
+            with suppress(Refused):
+                self.volume.close_gate(plex, PlexState.STALE)
+
+    @precondition(lambda self: self.landing is None)
+    @rule(data=st.data())
+    def a_plex_joins(self, data: st.DataObject) -> None:
+        """Not while a call issued on it earlier has not ended."""
+        busy = {t.plex.uuid for w in self.writes for t in w.plan.targets} | {c.target.uuid for c in self.copies}
+        busy |= {uuid for sync in self.syncs for uuid in sync.marks}
+        closed = [p for p in self.volume.plexes if not p.is_open and p.uuid not in busy]
+        if closed:
+            self.commit()
+            plex = data.draw(st.sampled_from(closed))
+            plex.has = self.home.records[-1].position
+            self.volume.open_gate(plex)
+
+    # The end
+
+    @rule(data=st.data(), power=st.booleans(), between=st.booleans())
+    def crash_and_start(self, data: st.DataObject, power: bool, between: bool) -> None:
+        """``between``: and once more after the opening commit, before a source was chosen."""
+        self.oracle.crash(power=power)
+        for _, disk in sorted(self.disks.items()):
+            if power:
+                disk.lose_power(lambda labels: data.draw(st.sampled_from(labels)))
+            else:
+                disk.kill()
+        self.start(data)
+        if between:
+            self.start(data)
+        if self.volume.drl.count:
+            seed(self.volume)
+            self.commit()
+        self.everybody_agrees()
+
+    def start(self, data: st.DataObject) -> None:
+        record = data.draw(st.sampled_from(self.home.records))
+        self.home.records = [record]
+        pages = {}
+        for (column, page), contents in sorted(self.home.pages.items()):
+            epoch = next(c.epoch for c in self.volume.columns() if c.index == column)
+            slot = PageSlot(epoch, 1, data.draw(st.sampled_from(contents)))
+            self.home.pages[column, page] = [slot.bits]
+            pages[column, page] = (slot, slot)
+        home = CopyImage((record, record), pages)
+        found = {p.uuid: Found(True, replace(home, owner=p.uuid)) for p in record.volume.plexes}
+        away = self.some(self.volume.plexes, data)
+        try:
+            partly = found | {plex.uuid: Found(False) for plex in away}
+            volume, _ = open_volume(record, home, partly, judge_plexes(record, partly, StartOptions()))
+        except Refused:  # without those that are away; with all of them it must do
+            volume, _ = open_volume(record, home, found, judge_plexes(record, found, StartOptions()))
+        self.volume: Volume = volume
+        self.family = Family.of(record, [volume])
+        self.family.begin_lineage(f"after {record.sequence}")
+        self.forget()
+        self.commit(everything=True)
+
+    @invariant()
+    def everybody_agrees(self) -> None:
+        """Where nothing is under way, every plex that may serve a read returns what is allowed, and all the same."""
+        for region in range(REGIONS):
+            if self.held(range(region, region + 1)):
+                continue
+            current = [p for p in self.volume.plexes if p.is_current(range(region, region + 1))]
+            assert current, f"nobody holds region {region}"
+            for plex in current:
+                self.oracle.seen(region, self.disks[plex.uuid].cache[region])
+
+    @invariant()
+    def what_is_suspect_is_in_the_drl(self) -> None:
+        dirty = self.volume.drl.regions()
+        for plex in self.volume.open_plexes():
+            assert plex.suspect is None or not (plex.suspect.bits & ~dirty).any()
+
+
+TestAVolumeAndItsDisks = AVolumeAndItsDisks.TestCase
