@@ -3,6 +3,8 @@
 Two plexes, /a (v-01) and /b (v-02), six regions of four granules in three extents; one page holds each bitmap.
 """
 
+from collections.abc import Callable
+
 import trio
 
 from fmrd.backing.hops import Call
@@ -37,9 +39,9 @@ async def _make(life: Life) -> None:
     )  # fmt: skip
 
 
-async def _until(condition: object) -> None:
+async def _until(condition: Callable[[], object]) -> None:
     for _ in range(PATIENCE * 10):
-        if condition():  # type: ignore[operator]
+        if condition():
             return
         await trio.lowlevel.checkpoint()
     raise Broken("the schedule did not come to the moment it is about")
