@@ -75,7 +75,21 @@ class Store:
         if batch.error is not None:
             raise batch.error
 
+    def _home_hangs(self) -> Failed | None:
+        """A write that was given up may land yet, and would overwrite what is written to the same slot after it."""
+        if not self.home.lane.hung:
+            return None
+        return Failed("home_failed", f"volume {self.family.volume.name}: the home copy of the DCO does not answer")
+
+    def _home_failed(self, error: Exception) -> Failed:
+        name = self.family.volume.name
+        return Failed("home_failed", f"volume {name}: the home copy of the DCO cannot be written: {error}")
+
     async def _write_batch(self, batch: _Batch) -> None:
+        batch.error = self._home_hangs()
+        if batch.error is not None:
+            batch.done = True
+            return
         pages = [page for key in sorted(batch.keys) if (page := self._take(key)) is not None]
         copies = [self.home, *self._open_copies()]
         outcomes = await self._hops.at_once([copy.write_pages(pages) for copy in copies], self.timeout_seconds)
@@ -83,7 +97,7 @@ class Store:
             if outcome.error is None:
                 copy.pages_written(pages, self._committed)
             elif copy is self.home:
-                batch.error = Failed("home_failed", f"the home copy of the DCO cannot be written: {outcome.error}")
+                batch.error = self._home_failed(outcome.error)
             else:
                 self._copy_failed(copy, outcome.error)
         for page in pages:
@@ -178,13 +192,16 @@ class Store:
         return record
 
     async def _record_on_home(self, record: Record) -> None:
+        hangs = self._home_hangs()
+        if hangs is not None:
+            raise hangs
         try:
             call = self.home.write_record(record)
         except ValueError as error:
-            raise Failed("dco_full", str(error)) from error
+            raise Failed("dco_full", f"volume {self.family.volume.name}: {error}") from error
         [outcome] = await self._hops.at_once([call], self.timeout_seconds)
         if outcome.error is not None:
-            raise Failed("home_failed", f"the home copy of the DCO cannot be written: {outcome.error}")
+            raise self._home_failed(outcome.error)
         self.home.record_written()
 
     async def _record_on_copies(self, record: Record, plexes: list[Plex]) -> None:

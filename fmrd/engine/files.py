@@ -63,6 +63,19 @@ class PlexFiles:
             self.dco.close()
 
 
+def let_go(context: Context, lane: Lane | Lanes, files: PlexFiles | DcoFile) -> None:
+    """Close them. While a call on them hangs they stay open, and locked, until it has landed (RULES, Join)."""
+    if lane.outstanding:
+        context.nursery.start_soon(_close_late, lane, files)
+    else:
+        files.close()
+
+
+async def _close_late(lane: Lane | Lanes, files: PlexFiles | DcoFile) -> None:
+    await lane.idle()
+    files.close()
+
+
 def dco_bytes(geometry: Geometry, columns: int = layout.COLUMNS) -> int:
     return layout.copy_bytes(geometry.pages, columns)
 
@@ -84,19 +97,20 @@ async def open_plex(
         known = host.tail_bytes(path)
         backing = host.open_plex(path, known if known is not None else tail if dco_path is None else 0)
         try:
-            stamp = backing.stamp()
-            dco = None
-            try:
-                dco = host.open_dco(path, dco_path)
-                loaded = load(dco) if dco is not None else None
-            except OSError:
-                loaded = None
-            if loaded is not None and loaded.image.record is None:
-                loaded = None
-            return PlexFiles(backing, lanes, dco, loaded, stamp)
+            files = PlexFiles(backing, lanes, None, None, backing.stamp())
         except BaseException:
             backing.close()
             raise
+        try:
+            files.dco = host.open_dco(path, dco_path)
+            loaded = load(files.dco) if files.dco is not None else None
+            files.loaded = loaded if loaded is not None and loaded.image.record is not None else None
+        except OSError:
+            pass
+        except BaseException:
+            files.close()
+            raise
+        return files
 
     return await ask(context.hops, lanes.data, run, timeout_seconds)
 

@@ -9,7 +9,7 @@ from fmrd.core.record import Record
 from fmrd.core.recovery import Found, StartOptions, judge_plexes
 from fmrd.dco.copy import Loaded
 from fmrd.engine.context import Context
-from fmrd.engine.files import Lanes, PlexFiles, open_plex
+from fmrd.engine.files import Lanes, PlexFiles, let_go, open_plex
 from fmrd.engine.opening import Opening, start_from_copy
 from fmrd.errors import Failed, FmrdError, Refused
 
@@ -32,12 +32,16 @@ async def read_paths(context: Context, paths: list[str]) -> dict[str, PlexFiles]
     async with trio.open_nursery() as nursery:
         for path in paths:
             nursery.start_soon(one, path)
+    owners: dict[str, str] = {}
+    for path, files in opened.items():
+        if files.image is not None and owners.setdefault(files.image.owner, path) != path:
+            problems[path] = f"it is the same plex as {owners[files.image.owner]}"
     families = {f.image.record.family for f in opened.values() if f.image and f.image.record}
     if not problems and len(families) > 1:
         problems = {path: "they belong to different volumes" for path in paths[:1]}
     if problems:
         for files in opened.values():
-            files.close()
+            let_go(context, files.lanes, files)
         raise Failed("not_imported", "; ".join(f"{path}: {why}" for path, why in sorted(problems.items())))
     return opened
 
@@ -97,12 +101,12 @@ async def import_family(
         files = {uuid: f for uuid, (_, f) in by_uuid.items() if record.volume.plex(uuid) is not None}
         lanes = {uuid: f.lanes for uuid, f in files.items()}
         for stranger in set(by_uuid) - set(files):  # the record that leads does not know it
-            by_uuid[stranger][1].close()
+            let_go(context, by_uuid[stranger][1].lanes, by_uuid[stranger][1])
         loaded = opened[leader].loaded
         assert loaded is not None
     except BaseException:
         for plex_files in opened.values():
-            plex_files.close()
+            let_go(context, plex_files.lanes, plex_files)
         raise
     return await start_from_copy(context, record, loaded, standing, found, lanes, files)
 

@@ -1,5 +1,6 @@
 """How a plex joins a started volume (RULES, Join): an attach, and a new plex. What is decided is in core/joining.py."""
 
+import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -9,12 +10,14 @@ from fmrd.core.joining import Decision
 from fmrd.core.plex import Plex
 from fmrd.core.record import PlexRecord
 from fmrd.core.states import PlexState
-from fmrd.engine.files import PlexFiles, copy_of, open_plex, tail_bytes
+from fmrd.engine.files import PlexFiles, copy_of, let_go, open_plex, tail_bytes
 from fmrd.engine.tasks import Task
-from fmrd.errors import Failed, Refused
+from fmrd.errors import Failed, FmrdError, Refused
 
 if TYPE_CHECKING:
     from fmrd.engine.service import Service
+
+log = logging.getLogger(__name__)
 
 
 class Joins:
@@ -33,7 +36,7 @@ class Joins:
             try:
                 return self._decision(plex, files, full=full, discard=discard)
             finally:
-                files.close()
+                let_go(self._service.context, files.lanes, files)
 
     async def attach(
         self, plex: Plex, *, full: bool = False, discard: bool = False, rate: int = 0
@@ -49,7 +52,7 @@ class Joins:
                 await self._join(plex, files, decision)
             except BaseException:
                 if service.files.get(plex.uuid) is not files:
-                    files.close()
+                    let_go(service.context, files.lanes, files)
                 raise
             return service.drain(plex, (decision.code, decision.message), rate), None
 
@@ -67,6 +70,8 @@ class Joins:
         decision = self._decision_of_open(plex)
         if decision.regions:
             return service.drain(plex, (decision.code, decision.message), rate), None
+        if plex.attaching and not service.context.tasks.running(service.volume.name, plex.name):
+            return service.drain(plex, service.unfinished(plex), rate), None
         task = service.context.tasks.last(service.volume.name, plex.name)
         if task is None:
             task = service.context.tasks.new(
@@ -125,6 +130,15 @@ class Joins:
 
         await store.join(plex, copy, open_gate)
 
+    async def _unrecord(self) -> None:
+        """A record that landed may name the plex that did not come."""
+        try:
+            await self._service.mirror.store.commit()
+        except FmrdError as error:
+            log.warning(
+                "volume %s: a plex that was not added is still in the record: %s", self._service.volume.name, error
+            )
+
     async def add(self, path: str, dco_path: str | None, files: PlexFiles, rate: int = 0) -> Task:
         """One more mirror on files just made, fully copied."""
         service = self._service
@@ -141,7 +155,9 @@ class Joins:
             decision = Decision("full_new_plex", f"plex {plex.name} is new: all of it is copied", True, 0, 0)
             try:
                 await self._join(plex, files, decision)
-            except BaseException:
+            except BaseException as error:
                 service.volume.remove_plex(plex)
+                if isinstance(error, FmrdError | OSError):
+                    await self._unrecord()
                 raise
             return service.drain(plex, (decision.code, decision.message), rate)

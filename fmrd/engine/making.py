@@ -1,5 +1,6 @@
 """`make`: plex files, their copies of the DCO, and at last the home copy, whose rename is the commit point."""
 
+import logging
 from dataclasses import dataclass
 
 from fmrd.backing.hops import Lane, ask
@@ -14,8 +15,10 @@ from fmrd.dco import layout
 from fmrd.dco.copy import Copy
 from fmrd.dco.store import Store
 from fmrd.engine.context import Context
-from fmrd.engine.files import Lanes, PlexFiles, copy_of, dco_bytes
+from fmrd.engine.files import Lanes, PlexFiles, copy_of, dco_bytes, let_go
 from fmrd.errors import BadRequest, Failed, FmrdError, Refused
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,12 @@ class PlexWish:
 
 
 async def obtain(
-    context: Context, wish: PlexWish, name: str, geometry: Geometry, *, existing: bool, timeout_seconds: float
-) -> tuple[PlexFiles, bool]:
-    """Create a plex file, or open one that exists where that is allowed. Returns (files, whether it is new)."""
+    context: Context, wish: PlexWish, name: str, geometry: Geometry, *, existing: bool,
+    devices: bool = False, timeout_seconds: float,
+) -> tuple[PlexFiles, bool]:  # fmt: skip
+    """Create a plex file, or open one that exists where that is allowed (``devices``: if it is a block device). Returns
+    (files, whether it is new).
+    """
     lanes = Lanes(name)
     tail = 0 if wish.dco_path else dco_bytes(geometry) + LOCATOR_BYTES
 
@@ -38,7 +44,7 @@ async def obtain(
         probe = host.probe(wish.path)
         if not probe.exists:
             return PlexFiles(host.create_plex(wish.path, geometry.length_bytes), lanes, None, None, None), True
-        if not existing and (probe.is_block or probe.size):
+        if not (existing or (devices and probe.is_block)) and (probe.is_block or probe.size):
             what = "block device" if probe.is_block else "file"
             raise Refused(
                 "plex_exists", f"{what} {wish.path} exists", "--from PATH keeps its content, --force overwrites it"
@@ -108,20 +114,29 @@ async def make(
             if volume.demotions or any(copy.broken for copy in store.copies.values()):
                 raise Failed("failed", f"volume {settings.name}: a copy of the DCO could not be written")
         finally:
-            home_file.close()
+            let_go(context, home_lane, home_file)
         await ask(context.hops, home_lane, lambda: context.host.publish_home(settings.name), timeout)
     except BaseException as error:
-        for files in opened:
-            files.close()
-        opened.clear()
         if isinstance(error, FmrdError | OSError):
-            for wish in created:
-                context.host.remove_dco(wish.path, wish.dco_path)
-                context.host.remove_plex(wish.path)
+            await undo(context, created, timeout)
         raise
     finally:
         for files in opened:
-            files.close()
+            let_go(context, files.lanes, files)
+
+
+async def undo(context: Context, created: list[PlexWish], timeout_seconds: float) -> None:
+    """Remove what was made for a plex that is not to be, as far as its disk answers."""
+
+    def run() -> None:
+        for wish in created:
+            context.host.remove_dco(wish.path, wish.dco_path)
+            context.host.remove_plex(wish.path)
+
+    try:
+        await ask(context.hops, Lane("undo"), run, timeout_seconds)
+    except OSError as error:
+        log.warning("left behind: %s (%s)", ", ".join(wish.path for wish in created), error)
 
 
 def _plex(context: Context, volume: str, geometry: Geometry, index: int, wish: PlexWish, current: bool) -> Plex:

@@ -6,7 +6,7 @@ the order of awaits, which CONCURRENCY.md beside this file goes through checkpoi
 
 import errno
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -103,10 +103,10 @@ class Mirror:
         if length <= 0:
             return b""
         with self.load.request(self.volume):
-            parts = self.volume.plan_read(offset, length)
-            if len(parts) == 1:
-                return await self._read_part(parts[0])
-            return b"".join([await self._read_part(part) for part in parts])
+            part = self.volume.plan_read(offset, length)[0]
+            if part.length == length:
+                return await self._read_part(part)
+            return b"".join([data async for data in self._read_parts(offset, offset + length)])
 
     async def write(self, offset: int, data: bytes | memoryview) -> None:
         """On every plex that should have it when it returns (rule 1 before, rule 5 after)."""
@@ -240,26 +240,36 @@ class Mirror:
 
     # Reads that fail over
 
+    async def _read_parts(self, at: int, stop: int) -> AsyncIterator[bytes]:
+        """Planned anew for each: while one is read, the plex that holds the next may leave."""
+        while at < stop:
+            part = self.volume.plan_read(at, stop - at)[0]
+            yield await self._read_part(part)
+            at += part.length
+
     async def _read_part(self, part: ReadPart) -> bytes:
         tried: tuple[Plex, ...] = ()
         failures: list[tuple[Plex, Exception]] = []
-        pieces: list[ReadPart] = [part]
         done: list[bytes] = []
-        while pieces:
-            piece = pieces.pop(0)
+        at, stop = part.offset, part.offset + part.length
+        piece = part
+        while True:
             outcome = await self._pread(piece)
             if outcome.error is None:
                 assert isinstance(outcome.value, bytes)
                 done.append(outcome.value)
-                continue
-            piece.plex.errors += 1
-            failures.append((piece.plex, outcome.error))
-            tried = (*tried, piece.plex)
+                at += piece.length
+                if at == stop:
+                    break
+            else:
+                piece.plex.errors += 1
+                failures.append((piece.plex, outcome.error))
+                tried = (*tried, piece.plex)
             try:
-                pieces[:0] = self.volume.plan_read(piece.offset, piece.length, without=tried)
+                piece = self.volume.plan_read(at, stop - at, without=tried)[0]
             except FmrdError as nobody:
                 what = "; ".join(f"{plex.name}: {error}" for plex, error in failures)
-                sentence = f"volume {self.volume.name}: reading at {piece.offset} failed ({what})"
+                sentence = f"volume {self.volume.name}: reading at {at} failed ({what})"
                 raise Failed("io_error", sentence) from nobody
         for plex, error in failures:
             if isinstance(error, TimeoutError):

@@ -15,11 +15,14 @@ from fmrd.core.volume import Volume
 from fmrd.dco.copy import Copy, Loaded, load
 from fmrd.dco.store import Store
 from fmrd.engine.context import Context
-from fmrd.engine.files import Lanes, PlexFiles, copy_of, dco_bytes, find_plex, tail_bytes
+from fmrd.engine.files import Lanes, PlexFiles, copy_of, dco_bytes, find_plex, let_go, tail_bytes
 from fmrd.engine.mirror import Mirror
-from fmrd.errors import Refused
+from fmrd.errors import Failed, Refused
 
 log = logging.getLogger(__name__)
+
+HOME = "home"
+"""Whose lanes, beside those of the plexes by uuid, are the home copy's."""
 
 
 @dataclass
@@ -78,6 +81,10 @@ async def find_all(
 
 async def start_at_home(context: Context, name: str, options: StartOptions, lanes: dict[str, Lanes]) -> Opening:
     """RULES, "Start at home". Everything that was opened is closed again when it is refused."""
+    home_lane = lanes.setdefault(HOME, Lanes(f"{name} home")).data
+    if home_lane.outstanding:
+        count = home_lane.outstanding
+        raise Failed("home_failed", f"volume {name}: {count} system call(s) on the home copy have not returned yet")
     loaded = await read_home(context, name)
     newest = loaded.image.record
     assert newest is not None
@@ -86,13 +93,11 @@ async def start_at_home(context: Context, name: str, options: StartOptions, lane
         record = choose_record(loaded.image, found, options)
         standing = judge_plexes(record, found, options)
         volume_notes = open_volume(record, loaded.image, found, standing)
-        home_file = await ask(
-            context.hops, Lane(f"{name} home"), lambda: context.host.open_home(name), context.io_timeout_seconds
-        )
-        home = Copy("home", home_file, Lane(f"{name} home"), record.family, record.columns)
+        home_file = await ask(context.hops, home_lane, lambda: context.host.open_home(name), context.io_timeout_seconds)
+        home = Copy("home", home_file, home_lane, record.family, record.columns)
         home.adopt(loaded)
     except BaseException:
-        _close(files)
+        _close(context, files)
         raise
     return await _open(context, record, home, loaded, volume_notes, standing, lanes, files)
 
@@ -103,18 +108,24 @@ async def start_from_copy(
 ) -> Opening:  # fmt: skip
     """Import: the newest travelling copy takes the place of the home copy, and a new home copy is published last."""
     name = record.volume.name
+    home_lane = lanes.setdefault(HOME, Lanes(f"{name} home")).data
     try:
         volume_notes = open_volume(record, loaded.image, found, standing)
         size = dco_bytes(geometry_of(record.volume), record.columns)
         home_file = await ask(
-            context.hops, Lane(f"{name} home"), lambda: context.host.create_home(name, size), context.io_timeout_seconds
+            context.hops, home_lane, lambda: context.host.create_home(name, size), context.io_timeout_seconds
         )
-        home = Copy("home", home_file, Lane(f"{name} home"), record.family, record.columns)
+        home = Copy("home", home_file, home_lane, record.family, record.columns)
     except BaseException:
-        _close(files)
+        _close(context, files)
         raise
     opening = await _open(context, record, home, loaded, volume_notes, standing, lanes, files)
-    await ask(context.hops, Lane(f"{name} home"), lambda: context.host.publish_home(name), context.io_timeout_seconds)
+    try:
+        await ask(context.hops, home_lane, lambda: context.host.publish_home(name), context.io_timeout_seconds)
+    except BaseException:
+        _close(context, opening.files)
+        let_go(context, home_lane, home_file)
+        raise
     return opening
 
 
@@ -138,7 +149,7 @@ async def _open(
             if here is None:
                 continue
             if not plex.is_open or not standing[plex.uuid].online:
-                here.close()
+                let_go(context, here.lanes, here)
                 continue
             online[plex.uuid] = here
             plex.stamp = None
@@ -156,9 +167,9 @@ async def _open(
             await store.commit()
         await mirror.recorded()
     except BaseException:
-        _close(online)
-        _close(files)
-        home.file.close()
+        _close(context, online)
+        _close(context, files)
+        let_go(context, home.lane, home.file)
         raise
     for note in notes:
         log.warning("volume %s: %s", volume.name, note)
@@ -169,7 +180,7 @@ def _report(plex: Plex, sentence: str) -> None:
     log.warning("%s", sentence)
 
 
-def _close(files: dict[str, PlexFiles]) -> None:
+def _close(context: Context, files: dict[str, PlexFiles]) -> None:
     for opened in files.values():
-        opened.close()
+        let_go(context, opened.lanes, opened)
     files.clear()

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from fmrd.backing.hops import Lane, ask
-from fmrd.backing.protocol import DcoFile
+from fmrd.backing.hops import ask
 from fmrd.core.plex import Plex
 from fmrd.core.record import Stamp
-from fmrd.engine.files import Lanes, PlexFiles
+from fmrd.engine.files import PlexFiles, let_go
 from fmrd.errors import FmrdError
 
 if TYPE_CHECKING:
@@ -45,10 +44,13 @@ class Partings:
             await service.mirror.recorded()
         except FmrdError as error:
             log.warning("volume %s: plex %s is out, not yet recorded: %s", service.volume.name, plex.name, error)
-        await service.lanes[plex.uuid].idle()
         try:
-            async with service.verb():
-                await self.complete(plex)
+            while True:
+                await service.lanes[plex.uuid].idle()
+                if plex.uuid not in self._under_way:
+                    return
+                async with service.verb():
+                    await self.complete(plex)
         except FmrdError as error:
             log.warning("volume %s: letting go of plex %s: %s", service.volume.name, plex.name, error)
 
@@ -57,7 +59,10 @@ class Partings:
         service = self._service
         lanes = service.lanes[plex.uuid]
         files = service.files.get(plex.uuid)
-        if plex.is_open or files is None or lanes.outstanding:
+        if plex.is_open or files is None:
+            self._end(plex.uuid)
+            return
+        if lanes.outstanding:
             return
         plex.stamp = await self.stamp(files)
         if lanes.outstanding:
@@ -100,19 +105,9 @@ class Partings:
         """The volume ended. What hangs is closed when it has landed."""
         service = self._service
         home = service.mirror.store.home
-        self._close(home.lane, home.file)
-        for uuid, files in service.files.items():
-            self._close(service.lanes[uuid], files)
+        let_go(service.context, home.lane, home.file)
+        for files in service.files.values():
+            let_go(service.context, files.lanes, files)
         service.files.clear()
         for uuid in list(self._under_way):
             self._end(uuid)
-
-    def _close(self, lane: Lane | Lanes, files: PlexFiles | DcoFile) -> None:
-        if lane.outstanding:
-            self._service.context.nursery.start_soon(self._close_late, lane, files)
-        else:
-            files.close()
-
-    async def _close_late(self, lane: Lane | Lanes, files: PlexFiles | DcoFile) -> None:
-        await lane.idle()
-        files.close()

@@ -14,7 +14,7 @@ from fmrd.engine.context import Context
 from fmrd.engine.files import Lanes
 from fmrd.engine.opening import Opening, read_home, start_at_home
 from fmrd.engine.service import Service
-from fmrd.errors import Failed, FmrdError
+from fmrd.errors import Failed, FmrdError, Refused
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -146,19 +146,27 @@ class Registry:
 
     def adopt(self, unit: Unit, opening: Opening) -> Service:
         service = Service(self.context, opening)
-        unit.service, unit.failure = service, None
+        unit.service, unit.failure, unit.lanes = service, None, opening.lanes
         served = Served(unit, service)
         self._served[unit.name] = served
         service.start()
         self._tell(served)
         return service
 
-    async def stop(self, unit: Unit, *, stopped: bool = True) -> None:
-        """Close it in order; its file disappears first, so that nothing new can open it."""
+    async def stop(self, unit: Unit, *, stopped: bool = True, even_open: bool = False) -> None:
+        """Close it in order; its file disappears first, so that nothing new can open it. Refused('volume_open') while
+        its file is open, unless ``even_open``: the daemon goes down.
+        """
         async with unit.busy:
             service = unit.service
             if service is None:
                 return
+            if service.open_count and not even_open:
+                raise Refused(
+                    "volume_open",
+                    f"volume {unit.name} is open ({service.open_count} time(s))",
+                    "unmount it and detach its loop device first",
+                )
             served = self._served.pop(unit.name)
             served.closed = True
             self._tell(served)
@@ -173,7 +181,7 @@ class Registry:
 
         async def one(unit: Unit) -> None:
             try:
-                await self.stop(unit, stopped=False)
+                await self.stop(unit, stopped=False, even_open=True)
             except (FmrdError, OSError) as error:
                 log.error("volume %s was not closed in order: %s", unit.name, error)
 

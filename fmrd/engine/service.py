@@ -12,7 +12,8 @@ from functools import partial
 
 import trio
 
-from fmrd.backing.hops import ask
+from fmrd.backing.hops import Lane, ask
+from fmrd.backing.protocol import Backing, DcoFile
 from fmrd.core.plex import Plex
 from fmrd.core.states import PlexState
 from fmrd.core.volume import Volume
@@ -73,16 +74,16 @@ class Service:
         """Go on where a stop or a crash left off: drains, returning plexes, and the cleaning of the DRL."""
         self.context.nursery.start_soon(self._clean_now_and_then)
         for plex in self.volume.plexes:
-            if plex.is_open and plex.map.any():
+            if plex.is_open and (plex.map.any() or plex.attaching):
                 self.drain(plex, self.unfinished(plex))
-            elif plex.attaching:
-                self.drain(plex, ("nothing_missed", f"plex {plex.name} only has to be recorded in sync"))
         if self.volume.settings.auto_attach:
             self.context.nursery.start_soon(self._attach_those_that_answer)
 
     def unfinished(self, plex: Plex) -> tuple[str, str]:
-        """Why an open plex still has something in its map: (reason code, sentence)."""
+        """Why an open plex still has something in its map, or is not recorded in sync: (reason code, sentence)."""
         count = plex.map.count()
+        if not count:
+            return "nothing_missed", f"plex {plex.name} only has to be recorded in sync"
         if plex.reason == "recovery":
             return "recovery", f"plex {plex.name}: {count} region(s) were being written when the volume went down"
         if plex.state is PlexState.ACTIVE:
@@ -194,10 +195,13 @@ class Service:
                     async with self.at_rest():
                         # Taken before the gate closes, so that one commit holds both: nothing writes to the file now.
                         stamp = await self.partings.stamp(self.files[plex.uuid])
+                        failed = not plex.is_open  # meanwhile, by itself
                         self.volume.close_gate(plex, state)
-                        plex.stamp = stamp
+                        plex.stamp = None if failed else stamp
                 else:
+                    failed = True
                     self.volume.close_gate(plex, state)
+                if failed:
                     await self.mirror.store.commit()
                 await self.mirror.recorded()
             except FmrdError:
@@ -237,6 +241,7 @@ class Service:
     async def set_state(self, plex: Plex, state: PlexState) -> None:
         """OFFLINE -> STALE."""
         async with self.verb():
+            self._must_be_closed(plex)
             self.volume.close_gate(plex, state)
             plex.excluded = False
             await self.mirror.store.commit()
@@ -260,18 +265,19 @@ class Service:
             size = dco_bytes(geometry, self.mirror.family.columns)
             for plex in self.volume.open_plexes():
                 files = self.files[plex.uuid]
-                await ask(
-                    self.context.hops,
-                    files.lanes.data,
-                    partial(files.backing.extend, length_bytes),
-                    self.timeout_seconds,
-                )
+                await self._extend(plex.name, files.lanes.data, files.backing, length_bytes)
                 if files.dco is not None:
-                    await ask(self.context.hops, files.lanes.dco, partial(files.dco.extend, size), self.timeout_seconds)
+                    await self._extend(f"the DCO of {plex.name}", files.lanes.dco, files.dco, size)
             home = self.mirror.store.home
-            await ask(self.context.hops, home.lane, partial(home.file.extend, size), self.timeout_seconds)
+            await self._extend("the home copy of the DCO", home.lane, home.file, size)
             self.volume.grow(length_bytes)
             await self.mirror.store.commit(everything=True)
+
+    async def _extend(self, what: str, lane: Lane, file: Backing | DcoFile, length_bytes: int) -> None:
+        try:
+            await ask(self.context.hops, lane, partial(file.extend, length_bytes), self.timeout_seconds)
+        except OSError as error:
+            raise Failed("io_error", f"volume {self.volume.name}: {what} cannot grow: {error}") from error
 
     async def close(self, *, stopped: bool) -> None:
         """Orderly stop: requests answered, copies halted, maps exact, stamps taken, files closed. ``stopped``: by the

@@ -8,11 +8,11 @@ from fmrd.core.geometry import Geometry
 from fmrd.core.record import Column, VolumeRecord
 from fmrd.core.recovery import StartOptions
 from fmrd.core.states import PlexState
+from fmrd.engine.files import let_go
 from fmrd.engine.importing import import_family, newest_of, read_paths
-from fmrd.engine.making import PlexWish, make, obtain
+from fmrd.engine.making import PlexWish, make, obtain, undo
 from fmrd.engine.opening import read_home
 from fmrd.engine.registry import Registry, Unit
-from fmrd.engine.service import Service
 from fmrd.engine.settings import parse_settings
 from fmrd.engine.tasks import Task
 from fmrd.engine.view import plex_json, stopped_json, unreadable_json, volume_json
@@ -138,7 +138,6 @@ class Verbs:
         unit = self.registry.unit(volume)
         if unit.service is None:
             return self._volume(volume) | {"notice": f"nothing to change: volume {volume} is stopped already"}
-        self._must_be_closed(unit.service)
 
         async def work() -> Json:
             await self.registry.stop(unit)
@@ -146,18 +145,8 @@ class Verbs:
 
         return await self._apart(work)
 
-    def _must_be_closed(self, service: Service) -> None:
-        if service.open_count:
-            raise Refused(
-                "volume_open",
-                f"volume {service.volume.name} is open ({service.open_count} time(s))",
-                "unmount it and detach its loop device first",
-            )
-
     async def remove(self, *, volume: str, erase: bool = False) -> Json:
         unit = self.registry.unit(volume)
-        if unit.service is not None:
-            self._must_be_closed(unit.service)
 
         async def work() -> Json:
             await self.registry.stop(unit)
@@ -253,15 +242,14 @@ class Verbs:
             name = f"{volume}-{service.volume.settings.next_plex:02d}"
             timeout = service.timeout_seconds
             files, new = await obtain(
-                self.context, wish, name, geometry, existing=_is_block(self, path), timeout_seconds=timeout
+                self.context, wish, name, geometry, existing=False, devices=True, timeout_seconds=timeout
             )
             try:
                 task = await service.joins.add(path, dco, files, rate or 0)
-            except BaseException:
-                files.close()
-                if new:
-                    self.context.host.remove_dco(path, dco)
-                    self.context.host.remove_plex(path)
+            except BaseException as error:
+                let_go(self.context, files.lanes, files)
+                if new and isinstance(error, FmrdError | OSError):
+                    await undo(self.context, [wish], timeout)
                 raise
             return {"task": task.json()}
 
@@ -411,7 +399,3 @@ class Verbs:
         task = self.context.tasks.find(id)
         await task.finished.wait()
         return {"task": task.json()}
-
-
-def _is_block(verbs: Verbs, path: str) -> bool:
-    return verbs.context.host.probe(path).is_block

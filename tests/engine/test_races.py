@@ -1,0 +1,263 @@
+"""Two things at once that seldom meet: a verb and a stop, a verb and a failure, a late call, a join that fails."""
+
+import errno
+import fcntl
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from fmrd.engine import files
+from fmrd.errors import Failed, Refused
+from tests.engine.faulty import FaultyBacking
+from tests.engine.rig import REGION, Rig, daemon
+from tests.waiting import until
+
+SOON = 0.2
+"""An io_timeout for disks that hang."""
+
+
+def home_of(rig: Rig) -> Path:
+    return rig.directory / "state" / "volumes" / "data.dco"
+
+
+def is_locked(path: Path) -> bool:
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+# A plex leaves
+
+
+async def test_a_read_of_many_parts_does_without_a_plex_that_leaves_meanwhile(rig: Rig) -> None:
+    await rig.make("abc", rdpol="prefer:data-02")
+    await rig.data.write(3 * REGION, b"three" + bytes(REGION - 5) + b"four")
+    await rig.data.flush()
+    for letter, hole in (("a", 4), ("b", 3), ("c", 3)):
+        rig.plex(letter).map.mark(range(hole, hole + 1))
+    found: list[bytes] = []
+
+    async def read() -> None:
+        found.append(await rig.data.read(3 * REGION, REGION + 4))
+
+    async with trio.open_nursery() as nursery:
+        with rig.host.hanging(rig.path("a"), "pread") as hang:
+            nursery.start_soon(read)
+            await until(lambda: hang.waiting == 1)
+            await rig.det("b")
+            assert not is_locked(rig.path("b"))
+    assert found[0].startswith(b"three") and found[0].endswith(b"four")
+
+
+async def test_a_plex_that_fails_while_it_goes_off_line_is_recorded_off_line(tmp_path: Path) -> None:
+    async with daemon(tmp_path, io_timeout_seconds=SOON) as rig:
+        await rig.make()
+        with rig.host.hanging(rig.path("b"), "fdatasync"):
+            await rig.verbs.plex_off(volume="data", plex="data-02")
+            assert await rig.states() == "ACTIVE OFFLINE"
+            rig.kill()
+    async with daemon(tmp_path) as rig:
+        assert await rig.states() == "ACTIVE OFFLINE"
+
+
+async def test_a_plex_whose_last_call_hangs_is_let_go_of_when_it_has_landed(tmp_path: Path) -> None:
+    async with daemon(tmp_path, io_timeout_seconds=SOON) as rig:
+        await rig.make()
+        with rig.host.hanging(rig.path("b"), "fdatasync") as hang:
+            with rig.host.failing(rig.path("b"), "pwrite"):
+                await rig.write_regions(3)
+            await until(lambda: hang.waiting == 1 and rig.service.lanes[rig.plex("b").uuid].data.hung == 1)
+            assert is_locked(rig.path("b"))
+            hang.let_go()
+            await until(lambda: not is_locked(rig.path("b")))
+
+
+# The home copy hangs
+
+
+async def test_nothing_is_written_to_a_home_copy_before_what_hung_on_it_has_landed(tmp_path: Path) -> None:
+    async with daemon(tmp_path, io_timeout_seconds=SOON) as rig:
+        await rig.make()
+        with rig.host.hanging(home_of(rig), "dco_write") as hang:
+            with pytest.raises(Failed, match="home_failed"):
+                await rig.write_regions(3)
+            asked = len(rig.host.watch.seen("dco_write", str(home_of(rig))))
+            with pytest.raises(Failed, match="volume data: the home copy of the DCO does not answer"):
+                await rig.write_regions(4)
+            with pytest.raises(Failed, match="home_failed"):
+                await rig.service.mirror.store.commit()
+            assert len(rig.host.watch.seen("dco_write", str(home_of(rig)))) == asked
+            hang.let_go()
+            await until(lambda: not rig.service.mirror.store.home.lane.hung)
+            await rig.write_regions(3)
+        await rig.stop()
+        assert rig.same("a", "b")
+
+
+async def test_a_volume_does_not_start_before_what_hung_on_its_home_copy_has_landed(tmp_path: Path) -> None:
+    async with daemon(tmp_path, io_timeout_seconds=SOON) as rig:
+        await rig.make()
+        with rig.host.hanging(home_of(rig), "dco_write") as hang:
+            with pytest.raises(Failed, match="home_failed"):
+                await rig.stop()
+            with pytest.raises(Failed, match="volume data: 1 system call"):
+                await rig.verbs.start(volume="data")
+            lane = rig.registry.unit("data").lanes["home"].data
+            hang.let_go()
+            await until(lambda: not lane.outstanding)
+            await rig.verbs.start(volume="data")
+        await rig.write_regions(3)
+        await rig.stop()
+        assert rig.same("a", "b")
+
+
+# A volume stops
+
+
+async def test_a_file_opened_while_a_stop_waits_keeps_the_volume_started(rig: Rig) -> None:
+    await rig.make()
+    async with trio.open_nursery() as nursery:
+
+        async def stop() -> None:
+            with pytest.raises(Refused, match="volume_open"):
+                await rig.stop()
+
+        async with rig.registry.unit("data").busy:
+            nursery.start_soon(stop)
+            await trio.testing.wait_all_tasks_blocked()
+            rig.data.opened()
+    await rig.write_regions(3)
+    rig.data.released()
+    await rig.stop()
+
+
+# A join fails
+
+
+async def test_a_join_that_hangs_keeps_the_plex_locked_until_it_has_landed(tmp_path: Path) -> None:
+    async with daemon(tmp_path, io_timeout_seconds=SOON) as rig:
+        await rig.make()
+        await rig.det("b")
+        assert not is_locked(rig.path("b"))
+        with rig.host.hanging(rig.path("b.dco"), "dco_write") as hang:
+            with pytest.raises(Failed, match=r"io_error: plex data-02: its copy of the DCO"):
+                await rig.att("b")
+            assert is_locked(rig.path("b"))
+            with pytest.raises(Failed, match="plex_hung"):
+                await rig.att("b")
+            hang.let_go()
+            await until(lambda: not is_locked(rig.path("b")))
+        assert (await rig.end(await rig.att("b")))["state"] == "done"
+
+
+async def test_a_new_plex_that_does_not_come_is_forgotten(tmp_path: Path) -> None:
+    async with daemon(tmp_path) as rig:
+        await rig.make()
+        with rig.host.failing(rig.path("x.dco"), "dco_write", within=range(1, 1 << 30)), pytest.raises(Failed):
+            await rig.verbs.plex_add(volume="data", path=str(rig.path("x")))
+        assert not rig.path("x").exists() and not rig.path("x.dco").exists()
+        rig.kill()
+    async with daemon(tmp_path) as rig:
+        assert await rig.states() == "ACTIVE ACTIVE"
+
+
+async def test_a_plex_that_could_not_be_recorded_in_sync_arrives_at_the_next_attach(rig: Rig) -> None:
+    await rig.make()
+    await rig.det("b")
+    await rig.write_regions(3, 5)
+    task = await rig.att("b", rate=1)
+    await until(lambda: not rig.plex("b").map.any())
+    with rig.host.failing(home_of(rig), "dco_write"):
+        await rig.verbs.task_set(id=task["id"], rate=0)
+        assert (await rig.end(task))["error"]["code"] == "home_failed"
+    assert await rig.states() == "ACTIVE TEMP"
+    again = await rig.end(await rig.att("b"))
+    assert (again["state"], again["reason"]["code"], again["done_regions"]) == ("done", "nothing_missed", 0)
+    assert await rig.states() == "ACTIVE ACTIVE"
+
+
+async def test_what_a_new_plex_asks_of_its_disk_is_not_asked_on_the_thread_that_serves_everybody(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await rig.make()
+    here = threading.get_ident()
+    asked: list[int] = []
+    for name in ("probe", "remove_dco", "remove_plex"):
+        real = getattr(rig.host, name)
+        monkeypatch.setattr(rig.host, name, lambda *a, real=real: (asked.append(threading.get_ident()), real(*a))[1])
+    with rig.host.failing(rig.path("x.dco"), "dco_write"), pytest.raises(Failed):
+        await rig.verbs.plex_add(volume="data", path=str(rig.path("x")))
+    assert len(asked) >= 3 and here not in asked
+
+
+# Nothing stays open
+
+
+async def test_a_copy_of_the_dco_that_is_not_understood_does_not_stay_open(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await rig.make()
+    await rig.det("b")
+    before = len(os.listdir("/proc/self/fd"))
+
+    def load(file: object) -> object:
+        raise Refused("dco_feature", "from the future")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "load", load)
+        with pytest.raises(Refused, match="dco_feature"):
+            await rig.would("b")
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert (await rig.would("b"))["reason"]["code"] == "nothing_missed"
+
+
+async def test_an_import_that_fails_at_its_last_step_may_be_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with daemon(tmp_path) as rig:
+        await rig.make()
+    shutil.rmtree(tmp_path / "state")
+    async with daemon(tmp_path) as rig:
+        paths = [str(rig.path(letter)) for letter in "ab"]
+
+        def full(name: str) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        with monkeypatch.context() as patched:
+            patched.setattr(rig.host, "publish_home", full)
+            with pytest.raises(Failed, match="No space"):
+                await rig.verbs.import_volume(paths=paths)
+        await rig.verbs.import_volume(paths=paths)
+        assert await rig.states() == "ACTIVE ACTIVE"
+
+
+async def test_two_copies_of_one_plex_are_not_imported(tmp_path: Path) -> None:
+    async with daemon(tmp_path) as rig:
+        await rig.make()
+    shutil.rmtree(tmp_path / "state")
+    async with daemon(tmp_path) as rig:
+        for suffix in ("", ".dco"):
+            shutil.copy(rig.path("a" + suffix), rig.path("copy" + suffix))
+        with pytest.raises(Failed, match="the same plex as"):
+            await rig.verbs.import_volume(paths=[str(rig.path(name)) for name in ("a", "b", "copy")])
+        await rig.verbs.import_volume(paths=[str(rig.path(letter)) for letter in "ab"])
+
+
+async def test_growth_that_fails_names_volume_and_plex(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    await rig.make()
+
+    def extend(self: FaultyBacking, length: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(FaultyBacking, "extend", extend)
+    with pytest.raises(Failed, match=r"volume data: data-01 cannot grow: .*No space"):
+        await rig.verbs.grow(volume="data", size_bytes=1 << 30)
+    assert rig.data.length_bytes < 1 << 30
