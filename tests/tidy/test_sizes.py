@@ -9,17 +9,12 @@ ROOT = Path(__file__).parents[2]
 MODULES = sorted(p for folder in ("fmrd", "tests", "benchmarks") for p in (ROOT / folder).rglob("*.py"))
 
 MOST_LINES = 350
-"""Comes down to 250 when the rooms below and those still growing have been divided."""
+"""Of the package and the benchmarks; 250 is the aim, and a room beyond it is divided when it is next worked on."""
 
 MOST_LINES_OF_A_TEST = 500
 """Tests are read one at a time, so their modules may be longer."""
 
 MOST_LINES_OF_A_FUNCTION = 65
-
-DIVIDE_NEXT = {
-    "fmrd/engine/verbs.py": 450,
-}
-"""Rooms that are too long today, and how far they may grow before somebody must divide them. Nothing is added here."""
 
 
 def name_of(path: Path) -> str:
@@ -33,7 +28,7 @@ def lines_of(path: Path) -> int:
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_a_module_is_no_longer_than_a_room(path: Path) -> None:
     name = name_of(path)
-    most = MOST_LINES_OF_A_TEST if name.startswith("tests/") else DIVIDE_NEXT.get(name, MOST_LINES)
+    most = MOST_LINES_OF_A_TEST if name.startswith("tests/") else MOST_LINES
     assert lines_of(path) <= most, f"{name} has {lines_of(path)} lines, {most} are the most: divide it"
 
 
@@ -43,8 +38,3 @@ def test_a_function_fits_a_screen(path: Path) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
             assert lines <= MOST_LINES_OF_A_FUNCTION, f"{name_of(path)}:{node.lineno} {node.name} has {lines} lines"
-
-
-def test_a_divided_room_leaves_the_list() -> None:
-    short = [name for name in DIVIDE_NEXT if not (ROOT / name).exists() or lines_of(ROOT / name) <= MOST_LINES]
-    assert not short, f"take out of DIVIDE_NEXT: {', '.join(short)}"
