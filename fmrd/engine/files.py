@@ -11,7 +11,7 @@ from fmrd.core.recovery import Found
 from fmrd.dco import layout
 from fmrd.dco.copy import Copy, Loaded, load
 from fmrd.engine.context import Context
-from fmrd.engine.mirror import Disk
+from fmrd.engine.disks import Disk
 from fmrd.errors import FmrdError
 
 

@@ -6,37 +6,24 @@ the order of awaits, which CONCURRENCY.md beside this file goes through checkpoi
 
 import errno
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import trio
 
-from fmrd.backing.hops import Call, Hops, Lane, Outcome
-from fmrd.backing.protocol import Backing
+from fmrd.backing.hops import Call, Hops, Outcome
 from fmrd.core.family import Family
-from fmrd.core.plans import ReadPart, SyncPlan, Verdict, WritePlan
+from fmrd.core.plans import SyncPlan, Verdict, WritePlan
 from fmrd.core.plex import Plex
 from fmrd.core.volume import Volume
 from fmrd.dco.store import Store
+from fmrd.engine import reading
+from fmrd.engine.disks import Disk, Writer
 from fmrd.engine.ranges import Ranges
 from fmrd.errors import Failed, FmrdError
 
 log = logging.getLogger(__name__)
-
-REPAIR_UNIT_BYTES = 4096
-
-
-@dataclass
-class Disk:
-    """A plex's open backing and its lane."""
-
-    backing: Backing
-    lane: Lane
-
-    @property
-    def inline(self) -> bool:
-        return self.backing.inline
 
 
 @dataclass
@@ -105,8 +92,8 @@ class Mirror:
         with self.load.request(self.volume):
             part = self.volume.plan_read(offset, length)[0]
             if part.length == length:
-                return await self._read_part(part)
-            return b"".join([data async for data in self._read_parts(offset, offset + length)])
+                return await reading.read_part(self, part)
+            return b"".join([data async for data in reading.read_parts(self, offset, offset + length)])
 
     async def write(self, offset: int, data: bytes | memoryview) -> None:
         """On every plex that should have it when it returns (rule 1 before, rule 5 after)."""
@@ -160,7 +147,7 @@ class Mirror:
                 try:
                     await self.settle()
                 except FmrdError as error:  # judge all the same, or two copies differ and both count
-                    self._say(f"not settled after a write error: {error}")
+                    self.say(f"not settled after a write error: {error}")
                 verdict = volume.end_write(plan, errors, settled=True)
             return verdict
         finally:
@@ -184,7 +171,7 @@ class Mirror:
         for target in plan.targets:
             disk = self.disks[target.plex.uuid]
             parts = [(at, data[at - plan.offset : at - plan.offset + size]) for at, size in target.parts]
-            calls.append(Call(disk.lane, _Writer(disk.backing, parts), disk.inline))
+            calls.append(Call(disk.lane, Writer(disk.backing, parts), disk.inline))
             target.plex.writes += 1
             target.plex.write_bytes += sum(size for _, size in target.parts)
         outcomes = await self.hops.in_turn(calls, self.timeout_seconds)
@@ -238,102 +225,14 @@ class Mirror:
         await self.store.write_pages((column, page) for page in sorted(volume.drl.marked.touched))
         return left
 
-    # Reads that fail over
-
-    async def _read_parts(self, at: int, stop: int) -> AsyncIterator[bytes]:
-        """Planned anew for each: while one is read, the plex that holds the next may leave."""
-        while at < stop:
-            part = self.volume.plan_read(at, stop - at)[0]
-            yield await self._read_part(part)
-            at += part.length
-
-    async def _read_part(self, part: ReadPart) -> bytes:
-        tried: tuple[Plex, ...] = ()
-        failures: list[tuple[Plex, Exception]] = []
-        done: list[bytes] = []
-        at, stop = part.offset, part.offset + part.length
-        piece = part
-        while True:
-            outcome = await self._pread(piece)
-            if outcome.error is None:
-                assert isinstance(outcome.value, bytes)
-                done.append(outcome.value)
-                at += piece.length
-                if at == stop:
-                    break
-            else:
-                piece.plex.errors += 1
-                failures.append((piece.plex, outcome.error))
-                tried = (*tried, piece.plex)
-            try:
-                piece = self.volume.plan_read(at, stop - at, without=tried)[0]
-            except FmrdError as nobody:
-                what = "; ".join(f"{plex.name}: {error}" for plex, error in failures)
-                sentence = f"volume {self.volume.name}: reading at {at} failed ({what})"
-                raise Failed("io_error", sentence) from nobody
-        for plex, error in failures:
-            if isinstance(error, TimeoutError):
-                self._say(self.volume.fail_plex(plex, error))
-            else:
-                await self.repair(plex, part.offset, part.length, error)
-        return b"".join(done)
-
-    async def _pread(self, part: ReadPart) -> Outcome:
-        disk = self.disks[part.plex.uuid]
-        part.plex.reads += 1
-        part.plex.read_bytes += part.length
-        call = Call(disk.lane, lambda: disk.backing.pread(part.offset, part.length), disk.inline)
-        return (await self.hops.in_turn([call], self.timeout_seconds))[0]
-
-    async def repair(self, plex: Plex, offset: int, length: int, why: Exception) -> None:
-        """Write back to a plex what another one holds, under the region lock; a hole or a demotion if that fails."""
-        geometry = self.volume.geometry
-        start = offset // REPAIR_UNIT_BYTES * REPAIR_UNIT_BYTES
-        stop = min(-(-(offset + length) // REPAIR_UNIT_BYTES) * REPAIR_UNIT_BYTES, geometry.length_bytes)
-        regions = geometry.regions_of(start, stop - start)
-        first, size = geometry.bytes_of(regions)
-        async with self.ranges.hold((first, first + size)):
-            if not self.volume.may_repair(plex, regions):
-                return
-            generation = plex.generation
-            [source, *more] = self.volume.plan_read(start, stop - start, without=(plex,))
-            outcome = await self._pread(source)
-            if more or plex.generation != generation or not isinstance(outcome.value, bytes):
-                return
-            disk = self.disks[plex.uuid]
-            call = Call(disk.lane, _Writer(disk.backing, [(start, memoryview(outcome.value))]), disk.inline)
-            [written] = await self.hops.in_turn([call], self.timeout_seconds)
-            if plex.generation != generation:
-                return
-            if written.error is None:
-                self.volume.repaired(plex, regions)
-                self._say(f"plex {plex.name}: read error at {offset} corrected from {source.plex.name} ({why})")
-                return
-            sentence = self.volume.fail_plex(plex, written.error)
-            if plex.is_open and self.volume.make_holes(plex, regions):
-                where = f"regions {regions.start}-{regions.stop - 1}"
-                sentence = f"plex {plex.name}: {where} failed and became holes ({why})"
-            self._say(sentence)
-
     def _tell(self, verdict: Verdict) -> None:
         for sentence in verdict.events:
-            self._say(sentence)
+            self.say(sentence)
 
-    def _say(self, sentence: str | None) -> None:
+    def say(self, sentence: str | None) -> None:
+        """In the log; nothing for None."""
         if sentence is not None:
             log.warning("volume %s: %s", self.volume.name, sentence)
-
-
-@dataclass(frozen=True)
-class _Writer:
-    """The writes of one request on one plex; it keeps the buffer alive until the call has landed."""
-
-    backing: Backing
-    parts: Sequence[tuple[int, memoryview]]
-
-    def __call__(self) -> None:
-        for offset, data in self.parts:
-            self.backing.pwrite(offset, data)
 
 
 def _errors(plexes: Sequence[Plex], outcomes: Sequence[Outcome]) -> dict[str, Exception]:

@@ -1,0 +1,95 @@
+"""Reads that fail over to another plex, and read repair. Functions over a mirror."""
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from fmrd.backing.hops import Call, Outcome
+from fmrd.core.plans import ReadPart
+from fmrd.core.plex import Plex
+from fmrd.engine.disks import Writer
+from fmrd.errors import Failed, FmrdError
+
+if TYPE_CHECKING:
+    from fmrd.engine.mirror import Mirror
+
+REPAIR_UNIT_BYTES = 4096
+
+
+async def read_parts(mirror: "Mirror", at: int, stop: int) -> AsyncIterator[bytes]:
+    """Planned anew for each: while one is read, the plex that holds the next may leave."""
+    while at < stop:
+        part = mirror.volume.plan_read(at, stop - at)[0]
+        yield await read_part(mirror, part)
+        at += part.length
+
+
+async def read_part(mirror: "Mirror", part: ReadPart) -> bytes:
+    """From that plex; others step in where it fails, and it is repaired. Failed('io_error') if nobody has it."""
+    tried: tuple[Plex, ...] = ()
+    failures: list[tuple[Plex, Exception]] = []
+    done: list[bytes] = []
+    at, stop = part.offset, part.offset + part.length
+    piece = part
+    while True:
+        outcome = await _pread(mirror, piece)
+        if outcome.error is None:
+            assert isinstance(outcome.value, bytes)
+            done.append(outcome.value)
+            at += piece.length
+            if at == stop:
+                break
+        else:
+            piece.plex.errors += 1
+            failures.append((piece.plex, outcome.error))
+            tried = (*tried, piece.plex)
+        try:
+            piece = mirror.volume.plan_read(at, stop - at, without=tried)[0]
+        except FmrdError as nobody:
+            what = "; ".join(f"{plex.name}: {error}" for plex, error in failures)
+            sentence = f"volume {mirror.volume.name}: reading at {at} failed ({what})"
+            raise Failed("io_error", sentence) from nobody
+    for plex, error in failures:
+        if isinstance(error, TimeoutError):
+            mirror.say(mirror.volume.fail_plex(plex, error))
+        else:
+            await repair(mirror, plex, part.offset, part.length, error)
+    return b"".join(done)
+
+
+async def _pread(mirror: "Mirror", part: ReadPart) -> Outcome:
+    disk = mirror.disks[part.plex.uuid]
+    part.plex.reads += 1
+    part.plex.read_bytes += part.length
+    call = Call(disk.lane, lambda: disk.backing.pread(part.offset, part.length), disk.inline)
+    return (await mirror.hops.in_turn([call], mirror.timeout_seconds))[0]
+
+
+async def repair(mirror: "Mirror", plex: Plex, offset: int, length: int, why: Exception) -> None:
+    """Write back to a plex what another one holds, under the region lock; a hole or a demotion if that fails."""
+    geometry = mirror.volume.geometry
+    start = offset // REPAIR_UNIT_BYTES * REPAIR_UNIT_BYTES
+    stop = min(-(-(offset + length) // REPAIR_UNIT_BYTES) * REPAIR_UNIT_BYTES, geometry.length_bytes)
+    regions = geometry.regions_of(start, stop - start)
+    first, size = geometry.bytes_of(regions)
+    async with mirror.ranges.hold((first, first + size)):
+        if not mirror.volume.may_repair(plex, regions):
+            return
+        generation = plex.generation
+        [source, *more] = mirror.volume.plan_read(start, stop - start, without=(plex,))
+        outcome = await _pread(mirror, source)
+        if more or plex.generation != generation or not isinstance(outcome.value, bytes):
+            return
+        disk = mirror.disks[plex.uuid]
+        call = Call(disk.lane, Writer(disk.backing, [(start, memoryview(outcome.value))]), disk.inline)
+        [written] = await mirror.hops.in_turn([call], mirror.timeout_seconds)
+        if plex.generation != generation:
+            return
+        if written.error is None:
+            mirror.volume.repaired(plex, regions)
+            mirror.say(f"plex {plex.name}: read error at {offset} corrected from {source.plex.name} ({why})")
+            return
+        sentence = mirror.volume.fail_plex(plex, written.error)
+        if plex.is_open and mirror.volume.make_holes(plex, regions):
+            where = f"regions {regions.start}-{regions.stop - 1}"
+            sentence = f"plex {plex.name}: {where} failed and became holes ({why})"
+        mirror.say(sentence)
