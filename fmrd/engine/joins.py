@@ -54,7 +54,7 @@ class Joins:
                 if service.files.get(plex.uuid) is not files:
                     let_go(service.context, files.lanes, files)
                 raise
-            return service.drain(plex, (decision.code, decision.message), rate), None
+            return service.copies.drain(plex, (decision.code, decision.message), rate), None
 
     def _decision_of_open(self, plex: Plex) -> Decision:
         """Holes, and what an earlier copy had to leave, unless a copy is at it."""
@@ -63,15 +63,15 @@ class Joins:
         if not regions or service.context.tasks.running(service.volume.name, plex.name):
             return Decision("nothing_missed", "it is attached", False, 0, 0)
         size = service.volume.geometry.bytes_in(regions, bool(plex.map.bits[-1]))
-        return Decision(*service.unfinished(plex), False, regions, size)
+        return Decision(*service.copies.unfinished(plex), False, regions, size)
 
     def _attached_already(self, plex: Plex, rate: int) -> tuple[Task, str | None]:
         service = self._service
         decision = self._decision_of_open(plex)
         if decision.regions:
-            return service.drain(plex, (decision.code, decision.message), rate), None
+            return service.copies.drain(plex, (decision.code, decision.message), rate), None
         if plex.attaching and not service.context.tasks.running(service.volume.name, plex.name):
-            return service.drain(plex, service.unfinished(plex), rate), None
+            return service.copies.drain(plex, service.copies.unfinished(plex), rate), None
         task = service.context.tasks.last(service.volume.name, plex.name)
         if task is None:
             task = service.context.tasks.new(
@@ -160,4 +160,4 @@ class Joins:
                 if isinstance(error, FmrdError | OSError):
                     await self._unrecord()
                 raise
-            return service.drain(plex, (decision.code, decision.message), rate)
+            return service.copies.drain(plex, (decision.code, decision.message), rate)

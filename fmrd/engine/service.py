@@ -18,12 +18,11 @@ from fmrd.core.plex import Plex
 from fmrd.core.states import PlexState
 from fmrd.core.volume import Volume
 from fmrd.engine.context import Context
+from fmrd.engine.copies import Copies
 from fmrd.engine.files import Lanes, dco_bytes
 from fmrd.engine.joins import Joins
 from fmrd.engine.opening import Opening
 from fmrd.engine.partings import Partings
-from fmrd.engine.resync import Resync
-from fmrd.engine.tasks import Task
 from fmrd.errors import Failed, FmrdError
 
 log = logging.getLogger(__name__)
@@ -38,6 +37,7 @@ class Service:
         self.lanes = opening.lanes
         self.files = opening.files
         self.open_count = 0
+        self.copies = Copies(self)
         self.joins = Joins(self)
         self.partings = Partings(self)
         self.ended = False
@@ -75,21 +75,9 @@ class Service:
         self.context.nursery.start_soon(self._clean_now_and_then)
         for plex in self.volume.plexes:
             if plex.is_open and (plex.map.any() or plex.attaching):
-                self.drain(plex, self.unfinished(plex))
+                self.copies.drain(plex, self.copies.unfinished(plex))
         if self.volume.settings.auto_attach:
             self.context.nursery.start_soon(self._attach_those_that_answer)
-
-    def unfinished(self, plex: Plex) -> tuple[str, str]:
-        """Why an open plex still has something in its map, or is not recorded in sync: (reason code, sentence)."""
-        count = plex.map.count()
-        if not count:
-            return "nothing_missed", f"plex {plex.name} only has to be recorded in sync"
-        if plex.reason == "recovery":
-            return "recovery", f"plex {plex.name}: {count} region(s) were being written when the volume went down"
-        if plex.state is PlexState.ACTIVE:
-            return "hole", f"plex {plex.name}: {count} region(s) failed on it, and are copied back from the others"
-        code = plex.reason if plex.reason.startswith("full_") else "fast"
-        return code, f"plex {plex.name} goes on with the {count} region(s) that it still misses"
 
     async def _attach_those_that_answer(self) -> None:
         for plex in list(self.volume.plexes):
@@ -108,79 +96,9 @@ class Service:
             tick, before = self.volume.drl.tick, tick
             try:
                 await self.mirror.clean(before)
-                self._relieve()
+                self.copies.relieve()
             except (FmrdError, OSError) as error:
                 log.warning("volume %s: the DRL was not cleaned: %s", self.volume.name, error)
-
-    # Copies
-
-    def drain(self, plex: Plex, reason: tuple[str, str], rate: int = 0) -> Task:
-        """Start copying to an open plex what its map holds."""
-        kind = "PLXATT" if plex.state is PlexState.TEMP else "RDWRBACK"
-        task = self.context.tasks.new(kind, self.volume.name, plex.name, reason, rate)
-        task.total_regions = plex.map.count()
-        task.total_bytes = self.volume.geometry.bytes_in(task.total_regions, bool(plex.map.bits[-1]))
-        self.context.nursery.start_soon(self._drain, plex, task)
-        return task
-
-    async def _drain(self, plex: Plex, task: Task) -> None:
-        log.info(
-            "volume %s: task %d, plex %s: %s (%s)", self.volume.name, task.id, plex.name, task.reason[1], task.reason[0]
-        )
-        try:
-            problem = await self._drain_in_turn(plex, task)
-        except (FmrdError, OSError) as error:
-            problem = (getattr(error, "code", "io_error"), str(error))
-        if problem is None and plex.is_open and not plex.map.any() and not plex.attaching:
-            task.end("done")
-            self._relieve()
-        elif problem is None:
-            task.end("aborted")
-        else:
-            log.warning("volume %s: task %d failed: %s", self.volume.name, task.id, problem[1])
-            task.end("failed", problem)
-
-    def _relieve(self) -> None:
-        """What a failed flush left suspect is copied back once another plex holds it, or was written anew: go on."""
-        for plex in self.volume.open_plexes():
-            if self.context.tasks.running(self.volume.name, plex.name):
-                continue
-            if self.volume.relieve(plex) or (plex.attaching and plex.settled):
-                self.drain(plex, self.unfinished(plex))
-
-    async def _drain_in_turn(self, plex: Plex, task: Task) -> tuple[str, str] | None:
-        """One copy a disk at a time; a paused one lets others go first."""
-        resync = Resync(self.mirror, plex, task)
-        while True:
-            await task.while_paused()
-            async with self._turn(task):
-                problem = await resync.run()
-            if not resync.waits:
-                return problem
-
-    @asynccontextmanager
-    async def _turn(self, task: Task) -> AsyncIterator[None]:
-        """The locks of every disk that the copy touches, taken in one order by all; without them if it was aborted."""
-        held: list[trio.Lock] = []
-        try:
-            with task.unless_aborted():
-                for name in sorted({disk.backing.disk for disk in self.mirror.disks.values()}):
-                    lock = self.context.disks[name]
-                    await lock.acquire()
-                    held.append(lock)
-            yield
-        finally:
-            for lock in held:
-                lock.release()
-
-    async def halt(self, plex: Plex) -> bool:
-        """Stop the copy to this plex, if there is one, and wait for it; its map is kept."""
-        tasks = self.context.tasks.running(self.volume.name, plex.name)
-        for task in tasks:
-            task.abort()
-        for task in tasks:
-            await task.finished.wait()
-        return bool(tasks)
 
     # Detach
 
@@ -189,7 +107,7 @@ class Service:
         async with self.verb():
             if plex.state is state:
                 return f"nothing to change: {plex.name} is already {state}"
-            halted = plex.is_open and await self.halt(plex)
+            halted = plex.is_open and await self.copies.halt(plex)
             try:
                 if plex.is_open:
                     async with self.at_rest():
@@ -206,7 +124,7 @@ class Service:
                 await self.mirror.recorded()
             except FmrdError:
                 if halted and plex.is_open:
-                    self.drain(plex, self.unfinished(plex))
+                    self.copies.drain(plex, self.copies.unfinished(plex))
                 raise
         with trio.move_on_after(self.timeout_seconds):  # a plex that hangs is let go of when it answers
             await self.partings.wait(plex)
@@ -286,7 +204,7 @@ class Service:
         async with self.verb():
             self._stopping.set()
             for plex in self.volume.plexes:
-                await self.halt(plex)
+                await self.copies.halt(plex)
             await self.mirror.drain()
             async with self.at_rest():
                 for plex in list(self.volume.plexes):

@@ -1,0 +1,110 @@
+"""The copies of a started volume that run in the background: each drains the map of one open plex."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+from fmrd.core.plex import Plex
+from fmrd.core.states import PlexState
+from fmrd.core.volume import Volume
+from fmrd.engine.resync import Resync
+from fmrd.engine.tasks import Task
+from fmrd.errors import FmrdError
+
+if TYPE_CHECKING:
+    from fmrd.engine.service import Service
+
+log = logging.getLogger(__name__)
+
+
+class Copies:
+    """Of one started volume."""
+
+    def __init__(self, service: "Service") -> None:
+        self._service = service
+
+    @property
+    def _volume(self) -> Volume:
+        return self._service.volume
+
+    def unfinished(self, plex: Plex) -> tuple[str, str]:
+        """Why an open plex still has something in its map, or is not recorded in sync: (reason code, sentence)."""
+        count = plex.map.count()
+        if not count:
+            return "nothing_missed", f"plex {plex.name} only has to be recorded in sync"
+        if plex.reason == "recovery":
+            return "recovery", f"plex {plex.name}: {count} region(s) were being written when the volume went down"
+        if plex.state is PlexState.ACTIVE:
+            return "hole", f"plex {plex.name}: {count} region(s) failed on it, and are copied back from the others"
+        code = plex.reason if plex.reason.startswith("full_") else "fast"
+        return code, f"plex {plex.name} goes on with the {count} region(s) that it still misses"
+
+    def drain(self, plex: Plex, reason: tuple[str, str], rate: int = 0) -> Task:
+        """Start copying to an open plex what its map holds."""
+        kind = "PLXATT" if plex.state is PlexState.TEMP else "RDWRBACK"
+        task = self._service.context.tasks.new(kind, self._volume.name, plex.name, reason, rate)
+        task.total_regions = plex.map.count()
+        task.total_bytes = self._volume.geometry.bytes_in(task.total_regions, bool(plex.map.bits[-1]))
+        self._service.context.nursery.start_soon(self._drain, plex, task)
+        return task
+
+    async def _drain(self, plex: Plex, task: Task) -> None:
+        code, sentence = task.reason
+        log.info("volume %s: task %d, plex %s: %s (%s)", self._volume.name, task.id, plex.name, sentence, code)
+        try:
+            problem = await self._drain_in_turn(plex, task)
+        except (FmrdError, OSError) as error:
+            problem = (getattr(error, "code", "io_error"), str(error))
+        if problem is None and plex.is_open and not plex.map.any() and not plex.attaching:
+            task.end("done")
+            self.relieve()
+        elif problem is None:
+            task.end("aborted")
+        else:
+            log.warning("volume %s: task %d failed: %s", self._volume.name, task.id, problem[1])
+            task.end("failed", problem)
+
+    def relieve(self) -> None:
+        """What a failed flush left suspect is copied back once another plex holds it, or was written anew: go on."""
+        for plex in self._volume.open_plexes():
+            if self._service.context.tasks.running(self._volume.name, plex.name):
+                continue
+            if self._volume.relieve(plex) or (plex.attaching and plex.settled):
+                self.drain(plex, self.unfinished(plex))
+
+    async def _drain_in_turn(self, plex: Plex, task: Task) -> tuple[str, str] | None:
+        """One copy a disk at a time; a paused one lets others go first."""
+        resync = Resync(self._service.mirror, plex, task)
+        while True:
+            await task.while_paused()
+            async with self._turn(task):
+                problem = await resync.run()
+            if not resync.waits:
+                return problem
+
+    @asynccontextmanager
+    async def _turn(self, task: Task) -> AsyncIterator[None]:
+        """The locks of every disk that the copy touches, taken in one order by all; without them if it was aborted."""
+        held: list[trio.Lock] = []
+        try:
+            with task.unless_aborted():
+                for name in sorted({disk.backing.disk for disk in self._service.mirror.disks.values()}):
+                    lock = self._service.context.disks[name]
+                    await lock.acquire()
+                    held.append(lock)
+            yield
+        finally:
+            for lock in held:
+                lock.release()
+
+    async def halt(self, plex: Plex) -> bool:
+        """Stop the copy to this plex, if there is one, and wait for it; its map is kept."""
+        tasks = self._service.context.tasks.running(self._volume.name, plex.name)
+        for task in tasks:
+            task.abort()
+        for task in tasks:
+            await task.finished.wait()
+        return bool(tasks)
