@@ -25,6 +25,7 @@ class Copies:
 
     def __init__(self, service: "Service") -> None:
         self._service = service
+        self._over = False
 
     @property
     def _volume(self) -> Volume:
@@ -69,7 +70,7 @@ class Copies:
 
     def relieve(self) -> None:
         """What a failed flush left suspect is copied back once another plex holds it, or was written anew: go on."""
-        for plex in self._volume.open_plexes():
+        for plex in self._volume.open_plexes() if not self._over else ():
             if self._service.context.tasks.running(self._volume.name, plex.name):
                 continue
             if self._volume.relieve(plex) or (plex.attaching and plex.settled):
@@ -102,7 +103,14 @@ class Copies:
 
     async def halt(self, plex: Plex) -> bool:
         """Stop the copy to this plex, if there is one, and wait for it; its map is kept."""
-        tasks = self._service.context.tasks.running(self._volume.name, plex.name)
+        return await self._halt(self._service.context.tasks.running(self._volume.name, plex.name))
+
+    async def halt_all(self) -> None:
+        """For good: the volume stops, and no copy begins by itself any more."""
+        self._over = True
+        await self._halt(self._service.context.tasks.running(self._volume.name))
+
+    async def _halt(self, tasks: list[Task]) -> bool:
         for task in tasks:
             task.abort()
         for task in tasks:

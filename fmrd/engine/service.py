@@ -203,8 +203,7 @@ class Service:
         """
         async with self.verb():
             self._stopping.set()
-            for plex in self.volume.plexes:
-                await self.copies.halt(plex)
+            await self.copies.halt_all()
             await self.mirror.drain()
             async with self.at_rest():
                 for plex in list(self.volume.plexes):

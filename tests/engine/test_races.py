@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 
+from fmrd.core.states import PlexState
 from fmrd.engine import files
 from fmrd.errors import Failed, Refused
 from tests.engine.faulty import FaultyBacking
@@ -137,6 +138,20 @@ async def test_a_file_opened_while_a_stop_waits_keeps_the_volume_started(rig: Ri
     await rig.write_regions(3)
     rig.data.released()
     await rig.stop()
+
+
+async def test_no_copy_begins_by_itself_while_a_volume_stops(rig: Rig) -> None:
+    """Another one may just have ended, and allow it."""
+    await rig.make()
+    copies = rig.service.copies
+    async with trio.open_nursery() as nursery:
+        with rig.host.hanging(rig.path("a"), "fdatasync") as hang:
+            nursery.start_soon(rig.stop)
+            await until(lambda: hang.waiting == 1)
+            for plex in copies._service.volume.plexes:
+                plex.state = PlexState.TEMP
+            copies.relieve()
+    assert (await rig.verbs.task_list(all=True))["tasks"] == []
 
 
 # A join fails
