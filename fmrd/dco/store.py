@@ -225,28 +225,40 @@ class Store:
         async with self._commit_lock:
             record = await self._commit()
             async with self._page_lock:
-                pages = [
-                    PageWrite(
-                        column.index,
-                        page,
-                        column.epoch,
-                        self.page_sequence + 1,
-                        volume.page_on_home(column.index, page),
-                    )
-                    for volume in self.family.volumes
-                    for column in volume.columns()
-                    for page in range(volume.geometry.pages)
-                ]
-                self.page_sequence += 1
-                [outcome] = await self._hops.at_once([copy.rewrite(pages, record)], self.timeout_seconds)
-                if outcome.error is not None:
-                    raise Failed(
-                        "io_error", f"plex {plex.name}: its copy of the DCO cannot be written: {outcome.error}"
-                    )
-                copy.rewritten(pages)
-                plex.has = record.position
+                await self._rewrite(plex, copy, record)
                 self.copies[plex.uuid] = copy
                 open_gate()
+
+    async def _rewrite(self, plex: Plex, copy: Copy, record: Record) -> None:
+        """All that the home copy holds, onto one copy, under both locks."""
+        self.page_sequence += 1
+        pages = [
+            PageWrite(
+                column.index, page, column.epoch, self.page_sequence, volume.page_on_home(column.index, page)
+            )
+            for volume in self.family.volumes
+            for column in volume.columns()
+            for page in range(volume.geometry.pages)
+        ]  # fmt: skip
+        [outcome] = await self._hops.at_once([copy.rewrite(pages, record)], self.timeout_seconds)
+        if outcome.error is not None:
+            raise Failed("io_error", f"plex {plex.name}: its copy of the DCO cannot be written: {outcome.error}")
+        copy.rewritten(pages)
+        plex.has = record.position
+
+    async def renew_copies(self) -> None:
+        """A copy that failed while its plex had to stay, as the last one, is behind: if the home copy were lost, an
+        import would find it as it was. So it is made anew as soon as it can be written. Failed('io_error') if not yet.
+        """
+        for plex in [p for v in self.family.volumes for p in v.plexes if p.is_open]:
+            copy = self.copies.get(plex.uuid)
+            if copy is None or not copy.broken or copy.lane.outstanding:
+                continue
+            async with self._commit_lock:
+                record = await self._commit()
+                async with self._page_lock:
+                    if plex.is_open and self.copies.get(plex.uuid) is copy:
+                        await self._rewrite(plex, copy, record)
 
 
 def _epochs(record: Record) -> dict[int, int]:

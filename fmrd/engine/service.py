@@ -96,9 +96,18 @@ class Service:
             tick, before = self.volume.drl.tick, tick
             try:
                 await self.mirror.clean(before)
+                if self._stopping.is_set():
+                    return
                 self.copies.relieve()
+                await self.mirror.store.renew_copies()
             except (FmrdError, OSError) as error:
-                log.warning("volume %s: the DRL was not cleaned: %s", self.volume.name, error)
+                log.warning("volume %s is not settled yet: %s", self.volume.name, error)
+
+    async def _renew_copies(self) -> None:
+        try:
+            await self.mirror.store.renew_copies()
+        except FmrdError as error:
+            log.warning("volume %s stops with a copy of the DCO that is behind: %s", self.volume.name, error)
 
     # Detach
 
@@ -211,6 +220,7 @@ class Service:
                         plex.stamp = await self.partings.stamp(self.files[plex.uuid])
                     elif plex.uuid in self.files and not self.lanes[plex.uuid].outstanding:
                         await self.partings.complete(plex)
+                await self._renew_copies()
                 settled = not self.volume.drl.count and self.volume.suspicion() is None
                 self.mirror.family.settled = settled
                 self.volume.configure(replace(self.volume.settings, stopped=stopped))

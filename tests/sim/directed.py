@@ -137,7 +137,18 @@ async def a_hung_write_lands_after_a_join(life: Life) -> None:
     life.hops.release()
 
 
+async def the_home_copy_is_lost_after_another_one_failed(life: Life) -> None:
+    """/a stays, as the last one, though its copy of the DCO failed: that is made anew before it is relied on."""
+    await life.verbs.plex_det(volume=NAME, plex="v-02")
+    life.schedule.machine.dcos["/a"].faults.fail_writes = 1
+    await life.write(0, REGION)
+    await trio.sleep(12)
+    life.schedule.machine.homes_.clear()
+    life.hops.crash("kill")
+
+
 DIRECTED = {
+    "the home copy is lost after another one failed": (the_home_copy_is_lost_after_another_one_failed, KILL),
     "the source leaves after a resync": (the_source_leaves_after_a_resync, POWER),
     "power fails before the copy is synced": (power_fails_before_the_copy_is_synced, POWER),
     "killed before a demotion is recorded": (killed_before_a_demotion_is_recorded, KILL),
