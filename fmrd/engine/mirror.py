@@ -73,6 +73,7 @@ class Mirror:
     _flushes: _Flush = field(default_factory=_Flush)
     _flush_lock: trio.Lock = field(default_factory=trio.Lock)
     _clean_lock: trio.Lock = field(default_factory=trio.Lock)
+    _sync_lock: trio.Lock = field(default_factory=trio.Lock)
 
     @property
     def volume(self) -> Volume:
@@ -183,9 +184,12 @@ class Mirror:
             await self.store.commit()
 
     async def sync(self, only: Plex | None = None) -> Verdict:
-        """One fdatasync round over the open plexes (or one of them), judged."""
-        plan = self.volume.begin_sync(only)
-        verdict = self.volume.end_sync(plan, await self._fdatasync(plan))
+        """One fdatasync round over the open plexes (or one of them), judged. One at a time: Linux tells of a lost page
+        once, so of two rounds under way one may fail and the other, which proves nothing then, be judged first.
+        """
+        async with self._sync_lock:
+            plan = self.volume.begin_sync(only)
+            verdict = self.volume.end_sync(plan, await self._fdatasync(plan))
         self._tell(verdict)
         return verdict
 

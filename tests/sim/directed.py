@@ -137,6 +137,23 @@ async def a_hung_write_lands_after_a_join(life: Life) -> None:
     life.hops.release()
 
 
+async def power_fails_after_a_flush_beside_a_failed_one(life: Life) -> None:
+    """Of two fdatasyncs under way one fails and drops the write, the other ends well and is answered first."""
+    await life.verbs.plex_det(volume=NAME, plex="v-02")
+    await life.write(0, REGION)
+    life.hops.laziness = 0
+    life.schedule.machine.plexes["/a"].faults.fail_syncs = 1
+    flushed = trio.Event()
+    life.hops.linger = lambda call: call is failed[0] and not flushed.is_set()
+    failed: list[Call] = []
+    life.hops.delay = lambda call: call.lane.name == "v-01" and not failed and (failed.append(call) or False)
+    life.nursery.start_soon(life.service.mirror.sync)
+    await _until(lambda: bool(failed))
+    await life.flush()
+    flushed.set()
+    life.hops.crash("power")
+
+
 async def the_home_copy_is_lost_after_another_one_failed(life: Life) -> None:
     """/a stays, as the last one, though its copy of the DCO failed: that is made anew before it is relied on."""
     await life.verbs.plex_det(volume=NAME, plex="v-02")
@@ -148,6 +165,7 @@ async def the_home_copy_is_lost_after_another_one_failed(life: Life) -> None:
 
 
 DIRECTED = {
+    "power fails after a flush beside a failed one": (power_fails_after_a_flush_beside_a_failed_one, POWER),
     "the home copy is lost after another one failed": (the_home_copy_is_lost_after_another_one_failed, KILL),
     "the source leaves after a resync": (the_source_leaves_after_a_resync, POWER),
     "power fails before the copy is synced": (power_fails_before_the_copy_is_synced, POWER),

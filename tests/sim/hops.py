@@ -48,6 +48,8 @@ class SimHops:
     """Names of lanes whose calls do not return."""
     delay: Callable[[Call], bool] = lambda call: False
     """Directed schedules: a call waits (at most PATIENCE checkpoints) while this says so."""
+    linger: Callable[[Call], bool] = lambda call: False
+    """Directed schedules: such a call has had its effect, and its answer is late (by at most PATIENCE checkpoints)."""
     stick: Callable[[Call], bool] = lambda call: False
     """Directed schedules: such a call hangs."""
     _flying: list[_Flight] = field(default_factory=list)
@@ -79,6 +81,10 @@ class SimHops:
                 self.step()
                 outcomes[flight] = flight.take_effect()
                 self._flying.remove(flight)
+                for _ in range(PATIENCE):
+                    if not self.linger(flight.call):
+                        break
+                    await trio.lowlevel.checkpoint()
             await self._dawdle()
         finally:
             for flight in flying:
