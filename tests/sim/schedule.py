@@ -46,7 +46,7 @@ class Schedule:
     """A fault fired, or a plex was away: errors and full copies are in order from here on."""
     hurt: bool = False
     """A disk failed. A last plex whose own copy of the DCO failed stays, so the home copy alone knows the latest:
-    losing it too is a second fault, and nobody can tell.
+    losing it too, or a page of it, is a second fault: nobody can tell, and a start may be refused.
     """
     old_homes: list[SimDco] = field(default_factory=list)
 
@@ -98,7 +98,7 @@ class Schedule:
                 self.note("home lost")
                 machine.homes_.clear()
             self.faulted = True
-        if profile.rot and NAME in machine.homes_ and rng.random() < 0.6:
+        if profile.rot and not self.hurt and NAME in machine.homes_ and rng.random() < 0.6:
             self.rot()
         if profile.homes and NAME in machine.homes_:
             self.old_homes.append(copy.copy(machine.homes_[NAME]))
