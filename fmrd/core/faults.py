@@ -68,9 +68,11 @@ def failed_write(
     for plex, region in holes:
         plex.map.mark(range(region, region + 1))
     for region in sorted(set(lost)):
-        # The caller is told. The copies may differ now, so one keeps the region and the others copy it back.
+        # The caller is told. The copies may differ now, so one keeps the region and the others copy it back. Where
+        # nobody is durable (all suspect, say), one of those that a start would take for current.
         current = [p for p in plexes if p not in demoted and p.is_current(range(region, region + 1))]
-        keeper = next((p for p in current if p.is_durable(region)), None)
+        known = [p for p in current if p.home_open and not p.on_home[region]]
+        keeper = next((p for p in known if p.is_durable(region)), known[0] if known else None)
         if keeper is None:
             continue
         for other in current:
@@ -93,6 +95,7 @@ def suspect(plex: Plex, dirty: bitarray) -> None:
     if plex.suspect is None:
         plex.suspect = RegionMap(plex.geometry.regions, plex.geometry.page_regions)
     plex.suspect.union(doubt & ~plex.map.bits)
+    plex.rewritten.empty()
 
 
 def make_holes_of_suspects(plex: Plex, others: Sequence[Plex]) -> None:

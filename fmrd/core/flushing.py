@@ -10,12 +10,16 @@ from bitarray import bitarray
 from bitarray.util import zeros
 
 from fmrd.core import faults
-from fmrd.core.plans import SyncPlan
+from fmrd.core.plans import SyncPlan, SyncTarget
 from fmrd.core.plex import Plex
 from fmrd.errors import Failed
 
 if TYPE_CHECKING:
     from fmrd.core.volume import Volume
+
+
+def begin(plex: Plex) -> SyncTarget:
+    return SyncTarget(plex, plex.generation, plex.begin_sync(), plex.begin_cure(), plex.dropped)
 
 
 def end_batches(volume: "Volume", plan: SyncPlan, errors: Mapping[str, Exception]) -> list[Plex]:
@@ -31,6 +35,8 @@ def end_batches(volume: "Volume", plan: SyncPlan, errors: Mapping[str, Exception
             failed.append(plex)
             plex.errors += 1
             faults.suspect(plex, dirty)
+        elif plex.dropped == target.dropped and plex.end_cure(target.cured):
+            volume.demotions += 1  # the record still says that something is suspect, and a start would believe it
     return failed
 
 

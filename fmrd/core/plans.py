@@ -43,6 +43,10 @@ class SyncTarget:
     plex: Plex
     generation: int
     batch: RegionMap | None
+    cured: RegionMap | None = None
+    """Suspect regions that it would make durable ..."""
+    dropped: int = 0
+    """... if no other fdatasync fails meanwhile."""
 
 
 @dataclass(frozen=True)

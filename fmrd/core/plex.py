@@ -37,6 +37,10 @@ class Plex:
         self.on_home: bitarray = zeros(geometry.regions)
         self.home_open = False
         self.suspect: RegionMap | None = None
+        self.rewritten = RegionMap(geometry.regions, geometry.page_regions)
+        """Suspect regions that were written whole since: the next fdatasync that succeeds ends the suspicion. They are
+        not unsynced: that would put them into the map on the home copy, where this may be their only plex.
+        """
         self.generation = 0
         self.dropped = 0
         """fdatasyncs that failed: what was written before one of them ended may be lost."""
@@ -132,10 +136,6 @@ class Plex:
     def drained(self, regions: range) -> None:
         """Copied or healed: current now, and not durable before the next fdatasync."""
         self.map.clear(regions)
-        self.rewritten(regions)
-
-    def rewritten(self, regions: range) -> None:
-        """All of these bytes were written anew: what an earlier fdatasync dropped there no longer matters."""
         if self.suspect is not None:
             self.suspect.clear(regions)
         self.young.mark(regions)
@@ -165,6 +165,25 @@ class Plex:
         else:
             self.young.union(batch)
 
+    def begin_cure(self) -> RegionMap | None:
+        """Beside begin_sync: the suspect regions that it would make durable. None: there are none."""
+        if not self.rewritten.any():
+            return None
+        cured = self.rewritten
+        self.rewritten = RegionMap(self.geometry.regions, self.geometry.page_regions)
+        return cured
+
+    def end_cure(self, cured: RegionMap | None) -> bool:
+        """That fdatasync succeeded, and none has failed since it began. True if nothing is suspect any more."""
+        if self.suspect is None:
+            return False
+        for run in cured.runs() if cured is not None else ():
+            self.suspect.clear(run)
+        if self.suspect.any():
+            return False
+        self.suspect = None
+        return True
+
     def close_gate(self, state: PlexState, *inherited: bitarray) -> None:
         """Rule 4: the map gains whatever is not surely on the plex; it is never replaced."""
         self.state = state
@@ -179,13 +198,14 @@ class Plex:
         self.young = RegionMap(self.geometry.regions, self.geometry.page_regions)
         self.syncing = []
         self.suspect = None
+        self.rewritten.empty()
 
     def grow(self, geometry: Geometry, *, missed: bool) -> None:
         """The volume became longer; ``missed``: the new regions are not on this plex as they are on the others."""
         fresh = geometry.regions - self.geometry.regions
         self.geometry = geometry
         self.map.grow(geometry.regions, full=missed)
-        for part in (self.young, *self.syncing, *([self.suspect] if self.suspect is not None else [])):
+        for part in (self.young, self.rewritten, *self.syncing, *([self.suspect] if self.suspect is not None else [])):
             part.grow(geometry.regions, full=False)
         self.on_home.extend(ones(fresh) if missed else zeros(fresh))
 

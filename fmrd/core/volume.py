@@ -15,7 +15,7 @@ from bitarray.util import ones
 
 from fmrd.core import faults, flushing, pages, reading, writing
 from fmrd.core.drl import DirtyRegionLog
-from fmrd.core.plans import ReadPart, SyncPlan, SyncTarget, Verdict, WritePlan
+from fmrd.core.plans import ReadPart, SyncPlan, Verdict, WritePlan
 from fmrd.core.plex import Plex
 from fmrd.core.readpolicy import ReadPolicy
 from fmrd.core.record import Column, VolumeRecord, geometry_of
@@ -96,7 +96,7 @@ class Volume:
     def begin_sync(self, only: Plex | None = None) -> SyncPlan:
         """An fdatasync of every open plex (or one of them) is about to begin."""
         plexes = [p for p in self.open_plexes() if only is None or p is only]
-        return SyncPlan(tuple(SyncTarget(p, p.generation, p.begin_sync()) for p in plexes))
+        return SyncPlan(tuple(flushing.begin(p) for p in plexes))
 
     def end_sync(self, plan: SyncPlan, errors: Mapping[str, Exception]) -> Verdict:
         """Judge it: a plex whose fdatasync failed is demoted, or, as the last copy, has holes and suspect regions."""

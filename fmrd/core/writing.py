@@ -71,8 +71,8 @@ def judge(
 
 
 def _heal(target: Target, whole: range) -> None:
-    """Regions that the write covered whole are current again, and suspect no longer; not if an fdatasync failed
-    meanwhile, since it may have dropped the write.
+    """Regions that the write covered whole are current again, and suspect only until the next fdatasync; not if one
+    failed meanwhile, since it may have dropped the write.
     """
     plex = target.plex
     if plex.dropped != target.dropped:
@@ -83,4 +83,4 @@ def _heal(target: Target, whole: range) -> None:
     if plex.suspect is not None:
         for region in whole:
             if region in plex.suspect:
-                plex.rewritten(range(region, region + 1))
+                plex.rewritten.mark(range(region, region + 1))

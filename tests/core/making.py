@@ -130,3 +130,13 @@ class Rig:
 
     def write(self, first: int, count: int = 1, *, whole: bool = True, failing: Iterable[Plex] = ()) -> Verdict:
         return self.end(self.begin(first, count, whole=whole), failing)
+
+
+def missing(rig: Rig, number: int) -> set[int]:
+    return held(rig.plexes[number].map.bits)
+
+
+def hole(rig: Rig, number: int, *regions: int) -> None:
+    """On the plex and on the home copy."""
+    rig.plexes[number].map.union(bits(regions))
+    rig.commit()
