@@ -1,10 +1,30 @@
-"""A plex's data as a mirror sees it: the open backing, its lane, and a write on its way."""
+"""A plex's data as a mirror sees it: the open backing, its lane, and the writes on their way to it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import errno
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
-from fmrd.backing.hops import Lane
+from fmrd.backing.hops import Call, Lane
 from fmrd.backing.protocol import Backing
+from fmrd.engine.ranges import Claim, overlap
+
+NOT_LANDED = "an earlier write to the same bytes was given up and may land yet"
+
+
+@dataclass(eq=False)
+class Landing:
+    """A call that writes, on its way. One that was given up may land yet."""
+
+    run: Callable[[], object]
+    spans: Claim
+    landed: bool = False
+
+    def __call__(self) -> object:
+        """On a worker thread."""
+        try:
+            return self.run()
+        finally:
+            self.landed = True
 
 
 @dataclass
@@ -13,10 +33,30 @@ class Disk:
 
     backing: Backing
     lane: Lane
+    _landings: list[Landing] = field(default_factory=list)
 
     @property
     def inline(self) -> bool:
         return self.backing.inline
+
+    def writing(self, run: Callable[[], object], spans: Claim, *, inline: bool) -> Call:
+        """The call of a write to these [start, stop) in bytes, which whoever asks holds. Where one that was given up
+        has not landed yet, it fails at once with ETIMEDOUT: the late one would overwrite it.
+        """
+        self._landings = [each for each in self._landings if not each.landed]
+        if self.late(spans):
+            return Call(self.lane, _refuse, inline=True)
+        landing = Landing(run, spans)
+        self._landings.append(landing)
+        return Call(self.lane, landing, inline)
+
+    def late(self, spans: Claim) -> list[Landing]:
+        """What was given up there and has not landed."""
+        return [each for each in self._landings if not each.landed and overlap(each.spans, spans)]
+
+
+def _refuse() -> None:
+    raise TimeoutError(errno.ETIMEDOUT, NOT_LANDED)
 
 
 @dataclass(frozen=True)
@@ -29,3 +69,7 @@ class Writer:
     def __call__(self) -> None:
         for offset, data in self.parts:
             self.backing.pwrite(offset, data)
+
+    @property
+    def spans(self) -> Claim:
+        return tuple([(offset, offset + len(data)) for offset, data in self.parts])

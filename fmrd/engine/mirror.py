@@ -19,7 +19,7 @@ from fmrd.core.plex import Plex
 from fmrd.core.volume import Volume
 from fmrd.dco.store import Store
 from fmrd.engine import reading
-from fmrd.engine.disks import Disk, Writer
+from fmrd.engine.disks import Disk, Landing, Writer
 from fmrd.engine.ranges import Ranges
 from fmrd.errors import Failed, FmrdError
 
@@ -74,6 +74,7 @@ class Mirror:
     _flush_lock: trio.Lock = field(default_factory=trio.Lock)
     _clean_lock: trio.Lock = field(default_factory=trio.Lock)
     _sync_lock: trio.Lock = field(default_factory=trio.Lock)
+    _late: list[tuple[range, list[Landing]]] = field(default_factory=list)
 
     @property
     def volume(self) -> Volume:
@@ -138,6 +139,7 @@ class Mirror:
         if volume.drl.crowded_by(extents):
             await self._make_room(extents)
         volume.drl.enter(extents)
+        late: list[Landing] = []
         try:
             if not volume.drl.is_durable(extents):
                 await self._mark(extents)
@@ -150,9 +152,22 @@ class Mirror:
                 except FmrdError as error:  # judge all the same, or two copies differ and both count
                     self.say(f"not settled after a write error: {error}")
                 verdict = volume.end_write(plan, errors, settled=True)
+            if any(isinstance(error, TimeoutError) for error in errors.values()):
+                span = ((offset, offset + len(data)),)
+                late = [each for plex in volume.open_plexes() for each in self.disks[plex.uuid].late(span)]
             return verdict
         finally:
-            volume.drl.leave(extents)
+            if late:
+                self._late.append((extents, late))
+            else:
+                volume.drl.leave(extents)
+
+    def _leave_late(self) -> None:
+        """A write that was given up on a plex that stays is pending until it has landed (rule 2a)."""
+        for extents, landings in self._late[:]:
+            if all(each.landed for each in landings):
+                self._late.remove((extents, landings))
+                self.volume.drl.leave(extents)
 
     async def _make_room(self, extents: range) -> None:
         """The DRL is bounded: an eighth of it leaves at once, so that a scattered load pays one fdatasync for many."""
@@ -172,7 +187,8 @@ class Mirror:
         for target in plan.targets:
             disk = self.disks[target.plex.uuid]
             parts = [(at, data[at - plan.offset : at - plan.offset + size]) for at, size in target.parts]
-            calls.append(Call(disk.lane, Writer(disk.backing, parts), disk.inline))
+            writer = Writer(disk.backing, parts)
+            calls.append(disk.writing(writer, writer.spans, inline=disk.inline))
             target.plex.writes += 1
             target.plex.write_bytes += sum(size for _, size in target.parts)
         outcomes = await self.hops.in_turn(calls, self.timeout_seconds)
@@ -212,6 +228,7 @@ class Mirror:
 
     async def _clean(self, most: int | None, before_tick: int | None = None) -> int:
         volume = self.volume
+        self._leave_late()
         token = volume.drl.begin_clean(most, before_tick)
         if not token.extents:
             return 0

@@ -17,6 +17,19 @@ Claim = tuple[Span, ...]
 block one who waits for both."""
 
 
+def overlap(a: Claim, b: Claim) -> bool:
+    """Do they share a byte?"""
+    if a[-1][1] <= b[0][0] or b[-1][1] <= a[0][0]:
+        return False
+    if len(a) > len(b):
+        a, b = b, a
+    for start, stop in a:
+        behind = bisect_left(b, (stop,))
+        if behind and b[behind - 1][1] > start:
+            return True
+    return False
+
+
 class Ranges:
     """Spans are half open, in bytes."""
 
@@ -27,7 +40,7 @@ class Ranges:
     @asynccontextmanager
     async def hold(self, *spans: Span) -> AsyncIterator[None]:
         """Exclude every other holder of any of these bytes. ``spans``: in order, apart from each other."""
-        if _meets(spans, self._held) or any(_overlap(spans, c) for c, _ in self._waiting):
+        if _meets(spans, self._held) or any(overlap(spans, c) for c, _ in self._waiting):
             await self._wait(spans)
         else:
             self._held.append(spans)
@@ -70,17 +83,5 @@ class Ranges:
         self._waiting = left
 
 
-def _overlap(a: Claim, b: Claim) -> bool:
-    if a[-1][1] <= b[0][0] or b[-1][1] <= a[0][0]:
-        return False
-    if len(a) > len(b):
-        a, b = b, a
-    for start, stop in a:
-        behind = bisect_left(b, (stop,))
-        if behind and b[behind - 1][1] > start:
-            return True
-    return False
-
-
 def _meets(claim: Claim, others: Sequence[Claim]) -> bool:
-    return any(_overlap(claim, other) for other in others)
+    return any(overlap(claim, other) for other in others)

@@ -80,7 +80,8 @@ async def repair(mirror: "Mirror", plex: Plex, offset: int, length: int, why: Ex
         if more or plex.generation != generation or not isinstance(outcome.value, bytes):
             return
         disk = mirror.disks[plex.uuid]
-        call = Call(disk.lane, Writer(disk.backing, [(start, memoryview(outcome.value))]), disk.inline)
+        writer = Writer(disk.backing, [(start, memoryview(outcome.value))])
+        call = disk.writing(writer, writer.spans, inline=disk.inline)
         [written] = await mirror.hops.in_turn([call], mirror.timeout_seconds)
         if plex.generation != generation:
             return

@@ -7,14 +7,16 @@ Every CHECKPOINT_BYTES or CHECKPOINT_SECONDS the plex is fdatasync'ed and its ma
 makes it copy again (rule 2b), and the last checkpoint is what allows the promotion (rule 6).
 """
 
+import errno
 from dataclasses import dataclass, field
 from functools import partial
 
 import trio
 
-from fmrd.backing.hops import Call, Outcome
+from fmrd.backing.hops import Outcome
 from fmrd.backing.protocol import SourceError
 from fmrd.core.plex import Plex
+from fmrd.engine.disks import NOT_LANDED
 from fmrd.engine.mirror import Mirror
 from fmrd.engine.tasks import Task
 from fmrd.engine.windows import Pace, Window, still_missing, window_of
@@ -182,7 +184,10 @@ class Resync:
     async def _transfer(self, source: Plex, window: Window) -> Outcome:
         """Copy it in one hop. An outcome without a value: it may have been copied, and does not count."""
         target, origin = self.mirror.disks[self.plex.uuid], self.mirror.disks[source.uuid]
-        call = Call(target.lane, partial(target.backing.copy_spans, origin.backing, window.spans))
+        if origin.late(tuple(window.spans)):  # what it will hold there is not known yet
+            return Outcome(error=SourceError(OSError(errno.EAGAIN, f"plex {source.name}: {NOT_LANDED}")))
+        copy = partial(target.backing.copy_spans, origin.backing, window.spans)
+        call = target.writing(copy, tuple(window.spans), inline=False)
         dropped = self.plex.dropped
         origin.lane.enter()
         try:

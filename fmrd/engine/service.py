@@ -206,6 +206,12 @@ class Service:
         except OSError as error:
             raise Failed("io_error", f"volume {self.volume.name}: {what} cannot grow: {error}") from error
 
+    def _is_settled(self) -> bool:
+        """At a stop: nothing to recover, and a stamp of each plex that can have one (a disk that hangs gave none)."""
+        opened = self.volume.open_plexes()
+        stamped = all(p.stamp is not None or self.files[p.uuid].backing.is_block for p in opened)
+        return stamped and not self.volume.drl.count and self.volume.suspicion() is None
+
     async def close(self, *, stopped: bool) -> None:
         """Orderly stop: requests answered, copies halted, maps exact, stamps taken, files closed. ``stopped``: by the
         administrator, so that the daemon does not start it again by itself.
@@ -221,8 +227,7 @@ class Service:
                     elif plex.uuid in self.files and not self.lanes[plex.uuid].outstanding:
                         await self.partings.complete(plex)
                 await self._renew_copies()
-                settled = not self.volume.drl.count and self.volume.suspicion() is None
-                self.mirror.family.settled = settled
+                self.mirror.family.settled = self._is_settled()
                 self.volume.configure(replace(self.volume.settings, stopped=stopped))
                 try:
                     await self.mirror.store.commit()

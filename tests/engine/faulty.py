@@ -175,11 +175,15 @@ class FaultyHost(LinuxHost):
             self.watch.hooks.remove(hook)
 
     @contextmanager
-    def hanging(self, path: object, *names: str, within: range | None = None) -> Iterator["Hang"]:
+    def hanging(
+        self, path: object, *names: str, within: range | None = None, first_only: bool = False
+    ) -> Iterator["Hang"]:
         """These operations do not return before the block ends, or ``let_go`` is called."""
         hang = Hang()
 
         def hook(o: Operation) -> None:
+            if first_only and hang.waiting:
+                return
             if o.path == str(path) and o.name in names and (within is None or _meets(o, within)):
                 hang.wait()
 

@@ -81,6 +81,73 @@ async def test_a_plex_whose_last_call_hangs_is_let_go_of_when_it_has_landed(tmp_
             await until(lambda: not is_locked(rig.path("b")))
 
 
+# The last plex hangs, and stays
+
+
+async def test_no_write_is_acknowledged_that_a_late_one_could_overwrite(tmp_path: Path) -> None:
+    async with daemon(tmp_path, io_timeout_seconds=SOON) as rig:
+        await rig.make("a")
+        lane = rig.service.lanes[rig.plex("a").uuid].data
+        with rig.host.hanging(rig.path("a"), "pwrite", first_only=True) as hang:
+            with pytest.raises(Failed, match="io_error"):
+                await rig.data.write(3 * REGION, b"old" * 1000)
+            with pytest.raises(Failed, match="may land yet"):
+                await rig.data.write(3 * REGION + 2999, b"new" * 1000)
+            await rig.data.write(3 * REGION + 3000, b"beside")
+            hang.let_go()
+            await until(lambda: not lane.outstanding)
+            await rig.data.write(3 * REGION, b"new" * 1000)
+        assert await rig.data.read(3 * REGION, 3006) == b"new" * 1000 + b"beside"
+
+
+async def test_a_write_that_may_land_yet_stays_in_the_drl(tmp_path: Path) -> None:
+    async with daemon(tmp_path, io_timeout_seconds=SOON) as rig:
+        await rig.make("a")
+        mirror = rig.service.mirror
+        with rig.host.hanging(rig.path("a"), "pwrite") as hang:
+            with pytest.raises(Failed, match="io_error"):
+                await rig.write_regions(3)
+            await mirror.clean()
+            assert mirror.volume.drl.count == 1
+            hang.let_go()
+            await until(lambda: not rig.service.lanes[rig.plex("a").uuid].outstanding)
+            await mirror.clean()
+            assert mirror.volume.drl.count == 0
+
+
+async def test_a_copy_does_not_take_what_a_late_write_may_still_change(tmp_path: Path) -> None:
+    async with daemon(tmp_path, io_timeout_seconds=SOON) as rig:
+        await rig.make()
+        await rig.det("b")
+        await rig.write_regions(5)
+        with rig.host.hanging(rig.path("a"), "pwrite") as hang:
+            with pytest.raises(Failed, match="io_error"):
+                await rig.write_regions(3)
+            task = await rig.end(await rig.att("b"))
+            assert (task["state"], task["done_regions"]) == ("failed", 1)
+            hang.let_go()
+            await until(lambda: not rig.service.lanes[rig.plex("a").uuid].outstanding)
+        await until(lambda: rig.plex("b").uuid not in rig.service.files)
+        assert (await rig.end(await rig.att("b")))["state"] == "done"
+        await rig.stop()
+        assert rig.same("a", "b")
+
+
+async def test_a_volume_stopped_while_its_last_plex_hung_starts_again(tmp_path: Path) -> None:
+    """It left no stamp, and that is no sign that somebody changed the file."""
+    async with daemon(tmp_path, io_timeout_seconds=SOON) as rig:
+        await rig.make("a")
+        await rig.write_regions(3)
+        await rig.data.flush()
+        await rig.service.mirror.clean()
+        with rig.host.hanging(rig.path("a"), "fdatasync"):
+            await rig.stop()
+        lanes = rig.registry.unit("data").lanes.values()
+        await until(lambda: not any(each.outstanding for each in lanes) and not is_locked(rig.path("a")))
+        await rig.verbs.start(volume="data")
+        assert await rig.data.read(3 * REGION + 512, 1) == b"w"
+
+
 # The home copy hangs
 
 
