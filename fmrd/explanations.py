@@ -15,6 +15,8 @@ REASONS: dict[str, str] = {
     "recovery": "The volume was not stopped in order. Regions that were being written then (the dirty region log "
     "names them) are copied from one plex to the others, so that all agree.",
     "hole": "Regions failed on this plex while others held them; they are copied back from those.",
+    "grown": "The volume became longer, and on this plex something else lay there already (it is a device, or a longer "
+    "file): what was added is copied from another plex.",
     "refused_split_brain": "The plex and the volume were both written since they last agreed. Nothing is copied "
     "before somebody says whose writes to give up: 'fmrctl plex att --discard VOL PLEX' gives up the plex's.",
     "refused_unknown_plex": "The DCO beside the plex belongs to another volume, or to a past that this volume no "

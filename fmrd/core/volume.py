@@ -7,7 +7,7 @@ choose_targets), 3 (choose_targets marks closed gates in the same step), 4 (ever
 The long ones are worked out in reading.py, writing.py, flushing.py, faults.py and pages.py, which nobody else calls.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from bitarray import bitarray, frozenbitarray
@@ -245,9 +245,9 @@ class Volume:
                     plex.map.fill()
                     plex.reason = "full_fmr_off"
 
-    def grow(self, length_bytes: int) -> None:
-        """Longer; the new regions read as zeros on every open plex, and are missing on every closed one. Verdicts wait
-        for the record: a crash before it makes the volume short again.
+    def grow(self, length_bytes: int, unlike: Collection[Plex] = ()) -> None:
+        """Longer. The new regions are the same on every open plex but those ``unlike`` the others, which copy them, as
+        the closed ones will. Verdicts wait for the record: a crash before it makes the volume short again.
         """
         self.demotions += 1
         self.settings = replace(self.settings, length_bytes=length_bytes)
@@ -255,7 +255,7 @@ class Volume:
         self.geometry = replace(old, length_bytes=length_bytes)
         self.drl.grow(self.geometry)
         for plex in self.plexes:
-            plex.grow(self.geometry, missed=not plex.is_open)
+            plex.grow(self.geometry, missed=not plex.is_open or plex in unlike)
             if old.length_bytes % old.region_bytes and not plex.is_open:
                 plex.map.mark(range(old.regions - 1, old.regions))
 

@@ -187,18 +187,56 @@ class Service:
 
     async def grow(self, length_bytes: int) -> None:
         """Longer, online: files first (sparse), then the copies of the DCO, then the record."""
-        async with self.verb(), self.at_rest():
-            geometry = replace(self.volume.geometry, length_bytes=length_bytes).check()
-            size = dco_bytes(geometry, self.mirror.family.columns)
-            for plex in self.volume.open_plexes():
-                files = self.files[plex.uuid]
-                await self._extend(plex.name, files.lanes.data, files.backing, length_bytes)
-                if files.dco is not None:
-                    await self._extend(f"the DCO of {plex.name}", files.lanes.dco, files.dco, size)
-            home = self.mirror.store.home
-            await self._extend("the home copy of the DCO", home.lane, home.file, size)
-            self.volume.grow(length_bytes)
-            await self.mirror.store.commit(everything=True)
+        async with self.verb():
+            async with self.at_rest():
+                geometry = replace(self.volume.geometry, length_bytes=length_bytes).check()
+                size = dco_bytes(geometry, self.mirror.family.columns)
+                unlike, dirty = self._beyond()
+                for plex in self.volume.open_plexes():
+                    files = self.files[plex.uuid]
+                    await self._extend(plex.name, files.lanes.data, files.backing, length_bytes)
+                    if files.dco is not None:
+                        await self._extend(f"the DCO of {plex.name}", files.lanes.dco, files.dco, size)
+                home = self.mirror.store.home
+                await self._extend("the home copy of the DCO", home.lane, home.file, size)
+                for plex in dirty:
+                    await self._clear_the_rest_of_a_region(plex, length_bytes)
+                if dirty:
+                    await self.mirror.sync()
+                self.volume.grow(length_bytes, unlike)
+                await self.mirror.store.commit(everything=True)
+            for plex in unlike:
+                if not self.context.tasks.running(self.volume.name, plex.name):
+                    self.copies.drain(
+                        plex, ("grown", f"plex {plex.name}: what was added to the volume is copied to it")
+                    )
+
+    def _beyond(self) -> tuple[list[Plex], list[Plex]]:
+        """(plexes that must copy what is added, plexes where something lies beyond the volume's end). A file just as
+        long as the volume grows by zeros; a longer one, or a device, by what lies there: one plex is right then.
+        """
+        old = self.volume.geometry.length_bytes
+        opened = self.volume.open_plexes()
+        backings = {plex.uuid: self.files[plex.uuid].backing for plex in opened}
+        dirty = [p for p in opened if backings[p.uuid].is_block or backings[p.uuid].length > old]
+        zeros = [p for p in opened if p not in dirty]
+        if not any(p.state is PlexState.ACTIVE for p in zeros):
+            zeros = sorted(opened, key=lambda p: p.state is not PlexState.ACTIVE)[:1]
+        return [p for p in opened if p not in zeros], dirty
+
+    async def _clear_the_rest_of_a_region(self, plex: Plex, length_bytes: int) -> None:
+        """A region that was short is current on several plexes, and stays so: its new bytes are zeros on all."""
+        geometry = self.volume.geometry
+        first = geometry.length_bytes
+        count = min(geometry.regions * geometry.region_bytes, length_bytes) - first
+        files = self.files[plex.uuid]
+        if count <= 0:
+            return
+        write = partial(files.backing.pwrite, first, bytes(count))
+        try:
+            await ask(self.context.hops, files.lanes.data, write, self.timeout_seconds)
+        except OSError as error:
+            raise Failed("io_error", f"volume {self.volume.name}: {plex.name} cannot grow: {error}") from error
 
     async def _extend(self, what: str, lane: Lane, file: Backing | DcoFile, length_bytes: int) -> None:
         try:

@@ -367,6 +367,23 @@ async def test_growth_from_a_short_last_region(rig: Rig) -> None:
     assert rig.same("a", "b")
 
 
+@pytest.mark.parametrize("longer", ["a", "b", "ab"])
+async def test_growth_into_what_lies_there_already(rig: Rig, longer: str) -> None:
+    """A file that is longer than its volume (or a block device) does not grow by zeros: one plex is right there."""
+    for letter in "ab":
+        size = 2 * SIZE if letter in longer else SIZE - 4096
+        rig.path(letter).write_bytes(letter.encode() * size)
+    await rig.make("ab", size_bytes=SIZE - 4096, from_path=str(rig.path("a")), force=True)
+    await rig.end_all()
+    await rig.verbs.grow(volume="data", size_bytes=2 * SIZE)
+    seen = await rig.data.read(SIZE - 4096, SIZE + 4096)
+    assert seen[:4096] == bytes(4096), "the rest of a region that was short"
+    await rig.end_all()
+    assert await rig.states() == "ACTIVE ACTIVE"
+    await rig.stop()
+    assert rig.same("a", "b") and rig.bytes_of("a")[SIZE - 4096 :] == seen
+
+
 async def test_growth_over_a_page_of_the_dco(tmp_path: Path) -> None:
     async with daemon(tmp_path) as rig:
         await rig.make("ab", region_size_bytes=4096, drl_extent_bytes=4096, size_bytes=64 << 20)
