@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 from bitarray import bitarray
 from bitarray.util import zeros
@@ -53,7 +54,7 @@ def held(bitmap: bitarray) -> set[int]:
 class Rig:
     """A volume, and a home copy that takes every page and every record at once, when told."""
 
-    def __init__(self, *states: PlexState, geometry: Geometry | None = None, **fields: object) -> None:
+    def __init__(self, *states: PlexState, geometry: Geometry | None = None, **fields: Any) -> None:
         plexes = [plex_record(number, state) for number, state in enumerate(states or (PlexState.ACTIVE,) * 2, 1)]
         settings = volume_record(**fields)
         if geometry is not None:
@@ -90,7 +91,7 @@ class Rig:
             self.volume.page_written(0, page, self.volume.page(0, page))
         self.volume.drl.leave(extents)
 
-    def sync(self, failing: Iterable[Plex] = (), during: Callable[[], None] = lambda: None) -> Verdict:
+    def sync(self, failing: Iterable[Plex] = (), during: Callable[[], object] = lambda: None) -> Verdict:
         plan: SyncPlan = self.volume.begin_sync()
         during()
         return self.volume.end_sync(plan, {plex.uuid: EIO for plex in failing})

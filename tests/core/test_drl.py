@@ -78,6 +78,7 @@ class TheLogAgainstAModel(RuleBasedStateMachine):
     @precondition(lambda self: self.flying is not None)
     @rule(ends_well=st.booleans())
     def page_ends(self, ends_well: bool) -> None:
+        assert self.flying is not None
         page, content = self.flying
         self.flying = None
         if ends_well:
@@ -95,6 +96,7 @@ class TheLogAgainstAModel(RuleBasedStateMachine):
     @precondition(lambda self: self.clean is not None)
     @rule(kept=st.sets(st.integers(0, EXTENTS - 1)))
     def end_clean(self, kept: set[int]) -> None:
+        assert self.clean is not None
         token, extents = self.clean
         self.clean = None
         keep = zeros(EXTENTS)

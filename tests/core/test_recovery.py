@@ -26,7 +26,7 @@ def plex(number: int, state: PlexState = ACTIVE, **fields: object) -> PlexRecord
 
 
 def home_record(*plexes: PlexRecord, **fields: object) -> Record:
-    return family_record(*plexes, **{"history": HISTORY, **fields})
+    return family_record(*plexes, **{"history": HISTORY, **fields})  # type: ignore[arg-type]  # checked by the dataclass
 
 
 def travelling(

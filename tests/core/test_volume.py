@@ -366,7 +366,7 @@ def test_the_volume_is_in_sync_state_while_it_recovers() -> None:
     rig.plexes[1].reason = "recovery"
     assert rig.volume.state is VolumeState.ACTIVE
     rig.plexes[1].map.mark(range(1))
-    assert rig.volume.state is VolumeState.SYNC
+    assert rig.volume.state.value == VolumeState.SYNC
 
 
 @pytest.mark.parametrize("name", ["v-02", "/p2", "00000000-0000-4000-8000-000000000002"])

@@ -21,7 +21,6 @@ from fmrd.core.plex import Plex
 from fmrd.core.record import Record
 from fmrd.core.recovery import Found, StartOptions, judge_plexes, open_volume, seed
 from fmrd.core.states import PlexState
-from fmrd.core.volume import Volume
 from fmrd.errors import FmrdError, Refused
 from tests.core.making import EIO, REGION, REGIONS, Rig
 from tests.core.model import Disk, Oracle
@@ -396,7 +395,7 @@ class AVolumeAndItsDisks(RuleBasedStateMachine):
             volume, _ = open_volume(record, home, partly, judge_plexes(record, partly, StartOptions()))
         except Refused:  # without those that are away; with all of them it must do
             volume, _ = open_volume(record, home, found, judge_plexes(record, found, StartOptions()))
-        self.volume: Volume = volume
+        self.volume = volume
         self.family = Family.of(record, [volume])
         self.family.begin_lineage(f"after {record.sequence}")
         self.forget()

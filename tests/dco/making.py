@@ -5,6 +5,7 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 
+from fmrd.core.geometry import PAGE_REGIONS
 from fmrd.core.record import Column, PlexRecord, Position, Record, Stamp, VolumeRecord
 from fmrd.core.states import PlexState
 from fmrd.dco import layout
@@ -12,7 +13,7 @@ from fmrd.dco import layout
 counts = st.integers(0, (1 << 62) - 1)
 uuids = st.uuids(version=4).map(str)
 positions = st.builds(Position, uuids, counts)
-paths = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), min_size=1, max_size=30).map(
+paths = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=30).map(
     lambda text: "/" + text
 )
 
@@ -47,7 +48,7 @@ def records(draw: st.DrawFn) -> Record:
         length_bytes=4096 * draw(st.integers(1, 1 << 20)),
         region_bytes=region,
         extent_bytes=region << draw(st.integers(0, 6)),
-        page_regions=layout.PAGE_REGIONS,
+        page_regions=PAGE_REGIONS,
         drl=Column(columns[0], draw(counts)),
         plexes=tuple(draw(plexes(name, n + 1, owners[n], columns[n + 1])) for n in range(number)),
         fmr=draw(st.booleans()),
@@ -82,7 +83,7 @@ def some_record(sequence: int = 7) -> Record:
         )
         for n in (1, 2)
     )
-    volume = VolumeRecord("v", uuid(90), 1 << 30, 64 << 10, 4 << 20, layout.PAGE_REGIONS, Column(0, 1), plexes)
+    volume = VolumeRecord("v", uuid(90), 1 << 30, 64 << 10, 4 << 20, PAGE_REGIONS, Column(0, 1), plexes)
     return Record(uuid(99), uuid(51), sequence, (volume,), (Position(uuid(50), 6),), next_epoch=2)
 
 
