@@ -6,12 +6,15 @@ import trio
 
 from fmrd.core.images import CopyImage
 from fmrd.core.record import Record
-from fmrd.core.recovery import Found, StartOptions, judge_plexes
+from fmrd.core.recovery import Found, Standing, StartOptions, judge_plexes
 from fmrd.dco.copy import Loaded
 from fmrd.engine.context import Context
 from fmrd.engine.files import Lanes, PlexFiles, let_go, open_plex
 from fmrd.engine.opening import Opening, start_from_copy
 from fmrd.errors import Failed, FmrdError, Refused
+
+ByUuid = dict[str, tuple[str, PlexFiles]]
+"""Path and files of each plex."""
 
 
 async def read_paths(context: Context, paths: list[str]) -> dict[str, PlexFiles]:
@@ -97,7 +100,7 @@ async def import_family(
             )
         found = {p.uuid: _found(by_uuid.get(p.uuid)) for p in plexes}
         without = frozenset(p.name for p in plexes if _diverged(record, found[p.uuid].image))
-        standing = judge_plexes(record, found, StartOptions(without=without))
+        standing = _judge(record, found, without, leader if force else None, by_uuid)
         files = {uuid: f for uuid, (_, f) in by_uuid.items() if record.volume.plex(uuid) is not None}
         lanes = {uuid: f.lanes for uuid, f in files.items()}
         for stranger in set(by_uuid) - set(files):  # the record that leads does not know it
@@ -109,6 +112,27 @@ async def import_family(
             let_go(context, plex_files.lanes, plex_files)
         raise
     return await start_from_copy(context, record, loaded, standing, found, lanes, files)
+
+
+def _judge(
+    record: Record, found: dict[str, Found], without: frozenset[str], accepted: str | None, by_uuid: ByUuid
+) -> dict[str, Standing]:
+    """Who is on-line. Where each plex was changed since the volume was stopped (files that were copied look so, too),
+    only the administrator can say that one of them is good: by force, the path that leads.
+    """
+    standing = judge_plexes(record, found, StartOptions(without=without))
+    volume = record.volume
+    changed = [p.name for p in volume.plexes if standing[p.uuid].reason == "full_backing_changed"]
+    if not changed or any(standing[p.uuid].online for p in volume.plexes):
+        return standing
+    if accepted is None:
+        raise Refused(
+            "plexes_changed",
+            f"volume {volume.name}: no plex is as fmrd left it (copied, or changed since: {', '.join(changed)})",
+            "import --force takes one as it is (--prefer says which), and copies it to the others",
+        )
+    name = next(p.name for p in volume.plexes if p.uuid in by_uuid and by_uuid[p.uuid][0] == accepted)
+    return judge_plexes(record, found, StartOptions(without=without, accept=name))
 
 
 def _record(files: PlexFiles) -> Record:

@@ -310,6 +310,24 @@ async def test_an_import_without_all_that_took_part_needs_force(tmp_path: Path) 
         assert await rig.data.read(0, SIZE) == rig.bytes_of("a")
 
 
+async def test_files_that_were_copied_are_imported_by_force(tmp_path: Path) -> None:
+    """They look like changed ones: one of them is believed, and the other copied from it."""
+    async with stopped(tmp_path) as rig:
+        content = rig.bytes_of("a")
+        for name in ("a", "b", "a.dco", "b.dco"):
+            shutil.copy(rig.path(name), tmp_path / f"copy-{name}")
+    shutil.rmtree(tmp_path / "state")
+    paths = [str(tmp_path / "copy-a"), str(tmp_path / "copy-b")]
+    async with daemon(tmp_path) as rig:
+        with pytest.raises(Refused, match="plexes_changed") as caught:
+            await rig.verbs.import_volume(paths=paths)
+        assert "import --force" in caught.value.hint
+        await rig.verbs.import_volume(paths=paths, force=True, prefer=paths[1])
+        await rig.end(await rig.att("copy-a"))
+        assert await rig.states() == "ACTIVE ACTIVE"
+        assert await rig.data.read(0, SIZE) == content
+
+
 async def test_a_half_copied_plex_is_never_imported_alone(tmp_path: Path) -> None:
     async with daemon(tmp_path) as rig:
         await rig.make("ab")
