@@ -37,7 +37,7 @@ CAUGHT_BY = {
     "9 the last one stays": ("all", 0),
     "10 ranges exclude": ("plain", 0),
     "10 page writes are serial": "killed while marks overtake each other",
-    "10 commits are serial": ("eager", 0),
+    "10 commits are serial": ("plain", 203),
     "home first": ("plain", 0),
     "nothing hangs at a join": "a hung write lands after a join",
     "a foreign plex is refused": ("homes", 0),
