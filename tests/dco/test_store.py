@@ -220,6 +220,24 @@ async def test_the_last_plex_stays_though_its_copy_failed() -> None:
     assert rig.record().sequence == 3
 
 
+async def test_the_copy_of_a_plex_that_had_to_stay_is_made_anew_when_it_can_be_written() -> None:
+    rig = await rig_of(ACTIVE, STALE)
+    rig.trouble.failing.add("v-01")
+    await rig.store.commit()
+    with pytest.raises(Failed, match="v-01"):
+        await rig.store.renew_copies()
+    rig.trouble.failing.clear()
+    rig.plexes[0].map.mark(range(3, 4))
+    await rig.store.renew_copies()
+    assert rig.record("v-01") == rig.record()
+    assert rig.missing(0, "v-01") == rig.missing(0) == {3}
+    rig.trouble.writes.clear()
+    await rig.store.renew_copies()
+    assert rig.trouble.writes == [], "there is nothing left to do"
+    await rig.store.commit()
+    assert rig.record("v-01") == rig.record()
+
+
 async def test_a_record_that_outgrew_its_slot_is_no_commit() -> None:
     rig = await rig_of(ACTIVE)
     rig.family.extra["later"] = "x" * layout.RECORD_SLOT_BYTES
