@@ -239,6 +239,10 @@ class Service:
             raise Failed("io_error", f"volume {self.volume.name}: {plex.name} cannot grow: {error}") from error
 
     async def _extend(self, what: str, lane: Lane, file: Backing | DcoFile, length_bytes: int) -> None:
+        if lane.hung:  # an older one that lands late would cut off what this one adds
+            raise Failed(
+                "io_error", f"volume {self.volume.name}: {what} cannot grow: a system call has not returned yet"
+            )
         try:
             await ask(self.context.hops, lane, partial(file.extend, length_bytes), self.timeout_seconds)
         except OSError as error:

@@ -14,8 +14,8 @@ import trio.testing
 from fmrd.core.states import PlexState
 from fmrd.engine import files
 from fmrd.errors import Failed, Refused
-from tests.engine.faulty import FaultyBacking
-from tests.engine.rig import REGION, Rig, daemon
+from tests.engine.faulty import FaultyBacking, Hang
+from tests.engine.rig import REGION, SIZE, Rig, daemon
 from tests.waiting import until
 
 SOON = 0.2
@@ -343,3 +343,25 @@ async def test_growth_that_fails_names_volume_and_plex(rig: Rig, monkeypatch: py
     with pytest.raises(Failed, match=r"volume data: data-01 cannot grow: .*No space"):
         await rig.verbs.grow(volume="data", size_bytes=1 << 30)
     assert rig.data.length_bytes < 1 << 30
+
+
+async def test_nothing_grows_before_what_hung_has_landed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A late ftruncate would cut off what a newer one had added."""
+    async with daemon(tmp_path, io_timeout_seconds=SOON) as rig:
+        await rig.make("a")
+        real, hang = FaultyBacking.extend, Hang()
+
+        def extend(self: FaultyBacking, length: int) -> None:
+            if not hang.waiting:
+                hang.wait()
+            real(self, length)
+
+        monkeypatch.setattr(FaultyBacking, "extend", extend)
+        with pytest.raises(Failed, match=r"data-01 cannot grow: .*no answer"):
+            await rig.verbs.grow(volume="data", size_bytes=2 * SIZE)
+        with pytest.raises(Failed, match="has not returned yet"):
+            await rig.verbs.grow(volume="data", size_bytes=3 * SIZE)
+        hang.let_go()
+        await until(lambda: not rig.service.lanes[rig.plex("a").uuid].outstanding)
+        await rig.verbs.grow(volume="data", size_bytes=3 * SIZE)
+        assert rig.data.length_bytes == rig.path("a").stat().st_size == 3 * SIZE
