@@ -38,6 +38,7 @@ class Disk:
                 self.dropped[region] += labels[:count]
             elif count:
                 self.disk[region] = labels[count - 1]
+                self.dropped[region] = []
             del labels[:count]
 
     def recorded(self) -> None:
