@@ -18,14 +18,13 @@ class Family:
     next_epoch: int
     volumes: list[Volume]
     history: tuple[Position, ...] = ()
-    settled: bool = False
     extra: dict[str, object] = field(default_factory=dict)
 
     @classmethod
     def of(cls, record: Record, volumes: list[Volume]) -> "Family":
         return cls(
             record.family, record.lineage, record.sequence, record.columns, record.next_epoch, volumes,
-            record.history, record.settled, dict(record.extra),
+            record.history, dict(record.extra),
         )  # fmt: skip
 
     @property
@@ -37,17 +36,37 @@ class Family:
         """Each opening is a new lineage; the history gains the old one with its exact last sequence."""
         self.history = (*self.history, Position(self.lineage, self.sequence))
         self.lineage = lineage
-        self.settled = False
 
     def new_column(self) -> Column:
-        """A free column under a fresh epoch: whatever its pages hold from earlier use does not count."""
+        return self.new_columns(1)[0]
+
+    def new_columns(self, count: int) -> list[Column]:
+        """Free columns under fresh epochs: whatever their pages hold from earlier use does not count."""
         used = {c.index for v in self.volumes for c in v.columns()}
-        free = next((i for i in range(self.columns) if i not in used), None)
-        if free is None:
+        free = [i for i in range(self.columns) if i not in used][:count]
+        if len(free) < count:
             raise Failed("plex_too_many", f"all {self.columns} columns of the DCO are in use")
+        return [Column(index, self.new_epoch()) for index in free]
+
+    def new_epoch(self) -> int:
         epoch = self.next_epoch
         self.next_epoch += 1
-        return Column(free, epoch)
+        return epoch
+
+    def snapshots_of(self, volume: Volume) -> list[Volume]:
+        return [self.by_uuid(uuid) for uuid in volume.tracks if uuid != volume.settings.uuid]
+
+    def original_of(self, snapshot: Volume) -> Volume | None:
+        """None for a volume that is no snapshot."""
+        return next((v for v in self.volumes if v.name == snapshot.settings.snapshot_of), None)
+
+    def by_uuid(self, uuid: str) -> Volume:
+        return next(v for v in self.volumes if v.settings.uuid == uuid)
+
+    def replace(self, volume: Volume) -> None:
+        """A volume that was opened takes the place of what stood for it."""
+        [index] = [i for i, v in enumerate(self.volumes) if v.settings.uuid == volume.settings.uuid]
+        self.volumes[index] = volume
 
     def epoch(self, column: int) -> int | None:
         """The epoch that pages of this column carry now; None if it is not in use."""
@@ -58,8 +77,8 @@ class Family:
         volumes = tuple(v.record() for v in self.volumes)
         named = {p.has.lineage for v in volumes for p in v.plexes if p.has is not None}
         return Record(
-            self.uuid, self.lineage, sequence, volumes, trimmed(self.history, named), self.settled,
-            self.columns, self.next_epoch, self.extra,
+            self.uuid, self.lineage, sequence, volumes, trimmed(self.history, named), self.columns, self.next_epoch,
+            self.extra,
         )  # fmt: skip
 
     def begin_commit(self, record: Record) -> None:

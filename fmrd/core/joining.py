@@ -85,7 +85,7 @@ def _own_dirt(volume: Volume, image: CopyImage) -> bitarray:
     geometry = volume.geometry
     theirs = image.record
     dirt = zeros(geometry.regions)
-    mine = theirs.volume if theirs is not None else None
+    mine = theirs.holder(image.owner) if theirs is not None else None
     if mine is None:
         return dirt
     extents = own_bitmap(mine.drl, geometry.extents, geometry.page_extents, image)

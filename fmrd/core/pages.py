@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bitarray import frozenbitarray
 from bitarray.util import ones
 
-from fmrd.core.plex import Plex
+from fmrd.core.bitmap import Bitmap
 
 if TYPE_CHECKING:
     from fmrd.core.volume import Volume
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 def content(volume: "Volume", column: int, page: int) -> frozenbitarray:
     if column == volume.settings.drl.index:
         return volume.drl.marked.page(page)
-    plex = _owner(volume, column)
-    bits = plex.page(page)
-    plex.page_begins(page, bits)
+    bitmap = _owner(volume, column)
+    bits = bitmap.page(page)
+    bitmap.page_begins(page, bits)
     return bits
 
 
@@ -27,15 +27,15 @@ def written(volume: "Volume", column: int, page: int, bits: frozenbitarray) -> N
     if column == volume.settings.drl.index:
         volume.drl.page_written(page, bits)
         volume.drl_on_home[page] = bits
-    elif (plex := _by_column(volume, column)) is not None:
-        plex.page_written(page, bits)
+    elif (bitmap := _by_column(volume, column)) is not None:
+        bitmap.page_written(page, bits)
 
 
 def failed(volume: "Volume", column: int, page: int) -> None:
     if column == volume.settings.drl.index:
         volume.drl.marked.touched.add(page)
-    elif (plex := _by_column(volume, column)) is not None:
-        plex.page_failed(page)
+    elif (bitmap := _by_column(volume, column)) is not None:
+        bitmap.page_failed(page)
 
 
 def on_home(volume: "Volume", column: int, page: int) -> frozenbitarray:
@@ -48,12 +48,12 @@ def on_home(volume: "Volume", column: int, page: int) -> frozenbitarray:
     return frozenbitarray(_owner(volume, column).on_home[start : start + geometry.page_regions])
 
 
-def _by_column(volume: "Volume", column: int) -> Plex | None:
-    """None for a plex that was dissociated while its page was under way."""
-    return next((p for p in volume.plexes if p.column.index == column), None)
+def _by_column(volume: "Volume", column: int) -> Bitmap | None:
+    """None for one that went out of use while its page was under way."""
+    return next((b for b in volume.bitmaps() if b.column.index == column), None)
 
 
-def _owner(volume: "Volume", column: int) -> Plex:
-    plex = _by_column(volume, column)
-    assert plex is not None, f"column {column} holds no map of volume {volume.name}"
-    return plex
+def _owner(volume: "Volume", column: int) -> Bitmap:
+    bitmap = _by_column(volume, column)
+    assert bitmap is not None, f"column {column} holds no map of volume {volume.name}"
+    return bitmap

@@ -8,33 +8,32 @@ lost r. Only a durably current copy may be the one that everything else relies o
 """
 
 from bitarray import bitarray, frozenbitarray
-from bitarray.util import ones, zeros
+from bitarray.util import ones
 
+from fmrd.core.bitmap import Bitmap
 from fmrd.core.geometry import Geometry
-from fmrd.core.record import Column, PlexRecord, Position, Stamp
+from fmrd.core.record import PlexRecord, Position, Stamp
 from fmrd.core.regionmap import RegionMap, runs_of
 from fmrd.core.states import OPEN_GATE, PROMOTED, PlexState
 
 
-class Plex:
+class Plex(Bitmap):
     """Changed only by its volume's synchronous methods."""
 
     def __init__(self, record: PlexRecord, geometry: Geometry, *, full: bool = True) -> None:
+        super().__init__(record.map, geometry, full=full)
         self.name = record.name
         self.uuid = record.uuid
         self.path = record.path
         self.dco_path = record.dco_path
         self.state = record.state
-        self.column: Column = record.map
         self.has: Position | None = record.has
         self.stamp: Stamp | None = record.stamp
         self.reason = record.reason
         self.excluded = record.excluded
-        self.geometry = geometry
-        self.map = RegionMap(geometry.regions, geometry.page_regions, full=full)
+        self.snap = record.snap
         self.young = RegionMap(geometry.regions, geometry.page_regions)
         self.syncing: list[RegionMap] = []
-        self.on_home: bitarray = zeros(geometry.regions)
         self.home_open = False
         self.suspect: RegionMap | None = None
         self.rewritten = RegionMap(geometry.regions, geometry.page_regions)
@@ -44,8 +43,6 @@ class Plex:
         self.generation = 0
         self.dropped = 0
         """fdatasyncs that failed: what was written before one of them ended may be lost."""
-        self.writing: set[int] = set()
-        """Pages of the map that are on their way to the DCO."""
         self.reads = self.read_bytes = self.writes = self.write_bytes = self.errors = 0
 
     @property
@@ -102,27 +99,6 @@ class Plex:
         if not self.home_open:
             content |= self.on_home[span]
         return frozenbitarray(content)
-
-    def page_begins(self, page: int, content: frozenbitarray) -> None:
-        """A write of the page is under way: until it ended, the home copy may hold the old or the new one."""
-        start = page * self.geometry.page_regions
-        self.on_home[start : start + len(content)] |= content
-        self.writing.add(page)
-
-    def page_written(self, page: int, content: frozenbitarray) -> None:
-        start = page * self.geometry.page_regions
-        self.on_home[start : start + len(content)] = content
-        self.writing.discard(page)
-
-    def page_failed(self, page: int) -> None:
-        """The home copy may hold the old or the new one from now on, and the page is due again."""
-        self.map.touched.add(page)
-        self.writing.discard(page)
-
-    @property
-    def due_pages(self) -> set[int]:
-        """Touched since they were last taken, or taken and not written yet: that write may still fail."""
-        return self.map.touched | self.writing
 
     def home_opened(self) -> None:
         """The home copy's record names the plex open from now on, so its pages may lose bits: those are due."""
@@ -201,16 +177,13 @@ class Plex:
         self.rewritten.empty()
 
     def grow(self, geometry: Geometry, *, missed: bool) -> None:
-        """The volume became longer; ``missed``: the new regions are not on this plex as they are on the others."""
-        fresh = geometry.regions - self.geometry.regions
-        self.geometry = geometry
-        self.map.grow(geometry.regions, full=missed)
+        """``missed``: the new regions are not on this plex as they are on the others."""
+        super().grow(geometry, missed=missed)
         for part in (self.young, self.rewritten, *self.syncing, *([self.suspect] if self.suspect is not None else [])):
             part.grow(geometry.regions, full=False)
-        self.on_home.extend(ones(fresh) if missed else zeros(fresh))
 
     def record(self) -> PlexRecord:
         return PlexRecord(
             self.name, self.uuid, self.path, self.dco_path, self.state, self.column, self.has, self.stamp,
-            self.reason, self.suspect is not None and self.suspect.any(), self.excluded,
+            self.reason, self.suspect is not None and self.suspect.any(), self.excluded, self.snap,
         )  # fmt: skip

@@ -54,10 +54,22 @@ class PlexRecord:
     """An fdatasync failed here while it was the only copy: what the DRL holds is in doubt until rewritten."""
     excluded: bool = False
     """The administrator started the volume without it (--without), and is not asked again."""
+    snap: bool = False
+    """A snapshot plex: where it attaches it goes through SNAPATT to SNAPDONE."""
 
     @property
     def is_open(self) -> bool:
         return self.state in OPEN_GATE
+
+
+@dataclass(frozen=True)
+class Link:
+    """What ties a snapshot volume to its original: one map on each side, both empty at the instant."""
+
+    origin: Column
+    """What the original wrote since. A column of the original's."""
+    own: Column
+    """What the snapshot wrote since."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +91,11 @@ class VolumeRecord:
     stopped: bool = False
     """Stopped by the administrator: the daemon does not open it by itself."""
     next_plex: int = 1
+    settled: bool = False
+    """Stopped in order: its maps are exact, its DRL is empty, and every stamp was taken."""
     snapshot_of: str | None = None
+    link: Link | None = None
+    """Of a snapshot, until it is cleared or goes back."""
 
     def plex(self, uuid: str) -> PlexRecord | None:
         return next((p for p in self.plexes if p.uuid == uuid), None)
@@ -87,14 +103,13 @@ class VolumeRecord:
 
 @dataclass(frozen=True)
 class Record:
-    """One commit. ``settled``: the family was stopped in order, every map is exact and every stamp was taken."""
+    """One commit: a volume and its snapshots, as they are at one moment."""
 
     family: str
     lineage: str
     sequence: int
     volumes: tuple[VolumeRecord, ...]
     history: tuple[Position, ...] = ()
-    settled: bool = False
     columns: int = 40
     next_epoch: int = 1
     extra: dict[str, object] = field(default_factory=dict)
@@ -108,6 +123,27 @@ class Record:
     def volume(self) -> VolumeRecord:
         """The family's original volume (snapshots come after it)."""
         return self.volumes[0]
+
+    @property
+    def settled(self) -> bool:
+        """Every volume is."""
+        return all(v.settled for v in self.volumes)
+
+    def named(self, name: str) -> VolumeRecord | None:
+        return next((v for v in self.volumes if v.name == name), None)
+
+    def holder(self, plex_uuid: str) -> VolumeRecord | None:
+        """The volume that a plex belongs to."""
+        return next((v for v in self.volumes if v.plex(plex_uuid) is not None), None)
+
+    def snapshots_of(self, volume: VolumeRecord) -> tuple[VolumeRecord, ...]:
+        return tuple(v for v in self.volumes if v.link is not None and v.snapshot_of == volume.name)
+
+    def columns_of(self, volume: VolumeRecord) -> tuple[Column, ...]:
+        """Every bitmap of a volume: its DRL, its plexes' maps, and what it tracks for its snapshots or its original."""
+        own = () if volume.link is None else (volume.link.own,)
+        origins = tuple(s.link.origin for s in self.snapshots_of(volume) if s.link is not None)
+        return (volume.drl, *(p.map for p in volume.plexes), *own, *origins)
 
     def knows(self, position: Position | None) -> bool:
         """Is ``position`` an ancestor of this record (or the record itself)?"""

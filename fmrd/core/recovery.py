@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from bitarray import bitarray
 from bitarray.util import ones, zeros
 
+from fmrd.core.bitmap import Bitmap
 from fmrd.core.geometry import Geometry
 from fmrd.core.images import CopyImage, drl_union, read_bitmap
 from fmrd.core.plex import Plex
-from fmrd.core.record import PlexRecord, Record, Stamp, VolumeRecord, geometry_of
+from fmrd.core.record import Column, PlexRecord, Record, Stamp, VolumeRecord, geometry_of
 from fmrd.core.regionmap import RegionMap
 from fmrd.core.states import IN_SYNC, OPEN_GATE, PlexState
 from fmrd.core.volume import Volume
@@ -62,12 +63,13 @@ def choose_record(home: CopyImage, found: Mapping[str, Found], options: StartOpt
     if not home.torn:
         return record
     best = record
-    for plex in record.volume.plexes:
+    snapshots = {p.uuid for v in record.volumes[1:] for p in v.plexes}
+    for plex in (p for v in record.volumes for p in v.plexes):
         if not plex.is_open or plex.name in options.without:
             continue
         here = found.get(plex.uuid)
         if here is None or not here.present:
-            if not options.force:
+            if not options.force and plex.uuid not in snapshots:
                 raise Refused(
                     "home_torn",
                     f"volume {record.volume.name}: a record slot of the home copy is damaged, and plex {plex.name}, "
@@ -81,12 +83,14 @@ def choose_record(home: CopyImage, found: Mapping[str, Found], options: StartOpt
     return best
 
 
-def judge_plexes(record: Record, found: Mapping[str, Found], options: StartOptions) -> dict[str, Standing]:
+def judge_plexes(
+    record: Record, volume: VolumeRecord, found: Mapping[str, Found], options: StartOptions
+) -> dict[str, Standing]:
     """Steps 2 and 3, and the stamps of DESIGN 4: by plex uuid. Refused('foreign_plex') where the pasts do not fit."""
-    return {p.uuid: _judge(record, p, found.get(p.uuid, Found(False)), options) for p in record.volume.plexes}
+    return {p.uuid: _judge(record, volume, p, found.get(p.uuid, Found(False)), options) for p in volume.plexes}
 
 
-def _judge(record: Record, plex: PlexRecord, here: Found, options: StartOptions) -> Standing:
+def _judge(record: Record, volume: VolumeRecord, plex: PlexRecord, here: Found, options: StartOptions) -> Standing:
     if plex.name in options.without or plex.excluded:
         return Standing(False, sentence=f"plex {plex.name} is left out (--without)", left_out=True)
     if not here.present:
@@ -97,7 +101,8 @@ def _judge(record: Record, plex: PlexRecord, here: Found, options: StartOptions)
             return Standing(True, sentence=f"plex {plex.name} is taken as it is (--accept)")
         return Standing(False, True, "full_backing_changed", f"plex {plex.name} gives way to {options.accept}")
     if theirs is None:
-        return Standing(False, True, "full_map_lost", f"plex {plex.name} has no readable copy of the DCO beside it")
+        known = plex.reason if plex.reason.startswith("full_") else "full_map_lost"
+        return Standing(False, True, known, f"plex {plex.name} has no readable copy of the DCO beside it")
     assert here.image is not None
     if theirs.family != record.family or here.image.owner != plex.uuid:
         return Standing(
@@ -106,7 +111,7 @@ def _judge(record: Record, plex: PlexRecord, here: Found, options: StartOptions)
     if not record.knows(theirs.position) and theirs.position != plex.has:
         raise Refused(
             "foreign_plex",
-            f"volume {record.volume.name}: plex {plex.name} was at {theirs.sequence} of lineage {theirs.lineage[:8]}, "
+            f"volume {volume.name}: plex {plex.name} was at {theirs.sequence} of lineage {theirs.lineage[:8]}, "
             f"which the home copy ({record.sequence} of {record.lineage[:8]}) does not know",
             f"import the plexes to take that line, or start --without {plex.name}",
         )
@@ -114,38 +119,31 @@ def _judge(record: Record, plex: PlexRecord, here: Found, options: StartOptions)
         return Standing(False, reason=plex.reason)
     if plex.has is not None and not theirs.knows(plex.has):
         return Standing(False, True, "full_backing_changed", f"an old image of plex {plex.name} was restored")
-    if record.settled and not here.is_block and here.stamp != plex.stamp:
+    if volume.settled and not here.is_block and here.stamp != plex.stamp:
         return Standing(
             False, True, "full_backing_changed", f"plex {plex.name} was changed while the volume was stopped"
         )
     return Standing(True)
 
 
+def shelved_volume(record: Record, settings: VolumeRecord, home: CopyImage) -> Volume:
+    """A volume as the home copy alone tells it, for as long as it is not started: nothing is asked, nothing judged."""
+    volume, _, _ = _read_volume(record, settings, home, [])
+    return volume
+
+
 def open_volume(
-    record: Record, home: CopyImage, found: Mapping[str, Found], standing: Mapping[str, Standing]
-) -> tuple[Volume, list[str]]:
+    record: Record, settings: VolumeRecord, home: CopyImage, found: Mapping[str, Found],
+    standing: Mapping[str, Standing],
+) -> tuple[Volume, list[str]]:  # fmt: skip
     """Steps 4 and 5: maps from the home copy, the DRL of all, absent plexes detached; Refused('no_current_plex') where
     some region has nobody. Returns the volume and the sentences to log.
     """
-    settings = record.volume
-    geometry = geometry_of(settings)
     online = [i for p in settings.plexes if standing[p.uuid].online and (i := found[p.uuid].image) is not None]
-    notes = [s.sentence for s in standing.values() if s.sentence]
-    plexes = []
-    for old in settings.plexes:
-        bits, lost = read_bitmap(old.map, geometry.regions, geometry.page_regions, home, online, settled=record.settled)
-        if lost:
-            notes.append(f"{lost} map page(s) of plex {old.name} could not be verified and count as all dirty")
-        plexes.append(_restore(old, geometry, bits, lost))
-    volume = Volume(replace(settings, plexes=()), plexes)
-    drl = drl_union(settings.drl, geometry.extents, geometry.page_extents, home, online, settled=record.settled)
-    volume.drl.restore(drl)
-    dirty = volume.drl.regions()
-    for plex, old in zip(plexes, settings.plexes, strict=True):
+    volume, dirty, doubts = _read_volume(record, settings, home, online)
+    notes = [s.sentence for s in standing.values() if s.sentence] + doubts
+    for plex in volume.plexes:
         verdict = standing[plex.uuid]
-        if old.suspect:
-            plex.suspect = RegionMap(geometry.regions, geometry.page_regions)
-            plex.suspect.union(dirty)
         if verdict.online:
             continue
         if plex.state in OPEN_GATE:
@@ -163,10 +161,44 @@ def open_volume(
     return volume, notes
 
 
+def _read_volume(
+    record: Record, settings: VolumeRecord, home: CopyImage, online: Sequence[CopyImage]
+) -> tuple[Volume, bitarray, list[str]]:
+    """(the volume as its pages tell it, the regions of its DRL, sentences about pages that could not be verified)."""
+    geometry = geometry_of(settings)
+    notes: list[str] = []
+
+    def read(column: Column, whose: str) -> tuple[bitarray, int]:
+        bits, lost = read_bitmap(
+            column, geometry.regions, geometry.page_regions, home, online, settled=settings.settled
+        )
+        if lost:
+            notes.append(f"{lost} map page(s) of {whose} could not be verified and count as all dirty")
+        return bits, lost
+
+    plexes = [_restore(old, geometry, *read(old.map, f"plex {old.name}")) for old in settings.plexes]
+    tracks: dict[str, Bitmap] = {}
+    for snapshot in (settings, *record.snapshots_of(settings)):
+        if snapshot.link is not None:
+            column = snapshot.link.own if snapshot is settings else snapshot.link.origin
+            tracks[snapshot.uuid] = track = Bitmap(column, geometry, full=False)
+            track.restore(read(column, f"volume {settings.name} ({snapshot.name})")[0])
+    volume = Volume(replace(settings, plexes=()), plexes, tracks)
+    drl = drl_union(settings.drl, geometry.extents, geometry.page_extents, home, online, settled=settings.settled)
+    volume.drl.restore(drl)
+    dirty = volume.drl.regions()
+    for track in tracks.values():
+        track.map.union(dirty)
+    for plex, old in zip(plexes, settings.plexes, strict=True):
+        if old.suspect:
+            plex.suspect = RegionMap(geometry.regions, geometry.page_regions)
+            plex.suspect.union(dirty)
+    return volume, dirty, notes
+
+
 def _restore(record: PlexRecord, geometry: Geometry, bits: bitarray, lost: int) -> Plex:
     plex = Plex(record, geometry, full=False)
-    plex.map.union(bits)
-    plex.on_home = bitarray(bits)
+    plex.restore(bits)
     plex.home_open = record.is_open
     if lost and not record.is_open:
         plex.reason = plex.reason or "full_map_lost"

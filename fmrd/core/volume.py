@@ -14,6 +14,7 @@ from bitarray import bitarray, frozenbitarray
 from bitarray.util import ones
 
 from fmrd.core import faults, flushing, pages, reading, writing
+from fmrd.core.bitmap import Bitmap
 from fmrd.core.drl import DirtyRegionLog
 from fmrd.core.plans import ReadPart, SyncPlan, Verdict, WritePlan
 from fmrd.core.plex import Plex
@@ -24,13 +25,18 @@ from fmrd.errors import Failed, Refused
 
 
 class Volume:
-    """Plexes, their maps, the DRL. ``demotions`` counts what a verdict must find recorded (rule 5)."""
+    """Plexes, their maps, the DRL. ``demotions`` counts what a verdict must find recorded (rule 5).
 
-    def __init__(self, record: VolumeRecord, plexes: list[Plex]) -> None:
+    ``tracks``: by the uuid of a snapshot volume, what was written since its instant: on the original one map for each
+    of its snapshots, on a snapshot its own.
+    """
+
+    def __init__(self, record: VolumeRecord, plexes: list[Plex], tracks: dict[str, Bitmap] | None = None) -> None:
         self.settings = record
         self.geometry = geometry_of(record)
         self.drl = DirtyRegionLog(self.geometry, record.hot_extents)
         self.plexes = plexes
+        self.tracks = tracks if tracks is not None else {}
         self.policy = ReadPolicy(record.rdpol)
         self.drl_on_home: dict[int, frozenbitarray] = {}
         self.demotions = 0
@@ -71,6 +77,7 @@ class Volume:
         regions = self.geometry.regions_of(offset, length)
         extents = self.geometry.extents_of(offset, length)
         assert self.drl.is_durable(extents), "rule 1: mark before write"
+        self._track(regions)
         targets = []
         for plex in self.plexes:
             if not plex.is_open:
@@ -83,6 +90,11 @@ class Volume:
 
     def _remember(self, plex: Plex, regions: range) -> None:
         plex.map.mark(regions)
+
+    def _track(self, regions: range) -> None:
+        """As a closed gate remembers: for each snapshot of this volume, or for its original."""
+        for track in self.tracks.values():
+            track.map.mark(regions)
 
     def end_write(self, plan: WritePlan, errors: Mapping[str, Exception], *, settled: bool = False) -> Verdict:
         """Judge a write. ``errors`` by plex uuid. Asked twice when the first verdict says settle."""
@@ -205,9 +217,9 @@ class Volume:
         self.demotions += gained
         return gained
 
-    def open_gate(self, plex: Plex, state: PlexState = PlexState.TEMP) -> None:
+    def open_gate(self, plex: Plex) -> None:
         """The step that ends a join."""
-        plex.state = state
+        plex.state = PlexState.SNAPATT if plex.snap else PlexState.TEMP
         plex.generation += 1
         plex.stamp = None
         plex.excluded = False
@@ -240,6 +252,8 @@ class Volume:
         """Off frees the maps: whatever is detached will be copied in full, even when FMR is on again by then."""
         self.settings = replace(self.settings, fmr=on)
         if not on:
+            for track in self.tracks.values():
+                track.map.fill()
             for plex in self.plexes:
                 if not plex.is_open:
                     plex.map.fill()
@@ -256,8 +270,11 @@ class Volume:
         self.drl.grow(self.geometry)
         for plex in self.plexes:
             plex.grow(self.geometry, missed=not plex.is_open or plex in unlike)
-            if old.length_bytes % old.region_bytes and not plex.is_open:
-                plex.map.mark(range(old.regions - 1, old.regions))
+        for track in self.tracks.values():
+            track.grow(self.geometry, missed=True)
+        if old.length_bytes % old.region_bytes:
+            for bitmap in (*self.tracks.values(), *(p for p in self.plexes if not p.is_open)):
+                bitmap.map.mark(range(old.regions - 1, old.regions))
 
     # What the DCO holds
 
@@ -279,10 +296,13 @@ class Volume:
 
     def touched_pages(self) -> list[tuple[int, int]]:
         """(column, page) of every map page whose content is not surely in the DCO."""
-        return [(p.column.index, page) for p in self.plexes for page in sorted(p.due_pages)]
+        return [(b.column.index, page) for b in self.bitmaps() for page in sorted(b.due_pages)]
+
+    def bitmaps(self) -> list[Bitmap]:
+        return [*self.plexes, *self.tracks.values()]
 
     def columns(self) -> list[Column]:
-        return [self.settings.drl, *(p.column for p in self.plexes)]
+        return [self.settings.drl, *(b.column for b in self.bitmaps())]
 
     def record(self) -> VolumeRecord:
         return replace(self.settings, plexes=tuple(p.record() for p in self.plexes))

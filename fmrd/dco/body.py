@@ -7,12 +7,13 @@ from it: a name must not lead out of a directory, a number must be one that the 
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 from fmrd.core.names import PLEX_LENGTH, VOLUME_LENGTH, is_name
 from fmrd.core.readpolicy import check_policy
-from fmrd.core.record import Column, PlexRecord, Position, Record, Stamp, VolumeRecord, geometry_of
+from fmrd.core.record import Column, Link, PlexRecord, Position, Record, Stamp, VolumeRecord, geometry_of
 from fmrd.core.states import PlexState
 from fmrd.errors import FmrdError
 
@@ -49,7 +50,6 @@ def decode_body(body: bytes, *, family: str, sequence: int, settled: bool, colum
             sequence=sequence,
             volumes=volumes,
             history=tuple(_position(p) for p in _list(data["history"])),
-            settled=settled,
             columns=columns,
             next_epoch=_count(data["next_epoch"]),
             extra={k: v for k, v in data.items() if k not in _KNOWN},
@@ -58,12 +58,19 @@ def decode_body(body: bytes, *, family: str, sequence: int, settled: bool, colum
         raise ValueError(f"not a record: {error!r}") from error
     if not volumes:
         raise ValueError("not a record: no volume")
-    used = [c.index for v in volumes for c in (v.drl, *(p.map for p in v.plexes))]
+    used = [c.index for v in volumes for c in record.columns_of(v)]
     if len(set(used)) != len(used):
         raise ValueError("not a record: a column is used twice")
-    for same in ([p.uuid for v in volumes for p in v.plexes], [p.name for v in volumes for p in v.plexes]):
-        if len(set(same)) != len(same):
-            raise ValueError("not a record: a plex is named twice")
+    names = {v.name for v in volumes}
+    plexes = [p for v in volumes for p in v.plexes]
+    for what in (plexes, volumes):
+        if len({p.uuid for p in what}) != len(what) or len({p.name for p in what}) != len(what):
+            raise ValueError("not a record: a plex or a volume is named twice")
+    if any((v.link is None) != (v.snapshot_of is None) or v.snapshot_of not in (None, *names) for v in volumes):
+        raise ValueError("not a record: a snapshot without its original")
+    if not settled and record.settled:
+        # Whoever cleared the flag in the header did something that this body does not know of.
+        return replace(record, volumes=tuple(replace(v, settled=False) for v in volumes))
     return record
 
 
@@ -85,7 +92,9 @@ def _volume(v: VolumeRecord) -> dict[str, Any]:
         "hot_extents": v.hot_extents,
         "stopped": v.stopped,
         "next_plex": v.next_plex,
+        "settled": v.settled,
         "snapshot_of": v.snapshot_of,
+        "link": None if v.link is None else [[c.index, c.epoch] for c in (v.link.origin, v.link.own)],
     }
 
 
@@ -102,6 +111,7 @@ def _plex(p: PlexRecord) -> dict[str, Any]:
         "reason": p.reason,
         "suspect": p.suspect,
         "excluded": p.excluded,
+        "snap": p.snap,
     }
 
 
@@ -123,7 +133,9 @@ def _read_volume(data: dict[str, Any], columns: int) -> VolumeRecord:
         hot_extents=_some(data["hot_extents"]),
         stopped=_flag(data["stopped"]),
         next_plex=_count(data["next_plex"]),
-        snapshot_of=None if data["snapshot_of"] is None else _text(data["snapshot_of"]),
+        settled=_flag(data["settled"]),
+        snapshot_of=None if data["snapshot_of"] is None else _name(data["snapshot_of"], VOLUME_LENGTH),
+        link=None if data["link"] is None else _link(data["link"], columns),
     )
     geometry_of(volume).check()
     return volume
@@ -143,6 +155,7 @@ def _read_plex(data: dict[str, Any], columns: int) -> PlexRecord:
         reason=_text(data["reason"]),
         suspect=_flag(data["suspect"]),
         excluded=_flag(data["excluded"]),
+        snap=_flag(data["snap"]),
     )
 
 
@@ -215,6 +228,11 @@ def _position(value: object) -> Position:
 def _stamp(value: object) -> Stamp:
     inode, size, mtime_ns = _list(value)
     return Stamp(_whole(inode), _whole(size), _whole(mtime_ns))
+
+
+def _link(value: object, columns: int) -> Link:
+    origin, own = _list(value)
+    return Link(_column(origin, columns), _column(own, columns))
 
 
 def _column(value: object, columns: int) -> Column:

@@ -55,10 +55,8 @@ class Copy:
         self._keep: dict[Key, int] = {}
         self._sound: set[Key] = set()
         """Pages of whose slots the one to keep is valid."""
-        self._found: CopyImage | None = None
-        """What was on it when it was read, until it is first written."""
-        self._left: set[Key] = set()
-        """Pages of the write under way that need none."""
+        self._found: dict[Key, tuple[PageSlot | None, PageSlot | None]] = {}
+        """What lay there when it was read, until it is written."""
 
     def adopt(self, loaded: "Loaded") -> None:
         """Take over what was found when the copy was read."""
@@ -66,19 +64,22 @@ class Copy:
         self._record_sound = loaded.image.record is not None
         self._keep = dict(loaded.keep)
         self._sound = set(loaded.sound)
-        self._found = loaded.image
+        self._found = dict(loaded.image.pages)
+
+    def due(self, pages: Sequence[PageWrite]) -> list[PageWrite]:
+        """Less those that read already as they should: at an opening, nearly all."""
+        due = [page for page in pages if self._slot_with(page) is None]
+        for page in pages:
+            self._found.pop(page.key, None)
+        return due
 
     def write_pages(self, pages: Sequence[PageWrite]) -> Call:
-        """One call that writes them all, less those that read already as they should (at an opening, nearly all). A
-        page without a valid slot gets both, one after the other; one that was never written, both at once.
+        """One call that writes them all. A page without a valid slot gets both, one after the other; one that was never
+        written, both at once.
         """
-        self._left = {page.key for page in pages if self._slot_with(page) is not None}
-        self._found = None
         writes: list[tuple[int, bytes]] = []
         fresh = []
         for page in pages:
-            if page.key in self._left:
-                continue
             if page.key not in self._keep:
                 fresh.append(page)
                 continue
@@ -95,8 +96,6 @@ class Copy:
         later epoch does not displace the recorded one yet.
         """
         for page in pages:
-            if page.key in self._left:
-                continue
             self._sound.add(page.key)
             if committed.get(page.column) == page.epoch:
                 self._keep[page.key] = 1 - self._keep.get(page.key, 1)
@@ -150,14 +149,14 @@ class Copy:
         self.record_written()
         self._keep = {page.key: self._slot_with(page) or 0 for page in pages}
         self._sound = set(self._keep)
-        self._found = None
+        self._found = {}
         self.broken = False
 
     def _slot_with(self, page: PageWrite) -> int | None:
         """The slot that a reader of this page would take, if it holds that content already and the other slot is sound
         too (a damaged one would make the reader doubt both).
         """
-        slots = self._found.pages.get(page.key) if self._found is not None else None
+        slots = self._found.get(page.key)
         if slots is None or None in slots:
             return None
         keep = _slot_to_keep(slots, page.epoch)
@@ -208,7 +207,7 @@ def _load_pages(file: DcoFile, image: CopyImage, record: Record) -> Loaded:
     damaged: set[Key] = set()
     highest = epoch = 0
     for volume in record.volumes:
-        columns = sorted([volume.drl, *(p.map for p in volume.plexes)], key=lambda c: c.index)
+        columns = sorted(record.columns_of(volume), key=lambda c: c.index)
         count = geometry_of(volume).pages
         for page in range(count):
             first = layout.page_offset(columns[0].index, page, 0, record.columns)

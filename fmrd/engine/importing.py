@@ -5,12 +5,13 @@ from dataclasses import replace
 import trio
 
 from fmrd.core.images import CopyImage
-from fmrd.core.record import Record
+from fmrd.core.record import Record, VolumeRecord, geometry_of
 from fmrd.core.recovery import Found, Standing, StartOptions, judge_plexes
 from fmrd.dco.copy import Loaded
 from fmrd.engine.context import Context
-from fmrd.engine.files import Lanes, PlexFiles, let_go, open_plex
-from fmrd.engine.opening import Opening, start_from_copy
+from fmrd.engine.files import Lanes, PlexFiles, dco_bytes, let_go, open_plex
+from fmrd.engine.homes import Home
+from fmrd.engine.opening import Look, Opening, close_all, open_member
 from fmrd.errors import Failed, FmrdError, Refused
 
 ByUuid = dict[str, tuple[str, PlexFiles]]
@@ -74,54 +75,99 @@ def newest_of(opened: dict[str, PlexFiles], prefer: str | None) -> tuple[str, Re
 
 
 async def import_family(
-    context: Context, opened: dict[str, PlexFiles], home: Loaded | None, *, prefer: str | None, force: bool
-) -> Opening:
-    """``home``: an existing home copy of that family, which must be an ancestor unless ``force``."""
+    home: Home, opened: dict[str, PlexFiles], old: Loaded | None, *, prefer: str | None, force: bool
+) -> list[Opening]:
+    """``old``: an existing home copy of that family, which must be an ancestor unless ``force``. Opens every volume of
+    the family that has plexes among the paths, the one that leads first; the others stay stopped.
+    """
+    context = home.context
+    look = Look(context, {}, {f.image.owner: f for f in opened.values() if f.image is not None})
     try:
         leader, record = newest_of(opened, prefer)
-        volume = record.volume
-        by_uuid = {files.image.owner: (path, files) for path, files in opened.items() if files.image is not None}
-        plexes = tuple(replace(p, path=by_uuid[p.uuid][0]) if p.uuid in by_uuid else p for p in volume.plexes)
-        record = replace(record, volumes=(replace(volume, plexes=plexes, stopped=False), *record.volumes[1:]))
-        old = home.image.record if home is not None else None
-        if old is not None and not record.knows(old.position) and not force:
+        by_uuid = {f.image.owner: (path, f) for path, f in opened.items() if f.image is not None}
+        home.lanes.update({uuid: f.lanes for uuid, (_, f) in by_uuid.items()})
+        record = _at_new_paths(record, by_uuid)
+        before = old.image.record if old is not None else None
+        if before is not None and not record.knows(before.position) and not force:
             raise Refused(
                 "foreign_plex",
-                f"volume {volume.name}: the home copy here is at {old.sequence} of lineage {old.lineage[:8]}, "
-                "which these plexes do not know",
+                f"volume {record.volume.name}: the home copy here is at {before.sequence} of lineage "
+                f"{before.lineage[:8]}, which these plexes do not know",
                 "import --force gives up the home copy's line",
             )
-        missing = [p.name for p in plexes if p.is_open and p.uuid not in by_uuid]
+        present = [v for v in record.volumes if any(p.uuid in by_uuid for p in v.plexes)]
+        missing = [p.name for v in present for p in v.plexes if p.is_open and p.uuid not in by_uuid]
         if missing and not force:
             raise Refused(
                 "no_current_plex",
-                f"volume {volume.name}: {', '.join(missing)} took part in the last writes and is not among the paths",
+                f"volume {record.volume.name}: {', '.join(missing)} took part in the last writes and is not among the "
+                "paths",
                 "name it too, or import --force with what is here",
             )
-        found = {p.uuid: _found(by_uuid.get(p.uuid)) for p in plexes}
-        without = frozenset(p.name for p in plexes if _diverged(record, found[p.uuid].image))
-        standing = _judge(record, found, without, leader if force else None, by_uuid)
-        files = {uuid: f for uuid, (_, f) in by_uuid.items() if record.volume.plex(uuid) is not None}
-        lanes = {uuid: f.lanes for uuid, f in files.items()}
-        for stranger in set(by_uuid) - set(files):  # the record that leads does not know it
-            let_go(context, by_uuid[stranger][1].lanes, by_uuid[stranger][1])
-        loaded = opened[leader].loaded
-        assert loaded is not None
+        look.found = {p.uuid: _found(by_uuid.get(p.uuid)) for v in record.volumes for p in v.plexes}
+        standing = {v.name: _judge(record, v, look.found, leader if force else None, by_uuid) for v in present}
+        async with home.busy:
+            return await _open_all(home, record, present, opened[leader], look, standing)
+    finally:
+        look.close()
+        home.close_if_idle()
+
+
+async def _open_all(
+    home: Home, record: Record, present: list[VolumeRecord], leader: PlexFiles, look: Look,
+    standing: dict[str, dict[str, Standing]],
+) -> list[Opening]:  # fmt: skip
+    """A new home copy, made from the copies of the plexes, and published when the volumes are open."""
+    home.must_not_hang()
+    size = dco_bytes(geometry_of(max(record.volumes, key=lambda v: v.length_bytes)), record.columns)
+    ledger = await home.create(record, size)
+    openings: list[Opening] = []
+    try:
+        for volume in sorted(present, key=lambda v: not _leads(v, leader)):
+            image = _image_of(volume, record, leader, look)
+            openings.append(await open_member(home, ledger, record, volume, image, look, standing[volume.name]))
+        await home.publish()
     except BaseException:
-        for plex_files in opened.values():
-            let_go(context, plex_files.lanes, plex_files)
+        for opening in openings:
+            del ledger.stores[opening.mirror.volume.settings.uuid]
+            close_all(home.context, opening.files)
         raise
-    return await start_from_copy(context, record, loaded, standing, found, lanes, files)
+    return openings
+
+
+def _leads(volume: VolumeRecord, leader: PlexFiles) -> bool:
+    return leader.image is not None and volume.plex(leader.image.owner) is not None
+
+
+def _image_of(volume: VolumeRecord, record: Record, leader: PlexFiles, look: Look) -> CopyImage:
+    """The newest copy that travels with one of its own plexes: no other is sure to hold all of its pages."""
+    own = [f.image for p in volume.plexes if (f := look.files.get(p.uuid)) is not None and f.image is not None]
+    known = [i for i in own if i.record is not None and record.knows(i.record.position)]
+    if _leads(volume, leader) and leader.image is not None:
+        return leader.image
+    order = {p.lineage: at for at, p in enumerate((*record.history, record.position))}
+    return max(
+        known or own,
+        key=lambda i: (order.get(i.record.lineage, -1), i.record.sequence) if i.record is not None else (-2, 0),
+    )
+
+
+def _at_new_paths(record: Record, by_uuid: ByUuid) -> Record:
+    def moved(volume: VolumeRecord) -> VolumeRecord:
+        plexes = tuple(replace(p, path=by_uuid[p.uuid][0]) if p.uuid in by_uuid else p for p in volume.plexes)
+        return replace(volume, plexes=plexes)
+
+    return replace(record, volumes=tuple(moved(v) for v in record.volumes))
 
 
 def _judge(
-    record: Record, found: dict[str, Found], without: frozenset[str], accepted: str | None, by_uuid: ByUuid
+    record: Record, volume: VolumeRecord, found: dict[str, Found], accepted: str | None, by_uuid: ByUuid
 ) -> dict[str, Standing]:
     """Who is on-line. Where each plex was changed since the volume was stopped (files that were copied look so, too),
     only the administrator can say that one of them is good: by force, the path that leads.
     """
-    standing = judge_plexes(record, found, StartOptions(without=without))
-    volume = record.volume
+    without = frozenset(p.name for p in volume.plexes if _diverged(record, found[p.uuid].image))
+    standing = judge_plexes(record, volume, found, StartOptions(without=without))
     changed = [p.name for p in volume.plexes if standing[p.uuid].reason == "full_backing_changed"]
     if not changed or any(standing[p.uuid].online for p in volume.plexes):
         return standing
@@ -131,8 +177,9 @@ def _judge(
             f"volume {volume.name}: no plex is as fmrd left it (copied, or changed since: {', '.join(changed)})",
             "import --force takes one as it is (--prefer says which), and copies it to the others",
         )
-    name = next(p.name for p in volume.plexes if p.uuid in by_uuid and by_uuid[p.uuid][0] == accepted)
-    return judge_plexes(record, found, StartOptions(without=without, accept=name))
+    mine = [p.name for p in volume.plexes if p.uuid in by_uuid]
+    name = next((p.name for p in volume.plexes if p.uuid in by_uuid and by_uuid[p.uuid][0] == accepted), mine[0])
+    return judge_plexes(record, volume, found, StartOptions(without=without, accept=name))
 
 
 def _record(files: PlexFiles) -> Record:
@@ -141,7 +188,8 @@ def _record(files: PlexFiles) -> Record:
 
 
 def _name(record: Record, files: PlexFiles) -> str:
-    plex = record.volume.plex(files.image.owner) if files.image else None
+    volume = record.holder(files.image.owner) if files.image else None
+    plex = volume.plex(files.image.owner) if volume is not None and files.image else None
     return plex.name if plex is not None else ""
 
 

@@ -82,7 +82,7 @@ class Joins:
 
     def _decision(self, plex: Plex, files: PlexFiles, *, full: bool, discard: bool) -> Decision:
         service = self._service
-        family = service.mirror.family
+        family = service.mirror.store.family
         return joining.decide(
             service.volume, family.record(family.sequence), plex, files.image, files.stamp,
             is_block=files.backing.is_block, full=full, discard=discard,
@@ -105,7 +105,8 @@ class Joins:
 
     async def _join(self, plex: Plex, files: PlexFiles, decision: Decision) -> None:
         service = self._service
-        family, store, volume = service.mirror.family, service.mirror.store, service.volume
+        store, volume = service.mirror.store, service.volume
+        family = store.family
         if files.backing.length < volume.geometry.length_bytes:
             length = volume.geometry.length_bytes
             await ask(
@@ -119,7 +120,8 @@ class Joins:
         theirs = files.image.record if files.image is not None else None
         if theirs is not None and files.loaded is not None:
             family.sequence = max(family.sequence, theirs.sequence)
-            store.page_sequence = max(store.page_sequence, files.loaded.page_sequence)
+            ledger = store.ledger
+            ledger.page_sequence = max(ledger.page_sequence, files.loaded.page_sequence)
         ours = theirs is not None and theirs.family == family.uuid
         plex.has = theirs.position if ours and theirs is not None else None
 
@@ -139,15 +141,17 @@ class Joins:
                 "volume %s: a plex that was not added is still in the record: %s", self._service.volume.name, error
             )
 
-    async def add(self, path: str, dco_path: str | None, files: PlexFiles, rate: int = 0) -> Task:
-        """One more mirror on files just made, fully copied."""
+    async def add(
+        self, path: str, dco_path: str | None, files: PlexFiles, rate: int = 0, *, snap: bool = False
+    ) -> Task:
+        """One more mirror on files just made, fully copied; ``snap``: to be broken off later."""
         service = self._service
         async with service.verb():
             settings = service.volume.settings
             record = PlexRecord(
                 name=f"{settings.name}-{settings.next_plex:02d}", uuid=service.context.new_uuid(), path=path,
-                dco_path=dco_path, state=PlexState.STALE, map=service.mirror.family.new_column(),
-                reason="full_new_plex",
+                dco_path=dco_path, state=PlexState.STALE, map=service.mirror.store.family.new_column(),
+                reason="full_new_plex", snap=snap,
             )  # fmt: skip
             service.volume.add_plex(Plex(record, service.volume.geometry))
             plex = service.volume.plexes[-1]

@@ -1,7 +1,7 @@
 """`make`: plex files, their copies of the DCO, and at last the home copy, whose rename is the commit point."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fmrd.backing.hops import Lane, ask
 from fmrd.backing.protocol import LOCATOR_BYTES
@@ -13,6 +13,7 @@ from fmrd.core.states import PlexState
 from fmrd.core.volume import Volume
 from fmrd.dco import layout
 from fmrd.dco.copy import Copy
+from fmrd.dco.ledger import Ledger
 from fmrd.dco.store import Store
 from fmrd.engine.context import Context
 from fmrd.engine.files import Lanes, PlexFiles, copy_of, dco_bytes, let_go
@@ -95,14 +96,13 @@ async def make(
         fresh = len(created) == len(wishes)
         source = 0 if from_path is None else paths.index(from_path)
         plexes = [_plex(context, settings.name, geometry, i, w, fresh or i == source) for i, w in enumerate(wishes)]
-        volume = Volume(settings, plexes)
-        family = Family(
-            context.new_uuid(), context.new_uuid(), 0, layout.COLUMNS, len(wishes) + 2, [volume], settled=True
-        )
+        volume = Volume(replace(settings, settled=True), plexes)
+        family = Family(context.new_uuid(), context.new_uuid(), 0, layout.COLUMNS, len(wishes) + 2, [volume])
         size = dco_bytes(geometry)
         home_file = await ask(context.hops, home_lane, lambda: context.host.create_home(settings.name, size), timeout)
         home = Copy("home", home_file, home_lane, family.uuid, family.columns)
-        store = Store(family, home, context.hops, timeout_seconds=timeout, failed=lambda plex, why: None)
+        ledger = Ledger(family, home, context.hops, timeout_seconds=timeout)
+        store = Store(ledger, volume, timeout_seconds=timeout, failed=lambda plex, why: None)
         try:
             for plex, files in zip(plexes, opened, strict=True):
                 store.copies[plex.uuid] = await copy_of(

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 import trio
 
 from fmrd.backing.hops import Call, Hops, Outcome
-from fmrd.core.family import Family
 from fmrd.core.plans import SyncPlan, Verdict, WritePlan
 from fmrd.core.plex import Plex
 from fmrd.core.volume import Volume
@@ -62,7 +61,6 @@ class Load:
 class Mirror:
     """One open volume at work. Lengths and offsets in bytes; failures are FmrdError with an errno."""
 
-    family: Family
     store: Store
     hops: Hops
     disks: dict[str, Disk]
@@ -78,7 +76,7 @@ class Mirror:
 
     @property
     def volume(self) -> Volume:
-        return self.family.volume
+        return self.store.volume
 
     @property
     def timeout_seconds(self) -> float:

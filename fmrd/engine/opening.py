@@ -1,165 +1,137 @@
-"""From files to an open family: start at home, and import (RULES). What is decided is in core/recovery.py."""
+"""From files to an open volume: start at home, and import (RULES). What is decided is in core/recovery.py."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import trio
 
-from fmrd.backing.hops import Lane, ask
-from fmrd.core.family import Family
+from fmrd.core.images import CopyImage
 from fmrd.core.plex import Plex
-from fmrd.core.record import Record, VolumeRecord, geometry_of
+from fmrd.core.record import PlexRecord, Record, VolumeRecord, geometry_of
 from fmrd.core.recovery import Found, Standing, StartOptions, choose_record, judge_plexes, open_volume, seed
-from fmrd.core.volume import Volume
-from fmrd.dco.copy import Copy, Loaded, load
+from fmrd.dco.ledger import Ledger
 from fmrd.dco.store import Store
 from fmrd.engine.context import Context
-from fmrd.engine.files import Lanes, PlexFiles, copy_of, dco_bytes, find_plex, let_go, tail_bytes
+from fmrd.engine.files import Lanes, PlexFiles, copy_of, find_plex, let_go, tail_bytes
+from fmrd.engine.homes import Home
 from fmrd.engine.mirror import Mirror
-from fmrd.errors import Failed, Refused
+from fmrd.errors import Failed
 
 log = logging.getLogger(__name__)
-
-HOME = "home"
-"""Whose lanes, beside those of the plexes by uuid, are the home copy's."""
 
 
 @dataclass
 class Opening:
-    """An open family, before anything runs on it."""
+    """An open volume, before anything runs on it."""
 
     mirror: Mirror
-    lanes: dict[str, Lanes]
+    home: Home
     files: dict[str, PlexFiles]
     notes: list[str]
 
 
-async def read_home(context: Context, name: str) -> Loaded:
-    """The home copy, read and closed again. Refused('home_damaged') if it has no valid record."""
+@dataclass
+class Look:
+    """What is there of some plexes, by uuid. Whoever takes files out of it closes them; ``close`` closes the rest."""
 
-    def run() -> Loaded:
-        file = context.host.open_home(name)
-        try:
-            return load(file)
-        finally:
-            file.close()
+    context: Context
+    found: dict[str, Found]
+    files: dict[str, PlexFiles]
 
-    loaded = await ask(context.hops, Lane(f"{name} home"), run, context.io_timeout_seconds)
-    if loaded.image.record is None:
-        raise Refused("home_damaged", f"volume {name}: no record of the home copy is valid", "fmrctl import PATH...")
-    return loaded
+    def take(self, plexes: Iterable[PlexRecord]) -> dict[str, PlexFiles]:
+        return {p.uuid: self.files.pop(p.uuid) for p in plexes if p.uuid in self.files}
+
+    def close(self) -> None:
+        close_all(self.context, self.files)
 
 
-async def find_all(
-    context: Context, volume: VolumeRecord, lanes: dict[str, Lanes]
-) -> tuple[dict[str, Found], dict[str, PlexFiles]]:
+async def look_for(home: Home, volumes: Iterable[VolumeRecord]) -> Look:
     """Open every plex that can be had, all at once: a disk that hangs delays the others by nothing."""
-    found: dict[str, Found] = {}
-    files: dict[str, PlexFiles] = {}
-    tail = tail_bytes(geometry_of(volume))
-    timeout = min(volume.io_timeout_seconds, context.io_timeout_seconds) / 2
+    context = home.context
+    look = Look(context, {}, {})
 
-    async def one(uuid: str, path: str, dco_path: str | None) -> None:
-        found[uuid], opened = await find_plex(context, path, dco_path, lanes[uuid], tail, timeout)
-        if opened is not None:
-            files[uuid] = opened
+    async def one(volume: VolumeRecord, plex: PlexRecord, lanes: Lanes) -> None:
+        timeout = min(volume.io_timeout_seconds, context.io_timeout_seconds) / 2
+        tail = tail_bytes(geometry_of(volume))
+        look.found[plex.uuid], opened = await find_plex(context, plex.path, plex.dco_path, lanes, tail, timeout)
+        if opened is None:
+            return
+        look.files[plex.uuid] = opened
+        if opened.backing.length < volume.length_bytes:
+            short = "it is shorter than the volume"
+            look.found[plex.uuid] = replace(look.found[plex.uuid], present=False, problem=short)
 
     async with trio.open_nursery() as nursery:
-        for plex in volume.plexes:
-            lanes.setdefault(plex.uuid, Lanes(plex.name))
-            if plex.state.value == "OFFLINE" or plex.excluded:
-                found[plex.uuid] = Found(False, problem="it is offline")
-                continue
-            nursery.start_soon(one, plex.uuid, plex.path, plex.dco_path)
-    for plex in volume.plexes:
-        here = files.get(plex.uuid)
-        if here is not None and here.backing.length < volume.length_bytes:
-            found[plex.uuid] = replace(found[plex.uuid], present=False, problem="it is shorter than the volume")
-    return found, files
+        for volume in volumes:
+            for plex in volume.plexes:
+                if plex.state.value == "OFFLINE" or plex.excluded:
+                    look.found[plex.uuid] = Found(False, problem="it is offline")
+                    continue
+                nursery.start_soon(one, volume, plex, home.lanes_of(plex.uuid, plex.name))
+    return look
 
 
-async def start_at_home(context: Context, name: str, options: StartOptions, lanes: dict[str, Lanes]) -> Opening:
-    """RULES, "Start at home". Everything that was opened is closed again when it is refused."""
-    home_lane = lanes.setdefault(HOME, Lanes(f"{name} home")).data
-    if home_lane.outstanding:
-        count = home_lane.outstanding
-        raise Failed("home_failed", f"volume {name}: {count} system call(s) on the home copy have not returned yet")
-    loaded = await read_home(context, name)
-    newest = loaded.image.record
-    assert newest is not None
-    found, files = await find_all(context, newest.volume, lanes)
-    try:
-        record = choose_record(loaded.image, found, options)
-        standing = judge_plexes(record, found, options)
-        volume_notes = open_volume(record, loaded.image, found, standing)
-        home_file = await ask(context.hops, home_lane, lambda: context.host.open_home(name), context.io_timeout_seconds)
-        home = Copy("home", home_file, home_lane, record.family, record.columns)
-        home.adopt(loaded)
-    except BaseException:
-        _close(context, files)
-        raise
-    return await _open(context, record, home, loaded, volume_notes, standing, lanes, files)
+async def start_at_home(home: Home, name: str, options: StartOptions) -> Opening:
+    """RULES, "Start at home", of one volume of the family. Everything that was opened is closed again when it is
+    refused.
+    """
+    async with home.busy:
+        home.must_not_hang()
+        loaded = await home.read()
+        newest = home.ledger.recorded if home.ledger is not None else loaded.image.record
+        settings = newest.named(name) if newest is not None else None
+        if newest is None or settings is None:
+            raise Failed("volume_missing", f"there is no volume {name}")
+        torn = home.ledger is None and loaded.image.torn
+        look = await look_for(home, newest.volumes if torn else [settings])
+        try:
+            if home.ledger is None:
+                record = choose_record(loaded.image, look.found, options)
+                settings = record.named(name) or settings
+                ledger = await home.open(record, loaded)
+            else:
+                record, ledger = newest, home.ledger
+            standing = judge_plexes(record, settings, look.found, options)
+            return await open_member(home, ledger, record, settings, loaded.image, look, standing)
+        finally:
+            look.close()
+            home.close_if_idle()
 
 
-async def start_from_copy(
-    context: Context, record: Record, loaded: Loaded, standing: Mapping[str, Standing], found: Mapping[str, Found],
-    lanes: dict[str, Lanes], files: dict[str, PlexFiles],
+async def open_member(
+    home: Home, ledger: Ledger, record: Record, settings: VolumeRecord, image: CopyImage, look: Look,
+    standing: dict[str, Standing],
 ) -> Opening:  # fmt: skip
-    """Import: the newest travelling copy takes the place of the home copy, and a new home copy is published last."""
-    name = record.volume.name
-    home_lane = lanes.setdefault(HOME, Lanes(f"{name} home")).data
-    try:
-        volume_notes = open_volume(record, loaded.image, found, standing)
-        size = dco_bytes(geometry_of(record.volume), record.columns)
-        home_file = await ask(
-            context.hops, home_lane, lambda: context.host.create_home(name, size), context.io_timeout_seconds
-        )
-        home = Copy("home", home_file, home_lane, record.family, record.columns)
-    except BaseException:
-        _close(context, files)
-        raise
-    opening = await _open(context, record, home, loaded, volume_notes, standing, lanes, files)
-    try:
-        await ask(context.hops, home_lane, lambda: context.host.publish_home(name), context.io_timeout_seconds)
-    except BaseException:
-        _close(context, opening.files)
-        let_go(context, home_lane, home_file)
-        raise
-    return opening
-
-
-async def _open(
-    context: Context, record: Record, home: Copy, loaded: Loaded, volume_notes: tuple[Volume, list[str]],
-    standing: Mapping[str, Standing], lanes: dict[str, Lanes], files: dict[str, PlexFiles],
-) -> Opening:  # fmt: skip
-    """Step 6: the opening commit, then the seeds, then a second commit. Only after that may anything be served."""
-    volume, notes = volume_notes
-    settings = volume.settings
-    family = Family.of(record, [volume])
-    store = Store(family, home, context.hops, timeout_seconds=settings.io_timeout_seconds, failed=_report)
-    store.assume(record)
-    store.page_sequence = max([loaded.page_sequence, *(f.loaded.page_sequence for f in files.values() if f.loaded)])
-    family.next_epoch = max(family.next_epoch, loaded.next_epoch)
-    mirror = Mirror(family, store, context.hops, {})
+    """Steps 4 to 6: the opening commit, then the seeds, then a second commit. Only after that may anything be
+    served. ``image``: of the copy that tells the maps.
+    """
+    context = home.context
+    volume, notes = open_volume(record, settings, image, look.found, standing)
+    volume.configure(replace(volume.settings, stopped=False, settled=False))
+    store = Store(ledger, volume, timeout_seconds=settings.io_timeout_seconds, failed=_report)
+    ledger.family.replace(volume)
+    mirror = Mirror(store, context.hops, {})
+    files = look.take(settings.plexes)
     online: dict[str, PlexFiles] = {}
     try:
         for plex in volume.plexes:
             here = files.pop(plex.uuid, None)
             if here is None:
                 continue
+            if here.loaded is not None:
+                home.keep_ahead_of(ledger, here.loaded)
             if not plex.is_open or not standing[plex.uuid].online:
                 let_go(context, here.lanes, here)
                 continue
             online[plex.uuid] = here
             plex.stamp = None
-            copy = await copy_of(
-                context, here, plex.name, plex.uuid, family.uuid, volume.geometry, family.columns,
+            store.copies[plex.uuid] = await copy_of(
+                context, here, plex.name, plex.uuid, ledger.family.uuid, volume.geometry, ledger.family.columns,
                 plex.path, plex.dco_path, settings.io_timeout_seconds,
             )  # fmt: skip
-            store.copies[plex.uuid] = copy
             mirror.disks[plex.uuid] = here.disk
-        family.begin_lineage(context.new_uuid())
+        ledger.family.begin_lineage(context.new_uuid())
         await store.commit(everything=True)
         if volume.drl.count:
             seeded = seed(volume)
@@ -167,20 +139,20 @@ async def _open(
             await store.commit()
         await mirror.recorded()
     except BaseException:
-        _close(context, online)
-        _close(context, files)
-        let_go(context, home.lane, home.file)
+        del ledger.stores[volume.settings.uuid]
+        close_all(context, online)
+        close_all(context, files)
         raise
     for note in notes:
         log.warning("volume %s: %s", volume.name, note)
-    return Opening(mirror, lanes, online, notes)
+    return Opening(mirror, home, online, notes)
 
 
 def _report(plex: Plex, sentence: str) -> None:
     log.warning("%s", sentence)
 
 
-def _close(context: Context, files: dict[str, PlexFiles]) -> None:
+def close_all(context: Context, files: dict[str, PlexFiles]) -> None:
     for opened in files.values():
         let_go(context, opened.lanes, opened)
     files.clear()

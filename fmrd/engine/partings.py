@@ -104,8 +104,6 @@ class Partings:
     def close_all(self) -> None:
         """The volume ended. What hangs is closed when it has landed."""
         service = self._service
-        home = service.mirror.store.home
-        let_go(service.context, home.lane, home.file)
         for files in service.files.values():
             let_go(service.context, files.lanes, files)
         service.files.clear()

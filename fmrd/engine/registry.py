@@ -8,11 +8,11 @@ from typing import TypeVar
 
 import trio
 
-from fmrd.core.record import Record
+from fmrd.core.record import VolumeRecord
 from fmrd.core.recovery import StartOptions
 from fmrd.engine.context import Context
-from fmrd.engine.files import Lanes
-from fmrd.engine.opening import Opening, read_home, start_at_home
+from fmrd.engine.homes import Home
+from fmrd.engine.opening import Opening, start_at_home
 from fmrd.engine.service import Service
 from fmrd.errors import Failed, FmrdError, Refused
 
@@ -28,11 +28,15 @@ class Unit:
 
     name: str
     number: int
+    home: Home
     service: Service | None = None
-    record: Record | None = None
     failure: FmrdError | None = None
-    lanes: dict[str, Lanes] = field(default_factory=dict)
     busy: trio.Lock = field(default_factory=trio.Lock)
+
+    @property
+    def settings(self) -> VolumeRecord | None:
+        """As the home copy has them; None where it could never be read."""
+        return self.home.settings(self.name)
 
 
 class Served:
@@ -105,20 +109,40 @@ class Registry:
     async def _open_all(self, done: trio.Event) -> None:
         async with trio.open_nursery() as nursery:
             for name in self.context.host.homes():
-                nursery.start_soon(self._open_at_boot, self.add(name))
+                nursery.start_soon(self._open_family, Home(self.context, name))
         done.set()
+
+    async def _open_family(self, home: Home) -> None:
+        """A volume that is refused keeps none of its family down."""
+        try:
+            await home.read()
+        except (FmrdError, OSError) as error:
+            self._failed(self.add(home.name, home), error)
+        if home.record is None:
+            return
+        units = [self.add(volume.name, home) for volume in home.record.volumes if self._is_free(volume.name, home)]
+        for unit in units:
+            await self._open_at_boot(unit)
+
+    def _is_free(self, name: str, home: Home) -> bool:
+        taken = name in self.units
+        if taken:
+            log.error("volume %s of the home copy %s is left out: there is another one of that name", name, home.name)
+        return not taken
 
     async def _open_at_boot(self, unit: Unit) -> None:
         try:
-            unit.record = (await read_home(self.context, unit.name)).image.record
-            if unit.record is not None and not unit.record.volume.stopped:
+            if unit.settings is not None and not unit.settings.stopped:
                 await self.start(unit, StartOptions())
         except (FmrdError, OSError) as error:
-            unit.failure = error if isinstance(error, FmrdError) else Failed("io_error", str(error))
-            log.error("volume %s does not start: %s", unit.name, unit.failure)
+            self._failed(unit, error)
 
-    def add(self, name: str) -> Unit:
-        unit = Unit(name, self._next_number)
+    def _failed(self, unit: Unit, error: FmrdError | OSError) -> None:
+        unit.failure = error if isinstance(error, FmrdError) else Failed("io_error", str(error))
+        log.error("volume %s does not start: %s", unit.name, unit.failure)
+
+    def add(self, name: str, home: Home) -> Unit:
+        unit = Unit(name, self._next_number, home)
         self._next_number += 1
         self.units[name] = unit
         return unit
@@ -142,11 +166,11 @@ class Registry:
         async with unit.busy:
             if unit.service is not None:
                 return unit.service
-            return self.adopt(unit, await start_at_home(self.context, unit.name, options, unit.lanes))
+            return self.adopt(unit, await start_at_home(unit.home, unit.name, options))
 
     def adopt(self, unit: Unit, opening: Opening) -> Service:
         service = Service(self.context, opening)
-        unit.service, unit.failure, unit.lanes = service, None, opening.lanes
+        unit.service, unit.failure = service, None
         served = Served(unit, service)
         self._served[unit.name] = served
         service.start()
@@ -167,14 +191,15 @@ class Registry:
                     f"volume {unit.name} is open ({service.open_count} time(s))",
                     "unmount it and detach its loop device first",
                 )
-            served = self._served.pop(unit.name)
-            served.closed = True
-            self._tell(served)
-            unit.service = None
-            try:
-                await service.close(stopped=stopped)
-            finally:
-                unit.record = service.mirror.store.recorded
+            self.withdraw(unit)
+            await service.close(stopped=stopped)
+
+    def withdraw(self, unit: Unit) -> None:
+        """Its file disappears, and it serves nobody any more."""
+        served = self._served.pop(unit.name)
+        served.closed = True
+        self._tell(served)
+        unit.service = None
 
     async def close(self) -> None:
         """Stop all volumes, each on its own, and end ``run``."""

@@ -34,7 +34,8 @@ class Service:
     def __init__(self, context: Context, opening: Opening) -> None:
         self.context = context
         self.mirror = opening.mirror
-        self.lanes = opening.lanes
+        self.home = opening.home
+        self.lanes = opening.home.lanes
         self.files = opening.files
         self.open_count = 0
         self.copies = Copies(self)
@@ -190,7 +191,7 @@ class Service:
         async with self.verb():
             async with self.at_rest():
                 geometry = replace(self.volume.geometry, length_bytes=length_bytes).check()
-                size = dco_bytes(geometry, self.mirror.family.columns)
+                size = dco_bytes(geometry, self.mirror.store.family.columns)
                 unlike, dirty = self._beyond()
                 for plex in self.volume.open_plexes():
                     files = self.files[plex.uuid]
@@ -269,13 +270,19 @@ class Service:
                     elif plex.uuid in self.files and not self.lanes[plex.uuid].outstanding:
                         await self.partings.complete(plex)
                 await self._renew_copies()
-                self.mirror.family.settled = self._is_settled()
-                self.volume.configure(replace(self.volume.settings, stopped=stopped))
+                settings = replace(self.volume.settings, stopped=stopped, settled=self._is_settled())
+                self.volume.configure(settings)
                 try:
                     await self.mirror.store.commit()
                 finally:
-                    self.ended = self.mirror.ended = True
-                    self.partings.close_all()
+                    self.end()
+
+    def end(self) -> None:
+        """Nothing is done on it any more; the home copy is closed with the last of its family."""
+        self.ended = self.mirror.ended = True
+        self.partings.close_all()
+        self.mirror.store.ledger.stores.pop(self.volume.settings.uuid, None)
+        self.home.close_if_idle()
 
 
 class _AtRest:

@@ -1,16 +1,15 @@
 """Every verb of fmrctl: checked arguments in, the JSON of CONTRACT.md out. Those over volumes are here."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from fmrd.core.geometry import Geometry
-from fmrd.core.record import Column, VolumeRecord
+from fmrd.core.record import Column, Record, VolumeRecord
 from fmrd.core.recovery import StartOptions
+from fmrd.dco.copy import Loaded
+from fmrd.engine.homes import Home
 from fmrd.engine.importing import import_family, newest_of, read_paths
 from fmrd.engine.making import PlexWish, make
-from fmrd.engine.opening import read_home
 from fmrd.engine.plex_verbs import PlexVerbs
-from fmrd.engine.registry import Unit
 from fmrd.engine.settings import parse_settings
 from fmrd.engine.task_verbs import TaskVerbs
 from fmrd.engine.verb_base import Json
@@ -44,7 +43,7 @@ class Verbs(PlexVerbs, TaskVerbs):
             return {"notice": f"would make volume {volume} of {size_bytes} bytes on {len(wishes)} plex(es)"}
 
         async def work() -> Json:
-            unit = self.registry.add(volume)
+            unit = self.registry.add(volume, Home(self.context, volume))
             try:
                 async with unit.busy:
                     await make(self.context, settings, wishes, from_path=from_path, force=force)
@@ -67,13 +66,9 @@ class Verbs(PlexVerbs, TaskVerbs):
                 _, record = newest_of(opened, prefer)
                 name = record.volume.name
                 unit = self.registry.units.get(name)
-                home = None
-                if unit is not None and name in self.context.host.homes():
-                    if unit.service is not None:
-                        raise Failed("volume_running", f"volume {name} is started", f"fmrctl stop {name}")
-                    home = await self._home_of(unit)
-                    if home is not None and home.image.record and home.image.record.family != record.family:
-                        raise Failed("volume_exists", f"another volume {name} exists here")
+                home = Home(self.context, name) if unit is None else unit.home
+                old = await self._home_of(home) if home.name in self.context.host.homes() else None
+                self._must_be_free(record, home, old)
                 if dry_run:
                     return {"notice": f"would import volume {name} from {len(opened)} plex(es)"}
             except BaseException:
@@ -84,15 +79,31 @@ class Verbs(PlexVerbs, TaskVerbs):
                 if dry_run:
                     for files in opened.values():
                         files.close()
-            opening = await import_family(self.context, opened, home, prefer=prefer, force=force)
-            self.registry.adopt(unit or self.registry.add(name), opening)
+            openings = await import_family(home, opened, old, prefer=prefer, force=force)
+            assert home.record is not None
+            for volume in home.record.volumes:
+                self.registry.units.get(volume.name) or self.registry.add(volume.name, home)
+            for opening in openings:
+                self.registry.adopt(self.registry.units[opening.mirror.volume.name], opening)
             return self._volume(name)
 
         return await self._apart(work)
 
-    async def _home_of(self, unit: Unit) -> Any:
+    def _must_be_free(self, record: Record, home: Home, old: Loaded | None) -> None:
+        """Nothing of that family is started, and its names are not others'."""
+        before = old.image.record if old is not None else None
+        if before is not None and before.family != record.family:
+            raise Failed("volume_exists", f"another volume {home.name} exists here")
+        for volume in record.volumes:
+            unit = self.registry.units.get(volume.name)
+            if unit is not None and unit.home is not home:
+                raise Failed("volume_exists", f"another volume {volume.name} exists here")
+            if unit is not None and unit.service is not None:
+                raise Failed("volume_running", f"volume {volume.name} is started", f"fmrctl stop {volume.name}")
+
+    async def _home_of(self, home: Home) -> Loaded | None:
         try:
-            return await read_home(self.context, unit.name)
+            return await home.read()
         except Refused:
             return None  # unreadable: what the import is for
 
@@ -104,9 +115,11 @@ class Verbs(PlexVerbs, TaskVerbs):
             return self._volume(volume) | {"notice": f"nothing to change: volume {volume} is started already"}
 
         async def work() -> Json:
-            record = (await read_home(self.context, volume)).image.record
-            names = [] if record is None else [p.name for p in record.volume.plexes]
-            by_path = {} if record is None else {p.path: p.name for p in record.volume.plexes}
+            if unit.home.ledger is None:
+                await unit.home.read()
+            plexes = unit.settings.plexes if unit.settings is not None else ()
+            names = [p.name for p in plexes]
+            by_path = {p.path: p.name for p in plexes}
             chosen = [by_path.get(n, n) for n in [*without, *([accept] if accept else [])]]
             for name in chosen:
                 if name not in names:
@@ -136,12 +149,12 @@ class Verbs(PlexVerbs, TaskVerbs):
         async def work() -> Json:
             await self.registry.stop(unit)
             shown = self._volume(volume)
-            record = unit.record
+            plexes = unit.settings.plexes if unit.settings is not None else ()
 
             def run() -> None:
                 host = self.context.host
                 host.remove_home(volume)
-                for plex in record.volume.plexes if record is not None else ():
+                for plex in plexes:
                     host.remove_dco(plex.path, plex.dco_path)
                     if erase:
                         host.remove_plex(plex.path)
@@ -192,9 +205,9 @@ class Verbs(PlexVerbs, TaskVerbs):
             return {"volume": volume_json(unit.service, path)}
         failure = unit.failure
         error = None if failure is None else {"code": failure.code, "message": failure.message, "hint": failure.hint}
-        if unit.record is None:
+        if unit.settings is None:
             return {"volume": unreadable_json(name, path, error or {})}
-        return {"volume": stopped_json(unit.record.volume, path, settled=unit.record.settled, error=error)}
+        return {"volume": stopped_json(unit.settings, path, error=error)}
 
     def _tasks_of(self, volume: str) -> Json:
         running = self.context.tasks.running(volume)

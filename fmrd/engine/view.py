@@ -44,15 +44,15 @@ def volume_json(service: Service, path: str) -> Json:
     }
 
 
-def stopped_json(record: VolumeRecord, path: str, *, settled: bool, error: Json | None) -> Json:
+def stopped_json(record: VolumeRecord, path: str, *, error: Json | None) -> Json:
     """A volume that is not open, as its home copy tells it; maps are not read for this."""
     return {
         **_settings(record, path),
         "kstate": KState.DISABLED.value,
-        "state": (VolumeState.CLEAN if settled else VolumeState.NEEDSYNC).value,
+        "state": (VolumeState.CLEAN if record.settled else VolumeState.NEEDSYNC).value,
         "open_count": 0,
         "drl": {"extent_bytes": record.extent_bytes, "dirty_extents": 0},
-        "plexes": [_stopped_plex(plex, settled=settled) for plex in record.plexes],
+        "plexes": [_stopped_plex(plex, settled=record.settled) for plex in record.plexes],
         "error": error,
     }
 

@@ -154,7 +154,7 @@ class Life:
     async def open(self, *, must: bool = False) -> bool:
         """The volume serves, or what kept it is in order; then the administrator helps (import, bring plexes back)."""
         machine = self.schedule.machine
-        for _ in range(3):
+        for attempt in range(3):
             unit = self.registry.units.get(NAME)
             if unit is not None and unit.service is not None:
                 return True
@@ -177,7 +177,9 @@ class Life:
             try:
                 if code in ("home_missing", "foreign_plex", "home_damaged"):
                     self.schedule.put_back()
-                    await self.verbs.import_volume(paths=[p for p in sorted(machine.plexes) if self.has_dco(p)])
+                    paths = [p for p in sorted(machine.plexes) if self.has_dco(p)]
+                    # An old home copy of a line that the plexes never heard of: at last it is given up.
+                    await self.verbs.import_volume(paths=paths, force=must and attempt > 0)
                 else:
                     self.schedule.put_back()
                     await self.verbs.start(volume=NAME)

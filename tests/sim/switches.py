@@ -20,6 +20,7 @@ from fmrd.core.regionmap import RegionMap
 from fmrd.core.states import PlexState
 from fmrd.core.volume import Volume
 from fmrd.dco.copy import Copy
+from fmrd.dco.ledger import Ledger
 from fmrd.dco.store import Store
 from fmrd.engine import opening
 from fmrd.engine.files import Lanes
@@ -199,27 +200,27 @@ class _Open:
 
 
 @contextmanager
-def _without_lock(name: str) -> Iterator[None]:
-    real = Store.__init__
+def _without_lock(owner: type, name: str) -> Iterator[None]:
+    real: Any = owner.__init__  # type: ignore[misc]  # of either class
 
-    def init(self: Store, *arguments: Any, **options: Any) -> None:
+    def init(self: Any, *arguments: Any, **options: Any) -> None:
         real(self, *arguments, **options)
         setattr(self, name, _Open())
 
-    with patch.object(Store, "__init__", init):
+    with patch.object(owner, "__init__", init):
         yield
 
 
 @contextmanager
 def _copies_before_home() -> Iterator[None]:
-    real = Store._record_on_home
+    real = Ledger._record_on_home
 
-    async def record_on_home(self: Store, record: Any) -> None:
-        plexes = [p for v in self.family.volumes for p in v.plexes if p.uuid in self.copies]
-        await self._record_on_copies(record, plexes)
+    async def record_on_home(self: Ledger, record: Any) -> None:
+        for store in self.stores.values():
+            await store.record_on_copies(record, None)
         await real(self, record)
 
-    with patch.object(Store, "_record_on_home", record_on_home):
+    with patch.object(Ledger, "_record_on_home", record_on_home):
         yield
 
 
@@ -236,9 +237,9 @@ def _join_while_hanging() -> Iterator[None]:
 def _foreign_is_welcome() -> Iterator[None]:
     real = recovery._judge
 
-    def judge(record: Any, plex: Any, here: Any, options: Any) -> Any:
+    def judge(record: Any, *rest: Any) -> Any:
         with patch.object(type(record), "knows", lambda self, position: True):
-            return real(record, plex, here, options)
+            return real(record, *rest)
 
     with patch.object(recovery, "_judge", judge):
         yield
@@ -258,8 +259,8 @@ SWITCHES = {
     "8 two slots": _one_slot,
     "9 the last one stays": _last_one_goes,
     "10 ranges exclude": _no_exclusion,
-    "10 page writes are serial": lambda: _without_lock("_page_lock"),
-    "10 commits are serial": lambda: _without_lock("_commit_lock"),
+    "10 page writes are serial": lambda: _without_lock(Store, "page_lock"),
+    "10 commits are serial": lambda: _without_lock(Ledger, "_commit_lock"),
     "home first": _copies_before_home,
     "nothing hangs at a join": _join_while_hanging,
     "a foreign plex is refused": _foreign_is_welcome,

@@ -18,7 +18,7 @@ SCHEDULES = 5000
 CHUNK = 100
 FOUND = [
     ("plain", 21), ("all", 100945), ("all", 102527), ("sync errors", 100947), ("sync errors", 62), ("late", 105291),
-    ("hangs", 102467), ("resync", 254), ("plain", 39), ("homes", 64),
+    ("hangs", 102467), ("resync", 254), ("plain", 39), ("homes", 64), ("homes", 2034711), ("marks", 2051783),
 ]  # fmt: skip
 """Each of these once found a bug."""
 

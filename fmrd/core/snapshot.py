@@ -1,0 +1,199 @@
+"""Snapshots as decisions over a volume and its snapshots (RULES, "Snapshots: each verb is one commit").
+
+Every function here is one synchronous step over a family, taken under the commit lock and the page locks of both
+volumes, with their writes held and their plexes fdatasync'ed; the record that follows is the commit point. What the
+data needs before and after is the engine's business.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from bitarray import bitarray
+from bitarray.util import zeros
+
+from fmrd.core import faults
+from fmrd.core.bitmap import Bitmap
+from fmrd.core.family import Family
+from fmrd.core.plex import Plex
+from fmrd.core.record import Column, Link
+from fmrd.core.states import PlexState
+from fmrd.core.volume import Volume
+from fmrd.errors import Failed, Refused
+
+
+def ready(volume: Volume) -> list[Plex]:
+    """SNAPDONE plexes that hold everything, the one that was added last first."""
+    return [p for p in reversed(volume.plexes) if p.state is PlexState.SNAPDONE and p.settled]
+
+
+def break_off(family: Family, origin: Volume, plexes: Sequence[Plex], name: str, uuid: str) -> Volume:
+    """The instant: SNAPDONE plexes leave and become a volume of their own, with empty maps on both sides."""
+    for plex in plexes:
+        if plex.state is not PlexState.SNAPDONE or not plex.settled:
+            raise Refused("snap_missing", f"plex {plex.name} of volume {origin.name} is not SNAPDONE any more")
+    staying = [p for p in origin.plexes if p not in plexes]
+    for plex in plexes:
+        missing = faults.uncovered(plex, staying)
+        if missing.any():
+            raise Refused(
+                "last_plex",
+                f"plex {plex.name} is the last current copy of {missing.count()} region(s) of volume {origin.name}",
+                "attach another plex and let it finish",
+            )
+    drl, own, theirs = family.new_columns(3)
+    settings = replace(
+        origin.settings, name=name, uuid=uuid, drl=drl, plexes=(), rdpol="select", stopped=False, settled=False,
+        next_plex=1, snapshot_of=origin.name, link=Link(theirs, own),
+    )  # fmt: skip
+    full = not origin.settings.fmr
+    for plex in plexes:
+        origin.plexes.remove(plex)
+        plex.column = Column(plex.column.index, family.new_epoch())
+        plex.state = PlexState.ACTIVE
+        plex.generation += 1
+    snapshot = Volume(settings, list(plexes), {uuid: Bitmap(own, origin.geometry, full=full)})
+    origin.tracks[uuid] = Bitmap(theirs, origin.geometry, full=full)
+    origin.demotions += 1
+    family.volumes.append(snapshot)
+    return snapshot
+
+
+def difference(origin: Volume, snapshot: Volume) -> bitarray:
+    """The union of both sides' maps, bits by region of the original: what may differ between the two."""
+    own = snapshot.tracks[snapshot.settings.uuid].map.bits | snapshot.drl.regions()
+    found = bitarray(origin.tracks[snapshot.settings.uuid].map.bits)
+    found |= _fitted(own, len(found))
+    return found
+
+
+def check_length(origin: Volume, snapshot: Volume, *, replica: bool) -> None:
+    """Refused('refused_incomplete') where a plex would be left that is too short for its volume."""
+    ours, theirs = origin.geometry.length_bytes, snapshot.geometry.length_bytes
+    if theirs < ours:
+        raise Refused(
+            "refused_incomplete",
+            f"volume {origin.name} has {ours} bytes, its snapshot {snapshot.name} only {theirs}",
+            f"fmrctl grow {snapshot.name} {ours}",
+        )
+    if replica and theirs > ours:
+        raise Refused(
+            "refused_incomplete",
+            f"snapshot {snapshot.name} has {theirs} bytes, volume {origin.name} only {ours}",
+            f"fmrctl grow {origin.name} {theirs}",
+        )
+
+
+def go_back(family: Family, origin: Volume, snapshot: Volume, plexes: Sequence[Plex]) -> list[Plex]:
+    """Snapback: these plexes return to the original, detached, with the union of both maps to be copied to them. The
+    snapshot goes with its last plex. Returns them as plexes of the original.
+    """
+    check_length(origin, snapshot, replica=False)
+    _may_leave(snapshot, plexes)
+    missed = difference(origin, snapshot)
+    tracked = origin.settings.fmr and snapshot.settings.fmr
+    back = []
+    for plex in plexes:
+        snapshot.plexes.remove(plex)
+        plex.close_gate(PlexState.STALE)
+        plex.reason = "" if tracked else "full_fmr_off"
+        settings = replace(plex.record(), map=Column(plex.column.index, family.new_epoch()), suspect=False, snap=True)
+        moved = Plex(settings, origin.geometry, full=False)
+        moved.map.union(missed | _fitted(plex.map.bits, len(missed)))
+        origin.plexes.append(moved)
+        back.append(moved)
+    _let_go(family, origin, snapshot)
+    origin.demotions += 1
+    return back
+
+
+def from_replica(family: Family, origin: Volume, snapshot: Volume, plexes: Sequence[Plex]) -> bitarray:
+    """The snapshot's data becomes the original's: its plexes are current at once, all others copy the union from them,
+    and whoever else is compared with the original gains it. Returns the union.
+    """
+    check_length(origin, snapshot, replica=True)
+    _may_leave(snapshot, plexes)
+    for plex in plexes:
+        if not plex.settled:
+            raise Refused(
+                "snap_missing", f"plex {plex.name} of snapshot {snapshot.name} does not hold all of it for certain"
+            )
+    changed = difference(origin, snapshot) | origin.drl.regions()
+    for other in origin.plexes:
+        other.map.union(changed)
+        if other.is_open:
+            other.column = Column(other.column.index, family.new_epoch())
+            other.generation += 1
+    for track in origin.tracks.values():
+        track.map.union(changed)
+    for plex in plexes:
+        snapshot.plexes.remove(plex)
+        plex.column = Column(plex.column.index, family.new_epoch())
+        plex.generation += 1
+        plex.snap = True
+        origin.plexes.append(plex)
+    _let_go(family, origin, snapshot)
+    origin.demotions += 1
+    return changed
+
+
+def clear(family: Family, origin: Volume, snapshot: Volume) -> None:
+    """The association is forgotten: two volumes that know nothing of each other."""
+    del origin.tracks[snapshot.settings.uuid]
+    snapshot.tracks.clear()
+    snapshot.settings = replace(snapshot.settings, snapshot_of=None, link=None)
+    for plex in snapshot.plexes:
+        plex.snap = False
+
+
+def convert(volume: Volume, plex: Plex) -> None:
+    """A regular plex becomes SNAPDONE; never the last one that is regular and complete."""
+    if plex.state is not PlexState.ACTIVE or not plex.settled:
+        raise Failed(
+            "plex_state", f"plex {plex.name} is {plex.state}", "only an ACTIVE plex that misses nothing is converted"
+        )
+    others = [p for p in volume.plexes if p is not plex and p.state is PlexState.ACTIVE]
+    if faults.uncovered(plex, others).any():
+        raise Refused(
+            "last_plex", f"plex {plex.name} is the last regular plex of volume {volume.name}", "add another one first"
+        )
+    plex.snap = True
+    plex.state = PlexState.SNAPDONE
+
+
+def returned(volume: Volume) -> list[Plex]:
+    """Snapshot plexes that served as the source of a snapback from the replica are SNAPDONE again once the regular
+    plexes hold everything themselves. Returns those that are now.
+    """
+    found = []
+    for plex in volume.plexes:
+        regular = [p for p in volume.plexes if p.state is PlexState.ACTIVE and not p.snap]
+        if plex.snap and plex.state is PlexState.ACTIVE and plex.settled and not faults.uncovered(plex, regular).any():
+            plex.state = PlexState.SNAPDONE
+            found.append(plex)
+    return found
+
+
+def _may_leave(snapshot: Volume, plexes: Sequence[Plex]) -> None:
+    """Rule 9 for what stays behind; a snapshot that goes as a whole leaves nobody."""
+    staying = [p for p in snapshot.plexes if p not in plexes]
+    if not staying:
+        return
+    for plex in plexes:
+        missing = faults.uncovered(plex, staying)
+        if missing.any():
+            raise Refused(
+                "last_plex",
+                f"plex {plex.name} is the last current copy of {missing.count()} region(s) of {snapshot.name}",
+                "take all of its plexes back (--all-plexes)",
+            )
+
+
+def _let_go(family: Family, origin: Volume, snapshot: Volume) -> None:
+    if not snapshot.plexes:
+        family.volumes.remove(snapshot)
+        del origin.tracks[snapshot.settings.uuid]
+
+
+def _fitted(bits: bitarray, size: int) -> bitarray:
+    """Of a volume that has another length: what is beyond its end is not in its map."""
+    return bits[:size] + zeros(max(0, size - len(bits)))

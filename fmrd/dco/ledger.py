@@ -1,0 +1,160 @@
+"""The records of one family on its home copy: a commit is what makes a change of states true (RULES, "H first").
+
+A volume and its snapshots share the ledger; each has a store (store.py) for its own pages and its plexes' copies. Two
+kinds of locks, in this order: the commit lock here, then the page locks of the stores. Commits are grouped: whoever
+holds the lock commits for all who asked by then. What must not happen between two checkpoints is the family's.
+
+A task that is cancelled in here leaves the copies as a kill would: only the end of the daemon does that.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import trio
+
+from fmrd.backing.hops import Hops
+from fmrd.core.family import Family
+from fmrd.core.record import Record
+from fmrd.dco.copy import Copy
+from fmrd.errors import Failed, FmrdError
+
+if TYPE_CHECKING:
+    from fmrd.dco.store import Store
+
+
+@dataclass
+class _Batch:
+    """Commits that were asked for together: which volumes' pages go along, and of which all."""
+
+    stores: set["Store"] = field(default_factory=set)
+    whole: set["Store"] = field(default_factory=set)
+    done: bool = False
+    error: FmrdError | None = None
+
+
+class Ledger:
+    """``stores`` by the uuid of their volumes: one for each volume of the family that is started."""
+
+    def __init__(self, family: Family, home: Copy, hops: Hops, *, timeout_seconds: float) -> None:
+        self.family = family
+        self.home = home
+        self.hops = hops
+        self.timeout_seconds = timeout_seconds
+        self.stores: dict[str, Store] = {}
+        self.page_sequence = 0
+        self.recorded: Record | None = None
+        """The last record that is on the home copy."""
+        self.committed: dict[int, int] = {}
+        """Its epochs, by column."""
+        self._commit_lock = trio.Lock()
+        self._batch = _Batch()
+
+    def assume(self, record: Record) -> None:
+        """What the home copy says when the ledger takes over."""
+        self.recorded = record
+        self.committed = epochs_of(record)
+
+    def next_page_sequence(self) -> int:
+        self.page_sequence += 1
+        return self.page_sequence
+
+    def home_hangs(self) -> Failed | None:
+        """A write that was given up may land yet, and would overwrite what is written to the same slot after it."""
+        if not self.home.lane.hung:
+            return None
+        return Failed("home_failed", f"volume {self.family.volume.name}: the home copy of the DCO does not answer")
+
+    def home_failed(self, error: Exception) -> Failed:
+        name = self.family.volume.name
+        return Failed("home_failed", f"volume {name}: the home copy of the DCO cannot be written: {error}")
+
+    async def commit(self, store: "Store | None" = None, *, everything: bool = False) -> None:
+        """A record that says what is true now (or later) is on the home copy when it returns, and, where a store is
+        given, its pages and its copies. Failed('home_failed'): it counts as not done.
+        """
+        batch = self._batch
+        if store is not None:
+            batch.stores.add(store)
+            if everything:
+                batch.whole.add(store)
+        async with self._commit_lock:
+            if not batch.done:
+                self._batch = _Batch()
+                try:
+                    await self.commit_locked(batch.stores, whole=batch.whole)
+                except FmrdError as error:
+                    batch.error = error
+                batch.done = True
+        if batch.error is not None:
+            raise batch.error
+
+    async def change(self, stores: Sequence["Store"], step: Callable[[], None], *, whole: bool = False) -> None:
+        """A synchronous step over several volumes, and the commit that makes it true: no commit and no page write of
+        theirs is under way in that step. What it raises flies on, and nothing was changed. ``whole``: every page of
+        theirs goes along.
+        """
+        async with self._commit_lock:
+            before = set(self.stores.values()) - set(stores)
+            async with AsyncExitStack() as stack:
+                for store in stores:
+                    await stack.enter_async_context(store.page_lock)
+                step()
+            asked = set(self.stores.values()) - before
+            await self.commit_locked(asked, whole=asked if whole else set())
+
+    async def with_record(self, store: "Store", work: Callable[[Record], Awaitable[None]]) -> None:
+        """A commit, then ``work`` with its record, before any other commit."""
+        async with self._commit_lock:
+            await work(await self.commit_locked({store}, whole=set()))
+
+    async def commit_locked(self, stores: set["Store"], *, whole: set["Store"]) -> Record:
+        """Pages, the record on H, then on the copies H named open so far, then on plexes that joined since."""
+        family = self.family
+        family.sequence += 1
+        stamps = [(store.volume, store.volume.demotions) for store in stores]
+        record = family.record(family.sequence)
+        family.begin_commit(record)
+        epochs = epochs_of(record)
+        changed = {column for column, epoch in epochs.items() if self.committed.get(column) != epoch}
+        fresh = {store: store.pages_of(changed) for store in self._in_order()}
+        async with AsyncExitStack() as stack:
+            for store, pages in fresh.items():
+                due = store.due_pages(everything=store in whole) if store in stores else set()
+                await store.write_pages(pages | due)
+            # While the record lands, its new epochs' pages are neither recorded nor free to be written over.
+            for store in [store for store, pages in fresh.items() if pages]:
+                await stack.enter_async_context(store.page_lock)
+            await self._record_on_home(record)
+            previous, self.recorded, self.committed = self.recorded, record, epochs
+            for store, pages in fresh.items():
+                self.home.epochs_committed(pages)
+                store.epochs_committed(pages)
+            family.end_commit(record)
+        for store in stores:
+            await store.record_on_copies(record, previous)
+        for volume, demotions in stamps:
+            volume.recorded = max(volume.recorded, demotions)
+        return record
+
+    def _in_order(self) -> list["Store"]:
+        """As their volumes stand in the family: page locks are taken in this order."""
+        return sorted(self.stores.values(), key=lambda store: self.family.volumes.index(store.volume))
+
+    async def _record_on_home(self, record: Record) -> None:
+        hangs = self.home_hangs()
+        if hangs is not None:
+            raise hangs
+        try:
+            call = self.home.write_record(record)
+        except ValueError as error:
+            raise Failed("dco_full", f"volume {self.family.volume.name}: {error}") from error
+        [outcome] = await self.hops.at_once([call], self.timeout_seconds)
+        if outcome.error is not None:
+            raise self.home_failed(outcome.error)
+        self.home.record_written()
+
+
+def epochs_of(record: Record) -> dict[int, int]:
+    return {c.index: c.epoch for v in record.volumes for c in record.columns_of(v)}

@@ -1,0 +1,132 @@
+"""One home copy of the DCO, and what is open of its family: a volume and its snapshots, each started on its own.
+
+The home copy is opened with the first of them and closed with the last. What stands for a volume that is not started is
+a Volume as the home copy tells it (`recovery.shelved_volume`), which nothing writes to.
+"""
+
+import logging
+from dataclasses import dataclass, field
+
+import trio
+
+from fmrd.backing.hops import ask
+from fmrd.core.family import Family
+from fmrd.core.images import CopyImage
+from fmrd.core.record import Record, VolumeRecord
+from fmrd.core.recovery import shelved_volume
+from fmrd.dco.copy import Copy, Loaded, load
+from fmrd.dco.ledger import Ledger
+from fmrd.engine.context import Context
+from fmrd.engine.files import Lanes, let_go
+from fmrd.errors import Failed, Refused
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Home:
+    """``name``: of the file in the state directory, which is the original's. ``lanes``: by plex uuid; they outlive what
+    is open, since a call that hangs counts until it has landed.
+    """
+
+    context: Context
+    name: str
+    ledger: Ledger | None = None
+    lanes: dict[str, Lanes] = field(default_factory=dict)
+    lane: Lanes = field(init=False)
+    """The home copy's own."""
+    busy: trio.Lock = field(default_factory=trio.Lock)
+    """One volume of the family is opened at a time."""
+    _last: Record | None = None
+
+    def __post_init__(self) -> None:
+        self.lane = Lanes(f"{self.name} home")
+
+    @property
+    def record(self) -> Record | None:
+        """As it is, or was when it was last open or read; None if it never could be."""
+        return self.ledger.recorded if self.ledger is not None else self._last
+
+    def lanes_of(self, uuid: str, name: str) -> Lanes:
+        return self.lanes.setdefault(uuid, Lanes(name))
+
+    async def read(self) -> Loaded:
+        """The file, read and closed again. Refused('home_damaged') if it has no valid record."""
+
+        def run() -> Loaded:
+            file = self.context.host.open_home(self.name)
+            try:
+                return load(file)
+            finally:
+                file.close()
+
+        lanes = Lanes(f"{self.name} home")
+        loaded = await ask(self.context.hops, lanes.data, run, self.context.io_timeout_seconds)
+        if loaded.image.record is None:
+            raise Refused(
+                "home_damaged", f"volume {self.name}: no record of the home copy is valid", "fmrctl import PATH..."
+            )
+        self._last = loaded.image.record
+        return loaded
+
+    def must_not_hang(self) -> None:
+        """Failed('home_failed') while a call on the home copy has not returned."""
+        count = self.lane.data.outstanding
+        if count and self.ledger is None:
+            raise Failed(
+                "home_failed", f"volume {self.name}: {count} system call(s) on the home copy have not returned yet"
+            )
+
+    async def open(self, record: Record, loaded: Loaded) -> Ledger:
+        """The ledger, over the file that is there."""
+        lane = self.lane.data
+        file = await ask(
+            self.context.hops, lane, lambda: self.context.host.open_home(self.name), self.context.io_timeout_seconds
+        )
+        home = Copy("home", file, lane, record.family, record.columns)
+        home.adopt(loaded)
+        return self._begin(record, home, loaded, loaded.image)
+
+    async def create(self, record: Record, size_bytes: int) -> Ledger:
+        """The ledger over a new file, which counts once it is published: nothing is known of any page."""
+        lane = self.lane.data
+        file = await ask(
+            self.context.hops, lane, lambda: self.context.host.create_home(self.name, size_bytes),
+            self.context.io_timeout_seconds,
+        )  # fmt: skip
+        home = Copy("home", file, lane, record.family, record.columns)
+        return self._begin(record, home, None, CopyImage((None, None)))
+
+    def _begin(self, record: Record, home: Copy, loaded: Loaded | None, image: CopyImage) -> Ledger:
+        family = Family.of(record, [shelved_volume(record, settings, image) for settings in record.volumes])
+        timeout = record.volume.io_timeout_seconds
+        ledger = Ledger(family, home, self.context.hops, timeout_seconds=timeout)
+        ledger.assume(record)
+        if loaded is not None:
+            self.keep_ahead_of(ledger, loaded)
+        self.ledger = ledger
+        return ledger
+
+    @staticmethod
+    def keep_ahead_of(ledger: Ledger, loaded: Loaded) -> None:
+        """What is written from now on is newer than whatever lies on that copy."""
+        ledger.page_sequence = max(ledger.page_sequence, loaded.page_sequence)
+        ledger.family.next_epoch = max(ledger.family.next_epoch, loaded.next_epoch)
+
+    async def publish(self) -> None:
+        """The commit point of an import."""
+        await ask(
+            self.context.hops, self.lane.data, lambda: self.context.host.publish_home(self.name),
+            self.context.io_timeout_seconds,
+        )  # fmt: skip
+
+    def close_if_idle(self) -> None:
+        """When no volume of the family is started any more."""
+        if self.ledger is not None and not self.ledger.stores:
+            self._last = self.ledger.recorded or self._last
+            let_go(self.context, self.lane.data, self.ledger.home.file)
+            self.ledger = None
+
+    def settings(self, name: str) -> VolumeRecord | None:
+        """Of a volume of the family, as it is recorded."""
+        return self.record.named(name) if self.record is not None else None
