@@ -50,6 +50,13 @@ ERRORS: dict[str, str] = {
     "plex_state": "The plex is not in a state from which this can be done.",
     "last_plex": "The plex is the only one with current data for some region. fmrd never gives up the last copy; "
     "stop or remove the volume instead.",
+    "snap_missing": "The volume has no snapshot plex that is ready (SNAPDONE): prepare one with 'fmrctl snapstart VOL "
+    "PATH' and wait for it with 'fmrctl snapwait VOL'.",
+    "snap_unknown": "The volume is no snapshot of another one (any more).",
+    "snap_of_snap": "A snapshot of a snapshot cannot be taken: take it of the original.",
+    "snap_present": "The volume has snapshots: give them back (snapback), or forget what ties them (snapclear).",
+    "freeze_failed": "The file system could not be frozen, so no snapshot was taken. Give the directory where it is "
+    "mounted; not every kind can be frozen.",
     "plex_hung": "A system call issued on the plex has not returned; it cannot join before that has ended.",
     "no_current_plex": "No plex that is here is complete and current. Bring back the one that is; what the message "
     "names says which.",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fmrd.backing import dcofile, plexfile
 from fmrd.backing.dcofile import DcoFile
+from fmrd.backing.freezing import Freezer
 from fmrd.backing.plexfile import PlexFile
 from fmrd.backing.protocol import Probe
 from fmrd.errors import BadRequest, Failed, Refused
@@ -67,6 +68,9 @@ class LinuxHost:
         if dco_path is None and self.probe(plex_path).is_block:
             return dcofile.open_tail(plex_path)
         return dcofile.open_file(dco_path or plex_path + HOME_SUFFIX)
+
+    def freezer(self, mountpoint: str) -> Freezer:
+        return Freezer(mountpoint)
 
     def homes(self) -> list[str]:
         return sorted(p.name.removesuffix(HOME_SUFFIX) for p in self._volumes.glob("*" + HOME_SUFFIX))

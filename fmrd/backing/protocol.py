@@ -98,6 +98,16 @@ class SourceError(Exception):
         self.error = error
 
 
+class Freezer(Protocol):
+    """One freeze of a mounted file system; both calls block."""
+
+    def freeze(self) -> None:
+        """OSError says why it cannot be frozen."""
+
+    def thaw(self) -> None:
+        """Also when it was never frozen. OSError where it may still be."""
+
+
 class Host(Protocol):
     """Opens, makes and removes plexes and copies of the DCO. Expected failures are FmrdError with these codes:
     ``plex_missing``, ``plex_busy`` (locked by another owner), ``plex_exists``, ``not_a_plex`` (a directory, a
@@ -128,6 +138,9 @@ class Host(Protocol):
 
     def open_dco(self, plex_path: str, dco_path: str | None) -> DcoFile | None:
         """The travelling copy that is there; None where there is none."""
+
+    def freezer(self, mountpoint: str) -> Freezer:
+        """For a mounted file system; nothing is frozen yet."""
 
     def homes(self) -> list[str]:
         """Names of the home copies in the state directory, sorted."""

@@ -26,8 +26,9 @@ def ready(volume: Volume) -> list[Plex]:
     return [p for p in reversed(volume.plexes) if p.state is PlexState.SNAPDONE and p.settled]
 
 
-def break_off(family: Family, origin: Volume, plexes: Sequence[Plex], name: str, uuid: str) -> Volume:
-    """The instant: SNAPDONE plexes leave and become a volume of their own, with empty maps on both sides."""
+def check_break_off(family: Family, origin: Volume, plexes: Sequence[Plex]) -> None:
+    """Refused where they cannot leave; several volumes are asked before the first is changed."""
+    family.new_columns(3)
     for plex in plexes:
         if plex.state is not PlexState.SNAPDONE or not plex.settled:
             raise Refused("snap_missing", f"plex {plex.name} of volume {origin.name} is not SNAPDONE any more")
@@ -40,6 +41,11 @@ def break_off(family: Family, origin: Volume, plexes: Sequence[Plex], name: str,
                 f"plex {plex.name} is the last current copy of {missing.count()} region(s) of volume {origin.name}",
                 "attach another plex and let it finish",
             )
+
+
+def break_off(family: Family, origin: Volume, plexes: Sequence[Plex], name: str, uuid: str) -> Volume:
+    """The instant: SNAPDONE plexes leave and become a volume of their own, with empty maps on both sides."""
+    check_break_off(family, origin, plexes)
     drl, own, theirs = family.new_columns(3)
     settings = replace(
         origin.settings, name=name, uuid=uuid, drl=drl, plexes=(), rdpol="select", stopped=False, settled=False,
@@ -60,9 +66,8 @@ def break_off(family: Family, origin: Volume, plexes: Sequence[Plex], name: str,
 
 def difference(origin: Volume, snapshot: Volume) -> bitarray:
     """The union of both sides' maps, bits by region of the original: what may differ between the two."""
-    own = snapshot.tracks[snapshot.settings.uuid].map.bits | snapshot.drl.regions()
     found = bitarray(origin.tracks[snapshot.settings.uuid].map.bits)
-    found |= _fitted(own, len(found))
+    found |= _fitted(snapshot.tracks[snapshot.settings.uuid].map.bits, len(found))
     return found
 
 
@@ -90,6 +95,7 @@ def go_back(family: Family, origin: Volume, snapshot: Volume, plexes: Sequence[P
     check_length(origin, snapshot, replica=False)
     _may_leave(snapshot, plexes)
     missed = difference(origin, snapshot)
+    missed |= _fitted(snapshot.drl.regions(), len(missed))
     tracked = origin.settings.fmr and snapshot.settings.fmr
     back = []
     for plex in plexes:
@@ -117,7 +123,7 @@ def from_replica(family: Family, origin: Volume, snapshot: Volume, plexes: Seque
             raise Refused(
                 "snap_missing", f"plex {plex.name} of snapshot {snapshot.name} does not hold all of it for certain"
             )
-    changed = difference(origin, snapshot) | origin.drl.regions()
+    changed = difference(origin, snapshot) | origin.drl.regions() | snapshot.drl.regions()
     for other in origin.plexes:
         other.map.union(changed)
         if other.is_open:

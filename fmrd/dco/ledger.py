@@ -48,7 +48,7 @@ class Ledger:
         """The last record that is on the home copy."""
         self.committed: dict[int, int] = {}
         """Its epochs, by column."""
-        self._commit_lock = trio.Lock()
+        self.commit_lock = trio.Lock()
         self._batch = _Batch()
 
     def assume(self, record: Record) -> None:
@@ -79,7 +79,7 @@ class Ledger:
             batch.stores.add(store)
             if everything:
                 batch.whole.add(store)
-        async with self._commit_lock:
+        async with self.commit_lock:
             if not batch.done:
                 self._batch = _Batch()
                 try:
@@ -90,23 +90,9 @@ class Ledger:
         if batch.error is not None:
             raise batch.error
 
-    async def change(self, stores: Sequence["Store"], step: Callable[[], None], *, whole: bool = False) -> None:
-        """A synchronous step over several volumes, and the commit that makes it true: no commit and no page write of
-        theirs is under way in that step. What it raises flies on, and nothing was changed. ``whole``: every page of
-        theirs goes along.
-        """
-        async with self._commit_lock:
-            before = set(self.stores.values()) - set(stores)
-            async with AsyncExitStack() as stack:
-                for store in stores:
-                    await stack.enter_async_context(store.page_lock)
-                step()
-            asked = set(self.stores.values()) - before
-            await self.commit_locked(asked, whole=asked if whole else set())
-
     async def with_record(self, store: "Store", work: Callable[[Record], Awaitable[None]]) -> None:
         """A commit, then ``work`` with its record, before any other commit."""
-        async with self._commit_lock:
+        async with self.commit_lock:
             await work(await self.commit_locked({store}, whole=set()))
 
     async def commit_locked(self, stores: set["Store"], *, whole: set["Store"]) -> Record:
@@ -118,7 +104,7 @@ class Ledger:
         family.begin_commit(record)
         epochs = epochs_of(record)
         changed = {column for column, epoch in epochs.items() if self.committed.get(column) != epoch}
-        fresh = {store: store.pages_of(changed) for store in self._in_order()}
+        fresh = {store: store.pages_of(changed) for store in self.in_order()}
         async with AsyncExitStack() as stack:
             for store, pages in fresh.items():
                 due = store.due_pages(everything=store in whole) if store in stores else set()
@@ -138,7 +124,7 @@ class Ledger:
             volume.recorded = max(volume.recorded, demotions)
         return record
 
-    def _in_order(self) -> list["Store"]:
+    def in_order(self) -> list["Store"]:
         """As their volumes stand in the family: page locks are taken in this order."""
         return sorted(self.stores.values(), key=lambda store: self.family.volumes.index(store.volume))
 
@@ -154,6 +140,34 @@ class Ledger:
         if outcome.error is not None:
             raise self.home_failed(outcome.error)
         self.home.record_written()
+
+
+async def change(stores: Sequence["Store"], step: Callable[[], None], *, whole: bool = False) -> None:
+    """A synchronous step over several volumes, and the commits that make it true, one a family: no commit and no page
+    write of theirs is under way in that step. What the step raises flies on, and nothing was changed; Failed
+    ('home_failed') comes after it, and what was done stands in memory until a later commit lands. ``whole``: every page
+    of theirs goes along.
+    """
+    ledgers = sorted({store.ledger for store in stores}, key=lambda ledger: ledger.family.uuid)
+    failures: list[FmrdError] = []
+    async with AsyncExitStack() as commits:
+        for ledger in ledgers:
+            await commits.enter_async_context(ledger.commit_lock)
+        others = {store for ledger in ledgers for store in ledger.stores.values()} - set(stores)
+        async with AsyncExitStack() as pages:
+            for ledger in ledgers:
+                for store in ledger.in_order():
+                    if store in stores:
+                        await pages.enter_async_context(store.page_lock)
+            step()
+        for ledger in ledgers:
+            asked = set(ledger.stores.values()) - others
+            try:
+                await ledger.commit_locked(asked, whole=asked if whole else set())
+            except FmrdError as error:
+                failures.append(error)
+    if failures:
+        raise failures[0]
 
 
 def epochs_of(record: Record) -> dict[int, int]:

@@ -1,12 +1,13 @@
 """The copies of a started volume that run in the background: each drains the map of one open plex."""
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import trio
 
+from fmrd.core import snapshot
 from fmrd.core.plex import Plex
 from fmrd.core.states import PlexState
 from fmrd.core.volume import Volume
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
     from fmrd.engine.service import Service
 
 log = logging.getLogger(__name__)
+
+KINDS = {PlexState.TEMP: "PLXATT", PlexState.SNAPATT: "SNAPATT"}
+Then = Callable[[Plex], Awaitable[None]]
+
+
+def _arrived(plex: Plex) -> bool:
+    return plex.is_open and not plex.map.any() and not plex.attaching
 
 
 class Copies:
@@ -43,23 +51,32 @@ class Copies:
         code = plex.reason if plex.reason.startswith("full_") else "fast"
         return code, f"plex {plex.name} goes on with the {count} region(s) that it still misses"
 
-    def drain(self, plex: Plex, reason: tuple[str, str], rate: int = 0) -> Task:
-        """Start copying to an open plex what its map holds."""
-        kind = "PLXATT" if plex.state is PlexState.TEMP else "RDWRBACK"
-        task = self._service.context.tasks.new(kind, self._volume.name, plex.name, reason, rate)
+    def drain(
+        self, plex: Plex, reason: tuple[str, str], rate: int = 0, kind: str = "", then: Then | None = None
+    ) -> Task:
+        """Start copying to an open plex what its map holds. ``then``: what else the task does when that is done."""
+        task = self._service.context.tasks.new(
+            kind or KINDS.get(plex.state, "RDWRBACK"), self._volume.name, plex.name, reason, rate
+        )
         task.total_regions = plex.map.count()
         task.total_bytes = self._volume.geometry.bytes_in(task.total_regions, bool(plex.map.bits[-1]))
-        self._service.context.nursery.start_soon(self._drain, plex, task)
+        self._service.context.nursery.start_soon(self._drain, plex, task, then)
         return task
 
-    async def _drain(self, plex: Plex, task: Task) -> None:
+    async def _drain(self, plex: Plex, task: Task, then: Then | None) -> None:
         code, sentence = task.reason
         log.info("volume %s: task %d, plex %s: %s (%s)", self._volume.name, task.id, plex.name, sentence, code)
         try:
             problem = await self._drain_in_turn(plex, task)
+            done = problem is None and _arrived(plex)
+            if done:
+                await self.returned()
+            if done and then is not None:
+                task.halted.set()
+                await then(plex)
         except (FmrdError, OSError) as error:
-            problem = (getattr(error, "code", "io_error"), str(error))
-        if problem is None and plex.is_open and not plex.map.any() and not plex.attaching:
+            problem, done = (getattr(error, "code", "io_error"), str(error)), False
+        if done:
             task.end("done")
             self.relieve()
         elif problem is None:
@@ -67,6 +84,11 @@ class Copies:
         else:
             log.warning("volume %s: task %d failed: %s", self._volume.name, task.id, problem[1])
             task.end("failed", problem)
+
+    async def returned(self) -> None:
+        """Snapshot plexes from which the others were restored are SNAPDONE again."""
+        if snapshot.returned(self._volume):
+            await self._service.mirror.store.commit()
 
     def relieve(self) -> None:
         """What a failed flush left suspect is copied back once another plex holds it, or was written anew: go on."""
@@ -110,9 +132,16 @@ class Copies:
         self._over = True
         await self._halt(self._service.context.tasks.running(self._volume.name))
 
+    def resume(self) -> None:
+        """What ``halt_all`` was for did not come to be: go on."""
+        self._over = False
+        for plex in self._volume.open_plexes():
+            if plex.map.any() or plex.attaching:
+                self.drain(plex, self.unfinished(plex))
+
     async def _halt(self, tasks: list[Task]) -> bool:
         for task in tasks:
             task.abort()
         for task in tasks:
-            await task.finished.wait()
+            await task.halted.wait()
         return bool(tasks)

@@ -10,6 +10,7 @@ from fmrd.core.joining import Decision
 from fmrd.core.plex import Plex
 from fmrd.core.record import PlexRecord
 from fmrd.core.states import PlexState
+from fmrd.engine.copies import Then
 from fmrd.engine.files import PlexFiles, copy_of, let_go, open_plex, tail_bytes
 from fmrd.engine.tasks import Task
 from fmrd.errors import Failed, FmrdError, Refused
@@ -39,9 +40,12 @@ class Joins:
                 let_go(self._service.context, files.lanes, files)
 
     async def attach(
-        self, plex: Plex, *, full: bool = False, discard: bool = False, rate: int = 0
-    ) -> tuple[Task, str | None]:
-        """RULES, Join. Returns the task, and a notice when the plex was attached already."""
+        self, plex: Plex, *, full: bool = False, discard: bool = False, rate: int = 0, kind: str = "",
+        then: Then | None = None,
+    ) -> tuple[Task, str | None]:  # fmt: skip
+        """RULES, Join. Returns the task, and a notice when the plex was attached already. ``kind`` and ``then``: of the
+        task (Copies.drain).
+        """
         service = self._service
         async with service.verb():
             if plex.is_open:
@@ -54,7 +58,7 @@ class Joins:
                 if service.files.get(plex.uuid) is not files:
                     let_go(service.context, files.lanes, files)
                 raise
-            return service.copies.drain(plex, (decision.code, decision.message), rate), None
+            return service.copies.drain(plex, (decision.code, decision.message), rate, kind, then), None
 
     def _decision_of_open(self, plex: Plex) -> Decision:
         """Holes, and what an earlier copy had to leave, unless a copy is at it."""
@@ -74,10 +78,8 @@ class Joins:
             return service.copies.drain(plex, service.copies.unfinished(plex), rate), None
         task = service.context.tasks.last(service.volume.name, plex.name)
         if task is None:
-            task = service.context.tasks.new(
-                "PLXATT", service.volume.name, plex.name, ("nothing_missed", "it is attached")
-            )
-            task.end("done")
+            reason = ("nothing_missed", "it is attached")
+            task = service.context.tasks.ended("PLXATT", service.volume.name, plex.name, reason)
         return task, f"nothing to change: {plex.name} is already {plex.state}"
 
     def _decision(self, plex: Plex, files: PlexFiles, *, full: bool, discard: bool) -> Decision:

@@ -6,8 +6,8 @@ the order of awaits, which CONCURRENCY.md beside this file goes through checkpoi
 
 import errno
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 import trio
@@ -73,6 +73,7 @@ class Mirror:
     _clean_lock: trio.Lock = field(default_factory=trio.Lock)
     _sync_lock: trio.Lock = field(default_factory=trio.Lock)
     _late: list[tuple[range, list[Landing]]] = field(default_factory=list)
+    _reads_held: trio.Event | None = None
 
     @property
     def volume(self) -> Volume:
@@ -90,6 +91,8 @@ class Mirror:
         if length <= 0:
             return b""
         with self.load.request(self.volume):
+            while self._reads_held is not None:
+                await self._reads_held.wait()
             part = self.volume.plan_read(offset, length)[0]
             if part.length == length:
                 return await reading.read_part(self, part)
@@ -128,6 +131,21 @@ class Mirror:
         self.load.closed = True
         if self.load.requests:
             await self.load.none_left.wait()
+
+    def resume(self) -> None:
+        """What ``drain`` was for did not come to be."""
+        self.load.closed = False
+        self.load.none_left = trio.Event()
+
+    @asynccontextmanager
+    async def reads_held(self) -> AsyncIterator[None]:
+        """Reads wait: the volume becomes other data, and nobody sees that before it is recorded."""
+        self._reads_held = trio.Event()
+        try:
+            yield
+        finally:
+            self._reads_held.set()
+            self._reads_held = None
 
     # Rules 1, 2 and 5
 

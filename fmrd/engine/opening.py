@@ -109,7 +109,7 @@ async def open_member(
     context = home.context
     volume, notes = open_volume(record, settings, image, look.found, standing)
     volume.configure(replace(volume.settings, stopped=False, settled=False))
-    store = Store(ledger, volume, timeout_seconds=settings.io_timeout_seconds, failed=_report)
+    store = Store(ledger, volume, timeout_seconds=settings.io_timeout_seconds, failed=report)
     ledger.family.replace(volume)
     mirror = Mirror(store, context.hops, {})
     files = look.take(settings.plexes)
@@ -148,7 +148,8 @@ async def open_member(
     return Opening(mirror, home, online, notes)
 
 
-def _report(plex: Plex, sentence: str) -> None:
+def report(plex: Plex, sentence: str) -> None:
+    """Of a copy of the DCO that failed."""
     log.warning("%s", sentence)
 
 

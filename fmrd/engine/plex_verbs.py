@@ -2,9 +2,11 @@
 
 from functools import partial
 
+from fmrd.core.plex import Plex
 from fmrd.core.states import PlexState
 from fmrd.engine.files import let_go
 from fmrd.engine.making import PlexWish, obtain, undo
+from fmrd.engine.service import Service
 from fmrd.engine.tasks import Task
 from fmrd.engine.verb_base import Json, VerbBase
 from fmrd.engine.view import plex_json
@@ -16,6 +18,11 @@ class PlexVerbs(VerbBase):
 
     async def plex_add(
         self, *, volume: str, path: str, dco: str | None = None, rate: int | None = None, dry_run: bool = False
+    ) -> Json:
+        return await self._add_plex(volume, path, dco, rate, dry_run=dry_run, snap=False)
+
+    async def _add_plex(
+        self, volume: str, path: str, dco: str | None, rate: int | None, *, dry_run: bool, snap: bool
     ) -> Json:
         service = self.registry.service(volume)
         if any(p.path == path for p in service.volume.plexes):
@@ -37,7 +44,7 @@ class PlexVerbs(VerbBase):
                 self.context, wish, name, geometry, existing=False, devices=True, timeout_seconds=timeout
             )
             try:
-                task = await service.joins.add(path, dco, files, rate or 0)
+                task = await service.joins.add(path, dco, files, rate or 0, snap=snap)
             except BaseException as error:
                 let_go(self.context, files.lanes, files)
                 if new and isinstance(error, FmrdError | OSError):
@@ -81,12 +88,13 @@ class PlexVerbs(VerbBase):
 
     async def plex_dis(self, *, volume: str, plex: str) -> Json:
         service = self.registry.service(volume)
-        found = service.volume.plex(plex)
+        return await self._dissociate(service, service.volume.plex(plex))
 
+    async def _dissociate(self, service: Service, plex: Plex) -> Json:
         async def work() -> Json:
-            await service.dissociate(found)
-            shown = plex_json(service, found)
-            await self._ask(partial(self.context.host.remove_dco, found.path, found.dco_path))
+            await service.dissociate(plex)
+            shown = plex_json(service, plex)
+            await self._ask(partial(self.context.host.remove_dco, plex.path, plex.dco_path))
             return {"plex": shown}
 
         return await self._apart(work)
@@ -106,18 +114,6 @@ class PlexVerbs(VerbBase):
             return {"task": task.json()} | ({"notice": notice} if notice else {})
 
         return await self._apart(work)
-
-    def _decision(self, volume: str, plex: str, code: str, message: str, regions: int, size: int) -> Json:
-        ended = [t for t in self.context.tasks.all() if t.ended and t.done_bytes > 0]
-        speed = (
-            sum(t.done_bytes for t in ended) / sum(max((t.ended or 0) - t.started, 1e-3) for t in ended)
-            if ended
-            else 200e6
-        )
-        return {
-            "volume": volume, "plex": plex, "reason": {"code": code, "message": message},
-            "regions": regions, "bytes": size, "estimate_seconds": round(size / speed, 1),
-        }  # fmt: skip
 
     async def recover(self, *, volume: str | None = None, dry_run: bool = False) -> Json:
         """Attach every STALE and IOFAIL plex whose backing answers, and mend the holes of the others."""

@@ -40,15 +40,22 @@ class Ranges:
     @asynccontextmanager
     async def hold(self, *spans: Span) -> AsyncIterator[None]:
         """Exclude every other holder of any of these bytes. ``spans``: in order, apart from each other."""
+        await self.acquire(spans)
+        try:
+            yield
+        finally:
+            self.release(spans)
+
+    async def acquire(self, spans: Claim) -> None:
+        """As ``hold``, for whoever lets go in a synchronous step."""
         if _meets(spans, self._held) or any(overlap(spans, c) for c, _ in self._waiting):
             await self._wait(spans)
         else:
             self._held.append(spans)
-        try:
-            yield
-        finally:
-            self._held.remove(spans)
-            self._wake()
+
+    def release(self, spans: Claim) -> None:
+        self._held.remove(spans)
+        self._wake()
 
     @property
     def holders(self) -> int:

@@ -153,6 +153,11 @@ class Registry:
         except KeyError:
             raise Failed("volume_missing", f"there is no volume {name}", errno=errno.ENOENT) from None
 
+    def originals(self) -> list[Unit]:
+        """Volumes that are no snapshots, by name."""
+        units = [self.units[name] for name in sorted(self.units)]
+        return [u for u in units if u.settings is not None and u.settings.snapshot_of is None]
+
     def service(self, name: str) -> Service:
         """Of a started volume."""
         unit = self.unit(name)
@@ -168,14 +173,20 @@ class Registry:
                 return unit.service
             return self.adopt(unit, await start_at_home(unit.home, unit.name, options))
 
-    def adopt(self, unit: Unit, opening: Opening) -> Service:
-        service = Service(self.context, opening)
-        unit.service, unit.failure = service, None
-        served = Served(unit, service)
-        self._served[unit.name] = served
-        service.start()
-        self._tell(served)
-        return service
+    def adopt(self, unit: Unit, opening: Opening, *, served: bool = True) -> Service:
+        """An open volume: what runs by itself begins, and doors see it, unless they must wait for ``serve``."""
+        unit.service = Service(self.context, opening)
+        unit.failure = None
+        unit.service.start()
+        if served:
+            self.serve(unit)
+        return unit.service
+
+    def serve(self, unit: Unit) -> None:
+        if unit.service is not None:
+            served = Served(unit, unit.service)
+            self._served[unit.name] = served
+            self._tell(served)
 
     async def stop(self, unit: Unit, *, stopped: bool = True, even_open: bool = False) -> None:
         """Close it in order; its file disappears first, so that nothing new can open it. Refused('volume_open') while
@@ -196,10 +207,16 @@ class Registry:
 
     def withdraw(self, unit: Unit) -> None:
         """Its file disappears, and it serves nobody any more."""
-        served = self._served.pop(unit.name)
-        served.closed = True
-        self._tell(served)
+        served = self._served.pop(unit.name, None)
+        if served is not None:
+            served.closed = True
+            self._tell(served)
         unit.service = None
+
+    @property
+    def closing(self) -> bool:
+        """The daemon goes down."""
+        return self._closing
 
     async def close(self) -> None:
         """Stop all volumes, each on its own, and end ``run``."""

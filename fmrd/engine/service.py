@@ -14,12 +14,13 @@ import trio
 
 from fmrd.backing.hops import Lane, ask
 from fmrd.backing.protocol import Backing, DcoFile
+from fmrd.core import snapshot
 from fmrd.core.plex import Plex
 from fmrd.core.states import PlexState
 from fmrd.core.volume import Volume
 from fmrd.engine.context import Context
 from fmrd.engine.copies import Copies
-from fmrd.engine.files import Lanes, dco_bytes
+from fmrd.engine.files import Lanes, dco_bytes, let_go
 from fmrd.engine.joins import Joins
 from fmrd.engine.opening import Opening
 from fmrd.engine.partings import Partings
@@ -162,6 +163,12 @@ class Service:
             self.volume.remove_plex(plex)
             await self.mirror.store.commit()
 
+    async def convert(self, plex: Plex) -> None:
+        """A regular plex becomes a snapshot plex."""
+        async with self.verb():
+            snapshot.convert(self.volume, plex)
+            await self.mirror.store.commit()
+
     def _must_be_closed(self, plex: Plex) -> None:
         if plex.is_open or plex not in self.volume.plexes:
             raise Failed("plex_state", f"plex {plex.name} was attached or dissociated meanwhile")
@@ -277,8 +284,22 @@ class Service:
                 finally:
                     self.end()
 
+    def give_up(self, uuid: str) -> None:
+        """Of a plex that went to another volume: its files are let go of."""
+        self.mirror.disks.pop(uuid, None)
+        self.mirror.store.copies.pop(uuid, None)
+        files = self.files.pop(uuid, None)
+        if files is not None:
+            let_go(self.context, files.lanes, files)
+
+    def resume(self) -> None:
+        """What it was brought to rest for did not come to be."""
+        self.mirror.resume()
+        self.copies.resume()
+
     def end(self) -> None:
         """Nothing is done on it any more; the home copy is closed with the last of its family."""
+        self._stopping.set()
         self.ended = self.mirror.ended = True
         self.partings.close_all()
         self.mirror.store.ledger.stores.pop(self.volume.settings.uuid, None)

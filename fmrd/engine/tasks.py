@@ -34,6 +34,8 @@ class Task:
     error: tuple[str, str] | None = None
     aborting: bool = False
     started: float = 0.0
+    halted: trio.Event = field(default_factory=trio.Event)
+    """Its copy has ended; what belongs to the task besides may still be under way."""
     finished: trio.Event = field(default_factory=trio.Event)
     changed: trio.Event = field(default_factory=trio.Event)
     _wait: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -45,6 +47,7 @@ class Task:
         """done, failed or aborted; only the first end counts."""
         if self.ended is None:
             self.state, self.error, self.ended = state, error, self.now()
+            self.halted.set()
             self.finished.set()
             self._notify()
 
@@ -141,6 +144,12 @@ class TaskList:
         ended = [t.id for t in self._tasks.values() if t.ended is not None]
         for old in ended[:-HISTORY]:
             del self._tasks[old]
+        return task
+
+    def ended(self, kind: str, volume: str, plex: str, reason: tuple[str, str]) -> Task:
+        """One that had nothing to do."""
+        task = self.new(kind, volume, plex, reason)
+        task.end("done")
         return task
 
     def find(self, task_id: int) -> Task:

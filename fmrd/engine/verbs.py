@@ -9,15 +9,14 @@ from fmrd.dco.copy import Loaded
 from fmrd.engine.homes import Home
 from fmrd.engine.importing import import_family, newest_of, read_paths
 from fmrd.engine.making import PlexWish, make
-from fmrd.engine.plex_verbs import PlexVerbs
 from fmrd.engine.settings import parse_settings
+from fmrd.engine.snap_verbs import SnapVerbs
 from fmrd.engine.task_verbs import TaskVerbs
 from fmrd.engine.verb_base import Json
-from fmrd.engine.view import stopped_json, unreadable_json, volume_json
 from fmrd.errors import BadRequest, Failed, Refused
 
 
-class Verbs(PlexVerbs, TaskVerbs):
+class Verbs(SnapVerbs, TaskVerbs):
     """Every method is a verb; the control server calls them by name. All raise FmrdError."""
 
     async def make(
@@ -197,17 +196,6 @@ class Verbs(PlexVerbs, TaskVerbs):
         volumes = [self._volume(self.registry.unit(name).name)["volume"] for name in names]
         tasks = [t.json() for t in self.context.tasks.all() if t.ended is None and volume in (None, t.volume)]
         return {"volumes": volumes, "tasks": tasks}
-
-    def _volume(self, name: str) -> Json:
-        unit = self.registry.unit(name)
-        path = f"{self.registry.mount_path}/{name}"
-        if unit.service is not None:
-            return {"volume": volume_json(unit.service, path)}
-        failure = unit.failure
-        error = None if failure is None else {"code": failure.code, "message": failure.message, "hint": failure.hint}
-        if unit.settings is None:
-            return {"volume": unreadable_json(name, path, error or {})}
-        return {"volume": stopped_json(unit.settings, path, error=error)}
 
     def _tasks_of(self, volume: str) -> Json:
         running = self.context.tasks.running(volume)

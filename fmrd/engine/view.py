@@ -4,6 +4,7 @@ from typing import Any
 
 from fmrd.core.plex import Plex
 from fmrd.core.record import PlexRecord, VolumeRecord
+from fmrd.core.snapshot import difference
 from fmrd.core.states import KSTATE, OPEN_GATE, KState, VolumeState, mode
 from fmrd.engine.service import Service
 
@@ -40,8 +41,46 @@ def volume_json(service: Service, path: str) -> Json:
         "open_count": service.open_count,
         "drl": {"extent_bytes": volume.geometry.extent_bytes, "dirty_extents": volume.drl.count},
         "plexes": [plex_json(service, plex) for plex in volume.plexes],
+        "snapshots": snapshots_json(service),
         "error": None,
     }
+
+
+def snapshots_json(service: Service) -> list[Json]:
+    """The association with each snapshot of a volume: how much differs between the two, on either side."""
+    volume = service.volume
+    found = []
+    for snap in service.mirror.store.family.snapshots_of(volume):
+        differs = difference(volume, snap)
+        regions = differs.count()
+        found.append(
+            {
+                "name": snap.name,
+                "volume": volume.name,
+                "length_bytes": snap.geometry.length_bytes,
+                "dirty_regions": regions,
+                "dirty_bytes": volume.geometry.bytes_in(regions, bool(differs[-1])),
+                "percent_dirty": round(100.0 * regions / len(differs), 2),
+            }
+        )
+    return found
+
+
+def detached_json(service: Service) -> list[Json]:
+    """Plexes that take no I/O, and what they have missed."""
+    volume = service.volume
+    return [
+        {
+            "name": plex.name,
+            "volume": volume.name,
+            "length_bytes": volume.geometry.length_bytes,
+            "dirty_regions": plex.map.count(),
+            "dirty_bytes": volume.geometry.bytes_in(plex.map.count(), bool(plex.map.bits[-1])),
+            "percent_dirty": round(plex.map.percent(), 2),
+        }
+        for plex in volume.plexes
+        if not plex.is_open
+    ]
 
 
 def stopped_json(record: VolumeRecord, path: str, *, error: Json | None) -> Json:

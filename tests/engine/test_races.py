@@ -142,7 +142,7 @@ async def test_a_volume_stopped_while_its_last_plex_hung_starts_again(tmp_path: 
         await rig.service.mirror.clean()
         with rig.host.hanging(rig.path("a"), "fdatasync"):
             await rig.stop()
-        lanes = rig.registry.unit("data").lanes.values()
+        lanes = rig.registry.unit("data").home.lanes.values()
         await until(lambda: not any(each.outstanding for each in lanes) and not is_locked(rig.path("a")))
         await rig.verbs.start(volume="data")
         assert await rig.data.read(3 * REGION + 512, 1) == b"w"

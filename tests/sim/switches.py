@@ -260,7 +260,7 @@ SWITCHES = {
     "9 the last one stays": _last_one_goes,
     "10 ranges exclude": _no_exclusion,
     "10 page writes are serial": lambda: _without_lock(Store, "page_lock"),
-    "10 commits are serial": lambda: _without_lock(Ledger, "_commit_lock"),
+    "10 commits are serial": lambda: _without_lock(Ledger, "commit_lock"),
     "home first": _copies_before_home,
     "nothing hangs at a join": _join_while_hanging,
     "a foreign plex is refused": _foreign_is_welcome,

@@ -1,0 +1,64 @@
+"""Freezing a mounted file system (FIFREEZE, FITHAW) by a process of its own, which thaws it when this one is gone.
+
+The kernel keeps a file system frozen until somebody thaws it, also after the death of whoever froze it. So a child does
+both: it freezes, says so, and thaws when its standard input ends, by order or because the daemon was killed.
+"""
+
+import fcntl
+import os
+import subprocess
+import sys
+
+FIFREEZE = 0xC0045877
+FITHAW = 0xC0045878
+FROZEN = b"frozen\n"
+
+
+class Freezer:
+    """One freeze of one mount point. Both calls block; to be made on a worker thread."""
+
+    def __init__(self, mountpoint: str) -> None:
+        self.mountpoint = mountpoint
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def freeze(self) -> None:
+        """OSError says why not: it is no mount point, no file system that can be frozen, or frozen already."""
+        if not os.path.ismount(self.mountpoint):
+            raise OSError(f"{self.mountpoint} is not a mount point")
+        self._child = child = subprocess.Popen(
+            [sys.executable, "-m", "fmrd.backing.freezing", self.mountpoint],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        assert child.stdout is not None and child.stderr is not None
+        if child.stdout.readline() != FROZEN:
+            problem = child.stderr.read().decode(errors="replace").strip()
+            raise OSError(problem or "the freezing process ended")
+
+    def thaw(self) -> None:
+        """Nothing to do where nothing was frozen. OSError where it may still be frozen."""
+        child, self._child = self._child, None
+        if child is None:
+            return
+        _, problem = child.communicate()
+        if child.returncode and problem:
+            raise OSError(problem.decode(errors="replace").strip())
+
+
+def main(mountpoint: str) -> int:
+    """The child: frozen from the line it prints to the end of its standard input."""
+    directory = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.ioctl(directory, FIFREEZE, 0)
+    except OSError as error:
+        print(f"{error.strerror}", file=sys.stderr)
+        return 1
+    try:
+        os.write(1, FROZEN)
+        sys.stdin.buffer.read()
+    finally:
+        fcntl.ioctl(directory, FITHAW, 0)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,248 @@
+"""`snapshot`: SNAPDONE plexes leave their volumes at one instant, and are served as volumes of their own.
+
+All volumes are held together: requests in flight are answered first, later ones wait until the plexes have left. The
+step that takes them out is one, over all volumes; each family's record is its commit point (RULES, "Break-off").
+"""
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import trio
+
+from fmrd.backing.hops import Lane, ask
+from fmrd.core import snapshot
+from fmrd.core.names import VOLUME_LENGTH, is_name
+from fmrd.core.plex import Plex
+from fmrd.core.volume import Volume
+from fmrd.dco.ledger import change
+from fmrd.dco.store import Store
+from fmrd.engine.context import Context
+from fmrd.engine.mirror import Mirror
+from fmrd.engine.opening import Opening, close_all, report
+from fmrd.engine.registry import Registry, Unit
+from fmrd.engine.service import Service
+from fmrd.errors import BadRequest, Failed, FmrdError, Refused
+
+log = logging.getLogger(__name__)
+RETRY_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A snapshot to be taken: of which volume, under which name, with how many of its SNAPDONE plexes."""
+
+    volume: str
+    name: str
+    plexes: int = 1
+
+
+def names_for(registry: Registry, volumes: Sequence[str], pattern: str | None) -> list[str]:
+    """``pattern``: a name in which %v stands for the volume's; without one SNAP-VOL, or SNAP1-VOL if that is taken."""
+    if pattern is not None and len(volumes) > 1 and "%v" not in pattern:
+        raise BadRequest("bad_name", f"--name {pattern}: %v must stand for the volume where there are several")
+    found = []
+    for volume in volumes:
+        if pattern is not None:
+            name = pattern.replace("%v", volume)
+        else:
+            choices = (f"SNAP{number or ''}-{volume}" for number in range(10_000))
+            name = next(choice for choice in choices if choice not in registry.units)
+        if not is_name(name, VOLUME_LENGTH):
+            raise BadRequest("bad_name", f"{name!r} cannot name a snapshot")
+        if name in registry.units or name in found:
+            raise Failed("volume_exists", f"volume {name} exists already")
+        found.append(name)
+    return found
+
+
+def check(registry: Registry, wishes: Sequence[Wish]) -> None:
+    """What would be refused, without changing anything."""
+    services = [registry.service(wish.volume) for wish in wishes]
+    for service, plexes in zip(services, _Instant(registry, services, wishes).choose(), strict=True):
+        snapshot.check_break_off(service.mirror.store.family, service.volume, plexes)
+
+
+async def take(registry: Registry, wishes: Sequence[Wish], freeze: Sequence[str] = ()) -> tuple[list[Unit], float]:
+    """All of them or none. Returns the snapshots' units, and how long the volumes were held, in seconds."""
+    services = [registry.service(wish.volume) for wish in wishes]
+    for wish in wishes:
+        if wish.name in registry.units:
+            raise Failed("volume_exists", f"volume {wish.name} exists already")
+    order = sorted(range(len(wishes)), key=lambda at: wishes[at].volume)
+    async with AsyncExitStack() as stack:
+        for at in order:
+            await stack.enter_async_context(services[at].verb())
+        for service in services:
+            await _settle(service)
+        for mountpoint in freeze:
+            await stack.enter_async_context(frozen(registry.context, mountpoint))
+        instant = _Instant(registry, services, wishes)
+        for at in order:
+            await instant.hold(services[at])
+        try:
+            async with trio.open_nursery() as nursery:
+                for service, plexes in zip(services, instant.choose(), strict=True):
+                    for plex in plexes:
+                        nursery.start_soon(service.mirror.sync, plex)
+            await change([service.mirror.store for service in services], instant.step)
+        except FmrdError as error:
+            if instant.openings:  # broken off, and not recorded yet
+                _land_later(registry, services, wishes, instant.openings, error)
+            raise
+        finally:
+            instant.release()
+        units = [registry.add(wish.name, opening.home) for wish, opening in zip(wishes, instant.openings, strict=True)]
+        for unit, opening in zip(units, instant.openings, strict=True):
+            await _serve(registry, unit, opening)
+    names = ", ".join(f"{wish.name} of {wish.volume}" for wish in wishes)
+    log.info("snapshot %s: writes were held for %.1f ms", names, instant.seconds * 1000)
+    return units, instant.seconds
+
+
+async def _settle(service: Service) -> None:
+    """Beforehand, so that the instant itself has little to wait for."""
+    try:
+        await service.mirror.clean()
+    except FmrdError as error:
+        log.warning("volume %s: not settled before a snapshot: %s", service.volume.name, error)
+
+
+class _Instant:
+    """Holds every volume, and breaks off in one step."""
+
+    def __init__(self, registry: Registry, services: Sequence[Service], wishes: Sequence[Wish]) -> None:
+        self.openings: list[Opening] = []
+        self.seconds = 0.0
+        self._registry = registry
+        self._services = services
+        self._wishes = wishes
+        self._held: list[tuple[Service, tuple[tuple[int, int], ...]]] = []
+        self._began = 0.0
+
+    async def hold(self, service: Service) -> None:
+        claim = ((0, service.volume.geometry.length_bytes),)
+        await service.mirror.ranges.acquire(claim)
+        self._began = self._began or trio.current_time()
+        self._held.append((service, claim))
+
+    def release(self) -> None:
+        if self._held:
+            self.seconds = trio.current_time() - self._began
+        for service, claim in self._held:
+            service.mirror.ranges.release(claim)
+        self._held = []
+
+    def choose(self) -> list[list[Plex]]:
+        """The plexes that leave. Refused('snap_missing') where one volume has too few."""
+        chosen = []
+        for service, wish in zip(self._services, self._wishes, strict=True):
+            volume = service.volume
+            if volume.settings.snapshot_of is not None:
+                raise Refused(
+                    "snap_of_snap", f"volume {volume.name} is a snapshot of {volume.settings.snapshot_of} itself"
+                )
+            plexes = snapshot.ready(volume)[: wish.plexes]
+            if len(plexes) < wish.plexes:
+                raise Refused(
+                    "snap_missing",
+                    f"volume {volume.name} has {len(plexes)} SNAPDONE plex(es), {wish.plexes} wanted",
+                    f"fmrctl snapstart {volume.name} PATH, then fmrctl snapwait {volume.name}",
+                )
+            chosen.append(plexes)
+        return chosen
+
+    def step(self) -> None:
+        chosen = self.choose()
+        families = [service.mirror.store.family for service in self._services]
+        for family, service, plexes in zip(families, self._services, chosen, strict=True):
+            snapshot.check_break_off(family, service.volume, plexes)
+        for family, service, plexes, wish in zip(families, self._services, chosen, self._wishes, strict=True):
+            uuid = self._registry.context.new_uuid()
+            volume = snapshot.break_off(family, service.volume, plexes, wish.name, uuid)
+            self.openings.append(_moved(service, volume))
+        self.release()
+
+
+def _moved(service: Service, volume: Volume) -> Opening:
+    """What belongs to the plexes goes with them: files, copies of the DCO, disks."""
+    origin = service.mirror
+    timeout = volume.settings.io_timeout_seconds
+    store = Store(origin.store.ledger, volume, timeout_seconds=timeout, failed=report)
+    mirror = Mirror(store, origin.hops, {})
+    files = {}
+    for plex in volume.plexes:
+        files[plex.uuid] = service.files.pop(plex.uuid)
+        mirror.disks[plex.uuid] = origin.disks.pop(plex.uuid)
+        store.copies[plex.uuid] = origin.store.copies.pop(plex.uuid)
+    return Opening(mirror, service.home, files, [])
+
+
+async def _serve(registry: Registry, unit: Unit, opening: Opening) -> None:
+    """The record of the break-off landed. Not before reads of the original that are still under way on the plex have
+    ended: they would see what is written to the snapshot.
+    """
+    service = registry.adopt(unit, opening, served=False)
+    done = trio.Event()
+
+    async def when_idle() -> None:
+        for plex in list(service.volume.plexes):
+            await service.lanes[plex.uuid].data.idle()
+        if unit.service is service:
+            registry.serve(unit)
+        done.set()
+
+    registry.context.nursery.start_soon(when_idle)
+    with trio.move_on_after(service.timeout_seconds):
+        await done.wait()
+        return
+    log.warning("snapshot %s is not to be seen yet: a call on its plex has not returned", unit.name)
+
+
+def _land_later(
+    registry: Registry, services: Sequence[Service], wishes: Sequence[Wish], openings: Sequence[Opening],
+    error: FmrdError,
+) -> None:  # fmt: skip
+    """The home copy did not take the record. The originals go on, their verdicts wait for it; the snapshots appear when
+    it landed, and are nobody's before, since until then the plexes are still their original's for a start.
+    """
+
+    async def land(service: Service, unit: Unit, opening: Opening) -> None:
+        while not service.ended:
+            await trio.sleep(RETRY_SECONDS)
+            try:
+                await service.mirror.recorded()
+            except FmrdError as again:
+                log.error("snapshot %s is not recorded yet: %s", unit.name, again)
+            else:
+                if not service.ended:
+                    await _serve(registry, unit, opening)
+                    return
+        opening.mirror.store.ledger.stores.pop(opening.mirror.volume.settings.uuid, None)
+        close_all(registry.context, opening.files)
+        opening.home.close_if_idle()
+
+    for service, wish, opening in zip(services, wishes, openings, strict=True):
+        unit = registry.add(wish.name, opening.home)
+        unit.failure = error
+        registry.context.nursery.start_soon(land, service, unit, opening)
+
+
+@asynccontextmanager
+async def frozen(context: Context, mountpoint: str) -> AsyncIterator[None]:
+    """A mounted file system, at rest in itself: clean in the snapshot. Thawed whatever happens."""
+    freezer = context.host.freezer(mountpoint)
+    lane = Lane(f"freeze {mountpoint}")
+    try:
+        try:
+            await ask(context.hops, lane, freezer.freeze, context.io_timeout_seconds)
+        except OSError as error:
+            raise Failed("freeze_failed", f"{mountpoint} cannot be frozen: {error}") from error
+        yield
+    finally:
+        with trio.CancelScope(shield=True):
+            try:
+                await ask(context.hops, lane, freezer.thaw, context.io_timeout_seconds)
+            except OSError as error:
+                log.error("%s is not known to be thawed: %s", mountpoint, error)

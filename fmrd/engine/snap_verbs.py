@@ -1,0 +1,188 @@
+"""The verbs over snapshots: prepare a plex, break it off, give it back, and forget what ties two volumes."""
+
+from collections.abc import Sequence
+
+import trio
+
+from fmrd.core import snapshot
+from fmrd.core.plex import Plex
+from fmrd.core.states import PlexState
+from fmrd.engine import breakoffs, snapbacks
+from fmrd.engine.breakoffs import Wish
+from fmrd.engine.plex_verbs import PlexVerbs
+from fmrd.engine.service import Service
+from fmrd.engine.verb_base import Json
+from fmrd.engine.view import detached_json, plex_json, snapshots_json, volume_json
+from fmrd.errors import BadRequest, Failed, Refused
+
+SNAP_STATES = (PlexState.SNAPATT, PlexState.SNAPDONE)
+
+
+class SnapVerbs(PlexVerbs):
+    """A part of Verbs."""
+
+    async def snapstart(
+        self, *, volume: str, path: str, dco: str | None = None, rate: int | None = None, dry_run: bool = False
+    ) -> Json:
+        """A plex to be broken off later: copied in full, and kept current from then on."""
+        service = self.registry.service(volume)
+        if service.volume.settings.snapshot_of is not None:
+            raise Refused("snap_of_snap", f"volume {volume} is a snapshot of {service.volume.settings.snapshot_of}")
+        return await self._add_plex(volume, path, dco, rate, dry_run=dry_run, snap=True)
+
+    async def snapwait(self, *, volume: str) -> Json:
+        """Returns when a plex is SNAPDONE."""
+        service = self.registry.service(volume)
+        while True:
+            done = [p for p in service.volume.plexes if p.state is PlexState.SNAPDONE]
+            if done:
+                return {"plex": plex_json(service, done[-1])}
+            tasks = [
+                task
+                for plex in service.volume.plexes
+                if plex.snap or plex.state is PlexState.SNAPATT
+                for task in self.context.tasks.running(volume, plex.name)
+            ]
+            if service.ended or not tasks:
+                raise Failed(
+                    "snap_missing",
+                    f"volume {volume} has no snapshot plex on its way",
+                    f"fmrctl snapstart {volume} PATH",
+                )
+            await tasks[0].finished.wait()
+            await trio.lowlevel.checkpoint()
+
+    async def snapabort(self, *, volume: str, plex: str | None = None) -> Json:
+        """Give up a SNAPATT or SNAPDONE plex; its file stays."""
+        service = self.registry.service(volume)
+        if plex is not None:
+            chosen = [service.volume.plex(plex)]
+        else:
+            chosen = [p for p in reversed(service.volume.plexes) if p.snap]
+            chosen.sort(key=lambda p: p.state is not PlexState.SNAPATT)
+        if not chosen or not chosen[0].snap:
+            raise Failed("snap_missing", f"volume {volume} has no snapshot plex to give up")
+        return await self._dissociate(service, chosen[0])
+
+    async def plex_convert(self, *, volume: str, plex: str) -> Json:
+        """A regular plex becomes SNAPDONE; never the last one."""
+        service = self.registry.service(volume)
+        found = service.volume.plex(plex)
+        if found.state is PlexState.SNAPDONE:
+            notice = f"nothing to change: {found.name} is already SNAPDONE"
+            return {"plex": plex_json(service, found), "notice": notice}
+
+        async def work() -> Json:
+            await service.convert(found)
+            return {"plex": plex_json(service, found)}
+
+        return await self._apart(work)
+
+    async def snapshot(
+        self, *, volumes: Sequence[str] = (), all: bool = False, name: str | None = None, nmirror: int = 1,
+        freeze: Sequence[str] = (), dry_run: bool = False,
+    ) -> Json:  # fmt: skip
+        """Break SNAPDONE plexes off, of every volume named, at one instant."""
+        names = list(volumes)
+        if all:
+            names += [unit.name for unit in self.registry.originals() if unit.name not in names]
+        if not names or len(set(names)) != len(names) or not 1 <= nmirror <= 8:
+            raise BadRequest("bad_request", "name each volume once (or --all), and 1 to 8 mirrors")
+        chosen = breakoffs.names_for(self.registry, names, name)
+        wishes = [Wish(volume, snap, nmirror) for volume, snap in zip(names, chosen, strict=True)]
+        if dry_run:
+            breakoffs.check(self.registry, wishes)
+            return {"notice": "would take " + ", ".join(f"{w.name} of {w.volume}" for w in wishes)}
+
+        async def work() -> Json:
+            units, seconds = await breakoffs.take(self.registry, wishes, freeze)
+            shown = [volume_json(self.registry.service(u.name), self._path(u.name)) for u in units]
+            return {"volume": shown[0], "volumes": shown, "held_seconds": round(seconds, 6)}
+
+        return await self._apart(work)
+
+    async def snapback(
+        self, *, snapshot: str, from_replica: bool = False, plexes: Sequence[str] = (), all_plexes: bool = False,
+        force: bool = False, rate: int | None = None, dry_run: bool = False,
+    ) -> Json:  # fmt: skip
+        """Return to the original and copy what changed; with ``from_replica`` onto the original."""
+        pair = snapbacks.pair_of(self.registry, snapshot)
+        chosen = pair.plexes(plexes, every=all_plexes or (from_replica and not plexes))
+        if dry_run:
+            return {"decision": self._union(pair, from_replica=from_replica)}
+
+        async def work() -> Json:
+            if from_replica:
+                tasks = await snapbacks.restore(pair, chosen, rate or 0, force=force)
+            else:
+                tasks = await snapbacks.back(pair, chosen, rate or 0)
+            self.registry.changed(pair.origin.volume.name)
+            if not tasks:
+                reason = ("nothing_missed", f"{snapshot} and {pair.origin.volume.name} hold the same")
+                tasks = [self.context.tasks.ended("SNAPBACK", pair.origin.volume.name, chosen[0].name, reason)]
+            return {"task": tasks[0].json(), "tasks": [t.json() for t in tasks]}
+
+        return await self._apart(work)
+
+    async def refresh(
+        self, *, snapshot: str, freeze: Sequence[str] = (), rate: int | None = None, dry_run: bool = False
+    ) -> Json:
+        """Give it back, and take it anew under the same name when its plexes have arrived."""
+        pair = snapbacks.pair_of(self.registry, snapshot)
+        if dry_run:
+            return {"decision": self._union(pair, from_replica=False)}
+        plexes = list(pair.volume.plexes)
+        wish = Wish(pair.origin.volume.name, snapshot, len(plexes))
+        names = {plex.name for plex in plexes}
+
+        async def again(plex: Plex) -> None:
+            returned = [p for p in pair.origin.volume.plexes if p.name in names]
+            if all(p.state is PlexState.SNAPDONE for p in returned):
+                await breakoffs.take(self.registry, [wish], freeze)
+
+        async def work() -> Json:
+            tasks = await snapbacks.back(pair, plexes, rate or 0, again)
+            return {"task": tasks[-1].json(), "tasks": [t.json() for t in tasks]}
+
+        return await self._apart(work)
+
+    async def snapclear(self, *, snapshot: str) -> Json:
+        pair = snapbacks.pair_of(self.registry, snapshot)
+
+        async def work() -> Json:
+            await snapbacks.clear(pair)
+            return self._volume(snapshot)
+
+        return await self._apart(work)
+
+    async def snapprint(self, *, volume: str | None = None) -> Json:
+        """Every association and every detached plex, of one volume or of all."""
+        services = [
+            unit.service
+            for unit in self.registry.originals()
+            if unit.service is not None and volume in (None, unit.name, *self._snapshots_of(unit.service))
+        ]
+        if volume is not None:
+            self.registry.unit(volume)
+        return {
+            "snapshots": [shown for service in services for shown in snapshots_json(service)],
+            "detached": [shown for service in services for shown in detached_json(service)],
+        }
+
+    @staticmethod
+    def _snapshots_of(service: Service) -> list[str]:
+        return [s.name for s in service.mirror.store.family.snapshots_of(service.volume)]
+
+    def _union(self, pair: snapbacks.Pair, *, from_replica: bool) -> Json:
+        snapshot.check_length(pair.origin.volume, pair.volume, replica=from_replica)
+        differs = snapshot.difference(pair.origin.volume, pair.volume)
+        regions = differs.count()
+        size = pair.origin.volume.geometry.bytes_in(regions, bool(differs[-1]))
+        source, target = pair.volume.name, pair.origin.volume.name
+        if not from_replica:
+            source, target = target, source
+        message = (
+            f"{regions} of {len(differs)} regions changed on either side, and are copied from {source} to {target}"
+        )
+        code = "fast" if regions else "nothing_missed"
+        return self._decision(pair.origin.volume.name, pair.volume.plexes[0].name, code, message, regions, size)
