@@ -57,6 +57,9 @@ def decide(
         if discard:
             return _full(volume, "full_forced", f"the changes made on plex {plex.name} elsewhere are given up")
         raise _diverged(volume, record, plex, theirs)
+    if plex.reason.startswith("full_") and plex.map.count() == len(plex.map):
+        why = f"plex {plex.name} is copied in full: {_why(plex.reason)}"
+        return Decision(plex.reason, why, False, len(plex.map), volume.geometry.length_bytes)
     if not is_block and stamp != plex.stamp:
         known = "differs from how fmrd left it" if plex.stamp else "was not stamped when fmrd let go of it"
         return _full(volume, "full_backing_changed", f"the file of plex {plex.name} {known}")
@@ -65,8 +68,6 @@ def decide(
     size = volume.geometry.bytes_in(regions, bool(missed[-1]))
     if not regions:
         return Decision("nothing_missed", f"plex {plex.name} missed nothing", False, 0, 0)
-    if regions == len(missed) and plex.reason.startswith("full_"):
-        return Decision(plex.reason, f"plex {plex.name} is copied in full: {_why(plex.reason)}", False, regions, size)
     message = f"plex {plex.name} missed writes to {regions} of {len(missed)} regions; only those are copied"
     return Decision("fast", message, False, regions, size)
 

@@ -82,8 +82,9 @@ async def take(registry: Registry, wishes: Sequence[Wish], freeze: Sequence[str]
         for at in order:
             await instant.hold(services[at])
         try:
+            chosen = instant.choose()
             async with trio.open_nursery() as nursery:
-                for service, plexes in zip(services, instant.choose(), strict=True):
+                for service, plexes in zip(services, chosen, strict=True):
                     for plex in plexes:
                         nursery.start_soon(service.mirror.sync, plex)
             await change([service.mirror.store for service in services], instant.step)

@@ -13,7 +13,7 @@ from fmrd.core.states import PlexState
 from fmrd.engine.copies import Then
 from fmrd.engine.files import PlexFiles, copy_of, let_go, open_plex, tail_bytes
 from fmrd.engine.tasks import Task
-from fmrd.errors import Failed, FmrdError, Refused
+from fmrd.errors import FmrdError, Refused
 
 if TYPE_CHECKING:
     from fmrd.engine.service import Service
@@ -48,6 +48,7 @@ class Joins:
         """
         service = self._service
         async with service.verb():
+            service.must_have(plex)
             if plex.is_open:
                 return self._attached_already(plex, rate)
             files = await self._reopen(plex)
@@ -93,8 +94,7 @@ class Joins:
     async def _reopen(self, plex: Plex) -> PlexFiles:
         """Its files, opened anew, after whatever is left of an earlier parting."""
         service = self._service
-        if plex not in service.volume.plexes:
-            raise Failed("plex_unknown", f"plex {plex.name} was dissociated meanwhile")
+        service.must_have(plex)
         if plex.state is PlexState.OFFLINE:
             raise Refused(
                 "plex_state", f"plex {plex.name} is OFFLINE", f"plex on {service.volume.name} {plex.name} first"

@@ -116,6 +116,7 @@ class Service:
     async def detach(self, plex: Plex, state: PlexState = PlexState.STALE) -> str | None:
         """Returns a notice when there was nothing to change. Refused('last_plex') by rule 9."""
         async with self.verb():
+            self.must_have(plex)
             if plex.state is state:
                 return f"nothing to change: {plex.name} is already {state}"
             halted = plex.is_open and await self.copies.halt(plex)
@@ -166,12 +167,19 @@ class Service:
     async def convert(self, plex: Plex) -> None:
         """A regular plex becomes a snapshot plex."""
         async with self.verb():
+            self.must_have(plex)
             snapshot.convert(self.volume, plex)
             await self.mirror.store.commit()
 
+    def must_have(self, plex: Plex) -> None:
+        """Failed('plex_unknown') for one that left while a verb waited for its turn."""
+        if plex not in self.volume.plexes:
+            raise Failed("plex_unknown", f"plex {plex.name} left volume {self.volume.name} meanwhile")
+
     def _must_be_closed(self, plex: Plex) -> None:
-        if plex.is_open or plex not in self.volume.plexes:
-            raise Failed("plex_state", f"plex {plex.name} was attached or dissociated meanwhile")
+        self.must_have(plex)
+        if plex.is_open:
+            raise Failed("plex_state", f"plex {plex.name} was attached meanwhile")
 
     async def set_state(self, plex: Plex, state: PlexState) -> None:
         """OFFLINE -> STALE."""

@@ -178,7 +178,7 @@ async def test_a_volume_does_not_start_before_what_hung_on_its_home_copy_has_lan
                 await rig.stop()
             with pytest.raises(Failed, match="volume data: 1 system call"):
                 await rig.verbs.start(volume="data")
-            lane = rig.registry.unit("data").lanes["home"].data
+            lane = rig.registry.unit("data").home.lane.data
             hang.let_go()
             await until(lambda: not lane.outstanding)
             await rig.verbs.start(volume="data")

@@ -116,7 +116,7 @@ async def killed_while_marks_overtake_each_other(life: Life) -> None:
         nursery.start_soon(life.write, EXTENT, GRANULE)
     life.hops.delay = lambda call: call.lane.name == "v-02"
     life.nursery.start_soon(life.write, EXTENT, REGION)
-    label = life.schedule.oracle._label + 1
+    label = life.schedule.oracle.labels.last + 1
     await _until(lambda: life.schedule.machine.plexes["/a"].cache[EXTENT // GRANULE + 1] == label)
     life.hops.crash("kill")
 

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 import trio.testing
@@ -14,10 +14,11 @@ from fmrd.engine.context import Context
 from fmrd.engine.registry import Registry, Served
 from fmrd.engine.service import Service
 from fmrd.engine.verbs import Verbs
-from fmrd.errors import FmrdError
+from fmrd.errors import Failed, FmrdError
+from tests.sim import snaps
 from tests.sim.disks import GRANULE, Crash, data_of, labels_of
 from tests.sim.hops import SimHops
-from tests.sim.operations import CHANGES, OPERATIONS, choose
+from tests.sim.operations import APPLICATION, CHANGES, OPERATIONS, choose
 from tests.sim.oracle import Broken
 
 if TYPE_CHECKING:
@@ -43,6 +44,12 @@ class Life:
     verbs: Verbs = field(init=False)
     nursery: trio.Nursery = field(init=False)
     under_way: int = 0
+    busy: int = 0
+    """Requests of the application under way."""
+    quiet: bool = False
+    """The application does nothing."""
+    changing: bool = False
+    """A snapshot is being taken, or goes back."""
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.schedule.rng.random())
@@ -84,7 +91,9 @@ class Life:
     async def work(self) -> None:
         if not await self.open():
             return
-        await self.read_all()
+        snaps.look(self)
+        for name in [NAME, *sorted(self.schedule.snaps.oracles)]:
+            await self.read_all(name)
         for _ in range(self.rng.randint(4, self.schedule.profile.steps)):
             await self.step()
             for _ in range(self.rng.choice([0, 0, 1, 5, 20])):
@@ -95,6 +104,7 @@ class Life:
         self.hops.laziness = 0
         if not await self.open(must=True):
             raise Broken("the volume did not come back")
+        snaps.look(self)
         await self.read_all()
         service = self.service
         for plex in list(service.volume.plexes):
@@ -105,12 +115,13 @@ class Life:
             if not plex.is_open:
                 await self.attach_at_last(plex.name)
         await self.settle_tasks()
+        await snaps.at_last(self)
         await self.flush_at_last()
         await trio.sleep(6)  # of simulated time: the service looks after what is left
         await self.settle_tasks()
         await self.read_all()
         states = {p.name: p.state.value for p in service.volume.plexes}
-        if set(states.values()) != {"ACTIVE"} or any(p.map.any() for p in service.volume.plexes):
+        if not set(states.values()) <= {"ACTIVE", "SNAPDONE"} or any(p.map.any() for p in service.volume.plexes):
             tasks = [(t.state, t.error) for t in self.registry.context.tasks.all()]
             raise Broken(f"not in sync at last: {states} {tasks}")
         await self.verbs.stop(volume=NAME)
@@ -129,20 +140,24 @@ class Life:
                 raise
             self.schedule.count(error.code)
             answer = await self.verbs.plex_att(volume=NAME, plex=plex, full=True)
-        code = answer["task"]["reason"]["code"]
+        self.must_not_be_full(answer["task"])
+
+    def must_not_be_full(self, task: dict[str, Any]) -> None:
+        code = task["reason"]["code"]
         self.schedule.count(code)
         if code.startswith("full_") and code != "full_new_plex" and not self.schedule.faulted:
-            raise Broken(f"plex {plex} was copied in full without need: {answer['task']['reason']}")
+            raise Broken(f"plex {task['plex']} was copied in full without need: {task['reason']}")
 
-    async def flush_at_last(self) -> None:
+    async def flush_at_last(self, volume: str = NAME) -> None:
         """A flush that failed on a last copy leaves regions suspect until they are written anew: so they are."""
+        served = self.served_as(volume)
         try:
-            await self.served.flush()
+            await served.flush()
         except FmrdError as error:
             if error.code != "suspect" or not self.schedule.faulted:
                 raise
-            await self.write(0, self.service.volume.geometry.length_bytes)
-            await self.served.flush()
+            await self.write(0, served.length_bytes, volume=volume)
+            await served.flush()
 
     async def settle_tasks(self) -> None:
         while running := self.registry.context.tasks.running():
@@ -205,10 +220,10 @@ class Life:
     def service(self) -> Service:
         return self.registry.service(NAME)
 
-    @property
-    def served(self) -> Served:
-        served = self.registry.find(NAME)
-        assert served is not None
+    def served_as(self, volume: str) -> Served:
+        served = self.registry.find(volume)
+        if served is None:
+            raise Failed("volume_stopped", f"{volume} is not served")
         return served
 
     # Operations
@@ -222,7 +237,7 @@ class Life:
         work = OPERATIONS[operation]
         if self.mortal and operation in CHANGES and self.rng.random() < self.schedule.profile.eager:
             self.hops.crash_at = self.hops.steps + self.rng.randint(1, 16)
-        if operation in ("write", "read", "flush", "hang") or self.rng.random() < 0.5:
+        if operation in APPLICATION or self.rng.random() < 0.5:
             self.spawn(operation, work)
         else:
             await work(self)
@@ -239,47 +254,65 @@ class Life:
             self.under_way += 1
             self.nursery.start_soon(run)
 
-    async def read_all(self) -> None:
-        geometry = self.service.volume.geometry
+    async def read_all(self, volume: str = NAME) -> None:
+        if self.registry.find(volume) is None:
+            return
+        geometry = self.registry.service(volume).volume.geometry
         order = list(range(geometry.regions))
         self.rng.shuffle(order)
         for region in order:
             offset, length = geometry.bytes_of(range(region, region + 1))
-            await self.read(offset, length)
+            await self.read(offset, length, volume)
 
-    async def read(self, offset: int, length: int) -> None:
-        oracle, machine = self.schedule.oracle, self.schedule.machine
+    async def read(self, offset: int, length: int, volume: str = NAME) -> None:
+        if self.quiet:
+            return
+        oracle, machine = self.schedule.oracle_of(volume), self.schedule.machine
+        self.busy += 1
         read = oracle.begin_read(range(offset // GRANULE, (offset + length) // GRANULE))
         try:
-            data = await self.served.read(offset, length)
+            data = await self.served_as(volume).read(offset, length)
         except FmrdError as error:
             self.excuse("read", error)
             oracle.end_read(read, None)
             return
+        finally:
+            self.busy -= 1
         machine.alive()
         oracle.end_read(read, labels_of(data))
 
-    async def write(self, offset: int, length: int) -> None:
-        oracle, machine = self.schedule.oracle, self.schedule.machine
+    async def write(self, offset: int, length: int, volume: str = NAME) -> None:
+        if self.quiet:
+            return
+        oracle, machine = self.schedule.oracle_of(volume), self.schedule.machine
+        self.busy += 1
         write = oracle.begin_write(range(offset // GRANULE, (offset + length) // GRANULE))
         try:
-            await self.served.write(offset, data_of([write.label] * (length // GRANULE)))
+            data = data_of([write.label] * (length // GRANULE))
+            await self.served_as(volume).write(offset, data)
         except FmrdError as error:
             self.excuse("write", error)
             oracle.end_write(write, acknowledged=False)
             return
+        finally:
+            self.busy -= 1
         machine.alive()
         oracle.end_write(write, acknowledged=True)
 
-    async def flush(self) -> None:
-        oracle, machine = self.schedule.oracle, self.schedule.machine
+    async def flush(self, volume: str = NAME) -> None:
+        if self.quiet:
+            return
+        oracle, machine = self.schedule.oracle_of(volume), self.schedule.machine
+        self.busy += 1
         flush = oracle.begin_flush()
         try:
-            await self.served.flush()
+            await self.served_as(volume).flush()
         except FmrdError as error:
             self.excuse("flush", error)
             oracle.end_flush(flush, acknowledged=False)
             return
+        finally:
+            self.busy -= 1
         machine.alive()
         oracle.end_flush(flush, acknowledged=True)
 

@@ -7,6 +7,7 @@ import trio
 
 from fmrd.core.plex import Plex
 from fmrd.errors import FmrdError
+from tests.sim import snaps
 from tests.sim.disks import GRANULE
 
 if TYPE_CHECKING:
@@ -17,8 +18,10 @@ WEIGHTS = {
     "write": 40, "read": 12, "flush": 8, "clean": 6, "detach": 6, "attach": 10, "abort": 2, "off": 1, "on": 2,
     "stop": 1, "add": 1, "wait": 3,
 }  # fmt: skip
-CHANGES = frozenset({"detach", "attach", "off", "break", "stop", "add", "grow", "clean"})
+CHANGES = frozenset({"detach", "attach", "off", "break", "stop", "add", "grow", "clean"}) | snaps.CHANGES
 """Operations after which a crash is most telling."""
+APPLICATION = frozenset({"write", "read", "flush", "hang", "snap_write", "snap_read", "snap_flush"})
+"""Operations that always run beside others."""
 FAULTS = {"break": 5, "heal": 2, "recover": 2}
 
 
@@ -26,6 +29,8 @@ def choose(rng: random.Random, profile: "Profile") -> str:
     weights = WEIGHTS | dict(profile.weights)
     if profile.faults:
         weights = FAULTS | weights
+    if profile.snaps:
+        weights = snaps.WEIGHTS | weights
     if profile.hangs:
         weights.setdefault("hang", 2)
     [operation] = rng.choices(list(weights), list(weights.values()))
@@ -185,5 +190,5 @@ async def hang(life: "Life") -> None:
 OPERATIONS = {
     "write": write, "read": read, "flush": flush, "clean": clean, "detach": detach, "attach": attach, "abort": abort,
     "off": off, "on": on, "stop": stop, "add": add, "grow": grow, "wait": wait,
-    "break": break_, "heal": heal, "recover": recover, "hang": hang,
+    "break": break_, "heal": heal, "recover": recover, "hang": hang, **snaps.OPERATIONS,
 }  # fmt: skip

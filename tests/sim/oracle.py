@@ -29,20 +29,30 @@ class Read:
     """Granules written to meanwhile: what was read there pins nothing."""
 
 
+class Labels:
+    """What writes write: no two the same, whatever the volume."""
+
+    def __init__(self) -> None:
+        self.last = 0
+
+    def next(self) -> int:
+        self.last += 1
+        return self.last
+
+
 class Oracle:
-    def __init__(self, granules: int) -> None:
+    def __init__(self, granules: int, labels: "Labels | None" = None) -> None:
         self.now: list[set[int]] = [{0} for _ in range(granules)]
         self.stable: list[set[int]] = [{0} for _ in range(granules)]
         self.quiet: set[int] = set()
         """Granules not written since power was lost: nothing of them is in a cache, so a read pins ``stable`` too."""
-        self._label = 0
+        self.labels = labels if labels is not None else Labels()
         self._writes: set[Write] = set()
         self._reads: set[Read] = set()
         self._flushes: list[list[set[int]]] = []
 
     def begin_write(self, granules: range) -> Write:
-        self._label += 1
-        write = Write(self._label, granules)
+        write = Write(self.labels.next(), granules)
         for other in self._writes:
             if set(other.granules) & set(granules):
                 other.rivals.add(write.label)
@@ -108,6 +118,12 @@ class Oracle:
             self.quiet = set(range(len(self.now)))
         else:
             self.stable = [a | b for a, b in zip(self.stable, self.now, strict=True)]
+
+    def becomes(self, sets: list[set[int]]) -> None:
+        """All of it holds one of these, durably."""
+        self.now = [set(s) for s in sets]
+        self.stable = [set(s) for s in sets]
+        self.quiet = set()
 
     def grow(self, granules: int) -> None:
         more = granules - len(self.now)

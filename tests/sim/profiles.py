@@ -22,6 +22,8 @@ class Profile:
     """The home copy is lost or rolled back between lives."""
     rot: bool = False
     """Pages of the DCO rot between lives."""
+    snaps: bool = False
+    """Snapshots are taken, written to, given back."""
     eager: float = 0.0
     """How often a crash follows soon upon an operation that changes states, where the windows are narrow."""
     power: float = 0.5
@@ -41,6 +43,15 @@ PROFILES = {
     "all": Profile(faults=BREAKS, hangs=True, absences=True, homes=True, rot=True, eager=0.05),
 }
 """Name -> what may happen in such a schedule."""
+SNAPS = {
+    "snaps": Profile(plexes=2, snaps=True, steps=40),
+    "snaps, eager": Profile(plexes=2, snaps=True, steps=30, crashes=3, eager=0.15),
+    "snaps, faults": Profile(plexes=2, snaps=True, steps=40, faults=BREAKS, eager=0.05),
+    "snaps, hangs": Profile(plexes=2, snaps=True, steps=40, faults=BREAKS, hangs=True),
+    "snaps, away": Profile(plexes=2, snaps=True, steps=30, absences=True, eager=0.05),
+    "snaps, power": Profile(plexes=1, snaps=True, steps=30, crashes=3, power=1.0, eager=0.1),
+}
+"""The same with snapshots."""
 
 _ERRORS = (("break", 16), ("heal", 8), ("recover", 10))
 TARGETS = {

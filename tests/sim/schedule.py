@@ -29,6 +29,7 @@ from tests.sim.life import NAME, REGION, Life, Script
 from tests.sim.machine import Machine
 from tests.sim.oracle import Oracle
 from tests.sim.profiles import Profile
+from tests.sim.snaps import Snaps
 
 
 @dataclass
@@ -49,6 +50,7 @@ class Schedule:
     losing it too, or a page of it, is a second fault: nobody can tell, and a start may be refused.
     """
     old_homes: list[SimDco] = field(default_factory=list)
+    snaps: Snaps = field(default_factory=Snaps)
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
@@ -56,6 +58,9 @@ class Schedule:
         short = self.rng.choice([0, 4096])
         self.length = self.profile.regions * REGION - short
         self.oracle = Oracle(self.length // GRANULE)
+
+    def oracle_of(self, volume: str) -> Oracle:
+        return self.oracle if volume == NAME else self.snaps.oracles[volume]
 
     def note(self, event: str) -> None:
         self.trace.append(event)
@@ -153,6 +158,7 @@ class Schedule:
             self.count(hops.crash_kind)
             self.machine.reboot(power=power)
             self.oracle.crash(power=power)
+            self.snaps.crash(power=power)
 
 
 def _is_aftermath(error: BaseException) -> bool:

@@ -9,16 +9,17 @@ from fmrd.errors import FmrdError
 from tests.sim.directed import DIRECTED
 from tests.sim.directed import run as run_directed
 from tests.sim.oracle import Broken
-from tests.sim.profiles import PROFILES, TARGETS
+from tests.sim.profiles import PROFILES, SNAPS, TARGETS
 from tests.sim.schedule import Schedule
 from tests.sim.switches import SWITCHES
 
-ALL = PROFILES | TARGETS
+ALL = PROFILES | TARGETS | SNAPS
 SCHEDULES = 5000
 CHUNK = 100
 FOUND = [
     ("plain", 21), ("all", 100945), ("all", 102527), ("sync errors", 100947), ("sync errors", 62), ("late", 105291),
     ("hangs", 102467), ("resync", 254), ("plain", 39), ("homes", 64), ("homes", 2034711), ("marks", 2051783),
+    ("two copies", 2095912), ("snaps", 2362),
 ]  # fmt: skip
 """Each of these once found a bug."""
 

@@ -1,0 +1,258 @@
+"""Snapshots in a schedule: what may be done with them, and what each of them may hold.
+
+A snapshot has an oracle of its own. What it holds is what the original held at one moment between the call of the verb
+and its answer, so a *watch* on the original's oracle collects what may be meant. After a crash the volumes that are
+there say whether a verb happened; either is right, half of it is not.
+"""
+
+import functools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import trio
+
+from fmrd.engine.registry import Unit
+from fmrd.errors import FmrdError
+from tests.sim.disks import GRANULE
+from tests.sim.oracle import Oracle
+
+if TYPE_CHECKING:
+    from tests.sim.life import Life
+
+NAME = "v"
+MOST = 2
+"""Snapshot plexes of a schedule, beside its others."""
+
+
+@dataclass
+class Snaps:
+    """``oracles`` by the name of a snapshot, ``watches`` of those that are being taken, ``restores`` under way."""
+
+    oracles: dict[str, Oracle] = field(default_factory=dict)
+    watches: dict[str, list[set[int]]] = field(default_factory=dict)
+    restores: dict[str, list[set[int]]] = field(default_factory=dict)
+
+    def crash(self, *, power: bool) -> None:
+        for oracle in self.oracles.values():
+            oracle.crash(power=power)
+
+
+def look(life: "Life") -> None:
+    """Verbs that did not tell how they ended have ended by now: what is there decides."""
+    schedule = life.schedule
+    snaps, units = schedule.snaps, life.registry.units
+    for name, held in list(snaps.restores.items()):
+        del snaps.restores[name]
+        if name not in units:
+            schedule.oracle.becomes(held)
+    for name in list(snaps.oracles):
+        if name not in units and name not in snaps.watches:
+            del snaps.oracles[name]
+    for name, watch in list(snaps.watches.items()):
+        if name in units:
+            _appeared(life, name, watch)
+        schedule.oracle.end_flush(watch, acknowledged=False)
+        del snaps.watches[name]
+
+
+def _appeared(life: "Life", name: str, watch: list[set[int]]) -> None:
+    oracle = Oracle(len(watch), life.schedule.oracle.labels)
+    oracle.becomes(watch)
+    life.schedule.snaps.oracles[name] = oracle
+
+
+def snapshots(life: "Life") -> list[Unit]:
+    """Those that are served."""
+    found = [u for u in life.registry.units.values() if u.name != NAME and life.registry.find(u.name) is not None]
+    return sorted(found, key=lambda u: u.name)
+
+
+def some(life: "Life") -> str | None:
+    units = [u.name for u in snapshots(life) if u.name in life.schedule.snaps.oracles]
+    return life.rng.choice(units) if units else None
+
+
+async def verb(life: "Life", what: str, **arguments: object) -> bool:
+    life.schedule.note(f"{what} {arguments.get('snapshot', arguments.get('path', ''))}")
+    try:
+        await getattr(life.verbs, what)(**arguments)
+    except FmrdError as error:
+        life.schedule.count(f"{what} {error.code}")
+        life.schedule.note(f"{what}: {error}")
+        return False
+    return True
+
+
+async def snapstart(life: "Life") -> None:
+    volume = life.service.volume
+    held = sum(u.service is not None for u in life.registry.units.values()) - 1
+    if sum(p.snap for p in volume.plexes) + held < MOST:
+        await verb(life, "snapstart", volume=NAME, path=f"/snap{volume.settings.next_plex}")
+
+
+async def snapabort(life: "Life") -> None:
+    await verb(life, "snapabort", volume=NAME)
+
+
+def one_at_a_time(work: Callable[["Life"], Awaitable[None]]) -> Callable[["Life"], Awaitable[None]]:
+    """What makes snapshots come and go: the oracle could not tell which of two it was."""
+
+    @functools.wraps(work)
+    async def alone(life: "Life") -> None:
+        if not life.changing:
+            life.changing = True
+            try:
+                await work(life)
+            finally:
+                life.changing = False
+
+    return alone
+
+
+@one_at_a_time
+async def snapshot(life: "Life") -> None:
+    schedule = life.schedule
+    name = next(n for n in ("SNAP-v", "SNAP1-v", "SNAP2-v") if n not in life.registry.units)
+    watch = schedule.snaps.watches[name] = schedule.oracle.begin_flush()
+    if await verb(life, "snapshot", volumes=[NAME], name=name):
+        life.schedule.machine.alive()
+    if name in schedule.snaps.watches:
+        if name in life.registry.units:
+            _appeared(life, name, watch)
+        schedule.oracle.end_flush(watch, acknowledged=False)
+        del schedule.snaps.watches[name]
+
+
+@one_at_a_time
+async def snapback(life: "Life") -> None:
+    name = some(life)
+    if name is not None and await verb(life, "snapback", snapshot=name):
+        life.schedule.machine.alive()
+        life.schedule.snaps.oracles.pop(name, None)
+
+
+@one_at_a_time
+async def refresh(life: "Life") -> None:
+    name = some(life)
+    schedule = life.schedule
+    if name is None:
+        return
+    watch = schedule.snaps.watches[name] = schedule.oracle.begin_flush()
+    if await verb(life, "refresh", snapshot=name):
+        task = life.registry.context.tasks.last(NAME, life.registry.context.tasks.all()[-1].plex)
+        while life.registry.context.tasks.running(NAME) and task is not None and task.ended is None:
+            await task.finished.wait()
+        schedule.machine.alive()
+        schedule.snaps.oracles.pop(name, None)
+    if name in schedule.snaps.watches and name in life.registry.units and name not in schedule.snaps.oracles:
+        _appeared(life, name, watch)
+    schedule.oracle.end_flush(watch, acknowledged=False)
+    schedule.snaps.watches.pop(name, None)
+
+
+@one_at_a_time
+async def restore(life: "Life") -> None:
+    """Nobody has the volume open while it becomes other data."""
+    name = some(life)
+    schedule = life.schedule
+    if name is None:
+        return
+    life.quiet = True
+    try:
+        for _ in range(2000):
+            if not life.busy:
+                break
+            await trio.lowlevel.checkpoint()
+        else:
+            return
+        held = schedule.snaps.restores[name] = [set(s) for s in schedule.snaps.oracles[name].now]
+        await verb(life, "snapback", snapshot=name, from_replica=True)
+        schedule.machine.alive()
+        if name in schedule.snaps.restores:
+            del schedule.snaps.restores[name]
+            if name not in life.registry.units:
+                schedule.oracle.becomes(held)
+                schedule.snaps.oracles.pop(name, None)
+    finally:
+        life.quiet = False
+
+
+def span(life: "Life", name: str) -> tuple[int, int]:
+    granules = life.registry.service(name).volume.geometry.length_bytes // GRANULE
+    length = min(life.rng.choice([1, 1, 4, 8]), granules)
+    return life.rng.randrange(granules - length + 1) * GRANULE, length * GRANULE
+
+
+async def snap_write(life: "Life") -> None:
+    name = some(life)
+    if name is not None:
+        await life.write(*span(life, name), volume=name)
+
+
+async def snap_read(life: "Life") -> None:
+    name = some(life)
+    if name is not None:
+        await life.read(*span(life, name), volume=name)
+
+
+async def snap_flush(life: "Life") -> None:
+    name = some(life)
+    if name is not None:
+        await life.flush(volume=name)
+
+
+async def snap_clean(life: "Life") -> None:
+    name = some(life)
+    if name is not None:
+        try:
+            await life.registry.service(name).mirror.clean()
+        except FmrdError as error:
+            life.schedule.note(f"clean {name}: {error}")
+
+
+async def snap_stop(life: "Life") -> None:
+    name = some(life)
+    if name is not None:
+        await verb(life, "stop", volume=name)
+        await verb(life, "start", volume=name)
+
+
+OPERATIONS = {
+    "snapstart": snapstart, "snapabort": snapabort, "snapshot": snapshot, "snapback": snapback, "refresh": refresh,
+    "restore": restore, "snap_write": snap_write, "snap_read": snap_read, "snap_flush": snap_flush,
+    "snap_clean": snap_clean, "snap_stop": snap_stop,
+}  # fmt: skip
+WEIGHTS = {
+    "snapstart": 8, "snapabort": 1, "snapshot": 12, "snapback": 6, "refresh": 3, "restore": 4, "snap_write": 20,
+    "snap_read": 6, "snap_flush": 4, "snap_clean": 3, "snap_stop": 1,
+}  # fmt: skip
+CHANGES = frozenset({"snapstart", "snapshot", "snapback", "refresh", "restore"})
+
+
+async def at_last(life: "Life") -> None:
+    """Every snapshot is there and holds what it may; then it goes back, one of them as the replica."""
+    for name, oracle in sorted(life.schedule.snaps.oracles.items()):
+        if life.registry.find(name) is None:
+            await life.verbs.start(volume=name)
+        await life.read_all(name)
+        await life.flush_at_last(name)
+        service = life.registry.service(name)
+        [plex] = service.volume.plexes
+        longest = max(service.volume.geometry.length_bytes, life.service.volume.geometry.length_bytes)
+        for volume in (name, NAME):
+            if life.registry.service(volume).volume.geometry.length_bytes < longest:
+                life.schedule.oracle_of(volume).grow(longest // GRANULE)
+                await life.verbs.grow(volume=volume, size_bytes=longest)
+        replica = life.rng.random() < 0.4
+        answer = await life.verbs.snapback(snapshot=name, from_replica=replica)
+        disk = life.schedule.machine.plexes[plex.path]
+        if replica:
+            for granule, label in enumerate(disk.cache[: longest // GRANULE]):
+                oracle.check(granule, label, f"{name} at last")
+            life.schedule.oracle.becomes([{label} for label in disk.cache[: longest // GRANULE]])
+        for task in answer["tasks"]:
+            life.must_not_be_full(task)
+        await life.settle_tasks()
+        await life.read_all()
+    life.schedule.snaps.oracles.clear()
