@@ -1,6 +1,6 @@
 """A volume and its snapshots, which share one record: who they are, where in their history, which columns they use."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fmrd.core.record import Column, Position, Record, trimmed
 from fmrd.core.volume import Volume
@@ -53,6 +53,10 @@ class Family:
         self.next_epoch += 1
         return epoch
 
+    def renewed(self, column: Column) -> Column:
+        """The same column under a new epoch: its pages count with the record that names that, and not before."""
+        return replace(column, epoch=self.new_epoch())
+
     def snapshots_of(self, volume: Volume) -> list[Volume]:
         return [self.by_uuid(uuid) for uuid in volume.tracks if uuid != volume.settings.uuid]
 
@@ -63,7 +67,7 @@ class Family:
     def by_uuid(self, uuid: str) -> Volume:
         return next(v for v in self.volumes if v.settings.uuid == uuid)
 
-    def replace(self, volume: Volume) -> None:
+    def put(self, volume: Volume) -> None:
         """A volume that was opened takes the place of what stood for it."""
         [index] = [i for i, v in enumerate(self.volumes) if v.settings.uuid == volume.settings.uuid]
         self.volumes[index] = volume

@@ -188,12 +188,17 @@ def _read_volume(
     volume.drl.restore(drl)
     dirty = volume.drl.regions()
     for track in tracks.values():
-        track.map.union(dirty)
+        _inherit(track, dirty)
     for plex, old in zip(plexes, settings.plexes, strict=True):
         if old.suspect:
             plex.suspect = RegionMap(geometry.regions, geometry.page_regions)
             plex.suspect.union(dirty)
     return volume, dirty, notes
+
+
+def _inherit(track: Bitmap, dirty: bitarray) -> None:
+    """What was being written when the volume went down may have changed, and the map was not yet written."""
+    track.map.union(dirty)
 
 
 def _restore(record: PlexRecord, geometry: Geometry, bits: bitarray, lost: int) -> Plex:

@@ -15,7 +15,7 @@ from fmrd.core import faults
 from fmrd.core.bitmap import Bitmap
 from fmrd.core.family import Family
 from fmrd.core.plex import Plex
-from fmrd.core.record import Column, Link
+from fmrd.core.record import Link
 from fmrd.core.states import PlexState
 from fmrd.core.volume import Volume
 from fmrd.errors import Failed, Refused
@@ -54,7 +54,7 @@ def break_off(family: Family, origin: Volume, plexes: Sequence[Plex], name: str,
     full = not origin.settings.fmr
     for plex in plexes:
         origin.plexes.remove(plex)
-        plex.column = Column(plex.column.index, family.new_epoch())
+        plex.column = family.renewed(plex.column)
         plex.state = PlexState.ACTIVE
         plex.generation += 1
     snapshot = Volume(settings, list(plexes), {uuid: Bitmap(own, origin.geometry, full=full)})
@@ -102,7 +102,7 @@ def go_back(family: Family, origin: Volume, snapshot: Volume, plexes: Sequence[P
         snapshot.plexes.remove(plex)
         plex.close_gate(PlexState.STALE)
         plex.reason = "" if tracked else "full_fmr_off"
-        settings = replace(plex.record(), map=Column(plex.column.index, family.new_epoch()), suspect=False, snap=True)
+        settings = replace(plex.record(), map=family.renewed(plex.column), suspect=False, snap=True)
         moved = Plex(settings, origin.geometry, full=False)
         moved.map.union(missed | _fitted(plex.map.bits, len(missed)))
         origin.plexes.append(moved)
@@ -124,16 +124,14 @@ def from_replica(family: Family, origin: Volume, snapshot: Volume, plexes: Seque
                 "snap_missing", f"plex {plex.name} of snapshot {snapshot.name} does not hold all of it for certain"
             )
     changed = difference(origin, snapshot) | origin.drl.regions() | snapshot.drl.regions()
-    for other in origin.plexes:
-        other.map.union(changed)
-        if other.is_open:
-            other.column = Column(other.column.index, family.new_epoch())
-            other.generation += 1
-    for track in origin.tracks.values():
-        track.map.union(changed)
+    for bitmap in origin.bitmaps():
+        _gain(bitmap, changed)
+    for other in origin.open_plexes():
+        other.column = family.renewed(other.column)
+        other.generation += 1
     for plex in plexes:
         snapshot.plexes.remove(plex)
-        plex.column = Column(plex.column.index, family.new_epoch())
+        plex.column = family.renewed(plex.column)
         plex.generation += 1
         plex.snap = True
         origin.plexes.append(plex)
@@ -192,6 +190,11 @@ def _may_leave(snapshot: Volume, plexes: Sequence[Plex]) -> None:
                 f"plex {plex.name} is the last current copy of {missing.count()} region(s) of {snapshot.name}",
                 "take all of its plexes back (--all-plexes)",
             )
+
+
+def _gain(bitmap: Bitmap, changed: bitarray) -> None:
+    """A plex, attached or not, and another snapshot are compared with data that is no more."""
+    bitmap.map.union(changed)
 
 
 def _let_go(family: Family, origin: Volume, snapshot: Volume) -> None:

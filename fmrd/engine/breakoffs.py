@@ -82,11 +82,7 @@ async def take(registry: Registry, wishes: Sequence[Wish], freeze: Sequence[str]
         for at in order:
             await instant.hold(services[at])
         try:
-            chosen = instant.choose()
-            async with trio.open_nursery() as nursery:
-                for service, plexes in zip(services, chosen, strict=True):
-                    for plex in plexes:
-                        nursery.start_soon(service.mirror.sync, plex)
+            await _make_durable(services, instant.choose())
             await change([service.mirror.store for service in services], instant.step)
         except FmrdError as error:
             if instant.openings:  # broken off, and not recorded yet
@@ -108,6 +104,14 @@ async def _settle(service: Service) -> None:
         await service.mirror.clean()
     except FmrdError as error:
         log.warning("volume %s: not settled before a snapshot: %s", service.volume.name, error)
+
+
+async def _make_durable(services: Sequence[Service], chosen: Sequence[Sequence[Plex]]) -> None:
+    """The plexes that leave, fdatasync'ed: from now on nobody else can say what they held."""
+    async with trio.open_nursery() as nursery:
+        for service, plexes in zip(services, chosen, strict=True):
+            for plex in plexes:
+                nursery.start_soon(service.mirror.sync, plex)
 
 
 class _Instant:

@@ -110,7 +110,7 @@ async def open_member(
     volume, notes = open_volume(record, settings, image, look.found, standing)
     volume.configure(replace(volume.settings, stopped=False, settled=False))
     store = Store(ledger, volume, timeout_seconds=settings.io_timeout_seconds, failed=report)
-    ledger.family.replace(volume)
+    ledger.family.put(volume)
     mirror = Mirror(store, context.hops, {})
     files = look.take(settings.plexes)
     online: dict[str, PlexFiles] = {}

@@ -113,7 +113,7 @@ def one_at_a_time(work: Callable[["Life"], Awaitable[None]]) -> Callable[["Life"
 @one_at_a_time
 async def snapshot(life: "Life") -> None:
     schedule = life.schedule
-    name = next(n for n in ("SNAP-v", "SNAP1-v", "SNAP2-v") if n not in life.registry.units)
+    name = next(n for n in (f"SNAP{i}-v" for i in range(99)) if n not in life.registry.units)
     watch = schedule.snaps.watches[name] = schedule.oracle.begin_flush()
     if await verb(life, "snapshot", volumes=[NAME], name=name):
         life.schedule.machine.alive()

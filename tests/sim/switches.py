@@ -3,7 +3,7 @@
 A switch patches the one place that keeps the rule (core/INVARIANTS.md names it); everything else stays as it is.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -34,7 +34,8 @@ _cleaning: ContextVar[bool] = ContextVar("_cleaning", default=False)
 
 
 @contextmanager
-def _while_cleaning() -> Iterator[None]:
+def while_cleaning() -> Iterator[Callable[[], bool]]:
+    """Yields a function that says whether the task at work is cleaning the DRL."""
     real = Mirror._clean
 
     async def clean(self: Mirror, *arguments: Any) -> int:
@@ -45,7 +46,7 @@ def _while_cleaning() -> Iterator[None]:
             _cleaning.reset(token)
 
     with patch.object(Mirror, "_clean", clean):
-        yield
+        yield _cleaning.get
 
 
 @contextmanager
@@ -64,7 +65,7 @@ def _clean_without_fdatasync() -> Iterator[None]:
     async def fdatasync(self: Mirror, plan: SyncPlan) -> dict[str, Exception]:
         return {} if _cleaning.get() else await real(self, plan)
 
-    with _while_cleaning(), patch.object(Mirror, "_fdatasync", fdatasync):
+    with while_cleaning(), patch.object(Mirror, "_fdatasync", fdatasync):
         yield
 
 
@@ -75,7 +76,7 @@ def _clean_without_maps() -> Iterator[None]:
     def touched(self: Volume) -> list[tuple[int, int]]:
         return [] if _cleaning.get() else real(self)
 
-    with _while_cleaning(), patch.object(Volume, "touched_pages", touched):
+    with while_cleaning(), patch.object(Volume, "touched_pages", touched):
         yield
 
 

@@ -1,0 +1,143 @@
+"""Schedules about snapshots, written by hand, as those of directed.py: /a and /b, and the snapshot plex /s (v-03)."""
+
+from functools import partial
+
+import trio
+
+from fmrd.backing.hops import Call
+from fmrd.dco import layout
+from tests.sim import snaps
+from tests.sim.directed import KILL, POWER
+from tests.sim.disks import GRANULE
+from tests.sim.life import NAME, REGION, Life
+
+SNAP = "SNAP0-v"
+
+
+async def _snapshot(life: Life) -> None:
+    life.hops.laziness = 0
+    await life.verbs.snapstart(volume=NAME, path="/s")
+    await life.verbs.snapwait(volume=NAME)
+    life.schedule.machine.plexes["/s"].worst = True
+    await snaps.snapshot(life)
+
+
+async def killed_after_the_log_was_cleaned(life: Life) -> None:
+    """Both maps are durable before their extents leave the DRL."""
+    await _snapshot(life)
+    await life.write(0, REGION)
+    await life.write(3 * REGION, REGION, volume=SNAP)
+    await life.service.mirror.clean()
+    await life.registry.service(SNAP).mirror.clean()
+    life.hops.crash("kill")
+
+
+async def killed_while_both_sides_are_written(life: Life) -> None:
+    """Both maps inherit the DRL."""
+    await _snapshot(life)
+    await life.write(0, REGION)
+    await life.write(3 * REGION, REGION, volume=SNAP)
+    life.hops.crash("kill")
+
+
+async def power_fails_after_a_break_off(life: Life) -> None:
+    """What the snapshot showed is on its disk."""
+    await life.write(0, REGION)
+    await _snapshot(life)
+    await life.write(0, GRANULE)
+    life.hops.crash("power")
+
+
+async def written_before_the_break_off(life: Life) -> None:
+    """A write that the original answered just before, and nobody flushed, is in the snapshot to stay."""
+    life.hops.laziness = 0
+    await life.verbs.snapstart(volume=NAME, path="/s")
+    await life.verbs.snapwait(volume=NAME)
+    life.schedule.machine.plexes["/s"].worst = True
+    await life.write(0, REGION)
+    await snaps.snapshot(life)
+    life.hops.crash("power")
+
+
+def _is_record(call: Call) -> bool:
+    """A write of a record to the home copy."""
+    run = call.run
+    if not call.lane.name.endswith("home") or not isinstance(run, partial) or not run.args:
+        return False
+    return any(offset < 2 * layout.RECORD_SLOT_BYTES for offset, _ in run.args[0])
+
+
+async def _killed_before_the_record_of(life: Life, *, from_replica: bool) -> None:
+    await _snapshot(life)
+    await life.write(0, REGION)
+    await life.write(3 * REGION, REGION, volume=SNAP)
+    await life.flush()
+    await life.flush(volume=SNAP)
+
+    def crash(call: Call) -> bool:
+        if _is_record(call):
+            life.hops.rng.randrange = lambda *limits: 0  # type: ignore[method-assign]  # nothing in flight lands
+            life.hops.crash("kill")
+        return False
+
+    life.hops.delay = crash
+    if from_replica:
+        await snaps.restore(life)
+    else:
+        await snaps.snapback(life)
+
+
+async def killed_before_the_record_of_a_restore(life: Life) -> None:
+    """The maps that the record seeds do not count without it."""
+    await _killed_before_the_record_of(life, from_replica=True)
+
+
+async def killed_before_the_record_of_a_snapback(life: Life) -> None:
+    await _killed_before_the_record_of(life, from_replica=False)
+
+
+async def killed_in_the_middle_of_a_restore(life: Life) -> None:
+    """It goes on in the same direction."""
+    await _snapshot(life)
+    await life.write(0, 4 * REGION)
+    await life.write(3 * REGION, REGION, volume=SNAP)
+    life.hops.hung = {"v-02"}
+    await snaps.restore(life)
+    await trio.lowlevel.checkpoint()
+    life.hops.crash("kill")
+
+
+async def a_detached_plex_misses_a_restore(life: Life) -> None:
+    """Whoever is not there copies the union when it returns."""
+    await _snapshot(life)
+    await life.verbs.plex_det(volume=NAME, plex="v-02")
+    await life.write(3 * REGION, REGION, volume=SNAP)
+    await snaps.restore(life)
+    await life.settle_tasks()
+
+
+async def another_snapshot_sees_a_restore(life: Life) -> None:
+    """It is compared with other data from then on."""
+    await _snapshot(life)
+    await life.verbs.snapstart(volume=NAME, path="/t")
+    await life.verbs.snapwait(volume=NAME)
+    await snaps.snapshot(life)
+    await life.write(3 * REGION, REGION, volume=SNAP)
+    for unit in snaps.snapshots(life):
+        life.schedule.note(unit.name)
+    life.rng.choice = lambda names: sorted(names)[0]  # type: ignore[method-assign]  # the first one goes back
+    await snaps.restore(life)
+    await life.settle_tasks()
+
+
+DIRECTED = {
+    "snapshot: killed after the log was cleaned": (killed_after_the_log_was_cleaned, KILL),
+    "snapshot: killed while both sides are written": (killed_while_both_sides_are_written, KILL),
+    "snapshot: power fails after a break-off": (power_fails_after_a_break_off, POWER),
+    "snapshot: written before the break-off": (written_before_the_break_off, POWER),
+    "snapshot: killed before the record of a restore": (killed_before_the_record_of_a_restore, KILL),
+    "snapshot: killed before the record of a snapback": (killed_before_the_record_of_a_snapback, KILL),
+    "snapshot: killed in the middle of a restore": (killed_in_the_middle_of_a_restore, KILL),
+    "snapshot: a detached plex misses a restore": (a_detached_plex_misses_a_restore, KILL),
+    "snapshot: another snapshot sees a restore": (another_snapshot_sees_a_restore, KILL),
+}

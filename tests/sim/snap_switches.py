@@ -1,0 +1,108 @@
+"""The rules of snapshots as switches, as those of switches.py."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from bitarray import bitarray
+from bitarray.util import zeros
+
+from fmrd.core import recovery, snapshot
+from fmrd.core.bitmap import Bitmap
+from fmrd.core.family import Family
+from fmrd.core.plex import Plex
+from fmrd.core.volume import Volume
+from fmrd.engine import breakoffs
+from tests.sim.switches import while_cleaning
+
+
+def _no_tracking(*, of_original: bool) -> AbstractContextManager[Any]:
+    real = Volume._track
+
+    def track(self: Volume, regions: range) -> None:
+        if (self.settings.snapshot_of is None) is not of_original:
+            real(self, regions)
+
+    return patch.object(Volume, "_track", track)
+
+
+@contextmanager
+def _lazy_tracks() -> Iterator[None]:
+    """Their pages are not written before an extent leaves the DRL."""
+    real = Volume.touched_pages
+    with while_cleaning() as cleaning:
+
+        def touched(self: Volume) -> list[tuple[int, int]]:
+            tracks = {track.column.index for track in self.tracks.values()}
+            return [key for key in real(self) if key[0] not in tracks or not cleaning()]
+
+        with patch.object(Volume, "touched_pages", touched):
+            yield
+
+
+def _no_drl_after_a_crash() -> AbstractContextManager[Any]:
+    return patch.object(recovery, "_inherit", lambda track, dirty: None)
+
+
+async def _nothing(*arguments: Any) -> None:
+    pass
+
+
+@contextmanager
+def _break_off_without_fdatasync() -> Iterator[None]:
+    with patch.object(breakoffs, "_make_durable", _nothing), patch.object(breakoffs, "_settle", _nothing):
+        yield
+
+
+@contextmanager
+def _half_a_union(verb: str, *, own: bool) -> Iterator[None]:
+    """In that verb the union lacks one side's map."""
+    real = getattr(snapshot, verb)
+
+    def half(origin: Volume, volume: Volume) -> bitarray:
+        side = origin if own else volume
+        bits = side.tracks[volume.settings.uuid].map.bits
+        size = origin.geometry.regions
+        return bits[:size] + zeros(max(0, size - len(bits)))
+
+    def run(*arguments: Any) -> Any:
+        with patch.object(snapshot, "difference", half):
+            return real(*arguments)
+
+    with patch.object(snapshot, verb, run):
+        yield
+
+
+@contextmanager
+def _nobody_gains(kind: type[Bitmap]) -> Iterator[None]:
+    real = snapshot._gain
+
+    def gain(bitmap: Bitmap, changed: bitarray) -> None:
+        spared = type(bitmap) is kind if kind is Bitmap else isinstance(bitmap, Plex) and not bitmap.is_open
+        if not spared:
+            real(bitmap, changed)
+
+    with patch.object(snapshot, "_gain", gain):
+        yield
+
+
+def _no_epochs() -> AbstractContextManager[Any]:
+    return patch.object(Family, "renewed", lambda self, column: column)
+
+
+SWITCHES = {
+    "snapshot: the original's writes are tracked": lambda: _no_tracking(of_original=True),
+    "snapshot: its own writes are tracked": lambda: _no_tracking(of_original=False),
+    "snapshot: both maps before the DRL clears": _lazy_tracks,
+    "snapshot: both maps inherit the DRL": _no_drl_after_a_crash,
+    "snapshot: fdatasync before the break-off": _break_off_without_fdatasync,
+    "snapback: by the snapshot's own map too": lambda: _half_a_union("go_back", own=True),
+    "snapback: by the original's map too": lambda: _half_a_union("go_back", own=False),
+    "replica: by the snapshot's own map too": lambda: _half_a_union("from_replica", own=True),
+    "replica: by the original's map too": lambda: _half_a_union("from_replica", own=False),
+    "replica: other snapshots gain the union": lambda: _nobody_gains(Bitmap),
+    "replica: detached plexes gain the union": lambda: _nobody_gains(Plex),
+    "epochs: a record and its maps are one": _no_epochs,
+}
+"""Rule -> a context manager that takes it out."""
