@@ -27,14 +27,17 @@ MOST = 2
 
 @dataclass
 class Snaps:
-    """``oracles`` by the name of a snapshot, ``watches`` of those that are being taken, ``restores`` under way."""
+    """By the name of a snapshot: ``oracles``, ``watches`` of those that are being taken, ``olds`` of those that are
+    being refreshed, ``restores`` under way.
+    """
 
     oracles: dict[str, Oracle] = field(default_factory=dict)
     watches: dict[str, list[set[int]]] = field(default_factory=dict)
+    olds: dict[str, Oracle] = field(default_factory=dict)
     restores: dict[str, list[set[int]]] = field(default_factory=dict)
 
     def crash(self, *, power: bool) -> None:
-        for oracle in self.oracles.values():
+        for oracle in (*self.oracles.values(), *self.olds.values()):
             oracle.crash(power=power)
 
 
@@ -51,14 +54,16 @@ def look(life: "Life") -> None:
             del snaps.oracles[name]
     for name, watch in list(snaps.watches.items()):
         if name in units:
-            _appeared(life, name, watch)
+            _appeared(life, name, watch, snaps.olds.pop(name, None))
         schedule.oracle.end_flush(watch, acknowledged=False)
         del snaps.watches[name]
+    snaps.olds.clear()
 
 
-def _appeared(life: "Life", name: str, watch: list[set[int]]) -> None:
+def _appeared(life: "Life", name: str, watch: list[set[int]], old: Oracle | None = None) -> None:
+    """``old``: what it held before a refresh that did not tell how it ended: it holds the one or the other."""
     oracle = Oracle(len(watch), life.schedule.oracle.labels)
-    oracle.becomes(watch)
+    oracle.becomes([a | b for a, b in zip(watch, old.now, strict=True)] if old is not None else watch)
     life.schedule.snaps.oracles[name] = oracle
 
 
@@ -139,16 +144,18 @@ async def refresh(life: "Life") -> None:
     if name is None:
         return
     watch = schedule.snaps.watches[name] = schedule.oracle.begin_flush()
-    if await verb(life, "refresh", snapshot=name):
-        task = life.registry.context.tasks.last(NAME, life.registry.context.tasks.all()[-1].plex)
-        while life.registry.context.tasks.running(NAME) and task is not None and task.ended is None:
-            await task.finished.wait()
+    old = schedule.snaps.olds[name] = schedule.snaps.oracles.pop(name)
+    gone = await verb(life, "refresh", snapshot=name)
+    if gone:
+        await life.settle_tasks()
         schedule.machine.alive()
-        schedule.snaps.oracles.pop(name, None)
-    if name in schedule.snaps.watches and name in life.registry.units and name not in schedule.snaps.oracles:
-        _appeared(life, name, watch)
-    schedule.oracle.end_flush(watch, acknowledged=False)
-    schedule.snaps.watches.pop(name, None)
+    if name in schedule.snaps.watches:  # no crash came between
+        if name in life.registry.units and not gone:
+            schedule.snaps.oracles[name] = old
+        elif name in life.registry.units:
+            _appeared(life, name, watch)
+        schedule.oracle.end_flush(watch, acknowledged=False)
+        del schedule.snaps.watches[name], schedule.snaps.olds[name]
 
 
 @one_at_a_time
