@@ -55,6 +55,10 @@ ERRORS: dict[str, str] = {
     "snap_unknown": "The volume is no snapshot of another one (any more).",
     "snap_of_snap": "A snapshot of a snapshot cannot be taken: take it of the original.",
     "snap_present": "The volume has snapshots: give them back (snapback), or forget what ties them (snapclear).",
+    "snap_invalid": "The snapshot could not keep the old data of some regions, because its file failed, was full or "
+    "away when the original was written. The original is not affected; remove the snapshot and take another one.",
+    "snap_instant": "The snapshot was taken with --instant and holds only what was written over since; the rest it "
+    "reads from its original.",
     "freeze_failed": "The file system could not be frozen, so no snapshot was taken. Give the directory where it is "
     "mounted; not every kind can be frozen.",
     "plex_hung": "A system call issued on the plex has not returned; it cannot join before that has ended.",

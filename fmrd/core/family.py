@@ -53,6 +53,13 @@ class Family:
         self.next_epoch += 1
         return epoch
 
+    def new_plex_name(self, volume: Volume) -> str:
+        """VOL-01, VOL-02 and so on, never the same again; a snapshot's by its original, to which they may go."""
+        root = self.original_of(volume) or volume
+        number = root.settings.next_plex
+        root.settings = replace(root.settings, next_plex=number + 1)
+        return f"{root.name}-{number:02d}"
+
     def renewed(self, column: Column) -> Column:
         """The same column under a new epoch: its pages count with the record that names that, and not before."""
         return replace(column, epoch=self.new_epoch())

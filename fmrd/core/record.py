@@ -70,6 +70,10 @@ class Link:
     """What the original wrote since. A column of the original's."""
     own: Column
     """What the snapshot wrote since."""
+    lost: Column | None = None
+    """Of an instant snapshot, whose plex holds only what either side has written over: regions of which the old data
+    could not be kept. A column of the original's.
+    """
 
 
 @dataclass(frozen=True)
@@ -142,8 +146,9 @@ class Record:
     def columns_of(self, volume: VolumeRecord) -> tuple[Column, ...]:
         """Every bitmap of a volume: its DRL, its plexes' maps, and what it tracks for its snapshots or its original."""
         own = () if volume.link is None else (volume.link.own,)
-        origins = tuple(s.link.origin for s in self.snapshots_of(volume) if s.link is not None)
-        return (volume.drl, *(p.map for p in volume.plexes), *own, *origins)
+        links = [s.link for s in self.snapshots_of(volume) if s.link is not None]
+        lost = tuple(link.lost for link in links if link.lost is not None)
+        return (volume.drl, *(p.map for p in volume.plexes), *own, *(link.origin for link in links), *lost)
 
     def knows(self, position: Position | None) -> bool:
         """Is ``position`` an ancestor of this record (or the record itself)?"""

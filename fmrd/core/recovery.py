@@ -140,7 +140,12 @@ def open_volume(
     some region has nobody. Returns the volume and the sentences to log.
     """
     online = [i for p in settings.plexes if standing[p.uuid].online and (i := found[p.uuid].image) is not None]
+    instant = settings.link is not None and settings.link.lost is not None
+    if instant:
+        online = []  # its copy is not kept up to date: what it says of the map is old
     volume, dirty, doubts = _read_volume(record, settings, home, online)
+    if instant:
+        _check_instant(settings, volume, doubts)
     notes = [s.sentence for s in standing.values() if s.sentence] + doubts
     for plex in volume.plexes:
         verdict = standing[plex.uuid]
@@ -178,12 +183,18 @@ def _read_volume(
 
     plexes = [_restore(old, geometry, *read(old.map, f"plex {old.name}")) for old in settings.plexes]
     tracks: dict[str, Bitmap] = {}
+    lost: dict[str, Bitmap] = {}
     for snapshot in (settings, *record.snapshots_of(settings)):
-        if snapshot.link is not None:
-            column = snapshot.link.own if snapshot is settings else snapshot.link.origin
-            tracks[snapshot.uuid] = track = Bitmap(column, geometry, full=False)
-            track.restore(read(column, f"volume {settings.name} ({snapshot.name})")[0])
+        link = snapshot.link
+        if link is None:
+            continue
+        column = link.own if snapshot is settings else link.origin
+        tracks[snapshot.uuid] = _bitmap(column, geometry, read(column, f"volume {settings.name} ({snapshot.name})")[0])
+        if link.lost is not None and snapshot is not settings:
+            bits, _ = read(link.lost, f"volume {settings.name} ({snapshot.name}, lost)")
+            lost[snapshot.uuid] = _bitmap(link.lost, geometry, bits)
     volume = Volume(replace(settings, plexes=()), plexes, tracks)
+    volume.lost = lost
     drl = drl_union(settings.drl, geometry.extents, geometry.page_extents, home, online, settled=settings.settled)
     volume.drl.restore(drl)
     dirty = volume.drl.regions()
@@ -194,6 +205,12 @@ def _read_volume(
             plex.suspect = RegionMap(geometry.regions, geometry.page_regions)
             plex.suspect.union(dirty)
     return volume, dirty, notes
+
+
+def _bitmap(column: Column, geometry: Geometry, bits: bitarray) -> Bitmap:
+    found = Bitmap(column, geometry, full=False)
+    found.restore(bits)
+    return found
 
 
 def _inherit(track: Bitmap, dirty: bitarray) -> None:
@@ -210,6 +227,18 @@ def _restore(record: PlexRecord, geometry: Geometry, bits: bitarray, lost: int) 
     return plex
 
 
+def _check_instant(settings: VolumeRecord, volume: Volume, doubts: Sequence[str]) -> None:
+    """What an instant snapshot has not copied it reads from its original, where it may be newer by now: so its map must
+    be known for certain, and a doubt is no dirt here.
+    """
+    if doubts:
+        raise Refused(
+            "snap_invalid",
+            f"snapshot {settings.name}: which regions it holds cannot be told any more ({doubts[0]})",
+            f"fmrctl remove {settings.name}",
+        )
+
+
 def _check_regions(
     volume: Volume, settings: VolumeRecord, standing: Mapping[str, Standing], found: Mapping[str, Found]
 ) -> None:
@@ -217,7 +246,7 @@ def _check_regions(
     lacking = ones(volume.geometry.regions)
     for plex in volume.plexes:
         if plex.is_open and standing[plex.uuid].online:
-            lacking &= plex.map.bits
+            lacking &= zeros(len(lacking)) if settings.link is not None and settings.link.lost else plex.map.bits
     if not lacking.any():
         return
     changed = [p.name for p in volume.plexes if standing[p.uuid].reason == "full_backing_changed"]

@@ -5,7 +5,7 @@ volumes, with their writes held and their plexes fdatasync'ed; the record that f
 data needs before and after is the engine's business.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from bitarray import bitarray
@@ -15,7 +15,7 @@ from fmrd.core import faults
 from fmrd.core.bitmap import Bitmap
 from fmrd.core.family import Family
 from fmrd.core.plex import Plex
-from fmrd.core.record import Link
+from fmrd.core.record import Link, PlexRecord
 from fmrd.core.states import PlexState
 from fmrd.core.volume import Volume
 from fmrd.errors import Failed, Refused
@@ -62,6 +62,50 @@ def break_off(family: Family, origin: Volume, plexes: Sequence[Plex], name: str,
     origin.demotions += 1
     family.volumes.append(snapshot)
     return snapshot
+
+
+def instant(family: Family, origin: Volume, plex: PlexRecord, name: str, uuid: str) -> Volume:
+    """A snapshot whose plex holds nothing yet: what it has not copied it reads from the original, which copies a region
+    to it before it first writes there. ``plex``: still without a name and a column.
+    """
+    drl, own, theirs, lost, map_ = family.new_columns(5)
+    geometry = origin.geometry
+    settings = replace(
+        origin.settings, name=name, uuid=uuid, drl=drl, plexes=(), rdpol="select", stopped=False, settled=False,
+        next_plex=1, snapshot_of=origin.name, link=Link(theirs, own, lost),
+    )  # fmt: skip
+    full = not origin.settings.fmr
+    held = Plex(replace(plex, name=family.new_plex_name(origin), map=map_), geometry, full=True)
+    snapshot = Volume(settings, [held], {uuid: Bitmap(own, geometry, full=full)})
+    origin.tracks[uuid] = Bitmap(theirs, geometry, full=full)
+    origin.lost[uuid] = Bitmap(lost, geometry, full=False)
+    origin.demotions += 1
+    family.volumes.append(snapshot)
+    return snapshot
+
+
+def owed(origin: Volume, snapshot: Volume, regions: range) -> list[int]:
+    """Regions that the original must not write before their old data is on the snapshot's plex and known to be."""
+    plex = snapshot.plexes[0]
+    lost = origin.lost[snapshot.settings.uuid].map
+    within = range(regions.start, min(regions.stop, snapshot.geometry.regions))
+    return [region for region in within if region not in lost and not plex.is_durable(region)]
+
+
+def lose(origin: Volume, snapshot: Volume, regions: Iterable[int]) -> None:
+    """Their old data will be gone: to be durable before the original writes there."""
+    for region in regions:
+        origin.lost[snapshot.settings.uuid].map.mark(range(region, region + 1))
+
+
+def complete(origin: Volume, snapshot: Volume) -> bool:
+    """An instant snapshot that holds everything is one like the others. True if it is now."""
+    link, lost = snapshot.settings.link, origin.lost.get(snapshot.settings.uuid)
+    if link is None or lost is None or lost.map.any() or not snapshot.plexes[0].settled:
+        return False
+    snapshot.settings = replace(snapshot.settings, link=replace(link, lost=None))
+    del origin.lost[snapshot.settings.uuid]
+    return True
 
 
 def difference(origin: Volume, snapshot: Volume) -> bitarray:
@@ -118,13 +162,17 @@ def from_replica(family: Family, origin: Volume, snapshot: Volume, plexes: Seque
     """
     check_length(origin, snapshot, replica=True)
     _may_leave(snapshot, plexes)
+    changed = difference(origin, snapshot) | origin.drl.regions() | snapshot.drl.regions()
+    if is_instant(snapshot):
+        _check_lost(origin, snapshot)
+        # Whatever either side wrote was copied first; the rest is the original's still, and coarse marks name it too.
+        changed &= ~snapshot.plexes[0].in_doubt()
     for plex in plexes:
-        if not plex.settled:
+        if (plex.in_doubt() & changed).any() or not (plex.settled or is_instant(snapshot)):
             raise Refused(
                 "snap_missing", f"plex {plex.name} of snapshot {snapshot.name} does not hold all of it for certain"
             )
-    changed = difference(origin, snapshot) | origin.drl.regions() | snapshot.drl.regions()
-    for bitmap in origin.bitmaps():
+    for bitmap in (*origin.plexes, *origin.tracks.values()):
         _gain(bitmap, changed)
     for other in origin.open_plexes():
         other.column = family.renewed(other.column)
@@ -134,6 +182,7 @@ def from_replica(family: Family, origin: Volume, snapshot: Volume, plexes: Seque
         plex.column = family.renewed(plex.column)
         plex.generation += 1
         plex.snap = True
+        plex.state = PlexState.SNAPATT if plex.map.any() else PlexState.ACTIVE
         origin.plexes.append(plex)
     _let_go(family, origin, snapshot)
     origin.demotions += 1
@@ -142,6 +191,11 @@ def from_replica(family: Family, origin: Volume, snapshot: Volume, plexes: Seque
 
 def clear(family: Family, origin: Volume, snapshot: Volume) -> None:
     """The association is forgotten: two volumes that know nothing of each other."""
+    if is_instant(snapshot):
+        raise Refused(
+            "snap_instant", f"snapshot {snapshot.name} reads from {origin.name} what it has not copied",
+            f"fmrctl snapsync {snapshot.name} makes it a full copy first",
+        )  # fmt: skip
     del origin.tracks[snapshot.settings.uuid]
     snapshot.tracks.clear()
     snapshot.settings = replace(snapshot.settings, snapshot_of=None, link=None)
@@ -192,6 +246,17 @@ def _may_leave(snapshot: Volume, plexes: Sequence[Plex]) -> None:
             )
 
 
+def is_instant(snapshot: Volume) -> bool:
+    """Does it read from its original what it has not copied?"""
+    return snapshot.settings.link is not None and snapshot.settings.link.lost is not None
+
+
+def _check_lost(origin: Volume, snapshot: Volume) -> None:
+    count = origin.lost[snapshot.settings.uuid].map.count()
+    if count:
+        raise Refused("snap_invalid", f"snapshot {snapshot.name} has lost {count} region(s)")
+
+
 def _gain(bitmap: Bitmap, changed: bitarray) -> None:
     """A plex, attached or not, and another snapshot are compared with data that is no more."""
     bitmap.map.union(changed)
@@ -201,6 +266,7 @@ def _let_go(family: Family, origin: Volume, snapshot: Volume) -> None:
     if not snapshot.plexes:
         family.volumes.remove(snapshot)
         del origin.tracks[snapshot.settings.uuid]
+        origin.lost.pop(snapshot.settings.uuid, None)
 
 
 def _fitted(bits: bitarray, size: int) -> bitarray:

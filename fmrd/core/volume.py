@@ -37,6 +37,8 @@ class Volume:
         self.drl = DirtyRegionLog(self.geometry, record.hot_extents)
         self.plexes = plexes
         self.tracks = tracks if tracks is not None else {}
+        self.lost: dict[str, Bitmap] = {}
+        """By the uuid of an instant snapshot of this volume: regions of which it could not keep the old data."""
         self.policy = ReadPolicy(record.rdpol)
         self.drl_on_home: dict[int, frozenbitarray] = {}
         self.demotions = 0
@@ -233,9 +235,8 @@ class Volume:
         return False
 
     def add_plex(self, plex: Plex) -> None:
-        """A new one, its gate closed and its map all ones; the number in its name is never used again."""
+        """A new one, its gate closed and its map all ones."""
         self.plexes.append(plex)
-        self.settings = replace(self.settings, next_plex=self.settings.next_plex + 1)
 
     def remove_plex(self, plex: Plex) -> None:
         """Dissociate one whose gate is closed."""
@@ -272,6 +273,8 @@ class Volume:
             plex.grow(self.geometry, missed=not plex.is_open or plex in unlike)
         for track in self.tracks.values():
             track.grow(self.geometry, missed=True)
+        for lost in self.lost.values():
+            lost.grow(self.geometry, missed=False)
         if old.length_bytes % old.region_bytes:
             for bitmap in (*self.tracks.values(), *(p for p in self.plexes if not p.is_open)):
                 bitmap.map.mark(range(old.regions - 1, old.regions))
@@ -299,7 +302,7 @@ class Volume:
         return [(b.column.index, page) for b in self.bitmaps() for page in sorted(b.due_pages)]
 
     def bitmaps(self) -> list[Bitmap]:
-        return [*self.plexes, *self.tracks.values()]
+        return [*self.plexes, *self.tracks.values(), *self.lost.values()]
 
     def columns(self) -> list[Column]:
         return [self.settings.drl, *(b.column for b in self.bitmaps())]

@@ -94,8 +94,13 @@ def _volume(v: VolumeRecord) -> dict[str, Any]:
         "next_plex": v.next_plex,
         "settled": v.settled,
         "snapshot_of": v.snapshot_of,
-        "link": None if v.link is None else [[c.index, c.epoch] for c in (v.link.origin, v.link.own)],
+        "link": None if v.link is None else _columns(v.link),
     }
+
+
+def _columns(link: Link) -> list[list[int]]:
+    columns = [link.origin, link.own, *([link.lost] if link.lost is not None else [])]
+    return [[c.index, c.epoch] for c in columns]
 
 
 def _plex(p: PlexRecord) -> dict[str, Any]:
@@ -231,8 +236,10 @@ def _stamp(value: object) -> Stamp:
 
 
 def _link(value: object, columns: int) -> Link:
-    origin, own = _list(value)
-    return Link(_column(origin, columns), _column(own, columns))
+    origin, own, *lost = (_column(column, columns) for column in _list(value))
+    if len(lost) > 1:
+        raise TypeError("a link has two or three columns")
+    return Link(origin, own, *lost)
 
 
 def _column(value: object, columns: int) -> Column:

@@ -86,7 +86,7 @@ async def take(registry: Registry, wishes: Sequence[Wish], freeze: Sequence[str]
             await change([service.mirror.store for service in services], instant.step)
         except FmrdError as error:
             if instant.openings:  # broken off, and not recorded yet
-                _land_later(registry, services, wishes, instant.openings, error)
+                land_later(registry, services, [wish.name for wish in wishes], instant.openings, error)
             raise
         finally:
             instant.release()
@@ -175,7 +175,7 @@ def _moved(service: Service, volume: Volume) -> Opening:
     origin = service.mirror
     timeout = volume.settings.io_timeout_seconds
     store = Store(origin.store.ledger, volume, timeout_seconds=timeout, failed=report)
-    mirror = Mirror(store, origin.hops, {})
+    mirror = Mirror(store, origin.hops, {}, service.home.mirrors)
     files = {}
     for plex in volume.plexes:
         files[plex.uuid] = service.files.pop(plex.uuid)
@@ -205,8 +205,8 @@ async def _serve(registry: Registry, unit: Unit, opening: Opening) -> None:
     log.warning("snapshot %s is not to be seen yet: a call on its plex has not returned", unit.name)
 
 
-def _land_later(
-    registry: Registry, services: Sequence[Service], wishes: Sequence[Wish], openings: Sequence[Opening],
+def land_later(
+    registry: Registry, services: Sequence[Service], names: Sequence[str], openings: Sequence[Opening],
     error: FmrdError,
 ) -> None:  # fmt: skip
     """The home copy did not take the record. The originals go on, their verdicts wait for it; the snapshots appear when
@@ -225,11 +225,12 @@ def _land_later(
                     await _serve(registry, unit, opening)
                     return
         opening.mirror.store.ledger.stores.pop(opening.mirror.volume.settings.uuid, None)
+        opening.home.mirrors.pop(opening.mirror.volume.settings.uuid, None)
         close_all(registry.context, opening.files)
         opening.home.close_if_idle()
 
-    for service, wish, opening in zip(services, wishes, openings, strict=True):
-        unit = registry.add(wish.name, opening.home)
+    for service, name, opening in zip(services, names, openings, strict=True):
+        unit = registry.add(name, opening.home)
         unit.failure = error
         registry.context.nursery.start_soon(land, service, unit, opening)
 

@@ -92,7 +92,8 @@ class Copies:
 
     def relieve(self) -> None:
         """What a failed flush left suspect is copied back once another plex holds it, or was written anew: go on."""
-        for plex in self._volume.open_plexes() if not self._over else ():
+        over = self._over or snapshot.is_instant(self._volume)
+        for plex in self._volume.open_plexes() if not over else ():
             if self._service.context.tasks.running(self._volume.name, plex.name):
                 continue
             if self._volume.relieve(plex) or (plex.attaching and plex.settled):
@@ -136,7 +137,7 @@ class Copies:
         """What ``halt_all`` was for did not come to be: go on."""
         self._over = False
         for plex in self._volume.open_plexes():
-            if plex.map.any() or plex.attaching:
+            if (plex.map.any() or plex.attaching) and not snapshot.is_instant(self._volume):
                 self.drain(plex, self.unfinished(plex))
 
     async def _halt(self, tasks: list[Task]) -> bool:

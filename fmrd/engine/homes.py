@@ -18,6 +18,7 @@ from fmrd.dco.copy import Copy, Loaded, load
 from fmrd.dco.ledger import Ledger
 from fmrd.engine.context import Context
 from fmrd.engine.files import Lanes, let_go
+from fmrd.engine.mirror import Mirror
 from fmrd.errors import Failed, Refused
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ class Home:
     lanes: dict[str, Lanes] = field(default_factory=dict)
     lane: Lanes = field(init=False)
     """The home copy's own."""
+    mirrors: dict[str, Mirror] = field(default_factory=dict)
+    """Of the volumes that are started, by uuid."""
     busy: trio.Lock = field(default_factory=trio.Lock)
     """One volume of the family is opened at a time."""
     _last: Record | None = None

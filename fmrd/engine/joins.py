@@ -9,6 +9,7 @@ from fmrd.core import joining
 from fmrd.core.joining import Decision
 from fmrd.core.plex import Plex
 from fmrd.core.record import PlexRecord
+from fmrd.core.snapshot import is_instant
 from fmrd.core.states import PlexState
 from fmrd.engine.copies import Then
 from fmrd.engine.files import PlexFiles, copy_of, let_go, open_plex, tail_bytes
@@ -64,7 +65,7 @@ class Joins:
     def _decision_of_open(self, plex: Plex) -> Decision:
         """Holes, and what an earlier copy had to leave, unless a copy is at it."""
         service = self._service
-        regions = plex.map.count()
+        regions = 0 if is_instant(service.volume) else plex.map.count()
         if not regions or service.context.tasks.running(service.volume.name, plex.name):
             return Decision("nothing_missed", "it is attached", False, 0, 0)
         size = service.volume.geometry.bytes_in(regions, bool(plex.map.bits[-1]))
@@ -149,10 +150,10 @@ class Joins:
         """One more mirror on files just made, fully copied; ``snap``: to be broken off later."""
         service = self._service
         async with service.verb():
-            settings = service.volume.settings
+            family = service.mirror.store.family
             record = PlexRecord(
-                name=f"{settings.name}-{settings.next_plex:02d}", uuid=service.context.new_uuid(), path=path,
-                dco_path=dco_path, state=PlexState.STALE, map=service.mirror.store.family.new_column(),
+                name=family.new_plex_name(service.volume), uuid=service.context.new_uuid(), path=path,
+                dco_path=dco_path, state=PlexState.STALE, map=family.new_column(),
                 reason="full_new_plex", snap=snap,
             )  # fmt: skip
             service.volume.add_plex(Plex(record, service.volume.geometry))

@@ -15,9 +15,10 @@ import trio
 from fmrd.backing.hops import Call, Hops, Outcome
 from fmrd.core.plans import SyncPlan, Verdict, WritePlan
 from fmrd.core.plex import Plex
+from fmrd.core.snapshot import is_instant
 from fmrd.core.volume import Volume
 from fmrd.dco.store import Store
-from fmrd.engine import reading
+from fmrd.engine import keeping, reading
 from fmrd.engine.disks import Disk, Landing, Writer
 from fmrd.engine.ranges import Ranges
 from fmrd.errors import Failed, FmrdError
@@ -64,6 +65,8 @@ class Mirror:
     store: Store
     hops: Hops
     disks: dict[str, Disk]
+    kin: dict[str, "Mirror"] = field(default_factory=dict)
+    """The started volumes of its family, by uuid."""
     ranges: Ranges = field(default_factory=Ranges)
     load: Load = field(default_factory=Load)
     ended: bool = False
@@ -74,6 +77,7 @@ class Mirror:
     _sync_lock: trio.Lock = field(default_factory=trio.Lock)
     _late: list[tuple[range, list[Landing]]] = field(default_factory=list)
     _reads_held: trio.Event | None = None
+    _keepers: dict[str, keeping.Keeper] = field(default_factory=dict)
 
     @property
     def volume(self) -> Volume:
@@ -93,6 +97,8 @@ class Mirror:
         with self.load.request(self.volume):
             while self._reads_held is not None:
                 await self._reads_held.wait()
+            if is_instant(self.volume):
+                return await keeping.read(self, offset, length)
             part = self.volume.plan_read(offset, length)[0]
             if part.length == length:
                 return await reading.read_part(self, part)
@@ -107,6 +113,8 @@ class Mirror:
             return
         with self.load.request(self.volume):
             async with self.ranges.hold((offset, stop)):
+                if self.volume.lost or is_instant(self.volume):
+                    await keeping.before_write(self, offset, len(data))
                 verdict = await self._write(offset, data)
             self._tell(verdict)
             await self.recorded()
@@ -125,6 +133,10 @@ class Mirror:
             await self.recorded()
             if flush.error is not None:
                 raise flush.error
+
+    def keeper(self, uuid: str) -> keeping.Keeper:
+        """Who keeps old data for that instant snapshot of this volume."""
+        return self._keepers.setdefault(uuid, keeping.Keeper(self, uuid))
 
     async def drain(self) -> None:
         """No new request from now on; returns when those under way are answered."""

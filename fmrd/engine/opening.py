@@ -10,6 +10,7 @@ from fmrd.core.images import CopyImage
 from fmrd.core.plex import Plex
 from fmrd.core.record import PlexRecord, Record, VolumeRecord, geometry_of
 from fmrd.core.recovery import Found, Standing, StartOptions, choose_record, judge_plexes, open_volume, seed
+from fmrd.core.snapshot import is_instant
 from fmrd.dco.ledger import Ledger
 from fmrd.dco.store import Store
 from fmrd.engine.context import Context
@@ -111,7 +112,7 @@ async def open_member(
     volume.configure(replace(volume.settings, stopped=False, settled=False))
     store = Store(ledger, volume, timeout_seconds=settings.io_timeout_seconds, failed=report)
     ledger.family.put(volume)
-    mirror = Mirror(store, context.hops, {})
+    mirror = Mirror(store, context.hops, {}, home.mirrors)
     files = look.take(settings.plexes)
     online: dict[str, PlexFiles] = {}
     try:
@@ -131,6 +132,8 @@ async def open_member(
                 plex.path, plex.dco_path, settings.io_timeout_seconds,
             )  # fmt: skip
             mirror.disks[plex.uuid] = here.disk
+            # An instant snapshot is nothing without its original, so its copy would be of no use elsewhere.
+            store.copies[plex.uuid].broken = is_instant(volume)
         ledger.family.begin_lineage(context.new_uuid())
         await store.commit(everything=True)
         if volume.drl.count:

@@ -3,6 +3,7 @@
 from functools import partial
 
 from fmrd.core.plex import Plex
+from fmrd.core.snapshot import is_instant
 from fmrd.core.states import PlexState
 from fmrd.engine.files import let_go
 from fmrd.engine.making import PlexWish, obtain, undo
@@ -10,7 +11,7 @@ from fmrd.engine.service import Service
 from fmrd.engine.tasks import Task
 from fmrd.engine.verb_base import Json, VerbBase
 from fmrd.engine.view import plex_json
-from fmrd.errors import Failed, FmrdError
+from fmrd.errors import Failed, FmrdError, Refused
 
 
 class PlexVerbs(VerbBase):
@@ -25,6 +26,10 @@ class PlexVerbs(VerbBase):
         self, volume: str, path: str, dco: str | None, rate: int | None, *, dry_run: bool, snap: bool
     ) -> Json:
         service = self.registry.service(volume)
+        if is_instant(service.volume):
+            raise Refused(
+                "snap_instant", f"snapshot {volume} does not hold all of its data itself", f"fmrctl snapsync {volume}"
+            )
         if any(p.path == path for p in service.volume.plexes):
             raise Failed("plex_exists", f"{path} is a plex of volume {volume} already")
         geometry = service.volume.geometry
@@ -125,7 +130,7 @@ class PlexVerbs(VerbBase):
             decisions: list[Json] = []
             for name in names:
                 service = self.registry.service(name)
-                for plex in list(service.volume.plexes):
+                for plex in list(service.volume.plexes) if not is_instant(service.volume) else ():
                     holed = plex.is_open and plex.map.any() and not self.context.tasks.running(name, plex.name)
                     if not holed and plex.state not in (PlexState.STALE, PlexState.IOFAIL):
                         continue

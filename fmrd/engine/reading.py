@@ -15,16 +15,18 @@ if TYPE_CHECKING:
 REPAIR_UNIT_BYTES = 4096
 
 
-async def read_parts(mirror: "Mirror", at: int, stop: int) -> AsyncIterator[bytes]:
-    """Planned anew for each: while one is read, the plex that holds the next may leave."""
+async def read_parts(mirror: "Mirror", at: int, stop: int, *, mend: bool = True) -> AsyncIterator[bytes]:
+    """Planned anew for each: while one is read, the plex that holds the next may leave. ``mend``: as read_part."""
     while at < stop:
         part = mirror.volume.plan_read(at, stop - at)[0]
-        yield await read_part(mirror, part)
+        yield await read_part(mirror, part, mend=mend)
         at += part.length
 
 
-async def read_part(mirror: "Mirror", part: ReadPart) -> bytes:
-    """From that plex; others step in where it fails, and it is repaired. Failed('io_error') if nobody has it."""
+async def read_part(mirror: "Mirror", part: ReadPart, *, mend: bool = True) -> bytes:
+    """From that plex; others step in where it fails, and it is repaired. Failed('io_error') if nobody has it.
+    ``mend``: not where the caller holds the bytes, which a repair needs.
+    """
     tried: tuple[Plex, ...] = ()
     failures: list[tuple[Plex, Exception]] = []
     done: list[bytes] = []
@@ -51,7 +53,7 @@ async def read_part(mirror: "Mirror", part: ReadPart) -> bytes:
     for plex, error in failures:
         if isinstance(error, TimeoutError):
             mirror.say(mirror.volume.fail_plex(plex, error))
-        else:
+        elif mend:
             await repair(mirror, plex, part.offset, part.length, error)
     return b"".join(done)
 

@@ -121,8 +121,12 @@ class Registry:
         if home.record is None:
             return
         units = [self.add(volume.name, home) for volume in home.record.volumes if self._is_free(volume.name, home)]
+        # An original that is written before its instant snapshots are there would lose what they were to keep.
+        instant = any(v.link is not None and v.link.lost is not None for v in home.record.volumes)
         for unit in units:
-            await self._open_at_boot(unit)
+            await self._open_at_boot(unit, served=not instant)
+        for unit in units if instant else ():
+            self.serve(unit)
 
     def _is_free(self, name: str, home: Home) -> bool:
         taken = name in self.units
@@ -130,10 +134,10 @@ class Registry:
             log.error("volume %s of the home copy %s is left out: there is another one of that name", name, home.name)
         return not taken
 
-    async def _open_at_boot(self, unit: Unit) -> None:
+    async def _open_at_boot(self, unit: Unit, *, served: bool) -> None:
         try:
             if unit.settings is not None and not unit.settings.stopped:
-                await self.start(unit, StartOptions())
+                await self.start(unit, StartOptions(), served=served)
         except (FmrdError, OSError) as error:
             self._failed(unit, error)
 
@@ -166,24 +170,25 @@ class Registry:
             raise Failed("volume_stopped", f"volume {name} is stopped{why}", f"fmrctl start {name}", errno=errno.ENODEV)
         return unit.service
 
-    async def start(self, unit: Unit, options: StartOptions) -> Service:
+    async def start(self, unit: Unit, options: StartOptions, *, served: bool = True) -> Service:
         """RULES, "Start at home", then everything that runs by itself."""
         async with unit.busy:
             if unit.service is not None:
                 return unit.service
-            return self.adopt(unit, await start_at_home(unit.home, unit.name, options))
+            return self.adopt(unit, await start_at_home(unit.home, unit.name, options), served=served)
 
     def adopt(self, unit: Unit, opening: Opening, *, served: bool = True) -> Service:
         """An open volume: what runs by itself begins, and doors see it, unless they must wait for ``serve``."""
         unit.service = Service(self.context, opening)
         unit.failure = None
+        unit.home.mirrors[opening.mirror.volume.settings.uuid] = opening.mirror
         unit.service.start()
         if served:
             self.serve(unit)
         return unit.service
 
     def serve(self, unit: Unit) -> None:
-        if unit.service is not None:
+        if unit.service is not None and unit.name not in self._served:
             served = Served(unit, unit.service)
             self._served[unit.name] = served
             self._tell(served)

@@ -24,7 +24,7 @@ from fmrd.engine.files import Lanes, dco_bytes, let_go
 from fmrd.engine.joins import Joins
 from fmrd.engine.opening import Opening
 from fmrd.engine.partings import Partings
-from fmrd.errors import Failed, FmrdError
+from fmrd.errors import Failed, FmrdError, Refused
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Service:
         """Go on where a stop or a crash left off: drains, returning plexes, and the cleaning of the DRL."""
         self.context.nursery.start_soon(self._clean_now_and_then)
         for plex in self.volume.plexes:
-            if plex.is_open and (plex.map.any() or plex.attaching):
+            if plex.is_open and (plex.map.any() or plex.attaching) and not snapshot.is_instant(self.volume):
                 self.copies.drain(plex, self.copies.unfinished(plex))
         if self.volume.settings.auto_attach:
             self.context.nursery.start_soon(self._attach_those_that_answer)
@@ -101,13 +101,18 @@ class Service:
                 if self._stopping.is_set():
                     return
                 self.copies.relieve()
-                await self.mirror.store.renew_copies()
+                await self.renew_copies()
             except (FmrdError, OSError) as error:
                 log.warning("volume %s is not settled yet: %s", self.volume.name, error)
 
+    async def renew_copies(self) -> None:
+        """Those that failed; an instant snapshot keeps none."""
+        if not snapshot.is_instant(self.volume):
+            await self.mirror.store.renew_copies()
+
     async def _renew_copies(self) -> None:
         try:
-            await self.mirror.store.renew_copies()
+            await self.renew_copies()
         except FmrdError as error:
             log.warning("volume %s stops with a copy of the DCO that is behind: %s", self.volume.name, error)
 
@@ -204,6 +209,11 @@ class Service:
     async def grow(self, length_bytes: int) -> None:
         """Longer, online: files first (sparse), then the copies of the DCO, then the record."""
         async with self.verb():
+            if snapshot.is_instant(self.volume):
+                name = self.volume.name
+                raise Refused(
+                    "snap_instant", f"snapshot {name} does not hold all of its data itself", f"fmrctl snapsync {name}"
+                )
             async with self.at_rest():
                 geometry = replace(self.volume.geometry, length_bytes=length_bytes).check()
                 size = dco_bytes(geometry, self.mirror.store.family.columns)
@@ -311,6 +321,7 @@ class Service:
         self.ended = self.mirror.ended = True
         self.partings.close_all()
         self.mirror.store.ledger.stores.pop(self.volume.settings.uuid, None)
+        self.home.mirrors.pop(self.volume.settings.uuid, None)
         self.home.close_if_idle()
 
 

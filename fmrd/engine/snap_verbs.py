@@ -9,11 +9,14 @@ from fmrd.core.plex import Plex
 from fmrd.core.states import PlexState
 from fmrd.engine import breakoffs, snapbacks
 from fmrd.engine.breakoffs import Wish
+from fmrd.engine.files import let_go
+from fmrd.engine.instants import begin_sync, take_instant
+from fmrd.engine.making import PlexWish, obtain, undo
 from fmrd.engine.plex_verbs import PlexVerbs
 from fmrd.engine.service import Service
 from fmrd.engine.verb_base import Json
 from fmrd.engine.view import detached_json, plex_json, snapshots_json, volume_json
-from fmrd.errors import BadRequest, Failed, Refused
+from fmrd.errors import BadRequest, Failed, FmrdError, Refused
 
 SNAP_STATES = (PlexState.SNAPATT, PlexState.SNAPDONE)
 
@@ -80,16 +83,21 @@ class SnapVerbs(PlexVerbs):
 
     async def snapshot(
         self, *, volumes: Sequence[str] = (), all: bool = False, name: str | None = None, nmirror: int = 1,
-        freeze: Sequence[str] = (), dry_run: bool = False,
+        freeze: Sequence[str] = (), instant: str | None = None, dco: str | None = None, sync: bool = False,
+        dry_run: bool = False,
     ) -> Json:  # fmt: skip
-        """Break SNAPDONE plexes off, of every volume named, at one instant."""
+        """Break SNAPDONE plexes off, of every volume named, at one instant; or take one copy on write (``instant``)."""
         names = list(volumes)
         if all:
             names += [unit.name for unit in self.registry.originals() if unit.name not in names]
         if not names or len(set(names)) != len(names) or not 1 <= nmirror <= 8:
             raise BadRequest("bad_request", "name each volume once (or --all), and 1 to 8 mirrors")
+        if (sync and instant is None) or (instant is not None and len(names) != 1):
+            raise BadRequest("bad_request", "--instant PATH is for one volume, and --sync goes with it")
         chosen = breakoffs.names_for(self.registry, names, name)
         wishes = [Wish(volume, snap, nmirror) for volume, snap in zip(names, chosen, strict=True)]
+        if instant is not None:
+            return await self._instant(wishes[0], PlexWish(instant, dco), freeze, sync=sync, dry_run=dry_run)
         if dry_run:
             breakoffs.check(self.registry, wishes)
             return {"notice": "would take " + ", ".join(f"{w.name} of {w.volume}" for w in wishes)}
@@ -100,6 +108,41 @@ class SnapVerbs(PlexVerbs):
             return {"volume": shown[0], "volumes": shown, "held_seconds": round(seconds, 6)}
 
         return await self._apart(work)
+
+    async def _instant(self, wish: Wish, plex: PlexWish, freeze: Sequence[str], *, sync: bool, dry_run: bool) -> Json:
+        service = self.registry.service(wish.volume)
+        if dry_run:
+            return {"notice": f"would take {wish.name} of {wish.volume}, and keep on {plex.path} what is written over"}
+
+        async def work() -> Json:
+            geometry = service.volume.geometry
+            files, _ = await obtain(
+                self.context, plex, f"{wish.name}-01", geometry, existing=False, timeout_seconds=service.timeout_seconds
+            )
+            try:
+                unit, seconds = await take_instant(
+                    self.registry, wish.volume, wish.name, plex.path, plex.dco_path, files, freeze
+                )
+            except BaseException as error:
+                if wish.name not in self.registry.units:
+                    let_go(self.context, files.lanes, files)
+                    if isinstance(error, FmrdError | OSError):
+                        await undo(self.context, [plex], service.timeout_seconds)
+                raise
+            task = {"task": begin_sync(self.registry, unit).json()} if sync else {}
+            shown = volume_json(self.registry.service(unit.name), self._path(unit.name))
+            return {"volume": shown, "volumes": [shown], "held_seconds": round(seconds, 6)} | task
+
+        return await self._apart(work)
+
+    async def snapsync(self, *, snapshot: str, rate: int | None = None) -> Json:
+        """Let an instant snapshot become a full copy, in the background."""
+        unit = self.registry.unit(snapshot)
+        if unit.settings is None or unit.settings.link is None:
+            raise Failed("snap_unknown", f"volume {snapshot} is no snapshot")
+        if unit.settings.link.lost is None:
+            return self._volume(snapshot) | {"notice": f"nothing to change: {snapshot} holds everything itself"}
+        return {"task": begin_sync(self.registry, unit, rate or 0).json()}
 
     async def snapback(
         self, *, snapshot: str, from_replica: bool = False, plexes: Sequence[str] = (), all_plexes: bool = False,

@@ -113,6 +113,7 @@ async def restore(pair: Pair, plexes: Sequence[Plex], rate: int = 0, *, force: b
         async with origin.at_rest(), origin.mirror.reads_held():
             if origin.open_count and not force:
                 raise Refused("volume_open", f"volume {origin.volume.name} was opened meanwhile", "unmount it first")
+            await _keep_for_others(pair)
             await _replace(pair, service, plexes)
     tasks = []
     for plex in origin.volume.open_plexes():
@@ -122,6 +123,14 @@ async def restore(pair: Pair, plexes: Sequence[Plex], rate: int = 0, *, force: b
     if not tasks:
         await origin.copies.returned()
     return tasks
+
+
+async def _keep_for_others(pair: Pair) -> None:
+    """Instant snapshots of the same original still read from it what will be other data."""
+    mirror, own = pair.origin.mirror, pair.volume.settings.uuid
+    changed = snapshot.difference(mirror.volume, pair.volume) | mirror.volume.drl.regions() | pair.volume.drl.regions()
+    for uuid in [uuid for uuid in mirror.volume.lost if uuid != own]:
+        await mirror.keeper(uuid).keep(changed.search(1))
 
 
 async def _replace(pair: Pair, service: Service, plexes: Sequence[Plex]) -> None:
@@ -143,6 +152,7 @@ async def _replace(pair: Pair, service: Service, plexes: Sequence[Plex]) -> None
             if not any(plex in origin.volume.plexes for plex in plexes):
                 raise  # refused, and nothing was changed
             await _until_recorded(pair, error)
+        await origin.renew_copies()  # of a plex that kept none, as an instant snapshot's
 
 
 async def _take_plexes(pair: Pair, service: Service | None, plexes: Sequence[Plex], step: Callable[[], None]) -> None:

@@ -42,8 +42,17 @@ def volume_json(service: Service, path: str) -> Json:
         "drl": {"extent_bytes": volume.geometry.extent_bytes, "dirty_extents": volume.drl.count},
         "plexes": [plex_json(service, plex) for plex in volume.plexes],
         "snapshots": snapshots_json(service),
+        "lost": _lost(service),
         "error": None,
     }
+
+
+def _lost(service: Service) -> list[Json]:
+    """Of an instant snapshot: what it could not keep."""
+    original = service.mirror.store.family.original_of(service.volume)
+    lost = None if original is None else original.lost.get(service.volume.settings.uuid)
+    spans = [] if lost is None else [service.volume.geometry.bytes_of(run) for run in lost.map.runs()]
+    return [{"offset_bytes": at, "length_bytes": size} for at, size in spans]
 
 
 def snapshots_json(service: Service) -> list[Json]:

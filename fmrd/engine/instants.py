@@ -1,0 +1,172 @@
+"""`snapshot --instant`: readable at once, on a sparse file that gets old data before the original writes over it.
+
+`--sync` (and `snapsync`) lets the rest be copied in the background, after which it is a snapshot like the others.
+"""
+
+import logging
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+
+import trio
+
+from fmrd.core import snapshot
+from fmrd.core.record import Column, PlexRecord
+from fmrd.core.states import PlexState
+from fmrd.dco.copy import Copy
+from fmrd.dco.ledger import change
+from fmrd.dco.store import Store
+from fmrd.engine import keeping
+from fmrd.engine.breakoffs import frozen, land_later
+from fmrd.engine.files import PlexFiles, copy_of
+from fmrd.engine.mirror import Mirror
+from fmrd.engine.opening import Opening, report
+from fmrd.engine.registry import Registry, Unit
+from fmrd.engine.resync import GIVE_WAY_SECONDS
+from fmrd.engine.service import Service
+from fmrd.engine.tasks import Task
+from fmrd.errors import Failed, FmrdError, Refused
+
+log = logging.getLogger(__name__)
+WINDOW_BYTES = 4 << 20
+
+
+async def take_instant(
+    registry: Registry, volume: str, name: str, path: str, dco: str | None, files: PlexFiles, freeze: Sequence[str],
+) -> tuple[Unit, float]:  # fmt: skip
+    """On files just made, which are the snapshot's then. Returns its unit, and how long writes were held."""
+    service = registry.service(volume)
+    mirror = service.mirror
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(service.verb())
+        if service.volume.settings.snapshot_of is not None:
+            raise Refused("snap_of_snap", f"volume {volume} is a snapshot of {service.volume.settings.snapshot_of}")
+        record = PlexRecord("", registry.context.new_uuid(), path, dco, PlexState.ACTIVE, Column(0, 0))
+        copy = await _recognisable(service, record, files)
+        await mirror.clean()
+        for mountpoint in freeze:
+            await stack.enter_async_context(frozen(registry.context, mountpoint))
+        claim = ((0, service.volume.geometry.length_bytes),)
+        await mirror.ranges.acquire(claim)
+        began = trio.current_time()
+        opening: list[Opening] = []
+        seconds = 0.0
+
+        def step() -> None:
+            nonlocal seconds
+            uuid = registry.context.new_uuid()
+            taken = snapshot.instant(mirror.store.family, service.volume, record, name, uuid)
+            taken.settings = replace(taken.settings, io_timeout_seconds=keeping.LIMIT_SECONDS)
+            ledger = mirror.store.ledger
+            store = Store(ledger, taken, timeout_seconds=ledger.timeout_seconds, failed=report)
+            store.copies[record.uuid] = copy
+            own = Mirror(store, mirror.hops, {record.uuid: files.disk}, service.home.mirrors)
+            service.home.mirrors[uuid] = own
+            service.lanes[record.uuid] = files.lanes
+            opening.append(Opening(own, service.home, {record.uuid: files}, []))
+            seconds = trio.current_time() - began
+
+        try:
+            error = (await mirror.sync()).error
+            if error is not None:
+                raise error
+            await change([mirror.store], step)
+        except FmrdError as error:
+            if opening:
+                land_later(registry, [service], [name], opening, error)
+            raise
+        finally:
+            mirror.ranges.release(claim)
+        unit = registry.add(name, service.home)
+        registry.adopt(unit, opening[0])
+    log.info("snapshot %s of %s: writes were held for %.1f ms", name, volume, seconds * 1000)
+    return unit, seconds
+
+
+async def _recognisable(service: Service, plex: PlexRecord, files: PlexFiles) -> Copy:
+    """A copy of the DCO that says whose plex this is. It is not kept up to date: without its original the snapshot is
+    nothing, and the home copy knows all of it.
+    """
+    store, volume = service.mirror.store, service.volume
+    copy = await copy_of(
+        service.context, files, plex.path, plex.uuid, store.family.uuid, volume.geometry, store.family.columns,
+        plex.path, plex.dco_path, service.timeout_seconds,
+    )  # fmt: skip
+    record = store.ledger.recorded
+    assert record is not None
+    [outcome] = await service.context.hops.at_once([copy.write_record(record)], service.timeout_seconds)
+    if outcome.error is not None:
+        raise Failed("io_error", f"plex {plex.path}: its copy of the DCO cannot be written: {outcome.error}")
+    copy.record_written()
+    copy.broken = True
+    return copy
+
+
+def begin_sync(registry: Registry, unit: Unit, rate: int = 0) -> Task:
+    """Copy all that the snapshot still reads from its original."""
+    service = unit.service
+    if service is None:
+        raise Failed("volume_stopped", f"snapshot {unit.name} is stopped", f"fmrctl start {unit.name}")
+    plex = service.volume.plexes[0]
+    running = registry.context.tasks.running(unit.name, plex.name)
+    if running:
+        return running[0]
+    regions = plex.map.count()
+    message = f"snapshot {unit.name} copies the {regions} region(s) that it reads from its original"
+    reason = ("full_new_plex", message) if regions else ("nothing_missed", f"snapshot {unit.name} holds everything")
+    task = registry.context.tasks.new("SNAPSYNC", unit.name, plex.name, reason, rate)
+    task.total_regions = regions
+    task.total_bytes = service.volume.geometry.bytes_in(regions, bool(plex.map.bits[-1]))
+    registry.context.nursery.start_soon(_sync, service, task)
+    return task
+
+
+async def _sync(service: Service, task: Task) -> None:
+    try:
+        await _fill_all(service, task)
+        if task.aborting or service.ended:
+            task.end("aborted")
+            return
+        await _complete(service)
+    except (FmrdError, OSError) as error:
+        log.warning("snapshot %s: task %d failed: %s", task.volume, task.id, error)
+        task.end("failed", (getattr(error, "code", "io_error"), str(error)))
+    else:
+        task.end("done")
+
+
+async def _fill_all(service: Service, task: Task) -> None:
+    plex, geometry = service.volume.plexes[0], service.volume.geometry
+    while not (task.aborting or service.ended):
+        await task.while_paused()
+        run = plex.map.next_run(0, max(1, WINDOW_BYTES // geometry.region_bytes))
+        if run is None:
+            return
+        began = trio.current_time()
+        await keeping.fill(service.mirror, run)
+        size = geometry.bytes_of(run)[1]
+        task.progressed(len(run), size, size)
+        await _give_way(service, task, size, trio.current_time() - began)
+
+
+async def _give_way(service: Service, task: Task, copied: int, seconds: float) -> None:
+    """Rate limit, and room for the application."""
+    rate = task.rate or service.volume.settings.rate
+    pause = max(copied / rate - seconds if rate else 0.0, min(seconds, GIVE_WAY_SECONDS))
+    changed = task.changed
+    with trio.move_on_after(pause):
+        await changed.wait()
+
+
+async def _complete(service: Service) -> None:
+    """One commit: from now on its plex is all that it needs, and carries the DCO again."""
+    family = service.mirror.store.family
+    original = family.original_of(service.volume)
+    origin = None if original is None else service.home.mirrors.get(original.settings.uuid)
+    if origin is None or original is None:
+        raise Failed("volume_stopped", f"the original of snapshot {service.volume.name} is stopped")
+    done: list[bool] = []
+    await change([origin.store, service.mirror.store], lambda: done.append(snapshot.complete(original, service.volume)))
+    if not done[0]:
+        raise Failed("snap_invalid", f"snapshot {service.volume.name} has lost regions and cannot be completed")
+    await service.renew_copies()

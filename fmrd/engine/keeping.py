@@ -1,0 +1,215 @@
+"""Copy on write for instant snapshots (RULES, "Instant snapshots"): old data is kept before the original is written.
+
+A region is *owed* until its old data is on the snapshot's plex, fdatasync'ed, and the home copy knows. Who must have it
+kept holds its bytes on the original. Where that fails, or takes too long, the region is *lost*, durably, in the
+original's DCO, and the original goes on: a snapshot never makes it fail.
+"""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+from bitarray.util import ones
+
+from fmrd.backing.protocol import SourceError
+from fmrd.core import snapshot
+from fmrd.core.plex import Plex
+from fmrd.core.regionmap import RegionMap
+from fmrd.core.volume import Volume
+from fmrd.engine import reading
+from fmrd.errors import Failed, FmrdError
+
+if TYPE_CHECKING:
+    from fmrd.engine.mirror import Mirror
+
+log = logging.getLogger(__name__)
+LIMIT_SECONDS = 5.0
+"""How long a call on a snapshot's plex may take, unless it is set otherwise, before what it was to keep is lost."""
+
+
+@dataclass
+class _Batch:
+    """Requests that share one fdatasync and one page write."""
+
+    regions: set[int] = field(default_factory=set)
+    done: bool = False
+    error: FmrdError | None = None
+
+
+class Keeper:
+    """Keeps old data of one original for one instant snapshot, for whoever asks by then together."""
+
+    def __init__(self, origin: "Mirror", uuid: str) -> None:
+        self._origin = origin
+        self._uuid = uuid
+        self._lock = trio.Lock()
+        self._batch = _Batch()
+
+    @property
+    def _snapshot(self) -> Volume:
+        return self._origin.store.family.by_uuid(self._uuid)
+
+    async def keep(self, regions: Iterable[int]) -> None:
+        """Returns when each is kept or lost, durably. Failed('home_failed') where neither can be written down."""
+        batch = self._batch
+        batch.regions.update(regions)
+        async with self._lock:
+            if not batch.done:
+                self._batch = _Batch()
+                try:
+                    await self._keep(sorted(batch.regions))
+                except FmrdError as error:
+                    batch.error = error
+                batch.done = True
+        if batch.error is not None:
+            raise batch.error
+
+    def _owed(self, regions: Iterable[int]) -> list[int]:
+        origin, snap = self._origin.volume, self._snapshot
+        return [r for r in regions if snapshot.owed(origin, snap, range(r, r + 1))]
+
+    async def _keep(self, regions: list[int]) -> None:
+        if self._uuid not in self._origin.volume.lost:
+            return  # it went back, or holds everything by now
+        mirror = self._origin.kin.get(self._uuid)
+        why = "it is stopped, or its disk is away"
+        if mirror is not None:
+            why = await self._copy(mirror, self._owed(regions))
+        left = self._owed(regions)
+        if left:
+            hung = mirror is not None and mirror.disks[mirror.volume.plexes[0].uuid].lane.hung
+            await self._lose(self._owed(range(self._snapshot.geometry.regions)) if hung else left, why)
+
+    async def _copy(self, mirror: "Mirror", regions: list[int]) -> str:
+        """To the snapshot's plex, and durable there. Returns what went wrong, if anything did."""
+        plex = mirror.volume.plexes[0]
+        if mirror.disks[plex.uuid].lane.hung:
+            return f"plex {plex.name} does not answer"
+        missing = RegionMap(len(plex.map), plex.map.page_bits)
+        for region in regions:
+            if region in plex.map:
+                missing.mark(range(region, region + 1))
+        try:
+            with mirror.load.request(mirror.volume):
+                for run in missing.runs():
+                    await self._copy_run(mirror, plex, run)
+                await mirror.sync(plex)
+                await mirror.store.write_pages(mirror.volume.touched_pages())
+        except (FmrdError, OSError) as error:
+            return str(error)
+        return f"plex {plex.name} failed"
+
+    async def _copy_run(self, mirror: "Mirror", plex: Plex, run: range) -> None:
+        """From any plex of the original that can be read; OSError if it cannot be copied."""
+        origin, target = self._origin, mirror.disks[plex.uuid]
+        at, size = mirror.volume.geometry.bytes_of(run)
+        stop, dropped = at + size, plex.dropped
+        tried: list[Plex] = []
+        while at < stop:
+            part = origin.volume.plan_read(at, stop - at, without=tuple(tried))[0]
+            source = origin.disks[part.plex.uuid]
+            spans = [(at, at + part.length)]
+            call = target.writing(partial(target.backing.copy_spans, source.backing, spans), tuple(spans), inline=False)
+            source.lane.enter()
+            try:
+                [outcome] = await origin.hops.in_turn([call], mirror.timeout_seconds)
+            finally:
+                source.lane.leave()
+            if isinstance(outcome.error, SourceError):
+                tried.append(part.plex)
+                continue
+            if outcome.error is not None:
+                raise outcome.error
+            at += part.length
+        mirror.volume.copied_these(plex, run.start, ones(len(run)), dropped)
+
+    async def _lose(self, regions: list[int], why: str) -> None:
+        """Durable in the original's DCO, before it writes there."""
+        origin = self._origin
+        snap = self._snapshot
+        if not origin.volume.lost[self._uuid].map.any():
+            log.error("snapshot %s is invalid: old data could not be kept (%s)", snap.name, why)
+        snapshot.lose(origin.volume, snap, regions)
+        lost = origin.volume.lost[self._uuid]
+        await origin.store.write_pages((lost.column.index, page) for page in sorted(lost.due_pages))
+
+
+async def before_write(mirror: "Mirror", offset: int, length: int) -> None:
+    """What must be kept before these bytes are written, on the original or on an instant snapshot."""
+    regions = mirror.volume.geometry.regions_of(offset, length)
+    for uuid in list(mirror.volume.lost):
+        snap = mirror.store.family.by_uuid(uuid)
+        if snapshot.owed(mirror.volume, snap, regions):
+            await mirror.keeper(uuid).keep(regions)
+    if snapshot.is_instant(mirror.volume) and not all(map(mirror.volume.plexes[0].is_durable, regions)):
+        await fill(mirror, regions)
+
+
+async def fill(mirror: "Mirror", regions: range) -> None:
+    """An instant snapshot takes these regions over from its original; Failed('snap_invalid') where they are lost."""
+    origin = _origin_of(mirror)
+    span = mirror.volume.geometry.bytes_of(regions)
+    with origin.load.request(origin.volume):
+        async with origin.ranges.hold((span[0], sum(span))):
+            if snapshot.is_instant(mirror.volume):
+                await origin.keeper(mirror.volume.settings.uuid).keep(regions)
+                check_lost(mirror, origin, regions)
+
+
+async def read(mirror: "Mirror", offset: int, length: int) -> bytes:
+    """Of an instant snapshot: its own data where it has some, the original's elsewhere."""
+    geometry = mirror.volume.geometry
+    data = []
+    stop = offset + length
+    while offset < stop:
+        [region] = geometry.regions_of(offset, 1)
+        end = min(sum(geometry.bytes_of(range(region, region + 1))), stop)
+        data.append(await _read_region(mirror, region, offset, end - offset))
+        offset = end
+    return b"".join(data)
+
+
+async def _read_region(mirror: "Mirror", region: int, offset: int, length: int) -> bytes:
+    plex = mirror.volume.plexes[0]
+    regions = range(region, region + 1)
+    origin = mirror.kin.get(_origin_uuid(mirror))
+    if origin is not None:
+        check_lost(mirror, origin, regions)
+    if region not in plex.map:
+        return await _joined(mirror, offset, length)
+    origin = _origin_of(mirror)
+    with origin.load.request(origin.volume):
+        at, size = mirror.volume.geometry.bytes_of(regions)
+        async with origin.ranges.hold((at, at + size)):
+            if region in plex.map:
+                check_lost(mirror, origin, regions)
+                return await _joined(origin, offset, length, mend=False)
+    return await _read_region(mirror, region, offset, length)
+
+
+async def _joined(mirror: "Mirror", offset: int, length: int, *, mend: bool = True) -> bytes:
+    return b"".join([data async for data in reading.read_parts(mirror, offset, offset + length, mend=mend)])
+
+
+def check_lost(mirror: "Mirror", origin: "Mirror", regions: range) -> None:
+    lost = origin.volume.lost.get(mirror.volume.settings.uuid)
+    if lost is not None and lost.map.touches(regions):
+        raise Failed("snap_invalid", f"snapshot {mirror.volume.name} has lost what was at {regions.start} (regions)")
+
+
+def _origin_uuid(mirror: "Mirror") -> str:
+    original = mirror.store.family.original_of(mirror.volume)
+    return original.settings.uuid if original is not None else ""
+
+
+def _origin_of(mirror: "Mirror") -> "Mirror":
+    origin = mirror.kin.get(_origin_uuid(mirror))
+    if origin is None:
+        raise Failed(
+            "volume_stopped",
+            f"snapshot {mirror.volume.name} reads from {mirror.volume.settings.snapshot_of}, which is stopped",
+        )
+    return origin
