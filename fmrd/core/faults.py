@@ -15,8 +15,12 @@ from fmrd.core.regionmap import RegionMap, runs_of
 def uncovered(
     plex: Plex, others: Sequence[Plex], failing: Collection[Plex] = (), regions: range = range(0)
 ) -> bitarray:
-    """Regions that ``plex`` holds and no other open plex durably; ``failing`` ones do not count in ``regions``."""
+    """Regions that ``plex`` holds and no other open plex durably; ``failing`` ones do not count in ``regions``. All of
+    them where no other is open: an instant snapshot's plex holds little, and is the last one all the same.
+    """
     doubt = ones(plex.geometry.regions)
+    if not any(other is not plex and other.is_open for other in others):
+        return doubt
     for other in others:
         if other is plex or not other.is_open:
             continue

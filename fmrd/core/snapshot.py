@@ -86,6 +86,8 @@ def instant(family: Family, origin: Volume, plex: PlexRecord, name: str, uuid: s
 
 def owed(origin: Volume, snapshot: Volume, regions: range) -> list[int]:
     """Regions that the original must not write before their old data is on the snapshot's plex and known to be."""
+    if snapshot.settings.uuid not in origin.lost:
+        return []  # it went back, or holds everything by now
     plex = snapshot.plexes[0]
     lost = origin.lost[snapshot.settings.uuid].map
     within = range(regions.start, min(regions.stop, snapshot.geometry.regions))
@@ -163,12 +165,14 @@ def from_replica(family: Family, origin: Volume, snapshot: Volume, plexes: Seque
     check_length(origin, snapshot, replica=True)
     _may_leave(snapshot, plexes)
     changed = difference(origin, snapshot) | origin.drl.regions() | snapshot.drl.regions()
-    if is_instant(snapshot):
-        _check_lost(origin, snapshot)
-        # Whatever either side wrote was copied first; the rest is the original's still, and coarse marks name it too.
-        changed &= ~snapshot.plexes[0].in_doubt()
     for plex in plexes:
-        if (plex.in_doubt() & changed).any() or not (plex.settled or is_instant(snapshot)):
+        doubt = plex.in_doubt()
+        if is_instant(snapshot):
+            _check_lost(origin, snapshot)
+            # What it has not copied nobody wrote since, whatever the coarse marks say: it is the original's still.
+            doubt &= ~plex.map.bits
+            changed &= ~plex.map.bits
+        if doubt.any():
             raise Refused(
                 "snap_missing", f"plex {plex.name} of snapshot {snapshot.name} does not hold all of it for certain"
             )

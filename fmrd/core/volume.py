@@ -168,7 +168,7 @@ class Volume:
 
     def fail_plex(self, plex: Plex, why: object) -> str | None:
         """An error that is no write's and no flush's (a copy of the DCO, a hang): demote it if it may go."""
-        if not plex.is_open:
+        if not plex.is_open or plex not in self.plexes:  # out already, or another volume's by now
             return None
         plex.errors += 1
         if not faults.may_close(plex, self.plexes):
@@ -197,7 +197,7 @@ class Volume:
     def may_repair(self, plex: Plex, regions: range) -> bool:
         """A read repair makes the plex doubtful until its next fdatasync, so another must hold the regions durably."""
         held = all(faults.held_elsewhere(plex, region, self.plexes, ()) for region in regions)
-        return held and plex.is_current(regions)
+        return held and plex in self.plexes and plex.is_current(regions)
 
     def repaired(self, plex: Plex, regions: range) -> None:
         """The same bytes were written back: no mark is needed, and no promise before the next fdatasync."""

@@ -68,12 +68,16 @@ class Keeper:
             raise batch.error
 
     def _owed(self, regions: Iterable[int]) -> list[int]:
-        origin, snap = self._origin.volume, self._snapshot
+        """None of them where the snapshot went back meanwhile, or holds everything itself."""
+        origin = self._origin.volume
+        if self._uuid not in origin.lost:
+            return []
+        snap = self._snapshot
         return [r for r in regions if snapshot.owed(origin, snap, range(r, r + 1))]
 
     async def _keep(self, regions: list[int]) -> None:
-        if self._uuid not in self._origin.volume.lost:
-            return  # it went back, or holds everything by now
+        if not self._owed(regions):
+            return
         mirror = self._origin.kin.get(self._uuid)
         why = "it is stopped, or its disk is away"
         if mirror is not None:
@@ -93,11 +97,11 @@ class Keeper:
             if region in plex.map:
                 missing.mark(range(region, region + 1))
         try:
-            with mirror.load.request(mirror.volume):
-                for run in missing.runs():
-                    await self._copy_run(mirror, plex, run)
-                await mirror.sync(plex)
-                await mirror.store.write_pages(mirror.volume.touched_pages())
+            for run in missing.runs():
+                await self._copy_run(mirror, plex, run)
+            self._must_be_there(mirror)
+            await mirror.sync(plex)
+            await mirror.store.write_pages(mirror.volume.touched_pages())
         except (FmrdError, OSError) as error:
             return str(error)
         return f"plex {plex.name} failed"
@@ -109,6 +113,7 @@ class Keeper:
         stop, dropped = at + size, plex.dropped
         tried: list[Plex] = []
         while at < stop:
+            self._must_be_there(mirror)
             part = origin.volume.plan_read(at, stop - at, without=tuple(tried))[0]
             source = origin.disks[part.plex.uuid]
             spans = [(at, at + part.length)]
@@ -125,6 +130,11 @@ class Keeper:
                 raise outcome.error
             at += part.length
         mirror.volume.copied_these(plex, run.start, ones(len(run)), dropped)
+
+    def _must_be_there(self, mirror: "Mirror") -> None:
+        """Its files are closed when it stops or goes back; calls under way are waited for, new ones come too late."""
+        if self._origin.kin.get(self._uuid) is not mirror or self._uuid not in self._origin.volume.lost:
+            raise Failed("volume_stopped", f"snapshot {mirror.volume.name} was stopped meanwhile")
 
     async def _lose(self, regions: list[int], why: str) -> None:
         """Durable in the original's DCO, before it writes there."""

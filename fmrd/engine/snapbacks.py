@@ -152,7 +152,10 @@ async def _replace(pair: Pair, service: Service, plexes: Sequence[Plex]) -> None
             if not any(plex in origin.volume.plexes for plex in plexes):
                 raise  # refused, and nothing was changed
             await _until_recorded(pair, error)
-        await origin.renew_copies()  # of a plex that kept none, as an instant snapshot's
+        try:
+            await origin.renew_copies()  # of a plex that kept none, as an instant snapshot's
+        except FmrdError as error:
+            log.warning("volume %s: %s", origin.volume.name, error)
 
 
 async def _take_plexes(pair: Pair, service: Service | None, plexes: Sequence[Plex], step: Callable[[], None]) -> None:

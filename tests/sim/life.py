@@ -157,7 +157,9 @@ class Life:
             if error.code != "suspect" or not self.schedule.faulted:
                 raise
             await self.write(0, served.length_bytes, volume=volume)
-            await served.flush()
+            [shown] = (await self.verbs.print(volume=volume))["volumes"]
+            if not shown["lost"]:  # what an instant snapshot has lost cannot be written either
+                await served.flush()
 
     async def settle_tasks(self) -> None:
         while running := self.registry.context.tasks.running():
@@ -319,7 +321,8 @@ class Life:
     def excuse(self, what: str, error: FmrdError) -> None:
         self.schedule.count(f"{what} {error.code}")
         self.schedule.note(f"{what}: {error}")
-        if error.code != "volume_stopped" and not self.schedule.faulted:
+        invalid = error.code == "snap_invalid" and self.schedule.snaps.stopped
+        if error.code != "volume_stopped" and not self.schedule.faulted and not invalid:
             raise Broken(f"a {what} failed, and no disk did: {error}")
 
 

@@ -43,12 +43,15 @@ PROFILES = {
     "all": Profile(faults=BREAKS, hangs=True, absences=True, homes=True, rot=True, eager=0.05),
 }
 """Name -> what may happen in such a schedule."""
+_INSTANTS = (("instant", 20), ("snapsync", 4), ("snapstart", 2), ("snap_write", 30), ("snap_read", 20))
 SNAPS = {
     "snaps": Profile(plexes=2, snaps=True, steps=40),
     "snaps, eager": Profile(plexes=2, snaps=True, steps=30, crashes=3, eager=0.15),
     "snaps, faults": Profile(plexes=2, snaps=True, steps=40, faults=BREAKS, eager=0.05),
     "snaps, hangs": Profile(plexes=2, snaps=True, steps=40, faults=BREAKS, hangs=True),
     "snaps, away": Profile(plexes=2, snaps=True, steps=30, absences=True, eager=0.05),
+    "instants": Profile(plexes=2, snaps=True, steps=30, crashes=3, eager=0.1, weights=_INSTANTS),
+    "instants, faults": Profile(plexes=2, snaps=True, steps=40, faults=BREAKS, hangs=True, weights=_INSTANTS),
     "snaps, power": Profile(plexes=1, snaps=True, steps=30, crashes=3, power=1.0, eager=0.1),
 }
 """The same with snapshots."""

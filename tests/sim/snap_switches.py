@@ -13,7 +13,8 @@ from fmrd.core.bitmap import Bitmap
 from fmrd.core.family import Family
 from fmrd.core.plex import Plex
 from fmrd.core.volume import Volume
-from fmrd.engine import breakoffs
+from fmrd.engine import breakoffs, keeping
+from fmrd.engine.mirror import Mirror
 from tests.sim.switches import while_cleaning
 
 
@@ -91,6 +92,51 @@ def _no_epochs() -> AbstractContextManager[Any]:
     return patch.object(Family, "renewed", lambda self, column: column)
 
 
+def _original_writes_at_once() -> AbstractContextManager[Any]:
+    real = keeping.before_write
+
+    async def before(mirror: Mirror, offset: int, length: int) -> None:
+        if not mirror.volume.lost:
+            await real(mirror, offset, length)
+
+    return patch.object(keeping, "before_write", before)
+
+
+def _partial_writes_as_they_are() -> AbstractContextManager[Any]:
+    real = keeping.before_write
+
+    async def before(mirror: Mirror, offset: int, length: int) -> None:
+        if mirror.volume.lost:
+            await real(mirror, offset, length)
+
+    return patch.object(keeping, "before_write", before)
+
+
+def _kept_by_memory() -> AbstractContextManager[Any]:
+    def owed(origin: Volume, snap: Volume, regions: range) -> list[int]:
+        lost = origin.lost.get(snap.settings.uuid)
+        return [r for r in regions if lost is not None and r in snap.plexes[0].map and r not in lost.map]
+
+    return patch.object(snapshot, "owed", owed)
+
+
+def _lost_in_memory() -> AbstractContextManager[Any]:
+    async def lose(self: keeping.Keeper, regions: list[int], why: str) -> None:
+        snapshot.lose(self._origin.volume, self._snapshot, regions)
+
+    return patch.object(keeping.Keeper, "_lose", lose)
+
+
+def _reads_hold_nothing() -> AbstractContextManager[Any]:
+    async def read(mirror: Mirror, region: int, offset: int, length: int) -> bytes:
+        origin = keeping._origin_of(mirror)
+        keeping.check_lost(mirror, origin, range(region, region + 1))
+        where = origin if region in mirror.volume.plexes[0].map else mirror
+        return await keeping._joined(where, offset, length, mend=False)
+
+    return patch.object(keeping, "_read_region", read)
+
+
 SWITCHES = {
     "snapshot: the original's writes are tracked": lambda: _no_tracking(of_original=True),
     "snapshot: its own writes are tracked": lambda: _no_tracking(of_original=False),
@@ -103,6 +149,11 @@ SWITCHES = {
     "replica: by the original's map too": lambda: _half_a_union("from_replica", own=False),
     "replica: other snapshots gain the union": lambda: _nobody_gains(Bitmap),
     "replica: detached plexes gain the union": lambda: _nobody_gains(Plex),
+    "instant: old data before the original's": _original_writes_at_once,
+    "instant: a part of a region after the rest": _partial_writes_as_they_are,
+    "instant: kept is durably kept": _kept_by_memory,
+    "instant: lost is durably lost": _lost_in_memory,
+    "instant: a read holds the original's bytes": _reads_hold_nothing,
     "epochs: a record and its maps are one": _no_epochs,
 }
 """Rule -> a context manager that takes it out."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from fmrd.core.snapshot import is_instant
 from fmrd.engine.registry import Unit
 from fmrd.errors import FmrdError
 from tests.sim.disks import GRANULE
@@ -34,6 +35,8 @@ class Snaps:
     oracles: dict[str, Oracle] = field(default_factory=dict)
     watches: dict[str, list[set[int]]] = field(default_factory=dict)
     olds: dict[str, Oracle] = field(default_factory=dict)
+    stopped: set[str] = field(default_factory=set)
+    """Stopped at some time: an instant one may have lost something."""
     restores: dict[str, list[set[int]]] = field(default_factory=dict)
 
     def crash(self, *, power: bool) -> None:
@@ -130,6 +133,29 @@ async def snapshot(life: "Life") -> None:
 
 
 @one_at_a_time
+async def instant(life: "Life") -> None:
+    schedule = life.schedule
+    if sum(u.settings is not None and u.settings.link is not None for u in life.registry.units.values()) >= MOST:
+        return
+    number = schedule.oracle.labels.next()
+    name, path = f"SNAP{number}-v", f"/inst{number}"
+    watch = schedule.snaps.watches[name] = schedule.oracle.begin_flush()
+    if await verb(life, "snapshot", volumes=[NAME], name=name, instant=path, sync=life.rng.random() < 0.3):
+        schedule.machine.alive()
+    if name in schedule.snaps.watches:
+        if name in life.registry.units:
+            _appeared(life, name, watch)
+        schedule.oracle.end_flush(watch, acknowledged=False)
+        del schedule.snaps.watches[name]
+
+
+async def snapsync(life: "Life") -> None:
+    name = some(life)
+    if name is not None:
+        await verb(life, "snapsync", snapshot=name)
+
+
+@one_at_a_time
 async def snapback(life: "Life") -> None:
     name = some(life)
     if name is not None and await verb(life, "snapback", snapshot=name):
@@ -221,6 +247,7 @@ async def snap_clean(life: "Life") -> None:
 async def snap_stop(life: "Life") -> None:
     name = some(life)
     if name is not None:
+        life.schedule.snaps.stopped.add(name)
         await verb(life, "stop", volume=name)
         await verb(life, "start", volume=name)
 
@@ -228,13 +255,13 @@ async def snap_stop(life: "Life") -> None:
 OPERATIONS = {
     "snapstart": snapstart, "snapabort": snapabort, "snapshot": snapshot, "snapback": snapback, "refresh": refresh,
     "restore": restore, "snap_write": snap_write, "snap_read": snap_read, "snap_flush": snap_flush,
-    "snap_clean": snap_clean, "snap_stop": snap_stop,
+    "snap_clean": snap_clean, "snap_stop": snap_stop, "instant": instant, "snapsync": snapsync,
 }  # fmt: skip
 WEIGHTS = {
     "snapstart": 8, "snapabort": 1, "snapshot": 12, "snapback": 6, "refresh": 3, "restore": 4, "snap_write": 20,
-    "snap_read": 6, "snap_flush": 4, "snap_clean": 3, "snap_stop": 1,
+    "snap_read": 6, "snap_flush": 4, "snap_clean": 3, "snap_stop": 1, "instant": 4, "snapsync": 1,
 }  # fmt: skip
-CHANGES = frozenset({"snapstart", "snapshot", "snapback", "refresh", "restore"})
+CHANGES = frozenset({"snapstart", "snapshot", "snapback", "refresh", "restore", "instant", "snapsync"})
 
 
 async def at_last(life: "Life") -> None:
@@ -244,22 +271,44 @@ async def at_last(life: "Life") -> None:
             await life.verbs.start(volume=name)
         await life.read_all(name)
         await life.flush_at_last(name)
-        service = life.registry.service(name)
-        [plex] = service.volume.plexes
-        longest = max(service.volume.geometry.length_bytes, life.service.volume.geometry.length_bytes)
-        for volume in (name, NAME):
-            if life.registry.service(volume).volume.geometry.length_bytes < longest:
-                life.schedule.oracle_of(volume).grow(longest // GRANULE)
-                await life.verbs.grow(volume=volume, size_bytes=longest)
-        replica = life.rng.random() < 0.4
-        answer = await life.verbs.snapback(snapshot=name, from_replica=replica)
-        disk = life.schedule.machine.plexes[plex.path]
+        await life.settle_tasks()
+        await same_length(life, name)
+        [shown] = (await life.verbs.print(volume=name))["volumes"]
+        replica = life.rng.random() < 0.4 and not shown["lost"]
         if replica:
-            for granule, label in enumerate(disk.cache[: longest // GRANULE]):
-                oracle.check(granule, label, f"{name} at last")
-            life.schedule.oracle.becomes([{label} for label in disk.cache[: longest // GRANULE]])
+            life.schedule.oracle.becomes(content(life, name, oracle))
+        answer = await life.verbs.snapback(snapshot=name, from_replica=replica)
         for task in answer["tasks"]:
             life.must_not_be_full(task)
         await life.settle_tasks()
         await life.read_all()
     life.schedule.snaps.oracles.clear()
+
+
+async def same_length(life: "Life", name: str) -> None:
+    if is_instant(life.registry.service(name).volume):
+        if life.registry.service(name).volume.geometry == life.service.volume.geometry:
+            return
+        task = (await life.verbs.snapsync(snapshot=name))["task"]
+        await life.verbs.task_wait(id=task["id"])
+    longest = max(life.registry.service(v).volume.geometry.length_bytes for v in (name, NAME))
+    for volume in (name, NAME):
+        if life.registry.service(volume).volume.geometry.length_bytes < longest:
+            life.schedule.oracle_of(volume).grow(longest // GRANULE)
+            await life.verbs.grow(volume=volume, size_bytes=longest)
+
+
+def content(life: "Life", name: str, oracle: Oracle) -> list[set[int]]:
+    """What the snapshot holds, by what lies on its plex; the rest of an instant one is the original's."""
+    volume = life.registry.service(name).volume
+    [plex] = volume.plexes
+    found = []
+    for granule in range(volume.geometry.length_bytes // GRANULE):
+        [region] = volume.geometry.regions_of(granule * GRANULE, GRANULE)
+        if region in plex.map:
+            found.append(set(life.schedule.oracle.now[granule]))
+        else:
+            label = life.schedule.machine.plexes[plex.path].cache[granule]
+            oracle.check(granule, label, f"{name} at last")
+            found.append({label})
+    return found
