@@ -67,7 +67,7 @@ class Keeper:
         if batch.error is not None:
             raise batch.error
 
-    def _owed(self, regions: Iterable[int]) -> list[int]:
+    def owed(self, regions: Iterable[int]) -> list[int]:
         """None of them where the snapshot went back meanwhile, or holds everything itself."""
         origin = self._origin.volume
         if self._uuid not in origin.lost:
@@ -76,20 +76,33 @@ class Keeper:
         return [r for r in regions if snapshot.owed(origin, snap, range(r, r + 1))]
 
     async def _keep(self, regions: list[int]) -> None:
-        if not self._owed(regions):
+        if not self.owed(regions):
             return
         mirror = self._origin.kin.get(self._uuid)
         why = "it is stopped, or its disk is away"
         if mirror is not None:
-            why = await self._copy(mirror, self._owed(regions))
-        left = self._owed(regions)
+            why = await self._copy(mirror, self.owed(regions))
+        left = self.owed(regions)
         if left:
-            hung = mirror is not None and mirror.disks[mirror.volume.plexes[0].uuid].lane.hung
-            await self._lose(self._owed(range(self._snapshot.geometry.regions)) if hung else left, why)
+            disk = mirror.disks.get(self._snapshot.plexes[0].uuid) if mirror is not None else None
+            hung = disk is not None and disk.lane.hung
+            await self._lose(self.owed(range(self._snapshot.geometry.regions)) if hung else left, why)
 
     async def _copy(self, mirror: "Mirror", regions: list[int]) -> str:
         """To the snapshot's plex, and durable there. Returns what went wrong, if anything did."""
-        plex = mirror.volume.plexes[0]
+        with trio.move_on_after(mirror.timeout_seconds) as patience:
+            await mirror.rest_lock.acquire()
+        if patience.cancelled_caught:
+            return f"snapshot {mirror.volume.name} is at rest for too long"
+        try:
+            return await self._copy_at_work(mirror, self.owed(regions))
+        finally:
+            mirror.rest_lock.release()
+
+    async def _copy_at_work(self, mirror: "Mirror", regions: list[int]) -> str:
+        plex = next(iter(mirror.volume.plexes), None)
+        if plex is None or not regions:
+            return "it went back"
         if mirror.disks[plex.uuid].lane.hung:
             return f"plex {plex.name} does not answer"
         missing = RegionMap(len(plex.map), plex.map.page_bits)
@@ -151,8 +164,7 @@ async def before_write(mirror: "Mirror", offset: int, length: int) -> None:
     """What must be kept before these bytes are written, on the original or on an instant snapshot."""
     regions = mirror.volume.geometry.regions_of(offset, length)
     for uuid in list(mirror.volume.lost):
-        snap = mirror.store.family.by_uuid(uuid)
-        if snapshot.owed(mirror.volume, snap, regions):
+        if mirror.keeper(uuid).owed(regions):
             await mirror.keeper(uuid).keep(regions)
     if snapshot.is_instant(mirror.volume) and not all(map(mirror.volume.plexes[0].is_durable, regions)):
         await fill(mirror, regions)

@@ -71,6 +71,8 @@ class Mirror:
     load: Load = field(default_factory=Load)
     ended: bool = False
     """Its files are closed."""
+    rest_lock: trio.Lock = field(default_factory=trio.Lock)
+    """Held by whoever has the volume at rest, and by the original of an instant snapshot while it keeps data on it."""
     _flushes: _Flush = field(default_factory=_Flush)
     _flush_lock: trio.Lock = field(default_factory=trio.Lock)
     _clean_lock: trio.Lock = field(default_factory=trio.Lock)

@@ -331,10 +331,20 @@ class _AtRest:
     def __init__(self, service: Service) -> None:
         mirror = service.mirror
         self._mirror = mirror
+        self._resting = False
         self._hold = mirror.ranges.hold((0, max(mirror.volume.geometry.length_bytes, 1)))
 
     async def __aenter__(self) -> None:
         await self._hold.__aenter__()
+        try:
+            await self._mirror.rest_lock.acquire()
+            self._resting = True
+            await self._settle()
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
+
+    async def _settle(self) -> None:
         try:
             await self._mirror.sync()
             while await self._mirror.clean():
@@ -342,9 +352,8 @@ class _AtRest:
             await self._mirror.store.write_pages(self._mirror.volume.touched_pages())
         except FmrdError as error:
             log.warning("volume %s could not be settled: %s", self._mirror.volume.name, error)
-        except BaseException:
-            await self._hold.__aexit__(None, None, None)
-            raise
 
     async def __aexit__(self, *details: object) -> None:
+        if self._resting:
+            self._mirror.rest_lock.release()
         await self._hold.__aexit__(None, None, None)

@@ -110,11 +110,16 @@ async def restore(pair: Pair, plexes: Sequence[Plex], rate: int = 0, *, force: b
             raise Failed("volume_stopped", f"snapshot {pair.unit.name} is stopped", f"fmrctl start {pair.unit.name}")
         for plex in origin.volume.open_plexes():
             await origin.copies.halt(plex)
-        async with origin.at_rest(), origin.mirror.reads_held():
+        # The snapshot first: what it is still asked for may need bytes of its original.
+        async with (
+            _withdrawn(pair, service, ends=len(plexes) == len(pair.volume.plexes)),
+            origin.at_rest(), origin.mirror.reads_held(),
+        ):  # fmt: skip
             if origin.open_count and not force:
                 raise Refused("volume_open", f"volume {origin.volume.name} was opened meanwhile", "unmount it first")
             await _keep_for_others(pair)
-            await _replace(pair, service, plexes)
+            async with service.at_rest():
+                await _replace(pair, service, plexes)
     tasks = []
     for plex in origin.volume.open_plexes():
         if plex.map.any():
@@ -145,17 +150,16 @@ async def _replace(pair: Pair, service: Service, plexes: Sequence[Plex]) -> None
             store.copies[plex.uuid] = service.mirror.store.copies.pop(plex.uuid)
             plex.stamp = None
 
-    async with _quiet(pair, service, ends=len(plexes) == len(pair.volume.plexes)):
-        try:
-            await change([store, service.mirror.store], _and_gone(pair, step), whole=True)
-        except FmrdError as error:
-            if not any(plex in origin.volume.plexes for plex in plexes):
-                raise  # refused, and nothing was changed
-            await _until_recorded(pair, error)
-        try:
-            await origin.renew_copies()  # of a plex that kept none, as an instant snapshot's
-        except FmrdError as error:
-            log.warning("volume %s: %s", origin.volume.name, error)
+    try:
+        await change([store, service.mirror.store], _and_gone(pair, step), whole=True)
+    except FmrdError as error:
+        if not any(plex in origin.volume.plexes for plex in plexes):
+            raise  # refused, and nothing was changed
+        await _until_recorded(pair, error)
+    try:
+        await origin.renew_copies()  # of a plex that kept none, as an instant snapshot's
+    except FmrdError as error:
+        log.warning("volume %s: %s", origin.volume.name, error)
 
 
 async def _take_plexes(pair: Pair, service: Service | None, plexes: Sequence[Plex], step: Callable[[], None]) -> None:
@@ -167,7 +171,8 @@ async def _take_plexes(pair: Pair, service: Service | None, plexes: Sequence[Ple
         await change(stores, _and_gone(pair, step))
         return
     stores.append(service.mirror.store)
-    async with _quiet(pair, service, ends=len(plexes) == len(pair.volume.plexes)):
+    ends = len(plexes) == len(pair.volume.plexes)
+    async with _withdrawn(pair, service, ends=ends), service.at_rest():
         for plex in plexes:
             plex.stamp = await service.partings.stamp(service.files[plex.uuid])
 
@@ -180,23 +185,18 @@ async def _take_plexes(pair: Pair, service: Service | None, plexes: Sequence[Ple
 
 
 @asynccontextmanager
-async def _quiet(pair: Pair, service: Service, *, ends: bool) -> AsyncIterator[None]:
-    """The snapshot at rest. ``ends``: it is served no more, and closed afterwards, unless the step was refused."""
+async def _withdrawn(pair: Pair, service: Service, *, ends: bool) -> AsyncIterator[None]:
+    """The snapshot serves nobody any more, if it ``ends``, and is closed afterwards, unless the step was refused."""
     if not ends:
-        async with service.at_rest():
-            yield
+        yield
         return
     pair.registry.withdraw(pair.unit)
-    await service.copies.halt_all()
-    await service.mirror.drain()
-    gone = False
     try:
-        async with service.at_rest():
-            yield
-        gone = True
+        await service.copies.halt_all()
+        await service.mirror.drain()
+        yield
     finally:
-        gone = gone or pair.volume not in pair.origin.mirror.store.family.volumes
-        if gone:
+        if pair.volume not in pair.origin.mirror.store.family.volumes:
             service.end()
             pair.registry.units.pop(pair.unit.name, None)
         else:
