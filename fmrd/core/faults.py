@@ -112,3 +112,19 @@ def make_holes_of_suspects(plex: Plex, others: Sequence[Plex]) -> None:
     plex.map.union(elsewhere)
     for run in runs_of(elsewhere):
         plex.suspect.clear(run)
+
+
+def give_back(plex: Plex) -> None:
+    """Of an instant snapshot, after a failed fdatasync: what was copied to it and may have been dropped it does not
+    hold; its original still has that.
+    """
+    copied = bitarray(plex.young.bits)
+    for batch in plex.syncing:
+        copied |= batch.bits
+    plex.map.union(copied)
+    for run in runs_of(copied):
+        plex.young.clear(run)
+        if plex.suspect is not None:
+            plex.suspect.clear(run)
+        for batch in plex.syncing:
+            batch.clear(run)

@@ -69,6 +69,10 @@ class Plex(Bitmap):
 
     def is_durable(self, region: int) -> bool:
         """Is it durably current in this one region?"""
+        return self.is_kept(region) and not (self.suspect is not None and region in self.suspect)
+
+    def is_kept(self, region: int) -> bool:
+        """Was it copied here, durably, and does the home copy know? What was written since may be suspect."""
         return (
             self.is_open
             and self.home_open
@@ -76,7 +80,6 @@ class Plex(Bitmap):
             and region not in self.young
             and not self.on_home[region]
             and not any(region in batch for batch in self.syncing)
-            and not (self.suspect is not None and region in self.suspect)
         )
 
     @property

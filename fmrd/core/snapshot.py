@@ -91,7 +91,7 @@ def owed(origin: Volume, snapshot: Volume, regions: range) -> list[int]:
     plex = snapshot.plexes[0]
     lost = origin.lost[snapshot.settings.uuid].map
     within = range(regions.start, min(regions.stop, snapshot.geometry.regions))
-    return [region for region in within if region not in lost and not plex.is_durable(region)]
+    return [region for region in within if region not in lost and not plex.is_kept(region)]
 
 
 def lose(origin: Volume, snapshot: Volume, regions: Iterable[int]) -> None:

@@ -122,6 +122,8 @@ class Volume:
                 self._close(plex, PlexState.IOFAIL)
                 events.append(f"plex {plex.name} detached (IOFAIL) after a flush error: {errors[plex.uuid]}")
             else:
+                if self.settings.link is not None and self.settings.link.lost is not None:
+                    faults.give_back(plex)
                 faults.make_holes_of_suspects(plex, self.plexes)
                 events.append(
                     f"plex {plex.name} failed a flush and is the last copy of some regions: {errors[plex.uuid]}"

@@ -214,20 +214,24 @@ def land_later(
     """
 
     async def land(service: Service, unit: Unit, opening: Opening) -> None:
-        while not service.ended:
-            await trio.sleep(RETRY_SECONDS)
-            try:
-                await service.mirror.recorded()
-            except FmrdError as again:
-                log.error("snapshot %s is not recorded yet: %s", unit.name, again)
-            else:
-                if not service.ended:
+        try:
+            while not service.gone.is_set():
+                with trio.move_on_after(RETRY_SECONDS):
+                    await service.gone.wait()
+                try:
+                    await service.mirror.recorded()
+                except FmrdError as again:
+                    log.error("snapshot %s is not recorded yet: %s", unit.name, again)
+                    continue
+                if not service.gone.is_set():
                     await _serve(registry, unit, opening)
-                    return
-        opening.mirror.store.ledger.stores.pop(opening.mirror.volume.settings.uuid, None)
-        opening.home.mirrors.pop(opening.mirror.volume.settings.uuid, None)
-        close_all(registry.context, opening.files)
-        opening.home.close_if_idle()
+                return
+        finally:
+            if unit.service is None:
+                opening.mirror.store.ledger.stores.pop(opening.mirror.volume.settings.uuid, None)
+                opening.home.mirrors.pop(opening.mirror.volume.settings.uuid, None)
+                close_all(registry.context, opening.files)
+                opening.home.close_if_idle()
 
     for service, name, opening in zip(services, names, openings, strict=True):
         unit = registry.add(name, opening.home)

@@ -35,6 +35,8 @@ class _Batch:
     """Requests that share one fdatasync and one page write."""
 
     regions: set[int] = field(default_factory=set)
+    precious: set[int] = field(default_factory=set)
+    """Those that the original is about to write: kept now or lost."""
     done: bool = False
     error: FmrdError | None = None
 
@@ -52,15 +54,20 @@ class Keeper:
     def _snapshot(self) -> Volume:
         return self._origin.store.family.by_uuid(self._uuid)
 
-    async def keep(self, regions: Iterable[int]) -> None:
-        """Returns when each is kept or lost, durably. Failed('home_failed') where neither can be written down."""
+    async def keep(self, regions: Iterable[int], *, or_lose: bool = True) -> None:
+        """Returns when each is kept or lost, durably. Failed('home_failed') where neither can be written down.
+        ``or_lose``: the original is to be written there; otherwise what cannot be kept stays owed.
+        """
         batch = self._batch
+        regions = list(regions)
         batch.regions.update(regions)
+        if or_lose:
+            batch.precious.update(regions)
         async with self._lock:
             if not batch.done:
                 self._batch = _Batch()
                 try:
-                    await self._keep(sorted(batch.regions))
+                    await self._keep(sorted(batch.regions), sorted(batch.precious))
                 except FmrdError as error:
                     batch.error = error
                 batch.done = True
@@ -75,14 +82,14 @@ class Keeper:
         snap = self._snapshot
         return [r for r in regions if snapshot.owed(origin, snap, range(r, r + 1))]
 
-    async def _keep(self, regions: list[int]) -> None:
+    async def _keep(self, regions: list[int], precious: list[int]) -> None:
         if not self.owed(regions):
             return
         mirror = self._origin.kin.get(self._uuid)
         why = "it is stopped, or its disk is away"
         if mirror is not None:
             why = await self._copy(mirror, self.owed(regions))
-        left = self.owed(regions)
+        left = self.owed(precious)
         if left:
             disk = mirror.disks.get(self._snapshot.plexes[0].uuid) if mirror is not None else None
             hung = disk is not None and disk.lane.hung
@@ -166,19 +173,24 @@ async def before_write(mirror: "Mirror", offset: int, length: int) -> None:
     for uuid in list(mirror.volume.lost):
         if mirror.keeper(uuid).owed(regions):
             await mirror.keeper(uuid).keep(regions)
-    if snapshot.is_instant(mirror.volume) and not all(map(mirror.volume.plexes[0].is_durable, regions)):
+    if snapshot.is_instant(mirror.volume) and not all(map(mirror.volume.plexes[0].is_kept, regions)):
         await fill(mirror, regions)
 
 
 async def fill(mirror: "Mirror", regions: range) -> None:
-    """An instant snapshot takes these regions over from its original; Failed('snap_invalid') where they are lost."""
+    """An instant snapshot takes these regions over from its original. Failed('snap_invalid') where they are lost,
+    'io_error' where its plex fails.
+    """
     origin = _origin_of(mirror)
     span = mirror.volume.geometry.bytes_of(regions)
     with origin.load.request(origin.volume):
         async with origin.ranges.hold((span[0], sum(span))):
             if snapshot.is_instant(mirror.volume):
-                await origin.keeper(mirror.volume.settings.uuid).keep(regions)
+                keeper = origin.keeper(mirror.volume.settings.uuid)
+                await keeper.keep(regions, or_lose=False)
                 check_lost(mirror, origin, regions)
+                if keeper.owed(regions):
+                    raise Failed("io_error", f"snapshot {mirror.volume.name}: its plex does not take what it copies")
 
 
 async def read(mirror: "Mirror", offset: int, length: int) -> bytes:

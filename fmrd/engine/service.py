@@ -43,6 +43,8 @@ class Service:
         self.joins = Joins(self)
         self.partings = Partings(self)
         self.ended = False
+        self.gone = trio.Event()
+        """Set when it has ended."""
         self._stopping = trio.Event()
         self._verb = trio.Lock()
         self.volume.gate_closed = self._gate_closed
@@ -319,6 +321,7 @@ class Service:
         """Nothing is done on it any more; the home copy is closed with the last of its family."""
         self._stopping.set()
         self.ended = self.mirror.ended = True
+        self.gone.set()
         self.partings.close_all()
         self.mirror.store.ledger.stores.pop(self.volume.settings.uuid, None)
         self.home.mirrors.pop(self.volume.settings.uuid, None)

@@ -24,10 +24,10 @@ def main() -> int:
     parser.add_argument("--schedules", type=int, default=1, help="how many seeds, dealt out over the profiles")
     parser.add_argument("--steps", type=int, help="the most operations in one life")
     parser.add_argument("--profile", choices=sorted(ALL), help="one kind of schedule only")
-    parser.add_argument("--snapshots", action="store_true", help="only schedules with snapshots")
+    parser.add_argument("--snapshots", action="store_true", help="schedules with snapshots")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     options = parser.parse_args()
-    names = [options.profile] if options.profile else list(SNAPS if options.snapshots else ALL)
+    names = [options.profile] if options.profile else list(SNAPS if options.snapshots else PROFILES | TARGETS)
     work = [(names[i % len(names)], options.seed + i, options.steps) for i in range(options.schedules)]
     began = time.monotonic()
     counts: collections.Counter[str] = collections.Counter()

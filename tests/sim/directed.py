@@ -39,7 +39,7 @@ async def _make(life: Life) -> None:
     )  # fmt: skip
 
 
-async def _until(condition: Callable[[], object]) -> None:
+async def until(condition: Callable[[], object]) -> None:
     for _ in range(PATIENCE * 10):
         if condition():
             return
@@ -76,7 +76,7 @@ async def power_fails_before_the_copy_is_synced(life: Life) -> None:
     plex = life.service.volume.plex("v-02")
     life.hops.stick = is_sync_of_b
     await _detach_write_attach(life)
-    await _until(lambda: plex.home_open and not plex.map.any())
+    await until(lambda: plex.home_open and not plex.map.any())
     await life.service.mirror.store.commit()
     life.hops.crash("power")
 
@@ -87,7 +87,7 @@ async def killed_before_a_demotion_is_recorded(life: Life) -> None:
     life.schedule.machine.plexes["/a"].faults.fail_writes = 1
     life.hops.stick = lambda call: call.lane.name.endswith("home")
     life.nursery.start_soon(life.write, 0, REGION)
-    await _until(lambda: not life.service.volume.plex("v-01").is_open)
+    await until(lambda: not life.service.volume.plex("v-01").is_open)
     for _ in range(PATIENCE):
         await trio.lowlevel.checkpoint()
     life.hops.crash("kill")
@@ -112,12 +112,12 @@ async def killed_while_marks_overtake_each_other(life: Life) -> None:
     life.hops.delay = overtaken
     async with trio.open_nursery() as nursery:
         nursery.start_soon(life.write, 0, GRANULE)
-        await _until(lambda: len(held) > 0)
+        await until(lambda: len(held) > 0)
         nursery.start_soon(life.write, EXTENT, GRANULE)
     life.hops.delay = lambda call: call.lane.name == "v-02"
     life.nursery.start_soon(life.write, EXTENT, REGION)
     label = life.schedule.oracle.labels.last + 1
-    await _until(lambda: life.schedule.machine.plexes["/a"].cache[EXTENT // GRANULE + 1] == label)
+    await until(lambda: life.schedule.machine.plexes["/a"].cache[EXTENT // GRANULE + 1] == label)
     life.hops.crash("kill")
 
 
@@ -148,7 +148,7 @@ async def power_fails_after_a_flush_beside_a_failed_one(life: Life) -> None:
     failed: list[Call] = []
     life.hops.delay = lambda call: call.lane.name == "v-01" and not failed and (failed.append(call) or False)
     life.nursery.start_soon(life.service.mirror.sync)
-    await _until(lambda: bool(failed))
+    await until(lambda: bool(failed))
     await life.flush()
     flushed.set()
     life.hops.crash("power")

@@ -7,7 +7,7 @@ import trio
 from fmrd.backing.hops import Call
 from fmrd.dco import layout
 from tests.sim import snaps
-from tests.sim.directed import KILL, POWER
+from tests.sim.directed import KILL, POWER, until
 from tests.sim.disks import GRANULE
 from tests.sim.life import NAME, REGION, Life
 
@@ -130,6 +130,51 @@ async def another_snapshot_sees_a_restore(life: Life) -> None:
     await life.settle_tasks()
 
 
+async def _instant(life: Life) -> None:
+    life.hops.laziness = 0
+    await life.write(0, life.service.volume.geometry.length_bytes)
+    await life.flush()
+    life.rng.random = lambda: 1.0  # type: ignore[method-assign]  # without --sync
+    await snaps.instant(life)
+    [disk] = [d for path, d in life.schedule.machine.plexes.items() if path.startswith("/inst")]
+    disk.worst = True
+
+
+async def killed_before_a_kept_region_is_known(life: Life) -> None:
+    """The original waits for the page that says so: until then the snapshot would read what is written now."""
+    await _instant(life)
+    [snap] = snaps.snapshots(life)
+    volume = life.registry.service(snap.name).volume
+
+    def is_page_of_the_map(call: Call) -> bool:
+        run = call.run
+        if not call.lane.name.endswith("home") or not isinstance(run, partial) or not run.args:
+            return False
+        places = {layout.page_offset(volume.plexes[0].column.index, 0, slot, 40) for slot in (0, 1)}
+        return any(offset in places for offset, _ in run.args[0])
+
+    life.hops.stick = is_page_of_the_map
+    life.nursery.start_soon(life.write, 0, GRANULE)
+    await until(lambda: 0 not in volume.plexes[0].map)
+    label = life.schedule.oracle.labels.last + 1
+    life.nursery.start_soon(life.write, GRANULE, GRANULE)  # of the same region, which is out of the map by now
+    for _ in range(500):
+        await trio.lowlevel.checkpoint()
+        if life.schedule.machine.plexes["/a"].cache[1] == label:
+            break
+    life.hops.rng.randrange = lambda *limits: 0  # type: ignore[method-assign]  # nothing in flight lands
+    life.hops.crash("kill")
+
+
+async def killed_after_a_region_was_lost(life: Life) -> None:
+    """That old data could not be kept is written down before the original writes."""
+    await _instant(life)
+    [path] = [path for path in life.schedule.machine.plexes if path.startswith("/inst")]
+    life.schedule.machine.plexes[path].faults.dead = True
+    await life.write(0, REGION)
+    life.hops.crash("kill")
+
+
 DIRECTED = {
     "snapshot: killed after the log was cleaned": (killed_after_the_log_was_cleaned, KILL),
     "snapshot: killed while both sides are written": (killed_while_both_sides_are_written, KILL),
@@ -138,6 +183,8 @@ DIRECTED = {
     "snapshot: killed before the record of a restore": (killed_before_the_record_of_a_restore, KILL),
     "snapshot: killed before the record of a snapback": (killed_before_the_record_of_a_snapback, KILL),
     "snapshot: killed in the middle of a restore": (killed_in_the_middle_of_a_restore, KILL),
+    "instant: killed before a kept region is known": (killed_before_a_kept_region_is_known, KILL),
+    "instant: killed after a region was lost": (killed_after_a_region_was_lost, KILL),
     "snapshot: a detached plex misses a restore": (a_detached_plex_misses_a_restore, KILL),
     "snapshot: another snapshot sees a restore": (another_snapshot_sees_a_restore, KILL),
 }

@@ -54,6 +54,11 @@ CAUGHT_BY = {
     "replica: by the original's map too": ("snaps, eager", 0),
     "replica: other snapshots gain the union": "snapshot: another snapshot sees a restore",
     "replica: detached plexes gain the union": "snapshot: a detached plex misses a restore",
+    "instant: old data before the original's": ("instants", 0),
+    "instant: a part of a region after the rest": ("instants", 0),
+    "instant: kept is durably kept": "instant: killed before a kept region is known",
+    "instant: lost is durably lost": "instant: killed after a region was lost",
+    "instant: a read holds the original's bytes": ("instants, faults", 0),
     "epochs: a record and its maps are one": "snapshot: killed before the record of a restore",
 }
 """Rule -> the profile that catches it and the first seed to try, or the directed schedule."""
