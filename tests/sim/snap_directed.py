@@ -175,6 +175,26 @@ async def killed_after_a_region_was_lost(life: Life) -> None:
     life.hops.crash("kill")
 
 
+async def written_while_the_snapshot_reads(life: Life) -> None:
+    """What an instant snapshot reads from its original is old until it was read."""
+    await _instant(life)
+    [snap] = snaps.snapshots(life)
+    held: list[Call] = []
+    written = trio.Event()
+
+    def late(call: Call) -> bool:
+        if not held and call.lane.name in ("v-01", "v-02"):
+            held.append(call)
+        return call in held and not written.is_set()
+
+    life.hops.delay = late
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(life.read, 0, REGION, snap.name)
+        await until(lambda: held)
+        await life.write(0, REGION)
+        written.set()
+
+
 DIRECTED = {
     "snapshot: killed after the log was cleaned": (killed_after_the_log_was_cleaned, KILL),
     "snapshot: killed while both sides are written": (killed_while_both_sides_are_written, KILL),
@@ -184,6 +204,7 @@ DIRECTED = {
     "snapshot: killed before the record of a snapback": (killed_before_the_record_of_a_snapback, KILL),
     "snapshot: killed in the middle of a restore": (killed_in_the_middle_of_a_restore, KILL),
     "instant: killed before a kept region is known": (killed_before_a_kept_region_is_known, KILL),
+    "instant: written while the snapshot reads": (written_while_the_snapshot_reads, KILL),
     "instant: killed after a region was lost": (killed_after_a_region_was_lost, KILL),
     "snapshot: a detached plex misses a restore": (a_detached_plex_misses_a_restore, KILL),
     "snapshot: another snapshot sees a restore": (another_snapshot_sees_a_restore, KILL),

@@ -21,6 +21,9 @@ FOUND = [
     ("plain", 21), ("all", 100945), ("all", 102527), ("sync errors", 100947), ("sync errors", 62), ("late", 105291),
     ("hangs", 102467), ("resync", 254), ("plain", 39), ("homes", 64), ("homes", 2034711), ("marks", 2051783),
     ("two copies", 2095912), ("snaps", 2362),
+    ("all", 2161707), ("eager", 2177745), ("instants, faults", 157), ("instants, faults", 207),
+    ("instants, faults", 229), ("instants, faults", 263), ("instants, faults", 759), ("instants, faults", 20206),
+    ("instants, faults", 20278), ("snaps, away", 20308), ("snaps", 321),
 ]  # fmt: skip
 """Each of these once found a bug."""
 
@@ -58,7 +61,7 @@ CAUGHT_BY = {
     "instant: a part of a region after the rest": ("instants", 0),
     "instant: kept is durably kept": "instant: killed before a kept region is known",
     "instant: lost is durably lost": "instant: killed after a region was lost",
-    "instant: a read holds the original's bytes": ("instants, faults", 0),
+    "instant: a read holds the original's bytes": "instant: written while the snapshot reads",
     "epochs: a record and its maps are one": "snapshot: killed before the record of a restore",
 }
 """Rule -> the profile that catches it and the first seed to try, or the directed schedule."""
