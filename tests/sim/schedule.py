@@ -94,7 +94,8 @@ class Schedule:
         if rng.random() < 0.5:
             machine.heal()
         whole = not self.hurt and all(d.present for d in machine.plexes.values())
-        if profile.homes and rng.random() < 0.4 and whole:
+        tampered = profile.homes and rng.random() < 0.4 and whole
+        if tampered:
             if self.old_homes and rng.random() < 0.5:
                 self.note("home rolled back")
                 old = rng.choice(self.old_homes)
@@ -103,7 +104,7 @@ class Schedule:
                 self.note("home lost")
                 machine.homes_.clear()
             self.faulted = True
-        if profile.rot and not self.hurt and NAME in machine.homes_ and rng.random() < 0.6:
+        if profile.rot and not self.hurt and not tampered and NAME in machine.homes_ and rng.random() < 0.6:
             self.rot()
         if profile.homes and NAME in machine.homes_:
             self.old_homes.append(copy.copy(machine.homes_[NAME]))
