@@ -36,8 +36,10 @@ def volume_record(plexes: Iterable[PlexRecord] = (), **fields: object) -> Volume
     return replace(known, **fields)  # type: ignore[arg-type]  # checked by the dataclass
 
 
-def family_record(*plexes: PlexRecord, sequence: int = 10, lineage: str = "now", **fields: object) -> Record:
-    known = Record(FAMILY, lineage, sequence, (volume_record(plexes),), next_epoch=50)
+def family_record(
+    *plexes: PlexRecord, sequence: int = 10, lineage: str = "now", settled: bool = False, **fields: object
+) -> Record:
+    known = Record(FAMILY, lineage, sequence, (volume_record(plexes, settled=settled),), next_epoch=50)
     return replace(known, **fields)  # type: ignore[arg-type]  # checked by the dataclass
 
 

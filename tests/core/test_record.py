@@ -37,18 +37,17 @@ def test_the_history_keeps_the_newest_lineages_and_those_that_a_plex_stands_at()
 
 def test_an_opening_begins_a_lineage_and_remembers_where_the_last_one_ended() -> None:
     family = Rig().family
-    family.settled = True
     ended = Position(family.lineage, family.sequence)
     before = family.record(family.sequence)
     family.begin_lineage("next")
     after = family.record(family.sequence + 1)
-    assert after.history[-1] == ended and not after.settled
+    assert after.history[-1] == ended
     assert after.knows(before.position) and not before.knows(after.position)
 
 
 def test_a_family_is_what_its_record_says_with_what_it_does_not_understand() -> None:
     record = family_record(plex_record(1), history=(Position("first", 4),), settled=True, extra={"later": 1})
-    rig = Rig(PlexState.ACTIVE)
+    rig = Rig(PlexState.ACTIVE, settled=True)
     rig.plexes[0].map.empty()
     family = Family.of(record, [rig.volume])
     assert family.record(record.sequence) == record

@@ -164,10 +164,10 @@ def test_who_is_online(case: Judgement) -> None:
     found = {UUID.format(1): case.found, UUID.format(2): here(record, 2)}
     if case.refused:
         with pytest.raises(Refused) as refused:
-            judge_plexes(record, found, case.options)
+            judge_plexes(record, record.volume, found, case.options)
         assert refused.value.code == case.refused and "v-01" in refused.value.message
         return
-    verdict = judge_plexes(record, found, case.options)[UUID.format(1)]
+    verdict = judge_plexes(record, record.volume, found, case.options)[UUID.format(1)]
     assert (verdict.online, verdict.full, verdict.reason if verdict.full else "") == (
         case.online, bool(case.full), case.full
     )  # fmt: skip
@@ -216,8 +216,10 @@ class Opened:
             p.uuid: Found(False) if n in self.away else here(record, n, dirty=self.theirs.get(n, set()))
             for n, p in enumerate(plexes, 1)
         }
-        standing: dict[str, Standing] = judge_plexes(record, found, self.options)
-        volume, self.notes = open_volume(record, home_copy(record, self.maps, self.dirty), found, standing)
+        standing: dict[str, Standing] = judge_plexes(record, record.volume, found, self.options)
+        volume, self.notes = open_volume(
+            record, record.volume, home_copy(record, self.maps, self.dirty), found, standing
+        )
         return volume
 
 
@@ -269,7 +271,8 @@ def test_a_map_page_that_is_lost_counts_as_all_dirty_and_is_told() -> None:
     home = home_copy(record, {})
     broken = replace(home, pages={k: v for k, v in home.pages.items() if k != (2, 1)})
     found = {p.uuid: here(record, n) for n, p in enumerate(record.volume.plexes, 1)}
-    volume, notes = open_volume(record, broken, found, judge_plexes(record, found, StartOptions()))
+    standing = judge_plexes(record, record.volume, found, StartOptions())
+    volume, notes = open_volume(record, record.volume, broken, found, standing)
     assert maps(volume) == [set(), {4, 5, 6, 7}]
     assert volume.plexes[1].reason == "full_map_lost" and any("v-02" in note for note in notes)
 

@@ -390,11 +390,12 @@ class AVolumeAndItsDisks(RuleBasedStateMachine):
         home = CopyImage((record, record), pages)
         found = {p.uuid: Found(True, replace(home, owner=p.uuid)) for p in record.volume.plexes}
         away = self.some(self.volume.plexes, data)
+        settings, options = record.volume, StartOptions()
         try:
             partly = found | {plex.uuid: Found(False) for plex in away}
-            volume, _ = open_volume(record, home, partly, judge_plexes(record, partly, StartOptions()))
+            volume, _ = open_volume(record, settings, home, partly, judge_plexes(record, settings, partly, options))
         except Refused:  # without those that are away; with all of them it must do
-            volume, _ = open_volume(record, home, found, judge_plexes(record, found, StartOptions()))
+            volume, _ = open_volume(record, settings, home, found, judge_plexes(record, settings, found, options))
         self.volume = volume
         self.family = Family.of(record, [volume])
         self.family.begin_lineage(f"after {record.sequence}")

@@ -14,6 +14,7 @@ from fmrd.core.states import PlexState
 from fmrd.core.volume import Volume
 from fmrd.dco import layout
 from fmrd.dco.copy import Copy, Loaded, load
+from fmrd.dco.ledger import Ledger
 from fmrd.dco.store import Store
 from tests.core.making import FAMILY, plex_record, volume_record
 
@@ -104,8 +105,9 @@ class Rig:
         self.hops = Inline()
         self.told: list[str] = []
         self.home = self.copy("home", layout.HOME)
+        self.ledger = Ledger(self.family, self.home, self.hops, timeout_seconds=1)
         self.store = Store(
-            self.family, self.home, self.hops, timeout_seconds=1, failed=lambda plex, why: self.told.append(plex.name)
+            self.ledger, self.volume, timeout_seconds=1, failed=lambda plex, why: self.told.append(plex.name)
         )
 
     def copy(self, name: str, owner: str) -> Copy:

@@ -6,7 +6,7 @@ from uuid import UUID
 from hypothesis import strategies as st
 
 from fmrd.core.geometry import PAGE_REGIONS
-from fmrd.core.record import Column, PlexRecord, Position, Record, Stamp, VolumeRecord
+from fmrd.core.record import Column, Link, PlexRecord, Position, Record, Stamp, VolumeRecord
 from fmrd.core.states import PlexState
 from fmrd.dco import layout
 
@@ -32,6 +32,7 @@ def plexes(draw: st.DrawFn, volume: str, number: int, uuid: str, column: int) ->
         reason=draw(st.sampled_from(["", "full_new_plex", "recovery"])),
         suspect=draw(st.booleans()),
         excluded=draw(st.booleans()),
+        snap=draw(st.booleans()),
     )
 
 
@@ -59,15 +60,19 @@ def records(draw: st.DrawFn) -> Record:
         hot_extents=draw(st.integers(1, 1 << 20)),
         stopped=draw(st.booleans()),
         next_plex=draw(counts),
-        snapshot_of=draw(st.none() | st.just("v")),
+        settled=draw(st.booleans()),
     )
+    snapshot = replace(
+        volume, name="SNAP-" + name, uuid="00000000-0000-4000-8000-000000000001",
+        drl=Column(columns[6], draw(counts)), plexes=(), snapshot_of=volume.name, settled=draw(st.booleans()),
+        link=Link(*(Column(columns[n], draw(counts)) for n in range(7, 9 + draw(st.integers(0, 1))))),
+    )  # fmt: skip
     return Record(
         family=draw(uuids),
         lineage=draw(uuids),
         sequence=draw(counts),
-        volumes=(volume,),
+        volumes=(volume, *draw(st.sampled_from([(), (snapshot,)]))),
         history=tuple(draw(st.lists(positions, max_size=4))),
-        settled=draw(st.booleans()),
         columns=layout.COLUMNS,
         next_epoch=draw(counts),
         extra=draw(st.dictionaries(st.sampled_from(["later", "much_later"]), st.none() | st.integers() | st.text())),

@@ -134,7 +134,18 @@ def test_a_compatible_feature_means_nothing_and_an_unknown_autoclear_one_is_not_
     header[32:40] = (1 << bit).to_bytes(8, "little")
     found = decode_record(signed(header), 0)
     assert found.compatible == found.autoclear == 1 << bit
-    assert found.record == replace(some_record(), settled=bit == 0)
+    assert found.record == some_record()
+
+
+@pytest.mark.parametrize("clear", [False, True])
+def test_what_whoever_does_not_know_us_cleared_is_not_settled(clear: bool) -> None:
+    known = some_record()
+    record = replace(known, volumes=tuple(replace(v, settled=True) for v in known.volumes))
+    header = bytearray(in_slot(layout.encode_record(record, 0)))
+    assert int.from_bytes(header[32:40], "little") == layout.AUTOCLEAR_SETTLED
+    if clear:
+        header[32:40] = bytes(8)
+    assert decode_record(signed(header), 0).record == (known if clear else record)
 
 
 def test_a_record_that_outgrew_its_slot_is_not_written() -> None:
