@@ -59,6 +59,10 @@ ERRORS: dict[str, str] = {
     "away when the original was written. The original is not affected; remove the snapshot and take another one.",
     "snap_instant": "The snapshot was taken with --instant and holds only what was written over since; the rest it "
     "reads from its original.",
+    "undo_present": "An earlier restore kept what the volume was before; only one such state is kept at a time.",
+    "undo_missing": "No restore with --keep-undo was made, or it was undone or removed already.",
+    "undo_impossible": "Keeping an undo needs plex files on a file system that can share blocks (XFS with reflinks, "
+    "btrfs): the clone costs nothing there. Elsewhere it would be a full copy, so it is refused.",
     "freeze_failed": "The file system could not be frozen, so no snapshot was taken. Give the directory where it is "
     "mounted; not every kind can be frozen.",
     "plex_hung": "A system call issued on the plex has not returned; it cannot join before that has ended.",

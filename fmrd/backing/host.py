@@ -69,6 +69,13 @@ class LinuxHost:
             return dcofile.open_tail(plex_path)
         return dcofile.open_file(dco_path or plex_path + HOME_SUFFIX)
 
+    def clone_plex(self, source: str, target: str) -> None:
+        plexfile.clone(source, target)
+
+    def rename_home(self, name: str, new: str) -> None:
+        os.rename(self._home(name), self._home(new))
+        plexfile.sync_directory(str(self._home(new)))
+
     def freezer(self, mountpoint: str) -> Freezer:
         return Freezer(mountpoint)
 

@@ -139,6 +139,12 @@ class Host(Protocol):
     def open_dco(self, plex_path: str, dco_path: str | None) -> DcoFile | None:
         """The travelling copy that is there; None where there is none."""
 
+    def clone_plex(self, source: str, target: str) -> None:
+        """A new file that shares the blocks of a plex file. OSError where the file system cannot do that."""
+
+    def rename_home(self, name: str, new: str) -> None:
+        """The home copy of a family whose original went."""
+
     def freezer(self, mountpoint: str) -> Freezer:
         """For a mounted file system; nothing is frozen yet."""
 

@@ -84,6 +84,23 @@ def instant(family: Family, origin: Volume, plex: PlexRecord, name: str, uuid: s
     return snapshot
 
 
+def kept(family: Family, origin: Volume, plex: PlexRecord, name: str, uuid: str) -> Volume:
+    """A snapshot on a plex that holds all of the original already, as a clone of one of its plexes does. ``plex``:
+    still without a name and a column.
+    """
+    drl, own, theirs, map_ = family.new_columns(4)
+    settings = replace(
+        origin.settings, name=name, uuid=uuid, drl=drl, plexes=(), rdpol="select", stopped=False, settled=False,
+        next_plex=1, snapshot_of=origin.name, link=Link(theirs, own),
+    )  # fmt: skip
+    full = not origin.settings.fmr
+    held = Plex(replace(plex, name=family.new_plex_name(origin), map=map_), origin.geometry, full=False)
+    snapshot = Volume(settings, [held], {uuid: Bitmap(own, origin.geometry, full=full)})
+    origin.tracks[uuid] = Bitmap(theirs, origin.geometry, full=full)
+    family.volumes.append(snapshot)
+    return snapshot
+
+
 def owed(origin: Volume, snapshot: Volume, regions: range) -> list[int]:
     """Regions that the original must not write before their old data is on the snapshot's plex and known to be."""
     if snapshot.settings.uuid not in origin.lost:
@@ -158,24 +175,31 @@ def go_back(family: Family, origin: Volume, snapshot: Volume, plexes: Sequence[P
     return back
 
 
-def from_replica(family: Family, origin: Volume, snapshot: Volume, plexes: Sequence[Plex]) -> bitarray:
-    """The snapshot's data becomes the original's: its plexes are current at once, all others copy the union from them,
-    and whoever else is compared with the original gains it. Returns the union.
-    """
+def check_restore(origin: Volume, snapshot: Volume, plexes: Sequence[Plex]) -> None:
+    """Refused where the data of these plexes cannot become the original's."""
     check_length(origin, snapshot, replica=True)
     _may_leave(snapshot, plexes)
-    changed = difference(origin, snapshot) | origin.drl.regions() | snapshot.drl.regions()
+    if is_instant(snapshot):
+        _check_lost(origin, snapshot)
     for plex in plexes:
         doubt = plex.in_doubt()
         if is_instant(snapshot):
-            _check_lost(origin, snapshot)
-            # What it has not copied nobody wrote since, whatever the coarse marks say: it is the original's still.
             doubt &= ~plex.map.bits
-            changed &= ~plex.map.bits
         if doubt.any():
             raise Refused(
                 "snap_missing", f"plex {plex.name} of snapshot {snapshot.name} does not hold all of it for certain"
             )
+
+
+def from_replica(family: Family, origin: Volume, snapshot: Volume, plexes: Sequence[Plex]) -> bitarray:
+    """The snapshot's data becomes the original's: its plexes are current at once, all others copy the union from them,
+    and whoever else is compared with the original gains it. Returns the union.
+    """
+    check_restore(origin, snapshot, plexes)
+    changed = difference(origin, snapshot) | origin.drl.regions() | snapshot.drl.regions()
+    if is_instant(snapshot):
+        # What it has not copied nobody wrote since, whatever the coarse marks say: it is the original's still.
+        changed &= ~plexes[0].map.bits
     for bitmap in (*origin.plexes, *origin.tracks.values()):
         _gain(bitmap, changed)
     for other in origin.open_plexes():
@@ -205,6 +229,15 @@ def clear(family: Family, origin: Volume, snapshot: Volume) -> None:
     snapshot.settings = replace(snapshot.settings, snapshot_of=None, link=None)
     for plex in snapshot.plexes:
         plex.snap = False
+
+
+def forget(family: Family, volume: Volume) -> None:
+    """A volume is removed: from its family, and from what its original tracks."""
+    origin = family.original_of(volume)
+    if origin is not None:
+        del origin.tracks[volume.settings.uuid]
+        origin.lost.pop(volume.settings.uuid, None)
+    family.volumes.remove(volume)
 
 
 def convert(volume: Volume, plex: Plex) -> None:

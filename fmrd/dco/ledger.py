@@ -142,25 +142,27 @@ class Ledger:
         self.home.record_written()
 
 
-async def change(stores: Sequence["Store"], step: Callable[[], None], *, whole: bool = False) -> None:
+async def change(
+    stores: Sequence["Store"], step: Callable[[], None], *, whole: bool = False, ledgers: Sequence[Ledger] = ()
+) -> None:
     """A synchronous step over several volumes, and the commits that make it true, one a family: no commit and no page
     write of theirs is under way in that step. What the step raises flies on, and nothing was changed; Failed
     ('home_failed') comes after it, and what was done stands in memory until a later commit lands. ``whole``: every page
-    of theirs goes along.
+    of theirs goes along. ``ledgers``: of families none of whose volumes that matter is started.
     """
-    ledgers = sorted({store.ledger for store in stores}, key=lambda ledger: ledger.family.uuid)
+    chosen = sorted({*ledgers, *(store.ledger for store in stores)}, key=lambda ledger: ledger.family.uuid)
     failures: list[FmrdError] = []
     async with AsyncExitStack() as commits:
-        for ledger in ledgers:
+        for ledger in chosen:
             await commits.enter_async_context(ledger.commit_lock)
-        others = {store for ledger in ledgers for store in ledger.stores.values()} - set(stores)
+        others = {store for ledger in chosen for store in ledger.stores.values()} - set(stores)
         async with AsyncExitStack() as pages:
-            for ledger in ledgers:
+            for ledger in chosen:
                 for store in ledger.in_order():
                     if store in stores:
                         await pages.enter_async_context(store.page_lock)
             step()
-        for ledger in ledgers:
+        for ledger in chosen:
             asked = set(ledger.stores.values()) - others
             try:
                 await ledger.commit_locked(asked, whole=asked if whole else set())

@@ -5,7 +5,9 @@ a Volume as the home copy tells it (`recovery.shelved_volume`), which nothing wr
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import trio
 
@@ -14,8 +16,9 @@ from fmrd.core.family import Family
 from fmrd.core.images import CopyImage
 from fmrd.core.record import Record, VolumeRecord
 from fmrd.core.recovery import shelved_volume
+from fmrd.core.snapshot import forget
 from fmrd.dco.copy import Copy, Loaded, load
-from fmrd.dco.ledger import Ledger
+from fmrd.dco.ledger import Ledger, change
 from fmrd.engine.context import Context
 from fmrd.engine.files import Lanes, let_go
 from fmrd.engine.mirror import Mirror
@@ -129,6 +132,37 @@ class Home:
             self._last = self.ledger.recorded or self._last
             let_go(self.context, self.lane.data, self.ledger.home.file)
             self.ledger = None
+
+    async def forget(self, name: str) -> None:
+        """A volume that is stopped leaves its family; with the last one the home copy goes too."""
+        record = self.record
+        if record is None or len(record.volumes) == 1:
+            await self._ask(partial(self.context.host.remove_home, self.name))
+            return
+        async with self.busy:
+            ledger = self.ledger or await self._reopen()
+            left = [v.name for v in ledger.family.volumes if v.name != name]
+            if self.name == name:  # first, or a new volume of that name would overwrite what is the others' now
+                await self._ask(partial(self.context.host.rename_home, name, left[0]))
+                self.name = left[0]
+            volume = next(v for v in ledger.family.volumes if v.name == name)
+            origin = ledger.family.original_of(volume)
+            store = None if origin is None else ledger.stores.get(origin.settings.uuid)
+            try:
+                await change(
+                    [store] if store is not None else [], lambda: forget(ledger.family, volume), ledgers=[ledger]
+                )
+            finally:
+                self.close_if_idle()
+
+    async def _reopen(self) -> Ledger:
+        self.must_not_hang()
+        loaded = await self.read()
+        assert loaded.image.record is not None
+        return await self.open(loaded.image.record, loaded)
+
+    async def _ask(self, run: Callable[[], None]) -> None:
+        await ask(self.context.hops, Lanes(self.name).data, run, self.context.io_timeout_seconds)
 
     def settings(self, name: str) -> VolumeRecord | None:
         """Of a volume of the family, as it is recorded."""

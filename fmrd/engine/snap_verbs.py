@@ -7,7 +7,7 @@ import trio
 from fmrd.core import snapshot
 from fmrd.core.plex import Plex
 from fmrd.core.states import PlexState
-from fmrd.engine import breakoffs, snapbacks
+from fmrd.engine import breakoffs, snapbacks, undos
 from fmrd.engine.breakoffs import Wish
 from fmrd.engine.files import let_go
 from fmrd.engine.instants import begin_sync, take_instant
@@ -146,17 +146,21 @@ class SnapVerbs(PlexVerbs):
 
     async def snapback(
         self, *, snapshot: str, from_replica: bool = False, plexes: Sequence[str] = (), all_plexes: bool = False,
-        force: bool = False, rate: int | None = None, dry_run: bool = False,
+        keep_undo: bool = False, force: bool = False, rate: int | None = None, dry_run: bool = False,
     ) -> Json:  # fmt: skip
         """Return to the original and copy what changed; with ``from_replica`` onto the original."""
         pair = snapbacks.pair_of(self.registry, snapshot)
+        if keep_undo and not from_replica:
+            raise BadRequest(
+                "bad_request", "--keep-undo goes with --from-replica: without it the original stays as it is"
+            )
         chosen = pair.plexes(plexes, every=all_plexes or (from_replica and not plexes))
         if dry_run:
             return {"decision": self._union(pair, from_replica=from_replica)}
 
         async def work() -> Json:
             if from_replica:
-                tasks = await snapbacks.restore(pair, chosen, rate or 0, force=force)
+                tasks = await snapbacks.restore(pair, chosen, rate or 0, force=force, keep_undo=keep_undo)
             else:
                 tasks = await snapbacks.back(pair, chosen, rate or 0)
             self.registry.changed(pair.origin.volume.name)
@@ -186,6 +190,26 @@ class SnapVerbs(PlexVerbs):
         async def work() -> Json:
             tasks = await snapbacks.back(pair, plexes, rate or 0, again)
             return {"task": tasks[-1].json(), "tasks": [t.json() for t in tasks]}
+
+        return await self._apart(work)
+
+    async def undo(
+        self, *, volume: str, force: bool = False, rate: int | None = None, dry_run: bool = False
+    ) -> Json:  # fmt: skip
+        """Put back what --keep-undo kept, by the same maps."""
+        pair = snapbacks.pair_of(self.registry, undos.pair_name(self.registry, volume))
+        if dry_run:
+            return {"decision": self._union(pair, from_replica=True)}
+
+        async def work() -> Json:
+            [clone] = pair.volume.plexes
+            then = undos.clean_up(pair.origin, clone)
+            tasks = await snapbacks.restore(pair, [clone], rate or 0, force=force, kind="UNDO", then=then)
+            if not tasks:
+                await then(clone)
+                reason = ("nothing_missed", f"volume {volume} is as it was")
+                tasks = [self.context.tasks.ended("UNDO", volume, clone.name, reason)]
+            return {"task": tasks[0].json(), "tasks": [t.json() for t in tasks]}
 
         return await self._apart(work)
 

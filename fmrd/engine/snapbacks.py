@@ -15,6 +15,7 @@ from fmrd.core import snapshot
 from fmrd.core.plex import Plex
 from fmrd.core.volume import Volume
 from fmrd.dco.ledger import change
+from fmrd.engine import undos
 from fmrd.engine.copies import Then
 from fmrd.engine.registry import Registry, Unit
 from fmrd.engine.service import Service
@@ -94,8 +95,13 @@ async def back(pair: Pair, plexes: Sequence[Plex], rate: int = 0, then: Then | N
     return tasks
 
 
-async def restore(pair: Pair, plexes: Sequence[Plex], rate: int = 0, *, force: bool = False) -> list[Task]:
-    """From the replica: the snapshot's data goes onto all plexes of the original."""
+async def restore(
+    pair: Pair, plexes: Sequence[Plex], rate: int = 0, *, force: bool = False, keep_undo: bool = False,
+    kind: str = "SNAPBACK", then: Then | None = None,
+) -> list[Task]:  # fmt: skip
+    """From the replica: the snapshot's data goes onto all plexes of the original. ``keep_undo``: what the original was
+    is kept beside it. ``kind`` and ``then``: of the tasks.
+    """
     origin = pair.origin
     snapshot.check_length(origin.volume, pair.volume, replica=True)
     if origin.open_count and not force:
@@ -118,13 +124,21 @@ async def restore(pair: Pair, plexes: Sequence[Plex], rate: int = 0, *, force: b
             if origin.open_count and not force:
                 raise Refused("volume_open", f"volume {origin.volume.name} was opened meanwhile", "unmount it first")
             await _keep_for_others(pair)
-            async with service.at_rest():
-                await _replace(pair, service, plexes)
+            kept = await undos.keep(pair.registry, origin) if keep_undo else None
+            try:
+                async with service.at_rest():
+                    await _replace(pair, service, plexes, kept)
+            except BaseException:
+                if kept is not None and kept.opening is None:
+                    await kept.give_up()
+                raise
+        if kept is not None:
+            await kept.serve()
     tasks = []
     for plex in origin.volume.open_plexes():
         if plex.map.any():
             message = f"plex {plex.name} copies {plex.map.count()} region(s) from snapshot {pair.unit.name}"
-            tasks.append(origin.copies.drain(plex, ("fast", message), rate, "SNAPBACK"))
+            tasks.append(origin.copies.drain(plex, ("fast", message), rate, kind, then))
     if not tasks:
         await origin.copies.returned()
     return tasks
@@ -138,11 +152,14 @@ async def _keep_for_others(pair: Pair) -> None:
         await mirror.keeper(uuid).keep(changed.search(1))
 
 
-async def _replace(pair: Pair, service: Service, plexes: Sequence[Plex]) -> None:
+async def _replace(pair: Pair, service: Service, plexes: Sequence[Plex], kept: undos.Kept | None) -> None:
     origin = pair.origin
     store = origin.mirror.store
 
     def step() -> None:
+        snapshot.check_restore(origin.volume, pair.volume, plexes)
+        if kept is not None:
+            kept.step()
         snapshot.from_replica(store.family, origin.volume, pair.volume, plexes)
         for plex in plexes:  # they serve the original from now on
             origin.files[plex.uuid] = service.files.pop(plex.uuid)

@@ -144,6 +144,10 @@ class Verbs(SnapVerbs, TaskVerbs):
 
     async def remove(self, *, volume: str, erase: bool = False) -> Json:
         unit = self.registry.unit(volume)
+        record = unit.home.record
+        if record is not None and unit.settings is not None and record.snapshots_of(unit.settings):
+            names = ", ".join(s.name for s in record.snapshots_of(unit.settings))
+            raise Refused("snap_present", f"volume {volume} has snapshots: {names}", "snapback or snapclear them first")
 
         async def work() -> Json:
             await self.registry.stop(unit)
@@ -152,12 +156,12 @@ class Verbs(SnapVerbs, TaskVerbs):
 
             def run() -> None:
                 host = self.context.host
-                host.remove_home(volume)
                 for plex in plexes:
                     host.remove_dco(plex.path, plex.dco_path)
                     if erase:
                         host.remove_plex(plex.path)
 
+            await unit.home.forget(volume)
             await self._ask(run)
             del self.registry.units[volume]
             return shown

@@ -12,6 +12,7 @@ from fmrd.front import cli_words as words
 from fmrd.front.cli_app import App, Told, print_json
 from fmrd.front.cli_dump import dump
 from fmrd.front.cli_plex import plex, recover
+from fmrd.front.cli_snap import COMMANDS as SNAP_COMMANDS
 from fmrd.front.cli_tables import print_volumes
 from fmrd.front.cli_task import task
 from fmrd.front.cli_words import parse_pairs
@@ -154,7 +155,7 @@ def explain(app: App, code: str) -> None:
     app.show({"code": code, "explanation": EXPLANATIONS[code]}, lambda shown: app.out.print(shown["explanation"]))
 
 
-for command in (plex, recover, task, dump):
+for command in (plex, recover, *SNAP_COMMANDS, task, dump):
     cli.add_command(command)
 
 

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,9 @@ class App:
         for failed in result.get("failed", []):
             self.err.print(f"fmrctl: {failed['code']}: {failed['message']}")
 
-    def conclude(self, result: Json, *, wait: bool) -> None:
+    def conclude(self, result: Json, *, wait: bool, people: Callable[[Console, Json], None] | None = None) -> None:
         """Show what a verb answered; with ``wait`` first wait for its tasks, and fail if one of them failed."""
+        show = None if people is None else partial(people, self.out)
         tasks = _tasks_in(result)
         if wait and tasks:
             ended = self.wait([task["id"] for task in tasks])
@@ -59,11 +61,11 @@ class App:
             problem = problem_of(ended)
             if problem is not None and self.as_json:
                 result["error"] = error_json(problem)
-            self.show(result)
+            self.show(result, show)
             if problem is not None:
                 raise Told(problem)
         else:
-            self.show(result)
+            self.show(result, show)
 
     def wait(self, ids: list[int] | None) -> list[Json]:
         """Until these tasks (None: all that run now) have ended; a progress bar where a terminal can show it."""

@@ -69,6 +69,7 @@ def _simple(name: str, text: str) -> None:
         app.show(app.ask(f"plex_{name}", volume=volume, plex=plex))
 
 
+_simple("convert", "A regular plex becomes SNAPDONE: ready to be broken off. Never the last one.")
 _simple("dis", "Dissociate: the volume forgets the plex and its map; the file stays.")
 _simple("off", "Take offline: the plex stays away across restarts.")
 _simple("on", "Back from offline: the plex is STALE, and may be attached.")

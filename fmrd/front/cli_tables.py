@@ -10,6 +10,7 @@ from fmrd.front.wire import Json
 
 VOLUME_HEAD = ("V", "NAME", "FMR", "KSTATE", "STATE", "LENGTH", "READPOL", "OPEN", "PATH")
 PLEX_HEAD = ("PL", "NAME", "VOLUME", "KSTATE", "STATE", "LENGTH", "DIRTY", "MODE", "PATH")
+SNAP_HEAD = ("SS", "NAME", "VOLUME", "LENGTH", "DIRTY", "%DIRTY")
 TASK_HEAD = ("ID", "TYPE", "VOLUME", "PLEX", "STATE", "DONE", "BYTES", "COPIED", "RATE", "ETA", "REASON")
 
 
@@ -27,7 +28,14 @@ def print_volumes(out: Console, volumes: Sequence[Json], tasks: Sequence[Json] =
         rows.append(_volume(volume))
         rows += [_plex(plex, volume["name"], volume["length_bytes"]) for plex in volume["plexes"]]
     _print(out, rows)
+    associations = [snap for volume in volumes for snap in volume["snapshots"]]
+    if associations:
+        out.print()
+        _print(out, [SNAP_HEAD, *(_association("ss", snap) for snap in associations)])
     for volume in volumes:
+        for part in volume["lost"]:
+            where = f"{format_size(part['length_bytes'])} at byte {part['offset_bytes']}"
+            out.print(f"snapshot {volume['name']} is invalid: {where} could not be kept")
         error = volume.get("error")
         if error:
             hint = f" (hint: {error['hint']})" if error.get("hint") else ""
@@ -50,6 +58,31 @@ def _plex(p: Json, volume: str, length: int | None) -> tuple[str, ...]:
     shown = "-" if length is None else format_size(length)
     return ("pl", p["name"], volume, p["kstate"], p["state"], shown, format_size(p["dirty_bytes"]), p["mode"],
             p["path"])  # fmt: skip
+
+
+def _association(kind: str, snap: Json) -> tuple[str, ...]:
+    return (kind, snap["name"], snap["volume"], format_size(snap["length_bytes"]), format_size(snap["dirty_bytes"]),
+            f"{snap['percent_dirty']:g}")  # fmt: skip
+
+
+def print_snapshots(out: Console, result: Json) -> None:
+    """snapprint: associations (ss) and detached plexes (dp)."""
+    rows = [_association("ss", snap) for snap in result["snapshots"]]
+    rows += [_association("dp", plex) for plex in result["detached"]]
+    if not rows:
+        out.print("there are no snapshots and no detached plexes")
+        return
+    _print(out, [SNAP_HEAD, ("DP", *SNAP_HEAD[1:]), *rows])
+
+
+def print_taken(out: Console, result: Json) -> None:
+    """What snapshot made of which volume, where it is seen, and how long writes waited."""
+    for volume in result.get("volumes", []):
+        out.print(f"snapshot {volume['name']} of volume {volume['snapshot_of']}: {volume['path']}")
+    if "held_seconds" in result:
+        out.print(f"writes were held for {1000 * result['held_seconds']:.1f} ms")
+    for task in [*result.get("tasks", []), *([result["task"]] if "task" in result else [])]:
+        out.print(task_line(task))
 
 
 def print_tasks(out: Console, tasks: Sequence[Json]) -> None:

@@ -3,7 +3,7 @@
 import errno
 import random
 
-from fmrd.backing.protocol import Probe
+from fmrd.backing.protocol import Freezer, Probe
 from fmrd.errors import Failed
 from tests.sim.disks import Crash, Faults, PlexDisk, SimBacking, SimDco
 
@@ -67,6 +67,22 @@ class Machine:
         if disk.locked:
             raise Failed("plex_busy", f"{path} is locked")
         return SimBacking(self, disk)
+
+    def clone_plex(self, source: str, target: str) -> None:
+        self.alive()
+        disk = self.plexes[source]
+        if target in self.plexes:
+            raise OSError(errno.EEXIST, "simulated clone")
+        self._inode += 1
+        clone = self.plexes[target] = PlexDisk(target, disk.length, self._inode)
+        clone.cache, clone.disk = list(disk.cache), list(disk.cache)
+
+    def rename_home(self, name: str, new: str) -> None:
+        self.alive()
+        self.homes_[new] = self.homes_.pop(name)
+
+    def freezer(self, mountpoint: str) -> Freezer:
+        raise AssertionError("nothing is mounted on a simulated machine")
 
     def tail_bytes(self, path: str) -> int | None:
         return None

@@ -1,0 +1,170 @@
+"""`snapback --from-replica --keep-undo`: the original as it was, as a snapshot of its own; `undo` puts it back.
+
+One plex of the original is cloned where the file system can share blocks, which takes no time and no room; in the very
+commit of the restore the clone becomes a snapshot, so that the same maps say what an undo has to copy.
+"""
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from fmrd.backing.hops import Lane, ask
+from fmrd.core import snapshot
+from fmrd.core.plex import Plex
+from fmrd.core.record import Column, PlexRecord
+from fmrd.core.states import PlexState
+from fmrd.dco.copy import Copy
+from fmrd.dco.store import Store
+from fmrd.engine.copies import Then
+from fmrd.engine.files import Lanes, PlexFiles, copy_of, let_go
+from fmrd.engine.mirror import Mirror
+from fmrd.engine.opening import Opening, report
+from fmrd.engine.registry import Registry
+from fmrd.engine.service import Service
+from fmrd.errors import Failed, FmrdError, Refused
+
+log = logging.getLogger(__name__)
+SUFFIX = ".undo"
+
+
+def undo_name(volume: str) -> str:
+    return f"UNDO-{volume}"
+
+
+@dataclass
+class Kept:
+    """A clone that is ready to become a snapshot of ``service``'s volume in a step of somebody else's."""
+
+    registry: Registry
+    service: Service
+    record: PlexRecord
+    files: PlexFiles
+    copy: Copy
+    opening: Opening | None = None
+
+    def step(self) -> None:
+        """In the step of the restore, before it: what the others gain then, the clone's map gains too."""
+        mirror = self.service.mirror
+        store = mirror.store
+        taken = snapshot.kept(
+            store.family, self.service.volume, self.record, undo_name(self.service.volume.name),
+            self.registry.context.new_uuid(),
+        )  # fmt: skip
+        own = Store(store.ledger, taken, timeout_seconds=store.timeout_seconds, failed=report)
+        own.copies[self.record.uuid] = self.copy
+        self.service.lanes[self.record.uuid] = self.files.lanes
+        disks = {self.record.uuid: self.files.disk}
+        self.opening = Opening(
+            Mirror(own, mirror.hops, disks, self.service.home.mirrors), self.service.home,
+            {self.record.uuid: self.files}, [],
+        )  # fmt: skip
+
+    async def serve(self) -> None:
+        """After the record: a snapshot like any other."""
+        assert self.opening is not None
+        unit = self.registry.add(self.opening.mirror.volume.name, self.service.home)
+        service = self.registry.adopt(unit, self.opening)
+        try:
+            await service.renew_copies()
+        except FmrdError as error:
+            log.warning("volume %s: %s", unit.name, error)
+
+    async def give_up(self) -> None:
+        """The restore was refused: the clone is removed."""
+        let_go(self.service.context, self.files.lanes, self.files)
+        await _erase(self.service, self.record.path)
+
+
+def check(registry: Registry, service: Service) -> None:
+    """Refused where there is something to undo already."""
+    name = undo_name(service.volume.name)
+    if name in registry.units:
+        raise Refused(
+            "undo_present", f"volume {service.volume.name} keeps what it was before an earlier restore",
+            f"fmrctl undo {service.volume.name}, or fmrctl remove {name} --erase",
+        )  # fmt: skip
+
+
+async def keep(registry: Registry, service: Service) -> Kept:
+    """Clone a plex of a volume that is at rest. Refused('undo_impossible') where blocks cannot be shared."""
+    check(registry, service)
+    host, volume = service.context.host, service.volume
+    candidates = [p for p in volume.plexes if p.state is PlexState.ACTIVE and p.settled]
+    problem = "no plex holds all of it"
+    for plex in candidates:
+        path = plex.path + SUFFIX
+        try:
+            await _ask(service, partial(host.clone_plex, plex.path, path))
+        except OSError as error:
+            problem = f"{plex.path}: {error.strerror or error}"
+            continue
+        try:
+            return await _opened(registry, service, path)
+        except BaseException:
+            await _erase(service, path)
+            raise
+    raise Refused(
+        "undo_impossible", f"volume {volume.name}: no plex can be cloned without copying it ({problem})",
+        "without --keep-undo; or plexes as files on XFS or btrfs",
+    )  # fmt: skip
+
+
+async def _opened(registry: Registry, service: Service, path: str) -> Kept:
+    lanes = Lanes(path)
+    host, volume, family = service.context.host, service.volume, service.mirror.store.family
+    backing = await ask(service.context.hops, lanes.data, partial(host.open_plex, path, 0), service.timeout_seconds)
+    files = PlexFiles(backing, lanes, None, None, None)
+    record = PlexRecord("", registry.context.new_uuid(), path, None, PlexState.ACTIVE, Column(0, 0))
+    try:
+        copy = await copy_of(
+            service.context, files, path, record.uuid, family.uuid, volume.geometry, family.columns, path, None,
+            service.timeout_seconds,
+        )  # fmt: skip
+    except BaseException:
+        let_go(service.context, lanes, files)
+        raise
+    copy.broken = True  # it is written when the snapshot is there
+    return Kept(registry, service, record, files, copy)
+
+
+def clean_up(service: Service, clone: Plex) -> Then:
+    """After an undo: once every plex has its data again, the clone goes."""
+
+    going = False
+
+    async def then(_: Plex) -> None:
+        nonlocal going
+        regular = [p for p in service.volume.plexes if p is not clone]
+        if not going and not any(p.is_open and p.map.any() for p in regular):
+            going = True
+            await service.dissociate(clone)
+            await _erase(service, clone.path)
+
+    return then
+
+
+async def _erase(service: Service, path: str) -> None:
+    host = service.context.host
+
+    def run() -> None:
+        host.remove_dco(path, None)
+        host.remove_plex(path)
+
+    try:
+        await _ask(service, run)
+    except OSError as error:
+        log.warning("left behind: %s (%s)", os.path.basename(path), error)
+
+
+async def _ask(service: Service, run: Callable[[], None]) -> None:
+    await ask(service.context.hops, Lane("undo"), run, service.timeout_seconds)
+
+
+def pair_name(registry: Registry, volume: str) -> str:
+    """Failed('undo_missing') where nothing was kept."""
+    name = undo_name(volume)
+    if name not in registry.units:
+        raise Failed("undo_missing", f"volume {volume} has nothing to undo")
+    return name
