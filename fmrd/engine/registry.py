@@ -253,7 +253,7 @@ class Registry:
         return self._served.get(name)
 
     def watch(self, callback: Callable[[Served], None]) -> None:
-        """Called when a volume appears, disappears or changes length."""
+        """Called when a volume appears, disappears, changes length or becomes other data."""
         self._watchers.append(callback)
 
     def changed(self, name: str) -> None:

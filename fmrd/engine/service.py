@@ -8,23 +8,20 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from functools import partial
 
 import trio
 
-from fmrd.backing.hops import Lane, ask
-from fmrd.backing.protocol import Backing, DcoFile
 from fmrd.core import snapshot
 from fmrd.core.plex import Plex
 from fmrd.core.states import PlexState
 from fmrd.core.volume import Volume
 from fmrd.engine.context import Context
 from fmrd.engine.copies import Copies
-from fmrd.engine.files import Lanes, dco_bytes, let_go
+from fmrd.engine.files import Lanes, let_go
 from fmrd.engine.joins import Joins
 from fmrd.engine.opening import Opening
 from fmrd.engine.partings import Partings
-from fmrd.errors import Failed, FmrdError, Refused
+from fmrd.errors import Failed, FmrdError
 
 log = logging.getLogger(__name__)
 
@@ -207,74 +204,6 @@ class Service:
                 self.volume.set_fmr(bool(fmr))
             self.mirror.store.timeout_seconds = self.timeout_seconds
             await self.mirror.store.commit()
-
-    async def grow(self, length_bytes: int) -> None:
-        """Longer, online: files first (sparse), then the copies of the DCO, then the record."""
-        async with self.verb():
-            if snapshot.is_instant(self.volume):
-                name = self.volume.name
-                raise Refused(
-                    "snap_instant", f"snapshot {name} does not hold all of its data itself", f"fmrctl snapsync {name}"
-                )
-            async with self.at_rest():
-                geometry = replace(self.volume.geometry, length_bytes=length_bytes).check()
-                size = dco_bytes(geometry, self.mirror.store.family.columns)
-                unlike, dirty = self._beyond()
-                for plex in self.volume.open_plexes():
-                    files = self.files[plex.uuid]
-                    await self._extend(plex.name, files.lanes.data, files.backing, length_bytes)
-                    if files.dco is not None:
-                        await self._extend(f"the DCO of {plex.name}", files.lanes.dco, files.dco, size)
-                home = self.mirror.store.home
-                await self._extend("the home copy of the DCO", home.lane, home.file, size)
-                for plex in dirty:
-                    await self._clear_the_rest_of_a_region(plex, length_bytes)
-                if dirty:
-                    await self.mirror.sync()
-                self.volume.grow(length_bytes, unlike)
-                await self.mirror.store.commit(everything=True)
-            for plex in unlike:
-                if not self.context.tasks.running(self.volume.name, plex.name):
-                    self.copies.drain(
-                        plex, ("grown", f"plex {plex.name}: what was added to the volume is copied to it")
-                    )
-
-    def _beyond(self) -> tuple[list[Plex], list[Plex]]:
-        """(plexes that must copy what is added, plexes where something lies beyond the volume's end). A file just as
-        long as the volume grows by zeros; a longer one, or a device, by what lies there: one plex is right then.
-        """
-        old = self.volume.geometry.length_bytes
-        opened = self.volume.open_plexes()
-        backings = {plex.uuid: self.files[plex.uuid].backing for plex in opened}
-        dirty = [p for p in opened if backings[p.uuid].is_block or backings[p.uuid].length > old]
-        zeros = [p for p in opened if p not in dirty]
-        if not any(p.state is PlexState.ACTIVE for p in zeros):
-            zeros = sorted(opened, key=lambda p: p.state is not PlexState.ACTIVE)[:1]
-        return [p for p in opened if p not in zeros], dirty
-
-    async def _clear_the_rest_of_a_region(self, plex: Plex, length_bytes: int) -> None:
-        """A region that was short is current on several plexes, and stays so: its new bytes are zeros on all."""
-        geometry = self.volume.geometry
-        first = geometry.length_bytes
-        count = min(geometry.regions * geometry.region_bytes, length_bytes) - first
-        files = self.files[plex.uuid]
-        if count <= 0:
-            return
-        write = partial(files.backing.pwrite, first, bytes(count))
-        try:
-            await ask(self.context.hops, files.lanes.data, write, self.timeout_seconds)
-        except OSError as error:
-            raise Failed("io_error", f"volume {self.volume.name}: {plex.name} cannot grow: {error}") from error
-
-    async def _extend(self, what: str, lane: Lane, file: Backing | DcoFile, length_bytes: int) -> None:
-        if lane.hung:  # an older one that lands late would cut off what this one adds
-            raise Failed(
-                "io_error", f"volume {self.volume.name}: {what} cannot grow: a system call has not returned yet"
-            )
-        try:
-            await ask(self.context.hops, lane, partial(file.extend, length_bytes), self.timeout_seconds)
-        except OSError as error:
-            raise Failed("io_error", f"volume {self.volume.name}: {what} cannot grow: {error}") from error
 
     def _is_settled(self) -> bool:
         """At a stop: nothing to recover, and a stamp of each plex that can have one (a disk that hangs gave none)."""

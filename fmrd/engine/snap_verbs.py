@@ -40,12 +40,10 @@ class SnapVerbs(PlexVerbs):
             done = [p for p in service.volume.plexes if p.state is PlexState.SNAPDONE]
             if done:
                 return {"plex": plex_json(service, done[-1])}
-            tasks = [
-                task
-                for plex in service.volume.plexes
-                if plex.snap or plex.state is PlexState.SNAPATT
-                for task in self.context.tasks.running(volume, plex.name)
-            ]
+            coming = [p for p in service.volume.plexes if p.snap and p.state is not PlexState.OFFLINE]
+            tasks = [task for plex in coming for task in self.context.tasks.running(volume, plex.name)]
+            if coming and not tasks and not coming[0].is_open:  # one that a restart or an error left behind
+                tasks = [(await service.joins.attach(coming[0]))[0]]
             if service.ended or not tasks:
                 raise Failed(
                     "snap_missing",
@@ -163,7 +161,6 @@ class SnapVerbs(PlexVerbs):
                 tasks = await snapbacks.restore(pair, chosen, rate or 0, force=force, keep_undo=keep_undo)
             else:
                 tasks = await snapbacks.back(pair, chosen, rate or 0)
-            self.registry.changed(pair.origin.volume.name)
             if not tasks:
                 reason = ("nothing_missed", f"{snapshot} and {pair.origin.volume.name} hold the same")
                 tasks = [self.context.tasks.ended("SNAPBACK", pair.origin.volume.name, chosen[0].name, reason)]

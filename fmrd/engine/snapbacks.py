@@ -132,6 +132,7 @@ async def restore(
                 if kept is not None and kept.opening is None:
                     await kept.give_up()
                 raise
+            pair.registry.changed(origin.volume.name)  # before it is read again: caches hold other data
         if kept is not None:
             await kept.serve()
     tasks = []

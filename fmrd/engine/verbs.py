@@ -6,6 +6,7 @@ from fmrd.core.geometry import Geometry
 from fmrd.core.record import Column, Record, VolumeRecord
 from fmrd.core.recovery import StartOptions
 from fmrd.dco.copy import Loaded
+from fmrd.engine import growing
 from fmrd.engine.homes import Home
 from fmrd.engine.importing import import_family, newest_of, read_paths
 from fmrd.engine.making import PlexWish, make
@@ -177,7 +178,7 @@ class Verbs(SnapVerbs, TaskVerbs):
             return self._volume(volume) | {"notice": f"nothing to change: volume {volume} has {length} bytes"}
 
         async def work() -> Json:
-            await service.grow(size_bytes)
+            await growing.grow(service, size_bytes)
             self.registry.changed(volume)
             return self._volume(volume)
 

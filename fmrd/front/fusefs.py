@@ -256,12 +256,12 @@ class FuseDoor:
             self._told = trio.Event()
 
     def _tell_kernel(self, served: Served) -> None:
-        """On a thread. The stat makes the kernel take over the length now: loop devices of old kernels read it there
-        without asking.
+        """On a thread. What the kernel cached of a volume may be other data since a restore. The stat makes it take
+        over the length now: loop devices of old kernels read it there without asking.
         """
         with contextlib.suppress(OSError):  # the kernel never heard of it
             if served.closed:
                 pyfuse3.invalidate_entry(pyfuse3.ROOT_INODE, os.fsencode(served.name))
             else:
-                pyfuse3.invalidate_inode(served.number, attr_only=True)
+                pyfuse3.invalidate_inode(served.number, attr_only=False)
                 os.stat(self._mount / served.name)

@@ -1,0 +1,83 @@
+"""`grow`: a volume becomes longer while it is in use. Functions over a started volume."""
+
+from dataclasses import replace
+from functools import partial
+
+from fmrd.backing.hops import Lane, ask
+from fmrd.backing.protocol import Backing, DcoFile
+from fmrd.core import snapshot
+from fmrd.core.plex import Plex
+from fmrd.core.states import PlexState
+from fmrd.engine.files import dco_bytes
+from fmrd.engine.service import Service
+from fmrd.errors import Failed, Refused
+
+
+async def grow(service: Service, length_bytes: int) -> None:
+    """Longer, online: files first (sparse), then the copies of the DCO, then the record."""
+    async with service.verb():
+        if snapshot.is_instant(service.volume):
+            name = service.volume.name
+            raise Refused(
+                "snap_instant", f"snapshot {name} does not hold all of its data itself", f"fmrctl snapsync {name}"
+            )
+        async with service.at_rest():
+            geometry = replace(service.volume.geometry, length_bytes=length_bytes).check()
+            size = dco_bytes(geometry, service.mirror.store.family.columns)
+            unlike, dirty = _beyond(service)
+            for plex in service.volume.open_plexes():
+                files = service.files[plex.uuid]
+                await _extend(service, plex.name, files.lanes.data, files.backing, length_bytes)
+                if files.dco is not None:
+                    await _extend(service, f"the DCO of {plex.name}", files.lanes.dco, files.dco, size)
+            home = service.mirror.store.home
+            await _extend(service, "the home copy of the DCO", home.lane, home.file, size)
+            for plex in dirty:
+                await _clear_the_rest_of_a_region(service, plex, length_bytes)
+            if dirty:
+                await service.mirror.sync()
+            service.volume.grow(length_bytes, unlike)
+            await service.mirror.store.commit(everything=True)
+        for plex in unlike:
+            if not service.context.tasks.running(service.volume.name, plex.name):
+                service.copies.drain(plex, ("grown", f"plex {plex.name}: what was added to the volume is copied to it"))
+
+
+def _beyond(service: Service) -> tuple[list[Plex], list[Plex]]:
+    """(plexes that must copy what is added, plexes where something lies beyond the volume's end). A file just as
+    long as the volume grows by zeros; a longer one, or a device, by what lies there: one plex is right then.
+    """
+    old = service.volume.geometry.length_bytes
+    opened = service.volume.open_plexes()
+    backings = {plex.uuid: service.files[plex.uuid].backing for plex in opened}
+    dirty = [p for p in opened if backings[p.uuid].is_block or backings[p.uuid].length > old]
+    zeros = [p for p in opened if p not in dirty]
+    if not any(p.state is PlexState.ACTIVE for p in zeros):
+        zeros = sorted(opened, key=lambda p: p.state is not PlexState.ACTIVE)[:1]
+    return [p for p in opened if p not in zeros], dirty
+
+
+async def _clear_the_rest_of_a_region(service: Service, plex: Plex, length_bytes: int) -> None:
+    """A region that was short is current on several plexes, and stays so: its new bytes are zeros on all."""
+    geometry = service.volume.geometry
+    first = geometry.length_bytes
+    count = min(geometry.regions * geometry.region_bytes, length_bytes) - first
+    files = service.files[plex.uuid]
+    if count <= 0:
+        return
+    write = partial(files.backing.pwrite, first, bytes(count))
+    try:
+        await ask(service.context.hops, files.lanes.data, write, service.timeout_seconds)
+    except OSError as error:
+        raise Failed("io_error", f"volume {service.volume.name}: {plex.name} cannot grow: {error}") from error
+
+
+async def _extend(service: Service, what: str, lane: Lane, file: Backing | DcoFile, length_bytes: int) -> None:
+    if lane.hung:  # an older one that lands late would cut off what this one adds
+        raise Failed(
+            "io_error", f"volume {service.volume.name}: {what} cannot grow: a system call has not returned yet"
+        )
+    try:
+        await ask(service.context.hops, lane, partial(file.extend, length_bytes), service.timeout_seconds)
+    except OSError as error:
+        raise Failed("io_error", f"volume {service.volume.name}: {what} cannot grow: {error}") from error
