@@ -57,7 +57,7 @@ def test_snapstart_goes_on_after_a_crash(daemon: Daemon, data: Path, tmp_path: P
     assert daemon.plex("data", "data-03")["state"] == "SNAPATT"
     daemon.kill()
     daemon.start()
-    [running] = [t for t in daemon.json("print")["tasks"] if t["type"] == "SNAPATT"]
+    [running] = until(lambda: [t for t in daemon.json("print")["tasks"] if t["type"] == "SNAPATT"], "it goes on")
     assert running["plex"] == task["plex"]
     daemon.json("set", "data", "rate=0")
     daemon.json("snapwait", "data")
