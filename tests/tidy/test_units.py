@@ -31,11 +31,17 @@ def settings_of(name: str) -> dict[str, str]:
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
     """With the programs where this checkout has them, since verify also looks for those."""
-    for unit in UNITS.glob("*.service"):
-        text = unit.read_text().replace("/usr/local/sbin/fmrd-loop", str(UNITS / "fmrd-loop"))
-        (tmp_path / unit.name).write_text(text.replace("/usr/local/bin/fmrd", sys.executable))
-    units = [str(tmp_path / name) for name in ("fmrd.service", "fmrd-loop@.service", "fmrd-loop@data.service")]
-    shutil.copy(units[1], units[2])
+    backup = UNITS.parent / "scripts" / "backup"
+    programs = {"/usr/local/sbin/fmrd-loop": UNITS / "fmrd-loop", "/usr/local/sbin/fmrd-backup": backup}
+    for unit in [*UNITS.glob("*.service"), *UNITS.glob("*.timer")]:
+        text = unit.read_text()
+        for installed, here in programs.items():
+            text = text.replace(installed, str(here))
+        text = text.replace("/usr/local/bin/fmrd", sys.executable)
+        for name in (unit.name, unit.name.replace("@.", "@data.")):
+            (tmp_path / name).write_text(text)
+    units = sorted(map(str, tmp_path.iterdir()))
+    assert len(units) == 7
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True)
     complaints = [line for line in done.stderr.splitlines() if str(tmp_path) in line or "fmrd" in line]
     assert (done.returncode, complaints) == (0, []), done.stderr
@@ -65,3 +71,9 @@ def test_a_loop_device_comes_after_the_daemon_and_goes_before_it() -> None:
     assert settings["Requires"] == settings["After"] == "fmrd.service"
     assert settings["RemainAfterExit"] == "yes"
     assert settings["ExecStart"].removesuffix(" start %i") == settings["ExecStop"].removesuffix(" stop %i")
+
+
+def test_a_backup_runs_every_night_and_also_after_a_night_off() -> None:
+    settings = settings_of("fmrd-backup@.timer")
+    assert settings["Persistent"] == "true" and settings["OnCalendar"].startswith("*-*-* ")
+    assert settings_of("fmrd-backup@.service")["EnvironmentFile"] == "/etc/fmrd/backup-%i.conf"
