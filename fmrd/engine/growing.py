@@ -16,6 +16,8 @@ from fmrd.errors import Failed, Refused
 async def grow(service: Service, length_bytes: int) -> None:
     """Longer, online: files first (sparse), then the copies of the DCO, then the record."""
     async with service.verb():
+        if length_bytes <= service.volume.geometry.length_bytes:  # another growth was faster
+            return
         if snapshot.is_instant(service.volume):
             name = service.volume.name
             raise Refused(

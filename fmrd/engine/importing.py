@@ -95,7 +95,9 @@ async def import_family(
                 f"{before.lineage[:8]}, which these plexes do not know",
                 "import --force gives up the home copy's line",
             )
-        present = [v for v in record.volumes if any(p.uuid in by_uuid for p in v.plexes)]
+        present = [v for v in record.volumes if any(p.uuid in by_uuid for p in v.plexes) and not _is_instant(v)]
+        if not present:
+            raise Failed("not_imported", "an instant snapshot is nothing without the volume's own plexes")
         missing = [p.name for v in present for p in v.plexes if p.is_open and p.uuid not in by_uuid]
         if missing and not force:
             raise Refused(
@@ -126,6 +128,7 @@ async def _open_all(
         for volume in sorted(present, key=lambda v: not _leads(v, leader)):
             image = _image_of(volume, record, leader, look)
             openings.append(await open_member(home, ledger, record, volume, image, look, standing[volume.name]))
+            await _lose_instants(openings[-1])
         await home.publish()
     except BaseException:
         for opening in openings:
@@ -133,6 +136,18 @@ async def _open_all(
             close_all(home.context, opening.files)
         raise
     return openings
+
+
+def _is_instant(volume: VolumeRecord) -> bool:
+    return volume.link is not None and volume.link.lost is not None
+
+
+async def _lose_instants(opening: Opening) -> None:
+    """What an instant snapshot holds only the home copy knew."""
+    mirror = opening.mirror
+    for lost in mirror.volume.lost.values():
+        lost.map.fill()
+        await mirror.store.write_pages((lost.column.index, page) for page in sorted(lost.due_pages))
 
 
 def _leads(volume: VolumeRecord, leader: PlexFiles) -> bool:

@@ -7,9 +7,11 @@ import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 
 import trio
 
+from fmrd.backing.hops import ask
 from fmrd.core import snapshot
 from fmrd.core.record import Column, PlexRecord
 from fmrd.core.states import PlexState
@@ -42,6 +44,10 @@ async def take_instant(
         if service.volume.settings.snapshot_of is not None:
             raise Refused("snap_of_snap", f"volume {volume} is a snapshot of {service.volume.settings.snapshot_of}")
         record = PlexRecord("", registry.context.new_uuid(), path, dco, PlexState.ACTIVE, Column(0, 0))
+        length = service.volume.geometry.length_bytes
+        if files.backing.length < length:  # the volume grew meanwhile
+            extend = partial(files.backing.extend, length)
+            await ask(registry.context.hops, files.lanes.data, extend, service.timeout_seconds)
         copy = await _recognisable(service, record, files)
         await mirror.clean()
         for mountpoint in freeze:

@@ -147,6 +147,7 @@ async def restore(
 
 async def _keep_for_others(pair: Pair) -> None:
     """Instant snapshots of the same original still read from it what will be other data."""
+    snapshot.check_length(pair.origin.volume, pair.volume, replica=True)
     mirror, own = pair.origin.mirror, pair.volume.settings.uuid
     changed = snapshot.difference(mirror.volume, pair.volume) | mirror.volume.drl.regions() | pair.volume.drl.regions()
     for uuid in [uuid for uuid in mirror.volume.lost if uuid != own]:

@@ -1,4 +1,4 @@
-"""Snapshots over real files, with trouble: disks that fail and hang, a home copy that fails, verbs beside each other."""
+"""Snapshots over real files, with trouble: disks that fail or hang, a home copy that fails, verbs beside each other."""
 
 import contextlib
 from collections.abc import AsyncIterator

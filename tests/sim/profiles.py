@@ -50,6 +50,8 @@ SNAPS = {
     "snaps, faults": Profile(plexes=2, snaps=True, steps=40, faults=BREAKS, eager=0.05),
     "snaps, hangs": Profile(plexes=2, snaps=True, steps=40, faults=BREAKS, hangs=True),
     "snaps, away": Profile(plexes=2, snaps=True, steps=30, absences=True, eager=0.05),
+    "snaps, grow": Profile(plexes=2, snaps=True, steps=30, eager=0.1, weights=(("grow", 6), ("instant", 1))),
+    "snaps, homes": Profile(plexes=2, snaps=True, steps=30, homes=True, eager=0.05, weights=(("instant", 1),)),
     "instants": Profile(plexes=2, snaps=True, steps=30, crashes=3, eager=0.1, weights=_INSTANTS),
     "instants, faults": Profile(plexes=2, snaps=True, steps=40, faults=BREAKS, hangs=True, weights=_INSTANTS),
     "snaps, power": Profile(plexes=1, snaps=True, steps=30, crashes=3, power=1.0, eager=0.1),

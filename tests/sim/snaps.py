@@ -267,8 +267,8 @@ CHANGES = frozenset({"snapstart", "snapshot", "snapback", "refresh", "restore", 
 async def at_last(life: "Life") -> None:
     """Every snapshot is there and holds what it may; then it goes back, one of them as the replica."""
     for name, oracle in sorted(life.schedule.snaps.oracles.items()):
-        if life.registry.find(name) is None:
-            await life.verbs.start(volume=name)
+        if life.registry.find(name) is None and not await started(life, name):
+            continue
         await life.read_all(name)
         await life.flush_at_last(name)
         await life.settle_tasks()
@@ -283,6 +283,19 @@ async def at_last(life: "Life") -> None:
         await life.settle_tasks()
         await life.read_all()
     life.schedule.snaps.oracles.clear()
+
+
+async def started(life: "Life", name: str) -> bool:
+    """An instant one whose home copy was lost is nothing any more, says so, and can be removed."""
+    try:
+        await life.verbs.start(volume=name)
+    except FmrdError as error:
+        if error.code != "snap_invalid" or not life.schedule.faulted:
+            raise
+        life.schedule.count("start snap_invalid")
+        await life.verbs.remove(volume=name, erase=True)
+        return False
+    return True
 
 
 async def same_length(life: "Life", name: str) -> None:

@@ -24,6 +24,7 @@ FOUND = [
     ("all", 2161707), ("eager", 2177745), ("instants, faults", 157), ("instants, faults", 207),
     ("instants, faults", 229), ("instants, faults", 263), ("instants, faults", 759), ("instants, faults", 20206),
     ("instants, faults", 20278), ("snaps, away", 20308), ("snaps", 321),
+    ("snaps, grow", 87), ("snaps, grow", 119), ("snaps, grow", 172),
 ]  # fmt: skip
 """Each of these once found a bug."""
 
