@@ -121,12 +121,15 @@ class Oracle:
 
     def becomes(self, sets: list[set[int]]) -> None:
         """All of it holds one of these, durably."""
+        granules = len(self.now)
         self.now = [set(s) for s in sets]
         self.stable = [set(s) for s in sets]
         self.quiet = set()
+        self.grow(granules)
 
     def grow(self, granules: int) -> None:
-        more = granules - len(self.now)
+        """At least so many; what is new reads as zeros."""
+        more = max(0, granules - len(self.now))
         self.now += [{0} for _ in range(more)]
         self.stable += [{0} for _ in range(more)]
         for flush in self._flushes:

@@ -6,6 +6,7 @@ there say whether a verb happened; either is right, half of it is not.
 """
 
 import functools
+import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -65,8 +66,9 @@ def look(life: "Life") -> None:
 
 def _appeared(life: "Life", name: str, watch: list[set[int]], old: Oracle | None = None) -> None:
     """``old``: what it held before a refresh that did not tell how it ended: it holds the one or the other."""
-    oracle = Oracle(len(watch), life.schedule.oracle.labels)
-    oracle.becomes([a | b for a, b in zip(watch, old.now, strict=True)] if old is not None else watch)
+    oracle = Oracle(len(life.schedule.oracle.now), life.schedule.oracle.labels)
+    before = old.now if old is not None else watch
+    oracle.becomes([a | b for a, b in itertools.zip_longest(watch, before, fillvalue={0})])
     life.schedule.snaps.oracles[name] = oracle
 
 
