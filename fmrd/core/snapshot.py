@@ -170,8 +170,8 @@ def go_back(family: Family, origin: Volume, snapshot: Volume, plexes: Sequence[P
         moved.map.union(missed | _fitted(plex.map.bits, len(missed)))
         origin.plexes.append(moved)
         back.append(moved)
-    _let_go(family, origin, snapshot)
     origin.demotions += 1
+    _let_go(family, origin, snapshot)
     return back
 
 
@@ -212,8 +212,8 @@ def from_replica(family: Family, origin: Volume, snapshot: Volume, plexes: Seque
         plex.snap = True
         plex.state = PlexState.SNAPATT if plex.map.any() else PlexState.ACTIVE
         origin.plexes.append(plex)
-    _let_go(family, origin, snapshot)
     origin.demotions += 1
+    _let_go(family, origin, snapshot)
     return changed
 
 
@@ -235,8 +235,8 @@ def forget(family: Family, volume: Volume) -> None:
     """A volume is removed: from its family, and from what its original tracks."""
     origin = family.original_of(volume)
     if origin is not None:
-        del origin.tracks[volume.settings.uuid]
-        origin.lost.pop(volume.settings.uuid, None)
+        origin.demotions += 1
+        _untie(origin, volume)
     family.volumes.remove(volume)
 
 
@@ -302,8 +302,14 @@ def _gain(bitmap: Bitmap, changed: bitarray) -> None:
 def _let_go(family: Family, origin: Volume, snapshot: Volume) -> None:
     if not snapshot.plexes:
         family.volumes.remove(snapshot)
-        del origin.tracks[snapshot.settings.uuid]
-        origin.lost.pop(snapshot.settings.uuid, None)
+        _untie(origin, snapshot)
+
+
+def _untie(origin: Volume, snapshot: Volume) -> None:
+    """The step counted a demotion already."""
+    del origin.tracks[snapshot.settings.uuid]
+    if origin.lost.pop(snapshot.settings.uuid, None) is not None:
+        origin.held_until = origin.demotions
 
 
 def _fitted(bits: bitarray, size: int) -> bitarray:

@@ -43,6 +43,10 @@ class Volume:
         self.drl_on_home: dict[int, frozenbitarray] = {}
         self.demotions = 0
         self.recorded = 0
+        self.held_until = 0
+        """So many demotions must be recorded before anything is written: until then an instant snapshot that went is
+        still there for a start, and nobody keeps old data for it any more.
+        """
         self.gate_closed: Callable[[Plex], None] = lambda plex: None
         """Told of each gate that closes, in that step."""
 

@@ -117,6 +117,8 @@ class Mirror:
             async with self.ranges.hold((offset, stop)):
                 if self.volume.lost or is_instant(self.volume):
                     await keeping.before_write(self, offset, len(data))
+                if self.volume.recorded < self.volume.held_until:
+                    await self.recorded()
                 verdict = await self._write(offset, data)
             self._tell(verdict)
             await self.recorded()

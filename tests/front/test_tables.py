@@ -22,7 +22,7 @@ def volume(name: str, *paths: str) -> Json:
     ]
     return {
         "name": name, "fmr": True, "kstate": "ENABLED", "state": "ACTIVE", "length_bytes": 1 << 30, "rdpol": "select",
-        "open_count": 0, "path": f"/run/{name}", "plexes": plexes,
+        "open_count": 0, "path": f"/run/{name}", "plexes": plexes, "snapshots": [], "lost": [],
     }  # fmt: skip
 
 

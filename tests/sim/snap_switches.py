@@ -137,6 +137,14 @@ def _reads_hold_nothing() -> AbstractContextManager[Any]:
     return patch.object(keeping, "_read_region", read)
 
 
+def _nobody_waits_for_one_that_went() -> AbstractContextManager[Any]:
+    def untie(origin: Volume, snap: Volume) -> None:
+        del origin.tracks[snap.settings.uuid]
+        origin.lost.pop(snap.settings.uuid, None)
+
+    return patch.object(snapshot, "_untie", untie)
+
+
 SWITCHES = {
     "snapshot: the original's writes are tracked": lambda: _no_tracking(of_original=True),
     "snapshot: its own writes are tracked": lambda: _no_tracking(of_original=False),
@@ -154,6 +162,7 @@ SWITCHES = {
     "instant: kept is durably kept": _kept_by_memory,
     "instant: lost is durably lost": _lost_in_memory,
     "instant: a read holds the original's bytes": _reads_hold_nothing,
+    "instant: one that went is not written over before the record": _nobody_waits_for_one_that_went,
     "epochs: a record and its maps are one": _no_epochs,
 }
 """Rule -> a context manager that takes it out."""

@@ -25,6 +25,7 @@ FOUND = [
     ("instants, faults", 229), ("instants, faults", 263), ("instants, faults", 759), ("instants, faults", 20206),
     ("instants, faults", 20278), ("snaps, away", 20308), ("snaps", 321),
     ("snaps, grow", 87), ("snaps, grow", 119), ("snaps, grow", 172),
+    ("snaps, away", 3004),
 ]  # fmt: skip
 """Each of these once found a bug."""
 
@@ -63,6 +64,7 @@ CAUGHT_BY = {
     "instant: kept is durably kept": "instant: killed before a kept region is known",
     "instant: lost is durably lost": "instant: killed after a region was lost",
     "instant: a read holds the original's bytes": "instant: written while the snapshot reads",
+    "instant: one that went is not written over before the record": ("snaps, away", 3004),
     "epochs: a record and its maps are one": "snapshot: killed before the record of a restore",
 }
 """Rule -> the profile that catches it and the first seed to try, or the directed schedule."""
