@@ -203,6 +203,8 @@ def from_replica(family: Family, origin: Volume, snapshot: Volume, plexes: Seque
     for bitmap in (*origin.plexes, *origin.tracks.values()):
         _gain(bitmap, changed)
     for other in origin.open_plexes():
+        if other.state is PlexState.ACTIVE and changed.any():
+            other.reason = "restore"
         other.column = family.renewed(other.column)
         other.generation += 1
     for plex in plexes:

@@ -148,7 +148,7 @@ class Volume:
         """Rule 4, and fmr=off: what is not surely on the plex goes into its map."""
         plex.close_gate(state, self.drl.regions())
         plex.stamp = None
-        if plex.reason == "recovery":
+        if plex.reason in ("recovery", "restore"):
             plex.reason = ""
         if not self.settings.fmr:
             plex.map.fill()
@@ -197,7 +197,7 @@ class Volume:
         return True
 
     def recovered(self, plex: Plex) -> None:
-        """Its map is empty again after a crash or a hole."""
+        """Its map is empty again after a crash, a hole or a restore."""
         plex.reason = ""
 
     def may_repair(self, plex: Plex, regions: range) -> bool:

@@ -46,6 +46,8 @@ class Copies:
             return "nothing_missed", f"plex {plex.name} only has to be recorded in sync"
         if plex.reason == "recovery":
             return "recovery", f"plex {plex.name}: {count} region(s) were being written when the volume went down"
+        if plex.reason == "restore":
+            return "fast", f"plex {plex.name} goes on with the {count} region(s) that a restore has to copy to it"
         if plex.state is PlexState.ACTIVE:
             return "hole", f"plex {plex.name}: {count} region(s) failed on it, and are copied back from the others"
         code = plex.reason if plex.reason.startswith("full_") else "fast"

@@ -124,11 +124,19 @@ def test_an_instant_snapshot_that_is_stopped_loses_what_is_written_meanwhile(
     assert shown(daemon.path("SNAP-data"), 4) == b"1"
 
 
+SHARING = [
+    pytest.param(("mkfs.xfs", "-q", "-m", "reflink=1"), marks=needs_program("mkfs.xfs"), id="xfs"),
+    pytest.param(("mkfs.btrfs", "-q"), marks=needs_program("mkfs.btrfs"), id="btrfs"),
+]
+
+
 @needs_loops
-@needs_program("mkfs.xfs")
-def test_a_restore_can_be_undone_where_blocks_can_be_shared(daemon: Daemon, loops: Loops, tmp_path: Path) -> None:
-    disk = loops.disk("xfs.img", 400 * MIB)
-    tool("mkfs.xfs", "-q", "-m", "reflink=1", disk)
+@pytest.mark.parametrize("mkfs", SHARING)
+def test_a_restore_can_be_undone_where_blocks_can_be_shared(
+    daemon: Daemon, loops: Loops, tmp_path: Path, mkfs: tuple[str, ...]
+) -> None:
+    disk = loops.disk("shared.img", 400 * MIB)
+    tool(*mkfs, disk)
     where = loops.mount(disk)
     daemon.make("data", SIZE, where / "a.img", tmp_path / "b.img")
     data = daemon.path("data")

@@ -194,6 +194,8 @@ def test_a_half_done_restore_goes_on_in_the_same_direction(daemon: Daemon, data:
     daemon.kill()
     daemon.start()
     assert shown(data, 50) == b"\0"
+    tasks = daemon.json("task", "list", "--all")["tasks"]
+    assert {t["reason"]["code"] for t in tasks if t["plex"] in ("data-01", "data-02")} <= {"fast", "recovery"}
     until(lambda: not daemon.json("print")["tasks"], "all copied")
     assert daemon.states("data") == ["ACTIVE", "ACTIVE", "SNAPDONE"]
     assert same_bytes(data, *(tmp_path / name for name in ("a.img", "b.img", "s.img"))) and shown(data, 99) == b"\0"
