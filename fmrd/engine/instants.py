@@ -172,7 +172,14 @@ async def _complete(service: Service) -> None:
     if origin is None or original is None:
         raise Failed("volume_stopped", f"the original of snapshot {service.volume.name} is stopped")
     done: list[bool] = []
-    await change([origin.store, service.mirror.store], lambda: done.append(snapshot.complete(original, service.volume)))
+
+    def step() -> None:
+        done.append(snapshot.complete(original, service.volume))
+        if done[0]:  # its original waits for it no more
+            patience = original.settings.io_timeout_seconds
+            service.volume.configure(replace(service.volume.settings, io_timeout_seconds=patience))
+
+    await change([origin.store, service.mirror.store], step)
     if not done[0]:
         raise Failed("snap_invalid", f"snapshot {service.volume.name} has lost regions and cannot be completed")
     await service.renew_copies()

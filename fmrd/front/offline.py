@@ -2,15 +2,16 @@
 
 import os
 import stat
-from typing import Any, cast
+from typing import cast
 
 from rich.console import Console
 
 from fmrd.backing import dcofile
 from fmrd.backing.protocol import DcoFile
 from fmrd.core.images import CopyImage, own_bitmap
-from fmrd.core.record import Column, Record, VolumeRecord, geometry_of
+from fmrd.core.record import Column, Link, PlexRecord, Record, VolumeRecord, geometry_of
 from fmrd.dco.copy import Loaded, load
+from fmrd.dco.layout import HOME
 from fmrd.errors import Failed
 from fmrd.front.cli_words import format_size
 from fmrd.front.wire import Json
@@ -67,12 +68,25 @@ def dco_json(path: str, loaded: Loaded, record: Record) -> Json:
         "slots": [None if r is None else {"lineage": r.lineage, "sequence": r.sequence} for r in image.records],
         "history": [{"lineage": p.lineage, "sequence": p.sequence} for p in record.history],
         "damaged_pages": [{"column": column, "page": page} for column, page in sorted(image.damaged)],
-        "volumes": [_volume(volume, image) for volume in record.volumes],
+        "volumes": [_volume(volume, record, image) for volume in record.volumes],
     }
 
 
-def _volume(volume: VolumeRecord, image: CopyImage) -> Json:
+def _volume(volume: VolumeRecord, record: Record, image: CopyImage) -> Json:
+    """A copy that travels with a plex holds the maps of that plex's volume; of the others of the family it only knows
+    the states.
+    """
     geometry = geometry_of(volume)
+    known = image.owner == HOME or volume.plex(image.owner) is not None
+
+    def count(column: Column, size: int, page_bits: int) -> int | None:
+        return own_bitmap(column, size, page_bits, image).count() if known else None
+
+    def differs(link: Link | None, *, own: bool) -> int | None:
+        if link is None:
+            return None
+        return count(link.own if own else link.origin, geometry.regions, geometry.page_regions)
+
     return {
         "name": volume.name,
         "uuid": volume.uuid,
@@ -81,16 +95,22 @@ def _volume(volume: VolumeRecord, image: CopyImage) -> Json:
         "fmr": volume.fmr,
         "rdpol": volume.rdpol,
         "stopped": volume.stopped,
+        "settled": volume.settled,
         "snapshot_of": volume.snapshot_of,
+        "instant": volume.link is not None and volume.link.lost is not None,
+        "dirty_regions": differs(volume.link, own=True),
+        "snapshots": [
+            {"name": snap.name, "dirty_regions": differs(snap.link, own=False)} for snap in record.snapshots_of(volume)
+        ],
         "drl": {
             "extent_bytes": volume.extent_bytes,
-            "dirty_extents": _count(volume.drl, geometry.extents, geometry.page_extents, image),
+            "dirty_extents": count(volume.drl, geometry.extents, geometry.page_extents),
         },
-        "plexes": [_plex(plex, volume, image) for plex in volume.plexes],
+        "plexes": [_plex(plex, volume, image, known=known) for plex in volume.plexes],
     }
 
 
-def _plex(plex: Any, volume: VolumeRecord, image: CopyImage) -> Json:
+def _plex(plex: PlexRecord, volume: VolumeRecord, image: CopyImage, *, known: bool) -> Json:
     geometry = geometry_of(volume)
     bits = own_bitmap(plex.map, geometry.regions, geometry.page_regions, image)
     return {
@@ -101,17 +121,14 @@ def _plex(plex: Any, volume: VolumeRecord, image: CopyImage) -> Json:
         "state": plex.state.value,
         "reason": plex.reason or None,
         "epoch": plex.map.epoch,
-        "dirty_regions": bits.count(),
-        "dirty_bytes": geometry.bytes_in(bits.count(), bool(bits[-1])),
+        "dirty_regions": bits.count() if known else None,
+        "dirty_bytes": geometry.bytes_in(bits.count(), bool(bits[-1])) if known else None,
         "has": None if plex.has is None else {"lineage": plex.has.lineage, "sequence": plex.has.sequence},
         "stamp": None if plex.stamp is None else vars(plex.stamp),
         "suspect": plex.suspect,
         "excluded": plex.excluded,
+        "snap": plex.snap,
     }
-
-
-def _count(column: Column, size: int, page_bits: int, image: CopyImage) -> int:
-    return own_bitmap(column, size, page_bits, image).count()
 
 
 def print_dco(out: Console, dco: Json) -> None:
@@ -127,8 +144,21 @@ def print_dco(out: Console, dco: Json) -> None:
         size, region = format_size(volume["length_bytes"]), format_size(volume["region_size_bytes"])
         fmr = "on" if volume["fmr"] else "off"
         out.print(f"volume {volume['name']}: {size}, regions of {region}, fmr {fmr}, rdpol {volume['rdpol']}")
-        out.print(f"  DRL: {volume['drl']['dirty_extents']} extent(s) of {format_size(volume['drl']['extent_bytes'])}")
+        if volume["snapshot_of"] is not None:
+            kind = "instant snapshot" if volume["instant"] else "snapshot"
+            out.print(f"  {kind} of {volume['snapshot_of']}, which wrote {_regions(volume['dirty_regions'])} itself")
+        for snap in volume["snapshots"]:
+            out.print(f"  {_regions(snap['dirty_regions'])} written since snapshot {snap['name']}")
+        extents = volume["drl"]["dirty_extents"]
+        if extents is not None:
+            out.print(f"  DRL: {extents} extent(s) of {format_size(volume['drl']['extent_bytes'])}")
         for plex in volume["plexes"]:
             why = f" ({plex['reason']})" if plex["reason"] else ""
-            dirty = f"{plex['dirty_regions']} dirty region(s), {format_size(plex['dirty_bytes'])}"
+            dirty = "its map is on other copies"
+            if plex["dirty_regions"] is not None:
+                dirty = f"{plex['dirty_regions']} dirty region(s), {format_size(plex['dirty_bytes'])}"
             out.print(f"  plex {plex['name']} {plex['state']}{why}: {dirty}, {plex['path']}")
+
+
+def _regions(count: int | None) -> str:
+    return "unknown here how many regions" if count is None else f"{count} region(s)"

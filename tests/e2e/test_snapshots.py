@@ -308,3 +308,22 @@ def test_either_side_runs_while_the_other_is_away(daemon: Daemon, data: Path, tm
     daemon.restart()
     assert daemon.json("snapback", "SNAP-data", "--wait")["task"]["total_regions"] == 2
     assert same_bytes(data, tmp_path / "s.img")
+
+
+def test_a_dump_tells_what_its_copy_knows(daemon: Daemon, data: Path, tmp_path: Path) -> None:
+    prepare(daemon, tmp_path / "s.img")
+    daemon.json("snapshot", "data")
+    fill(data, 1, 2)
+    fill(daemon.path("SNAP-data"), 3)
+    daemon.stop()
+    home = daemon.fmrctl("dump", daemon.state / "volumes" / "data.dco").stdout
+    assert "2 region(s) written since snapshot SNAP-data" in home
+    assert "snapshot of data, which wrote 1 region(s) itself" in home
+    found = daemon.json("dump", tmp_path / "s.img.dco")["dco"]["volumes"]
+    assert [(v["name"], v["snapshot_of"], v["dirty_regions"]) for v in found] == [
+        ("data", None, None),
+        ("SNAP-data", "data", 1),
+    ]
+    assert found[0]["plexes"][0]["dirty_regions"] is None, "that is on the original's copies"
+    table = daemon.fmrctl("dump", tmp_path / "s.img.dco").stdout
+    assert "its map is on other copies" in table
