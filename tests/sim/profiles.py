@@ -24,6 +24,8 @@ class Profile:
     """Pages of the DCO rot between lives."""
     snaps: bool = False
     """Snapshots are taken, written to, given back."""
+    mirrors: bool = False
+    """They may have several plexes."""
     eager: float = 0.0
     """How often a crash follows soon upon an operation that changes states, where the windows are narrow."""
     power: float = 0.5
@@ -44,6 +46,7 @@ PROFILES = {
 }
 """Name -> what may happen in such a schedule."""
 _INSTANTS = (("instant", 20), ("snapsync", 4), ("snapstart", 2), ("snap_write", 30), ("snap_read", 20))
+_MIRRORS = (("snapstart", 20), ("snapclear", 1), ("instant", 1))
 SNAPS = {
     "snaps": Profile(plexes=2, snaps=True, steps=40),
     "snaps, eager": Profile(plexes=2, snaps=True, steps=30, crashes=3, eager=0.15),
@@ -52,6 +55,8 @@ SNAPS = {
     "snaps, away": Profile(plexes=2, snaps=True, steps=30, absences=True, eager=0.05),
     "snaps, grow": Profile(plexes=2, snaps=True, steps=30, eager=0.1, weights=(("grow", 6), ("instant", 1))),
     "snaps, homes": Profile(plexes=2, snaps=True, steps=30, homes=True, eager=0.05, weights=(("instant", 1),)),
+    "snaps, mirrors": Profile(plexes=2, snaps=True, mirrors=True, steps=40, eager=0.1, weights=_MIRRORS),
+    "snaps, mirrors, faults": Profile(plexes=2, snaps=True, mirrors=True, steps=40, faults=BREAKS, weights=_MIRRORS),
     "instants": Profile(plexes=2, snaps=True, steps=30, crashes=3, eager=0.1, weights=_INSTANTS),
     "instants, faults": Profile(plexes=2, snaps=True, steps=40, faults=BREAKS, hangs=True, weights=_INSTANTS),
     "snaps, power": Profile(plexes=1, snaps=True, steps=30, crashes=3, power=1.0, eager=0.1),

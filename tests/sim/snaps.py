@@ -125,7 +125,7 @@ async def snapshot(life: "Life") -> None:
     schedule = life.schedule
     name = next(n for n in (f"SNAP{i}-v" for i in range(99)) if n not in life.registry.units)
     watch = schedule.snaps.watches[name] = schedule.oracle.begin_flush()
-    if await verb(life, "snapshot", volumes=[NAME], name=name):
+    if await verb(life, "snapshot", volumes=[NAME], name=name, nmirror=mirrors(life)):
         life.schedule.machine.alive()
     if name in schedule.snaps.watches:
         if name in life.registry.units:
@@ -157,12 +157,30 @@ async def snapsync(life: "Life") -> None:
         await verb(life, "snapsync", snapshot=name)
 
 
+def mirrors(life: "Life") -> int:
+    """With how many plexes a snapshot is taken: sometimes with all that are ready."""
+    ready = sum(p.snap for p in life.service.volume.plexes)
+    return life.rng.choice([1, max(1, ready)]) if life.schedule.profile.mirrors else 1
+
+
 @one_at_a_time
 async def snapback(life: "Life") -> None:
     name = some(life)
-    if name is not None and await verb(life, "snapback", snapshot=name):
+    every = life.schedule.profile.mirrors and life.rng.random() < 0.5
+    if name is not None and await verb(life, "snapback", snapshot=name, all_plexes=every):
+        life.schedule.machine.alive()
+        if name not in life.registry.units:
+            life.schedule.snaps.oracles.pop(name, None)
+
+
+@one_at_a_time
+async def snapclear(life: "Life") -> None:
+    """And removed, file and all: the schedule does not look after strangers."""
+    name = some(life)
+    if name is not None and await verb(life, "snapclear", snapshot=name):
         life.schedule.machine.alive()
         life.schedule.snaps.oracles.pop(name, None)
+        await verb(life, "remove", volume=name, erase=True)
 
 
 @one_at_a_time
@@ -258,10 +276,12 @@ OPERATIONS = {
     "snapstart": snapstart, "snapabort": snapabort, "snapshot": snapshot, "snapback": snapback, "refresh": refresh,
     "restore": restore, "snap_write": snap_write, "snap_read": snap_read, "snap_flush": snap_flush,
     "snap_clean": snap_clean, "snap_stop": snap_stop, "instant": instant, "snapsync": snapsync,
+    "snapclear": snapclear,
 }  # fmt: skip
 WEIGHTS = {
     "snapstart": 8, "snapabort": 1, "snapshot": 12, "snapback": 6, "refresh": 3, "restore": 4, "snap_write": 20,
     "snap_read": 6, "snap_flush": 4, "snap_clean": 3, "snap_stop": 1, "instant": 4, "snapsync": 1,
+    "snapclear": 0,
 }  # fmt: skip
 CHANGES = frozenset({"snapstart", "snapshot", "snapback", "refresh", "restore", "instant", "snapsync"})
 
@@ -279,7 +299,7 @@ async def at_last(life: "Life") -> None:
         replica = life.rng.random() < 0.4 and not shown["lost"]
         if replica:
             life.schedule.oracle.becomes(content(life, name, oracle))
-        answer = await life.verbs.snapback(snapshot=name, from_replica=replica)
+        answer = await life.verbs.snapback(snapshot=name, from_replica=replica, all_plexes=True)
         for task in answer["tasks"]:
             life.must_not_be_full(task)
         await life.settle_tasks()
@@ -316,7 +336,7 @@ async def same_length(life: "Life", name: str) -> None:
 def content(life: "Life", name: str, oracle: Oracle) -> list[set[int]]:
     """What the snapshot holds, by what lies on its plex; the rest of an instant one is the original's."""
     volume = life.registry.service(name).volume
-    [plex] = volume.plexes
+    plex = volume.plexes[0]
     found = []
     for granule in range(volume.geometry.length_bytes // GRANULE):
         [region] = volume.geometry.regions_of(granule * GRANULE, GRANULE)
