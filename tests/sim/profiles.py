@@ -46,7 +46,7 @@ PROFILES = {
 }
 """Name -> what may happen in such a schedule."""
 _INSTANTS = (("instant", 20), ("snapsync", 4), ("snapstart", 2), ("snap_write", 30), ("snap_read", 20))
-_MIRRORS = (("snapstart", 20), ("snapclear", 1), ("instant", 1))
+_MIRRORS = (("snapstart", 20), ("snapclear", 1), ("instant", 1), ("restore", 8), ("undo", 6))
 SNAPS = {
     "snaps": Profile(plexes=2, snaps=True, steps=40),
     "snaps, eager": Profile(plexes=2, snaps=True, steps=30, crashes=3, eager=0.15),

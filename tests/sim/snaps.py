@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tests.sim.life import Life
 
 NAME = "v"
+UNDO = "UNDO-v"
 MOST = 2
 """Snapshot plexes of a schedule, beside its others."""
 
@@ -38,7 +39,8 @@ class Snaps:
     olds: dict[str, Oracle] = field(default_factory=dict)
     stopped: set[str] = field(default_factory=set)
     """Stopped at some time: an instant one may have lost something."""
-    restores: dict[str, list[set[int]]] = field(default_factory=dict)
+    restores: dict[str, tuple[list[set[int]], list[set[int]]]] = field(default_factory=dict)
+    """What the original holds then, and what it held."""
 
     def crash(self, *, power: bool) -> None:
         for oracle in (*self.oracles.values(), *self.olds.values()):
@@ -49,10 +51,12 @@ def look(life: "Life") -> None:
     """Verbs that did not tell how they ended have ended by now: what is there decides."""
     schedule = life.schedule
     snaps, units = schedule.snaps, life.registry.units
-    for name, held in list(snaps.restores.items()):
+    for name, (held, before) in list(snaps.restores.items()):
         del snaps.restores[name]
         if name not in units:
             schedule.oracle.becomes(held)
+            if UNDO in units and UNDO not in snaps.oracles:
+                _appeared(life, UNDO, before)
     for name in list(snaps.oracles):
         if name not in units and name not in snaps.watches:
             del snaps.oracles[name]
@@ -67,8 +71,10 @@ def look(life: "Life") -> None:
 def _appeared(life: "Life", name: str, watch: list[set[int]], old: Oracle | None = None) -> None:
     """``old``: what it held before a refresh that did not tell how it ended: it holds the one or the other."""
     oracle = Oracle(len(life.schedule.oracle.now), life.schedule.oracle.labels)
-    before = old.now if old is not None else watch
-    oracle.becomes([a | b for a, b in itertools.zip_longest(watch, before, fillvalue={0})])
+    oracle.becomes(watch)
+    if old is not None:
+        oracle.now = [a | b for a, b in itertools.zip_longest(oracle.now, old.now, fillvalue={0})]
+        oracle.stable = [a | b for a, b in itertools.zip_longest(oracle.stable, old.stable, fillvalue={0})]
     life.schedule.snaps.oracles[name] = oracle
 
 
@@ -206,11 +212,21 @@ async def refresh(life: "Life") -> None:
 
 @one_at_a_time
 async def restore(life: "Life") -> None:
-    """Nobody has the volume open while it becomes other data."""
     name = some(life)
-    schedule = life.schedule
-    if name is None:
-        return
+    if name is not None:
+        keep = life.schedule.profile.mirrors and name != UNDO and life.rng.random() < 0.4
+        await _becomes(life, name, "snapback", snapshot=name, from_replica=True, keep_undo=keep)
+
+
+@one_at_a_time
+async def undo(life: "Life") -> None:
+    if UNDO in life.schedule.snaps.oracles and life.registry.find(UNDO) is not None:
+        await _becomes(life, UNDO, "undo", volume=NAME)
+
+
+async def _becomes(life: "Life", name: str, what: str, **arguments: object) -> None:
+    """Nobody has the volume open while it becomes other data."""
+    snaps, original = life.schedule.snaps, life.schedule.oracle
     life.quiet = True
     try:
         for _ in range(2000):
@@ -219,14 +235,17 @@ async def restore(life: "Life") -> None:
             await trio.lowlevel.checkpoint()
         else:
             return
-        held = schedule.snaps.restores[name] = [set(s) for s in schedule.snaps.oracles[name].now]
-        await verb(life, "snapback", snapshot=name, from_replica=True)
-        schedule.machine.alive()
-        if name in schedule.snaps.restores:
-            del schedule.snaps.restores[name]
+        held, before = ([set(s) for s in oracle.now] for oracle in (snaps.oracles[name], original))
+        snaps.restores[name] = held, before
+        await verb(life, what, **arguments)
+        life.schedule.machine.alive()
+        if name in snaps.restores:
+            del snaps.restores[name]
             if name not in life.registry.units:
-                schedule.oracle.becomes(held)
-                schedule.snaps.oracles.pop(name, None)
+                original.becomes(held)
+                snaps.oracles.pop(name, None)
+                if UNDO in life.registry.units and UNDO not in snaps.oracles:
+                    _appeared(life, UNDO, before)
     finally:
         life.quiet = False
 
@@ -276,14 +295,14 @@ OPERATIONS = {
     "snapstart": snapstart, "snapabort": snapabort, "snapshot": snapshot, "snapback": snapback, "refresh": refresh,
     "restore": restore, "snap_write": snap_write, "snap_read": snap_read, "snap_flush": snap_flush,
     "snap_clean": snap_clean, "snap_stop": snap_stop, "instant": instant, "snapsync": snapsync,
-    "snapclear": snapclear,
+    "snapclear": snapclear, "undo": undo,
 }  # fmt: skip
 WEIGHTS = {
     "snapstart": 8, "snapabort": 1, "snapshot": 12, "snapback": 6, "refresh": 3, "restore": 4, "snap_write": 20,
     "snap_read": 6, "snap_flush": 4, "snap_clean": 3, "snap_stop": 1, "instant": 4, "snapsync": 1,
-    "snapclear": 0,
+    "snapclear": 0, "undo": 0,
 }  # fmt: skip
-CHANGES = frozenset({"snapstart", "snapshot", "snapback", "refresh", "restore", "instant", "snapsync"})
+CHANGES = frozenset({"snapstart", "snapshot", "snapback", "refresh", "restore", "instant", "snapsync", "undo"})
 
 
 async def at_last(life: "Life") -> None:
@@ -294,6 +313,8 @@ async def at_last(life: "Life") -> None:
         await life.read_all(name)
         await life.flush_at_last(name)
         await life.settle_tasks()
+        if life.registry.service(name).volume.settings.link is None:
+            continue  # a stranger: a snapclear that told of a failure happened
         await same_length(life, name)
         [shown] = (await life.verbs.print(volume=name))["volumes"]
         replica = life.rng.random() < 0.4 and not shown["lost"]
