@@ -6,13 +6,13 @@ from fmrd.backing.hops import Lane, ask
 from fmrd.backing.protocol import LOCATOR_BYTES, Backing, DcoFile
 from fmrd.core.geometry import Geometry
 from fmrd.core.images import CopyImage
-from fmrd.core.record import Stamp
+from fmrd.core.record import Record, Stamp
 from fmrd.core.recovery import Found
 from fmrd.dco import layout
 from fmrd.dco.copy import Copy, Loaded, load
 from fmrd.engine.context import Context
 from fmrd.engine.disks import Disk
-from fmrd.errors import FmrdError
+from fmrd.errors import Failed, FmrdError
 
 
 @dataclass
@@ -148,6 +148,17 @@ async def copy_of(
     if same and files.loaded is not None:
         copy.adopt(files.loaded)
     return copy
+
+
+async def name_owner(context: Context, copy: Copy, record: Record | None, timeout_seconds: float) -> None:
+    """A copy that says whose plex it lies beside, before a commit makes that its plex: with the last record, which
+    does not know the plex yet. Failed('io_error').
+    """
+    assert record is not None, "the home copy has a record"
+    [outcome] = await context.hops.at_once([copy.write_record(record)], timeout_seconds)
+    if outcome.error is not None:
+        raise Failed("io_error", f"{copy.name}: its copy of the DCO cannot be written: {outcome.error}")
+    copy.record_written()
 
 
 def _fits(loaded: Loaded, family: str, columns: int) -> bool:

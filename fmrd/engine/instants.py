@@ -20,7 +20,7 @@ from fmrd.dco.ledger import change
 from fmrd.dco.store import Store
 from fmrd.engine import keeping
 from fmrd.engine.breakoffs import frozen, land_later
-from fmrd.engine.files import PlexFiles, copy_of
+from fmrd.engine.files import PlexFiles, copy_of, name_owner
 from fmrd.engine.mirror import Mirror
 from fmrd.engine.opening import Opening, report
 from fmrd.engine.registry import Registry, Unit
@@ -98,12 +98,7 @@ async def _recognisable(service: Service, plex: PlexRecord, files: PlexFiles) ->
         service.context, files, plex.path, plex.uuid, store.family.uuid, volume.geometry, store.family.columns,
         plex.path, plex.dco_path, service.timeout_seconds,
     )  # fmt: skip
-    record = store.ledger.recorded
-    assert record is not None
-    [outcome] = await service.context.hops.at_once([copy.write_record(record)], service.timeout_seconds)
-    if outcome.error is not None:
-        raise Failed("io_error", f"plex {plex.path}: its copy of the DCO cannot be written: {outcome.error}")
-    copy.record_written()
+    await name_owner(service.context, copy, store.ledger.recorded, service.timeout_seconds)
     copy.broken = True
     return copy
 

@@ -18,7 +18,7 @@ from fmrd.core.states import PlexState
 from fmrd.dco.copy import Copy
 from fmrd.dco.store import Store
 from fmrd.engine.copies import Then
-from fmrd.engine.files import Lanes, PlexFiles, copy_of, let_go
+from fmrd.engine.files import Lanes, PlexFiles, copy_of, let_go, name_owner
 from fmrd.engine.mirror import Mirror
 from fmrd.engine.opening import Opening, report
 from fmrd.engine.registry import Registry
@@ -122,6 +122,7 @@ async def _opened(registry: Registry, service: Service, path: str) -> Kept:
             service.context, files, path, record.uuid, family.uuid, volume.geometry, family.columns, path, None,
             service.timeout_seconds,
         )  # fmt: skip
+        await name_owner(service.context, copy, service.mirror.store.ledger.recorded, service.timeout_seconds)
     except BaseException:
         let_go(service.context, lanes, files)
         raise

@@ -25,7 +25,7 @@ FOUND = [
     ("instants, faults", 229), ("instants, faults", 263), ("instants, faults", 759), ("instants, faults", 20206),
     ("instants, faults", 20278), ("snaps, away", 20308), ("snaps", 321),
     ("snaps, grow", 87), ("snaps, grow", 119), ("snaps, grow", 172),
-    ("snaps, away", 3004),
+    ("snaps, away", 3004), ("snaps, mirrors, faults", 706), ("snaps, mirrors", 220),
 ]  # fmt: skip
 """Each of these once found a bug."""
 
