@@ -57,6 +57,11 @@ def names_for(registry: Registry, volumes: Sequence[str], pattern: str | None) -
     return found
 
 
+def must_be_free(registry: Registry, name: str) -> None:
+    if name in registry.units:
+        raise Failed("volume_exists", f"volume {name} exists already")
+
+
 def check(registry: Registry, wishes: Sequence[Wish]) -> None:
     """What would be refused, without changing anything."""
     services = [registry.service(wish.volume) for wish in wishes]
@@ -67,35 +72,36 @@ def check(registry: Registry, wishes: Sequence[Wish]) -> None:
 async def take(registry: Registry, wishes: Sequence[Wish], freeze: Sequence[str] = ()) -> tuple[list[Unit], float]:
     """All of them or none. Returns the snapshots' units, and how long the volumes were held, in seconds."""
     services = [registry.service(wish.volume) for wish in wishes]
-    for wish in wishes:
-        if wish.name in registry.units:
-            raise Failed("volume_exists", f"volume {wish.name} exists already")
     order = sorted(range(len(wishes)), key=lambda at: wishes[at].volume)
-    async with AsyncExitStack() as stack:
+    instant = _Instant(registry, services, wishes)
+    async with AsyncExitStack() as locks:
         for at in order:
-            await stack.enter_async_context(services[at].verb())
+            await locks.enter_async_context(services[at].verb())
         for service in services:
             await _settle(service)
-        for mountpoint in freeze:
-            await stack.enter_async_context(frozen(registry.context, mountpoint))
-        instant = _Instant(registry, services, wishes)
-        for at in order:
-            await instant.hold(services[at])
-        try:
-            await _make_durable(services, instant.choose())
-            await change([service.mirror.store for service in services], instant.step)
-        except FmrdError as error:
-            if instant.openings:  # broken off, and not recorded yet
-                land_later(registry, services, [wish.name for wish in wishes], instant.openings, error)
-            raise
-        finally:
-            instant.release()
-        units = [registry.add(wish.name, opening.home) for wish, opening in zip(wishes, instant.openings, strict=True)]
-        for unit, opening in zip(units, instant.openings, strict=True):
+        async with AsyncExitStack() as thaws:
+            for mountpoint in freeze:
+                await thaws.enter_async_context(frozen(registry.context, mountpoint))
+            await _break_off(instant, [services[at] for at in order])
+        for unit, opening in zip(instant.units, instant.openings, strict=True):
             await _serve(registry, unit, opening)
     names = ", ".join(f"{wish.name} of {wish.volume}" for wish in wishes)
     log.info("snapshot %s: writes were held for %.1f ms", names, instant.seconds * 1000)
-    return units, instant.seconds
+    return instant.units, instant.seconds
+
+
+async def _break_off(instant: "_Instant", in_order: Sequence[Service]) -> None:
+    try:
+        for service in in_order:
+            await instant.hold(service)
+        await _make_durable(instant.services, instant.choose())
+        await change([service.mirror.store for service in instant.services], instant.step)
+    except FmrdError as error:
+        if instant.openings:  # broken off, and not recorded yet
+            land_later(instant.registry, instant.services, instant.units, instant.openings, error)
+        raise
+    finally:
+        instant.release()
 
 
 async def _settle(service: Service) -> None:
@@ -118,18 +124,19 @@ class _Instant:
     """Holds every volume, and breaks off in one step."""
 
     def __init__(self, registry: Registry, services: Sequence[Service], wishes: Sequence[Wish]) -> None:
+        self.registry = registry
+        self.services = services
         self.openings: list[Opening] = []
+        self.units: list[Unit] = []
         self.seconds = 0.0
-        self._registry = registry
-        self._services = services
         self._wishes = wishes
         self._held: list[tuple[Service, tuple[tuple[int, int], ...]]] = []
         self._began = 0.0
 
     async def hold(self, service: Service) -> None:
         claim = ((0, service.volume.geometry.length_bytes),)
-        await service.mirror.ranges.acquire(claim)
         self._began = self._began or trio.current_time()
+        await service.mirror.ranges.acquire(claim)
         self._held.append((service, claim))
 
     def release(self) -> None:
@@ -142,7 +149,7 @@ class _Instant:
     def choose(self) -> list[list[Plex]]:
         """The plexes that leave. Refused('snap_missing') where one volume has too few."""
         chosen = []
-        for service, wish in zip(self._services, self._wishes, strict=True):
+        for service, wish in zip(self.services, self._wishes, strict=True):
             volume = service.volume
             if volume.settings.snapshot_of is not None:
                 raise Refused(
@@ -160,13 +167,16 @@ class _Instant:
 
     def step(self) -> None:
         chosen = self.choose()
-        families = [service.mirror.store.family for service in self._services]
-        for family, service, plexes in zip(families, self._services, chosen, strict=True):
+        for wish in self._wishes:
+            must_be_free(self.registry, wish.name)
+        families = [service.mirror.store.family for service in self.services]
+        for family, service, plexes in zip(families, self.services, chosen, strict=True):
             snapshot.check_break_off(family, service.volume, plexes)
-        for family, service, plexes, wish in zip(families, self._services, chosen, self._wishes, strict=True):
-            uuid = self._registry.context.new_uuid()
+        for family, service, plexes, wish in zip(families, self.services, chosen, self._wishes, strict=True):
+            uuid = self.registry.context.new_uuid()
             volume = snapshot.break_off(family, service.volume, plexes, wish.name, uuid)
             self.openings.append(_moved(service, volume))
+            self.units.append(self.registry.add(wish.name, service.home))
         self.release()
 
 
@@ -206,7 +216,7 @@ async def _serve(registry: Registry, unit: Unit, opening: Opening) -> None:
 
 
 def land_later(
-    registry: Registry, services: Sequence[Service], names: Sequence[str], openings: Sequence[Opening],
+    registry: Registry, services: Sequence[Service], units: Sequence[Unit], openings: Sequence[Opening],
     error: FmrdError,
 ) -> None:  # fmt: skip
     """The home copy did not take the record. The originals go on, their verdicts wait for it; the snapshots appear when
@@ -233,8 +243,7 @@ def land_later(
                 close_all(registry.context, opening.files)
                 opening.home.close_if_idle()
 
-    for service, name, opening in zip(services, names, openings, strict=True):
-        unit = registry.add(name, opening.home)
+    for service, unit, opening in zip(services, units, openings, strict=True):
         unit.failure = error
         registry.context.nursery.start_soon(land, service, unit, opening)
 

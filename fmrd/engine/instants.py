@@ -19,7 +19,7 @@ from fmrd.dco.copy import Copy
 from fmrd.dco.ledger import change
 from fmrd.dco.store import Store
 from fmrd.engine import keeping
-from fmrd.engine.breakoffs import frozen, land_later
+from fmrd.engine.breakoffs import frozen, land_later, must_be_free
 from fmrd.engine.files import PlexFiles, copy_of, name_owner
 from fmrd.engine.mirror import Mirror
 from fmrd.engine.opening import Opening, report
@@ -53,13 +53,15 @@ async def take_instant(
         for mountpoint in freeze:
             await stack.enter_async_context(frozen(registry.context, mountpoint))
         claim = ((0, service.volume.geometry.length_bytes),)
-        await mirror.ranges.acquire(claim)
         began = trio.current_time()
+        await mirror.ranges.acquire(claim)
         opening: list[Opening] = []
+        units: list[Unit] = []
         seconds = 0.0
 
         def step() -> None:
             nonlocal seconds
+            must_be_free(registry, name)
             uuid = registry.context.new_uuid()
             taken = snapshot.instant(mirror.store.family, service.volume, record, name, uuid)
             taken.settings = replace(taken.settings, io_timeout_seconds=keeping.LIMIT_SECONDS)
@@ -70,6 +72,7 @@ async def take_instant(
             service.home.mirrors[uuid] = own
             service.lanes[record.uuid] = files.lanes
             opening.append(Opening(own, service.home, {record.uuid: files}, []))
+            units.append(registry.add(name, service.home))
             seconds = trio.current_time() - began
 
         try:
@@ -79,14 +82,13 @@ async def take_instant(
             await change([mirror.store], step)
         except FmrdError as error:
             if opening:
-                land_later(registry, [service], [name], opening, error)
+                land_later(registry, [service], units, opening, error)
             raise
         finally:
             mirror.ranges.release(claim)
-        unit = registry.add(name, service.home)
-        registry.adopt(unit, opening[0])
+        registry.adopt(units[0], opening[0])
     log.info("snapshot %s of %s: writes were held for %.1f ms", name, volume, seconds * 1000)
-    return unit, seconds
+    return units[0], seconds
 
 
 async def _recognisable(service: Service, plex: PlexRecord, files: PlexFiles) -> Copy:

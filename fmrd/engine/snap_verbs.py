@@ -122,7 +122,7 @@ class SnapVerbs(PlexVerbs):
                     self.registry, wish.volume, wish.name, plex.path, plex.dco_path, files, freeze
                 )
             except BaseException as error:
-                if wish.name not in self.registry.units:
+                if not any(p.path == plex.path for p in self._plexes_of(wish.name)):
                     let_go(self.context, files.lanes, files)
                     if isinstance(error, FmrdError | OSError):
                         await undo(self.context, [plex], service.timeout_seconds)
@@ -132,6 +132,12 @@ class SnapVerbs(PlexVerbs):
             return {"volume": shown, "volumes": [shown], "held_seconds": round(seconds, 6)} | task
 
         return await self._apart(work)
+
+    def _plexes_of(self, name: str) -> Sequence[Plex]:
+        """As they are in memory, recorded or not."""
+        unit = self.registry.units.get(name)
+        ledger = unit.home.ledger if unit is not None else None
+        return [p for v in ledger.family.volumes if v.name == name for p in v.plexes] if ledger is not None else []
 
     async def snapsync(self, *, snapshot: str, rate: int | None = None) -> Json:
         """Let an instant snapshot become a full copy, in the background."""
