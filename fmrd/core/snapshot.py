@@ -117,6 +117,12 @@ def lose(origin: Volume, snapshot: Volume, regions: Iterable[int]) -> None:
         origin.lost[snapshot.settings.uuid].map.mark(range(region, region + 1))
 
 
+def lose_the_rest(origin: Volume, snapshot: Volume) -> None:
+    """All that is not kept for certain: its plex does not answer, and nobody shall wait for it again."""
+    lost = origin.lost[snapshot.settings.uuid].map
+    lost.union(_fitted(snapshot.plexes[0].in_doubt(), len(lost)))
+
+
 def complete(origin: Volume, snapshot: Volume) -> bool:
     """An instant snapshot that holds everything is one like the others. True if it is now."""
     link, lost = snapshot.settings.link, origin.lost.get(snapshot.settings.uuid)

@@ -91,9 +91,11 @@ class Keeper:
             why = await self._copy(mirror, self.owed(regions))
         left = self.owed(precious)
         if left:
-            disk = mirror.disks.get(self._snapshot.plexes[0].uuid) if mirror is not None else None
-            hung = disk is not None and disk.lane.hung
-            await self._lose(self.owed(range(self._snapshot.geometry.regions)) if hung else left, why)
+            await self._lose(left, why, rest=mirror is not None and self._hangs(mirror))
+
+    def _hangs(self, mirror: "Mirror") -> bool:
+        disk = mirror.disks.get(self._snapshot.plexes[0].uuid)
+        return disk is not None and disk.lane.hung > 0
 
     async def _copy(self, mirror: "Mirror", regions: list[int]) -> str:
         """To the snapshot's plex, and durable there. Returns what went wrong, if anything did."""
@@ -156,14 +158,15 @@ class Keeper:
         if self._origin.kin.get(self._uuid) is not mirror or self._uuid not in self._origin.volume.lost:
             raise Failed("volume_stopped", f"snapshot {mirror.volume.name} was stopped meanwhile")
 
-    async def _lose(self, regions: list[int], why: str) -> None:
-        """Durable in the original's DCO, before it writes there."""
-        origin = self._origin
-        snap = self._snapshot
-        if not origin.volume.lost[self._uuid].map.any():
+    async def _lose(self, regions: list[int], why: str, *, rest: bool) -> None:
+        """Durable in the original's DCO, before it writes there. ``rest``: and all that is not kept yet."""
+        origin, snap = self._origin, self._snapshot
+        lost = origin.volume.lost[self._uuid]
+        if not lost.map.any():
             log.error("snapshot %s is invalid: old data could not be kept (%s)", snap.name, why)
         snapshot.lose(origin.volume, snap, regions)
-        lost = origin.volume.lost[self._uuid]
+        if rest:
+            snapshot.lose_the_rest(origin.volume, snap)
         await origin.store.write_pages((lost.column.index, page) for page in sorted(lost.due_pages))
 
 

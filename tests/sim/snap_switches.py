@@ -121,7 +121,7 @@ def _kept_by_memory() -> AbstractContextManager[Any]:
 
 
 def _lost_in_memory() -> AbstractContextManager[Any]:
-    async def lose(self: keeping.Keeper, regions: list[int], why: str) -> None:
+    async def lose(self: keeping.Keeper, regions: list[int], why: str, *, rest: bool) -> None:
         snapshot.lose(self._origin.volume, self._snapshot, regions)
 
     return patch.object(keeping.Keeper, "_lose", lose)
