@@ -26,7 +26,7 @@ class Freezer:
         if not os.path.ismount(self.mountpoint):
             raise OSError(f"{self.mountpoint} is not a mount point")
         self._child = child = subprocess.Popen(
-            [sys.executable, "-m", "fmrd.backing.freezing", self.mountpoint],
+            [sys.executable, "-I", "-m", "fmrd.backing.freezing", self.mountpoint],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         assert child.stdout is not None and child.stderr is not None

@@ -44,6 +44,8 @@ class Home:
     busy: trio.Lock = field(default_factory=trio.Lock)
     """One volume of the family is opened at a time."""
     _last: Record | None = None
+    _in_use: bool = False
+    """Something is done to the record though nothing may be started."""
 
     def __post_init__(self) -> None:
         self.lane = Lanes(f"{self.name} home")
@@ -128,7 +130,7 @@ class Home:
 
     def close_if_idle(self) -> None:
         """When no volume of the family is started any more."""
-        if self.ledger is not None and not self.ledger.stores:
+        if self.ledger is not None and not self.ledger.stores and not self._in_use:
             self._last = self.ledger.recorded or self._last
             let_go(self.context, self.lane.data, self.ledger.home.file)
             self.ledger = None
@@ -140,20 +142,23 @@ class Home:
             await self._ask(partial(self.context.host.remove_home, self.name))
             return
         async with self.busy:
-            ledger = self.ledger or await self._reopen()
-            left = [v.name for v in ledger.family.volumes if v.name != name]
-            if self.name == name:  # first, or a new volume of that name would overwrite what is the others' now
-                await self._ask(partial(self.context.host.rename_home, name, left[0]))
-                self.name = left[0]
-            volume = next(v for v in ledger.family.volumes if v.name == name)
-            origin = ledger.family.original_of(volume)
-            store = None if origin is None else ledger.stores.get(origin.settings.uuid)
+            self._in_use = True
             try:
-                await change(
-                    [store] if store is not None else [], lambda: forget(ledger.family, volume), ledgers=[ledger]
-                )
+                await self._forget(self.ledger or await self._reopen(), name)
             finally:
+                self._in_use = False
                 self.close_if_idle()
+
+    async def _forget(self, ledger: Ledger, name: str) -> None:
+        left = [v.name for v in ledger.family.volumes if v.name != name]
+        if self.name == name:  # first, or a new volume of that name would overwrite what is the others' now
+            await self._ask(partial(self.context.host.rename_home, name, left[0]))
+            self.name = left[0]
+        volume = next(v for v in ledger.family.volumes if v.name == name)
+        origin = ledger.family.original_of(volume)
+        store = None if origin is None else ledger.stores.get(origin.settings.uuid)
+        stores = [store] if store is not None else []
+        await change(stores, lambda: forget(ledger.family, volume), ledgers=[ledger])
 
     async def _reopen(self) -> Ledger:
         self.must_not_hang()
