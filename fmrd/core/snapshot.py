@@ -5,17 +5,17 @@ volumes, with their writes held and their plexes fdatasync'ed; the record that f
 data needs before and after is the engine's business.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from bitarray import bitarray
-from bitarray.util import zeros
 
-from fmrd.core import faults
+from fmrd.core import faults, instant
 from fmrd.core.bitmap import Bitmap
 from fmrd.core.family import Family
+from fmrd.core.instant import fitted
 from fmrd.core.plex import Plex
-from fmrd.core.record import Link, PlexRecord
+from fmrd.core.record import Column, Link, PlexRecord
 from fmrd.core.states import PlexState
 from fmrd.core.volume import Volume
 from fmrd.errors import Failed, Refused
@@ -46,42 +46,13 @@ def check_break_off(family: Family, origin: Volume, plexes: Sequence[Plex]) -> N
 def break_off(family: Family, origin: Volume, plexes: Sequence[Plex], name: str, uuid: str) -> Volume:
     """The instant: SNAPDONE plexes leave and become a volume of their own, with empty maps on both sides."""
     check_break_off(family, origin, plexes)
-    drl, own, theirs = family.new_columns(3)
-    settings = replace(
-        origin.settings, name=name, uuid=uuid, drl=drl, plexes=(), rdpol="select", stopped=False, settled=False,
-        next_plex=1, snapshot_of=origin.name, link=Link(theirs, own),
-    )  # fmt: skip
-    full = not origin.settings.fmr
+    drl, own, theirs = family.new_columns(3)  # while the plexes' own are in use
     for plex in plexes:
         origin.plexes.remove(plex)
         plex.column = family.renewed(plex.column)
         plex.state = PlexState.ACTIVE
         plex.generation += 1
-    snapshot = Volume(settings, list(plexes), {uuid: Bitmap(own, origin.geometry, full=full)})
-    origin.tracks[uuid] = Bitmap(theirs, origin.geometry, full=full)
-    origin.demotions += 1
-    family.volumes.append(snapshot)
-    return snapshot
-
-
-def instant(family: Family, origin: Volume, plex: PlexRecord, name: str, uuid: str) -> Volume:
-    """A snapshot whose plex holds nothing yet: what it has not copied it reads from the original, which copies a region
-    to it before it first writes there. ``plex``: still without a name and a column.
-    """
-    drl, own, theirs, lost, map_ = family.new_columns(5)
-    geometry = origin.geometry
-    settings = replace(
-        origin.settings, name=name, uuid=uuid, drl=drl, plexes=(), rdpol="select", stopped=False, settled=False,
-        next_plex=1, snapshot_of=origin.name, link=Link(theirs, own, lost),
-    )  # fmt: skip
-    full = not origin.settings.fmr
-    held = Plex(replace(plex, name=family.new_plex_name(origin), map=map_), geometry, full=True)
-    snapshot = Volume(settings, [held], {uuid: Bitmap(own, geometry, full=full)})
-    origin.tracks[uuid] = Bitmap(theirs, geometry, full=full)
-    origin.lost[uuid] = Bitmap(lost, geometry, full=False)
-    origin.demotions += 1
-    family.volumes.append(snapshot)
-    return snapshot
+    return tie(family, origin, list(plexes), name, uuid, drl, Link(theirs, own))
 
 
 def kept(family: Family, origin: Volume, plex: PlexRecord, name: str, uuid: str) -> Volume:
@@ -89,54 +60,41 @@ def kept(family: Family, origin: Volume, plex: PlexRecord, name: str, uuid: str)
     still without a name and a column.
     """
     drl, own, theirs, map_ = family.new_columns(4)
+    held = Plex(replace(plex, name=family.new_plex_name(origin), map=map_), origin.geometry, full=False)
+    return tie(family, origin, [held], name, uuid, drl, Link(theirs, own))
+
+
+def taken_at_once(family: Family, origin: Volume, plex: PlexRecord, name: str, uuid: str) -> Volume:
+    """An instant snapshot: its plex holds nothing yet, and what it has not copied it reads from the original. ``plex``:
+    still without a name and a column.
+    """
+    drl, own, theirs, lost, map_ = family.new_columns(5)
+    held = Plex(replace(plex, name=family.new_plex_name(origin), map=map_), origin.geometry, full=True)
+    return tie(family, origin, [held], name, uuid, drl, Link(theirs, own, lost))
+
+
+def tie(family: Family, origin: Volume, plexes: list[Plex], name: str, uuid: str, drl: Column, link: Link) -> Volume:
+    """A new snapshot volume on these plexes, with an empty map on each side. Verdicts of the original wait for the
+    record that knows it.
+    """
     settings = replace(
         origin.settings, name=name, uuid=uuid, drl=drl, plexes=(), rdpol="select", stopped=False, settled=False,
-        next_plex=1, snapshot_of=origin.name, link=Link(theirs, own),
+        next_plex=1, snapshot_of=origin.name, link=link,
     )  # fmt: skip
     full = not origin.settings.fmr
-    held = Plex(replace(plex, name=family.new_plex_name(origin), map=map_), origin.geometry, full=False)
-    snapshot = Volume(settings, [held], {uuid: Bitmap(own, origin.geometry, full=full)})
-    origin.tracks[uuid] = Bitmap(theirs, origin.geometry, full=full)
+    snapshot = Volume(settings, plexes, {uuid: Bitmap(link.own, origin.geometry, full=full)})
+    origin.tracks[uuid] = Bitmap(link.origin, origin.geometry, full=full)
+    if link.lost is not None:
+        origin.lost[uuid] = Bitmap(link.lost, origin.geometry, full=False)
+    origin.demotions += 1
     family.volumes.append(snapshot)
     return snapshot
-
-
-def owed(origin: Volume, snapshot: Volume, regions: range) -> list[int]:
-    """Regions that the original must not write before their old data is on the snapshot's plex and known to be."""
-    if snapshot.settings.uuid not in origin.lost:
-        return []  # it went back, or holds everything by now
-    plex = snapshot.plexes[0]
-    lost = origin.lost[snapshot.settings.uuid].map
-    within = range(regions.start, min(regions.stop, snapshot.geometry.regions))
-    return [region for region in within if region not in lost and not plex.is_kept(region)]
-
-
-def lose(origin: Volume, snapshot: Volume, regions: Iterable[int]) -> None:
-    """Their old data will be gone: to be durable before the original writes there."""
-    for region in regions:
-        origin.lost[snapshot.settings.uuid].map.mark(range(region, region + 1))
-
-
-def lose_the_rest(origin: Volume, snapshot: Volume) -> None:
-    """All that is not kept for certain: its plex does not answer, and nobody shall wait for it again."""
-    lost = origin.lost[snapshot.settings.uuid].map
-    lost.union(_fitted(snapshot.plexes[0].in_doubt(), len(lost)))
-
-
-def complete(origin: Volume, snapshot: Volume) -> bool:
-    """An instant snapshot that holds everything is one like the others. True if it is now."""
-    link, lost = snapshot.settings.link, origin.lost.get(snapshot.settings.uuid)
-    if link is None or lost is None or lost.map.any() or not snapshot.plexes[0].settled:
-        return False
-    snapshot.settings = replace(snapshot.settings, link=replace(link, lost=None))
-    del origin.lost[snapshot.settings.uuid]
-    return True
 
 
 def difference(origin: Volume, snapshot: Volume) -> bitarray:
     """The union of both sides' maps, bits by region of the original: what may differ between the two."""
     found = bitarray(origin.tracks[snapshot.settings.uuid].map.bits)
-    found |= _fitted(snapshot.tracks[snapshot.settings.uuid].map.bits, len(found))
+    found |= fitted(snapshot.tracks[snapshot.settings.uuid].map.bits, len(found))
     return found
 
 
@@ -164,7 +122,7 @@ def go_back(family: Family, origin: Volume, snapshot: Volume, plexes: Sequence[P
     check_length(origin, snapshot, replica=False)
     _may_leave(snapshot, plexes)
     missed = difference(origin, snapshot)
-    missed |= _fitted(snapshot.drl.regions(), len(missed))
+    missed |= fitted(snapshot.drl.regions(), len(missed))
     tracked = origin.settings.fmr and snapshot.settings.fmr
     back = []
     for plex in plexes:
@@ -173,7 +131,7 @@ def go_back(family: Family, origin: Volume, snapshot: Volume, plexes: Sequence[P
         plex.reason = "" if tracked else "full_fmr_off"
         settings = replace(plex.record(), map=family.renewed(plex.column), suspect=False, snap=True)
         moved = Plex(settings, origin.geometry, full=False)
-        moved.map.union(missed | _fitted(plex.map.bits, len(missed)))
+        moved.map.union(missed | fitted(plex.map.bits, len(missed)))
         origin.plexes.append(moved)
         back.append(moved)
     origin.demotions += 1
@@ -185,11 +143,11 @@ def check_restore(origin: Volume, snapshot: Volume, plexes: Sequence[Plex]) -> N
     """Refused where the data of these plexes cannot become the original's."""
     check_length(origin, snapshot, replica=True)
     _may_leave(snapshot, plexes)
-    if is_instant(snapshot):
-        _check_lost(origin, snapshot)
+    if instant.is_instant(snapshot):
+        instant.check_lost(origin, snapshot)
     for plex in plexes:
         doubt = plex.in_doubt()
-        if is_instant(snapshot):
+        if instant.is_instant(snapshot):
             doubt &= ~plex.map.bits
         if doubt.any():
             raise Refused(
@@ -203,7 +161,7 @@ def from_replica(family: Family, origin: Volume, snapshot: Volume, plexes: Seque
     """
     check_restore(origin, snapshot, plexes)
     changed = difference(origin, snapshot) | origin.drl.regions() | snapshot.drl.regions()
-    if is_instant(snapshot):
+    if instant.is_instant(snapshot):
         # What it has not copied nobody wrote since, whatever the coarse marks say: it is the original's still.
         changed &= ~plexes[0].map.bits
     for bitmap in (*origin.plexes, *origin.tracks.values()):
@@ -227,7 +185,7 @@ def from_replica(family: Family, origin: Volume, snapshot: Volume, plexes: Seque
 
 def clear(family: Family, origin: Volume, snapshot: Volume) -> None:
     """The association is forgotten: two volumes that know nothing of each other."""
-    if is_instant(snapshot):
+    if instant.is_instant(snapshot):
         raise Refused(
             "snap_instant", f"snapshot {snapshot.name} reads from {origin.name} what it has not copied",
             f"fmrctl snapsync {snapshot.name} makes it a full copy first",
@@ -291,17 +249,6 @@ def _may_leave(snapshot: Volume, plexes: Sequence[Plex]) -> None:
             )
 
 
-def is_instant(snapshot: Volume) -> bool:
-    """Does it read from its original what it has not copied?"""
-    return snapshot.settings.link is not None and snapshot.settings.link.lost is not None
-
-
-def _check_lost(origin: Volume, snapshot: Volume) -> None:
-    count = origin.lost[snapshot.settings.uuid].map.count()
-    if count:
-        raise Refused("snap_invalid", f"snapshot {snapshot.name} has lost {count} region(s)")
-
-
 def _gain(bitmap: Bitmap, changed: bitarray) -> None:
     """A plex, attached or not, and another snapshot are compared with data that is no more."""
     bitmap.map.union(changed)
@@ -318,8 +265,3 @@ def _untie(origin: Volume, snapshot: Volume) -> None:
     del origin.tracks[snapshot.settings.uuid]
     if origin.lost.pop(snapshot.settings.uuid, None) is not None:
         origin.held_until = origin.demotions
-
-
-def _fitted(bits: bitarray, size: int) -> bitarray:
-    """Of a volume that has another length: what is beyond its end is not in its map."""
-    return bits[:size] + zeros(max(0, size - len(bits)))

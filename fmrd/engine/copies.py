@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from fmrd.core import snapshot
+from fmrd.core import instant, snapshot
 from fmrd.core.plex import Plex
 from fmrd.core.states import PlexState
 from fmrd.core.volume import Volume
@@ -94,7 +94,7 @@ class Copies:
 
     def relieve(self) -> None:
         """What a failed flush left suspect is copied back once another plex holds it, or was written anew: go on."""
-        over = self._over or snapshot.is_instant(self._volume)
+        over = self._over or instant.is_instant(self._volume)
         for plex in self._volume.open_plexes() if not over else ():
             if self._service.context.tasks.running(self._volume.name, plex.name):
                 continue
@@ -139,7 +139,7 @@ class Copies:
         """What ``halt_all`` was for did not come to be: go on."""
         self._over = False
         for plex in self._volume.open_plexes():
-            if (plex.map.any() or plex.attaching) and not snapshot.is_instant(self._volume):
+            if (plex.map.any() or plex.attaching) and not instant.is_instant(self._volume):
                 self.drain(plex, self.unfinished(plex))
 
     async def _halt(self, tasks: list[Task]) -> bool:

@@ -5,7 +5,7 @@ from functools import partial
 
 from fmrd.backing.hops import Lane, ask
 from fmrd.backing.protocol import Backing, DcoFile
-from fmrd.core import snapshot
+from fmrd.core import instant
 from fmrd.core.plex import Plex
 from fmrd.core.states import PlexState
 from fmrd.engine.files import dco_bytes
@@ -18,7 +18,7 @@ async def grow(service: Service, length_bytes: int) -> None:
     async with service.verb():
         if length_bytes <= service.volume.geometry.length_bytes:  # another growth was faster
             return
-        if snapshot.is_instant(service.volume):
+        if instant.is_instant(service.volume):
             name = service.volume.name
             raise Refused(
                 "snap_instant", f"snapshot {name} does not hold all of its data itself", f"fmrctl snapsync {name}"

@@ -12,7 +12,7 @@ from functools import partial
 import trio
 
 from fmrd.backing.hops import ask
-from fmrd.core import snapshot
+from fmrd.core import instant, snapshot
 from fmrd.core.record import Column, PlexRecord
 from fmrd.core.states import PlexState
 from fmrd.dco.copy import Copy
@@ -63,7 +63,7 @@ async def take_instant(
             nonlocal seconds
             must_be_free(registry, name)
             uuid = registry.context.new_uuid()
-            taken = snapshot.instant(mirror.store.family, service.volume, record, name, uuid)
+            taken = snapshot.taken_at_once(mirror.store.family, service.volume, record, name, uuid)
             taken.settings = replace(taken.settings, io_timeout_seconds=keeping.LIMIT_SECONDS)
             ledger = mirror.store.ledger
             store = Store(ledger, taken, timeout_seconds=ledger.timeout_seconds, failed=report)
@@ -171,7 +171,7 @@ async def _complete(service: Service) -> None:
     done: list[bool] = []
 
     def step() -> None:
-        done.append(snapshot.complete(original, service.volume))
+        done.append(instant.complete(original, service.volume))
         if done[0]:  # its original waits for it no more
             patience = original.settings.io_timeout_seconds
             service.volume.configure(replace(service.volume.settings, io_timeout_seconds=patience))

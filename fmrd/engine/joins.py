@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from fmrd.backing.hops import ask
 from fmrd.core import joining
+from fmrd.core.instant import is_instant
 from fmrd.core.joining import Decision
 from fmrd.core.plex import Plex
 from fmrd.core.record import PlexRecord
-from fmrd.core.snapshot import is_instant
 from fmrd.core.states import PlexState
 from fmrd.engine.copies import Then
 from fmrd.engine.files import PlexFiles, copy_of, let_go, open_plex, tail_bytes

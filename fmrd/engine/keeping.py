@@ -15,7 +15,7 @@ import trio
 from bitarray.util import ones
 
 from fmrd.backing.protocol import SourceError
-from fmrd.core import snapshot
+from fmrd.core import instant
 from fmrd.core.plex import Plex
 from fmrd.core.regionmap import RegionMap
 from fmrd.core.volume import Volume
@@ -80,7 +80,7 @@ class Keeper:
         if self._uuid not in origin.lost:
             return []
         snap = self._snapshot
-        return [r for r in regions if snapshot.owed(origin, snap, range(r, r + 1))]
+        return [r for r in regions if instant.owed(origin, snap, range(r, r + 1))]
 
     async def _keep(self, regions: list[int], precious: list[int]) -> None:
         if not self.owed(regions):
@@ -164,9 +164,9 @@ class Keeper:
         lost = origin.volume.lost[self._uuid]
         if not lost.map.any():
             log.error("snapshot %s is invalid: old data could not be kept (%s)", snap.name, why)
-        snapshot.lose(origin.volume, snap, regions)
+        instant.lose(origin.volume, snap, regions)
         if rest:
-            snapshot.lose_the_rest(origin.volume, snap)
+            instant.lose_the_rest(origin.volume, snap)
         await origin.store.write_pages((lost.column.index, page) for page in sorted(lost.due_pages))
 
 
@@ -176,7 +176,7 @@ async def before_write(mirror: "Mirror", offset: int, length: int) -> None:
     for uuid in list(mirror.volume.lost):
         if mirror.keeper(uuid).owed(regions):
             await mirror.keeper(uuid).keep(regions)
-    if snapshot.is_instant(mirror.volume) and not all(map(mirror.volume.plexes[0].is_kept, regions)):
+    if instant.is_instant(mirror.volume) and not all(map(mirror.volume.plexes[0].is_kept, regions)):
         await fill(mirror, regions)
 
 
@@ -188,7 +188,7 @@ async def fill(mirror: "Mirror", regions: range) -> None:
     span = mirror.volume.geometry.bytes_of(regions)
     with origin.load.request(origin.volume):
         async with origin.ranges.hold((span[0], sum(span))):
-            if snapshot.is_instant(mirror.volume):
+            if instant.is_instant(mirror.volume):
                 keeper = origin.keeper(mirror.volume.settings.uuid)
                 await keeper.keep(regions, or_lose=False)
                 check_lost(mirror, origin, regions)

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import trio
 
 from fmrd.backing.hops import Call, Hops, Outcome
+from fmrd.core.instant import is_instant
 from fmrd.core.plans import SyncPlan, Verdict, WritePlan
 from fmrd.core.plex import Plex
-from fmrd.core.snapshot import is_instant
 from fmrd.core.volume import Volume
 from fmrd.dco.store import Store
 from fmrd.engine import keeping, reading

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import trio
 
 from fmrd.core.images import CopyImage
+from fmrd.core.instant import is_instant
 from fmrd.core.plex import Plex
 from fmrd.core.record import PlexRecord, Record, VolumeRecord, geometry_of
 from fmrd.core.recovery import Found, Standing, StartOptions, choose_record, judge_plexes, open_volume, seed
-from fmrd.core.snapshot import is_instant
 from fmrd.dco.ledger import Ledger
 from fmrd.dco.store import Store
 from fmrd.engine.context import Context

@@ -2,8 +2,8 @@
 
 from functools import partial
 
+from fmrd.core.instant import is_instant
 from fmrd.core.plex import Plex
-from fmrd.core.snapshot import is_instant
 from fmrd.core.states import PlexState
 from fmrd.engine.files import let_go
 from fmrd.engine.making import PlexWish, obtain, undo

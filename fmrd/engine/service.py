@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import trio
 
-from fmrd.core import snapshot
+from fmrd.core import instant, snapshot
 from fmrd.core.plex import Plex
 from fmrd.core.states import PlexState
 from fmrd.core.volume import Volume
@@ -75,7 +75,7 @@ class Service:
         """Go on where a stop or a crash left off: drains, returning plexes, and the cleaning of the DRL."""
         self.context.nursery.start_soon(self._clean_now_and_then)
         for plex in self.volume.plexes:
-            if plex.is_open and (plex.map.any() or plex.attaching) and not snapshot.is_instant(self.volume):
+            if plex.is_open and (plex.map.any() or plex.attaching) and not instant.is_instant(self.volume):
                 self.copies.drain(plex, self.copies.unfinished(plex))
         if self.volume.settings.auto_attach:
             self.context.nursery.start_soon(self._attach_those_that_answer)
@@ -106,7 +106,7 @@ class Service:
 
     async def renew_copies(self) -> None:
         """Those that failed; an instant snapshot keeps none."""
-        if not snapshot.is_instant(self.volume):
+        if not instant.is_instant(self.volume):
             await self.mirror.store.renew_copies()
 
     async def _renew_copies(self) -> None:

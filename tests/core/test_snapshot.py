@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmrd.core import snapshot
+from fmrd.core import instant, snapshot
 from fmrd.core.family import Family
 from fmrd.core.plex import Plex
 from fmrd.core.record import Column, PlexRecord
@@ -239,9 +239,9 @@ def test_a_snapshot_plex_that_left_comes_back_by_way_of_snapatt() -> None:
 # Instant snapshots
 
 
-def instant(rig: Rig) -> Volume:
+def at_once(rig: Rig) -> Volume:
     record = PlexRecord("", UUID.format(70), "/i", None, ACTIVE, Column(0, 0))
-    snap = snapshot.instant(rig.family, rig.volume, record, "SNAP-v", SNAP)
+    snap = snapshot.taken_at_once(rig.family, rig.volume, record, "SNAP-v", SNAP)
     commit(rig.family)
     return snap
 
@@ -256,35 +256,35 @@ def keep(family: Family, plex: Plex, *regions: int) -> None:
 
 def test_of_an_instant_snapshot_everything_is_owed_until_it_is_kept_for_certain() -> None:
     rig = fresh()
-    snap = instant(rig)
+    snap = at_once(rig)
     [plex] = snap.plexes
     assert plex.name == "v-01" or plex.name not in {p.name for p in rig.plexes}
-    assert snapshot.owed(rig.volume, snap, range(2, 4)) == [2, 3]
+    assert instant.owed(rig.volume, snap, range(2, 4)) == [2, 3]
     plex.drained(range(2, 3))
-    assert snapshot.owed(rig.volume, snap, range(2, 4)) == [2, 3], "copied, not fdatasync'ed"
+    assert instant.owed(rig.volume, snap, range(2, 4)) == [2, 3], "copied, not fdatasync'ed"
     plex.end_sync(plex.begin_sync(), succeeded=True)
-    assert snapshot.owed(rig.volume, snap, range(2, 4)) == [2, 3], "the home copy does not know"
+    assert instant.owed(rig.volume, snap, range(2, 4)) == [2, 3], "the home copy does not know"
     commit(rig.family)
-    assert snapshot.owed(rig.volume, snap, range(2, 4)) == [3]
-    snapshot.lose(rig.volume, snap, [3])
-    assert snapshot.owed(rig.volume, snap, range(2, 4)) == []
+    assert instant.owed(rig.volume, snap, range(2, 4)) == [3]
+    instant.lose(rig.volume, snap, [3])
+    assert instant.owed(rig.volume, snap, range(2, 4)) == []
 
 
 def test_a_failed_fdatasync_gives_back_what_was_copied_and_the_plex_stays() -> None:
     rig = fresh()
-    snap = instant(rig)
+    snap = at_once(rig)
     [plex] = snap.plexes
     keep(rig.family, plex, 1)
     plex.drained(range(2, 3))
     plan = snap.begin_sync()
     snap.end_sync(plan, {plex.uuid: OSError(5, "no")})
     assert plex.is_open and held(plex.map.bits) == set(range(REGIONS)) - {1}
-    assert snapshot.owed(rig.volume, snap, range(1, 3)) == [2]
+    assert instant.owed(rig.volume, snap, range(1, 3)) == [2]
 
 
 def test_an_instant_snapshot_restores_what_it_holds_and_copies_the_rest_itself() -> None:
     rig = fresh()
-    snap = instant(rig)
+    snap = at_once(rig)
     [plex] = snap.plexes
     keep(rig.family, plex, 2)
     write(rig.volume, 2)
@@ -298,8 +298,8 @@ def test_an_instant_snapshot_restores_what_it_holds_and_copies_the_rest_itself()
 
 def test_what_was_lost_can_be_restored_by_nobody() -> None:
     rig = fresh()
-    snap = instant(rig)
-    snapshot.lose(rig.volume, snap, [4])
+    snap = at_once(rig)
+    instant.lose(rig.volume, snap, [4])
     with pytest.raises(Refused, match="snap_invalid"):
         snapshot.from_replica(rig.family, rig.volume, snap, list(snap.plexes))
     with pytest.raises(Refused, match="snap_instant"):
@@ -308,22 +308,22 @@ def test_what_was_lost_can_be_restored_by_nobody() -> None:
 
 def test_a_full_one_is_like_the_others() -> None:
     rig = fresh()
-    snap = instant(rig)
-    assert not snapshot.complete(rig.volume, snap)
+    snap = at_once(rig)
+    assert not instant.complete(rig.volume, snap)
     keep(rig.family, snap.plexes[0], *range(REGIONS))
-    assert snapshot.complete(rig.volume, snap) and not rig.volume.lost and not snapshot.is_instant(snap)
+    assert instant.complete(rig.volume, snap) and not rig.volume.lost and not instant.is_instant(snap)
     snapshot.clear(rig.family, rig.volume, snap)
 
 
 def test_the_only_plex_of_an_instant_snapshot_never_goes_though_it_holds_nothing() -> None:
     rig = fresh()
-    snap = instant(rig)
+    snap = at_once(rig)
     assert "stays" in str(snap.fail_plex(snap.plexes[0], "an error"))
     assert snap.plexes[0].is_open
 
 
 def test_a_removed_snapshot_is_tracked_no_more() -> None:
     rig = fresh()
-    snap = instant(rig)
+    snap = at_once(rig)
     snapshot.forget(rig.family, snap)
     assert not rig.volume.tracks and not rig.volume.lost and rig.family.volumes == [rig.volume]

@@ -8,7 +8,7 @@ from unittest.mock import patch
 from bitarray import bitarray
 from bitarray.util import zeros
 
-from fmrd.core import recovery, snapshot
+from fmrd.core import instant, recovery, snapshot
 from fmrd.core.bitmap import Bitmap
 from fmrd.core.family import Family
 from fmrd.core.plex import Plex
@@ -117,12 +117,12 @@ def _kept_by_memory() -> AbstractContextManager[Any]:
         lost = origin.lost.get(snap.settings.uuid)
         return [r for r in regions if lost is not None and r in snap.plexes[0].map and r not in lost.map]
 
-    return patch.object(snapshot, "owed", owed)
+    return patch.object(instant, "owed", owed)
 
 
 def _lost_in_memory() -> AbstractContextManager[Any]:
     async def lose(self: keeping.Keeper, regions: list[int], why: str, *, rest: bool) -> None:
-        snapshot.lose(self._origin.volume, self._snapshot, regions)
+        instant.lose(self._origin.volume, self._snapshot, regions)
 
     return patch.object(keeping.Keeper, "_lose", lose)
 
