@@ -84,12 +84,19 @@ async def start_at_home(home: Home, name: str, options: StartOptions) -> Opening
         settings = newest.named(name) if newest is not None else None
         if newest is None or settings is None:
             raise Failed("volume_missing", f"there is no volume {name}")
-        torn = home.ledger is None and loaded.image.torn
-        look = await look_for(home, newest.volumes if torn else [settings])
+        wanted = {settings.name: settings}
+        original = newest.named(settings.snapshot_of or "")
+        if home.ledger is None and original is not None:
+            wanted[original.name] = original
+        if home.ledger is None and loaded.image.torn:
+            wanted = {volume.name: volume for volume in newest.volumes}
+        look = await look_for(home, wanted.values())
         try:
             if home.ledger is None:
                 record = choose_record(loaded.image, look.found, options)
                 settings = record.named(name) or settings
+                if original is not None:  # a home copy that was rolled back is as wrong for its snapshots
+                    judge_plexes(record, record.named(original.name) or original, look.found, StartOptions())
                 ledger = await home.open(record, loaded)
             else:
                 record, ledger = newest, home.ledger
