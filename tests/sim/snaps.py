@@ -37,6 +37,7 @@ class Snaps:
     oracles: dict[str, Oracle] = field(default_factory=dict)
     watches: dict[str, list[set[int]]] = field(default_factory=dict)
     olds: dict[str, Oracle] = field(default_factory=dict)
+    taken: int = 0
     stopped: set[str] = field(default_factory=set)
     """Stopped at some time: an instant one may have lost something."""
     restores: dict[str, tuple[list[set[int]], list[set[int]]]] = field(default_factory=dict)
@@ -129,7 +130,8 @@ def one_at_a_time(work: Callable[["Life"], Awaitable[None]]) -> Callable[["Life"
 @one_at_a_time
 async def snapshot(life: "Life") -> None:
     schedule = life.schedule
-    name = next(n for n in (f"SNAP{i}-v" for i in range(99)) if n not in life.registry.units)
+    name = f"SNAP{schedule.snaps.taken}-v"  # never the same again: after a crash nobody could tell which it is
+    schedule.snaps.taken += 1
     watch = schedule.snaps.watches[name] = schedule.oracle.begin_flush()
     if await verb(life, "snapshot", volumes=[NAME], name=name, nmirror=mirrors(life)):
         life.schedule.machine.alive()
@@ -145,7 +147,8 @@ async def instant(life: "Life") -> None:
     schedule = life.schedule
     if sum(u.settings is not None and u.settings.link is not None for u in life.registry.units.values()) >= MOST:
         return
-    number = schedule.oracle.labels.next()
+    number = schedule.snaps.taken
+    schedule.snaps.taken += 1
     name, path = f"SNAP{number}-v", f"/inst{number}"
     watch = schedule.snaps.watches[name] = schedule.oracle.begin_flush()
     if await verb(life, "snapshot", volumes=[NAME], name=name, instant=path, sync=life.rng.random() < 0.3):
