@@ -77,3 +77,7 @@ def test_a_backup_runs_every_night_and_also_after_a_night_off() -> None:
     settings = settings_of("fmrd-backup@.timer")
     assert settings["Persistent"] == "true" and settings["OnCalendar"].startswith("*-*-* ")
     assert settings_of("fmrd-backup@.service")["EnvironmentFile"] == "/etc/fmrd/backup-%i.conf"
+
+
+def test_whoever_thaws_a_file_system_outlives_the_daemon() -> None:
+    assert settings_of("fmrd.service")["KillMode"] == "process"
