@@ -55,7 +55,8 @@ class App:
         tasks = _tasks_in(result)
         if wait and tasks:
             ended = self.wait([task["id"] for task in tasks])
-            result |= {"tasks": ended} if "tasks" in result else {"task": ended[0]}
+            result |= {"tasks": ended} if "tasks" in result else {}
+            result |= {"task": ended[0]} if "task" in result else {}
             if "volume" in result:
                 result["volume"] = self.ask("print", volume=result["volume"]["name"])["volumes"][0]
             problem = problem_of(ended)
