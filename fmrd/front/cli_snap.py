@@ -91,7 +91,7 @@ def snapsync(app: App, snapshot: str, rate: int | None, wait: bool) -> None:
 @click.argument("snapshot")
 @click.option("--from-replica", is_flag=True, help="The other way: the snapshot's data onto its original.")
 @click.option("--plex", type=words.plex, multiple=True, help="Only this plex of the snapshot. May be repeated.")
-@click.option("--all-plexes", is_flag=True, help="All plexes of the snapshot.")
+@click.option("--all-plexes", is_flag=True, help="All plexes of the snapshot, not only one.")
 @click.option("--keep-undo", is_flag=True, help="With --from-replica: keep the original as it was, for 'undo'.")
 @click.option("--force", is_flag=True, help="With --from-replica: though the original is open.")
 @RATE
