@@ -193,7 +193,10 @@ async def _take_plexes(pair: Pair, service: Service | None, plexes: Sequence[Ple
     ends = len(plexes) == len(pair.volume.plexes)
     async with _withdrawn(pair, service, ends=ends), service.at_rest():
         for plex in plexes:
-            plex.stamp = await service.partings.stamp(service.files[plex.uuid])
+            if plex.is_open:
+                plex.stamp = await service.partings.stamp(service.files[plex.uuid])
+            else:  # it left the snapshot before, by an error or by hand
+                await service.partings.complete(plex)
 
         def taken() -> None:
             step()

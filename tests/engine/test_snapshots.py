@@ -234,3 +234,17 @@ async def test_a_hanging_disk_of_an_instant_snapshot_costs_its_original_one_time
         await rig.verbs.remove(volume="SNAP-data")
         await rig.stop()
         assert rig.same("a", "b")
+
+
+async def test_a_plex_that_left_the_snapshot_goes_back_with_the_others(rig: Rig) -> None:
+    await prepare(rig, "s")
+    await prepare(rig, "t")
+    await rig.verbs.snapshot(volumes=["data"], nmirror=2)
+    await rig.verbs.plex_det(volume="SNAP-data", plex=str(rig.path("t")))
+    await rig.write_regions(1)
+    await rig.write_regions(2, volume="SNAP-data")
+    with pytest.raises(Refused, match="does not hold all of it"):
+        await rig.verbs.snapback(snapshot="SNAP-data", from_replica=True)
+    assert snap(rig).length_bytes, "refused, and it serves as before"
+    tasks = await back(rig, all_plexes=True)
+    assert [task["total_regions"] for task in tasks] == [2, 2] and rig.same("a", "b", "s", "t")

@@ -318,6 +318,9 @@ async def at_last(life: "Life") -> None:
         await life.settle_tasks()
         if life.registry.service(name).volume.settings.link is None:
             continue  # a stranger: a snapclear that told of a failure happened
+        for plex in [p.name for p in life.registry.service(name).volume.plexes if not p.is_open]:
+            await life.verbs.plex_att(volume=name, plex=plex)
+        await life.settle_tasks()
         await same_length(life, name)
         [shown] = (await life.verbs.print(volume=name))["volumes"]
         replica = life.rng.random() < 0.4 and not shown["lost"]
