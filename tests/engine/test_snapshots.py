@@ -24,8 +24,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
 
 
 async def prepare(rig: Rig, letter: str = "s", volume: str = "data") -> None:
-    await rig.verbs.snapstart(volume=volume, path=str(rig.path(letter)))
-    await rig.verbs.snapwait(volume=volume)
+    await rig.end((await rig.verbs.snapstart(volume=volume, path=str(rig.path(letter))))["task"])
 
 
 async def take(rig: Rig, letter: str = "s", **options: object) -> None:
