@@ -257,7 +257,8 @@ def _check_regions(
         raise Refused(
             "plexes_changed",
             f"volume {settings.name}: no plex is as fmrd left it (changed or without its DCO: {', '.join(names)})",
-            f"start --accept {names[0]} takes that plex as it is, and copies it to the others",
+            f"start --accept {names[0]} takes that plex as it is, and copies it to the others; if it is the state "
+            "directory that is old, import the plexes in use since",
         )
     missing = f"absent: {', '.join(absent)}" if absent else "none of those here is complete"
     raise Refused(

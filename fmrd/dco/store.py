@@ -71,10 +71,11 @@ class Store:
 
         Failed('home_failed') if the home copy did not take them; a travelling copy that fails demotes its plex.
         """
-        batch = self._batch
-        batch.keys.update(keys)
-        if not batch.keys:
+        wanted = set(keys)
+        if not wanted:
             return
+        batch = self._batch
+        batch.keys |= wanted
         async with self.page_lock:
             if not batch.done:
                 self._batch = _Batch()

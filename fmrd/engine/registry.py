@@ -84,6 +84,8 @@ class Registry:
         self.mount_path = mount_path
         self.units: dict[str, Unit] = {}
         self._served: dict[str, Served] = {}
+        self._unread: set[str] = set()
+        """Home copies that were found at the start and are not read yet."""
         self._watchers: list[Callable[[Served], None]] = []
         self._next_number = FIRST_NUMBER
         self._scope = trio.CancelScope()
@@ -108,7 +110,8 @@ class Registry:
 
     async def _open_all(self, done: trio.Event) -> None:
         async with trio.open_nursery() as nursery:
-            for name in self.context.host.homes():
+            self._unread = set(self.context.host.homes())
+            for name in sorted(self._unread):
                 nursery.start_soon(self._open_family, Home(self.context, name))
         done.set()
 
@@ -118,6 +121,8 @@ class Registry:
             await home.read()
         except (FmrdError, OSError) as error:
             self._failed(self.add(home.name, home), error)
+        finally:
+            self._unread.discard(home.name)
         if home.record is None:
             return
         units = [self.add(volume.name, home) for volume in home.record.volumes if self._is_free(volume.name, home)]
@@ -155,7 +160,8 @@ class Registry:
         try:
             return self.units[name]
         except KeyError:
-            raise Failed("volume_missing", f"there is no volume {name}", errno=errno.ENOENT) from None
+            yet = f" yet: the daemon still reads {', '.join(sorted(self._unread))}" if self._unread else ""
+            raise Failed("volume_missing", f"there is no volume {name}{yet}", errno=errno.ENOENT) from None
 
     def originals(self) -> list[Unit]:
         """Volumes that are no snapshots, by name."""

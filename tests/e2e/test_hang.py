@@ -66,7 +66,7 @@ def test_the_socket_answers_while_a_disk_hangs(backing: Daemon, stopped_daemon: 
     signal_to(backing, signal.SIGSTOP)
     try:
         daemon.start(wait=False)
-        until(daemon.socket.exists, "the socket is there")
+        until(lambda: daemon.ctl("print", "data").status == 0, "the socket is there, and the home copy was read")
         for words in (("print",), ("task", "list"), ("print", "data")):
             began = time.monotonic()
             daemon.json(*words)

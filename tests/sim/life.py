@@ -192,7 +192,8 @@ class Life:
             if not must and code != "home_missing" and self.rng.random() < 0.3:
                 return False
             try:
-                if code in ("home_missing", "foreign_plex", "home_damaged"):
+                # Also where a home copy of old names a plex that was dissociated since as the only one.
+                if code in ("home_missing", "foreign_plex", "home_damaged", "plexes_changed"):
                     self.schedule.put_back()
                     paths = [p for p in sorted(machine.plexes) if self.has_dco(p)]
                     # An old home copy of a line that the plexes never heard of: at last it is given up.
