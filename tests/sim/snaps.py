@@ -321,8 +321,12 @@ async def at_last(life: "Life") -> None:
         for plex in [p.name for p in life.registry.service(name).volume.plexes if not p.is_open]:
             await life.verbs.plex_att(volume=name, plex=plex)
         await life.settle_tasks()
-        await same_length(life, name)
         [shown] = (await life.verbs.print(volume=name))["volumes"]
+        if not await same_length(life, name):
+            assert shown["lost"], f"{name} has lost nothing, and cannot be copied"
+            await life.verbs.stop(volume=name)
+            await life.verbs.remove(volume=name, erase=True)
+            continue
         replica = life.rng.random() < 0.4 and not shown["lost"]
         if replica:
             life.schedule.oracle.becomes(content(life, name, oracle))
@@ -347,17 +351,21 @@ async def started(life: "Life", name: str) -> bool:
     return True
 
 
-async def same_length(life: "Life", name: str) -> None:
+async def same_length(life: "Life", name: str) -> bool:
+    """False of an instant snapshot that is too short to go back, and can never hold all it should."""
     if is_instant(life.registry.service(name).volume):
         if life.registry.service(name).volume.geometry == life.service.volume.geometry:
-            return
+            return True
         task = (await life.verbs.snapsync(snapshot=name))["task"]
         await life.verbs.task_wait(id=task["id"])
+        if is_instant(life.registry.service(name).volume):
+            return False
     longest = max(life.registry.service(v).volume.geometry.length_bytes for v in (name, NAME))
     for volume in (name, NAME):
         if life.registry.service(volume).volume.geometry.length_bytes < longest:
             life.schedule.oracle_of(volume).grow(longest // GRANULE)
             await life.verbs.grow(volume=volume, size_bytes=longest)
+    return True
 
 
 def content(life: "Life", name: str, oracle: Oracle) -> list[set[int]]:

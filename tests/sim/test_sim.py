@@ -26,7 +26,9 @@ FOUND = [
     ("instants, faults", 20278), ("snaps, away", 20308), ("snaps", 321),
     ("snaps, grow", 87), ("snaps, grow", 119), ("snaps, grow", 172),
     ("snaps, away", 3004), ("snaps, mirrors, faults", 706), ("snaps, mirrors", 220),
-    ("snaps, homes", 8009234), ("snaps, mirrors, faults", 11026828), ("snaps, homes", 12026910), ("resync", 2139520),
+    ("snaps, homes", 8009234), ("snaps, mirrors, faults", 11026828), ("snaps, homes", 12026910),
+    ("snaps, grow", 20007901),
+    ("resync", 2139520),
     ("two copies", 2084558), ("eager", 2100269),
 ]  # fmt: skip
 """Each of these once found a bug."""
