@@ -176,7 +176,11 @@ async def _complete(service: Service) -> None:
             patience = original.settings.io_timeout_seconds
             service.volume.configure(replace(service.volume.settings, io_timeout_seconds=patience))
 
+    # The commit is also on the copies of the original's plexes: who imports from them needs these pages beside its own.
+    await service.mirror.store.renew_copies()
     await change([origin.store, service.mirror.store], step)
     if not done[0]:
+        for copy in service.mirror.store.copies.values():
+            copy.broken = True
         raise Failed("snap_invalid", f"snapshot {service.volume.name} has lost regions and cannot be completed")
     await service.renew_copies()

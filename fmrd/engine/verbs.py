@@ -83,6 +83,9 @@ class Verbs(SnapVerbs, TaskVerbs):
             assert home.record is not None
             for volume in home.record.volumes:
                 self.registry.units.get(volume.name) or self.registry.add(volume.name, home)
+            for unit in [u for u in self.registry.units.values() if u.home is home]:
+                if home.record.named(unit.name) is None:  # of the line that was given up
+                    del self.registry.units[unit.name]
             for opening in openings:
                 self.registry.adopt(self.registry.units[opening.mirror.volume.name], opening)
             return self._volume(name)

@@ -175,6 +175,27 @@ async def killed_after_a_region_was_lost(life: Life) -> None:
     life.hops.crash("kill")
 
 
+async def the_home_copy_is_lost_as_a_snapshot_becomes_complete(life: Life) -> None:
+    """From the commit on, whoever imports finds an ordinary snapshot: with the pages beside its plex."""
+    await _instant(life)
+    [snap] = snaps.snapshots(life)
+    service = life.registry.service(snap.name)
+
+    def crash(call: Call) -> bool:
+        link = service.volume.settings.link
+        on_its_copy = call.lane.name.startswith("SNAP") and call.lane.name.endswith("dco")
+        if on_its_copy and link is not None and link.lost is None:
+            life.hops.rng.randrange = lambda *limits: 0  # type: ignore[method-assign]  # nothing in flight lands
+            life.schedule.machine.homes_.clear()
+            life.schedule.faulted = True
+            life.hops.crash("kill")
+        return False
+
+    life.hops.delay = crash
+    task = (await life.verbs.snapsync(snapshot=snap.name))["task"]
+    await life.verbs.task_wait(id=task["id"])
+
+
 async def written_while_the_snapshot_reads(life: Life) -> None:
     """What an instant snapshot reads from its original is old until it was read."""
     await _instant(life)
@@ -205,7 +226,10 @@ DIRECTED = {
     "snapshot: killed in the middle of a restore": (killed_in_the_middle_of_a_restore, KILL),
     "instant: killed before a kept region is known": (killed_before_a_kept_region_is_known, KILL),
     "instant: written while the snapshot reads": (written_while_the_snapshot_reads, KILL),
+    "instant: the home copy is lost as it becomes complete": (
+        the_home_copy_is_lost_as_a_snapshot_becomes_complete, KILL,
+    ),
     "instant: killed after a region was lost": (killed_after_a_region_was_lost, KILL),
     "snapshot: a detached plex misses a restore": (a_detached_plex_misses_a_restore, KILL),
     "snapshot: another snapshot sees a restore": (another_snapshot_sees_a_restore, KILL),
-}
+}  # fmt: skip
