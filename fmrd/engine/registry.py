@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
+from uuid import UUID
 
 import trio
 
@@ -18,8 +19,6 @@ from fmrd.errors import Failed, FmrdError, Refused
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-FIRST_NUMBER = 2
-"""1 is the root of the mount."""
 
 
 @dataclass
@@ -27,7 +26,6 @@ class Unit:
     """A volume that the state directory knows: started (``service``), stopped, or failed (``failure``)."""
 
     name: str
-    number: int
     home: Home
     service: Service | None = None
     failure: FmrdError | None = None
@@ -45,7 +43,7 @@ class Served:
     def __init__(self, unit: Unit, service: Service) -> None:
         self._service = service
         self.name = unit.name
-        self.number = unit.number
+        self.number = number_of(service.volume.settings.uuid)
         self.closed = False
 
     @property
@@ -76,6 +74,13 @@ class Served:
             raise Failed("volume_stopped", f"volume {self.name} is stopped", errno=errno.ENODEV)
 
 
+def number_of(uuid: str) -> int:
+    """What a door calls a volume in its inodes: the same through renaming and restarts, and never that of another. 1 is
+    the root of the mount.
+    """
+    return UUID(uuid).node + 2
+
+
 class Registry:
     """``run`` for the daemon's life; ``close`` ends it in order."""
 
@@ -87,7 +92,6 @@ class Registry:
         self._unread: set[str] = set()
         """Home copies that were found at the start and are not read yet."""
         self._watchers: list[Callable[[Served], None]] = []
-        self._next_number = FIRST_NUMBER
         self._scope = trio.CancelScope()
         self._closing = False
         self._verbs = 0
@@ -151,8 +155,7 @@ class Registry:
         log.error("volume %s does not start: %s", unit.name, unit.failure)
 
     def add(self, name: str, home: Home) -> Unit:
-        unit = Unit(name, self._next_number, home)
-        self._next_number += 1
+        unit = Unit(name, home)
         self.units[name] = unit
         return unit
 
@@ -257,6 +260,9 @@ class Registry:
 
     def find(self, name: str) -> Served | None:
         return self._served.get(name)
+
+    def numbered(self, number: int) -> Served | None:
+        return next((served for served in self._served.values() if served.number == number), None)
 
     def watch(self, callback: Callable[[Served], None]) -> None:
         """Called when a volume appears, disappears, changes length or becomes other data."""

@@ -18,13 +18,18 @@ from fmrd.engine.context import Context
 from fmrd.engine.registry import Registry
 from fmrd.engine.verbs import Verbs
 from fmrd.errors import Failed, FmrdError
+from fmrd.front.channel.door import ChannelDoor
 from fmrd.front.control import Control
-from fmrd.front.fusefs import FINISH_SECONDS, FuseDoor
+from fmrd.front.fusefs import FuseDoor
 from fmrd.front.memory import stay_out_of_memory_pressure
 from fmrd.front.mounts import write_back
 from fmrd.front.places import default_places
 
 log = logging.getLogger("fmrd")
+
+DOORS: dict[str, type[ChannelDoor] | type[FuseDoor]] = {"channel": ChannelDoor, "pyfuse3": FuseDoor}
+FINISH_SECONDS = 5.0
+"""How long an orderly stop waits for requests that do not end."""
 
 
 @dataclass
@@ -34,13 +39,14 @@ class Daemon:
     state: Path
     mount: Path
     socket: Path
+    door: str = "channel"
     _stop: trio.Event = field(default_factory=trio.Event)
     _lost: Failed | None = None
 
     async def run(self) -> None:
         host = _own(self.state)
         registry = Registry(Context(host, ThreadHops()), str(self.mount))
-        door = FuseDoor(registry, self.mount)
+        door = DOORS[self.door](registry, self.mount)
         control = Control(self.socket, Verbs(registry), door.caught_up)
         async with trio.open_nursery() as nursery:
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -62,7 +68,7 @@ class Daemon:
         if self._lost is not None:
             raise self._lost
 
-    async def _serve(self, door: FuseDoor, task_status: trio.TaskStatus[None]) -> None:
+    async def _serve(self, door: ChannelDoor | FuseDoor, task_status: trio.TaskStatus[None]) -> None:
         """Without its mount the daemon is of no use: it stops in order, and fails."""
         async with trio.open_nursery() as nursery:
             await nursery.start(door.run)
@@ -130,7 +136,14 @@ PATH = click.Path(path_type=Path, resolve_path=False)
 @click.option("--state", type=PATH, envvar="FMRD_STATE", help="Directory of the home copies.")
 @click.option("--mount", type=PATH, envvar="FMRD_MOUNT", help="Where volumes appear as files.")
 @click.option("--socket", type=PATH, envvar="FMRD_SOCKET", help="Control socket that fmrctl talks to.")
-@click.option("--door", type=click.Choice(["pyfuse3"]), default="pyfuse3", show_default=True, help="FUSE door.")
+@click.option(
+    "--door",
+    type=click.Choice(list(DOORS)),
+    default="channel",
+    show_default=True,
+    envvar="FMRD_DOOR",
+    help="Who speaks with the kernel: fmrd itself, or pyfuse3.",
+)
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
@@ -150,7 +163,10 @@ def main(state: Path | None, mount: Path | None, socket: Path | None, door: str,
     )
     places = default_places()
     daemon = Daemon(
-        (state or places.state).absolute(), (mount or places.mount).absolute(), (socket or places.socket).absolute()
+        (state or places.state).absolute(),
+        (mount or places.mount).absolute(),
+        (socket or places.socket).absolute(),
+        door,
     )
     stay_out_of_memory_pressure()
     error: FmrdError | None = None

@@ -2,15 +2,12 @@
 
 The files behave like block devices: fixed length, no truncation, ENOSPC past the end. All data of a volume passes
 through this mount, so the kernel may cache attributes and pages for as long as it likes; it is told when a volume
-grows or goes. Telling it can block on requests that this very process must answer, hence the thread.
+grows or goes.
 """
 
 import contextlib
 import errno
-import logging
 import os
-import stat
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,19 +16,13 @@ import pyfuse3
 import trio
 
 from fmrd.engine.registry import Registry, Served
-from fmrd.errors import Failed, FmrdError
+from fmrd.errors import Failed
 from fmrd.front.mounts import allow_more_in_flight, clear_stale_mount
+from fmrd.front.news import News
+from fmrd.front.tree import BLOCK_BYTES, CACHE_SECONDS, NAME_BYTES, ROOT, Entry, Tree, errno_of
 
-log = logging.getLogger(__name__)
-
-CACHE_SECONDS = 86400.0
-"""How long the kernel may trust names and sizes: until it is told, in practice."""
 WORKERS = (16, 128)
 """Idle tasks kept, and tasks at most; each holds a buffer of 1 MiB."""
-TELL_SECONDS = 1.0
-"""How long a verb waits for the kernel to have heard of what it did."""
-FINISH_SECONDS = 5.0
-BLOCK_BYTES = 4096
 
 
 def _fuse_error(code: int) -> pyfuse3.FUSEError:
@@ -40,18 +31,10 @@ def _fuse_error(code: int) -> pyfuse3.FUSEError:
 
 @contextlib.contextmanager
 def _errors_as_errno(what: str) -> Iterator[None]:
-    """Whatever goes wrong becomes an errno: no failure of one request may end the mount for all."""
     try:
         yield
-    except FmrdError as error:
-        raise _fuse_error(error.errno) from error
-    except OSError as error:
-        raise _fuse_error(error.errno or errno.EIO) from error
-    except pyfuse3.FUSEError:
-        raise
-    except Exception:
-        log.exception("%s failed in a way that nobody foresaw", what)
-        raise _fuse_error(errno.EIO) from None
+    except Exception as error:
+        raise _fuse_error(errno_of(error, what)) from None
 
 
 class VolumeFiles(pyfuse3.Operations):
@@ -62,84 +45,59 @@ class VolumeFiles(pyfuse3.Operations):
 
     def __init__(self, registry: Registry) -> None:
         super().__init__()
-        self._registry = registry
+        self._tree = Tree(registry)
         self._handles: dict[int, Served] = {}
         self._next_handle = 1
-        self._born_ns = time.time_ns()
 
     # Names and attributes
 
     async def lookup(self, parent_inode: int, name: bytes, ctx: object) -> pyfuse3.EntryAttributes:
-        if name in (b".", b".."):
-            return self._root()
-        served = self._registry.find(os.fsdecode(name)) if parent_inode == pyfuse3.ROOT_INODE else None
-        if served is None:
-            raise _fuse_error(errno.ENOENT)
-        return self._attributes(served)
+        with _errors_as_errno("lookup"):
+            return self._attributes(self._tree.lookup(parent_inode, name))
 
     async def getattr(self, inode: int, ctx: object = None) -> pyfuse3.EntryAttributes:
-        return self._root() if inode == pyfuse3.ROOT_INODE else self._attributes(self._served(inode))
+        with _errors_as_errno("getattr"):
+            return self._attributes(self._tree.entry(inode))
 
     async def setattr(
         self, inode: int, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields, fh: int | None, ctx: object
     ) -> pyfuse3.EntryAttributes:
-        """Times are not kept; a device has no other length, mode or owner than its own."""
-        if inode == pyfuse3.ROOT_INODE or fields.update_mode or fields.update_uid or fields.update_gid:
-            raise _fuse_error(errno.EPERM)
-        served = self._served(inode)
-        if fields.update_size and attr.st_size != served.length_bytes:
-            raise _fuse_error(errno.EPERM)
-        return self._attributes(served)
+        other = fields.update_mode or fields.update_uid or fields.update_gid
+        size = attr.st_size if fields.update_size else None
+        with _errors_as_errno("setattr"):
+            return self._attributes(self._tree.change(inode, owner_or_mode=other, size=size))
 
-    def _served(self, inode: int) -> Served:
-        for served in self._registry.served():
-            if served.number == inode:
-                return served
-        raise _fuse_error(errno.ESTALE)
-
-    def _attributes(self, served: Served) -> pyfuse3.EntryAttributes:
-        entry = self._entry(served.number, stat.S_IFREG | 0o600)
-        entry.st_size = served.length_bytes
-        entry.st_blocks = served.length_bytes // 512
-        return entry
-
-    def _root(self) -> pyfuse3.EntryAttributes:
-        return self._entry(pyfuse3.ROOT_INODE, stat.S_IFDIR | 0o700)
-
-    def _entry(self, inode: int, mode: int) -> pyfuse3.EntryAttributes:
+    def _attributes(self, found: Entry) -> pyfuse3.EntryAttributes:
         entry = pyfuse3.EntryAttributes()
-        entry.st_ino = inode
-        entry.st_mode = mode
+        entry.st_ino = found.inode
+        entry.st_mode = found.mode
+        entry.st_size = found.size
+        entry.st_blocks = found.size // 512
         entry.st_nlink = 1
-        entry.st_uid, entry.st_gid = os.geteuid(), os.getegid()
+        entry.st_uid, entry.st_gid = self._tree.owner
         entry.st_blksize = BLOCK_BYTES
-        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = self._born_ns
-        entry.entry_timeout = entry.attr_timeout = CACHE_SECONDS
+        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = self._tree.born_ns
+        entry.entry_timeout = entry.attr_timeout = float(CACHE_SECONDS)
         return entry
 
     async def statfs(self, ctx: object) -> pyfuse3.StatvfsData:
-        """A file system that is exactly full of its volumes."""
-        found = self._registry.served()
         data = pyfuse3.StatvfsData()
         data.f_bsize = data.f_frsize = BLOCK_BYTES
-        data.f_blocks = sum(served.length_bytes for served in found) // BLOCK_BYTES
+        data.f_blocks, data.f_files = self._tree.space()
         data.f_bfree = data.f_bavail = data.f_ffree = data.f_favail = 0
-        data.f_files = len(found)
-        data.f_namemax = 64
+        data.f_namemax = NAME_BYTES
         return data
 
     # The directory
 
     async def opendir(self, inode: int, ctx: object) -> int:
-        if inode != pyfuse3.ROOT_INODE:
-            raise _fuse_error(errno.ENOTDIR)
-        return pyfuse3.ROOT_INODE
+        with _errors_as_errno("opendir"):
+            self._tree.must_be_root(inode)
+        return ROOT
 
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        for served in sorted(self._registry.served(), key=lambda s: s.number):
-            if served.number > start_id and not pyfuse3.readdir_reply(
-                token, os.fsencode(served.name), self._attributes(served), served.number
-            ):
+        for name, entry in self._tree.files():
+            if entry.inode > start_id and not pyfuse3.readdir_reply(token, name, self._attributes(entry), entry.inode):
                 return
 
     async def releasedir(self, fh: int) -> None:
@@ -161,8 +119,8 @@ class VolumeFiles(pyfuse3.Operations):
 
     async def open(self, inode: int, flags: int, ctx: object) -> pyfuse3.FileInfo:
         """O_TRUNC changes nothing; the kernel asks for the length again before it believes otherwise."""
-        served = self._served(inode)
         with _errors_as_errno("open"):
+            served = self._tree.served(inode)
             served.opened()
         handle = self._next_handle
         self._next_handle += 1
@@ -198,12 +156,9 @@ class FuseDoor:
         self._registry = registry
         self._mount = mount
         self._operations = VolumeFiles(registry)
-        self._news: list[Served] = []
-        self._telling = False
-        self._wake = trio.Event()
-        self._told = trio.Event()
+        self._news = News(registry, self._tell_kernel)
         self._ended = trio.Event()
-        registry.watch(self._hear)
+        self.caught_up = self._news.caught_up
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Started when mounted, or Failed('mount_failed'); returns after ``stop``, or when somebody else unmounts."""
@@ -215,7 +170,7 @@ class FuseDoor:
             raise Failed("mount_failed", f"{self._mount} cannot be mounted: {error}") from error
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._tell)
+                nursery.start_soon(self._news.run)
                 nursery.start_soon(allow_more_in_flight, self._mount, WORKERS[1])
                 task_status.started()
                 await pyfuse3.main(*WORKERS)
@@ -231,37 +186,13 @@ class FuseDoor:
             pyfuse3.terminate()
             await self._ended.wait()
 
-    # What the kernel must be told
-
-    def _hear(self, served: Served) -> None:
-        self._news.append(served)
-        self._wake.set()
-
-    async def caught_up(self) -> None:
-        """Return when the kernel has heard the news, or does not listen for a second."""
-        with trio.move_on_after(TELL_SECONDS):
-            while self._news or self._telling:
-                await self._told.wait()
-
-    async def _tell(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake = trio.Event()
-            news, self._news = self._news, []
-            self._telling = True
-            for served in news:
-                await trio.to_thread.run_sync(self._tell_kernel, served, abandon_on_cancel=True)
-            self._telling = False
-            self._told.set()
-            self._told = trio.Event()
-
     def _tell_kernel(self, served: Served) -> None:
         """On a thread. What the kernel cached of a volume may be other data since a restore. The stat makes it take
         over the length now: loop devices of old kernels read it there without asking.
         """
         with contextlib.suppress(OSError):  # the kernel never heard of it
             if served.closed:
-                pyfuse3.invalidate_entry(pyfuse3.ROOT_INODE, os.fsencode(served.name))
+                pyfuse3.invalidate_entry(ROOT, os.fsencode(served.name))
             else:
                 pyfuse3.invalidate_inode(served.number, attr_only=False)
                 os.stat(self._mount / served.name)

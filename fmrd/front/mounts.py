@@ -39,12 +39,12 @@ def _clear(mount: Path) -> None:
             if error.errno != errno.ENOTCONN:
                 raise Failed("mount_failed", f"{mount}: {error.strerror}") from error
         log.warning("unmounting what a daemon that died left on %s", mount)
-        _unmount(mount)
+        unmount(mount)
     if os.path.ismount(mount):
         raise Failed("mount_failed", f"something is mounted on {mount} already")
 
 
-def _unmount(mount: Path) -> None:
+def unmount(mount: Path) -> None:
     """Lazily: a loop device may still hold a file there."""
     if os.geteuid() == 0:
         if _libc.umount2(os.fsencode(mount), MNT_DETACH) != 0:

@@ -5,13 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import Daemon, Loops
+from tests.e2e.harness import DOORS, Daemon, Loops
+
+
+@pytest.fixture(params=DOORS)
+def door(request: pytest.FixtureRequest) -> str:
+    """Every test through every door."""
+    return str(request.param)
 
 
 @pytest.fixture
-def stopped_daemon(tmp_path: Path) -> Iterator[Daemon]:
+def stopped_daemon(tmp_path: Path, door: str) -> Iterator[Daemon]:
     """Not started yet. Afterwards its log must hold no bug, and no ERROR line that nobody announced."""
-    daemon = Daemon(tmp_path)
+    daemon = Daemon(tmp_path, door)
     yield daemon
     daemon.clean_up()
     if daemon.log_path.exists():

@@ -31,6 +31,7 @@ T = TypeVar("T")
 BIN = Path(sys.executable).parent
 PATIENCE_SECONDS = 30.0
 MNT_DETACH = 2
+DOORS = ("channel", "pyfuse3")
 MIB = 1 << 20
 REGION = 64 << 10
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -78,8 +79,9 @@ class Answer:
 class Daemon:
     """fmrd on ``base/state``, ``base/volumes`` and ``base/fmrd.sock``, logging to ``base/log``."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, door: str = DOORS[0]) -> None:
         self.base = base
+        self.door = door
         self.state = base / "state"
         self.mount = base / "volumes"
         self.socket = base / "fmrd.sock"
@@ -107,7 +109,7 @@ class Daemon:
 
     def command(self, *options: str) -> list[str]:
         places = ["--state", str(self.state), "--mount", str(self.mount), "--socket", str(self.socket)]
-        return [str(BIN / "fmrd"), *places, *options]
+        return [str(BIN / "fmrd"), *places, "--door", self.door, *options]
 
     def _said_ready(self, ready: socket.socket) -> bool:
         assert self.process is not None

@@ -44,7 +44,7 @@ def test_options_beat_the_environment_and_that_the_defaults(
     assert places(started[0]) == ["/env/state", str(tmp_path / "here/volumes"), "/run/fmrd/fmrd.sock"]
 
 
-@pytest.mark.parametrize("words", [["--door", "channel"], ["--keeper"], ["--log-level", "loud"], ["extra"]])
+@pytest.mark.parametrize("words", [["--door", "back"], ["--keeper"], ["--log-level", "loud"], ["extra"]])
 def test_what_does_not_work_is_not_offered(started: list[Daemon], words: list[str]) -> None:
     done = CliRunner().invoke(daemon.main, words)
     assert (done.exit_code, started) == (2, [])

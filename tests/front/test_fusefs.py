@@ -56,7 +56,7 @@ def volume() -> Volume:
 @pytest.fixture
 def files(volume: Volume) -> VolumeFiles:
     served = cast(Served, volume)
-    registry = SimpleNamespace(served=lambda: [served], find={volume.name: served}.get)
+    registry = SimpleNamespace(served=lambda: [served], find={volume.name: served}.get, numbered={2: served}.get)
     return VolumeFiles(cast(Registry, registry))
 
 

@@ -1,0 +1,106 @@
+"""Open files and their data: answered at once where nothing has to be waited for, by a task where something has."""
+
+import errno
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from fmrd.engine.registry import Served
+from fmrd.front.channel import protocol
+from fmrd.front.channel.handles import Handles
+from fmrd.front.channel.protocol import Malformed, Op
+from fmrd.front.tree import Tree
+
+Work = Callable[[], Awaitable[bytes | memoryview]]
+"""What is left to be waited for; it gives the body of the answer."""
+Answer = bytes | memoryview | Work
+
+HANDLE_FIRST = frozenset({Op.READ, Op.WRITE, Op.FSYNC, Op.RELEASE, Op.FALLOCATE, Op.LSEEK})
+
+
+class Files:
+    """The volumes behind the handles of the mount. Each of ``answers`` takes (unique, inode, fixed part, data of a
+    write), the last two valid until the next request is received, and raises OSError or FmrdError for a refusal.
+    """
+
+    def __init__(self, tree: Tree, handles: Handles) -> None:
+        self._tree = tree
+        self._handles = handles
+        self._served: dict[int, Served] = {}
+        self.answers: dict[int, Callable[[int, int, memoryview, memoryview], Answer]] = {
+            Op.OPEN: self._open,
+            Op.RELEASE: self._release,
+            Op.READ: self._read,
+            Op.WRITE: self._write,
+            Op.FSYNC: self._fsync,
+        }
+
+    def appeared(self, served: Served) -> None:
+        """A volume whose files are open since before: its opens are counted again."""
+        for handle, inode in self._handles:
+            if inode == served.number and self._served.get(handle) is not served:
+                self._served[handle] = served
+                served.opened()
+
+    def is_on_its_way(self, opcode: int, inode: int, fixed: memoryview) -> bool:
+        """Is it about a volume that was open before this daemon started, and is not served yet?"""
+        if opcode in HANDLE_FIRST and len(fixed) >= 8:
+            [handle] = memoryview(fixed)[:8].cast("Q")
+            return handle not in self._served and self._handles.inode(handle) is not None
+        return opcode == Op.OPEN and self._tree.find(inode) is None
+
+    def _open(self, unique: int, inode: int, fixed: memoryview, data: memoryview) -> Answer:
+        """O_TRUNC changes nothing; the kernel asks for the length again before it believes otherwise."""
+        served = self._tree.served(inode)
+        handle = self._handles.take(inode, unique)
+        if not handle:
+            raise OSError(errno.ENFILE, "too many open files")
+        if handle not in self._served:
+            try:
+                served.opened()
+            except Exception:
+                self._handles.give_back(handle)
+                raise
+            self._served[handle] = served
+        return protocol.pack_open(handle)
+
+    def _release(self, unique: int, inode: int, fixed: memoryview, data: memoryview) -> Answer:
+        handle = protocol.fixed_of(Op.RELEASE, fixed)[0]
+        self._handles.give_back(handle)
+        served = self._served.pop(handle, None)
+        if served is not None:
+            served.released()
+        return b""
+
+    def _of(self, handle: int) -> Served:
+        served = self._served.get(handle)
+        if served is None:
+            raise OSError(errno.EIO, "the volume of this file is not served")
+        return served
+
+    def _read(self, unique: int, inode: int, fixed: memoryview, data: memoryview) -> Answer:
+        handle, offset, size, *_ = protocol.fixed_of(Op.READ, fixed)
+        return partial(self._of(handle).read, offset, size)
+
+    def _write(self, unique: int, inode: int, fixed: memoryview, data: memoryview) -> Answer:
+        """Up to the end of the volume, as on a device; ENOSPC when nothing fits."""
+        handle, offset, size, *_ = protocol.fixed_of(Op.WRITE, fixed)
+        if len(data) != size:
+            raise Malformed(f"a write of {size} bytes with {len(data)}")
+        served = self._of(handle)
+        room = max(0, served.length_bytes - offset)
+        if size > room > 0:
+            data = data[:room]
+        return partial(_written, served, offset, bytes(data))
+
+    def _fsync(self, unique: int, inode: int, fixed: memoryview, data: memoryview) -> Answer:
+        return partial(_flushed, self._of(protocol.fixed_of(Op.FSYNC, fixed)[0]))
+
+
+async def _written(served: Served, offset: int, data: bytes) -> bytes:
+    await served.write(offset, data)
+    return protocol.pack_written(len(data))
+
+
+async def _flushed(served: Served) -> bytes:
+    await served.flush()
+    return b""
