@@ -49,6 +49,14 @@ class PlexFile:
             got += len(more)
         return b"".join(parts)
 
+    def pread_into(self, offset: int, buffer: memoryview) -> None:
+        got = os.preadv(self.fd, [buffer], offset)
+        while got < len(buffer):
+            more = os.preadv(self.fd, [buffer[got:]], offset + got)
+            if not more:
+                raise OSError(errno.EIO, f"{self.path} ends at byte {offset + got}, {len(buffer) - got} too early")
+            got += more
+
     def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         written = os.pwrite(self.fd, data, offset)
         while written < len(data):

@@ -46,6 +46,9 @@ class Backing(Protocol):
     def pread(self, offset: int, length: int) -> bytes:
         """Exactly ``length`` bytes; a short read is OSError(EIO)."""
 
+    def pread_into(self, offset: int, buffer: memoryview) -> None:
+        """The same, all of ``buffer``."""
+
     def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """All of ``data``, or OSError; after an error any part of it may have been written."""
 

@@ -61,6 +61,13 @@ class DirtyRegionLog:
                 del self._pending[extent]
             self._recent[extent] = self._tick
 
+    def touch(self, extents: range) -> None:
+        """A write on durable extents that ends in the step in which it began: nobody saw it pending."""
+        self._tick += 1
+        for extent in extents:
+            del self._recent[extent]
+            self._recent[extent] = self._tick
+
     def crowded_by(self, extents: range) -> bool:
         """Would these extents push the log over its bound while something in it is idle and could leave?"""
         fresh = sum(1 for extent in extents if extent not in self._recent)

@@ -12,14 +12,14 @@ from bitarray.util import ones, zeros
 class RegionMap:
     """``size`` bits in pages of ``page_bits``. Ranges are half open and must lie inside."""
 
-    __slots__ = ("_blank", "bits", "page_bits", "touched")
+    __slots__ = ("bits", "blank", "page_bits", "touched")
 
     def __init__(self, size: int, page_bits: int, *, full: bool = False) -> None:
         self.bits: bitarray = ones(size) if full else zeros(size)
         self.page_bits = page_bits
         self.touched: set[int] = set()
-        self._blank = not full
-        """Surely empty: asking an empty map whether it is must not cost a look at all of it, with every flush."""
+        self.blank = not full
+        """Surely empty: asking an empty map whether it is must not cost a look at all of it, with every request."""
 
     def __len__(self) -> int:
         return len(self.bits)
@@ -34,7 +34,7 @@ class RegionMap:
     def mark(self, regions: range) -> None:
         if regions and self.bits.find(0, regions.start, regions.stop) != -1:
             self.bits[regions.start : regions.stop] = 1
-            self._blank = False
+            self.blank = False
             self._touch(regions)
 
     def clear(self, regions: range) -> None:
@@ -46,7 +46,7 @@ class RegionMap:
         """The regions that ``bits`` names, counted from ``start``: for many runs at once."""
         stop = start + len(bits)
         self.bits[start:stop] |= bits
-        self._blank = self._blank and not bits.any()
+        self.blank = self.blank and not bits.any()
         self._touch_these(start, bits)
 
     def clear_these(self, start: int, bits: bitarray) -> None:
@@ -63,7 +63,7 @@ class RegionMap:
         gained = bits & ~self.bits
         if gained.any():
             self.bits |= gained
-            self._blank = False
+            self.blank = False
             for run in runs_of(gained):
                 self._touch(run)
 
@@ -74,15 +74,15 @@ class RegionMap:
         self.clear(range(len(self.bits)))
 
     def any(self) -> bool:
-        self._blank = self._blank or not self.bits.any()
-        return not self._blank
+        self.blank = self.blank or not self.bits.any()
+        return not self.blank
 
     def touches(self, regions: range) -> bool:
         """Is any of these regions in the set?"""
         return bool(regions) and self.bits.find(1, regions.start, regions.stop) != -1
 
     def count(self) -> int:
-        return 0 if self._blank else self.bits.count()
+        return 0 if self.blank else self.bits.count()
 
     def percent(self) -> float:
         return 100.0 * self.bits.count() / len(self.bits) if self.bits else 0.0
@@ -116,7 +116,7 @@ class RegionMap:
         """Longer by regions that are all in the set, or all out of it; the new pages count as touched."""
         old = len(self.bits)
         self.bits.extend(ones(size - old) if full else zeros(size - old))
-        self._blank = self._blank and not full
+        self.blank = self.blank and not full
         self._touch(range(old, size))
 
     def page(self, page: int) -> frozenbitarray:

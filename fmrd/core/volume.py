@@ -94,6 +94,23 @@ class Volume:
                     targets.append(target)
         return WritePlan(offset, length, regions, extents, tuple(targets))
 
+    def plain_targets(self, regions: range) -> list[Plex] | None:
+        """The same for a write that ends in this very step: the plexes that take all of it. None where some region is
+        not current on all of them, or suspect: then what came of it must be judged. Where one fails: choose_targets.
+        """
+        targets = []
+        for plex in self.plexes:
+            if plex.is_open:
+                if plex.suspect is not None or not (plex.map.blank or plex.is_current(regions)):
+                    return None
+                targets.append(plex)
+        if len(targets) < len(self.plexes) or self.tracks:
+            self._track(regions)
+            for plex in self.plexes:
+                if not plex.is_open:
+                    self._remember(plex, regions)
+        return targets
+
     def _remember(self, plex: Plex, regions: range) -> None:
         plex.map.mark(regions)
 

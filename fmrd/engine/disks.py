@@ -50,6 +50,10 @@ class Disk:
         self._landings.append(landing)
         return Call(self.lane, landing, inline)
 
+    def is_quiet(self, start: int, stop: int) -> bool:
+        """Is nothing on its way to these bytes?"""
+        return not self._landings or not self.late(((start, stop),))
+
     def late(self, spans: Claim) -> list[Landing]:
         """What was given up there and has not landed."""
         return [each for each in self._landings if not each.landed and overlap(each.spans, spans)]

@@ -49,6 +49,12 @@ class Load:
         if self.closed:
             raise Failed("volume_stopped", f"volume {volume.name} is stopped", errno=errno.ENODEV)
         self.requests += 1
+        with self.entered():
+            yield
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """The rest of a request that is counted already."""
         try:
             yield
         finally:
@@ -78,7 +84,8 @@ class Mirror:
     _clean_lock: trio.Lock = field(default_factory=trio.Lock)
     _sync_lock: trio.Lock = field(default_factory=trio.Lock)
     _late: list[tuple[range, list[Landing]]] = field(default_factory=list)
-    _reads_held: trio.Event | None = None
+    rests: trio.Event | None = None
+    """Set when reads need not wait any more."""
     _keepers: dict[str, keeping.Keeper] = field(default_factory=dict)
 
     @property
@@ -89,7 +96,7 @@ class Mirror:
     def timeout_seconds(self) -> float:
         return self.volume.settings.io_timeout_seconds
 
-    # What a door asks for
+    # What a door asks for; quick.py has what is tried first
 
     async def read(self, offset: int, length: int) -> bytes:
         """Short at the end of the volume, empty beyond it."""
@@ -97,8 +104,8 @@ class Mirror:
         if length <= 0:
             return b""
         with self.load.request(self.volume):
-            while self._reads_held is not None:
-                await self._reads_held.wait()
+            while self.rests is not None:
+                await self.rests.wait()
             if is_instant(self.volume):
                 return await keeping.read(self, offset, length)
             part = self.volume.plan_read(offset, length)[0]
@@ -120,10 +127,7 @@ class Mirror:
                 if self.volume.recorded < self.volume.held_until:
                     await self.recorded()
                 verdict = await self._write(offset, data)
-            self._tell(verdict)
-            await self.recorded()
-            if verdict.error is not None:
-                raise verdict.error
+            await self.answer(verdict)
 
     async def flush(self) -> None:
         """Every write that ended before now is durable on every open plex when it returns."""
@@ -156,12 +160,12 @@ class Mirror:
     @asynccontextmanager
     async def reads_held(self) -> AsyncIterator[None]:
         """Reads wait: the volume becomes other data, and nobody sees that before it is recorded."""
-        self._reads_held = trio.Event()
+        self.rests = trio.Event()
         try:
             yield
         finally:
-            self._reads_held.set()
-            self._reads_held = None
+            self.rests.set()
+            self.rests = None
 
     # Rules 1, 2 and 5
 
@@ -177,13 +181,7 @@ class Mirror:
                 await self._mark(extents)
             plan = volume.choose_targets(offset, len(data))
             errors = await self._fan_out(plan, memoryview(data))
-            verdict = volume.end_write(plan, errors)
-            if verdict.settle:
-                try:
-                    await self.settle()
-                except FmrdError as error:  # judge all the same, or two copies differ and both count
-                    self.say(f"not settled after a write error: {error}")
-                verdict = volume.end_write(plan, errors, settled=True)
+            verdict = await self.judge(plan, errors)
             if any(isinstance(error, TimeoutError) for error in errors.values()):
                 span = ((offset, offset + len(data)),)
                 late = [each for plex in volume.open_plexes() for each in self.disks[plex.uuid].late(span)]
@@ -193,6 +191,24 @@ class Mirror:
                 self._late.append((extents, late))
             else:
                 volume.drl.leave(extents)
+
+    async def judge(self, plan: WritePlan, errors: dict[str, Exception]) -> Verdict:
+        """While the bytes are held and their extents are pending."""
+        verdict = self.volume.end_write(plan, errors)
+        if verdict.settle:
+            try:
+                await self.settle()
+            except FmrdError as error:  # judge all the same, or two copies differ and both count
+                self.say(f"not settled after a write error: {error}")
+            verdict = self.volume.end_write(plan, errors, settled=True)
+        return verdict
+
+    async def answer(self, verdict: Verdict) -> None:
+        """What a write is answered with (rule 5), once its bytes are free again."""
+        self._tell(verdict)
+        await self.recorded()
+        if verdict.error is not None:
+            raise verdict.error
 
     def _leave_late(self) -> None:
         """A write that was given up on a plex that stays is pending until it has landed (rule 2a)."""

@@ -53,6 +53,17 @@ class Ranges:
         else:
             self._held.append(spans)
 
+    def is_free(self, start: int, stop: int) -> bool:
+        """May it be had at once?"""
+        if not self._held:
+            return True  # then nobody waits
+        span = ((start, stop),)
+        return not _meets(span, self._held) and not any(overlap(span, claim) for claim, _ in self._waiting)
+
+    def take(self, spans: Claim) -> None:
+        """In the step in which it was free."""
+        self._held.append(spans)
+
     def release(self, spans: Claim) -> None:
         self._held.remove(spans)
         self._wake()

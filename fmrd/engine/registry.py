@@ -11,6 +11,7 @@ import trio
 
 from fmrd.core.record import VolumeRecord
 from fmrd.core.recovery import StartOptions
+from fmrd.engine import quick
 from fmrd.engine.context import Context
 from fmrd.engine.homes import Home
 from fmrd.engine.opening import Opening, start_at_home
@@ -56,6 +57,14 @@ class Served:
 
     def released(self) -> None:
         self._service.open_count -= 1
+
+    def read_now(self, offset: int, buffer: memoryview) -> int | None:
+        """Into ``buffer``, if nothing has to be waited for: how many bytes there were. None: ask by ``read``."""
+        return None if self.closed else quick.read(self._service.mirror, offset, buffer)
+
+    def write_now(self, offset: int, data: bytes | memoryview) -> bool | quick.Rest:
+        """True: done. False: nothing was done, ask by ``write``. Else what is left to be waited for."""
+        return False if self.closed else quick.write(self._service.mirror, offset, data)
 
     async def read(self, offset: int, length: int) -> bytes:
         self._must_be_open()

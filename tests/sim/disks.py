@@ -9,7 +9,7 @@ Faults are kept apart from contents, so that healing a disk needs no memory of w
 
 import errno
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -34,6 +34,9 @@ class Bench(Protocol):
     rng: random.Random
     cutting: str
     ticks: int
+    blocking: bool
+    at_once: Callable[[], None] | None
+    """Before each call that is made in place."""
 
     def alive(self) -> None:
         """Raises Crash when the machine is dead."""
@@ -136,7 +139,7 @@ class SimBacking:
         self.plex = disk
         self.path = disk.path
         self.disk = disk.path
-        self.inline = False
+        self.inline = not machine.blocking
         disk.locked = True
 
     @property
@@ -151,7 +154,12 @@ class SimBacking:
             raise OSError(errno.EIO, "simulated read error")
         return b"".join([_bytes(self.plex.cache[g]) for g in granules])
 
+    def pread_into(self, offset: int, buffer: memoryview) -> None:
+        buffer[:] = self.pread(offset, len(buffer))
+
     def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        if self.machine.at_once is not None:
+            self.machine.at_once()
         self.machine.alive()
         first = offset // GRANULE
         labels = [int.from_bytes(data[i : i + 8], "little") for i in range(0, len(data), GRANULE)]

@@ -274,7 +274,7 @@ class Life:
         self.busy += 1
         read = oracle.begin_read(range(offset // GRANULE, (offset + length) // GRANULE))
         try:
-            data = await self.served_as(volume).read(offset, length)
+            data = await self.read_as_a_door(self.served_as(volume), offset, length)
         except FmrdError as error:
             self.excuse("read", error)
             oracle.end_read(read, None)
@@ -292,7 +292,7 @@ class Life:
         write = oracle.begin_write(range(offset // GRANULE, (offset + length) // GRANULE))
         try:
             data = data_of([write.label] * (length // GRANULE))
-            await self.served_as(volume).write(offset, data)
+            await self.write_as_a_door(self.served_as(volume), offset, data)
         except FmrdError as error:
             self.excuse("write", error)
             oracle.end_write(write, acknowledged=False)
@@ -301,6 +301,24 @@ class Life:
             self.busy -= 1
         machine.alive()
         oracle.end_write(write, acknowledged=True)
+
+    async def read_as_a_door(self, served: Served, offset: int, length: int) -> bytes:
+        buffer = memoryview(bytearray(length))
+        with self.schedule.machine.quickly(self.hops.step):
+            count = served.read_now(offset, buffer)
+        self.schedule.count("read at once" if count is not None else "read later")
+        return bytes(buffer[:count]) if count is not None else await served.read(offset, length)
+
+    async def write_as_a_door(self, served: Served, offset: int, data: bytes) -> None:
+        with self.schedule.machine.quickly(self.hops.step):
+            done = served.write_now(offset, data)
+        self.schedule.count(
+            "write at once" if done is True else "write later" if done is False else "write failed at once"
+        )
+        if done is False:
+            await served.write(offset, data)
+        elif done is not True:
+            await done()
 
     async def flush(self, volume: str = NAME) -> None:
         if self.quiet:

@@ -2,6 +2,8 @@
 
 import errno
 import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from fmrd.backing.protocol import Freezer, Probe
 from fmrd.errors import Failed
@@ -20,12 +22,23 @@ class Machine:
         self.dead = False
         self.cutting = ""
         self.ticks = 0
+        self.blocking = True
+        self.at_once: Callable[[], None] | None = None
         self._inode = 100
 
     def alive(self) -> None:
         self.ticks += 1
         if self.dead:
             raise Crash
+
+    @contextmanager
+    def quickly(self, step: Callable[[], None]) -> Iterator[None]:
+        """Calls on disks are made in place; ``step`` may let the machine die before each."""
+        self.at_once = step
+        try:
+            yield
+        finally:
+            self.at_once = None
 
     def reboot(self, *, power: bool) -> None:
         """After a crash. Whether the daemon was killed or the power failed."""

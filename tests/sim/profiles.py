@@ -26,6 +26,8 @@ class Profile:
     """Snapshots are taken, written to, given back."""
     mirrors: bool = False
     """They may have several plexes."""
+    quick: bool = False
+    """The disks do not block: requests may end in the step in which they begin."""
     eager: float = 0.0
     """How often a crash follows soon upon an operation that changes states, where the windows are narrow."""
     power: float = 0.5
@@ -59,12 +61,16 @@ SNAPS = {
     "snaps, mirrors, faults": Profile(plexes=2, snaps=True, mirrors=True, steps=40, faults=BREAKS, weights=_MIRRORS),
     "instants": Profile(plexes=2, snaps=True, steps=30, crashes=3, eager=0.1, weights=_INSTANTS),
     "instants, faults": Profile(plexes=2, snaps=True, steps=40, faults=BREAKS, hangs=True, weights=_INSTANTS),
+    "snaps, quick": Profile(plexes=2, snaps=True, quick=True, steps=40, faults=BREAKS, eager=0.1),
     "snaps, power": Profile(plexes=1, snaps=True, steps=30, crashes=3, power=1.0, eager=0.1),
 }
 """The same with snapshots."""
 
 _ERRORS = (("break", 16), ("heal", 8), ("recover", 10))
+_QUICK = (("write", 80), ("read", 40), ("clean", 20))
 TARGETS = {
+    "quick": Profile(quick=True, crashes=3, steps=40, faults=BREAKS, hangs=True, eager=0.05, weights=_QUICK),
+    "quick, power": Profile(plexes=2, quick=True, crashes=3, steps=30, power=1.0, weights=_QUICK),
     "write errors": Profile(faults=("write",), eager=0.3, crashes=3, steps=16, power=0.2, weights=_ERRORS),
     "sync errors": Profile(
         faults=("sync", "dead"), steps=24, power=0.9, weights=(*_ERRORS, ("clean", 1), ("flush", 2))

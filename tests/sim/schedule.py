@@ -58,6 +58,7 @@ class Schedule:
         short = self.rng.choice([0, 4096])
         self.length = self.profile.regions * REGION - short
         self.oracle = Oracle(self.length // GRANULE)
+        self.machine.blocking = not self.profile.quick
 
     def oracle_of(self, volume: str) -> Oracle:
         return self.oracle if volume == NAME else self.snaps.oracles[volume]

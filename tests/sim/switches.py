@@ -4,7 +4,7 @@ A switch patches the one place that keeps the rule (core/INVARIANTS.md names it)
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Any
 from unittest.mock import patch
@@ -246,6 +246,14 @@ def _foreign_is_welcome() -> Iterator[None]:
         yield
 
 
+def _forgetful_quick_write() -> AbstractContextManager[object]:
+    def targets(self: Volume, regions: range) -> list[Plex] | None:
+        found = self.open_plexes()
+        return found if all(p.suspect is None and p.is_current(regions) for p in found) else None
+
+    return patch.object(Volume, "plain_targets", targets)
+
+
 SWITCHES = {
     "1 mark before write": _no_mark,
     "2a fdatasync before clear": _clean_without_fdatasync,
@@ -262,6 +270,9 @@ SWITCHES = {
     "10 ranges exclude": _no_exclusion,
     "10 page writes are serial": lambda: _without_lock(Store, "page_lock"),
     "10 commits are serial": lambda: _without_lock(Ledger, "commit_lock"),
+    "quick: whoever holds the bytes is waited for": lambda: patch.object(Ranges, "is_free", lambda *_: True),
+    "quick: a closed gate remembers": _forgetful_quick_write,
+    "quick: a cleaning sees it": lambda: patch.object(DirtyRegionLog, "touch", lambda *_: None),
     "home first": _copies_before_home,
     "nothing hangs at a join": _join_while_hanging,
     "a foreign plex is refused": _foreign_is_welcome,

@@ -6,14 +6,14 @@ from contextlib import AbstractContextManager, nullcontext
 import pytest
 
 from fmrd.errors import FmrdError
-from tests.sim import directed, snap_directed, snap_switches, switches
+from tests.sim import directed, quick_directed, snap_directed, snap_switches, switches
 from tests.sim.directed import run as run_directed
 from tests.sim.oracle import Broken
 from tests.sim.profiles import PROFILES, SNAPS, TARGETS
 from tests.sim.schedule import Schedule
 
 ALL = PROFILES | TARGETS | SNAPS
-DIRECTED = directed.DIRECTED | snap_directed.DIRECTED
+DIRECTED = directed.DIRECTED | quick_directed.DIRECTED | snap_directed.DIRECTED
 SWITCHES = switches.SWITCHES | snap_switches.SWITCHES
 SCHEDULES = 5000
 CHUNK = 100
@@ -50,6 +50,9 @@ CAUGHT_BY = {
     "10 ranges exclude": ("plain", 0),
     "10 page writes are serial": "killed while marks overtake each other",
     "10 commits are serial": ("plain", 203),
+    "quick: whoever holds the bytes is waited for": "quick: written at once beside a repair",
+    "quick: a closed gate remembers": ("quick", 0),
+    "quick: a cleaning sees it": "quick: written at once while the log is cleaned",
     "home first": ("plain", 0),
     "nothing hangs at a join": "a hung write lands after a join",
     "a foreign plex is refused": ("homes", 0),

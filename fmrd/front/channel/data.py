@@ -1,6 +1,7 @@
 """Open files and their data: answered at once where nothing has to be waited for, by a task where something has."""
 
 import errno
+import mmap
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -26,6 +27,8 @@ class Files:
         self._tree = tree
         self._handles = handles
         self._served: dict[int, Served] = {}
+        self._buffer = memoryview(mmap.mmap(-1, protocol.MAX_WRITE_BYTES))
+        """What is read at once, from the beginning of a page."""
         self.answers: dict[int, Callable[[int, int, memoryview, memoryview], Answer]] = {
             Op.OPEN: self._open,
             Op.RELEASE: self._release,
@@ -79,7 +82,9 @@ class Files:
 
     def _read(self, unique: int, inode: int, fixed: memoryview, data: memoryview) -> Answer:
         handle, offset, size, *_ = protocol.fixed_of(Op.READ, fixed)
-        return partial(self._of(handle).read, offset, size)
+        served = self._of(handle)
+        count = served.read_now(offset, self._buffer[:size])
+        return partial(served.read, offset, size) if count is None else self._buffer[:count]
 
     def _write(self, unique: int, inode: int, fixed: memoryview, data: memoryview) -> Answer:
         """Up to the end of the volume, as on a device; ENOSPC when nothing fits."""
@@ -90,15 +95,18 @@ class Files:
         room = max(0, served.length_bytes - offset)
         if size > room > 0:
             data = data[:room]
-        return partial(_written, served, offset, bytes(data))
+        done = served.write_now(offset, data)
+        if done is True:
+            return protocol.pack_written(len(data))
+        return partial(_written, partial(served.write, offset, bytes(data)) if done is False else done, len(data))
 
     def _fsync(self, unique: int, inode: int, fixed: memoryview, data: memoryview) -> Answer:
         return partial(_flushed, self._of(protocol.fixed_of(Op.FSYNC, fixed)[0]))
 
 
-async def _written(served: Served, offset: int, data: bytes) -> bytes:
-    await served.write(offset, data)
-    return protocol.pack_written(len(data))
+async def _written(work: Callable[[], Awaitable[None]], count: int) -> bytes:
+    await work()
+    return protocol.pack_written(count)
 
 
 async def _flushed(served: Served) -> bytes:

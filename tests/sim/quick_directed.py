@@ -1,0 +1,69 @@
+"""Schedules about requests that end in the step in which they begin, written by hand as those of directed.py."""
+
+from dataclasses import replace
+
+import trio
+
+from fmrd.backing.hops import Call
+from tests.sim.directed import KILL, POWER, until
+from tests.sim.disks import GRANULE
+from tests.sim.life import NAME, REGION, Life
+
+
+async def written_at_once_beside_a_repair(life: Life) -> None:
+    """A read repair has read on /b what it writes on /a: what is written in between would be overwritten there."""
+    life.hops.laziness = 0
+    await life.verbs.set(volume=NAME, settings={"rdpol": "prefer:v-01"})
+    await life.write(0, REGION)
+    life.schedule.machine.plexes["/a"].faults.bad_reads = {0}
+    written = trio.Event()
+    source: list[Call] = []
+
+    def read(call: Call) -> bool:
+        if life.service.mirror.ranges.holders and call.lane.name == "v-02":
+            source.append(call)
+        return call in source and not written.is_set()
+
+    life.hops.linger = read
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(life.read, 0, GRANULE)
+        await until(lambda: source)
+        await life.write(0, GRANULE)
+        written.set()
+    life.hops.crash("kill")
+
+
+async def written_at_once_while_the_log_is_cleaned(life: Life) -> None:
+    """What no fdatasync of the cleaning covered stays in the log."""
+    life.hops.laziness = 0
+    await life.write(0, REGION)
+    written = trio.Event()
+    cleaned = trio.Event()
+    syncing: list[Call] = []
+
+    def synced(call: Call) -> bool:
+        if getattr(call.run, "__name__", "") == "fdatasync":
+            syncing.append(call)
+        return call in syncing and not written.is_set()
+
+    async def clean() -> None:
+        await life.service.mirror.clean()
+        cleaned.set()
+
+    life.hops.linger = synced
+    life.nursery.start_soon(clean)
+    await until(lambda: syncing)
+    await life.write(0, GRANULE)
+    written.set()
+    await cleaned.wait()
+    life.schedule.machine.plexes["/a"].worst = False  # /b loses what /a keeps
+    life.schedule.machine.rng.choice = lambda labels: labels[-1]  # type: ignore[method-assign]  # the last label stays
+    life.hops.crash("power")
+
+
+DIRECTED = {
+    "quick: written at once beside a repair": (written_at_once_beside_a_repair, replace(KILL, quick=True)),
+    "quick: written at once while the log is cleaned": (
+        written_at_once_while_the_log_is_cleaned, replace(POWER, quick=True),
+    ),
+}  # fmt: skip
