@@ -94,7 +94,8 @@ async def _break_off(instant: "_Instant", in_order: Sequence[Service]) -> None:
     try:
         for service in in_order:
             await instant.hold(service)
-        await _make_durable(instant.services, instant.choose())
+        instant.durable = instant.choose()
+        await _make_durable(instant.services, instant.durable)
         await change([service.mirror.store for service in instant.services], instant.step)
     except FmrdError as error:
         if instant.openings:  # broken off, and not recorded yet
@@ -129,6 +130,8 @@ class _Instant:
         self.openings: list[Opening] = []
         self.units: list[Unit] = []
         self.seconds = 0.0
+        self.durable: list[list[Plex]] = []
+        """Those that were fdatasync'ed since the volumes are held."""
         self._wishes = wishes
         self._held: list[tuple[Service, tuple[tuple[int, int], ...]]] = []
         self._began = 0.0
@@ -146,8 +149,10 @@ class _Instant:
             service.mirror.ranges.release(claim)
         self._held = []
 
-    def choose(self) -> list[list[Plex]]:
-        """The plexes that leave. Refused('snap_missing') where one volume has too few."""
+    def choose(self, durable: Sequence[Plex] | None = None) -> list[list[Plex]]:
+        """The plexes that leave, of those that are durable: another one may have become SNAPDONE meanwhile.
+        Refused('snap_missing') where one volume has too few.
+        """
         chosen = []
         for service, wish in zip(self.services, self._wishes, strict=True):
             volume = service.volume
@@ -155,7 +160,8 @@ class _Instant:
                 raise Refused(
                     "snap_of_snap", f"volume {volume.name} is a snapshot of {volume.settings.snapshot_of} itself"
                 )
-            plexes = snapshot.ready(volume)[: wish.plexes]
+            ready = [p for p in snapshot.ready(volume) if durable is None or p in durable]
+            plexes = ready[: wish.plexes]
             if len(plexes) < wish.plexes:
                 raise Refused(
                     "snap_missing",
@@ -166,7 +172,7 @@ class _Instant:
         return chosen
 
     def step(self) -> None:
-        chosen = self.choose()
+        chosen = self.choose([plex for plexes in self.durable for plex in plexes])
         for wish in self._wishes:
             must_be_free(self.registry, wish.name)
         families = [service.mirror.store.family for service in self.services]

@@ -28,7 +28,7 @@ FOUND = [
     ("snaps, away", 3004), ("snaps, mirrors, faults", 706), ("snaps, mirrors", 220),
     ("snaps, homes", 8009234), ("snaps, mirrors, faults", 11026828), ("snaps, homes", 12026910),
     ("snaps, grow", 20007901),
-    ("snaps, homes", 20015990), ("snaps, homes", 20021690),
+    ("snaps, grow", 20054365), ("snaps, grow", 20058961), ("snaps, homes", 20015990), ("snaps, homes", 20021690),
     ("resync", 2139520),
     ("two copies", 2084558), ("eager", 2100269),
 ]  # fmt: skip
