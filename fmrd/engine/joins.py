@@ -115,6 +115,8 @@ class Joins:
             await ask(
                 service.context.hops, files.lanes.data, partial(files.backing.extend, length), service.timeout_seconds
             )
+            # A kill before the next record leaves a file that nobody stamped: it is copied in full then, and says so.
+            plex.stamp = await ask(service.context.hops, files.lanes.data, files.backing.stamp, service.timeout_seconds)
         copy = await copy_of(
             service.context, files, plex.name, plex.uuid, family.uuid, volume.geometry, family.columns,
             plex.path, plex.dco_path, service.timeout_seconds,

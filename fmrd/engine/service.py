@@ -4,6 +4,7 @@ Verbs are one at a time per volume (``_verb``). What lets go of a plex runs by i
 record, wait for its last system call, fdatasync, stamp, record again, close.
 """
 
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,6 +25,9 @@ from fmrd.engine.partings import Partings
 from fmrd.errors import Failed, FmrdError
 
 log = logging.getLogger(__name__)
+
+
+LAST_TRIES = 3
 
 
 class Service:
@@ -229,9 +233,19 @@ class Service:
                 settings = replace(self.volume.settings, stopped=stopped, settled=self._is_settled())
                 self.volume.configure(settings)
                 try:
-                    await self.mirror.store.commit()
+                    await self._commit_at_last()
                 finally:
                     self.end()
+
+    async def _commit_at_last(self) -> None:
+        """Nobody asks again later, and a suspicion that is not written down is forgotten: a passing error of the home
+        copy does not decide.
+        """
+        for _ in range(LAST_TRIES - 1):
+            with contextlib.suppress(Failed):
+                await self.mirror.store.commit()
+                return
+        await self.mirror.store.commit()
 
     def give_up(self, uuid: str) -> None:
         """Of a plex that went to another volume: its files are let go of."""

@@ -76,6 +76,10 @@ class PlexDisk:
         self.worst = False
         """Directed schedules: power loss takes everything that was not fdatasync'ed."""
         self.locked = False
+        self.extended = False
+        """In this life of the daemon."""
+        self.unstamped = False
+        """It was extended, and the daemon killed, perhaps before that was recorded: it may look changed."""
 
     def put(self, granule: int, label: int) -> None:
         self.cache[granule] = label
@@ -126,6 +130,7 @@ class PlexDisk:
         more = [0] * (length // GRANULE - len(self.cache))
         self.cache += more
         self.disk += more
+        self.extended = True
         self.length = max(self.length, length)
 
 

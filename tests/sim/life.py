@@ -145,6 +145,12 @@ class Life:
     def must_not_be_full(self, task: dict[str, Any]) -> None:
         code = task["reason"]["code"]
         self.schedule.count(code)
+        path = next((p.path for u in self.registry.units.values() if u.service is not None
+                     for p in u.service.volume.plexes if p.name == task["plex"]), "")  # fmt: skip
+        disk = self.schedule.machine.plexes.get(path)
+        if code == "full_backing_changed" and disk is not None and disk.unstamped:
+            disk.unstamped = False
+            return
         if code.startswith("full_") and code != "full_new_plex" and not self.schedule.faulted:
             raise Broken(f"plex {task['plex']} was copied in full without need: {task['reason']}")
 

@@ -46,6 +46,7 @@ class Machine:
         self.unpublished.clear()
         for disk in self.plexes.values():
             disk.locked = False
+            disk.unstamped = disk.unstamped or disk.extended
             if power:
                 disk.lose_power(self.rng)
             else:

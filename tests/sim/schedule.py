@@ -145,6 +145,8 @@ class Schedule:
             hops.crash_at = 1 + int(rng.expovariate(1 / rng.choice([10, 60, 250])))
             hops.crash_kind = "power" if power else "kill"
         life = Life(self, hops, mortal=crash)
+        for disk in self.machine.plexes.values():
+            disk.extended = False
         crashed = False
         with _deterministic(rng.getrandbits(32)):
             try:
