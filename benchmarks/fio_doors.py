@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
-"""fio on a volume of two plexes in memory: on its file, and through a loop device.
+"""fio on a volume of two plexes in memory, through each door: on its file, and through a loop device.
 
-Beside it a single raw file, and, where it is installed, qemu-storage-daemon exporting a quorum of two files over FUSE.
-Needs root, /dev/fuse, fio; each job runs for a few seconds. Every target is tried before the next job begins, so that
-what else the machine does meets all of them alike.
+Beside it, where they are installed, qemu-storage-daemon exporting a quorum of two files over FUSE, and libfuse's
+passthrough_hp (--passthrough PROGRAM) over a directory with one file. Needs root, /dev/fuse, fio. Rounds are
+interleaved: every target is tried before the next round begins, so that what else the machine does meets all of them
+alike; what is told is the median of each, and its ratio to the first target's.
 """
 
 import argparse
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -60,19 +62,19 @@ def serving(command: list[object], ready: Any, log: Path) -> Iterator[None]:
 
 
 @contextmanager
-def volume(where: Path, size_mib: int, door: str | None) -> Iterator[Path]:
-    """A started volume's file."""
+def volume(where: Path, size_mib: int, door: str, *options: str) -> Iterator[Path]:
+    """A started volume's file, behind that door."""
+    where.mkdir()
     places = ["--state", where / "state", "--mount", where / "mount", "--socket", where / "socket"]
-    extra = ["--door", door] if door else []
     socket = ["--socket", where / "socket"]
 
     def ready() -> bool:
         found = subprocess.run([BIN / "fmrctl", *map(str, socket), "print"], capture_output=True, check=False)
         return found.returncode == 0
 
-    command: list[object] = [BIN / "fmrd", *places, *extra, "--log-level", "warning"]
+    command: list[object] = [BIN / "fmrd", *places, "--door", door, "--log-level", "warning"]
     with serving(command, ready, where / "fmrd.log"):
-        run(BIN / "fmrctl", *socket, "make", "bench", f"{size_mib}M", where / "a", where / "b")
+        run(BIN / "fmrctl", *socket, "make", "bench", f"{size_mib}M", where / "a", where / "b", *options)
         yield where / "mount" / "bench"
 
 
@@ -101,6 +103,20 @@ def quorum(where: Path, size_mib: int) -> Iterator[Path]:
         yield export
 
 
+@contextmanager
+def passthrough(program: Path, where: Path, size_mib: int) -> Iterator[Path]:
+    """libfuse's example over one plain file."""
+    source, mount = where / "passed", where / "passthrough"
+    source.mkdir()
+    mount.mkdir()
+    raw(source / "file", size_mib)
+    try:
+        with serving([program, "-f", source, mount], (mount / "file").exists, where / "passthrough.log"):
+            yield mount / "file"
+    finally:
+        subprocess.run(["umount", "-l", mount], check=False, capture_output=True)
+
+
 def raw(path: Path, size_mib: int) -> Path:
     with path.open("wb") as file:
         file.truncate(size_mib << 20)
@@ -118,32 +134,44 @@ def fio(path: Path, kind: str, block: str, depth: int, size_mib: int, seconds: f
         )
     )  # fmt: skip
     side = found["jobs"][0]["read" if "read" in kind else "write"]
-    return {"iops": side["iops"], "mib": side["bw_bytes"] / (1 << 20), "mean_us": side["lat_ns"]["mean"] / 1000}
+    return {
+        "iops": side["iops"], "mib": side["bw_bytes"] / (1 << 20), "mean_us": side["lat_ns"]["mean"] / 1000,
+        "p99_us": side["clat_ns"]["percentile"]["99.000000"] / 1000,
+    }  # fmt: skip
 
 
-def measure(targets: dict[str, Path], size_mib: int, seconds: float) -> list[dict[str, Any]]:
+def measure(targets: dict[str, Path], size_mib: int, seconds: float, rounds: int) -> list[dict[str, Any]]:
+    """Medians over the rounds, by job and target."""
     for path in targets.values():
         fio(path, "write", "1m", 4, size_mib, 0)
     rows = []
     for job, (kind, block, depth) in JOBS.items():
-        figures = {name: fio(path, kind, block, depth, size_mib, seconds) for name, path in targets.items()}
-        rows.append({"job": job, "targets": figures})
+        found: dict[str, list[dict[str, float]]] = {name: [] for name in targets}
+        for _ in range(rounds):
+            for name, path in targets.items():
+                found[name].append(fio(path, kind, block, depth, size_mib, seconds))
+        medians = {
+            name: {key: statistics.median(figures[key] for figures in each) for key in each[0]}
+            for name, each in found.items()
+        }
+        rows.append({"job": job, "targets": medians})
         print(f"  {job}", file=sys.stderr)
     return rows
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     names = list(rows[0]["targets"])
-    lines = [f"{'':26}" + "".join(f"{name:>24}" for name in names)]
+    lines = ["| job | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
     for row in rows:
         cells = []
         for name in names:
-            figures = row["targets"][name]
+            figures, first = row["targets"][name], row["targets"][names[0]]
+            ratio = figures["iops"] / first["iops"]
             if row["job"].startswith("4K"):
-                cells.append(f"{figures['iops']:10.0f} IOPS {figures['mean_us']:6.0f}us")
+                cells.append(f"{ratio:.2f} ({figures['iops'] / 1000:.1f} k, p99 {figures['p99_us']:.0f} us)")
             else:
-                cells.append(f"{figures['mib']:10.0f} MiB/s        ")
-        lines.append(f"{row['job']:26}" + "".join(f"{cell:>24}" for cell in cells))
+                cells.append(f"{ratio:.2f} ({figures['mib']:.0f} MiB/s)")
+        lines.append(f"| {row['job']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -151,8 +179,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dir", default="/dev/shm", help="where the plexes lie (default: %(default)s)")
     parser.add_argument("--size", type=int, default=256, help="of the volume, in MiB (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=4, help="of each job (default: %(default)s)")
-    parser.add_argument("--door", help="as of fmrd --door")
+    parser.add_argument("--seconds", type=float, default=2, help="of each job (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
+    parser.add_argument("--doors", default="channel,pyfuse3", help="of fmrd (default: %(default)s)")
+    parser.add_argument("--loop", action="store_true", help="through a loop device, too")
+    parser.add_argument("--passthrough", type=Path, help="libfuse's passthrough_hp")
     parser.add_argument("--json", type=Path, help="write the figures there, too")
     options = parser.parse_args()
     for need in ("fio", "losetup"):
@@ -162,16 +193,24 @@ def main() -> int:
         parser.error("needs root, for the loop device")
     with ExitStack() as stack:
         where = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=options.dir, prefix="fmrd-bench-")))
-        targets = {"raw file": raw(where / "raw", options.size)}
-        targets["volume file"] = stack.enter_context(volume(where, options.size, options.door))
-        targets["volume, loop device"] = stack.enter_context(loop_device(targets["volume file"]))
+        targets: dict[str, Path] = {}
+        for door in options.doors.split(","):
+            targets[door] = stack.enter_context(volume(where / door, options.size, door))
+        if options.loop:
+            targets["loop device"] = stack.enter_context(loop_device(next(iter(targets.values()))))
         if shutil.which("qemu-storage-daemon"):
-            targets["qemu quorum, FUSE"] = stack.enter_context(quorum(where, options.size))
-        rows = measure(targets, options.size, options.seconds)
+            targets["qemu quorum"] = stack.enter_context(quorum(where, options.size))
+        if options.passthrough:
+            targets["passthrough_hp, one plex"] = stack.enter_context(
+                passthrough(options.passthrough, where, options.size)
+            )
+        rows = measure(targets, options.size, options.seconds, options.rounds)
     print(table(rows))
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps({"dir": options.dir, "door": options.door, "rows": rows}, indent=1) + "\n")
+        options.json.write_text(
+            json.dumps({"dir": options.dir, "rounds": options.rounds, "rows": rows}, indent=1) + "\n"
+        )
     return 0
 
 

@@ -61,12 +61,19 @@ class DirtyRegionLog:
                 del self._pending[extent]
             self._recent[extent] = self._tick
 
-    def touch(self, extents: range) -> None:
+    def has(self, offset_bytes: int, length_bytes: int) -> bool:
+        """The same by bytes, which must lie inside: mostly that is one bit."""
+        size = self.geometry.extent_bytes
+        first, last = offset_bytes // size, (offset_bytes + length_bytes - 1) // size
+        return bool(self.durable[first]) and (first == last or self.is_durable(range(first, last + 1)))
+
+    def touch(self, offset_bytes: int, length_bytes: int) -> None:
         """A write on durable extents that ends in the step in which it began: nobody saw it pending."""
-        self._tick += 1
-        for extent in extents:
-            del self._recent[extent]
-            self._recent[extent] = self._tick
+        self._tick = tick = self._tick + 1
+        recent, size = self._recent, self.geometry.extent_bytes
+        for extent in range(offset_bytes // size, (offset_bytes + length_bytes - 1) // size + 1):
+            del recent[extent]
+            recent[extent] = tick
 
     def crowded_by(self, extents: range) -> bool:
         """Would these extents push the log over its bound while something in it is idle and could leave?"""

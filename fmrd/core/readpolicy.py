@@ -23,22 +23,24 @@ class ReadPolicy:
 
     def choose(self, plexes: Sequence[Plex], offset_bytes: int, length_bytes: int) -> Plex:
         """One of ``plexes`` (not empty). ``round`` rotates per non-sequential read, ``prefer`` falls back to select."""
-        chosen = self._pick(plexes, offset_bytes)
+        chosen = plexes[0] if len(plexes) == 1 else self._pick(plexes, offset_bytes)
         self._ended[chosen.uuid] = offset_bytes + length_bytes
         return chosen
 
     def _pick(self, plexes: Sequence[Plex], offset_bytes: int) -> Plex:
-        if len(plexes) == 1:
-            return plexes[0]
         if self.policy.startswith("prefer:"):
             for plex in plexes:
                 if self.policy[len("prefer:") :] in (plex.name, plex.path):
                     return plex
+        # select: the disk whose head is nearest. For a disk without heads that is as good as any other choice.
+        nearest, least = plexes[0], -1
         for plex in plexes:
-            if self._ended.get(plex.uuid) == offset_bytes:
+            distance = abs(self._ended.get(plex.uuid, 0) - offset_bytes)
+            if not distance:
                 return plex
+            if distance < least or least < 0:
+                nearest, least = plex, distance
         if self.policy == "round":
             self._turn += 1
             return plexes[self._turn % len(plexes)]
-        # select: the disk whose head is nearest. For a disk without heads that is as good as any other choice.
-        return min(plexes, key=lambda plex: abs(self._ended.get(plex.uuid, 0) - offset_bytes))
+        return nearest

@@ -32,7 +32,8 @@ class VolumeState(StrEnum):
     NEEDSYNC = "NEEDSYNC"
 
 
-OPEN_GATE = frozenset({PlexState.ACTIVE, PlexState.TEMP, PlexState.SNAPATT, PlexState.SNAPDONE})
+OPEN_GATE = (PlexState.ACTIVE, PlexState.TEMP, PlexState.SNAPATT, PlexState.SNAPDONE)
+"""In the order of their frequency: asked with every request, and a tuple does not hash."""
 IN_SYNC = frozenset({PlexState.ACTIVE, PlexState.SNAPDONE})
 
 PROMOTED = {PlexState.TEMP: PlexState.ACTIVE, PlexState.SNAPATT: PlexState.SNAPDONE}

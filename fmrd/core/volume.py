@@ -20,7 +20,7 @@ from fmrd.core.plans import ReadPart, SyncPlan, Verdict, WritePlan
 from fmrd.core.plex import Plex
 from fmrd.core.readpolicy import ReadPolicy
 from fmrd.core.record import Column, VolumeRecord, geometry_of
-from fmrd.core.states import PROMOTED, PlexState, VolumeState
+from fmrd.core.states import OPEN_GATE, PROMOTED, PlexState, VolumeState
 from fmrd.errors import Failed, Refused
 
 
@@ -76,6 +76,16 @@ class Volume:
         candidates = [p for p in self.open_plexes() if p not in without]
         return reading.parts_of(self, offset, length, candidates)
 
+    def holders(self, offset: int, length: int) -> list[Plex]:
+        """The plexes that are current in all of it."""
+        found = []
+        for plex in self.plexes:
+            if plex.state in OPEN_GATE and (
+                plex.map.blank or not plex.map.touches(self.geometry.regions_of(offset, length))
+            ):
+                found.append(plex)
+        return found
+
     # Writes
 
     def choose_targets(self, offset: int, length: int) -> WritePlan:
@@ -94,17 +104,20 @@ class Volume:
                     targets.append(target)
         return WritePlan(offset, length, regions, extents, tuple(targets))
 
-    def plain_targets(self, regions: range) -> list[Plex] | None:
+    def plain_targets(self, offset: int, length: int) -> list[Plex] | None:
         """The same for a write that ends in this very step: the plexes that take all of it. None where some region is
         not current on all of them, or suspect: then what came of it must be judged. Where one fails: choose_targets.
         """
-        targets = []
-        for plex in self.plexes:
-            if plex.is_open:
-                if plex.suspect is not None or not (plex.map.blank or plex.is_current(regions)):
-                    return None
-                targets.append(plex)
-        if len(targets) < len(self.plexes) or self.tracks:
+        targets = self.holders(offset, length)
+        left = len(self.plexes) - len(targets)
+        for plex in self.plexes if left else ():
+            if plex.is_open and plex not in targets:
+                return None
+        for plex in targets:
+            if plex.suspect is not None:
+                return None
+        if left or self.tracks:
+            regions = self.geometry.regions_of(offset, length)
             self._track(regions)
             for plex in self.plexes:
                 if not plex.is_open:

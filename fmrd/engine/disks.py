@@ -33,30 +33,25 @@ class Disk:
 
     backing: Backing
     lane: Lane
-    _landings: list[Landing] = field(default_factory=list)
+    landings: list[Landing] = field(default_factory=list)
 
-    @property
-    def inline(self) -> bool:
-        return self.backing.inline
+    def __post_init__(self) -> None:
+        self.inline = self.backing.inline
 
     def writing(self, run: Callable[[], object], spans: Claim, *, inline: bool) -> Call:
         """The call of a write to these [start, stop) in bytes, which whoever asks holds. Where one that was given up
         has not landed yet, it fails at once with ETIMEDOUT: the late one would overwrite it.
         """
-        self._landings = [each for each in self._landings if not each.landed]
         if self.late(spans):
             return Call(self.lane, _refuse, inline=True)
         landing = Landing(run, spans)
-        self._landings.append(landing)
+        self.landings.append(landing)
         return Call(self.lane, landing, inline)
-
-    def is_quiet(self, start: int, stop: int) -> bool:
-        """Is nothing on its way to these bytes?"""
-        return not self._landings or not self.late(((start, stop),))
 
     def late(self, spans: Claim) -> list[Landing]:
         """What was given up there and has not landed."""
-        return [each for each in self._landings if not each.landed and overlap(each.spans, spans)]
+        self.landings = [each for each in self.landings if not each.landed]
+        return [each for each in self.landings if overlap(each.spans, spans)]
 
 
 def _refuse() -> None:

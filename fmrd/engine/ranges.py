@@ -34,7 +34,7 @@ class Ranges:
     """Spans are half open, in bytes."""
 
     def __init__(self) -> None:
-        self._held: list[Claim] = []
+        self.held: list[Claim] = []
         self._waiting: list[tuple[Claim, trio.Event]] = []
 
     @asynccontextmanager
@@ -48,29 +48,27 @@ class Ranges:
 
     async def acquire(self, spans: Claim) -> None:
         """As ``hold``, for whoever lets go in a synchronous step."""
-        if _meets(spans, self._held) or any(overlap(spans, c) for c, _ in self._waiting):
+        if _meets(spans, self.held) or any(overlap(spans, c) for c, _ in self._waiting):
             await self._wait(spans)
         else:
-            self._held.append(spans)
+            self.held.append(spans)
 
     def is_free(self, start: int, stop: int) -> bool:
-        """May it be had at once?"""
-        if not self._held:
-            return True  # then nobody waits
+        """May it be had at once? Always where nothing is held: then nobody waits."""
         span = ((start, stop),)
-        return not _meets(span, self._held) and not any(overlap(span, claim) for claim, _ in self._waiting)
+        return not _meets(span, self.held) and not any(overlap(span, claim) for claim, _ in self._waiting)
 
     def take(self, spans: Claim) -> None:
         """In the step in which it was free."""
-        self._held.append(spans)
+        self.held.append(spans)
 
     def release(self, spans: Claim) -> None:
-        self._held.remove(spans)
+        self.held.remove(spans)
         self._wake()
 
     @property
     def holders(self) -> int:
-        return len(self._held)
+        return len(self.held)
 
     async def _wait(self, claim: Claim) -> None:
         entry = (claim, trio.Event())
@@ -81,7 +79,7 @@ class Ranges:
             if entry in self._waiting:
                 self._waiting.remove(entry)
             else:
-                self._held.remove(claim)
+                self.held.remove(claim)
             self._wake()
             raise
 
@@ -92,11 +90,11 @@ class Ranges:
         ahead: list[Claim] = []
         left = []
         for claim, event in self._waiting:
-            if _meets(claim, self._held) or _meets(claim, ahead):
+            if _meets(claim, self.held) or _meets(claim, ahead):
                 ahead.append(claim)
                 left.append((claim, event))
             else:
-                self._held.append(claim)
+                self.held.append(claim)
                 event.set()
         self._waiting = left
 

@@ -11,10 +11,10 @@ import trio
 
 from fmrd.core.record import VolumeRecord
 from fmrd.core.recovery import StartOptions
-from fmrd.engine import quick
 from fmrd.engine.context import Context
 from fmrd.engine.homes import Home
 from fmrd.engine.opening import Opening, start_at_home
+from fmrd.engine.quick import Quick, Rest
 from fmrd.engine.service import Service
 from fmrd.errors import Failed, FmrdError, Refused
 
@@ -43,6 +43,7 @@ class Served:
 
     def __init__(self, unit: Unit, service: Service) -> None:
         self._service = service
+        self._quick = Quick(service.mirror)
         self.name = unit.name
         self.number = number_of(service.volume.settings.uuid)
         self.closed = False
@@ -60,11 +61,11 @@ class Served:
 
     def read_now(self, offset: int, buffer: memoryview) -> int | None:
         """Into ``buffer``, if nothing has to be waited for: how many bytes there were. None: ask by ``read``."""
-        return None if self.closed else quick.read(self._service.mirror, offset, buffer)
+        return None if self.closed else self._quick.read(offset, buffer)
 
-    def write_now(self, offset: int, data: bytes | memoryview) -> bool | quick.Rest:
+    def write_now(self, offset: int, data: bytes | memoryview) -> bool | Rest:
         """True: done. False: nothing was done, ask by ``write``. Else what is left to be waited for."""
-        return False if self.closed else quick.write(self._service.mirror, offset, data)
+        return False if self.closed else self._quick.write(offset, data)
 
     async def read(self, offset: int, length: int) -> bytes:
         self._must_be_open()

@@ -23,7 +23,7 @@ def test_a_write_is_not_planned_before_its_marks_are_durable() -> None:
 # Rule 3
 
 
-@pytest.mark.parametrize("state", sorted(set(PlexState) - OPEN_GATE))
+@pytest.mark.parametrize("state", sorted(set(PlexState) - set(OPEN_GATE)))
 def test_a_closed_gate_remembers_a_write_in_the_step_that_plans_it(state: PlexState) -> None:
     rig = Rig(ACTIVE, state)
     rig.plexes[1].map.empty()

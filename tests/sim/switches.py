@@ -247,9 +247,9 @@ def _foreign_is_welcome() -> Iterator[None]:
 
 
 def _forgetful_quick_write() -> AbstractContextManager[object]:
-    def targets(self: Volume, regions: range) -> list[Plex] | None:
+    def targets(self: Volume, offset: int, length: int) -> list[Plex] | None:
         found = self.open_plexes()
-        return found if all(p.suspect is None and p.is_current(regions) for p in found) else None
+        return found if found == self.holders(offset, length) and all(p.suspect is None for p in found) else None
 
     return patch.object(Volume, "plain_targets", targets)
 

@@ -8,19 +8,17 @@ from functools import partial
 from fmrd.engine.registry import Served
 from fmrd.front.channel import protocol
 from fmrd.front.channel.handles import Handles
-from fmrd.front.channel.protocol import Malformed, Op
+from fmrd.front.channel.protocol import Op
 from fmrd.front.tree import Tree
 
 Work = Callable[[], Awaitable[bytes | memoryview]]
 """What is left to be waited for; it gives the body of the answer."""
 Answer = bytes | memoryview | Work
 
-HANDLE_FIRST = frozenset({Op.READ, Op.WRITE, Op.FSYNC, Op.RELEASE, Op.FALLOCATE, Op.LSEEK})
-
 
 class Files:
-    """The volumes behind the handles of the mount. Each of ``answers`` takes (unique, inode, fixed part, data of a
-    write), the last two valid until the next request is received, and raises OSError or FmrdError for a refusal.
+    """The volumes behind the handles of the mount. Each of ``answers`` takes (unique, inode, body); they, ``read`` and
+    ``write`` raise OSError or FmrdError for a refusal.
     """
 
     def __init__(self, tree: Tree, handles: Handles) -> None:
@@ -29,11 +27,9 @@ class Files:
         self._served: dict[int, Served] = {}
         self._buffer = memoryview(mmap.mmap(-1, protocol.MAX_WRITE_BYTES))
         """What is read at once, from the beginning of a page."""
-        self.answers: dict[int, Callable[[int, int, memoryview, memoryview], Answer]] = {
+        self.answers: dict[int, Callable[[int, int, bytes], Answer]] = {
             Op.OPEN: self._open,
             Op.RELEASE: self._release,
-            Op.READ: self._read,
-            Op.WRITE: self._write,
             Op.FSYNC: self._fsync,
         }
 
@@ -44,14 +40,7 @@ class Files:
                 self._served[handle] = served
                 served.opened()
 
-    def is_on_its_way(self, opcode: int, inode: int, fixed: memoryview) -> bool:
-        """Is it about a volume that was open before this daemon started, and is not served yet?"""
-        if opcode in HANDLE_FIRST and len(fixed) >= 8:
-            [handle] = memoryview(fixed)[:8].cast("Q")
-            return handle not in self._served and self._handles.inode(handle) is not None
-        return opcode == Op.OPEN and self._tree.find(inode) is None
-
-    def _open(self, unique: int, inode: int, fixed: memoryview, data: memoryview) -> Answer:
+    def _open(self, unique: int, inode: int, body: bytes) -> Answer:
         """O_TRUNC changes nothing; the kernel asks for the length again before it believes otherwise."""
         served = self._tree.served(inode)
         handle = self._handles.take(inode, unique)
@@ -66,8 +55,8 @@ class Files:
             self._served[handle] = served
         return protocol.pack_open(handle)
 
-    def _release(self, unique: int, inode: int, fixed: memoryview, data: memoryview) -> Answer:
-        handle = protocol.fixed_of(Op.RELEASE, fixed)[0]
+    def _release(self, unique: int, inode: int, body: bytes) -> Answer:
+        handle = protocol.fixed_of(Op.RELEASE, body)[0]
         self._handles.give_back(handle)
         served = self._served.pop(handle, None)
         if served is not None:
@@ -80,28 +69,25 @@ class Files:
             raise OSError(errno.EIO, "the volume of this file is not served")
         return served
 
-    def _read(self, unique: int, inode: int, fixed: memoryview, data: memoryview) -> Answer:
-        handle, offset, size, *_ = protocol.fixed_of(Op.READ, fixed)
+    def _fsync(self, unique: int, inode: int, body: bytes) -> Answer:
+        return partial(_flushed, self._of(protocol.fixed_of(Op.FSYNC, body)[0]))
+
+    def read(self, handle: int, offset: int, size: int) -> Answer:
         served = self._of(handle)
         count = served.read_now(offset, self._buffer[:size])
         return partial(served.read, offset, size) if count is None else self._buffer[:count]
 
-    def _write(self, unique: int, inode: int, fixed: memoryview, data: memoryview) -> Answer:
-        """Up to the end of the volume, as on a device; ENOSPC when nothing fits."""
-        handle, offset, size, *_ = protocol.fixed_of(Op.WRITE, fixed)
-        if len(data) != size:
-            raise Malformed(f"a write of {size} bytes with {len(data)}")
+    def write(self, handle: int, offset: int, data: memoryview) -> Answer | None:
+        """None: all of it is written. Up to the end of the volume, as on a device; ENOSPC when nothing fits."""
         served = self._of(handle)
-        room = max(0, served.length_bytes - offset)
-        if size > room > 0:
-            data = data[:room]
         done = served.write_now(offset, data)
         if done is True:
-            return protocol.pack_written(len(data))
-        return partial(_written, partial(served.write, offset, bytes(data)) if done is False else done, len(data))
-
-    def _fsync(self, unique: int, inode: int, fixed: memoryview, data: memoryview) -> Answer:
-        return partial(_flushed, self._of(protocol.fixed_of(Op.FSYNC, fixed)[0]))
+            return None
+        if done is not False:
+            return partial(_written, done, len(data))
+        room = max(0, served.length_bytes - offset)
+        data = data[:room] if room else data
+        return partial(_written, partial(served.write, offset, bytes(data)), len(data))
 
 
 async def _written(work: Callable[[], Awaitable[None]], count: int) -> bytes:

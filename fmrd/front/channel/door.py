@@ -15,11 +15,19 @@ import trio
 
 from fmrd.engine.registry import Registry, Served
 from fmrd.front.channel import protocol
-from fmrd.front.channel.data import Files, Work
+from fmrd.front.channel.data import Answer, Files, Work
 from fmrd.front.channel.device import Device, open_and_mount
 from fmrd.front.channel.handles import Handles
 from fmrd.front.channel.names import Names
-from fmrd.front.channel.protocol import IN_HEADER, WRITE_FIXED_BYTES, Malformed, Op
+from fmrd.front.channel.protocol import (
+    IN_HEADER,
+    OUT_HEADER,
+    READ_OR_WRITE,
+    WRITE_FIXED_BYTES,
+    WRITTEN,
+    Malformed,
+    Op,
+)  # fmt: skip
 from fmrd.front.mounts import clear_stale_mount, unmount
 from fmrd.front.news import News
 from fmrd.front.tree import ROOT, Tree, errno_of
@@ -28,11 +36,14 @@ log = logging.getLogger(__name__)
 
 IN_A_ROW = 64
 """Requests answered before other tasks have their turn."""
+FEWEST_LOOKS, MOST_LOOKS = 1, 32
+"""How often a request is looked for in vain before the task goes to sleep; a look is a microsecond or two."""
 INTERRUPTED = frozenset({Op.READ, Op.FSYNC})
 """Whoever waits for one of these and is told to go need not wait for its end. A write is waited for: what the program
 does next may rely on that it is over.
 """
-NO_ANSWER = frozenset({Op.FORGET, Op.BATCH_FORGET, Op.INTERRUPT})
+NO_ANSWER = frozenset({Op.FORGET, Op.BATCH_FORGET})
+READ, WRITE = int(Op.READ), int(Op.WRITE)
 
 
 class ChannelDoor:
@@ -47,6 +58,7 @@ class ChannelDoor:
         self._files = Files(self._tree, self._handles)
         self._device: Device | None = None
         self._mounted = False
+        self._looks = FEWEST_LOOKS
         self._under_way: dict[int, int] = {}
         """The opcodes of requests that have a task, by their unique."""
         self._idle = trio.Event()
@@ -91,52 +103,76 @@ class ChannelDoor:
 
     async def _serve(self, device: Device, nursery: trio.Nursery) -> None:
         """Until the mount is gone."""
-        head, data = device.head, device.data
-        while True:
-            try:
+        try:
+            while True:
                 await trio.lowlevel.wait_readable(device.descriptor)
-                for _ in range(IN_A_ROW):
-                    count = device.receive()
-                    if not count:
-                        break
-                    self._answer(device, nursery, head, data, count)
-                else:
+                while self._drain(device, nursery):
                     await trio.lowlevel.checkpoint()
-            except OSError as error:
-                if error.errno != errno.ENODEV:
-                    raise
-                self._mounted = False
-                return
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            self._mounted = False
 
-    def _answer(self, device: Device, nursery: trio.Nursery, head: bytearray, data: memoryview, count: int) -> None:
+    def _drain(self, device: Device, nursery: trio.Nursery) -> bool:
+        """Answer what is there; True if there may be more, and others have their turn first. To be woken costs more
+        than to answer, so where one request follows another the next is looked for a few times more before that; where
+        none comes, less and less often.
+        """
+        answered = missed = 0
+        while answered < IN_A_ROW:
+            count = device.receive()
+            if count:
+                self._answer(device, nursery, count)
+                answered += 1
+                if missed:
+                    self._looks = min(MOST_LOOKS, 2 * self._looks)
+                    missed = 0
+            else:
+                missed += 1
+                if self._under_way or missed > self._looks:
+                    self._looks = max(FEWEST_LOOKS, self._looks // 2)
+                    return False
+        return True
+
+    def _answer(self, device: Device, nursery: trio.Nursery, count: int) -> None:
         """One request: its answer is sent, or a task will send it."""
-        length, opcode, unique, inode, *_ = IN_HEADER.unpack_from(head)
-        fixed = memoryview(head)[IN_HEADER.size : min(count, WRITE_FIXED_BYTES)]
-        rest = data[: max(0, count - WRITE_FIXED_BYTES)]
+        length, opcode, unique, inode, handle, offset, size = READ_OR_WRITE.unpack_from(device.head)
         try:
             if length != count:
                 raise Malformed(f"a request of {length} bytes came with {count}")
-            work = self._files.answers.get(opcode)
-            if work is not None:
-                answer = work(unique, inode, fixed, rest)
-                if callable(answer):
-                    self._under_way[unique] = opcode
-                    nursery.start_soon(self._answer_later, device, opcode, unique, answer)
+            if opcode == WRITE and count == WRITE_FIXED_BYTES + size:
+                answer = self._files.write(handle, offset, device.data[:size])
+                if answer is None:
+                    device.send(WRITTEN.pack(WRITTEN.size, 0, unique, size, 0))
                     return
-            elif opcode in NO_ANSWER:
-                if opcode == Op.INTERRUPT:
-                    self._interrupt(device, protocol.fixed_of(Op.INTERRUPT, fixed)[0])
-                return
-            elif opcode == Op.INIT:
-                answer = self._init(bytes(fixed) + bytes(rest))
-            elif opcode == Op.DESTROY:
-                answer = b""
+            elif opcode == READ and count == WRITE_FIXED_BYTES:
+                answer = self._files.read(handle, offset, size)
             else:
-                answer = self._names.answer(opcode, inode, bytes(fixed) + bytes(rest))
+                answer = self._other(device, opcode, unique, inode, count)
         except Exception as error:
             self._refuse(device, opcode, unique, error)
             return
-        device.send(protocol.OUT_HEADER.pack(protocol.OUT_HEADER.size + len(answer), 0, unique), answer)
+        if callable(answer):
+            self._under_way[unique] = opcode
+            nursery.start_soon(self._answer_later, device, opcode, unique, answer)
+        elif answer is not None:
+            device.send(OUT_HEADER.pack(OUT_HEADER.size + len(answer), 0, unique), answer)
+
+    def _other(self, device: Device, opcode: int, unique: int, inode: int, count: int) -> Answer | None:
+        """A request that is neither read nor write. None: it has no answer."""
+        body = bytes(device.head[IN_HEADER.size : min(count, WRITE_FIXED_BYTES)])
+        body += device.data[: max(0, count - WRITE_FIXED_BYTES)]
+        work = self._files.answers.get(opcode)
+        if work is not None:
+            return work(unique, inode, body)
+        if opcode == Op.INTERRUPT:
+            self._interrupt(device, protocol.fixed_of(Op.INTERRUPT, body)[0])
+            return None
+        if opcode in NO_ANSWER:
+            return None
+        if opcode == Op.INIT:
+            return self._init(body)
+        return self._names.answer(opcode, inode, body)
 
     async def _answer_later(self, device: Device, opcode: int, unique: int, work: Work) -> None:
         try:
@@ -152,7 +188,7 @@ class ChannelDoor:
             if isinstance(result, Exception):
                 self._refuse(device, opcode, unique, result)
             else:
-                device.send(protocol.OUT_HEADER.pack(protocol.OUT_HEADER.size + len(result), 0, unique), result)
+                device.send(OUT_HEADER.pack(OUT_HEADER.size + len(result), 0, unique), result)
         if not self._under_way:
             self._idle.set()
 

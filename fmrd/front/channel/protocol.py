@@ -19,6 +19,10 @@ OUT_HEADER = struct.Struct("=IiQ")
 """length, -errno, unique. A notification: unique 0, and its code where the error is."""
 WRITE_FIXED_BYTES = IN_HEADER.size + 40
 """Before the data of a write."""
+READ_OR_WRITE = struct.Struct("=IIQQ16xQQI")
+"""The beginning of most requests, in one go: length, opcode, unique, nodeid; handle, offset, size."""
+WRITTEN = struct.Struct("=IiQII")
+"""The whole answer to a write: length, 0, unique; count, -."""
 
 UNIQUE_RESEND = 1 << 63
 """In ``unique``: sent again, since the one who had read it died."""
