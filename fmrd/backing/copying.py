@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fmrd.backing import libc
+from fmrd.backing.holes import make_zero, segments
 from fmrd.backing.protocol import SourceError
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 _NOT_HERE = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 _BUFFER_BYTES = 1 << 20
-_ZEROS = bytes(1 << 16)
 
 
 def copy_range(source: "PlexFile", target: "PlexFile", offset: int, length: int) -> int:
@@ -67,35 +67,6 @@ def _must_reach(source: "PlexFile", stop: int) -> None:
         raise SourceError(error) from error
     if size < stop:
         raise SourceError(OSError(errno.EIO, f"{source.path} ends at byte {size}, before {stop}"))
-
-
-def segments(plex: "PlexFile", start: int, stop: int) -> list[tuple[int, int, bool]]:
-    """(start, stop, is it data) over a range. A block device, or a file system that cannot say, is all data.
-
-    The last stretch of data is remembered in ``plex.known_data``: tmpfs looks at every page up to the next hole, which
-    for one region of a large file took 300 times as long as its copy. Data that became a hole since is copied as zeros.
-    """
-    if plex.is_block:
-        return [(start, stop, True)]
-    found: list[tuple[int, int, bool]] = []
-    at = start
-    while at < stop:
-        try:
-            data = min(os.lseek(plex.fd, at, os.SEEK_DATA), stop)
-        except OSError as error:
-            if error.errno != errno.ENXIO:
-                return [*found, (at, stop, True)]
-            data = stop
-        if data > at:
-            found.append((at, data, False))
-        if data < stop:
-            hole = os.lseek(plex.fd, data, os.SEEK_HOLE)
-            plex.known_data = (data, hole)
-            at = min(hole, stop)
-            found.append((data, at, True))
-        else:
-            at = stop
-    return found
 
 
 def _copy_data(source: "PlexFile", target: "PlexFile", offset: int, length: int) -> None:
@@ -167,16 +138,7 @@ def _by_hand(source: "PlexFile", target: "PlexFile", offset: int, length: int) -
 
 
 def _make_hole(target: "PlexFile", start: int, stop: int) -> int:
-    """Zeros: a hole where the target can have one; the bytes written where it cannot."""
+    """The bytes written where the target cannot have one."""
     if not target.is_block and all(not is_data for _, _, is_data in segments(target, start, stop)):
         return 0
-    target.known_data = (0, 0)
-    try:
-        libc.fallocate(target.fd, libc.PUNCH_HOLE | libc.KEEP_SIZE, start, stop - start)
-        return 0
-    except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV):
-            raise
-    for at in range(start, stop, len(_ZEROS)):
-        target.pwrite(at, _ZEROS[: min(len(_ZEROS), stop - at)])
-    return stop - start
+    return make_zero(target, start, stop, punch=True)

@@ -8,6 +8,7 @@ _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_
 
 KEEP_SIZE = 1
 PUNCH_HOLE = 2
+ZERO_RANGE = 16
 
 TMPFS = 0x01021994
 RAMFS = 0x858458F6

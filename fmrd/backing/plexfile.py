@@ -8,7 +8,7 @@ import stat
 import threading
 from collections.abc import Sequence
 
-from fmrd.backing import copying, libc
+from fmrd.backing import copying, holes, libc
 from fmrd.backing.protocol import Backing
 from fmrd.core.record import Stamp
 from fmrd.errors import BadRequest, Failed
@@ -30,7 +30,7 @@ class PlexFile:
         self.inline = self.file_system in (libc.TMPFS, libc.RAMFS)
         self.disk = disk_of(status)
         self.known_data = (0, 0)
-        """[start, stop) in bytes of a stretch that is data, not a hole; see copying.segments."""
+        """[start, stop) in bytes of a stretch that is data, not a hole; see holes.segments."""
         self._spare: list[int] = []
         self._spare_lock = threading.Lock()
         self._closed = False
@@ -64,6 +64,13 @@ class PlexFile:
             if not more:
                 raise OSError(errno.EIO, f"{self.path} took no byte at {offset + written}")
             written += more
+
+    def make_zero(self, offset: int, length: int, *, punch: bool) -> None:
+        holes.make_zero(self, offset, offset + length, punch=punch)
+
+    def data_until(self, offset: int, stop: int) -> tuple[bool, int]:
+        found = holes.segments(self, offset, stop)
+        return found[0][2], found[0][1]
 
     def fdatasync(self) -> None:
         os.fdatasync(self.fd)

@@ -52,6 +52,12 @@ class Backing(Protocol):
     def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """All of ``data``, or OSError; after an error any part of it may have been written."""
 
+    def make_zero(self, offset: int, length: int, *, punch: bool) -> None:
+        """Zeros, as pwrite would write them; with ``punch`` the blocks are given back where that can be."""
+
+    def data_until(self, offset: int, stop: int) -> tuple[bool, int]:
+        """Is there data at ``offset``, or a hole, and up to where (at most ``stop``)? All of a device is data."""
+
     def fdatasync(self) -> None:
         """Make durable whatever pwrite and copy_from wrote before this call began."""
 

@@ -72,3 +72,16 @@ class Writer:
     @property
     def spans(self) -> Claim:
         return tuple([(offset, offset + len(data)) for offset, data in self.parts])
+
+
+@dataclass(frozen=True)
+class Zeroer:
+    """The same for zeros: [start, stop) each."""
+
+    backing: Backing
+    spans: Claim
+    punch: bool
+
+    def __call__(self) -> None:
+        for start, stop in self.spans:
+            self.backing.make_zero(start, stop - start, punch=self.punch)

@@ -6,7 +6,7 @@ the order of awaits, which CONCURRENCY.md beside this file goes through checkpoi
 
 import errno
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
@@ -19,11 +19,18 @@ from fmrd.core.plex import Plex
 from fmrd.core.volume import Volume
 from fmrd.dco.store import Store
 from fmrd.engine import keeping, reading
-from fmrd.engine.disks import Disk, Landing, Writer
+from fmrd.engine.disks import Disk, Landing, Writer, Zeroer
 from fmrd.engine.ranges import Ranges
 from fmrd.errors import Failed, FmrdError
 
 log = logging.getLogger(__name__)
+
+ZERO_BYTES = 16 << 20
+"""Zeros made in one go: where a device must be written, that takes well under io_timeout."""
+Parts = Sequence[tuple[int, int]]
+"""(offset, length) in bytes of what one plex takes of a write."""
+ToCall = Callable[[Disk, Parts], Call]
+"""What a write is on one disk."""
 
 
 @dataclass
@@ -115,18 +122,37 @@ class Mirror:
 
     async def write(self, offset: int, data: bytes | memoryview) -> None:
         """On every plex that should have it when it returns (rule 1 before, rule 5 after)."""
-        stop = offset + len(data)
+        view = memoryview(data)
+
+        def writer(disk: Disk, parts: Parts) -> Call:
+            work = Writer(disk.backing, [(at, view[at - offset : at - offset + size]) for at, size in parts])
+            return disk.writing(work, work.spans, inline=disk.inline)
+
+        await self._change(offset, len(data), writer)
+
+    async def make_zero(self, offset: int, length: int, *, punch: bool) -> None:
+        """The same for zeros (a discard, with ``punch``), a stretch at a time: who has the next waits for no more."""
+
+        def zeroer(disk: Disk, parts: Parts) -> Call:
+            work = Zeroer(disk.backing, tuple([(at, at + size) for at, size in parts]), punch)
+            return disk.writing(work, work.spans, inline=False)
+
+        for at in range(offset, offset + length, ZERO_BYTES):
+            await self._change(at, min(ZERO_BYTES, offset + length - at), zeroer)
+
+    async def _change(self, offset: int, length: int, call: ToCall) -> None:
+        stop = offset + length
         if stop > self.volume.geometry.length_bytes:
             raise Failed("beyond_end", f"volume {self.volume.name} ends before byte {stop}", errno=errno.ENOSPC)
-        if not data:
+        if not length:
             return
         with self.load.request(self.volume):
             async with self.ranges.hold((offset, stop)):
                 if self.volume.lost or is_instant(self.volume):
-                    await keeping.before_write(self, offset, len(data))
+                    await keeping.before_write(self, offset, length)
                 if self.volume.recorded < self.volume.held_until:
                     await self.recorded()
-                verdict = await self._write(offset, data)
+                verdict = await self._write(offset, length, call)
             await self.answer(verdict)
 
     async def flush(self) -> None:
@@ -169,9 +195,9 @@ class Mirror:
 
     # Rules 1, 2 and 5
 
-    async def _write(self, offset: int, data: bytes | memoryview) -> Verdict:
+    async def _write(self, offset: int, length: int, call: ToCall) -> Verdict:
         volume = self.volume
-        extents = volume.geometry.extents_of(offset, len(data))
+        extents = volume.geometry.extents_of(offset, length)
         if volume.drl.crowded_by(extents):
             await self._make_room(extents)
         volume.drl.enter(extents)
@@ -179,11 +205,11 @@ class Mirror:
         try:
             if not volume.drl.is_durable(extents):
                 await self._mark(extents)
-            plan = volume.choose_targets(offset, len(data))
-            errors = await self._fan_out(plan, memoryview(data))
+            plan = volume.choose_targets(offset, length)
+            errors = await self._fan_out(plan, call)
             verdict = await self.judge(plan, errors)
             if any(isinstance(error, TimeoutError) for error in errors.values()):
-                span = ((offset, offset + len(data)),)
+                span = ((offset, offset + length),)
                 late = [each for plex in volume.open_plexes() for each in self.disks[plex.uuid].late(span)]
             return verdict
         finally:
@@ -230,13 +256,10 @@ class Mirror:
         width = self.volume.geometry.page_extents
         await self.store.write_pages((column, page) for page in range(extents[0] // width, extents[-1] // width + 1))
 
-    async def _fan_out(self, plan: WritePlan, data: memoryview) -> dict[str, Exception]:
+    async def _fan_out(self, plan: WritePlan, call: ToCall) -> dict[str, Exception]:
         calls = []
         for target in plan.targets:
-            disk = self.disks[target.plex.uuid]
-            parts = [(at, data[at - plan.offset : at - plan.offset + size]) for at, size in target.parts]
-            writer = Writer(disk.backing, parts)
-            calls.append(disk.writing(writer, writer.spans, inline=disk.inline))
+            calls.append(call(self.disks[target.plex.uuid], target.parts))
             target.plex.writes += 1
             target.plex.write_bytes += sum(size for _, size in target.parts)
         outcomes = await self.hops.in_turn(calls, self.timeout_seconds)

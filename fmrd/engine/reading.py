@@ -1,9 +1,12 @@
 """Reads that fail over to another plex, and read repair. Functions over a mirror."""
 
+import errno
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fmrd.backing.hops import Call, Outcome
+from fmrd.core.instant import is_instant
 from fmrd.core.plans import ReadPart
 from fmrd.core.plex import Plex
 from fmrd.engine.disks import Writer
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
     from fmrd.engine.mirror import Mirror
 
 REPAIR_UNIT_BYTES = 4096
+SEEK_BYTES = 1 << 30
+"""How far a seek for data or a hole plans ahead."""
 
 
 async def read_parts(mirror: "Mirror", at: int, stop: int, *, mend: bool = True) -> AsyncIterator[bytes]:
@@ -21,6 +26,32 @@ async def read_parts(mirror: "Mirror", at: int, stop: int, *, mend: bool = True)
         part = mirror.volume.plan_read(at, stop - at)[0]
         yield await read_part(mirror, part, mend=mend)
         at += part.length
+
+
+async def seek(mirror: "Mirror", offset: int, *, data: bool) -> int:
+    """Where the first data (or hole) at or after ``offset`` begins; a hole begins at the end of the volume, too.
+    OSError(ENXIO) where there is none. Told by whichever plex would be read there.
+    """
+    length = mirror.volume.geometry.length_bytes
+    if not 0 <= offset < length:
+        raise OSError(errno.ENXIO, "beyond the end of the volume")
+    if is_instant(mirror.volume):
+        return offset if data else length
+    at = offset
+    with mirror.load.request(mirror.volume):
+        while at < length:
+            part = mirror.volume.plan_read(at, min(SEEK_BYTES, length - at))[0]
+            disk = mirror.disks[part.plex.uuid]
+            ask = Call(disk.lane, partial(disk.backing.data_until, at, at + part.length))
+            [outcome] = await mirror.hops.in_turn([ask], mirror.timeout_seconds)
+            # A plex that fails is not asked where its holes are: reading there will tell.
+            is_data, end = outcome.value if isinstance(outcome.value, tuple) else (True, at + part.length)
+            if is_data is data:
+                return at
+            at = end
+    if data:
+        raise OSError(errno.ENXIO, "no data up to the end of the volume")
+    return length
 
 
 async def read_part(mirror: "Mirror", part: ReadPart, *, mend: bool = True) -> bytes:

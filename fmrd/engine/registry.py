@@ -11,6 +11,7 @@ import trio
 
 from fmrd.core.record import VolumeRecord
 from fmrd.core.recovery import StartOptions
+from fmrd.engine import reading
 from fmrd.engine.context import Context
 from fmrd.engine.homes import Home
 from fmrd.engine.opening import Opening, start_at_home
@@ -74,6 +75,15 @@ class Served:
     async def write(self, offset: int, data: bytes) -> None:
         self._must_be_open()
         await self._service.mirror.write(offset, data)
+
+    async def make_zero(self, offset: int, length: int, *, punch: bool) -> None:
+        """As a write of zeros; with ``punch`` their blocks are given back where that can be."""
+        self._must_be_open()
+        await self._service.mirror.make_zero(offset, length, punch=punch)
+
+    async def seek(self, offset: int, *, data: bool) -> int:
+        self._must_be_open()
+        return await reading.seek(self._service.mirror, offset, data=data)
 
     async def flush(self) -> None:
         self._must_be_open()

@@ -67,6 +67,16 @@ class FaultyBacking:
         self._watch(Operation(self.path, "pwrite", offset, len(data)))
         self.inner.pwrite(offset, data)
 
+    def pread_into(self, offset: int, buffer: memoryview) -> None:
+        buffer[:] = self.pread(offset, len(buffer))
+
+    def make_zero(self, offset: int, length: int, *, punch: bool) -> None:
+        self._watch(Operation(self.path, "make_zero", offset, length))
+        self.inner.make_zero(offset, length, punch=punch)
+
+    def data_until(self, offset: int, stop: int) -> tuple[bool, int]:
+        return self.inner.data_until(offset, stop)
+
     def fdatasync(self) -> None:
         self._watch(Operation(self.path, "fdatasync"))
         self.inner.fdatasync()

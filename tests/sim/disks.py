@@ -170,6 +170,13 @@ class SimBacking:
         labels = [int.from_bytes(data[i : i + 8], "little") for i in range(0, len(data), GRANULE)]
         self._put(list(enumerate(labels, first)))
 
+    def make_zero(self, offset: int, length: int, *, punch: bool) -> None:
+        self.machine.alive()
+        self._put([(granule, 0) for granule in range(offset // GRANULE, (offset + length) // GRANULE)])
+
+    def data_until(self, offset: int, stop: int) -> tuple[bool, int]:
+        return True, stop
+
     def _put(self, labelled: list[tuple[int, int]]) -> None:
         plex, rng = self.plex, self.machine.rng
         if plex.faults.dead:

@@ -290,15 +290,19 @@ class Life:
         machine.alive()
         oracle.end_read(read, labels_of(data))
 
-    async def write(self, offset: int, length: int, volume: str = NAME) -> None:
+    async def write(self, offset: int, length: int, volume: str = NAME, *, zeros: bool = False) -> None:
+        """``zeros``: they are made, as a discard makes them, not written."""
         if self.quiet:
             return
         oracle, machine = self.schedule.oracle_of(volume), self.schedule.machine
         self.busy += 1
-        write = oracle.begin_write(range(offset // GRANULE, (offset + length) // GRANULE))
+        write = oracle.begin_write(range(offset // GRANULE, (offset + length) // GRANULE), zeros=zeros)
         try:
-            data = data_of([write.label] * (length // GRANULE))
-            await self.write_as_a_door(self.served_as(volume), offset, data)
+            if zeros:
+                await self.served_as(volume).make_zero(offset, length, punch=self.rng.random() < 0.5)
+            else:
+                data = data_of([write.label] * (length // GRANULE))
+                await self.write_as_a_door(self.served_as(volume), offset, data)
         except FmrdError as error:
             self.excuse("write", error)
             oracle.end_write(write, acknowledged=False)

@@ -20,7 +20,9 @@ WEIGHTS = {
 }  # fmt: skip
 CHANGES = frozenset({"detach", "attach", "off", "break", "stop", "add", "grow", "clean"}) | snaps.CHANGES
 """Operations after which a crash is most telling."""
-APPLICATION = frozenset({"write", "read", "flush", "hang", "snap_write", "snap_read", "snap_flush"})
+APPLICATION = frozenset(
+    {"write", "zero", "read", "flush", "hang", "snap_write", "snap_zero", "snap_read", "snap_flush"}
+)
 """Operations that always run beside others."""
 FAULTS = {"break": 5, "heal": 2, "recover": 2}
 
@@ -55,6 +57,10 @@ def _plex(life: "Life", *, opened: bool) -> Plex | None:
 
 async def write(life: "Life") -> None:
     await life.write(*_span(life))
+
+
+async def zero(life: "Life") -> None:
+    await life.write(*_span(life), zeros=True)
 
 
 async def read(life: "Life") -> None:
@@ -188,7 +194,7 @@ async def hang(life: "Life") -> None:
 
 
 OPERATIONS = {
-    "write": write, "read": read, "flush": flush, "clean": clean, "detach": detach, "attach": attach, "abort": abort,
-    "off": off, "on": on, "stop": stop, "add": add, "grow": grow, "wait": wait,
+    "write": write, "zero": zero, "read": read, "flush": flush, "clean": clean, "detach": detach, "attach": attach,
+    "abort": abort, "off": off, "on": on, "stop": stop, "add": add, "grow": grow, "wait": wait,
     "break": break_, "heal": heal, "recover": recover, "hang": hang, **snaps.OPERATIONS,
 }  # fmt: skip

@@ -30,7 +30,7 @@ class Read:
 
 
 class Labels:
-    """What writes write: no two the same, whatever the volume."""
+    """What writes write: no two the same, whatever the volume; 0 is what was never written, and zeros."""
 
     def __init__(self) -> None:
         self.last = 0
@@ -51,8 +51,8 @@ class Oracle:
         self._reads: set[Read] = set()
         self._flushes: list[list[set[int]]] = []
 
-    def begin_write(self, granules: range) -> Write:
-        write = Write(self.labels.next(), granules)
+    def begin_write(self, granules: range, *, zeros: bool = False) -> Write:
+        write = Write(0 if zeros else self.labels.next(), granules)
         for other in self._writes:
             if set(other.granules) & set(granules):
                 other.rivals.add(write.label)

@@ -49,6 +49,7 @@ PROFILES = {
 """Name -> what may happen in such a schedule."""
 _INSTANTS = (("instant", 20), ("snapsync", 4), ("snapstart", 2), ("snap_write", 30), ("snap_read", 20))
 _MIRRORS = (("snapstart", 20), ("snapclear", 1), ("instant", 1), ("restore", 8), ("undo", 6))
+_ZEROS = (("zero", 20), ("snap_zero", 10))
 SNAPS = {
     "snaps": Profile(plexes=2, snaps=True, steps=40),
     "snaps, eager": Profile(plexes=2, snaps=True, steps=30, crashes=3, eager=0.15),
@@ -62,6 +63,7 @@ SNAPS = {
     "instants": Profile(plexes=2, snaps=True, steps=30, crashes=3, eager=0.1, weights=_INSTANTS),
     "instants, faults": Profile(plexes=2, snaps=True, steps=40, faults=BREAKS, hangs=True, weights=_INSTANTS),
     "snaps, quick": Profile(plexes=2, snaps=True, quick=True, steps=40, faults=BREAKS, eager=0.1),
+    "snaps, zeros": Profile(plexes=2, snaps=True, steps=40, faults=BREAKS, eager=0.1, weights=_ZEROS),
     "snaps, power": Profile(plexes=1, snaps=True, steps=30, crashes=3, power=1.0, eager=0.1),
 }
 """The same with snapshots."""
@@ -71,6 +73,7 @@ _QUICK = (("write", 80), ("read", 40), ("clean", 20))
 TARGETS = {
     "quick": Profile(quick=True, crashes=3, steps=40, faults=BREAKS, hangs=True, eager=0.05, weights=_QUICK),
     "quick, power": Profile(plexes=2, quick=True, crashes=3, steps=30, power=1.0, weights=_QUICK),
+    "zeros": Profile(faults=BREAKS, crashes=3, hangs=True, eager=0.05, weights=_ZEROS),
     "write errors": Profile(faults=("write",), eager=0.3, crashes=3, steps=16, power=0.2, weights=_ERRORS),
     "sync errors": Profile(
         faults=("sync", "dead"), steps=24, power=0.9, weights=(*_ERRORS, ("clean", 1), ("flush", 2))

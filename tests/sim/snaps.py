@@ -265,6 +265,12 @@ async def snap_write(life: "Life") -> None:
         await life.write(*span(life, name), volume=name)
 
 
+async def snap_zero(life: "Life") -> None:
+    name = some(life)
+    if name is not None:
+        await life.write(*span(life, name), volume=name, zeros=True)
+
+
 async def snap_read(life: "Life") -> None:
     name = some(life)
     if name is not None:
@@ -296,9 +302,9 @@ async def snap_stop(life: "Life") -> None:
 
 OPERATIONS = {
     "snapstart": snapstart, "snapabort": snapabort, "snapshot": snapshot, "snapback": snapback, "refresh": refresh,
-    "restore": restore, "snap_write": snap_write, "snap_read": snap_read, "snap_flush": snap_flush,
-    "snap_clean": snap_clean, "snap_stop": snap_stop, "instant": instant, "snapsync": snapsync,
-    "snapclear": snapclear, "undo": undo,
+    "restore": restore, "snap_write": snap_write, "snap_zero": snap_zero, "snap_read": snap_read,
+    "snap_flush": snap_flush, "snap_clean": snap_clean, "snap_stop": snap_stop, "instant": instant,
+    "snapsync": snapsync, "snapclear": snapclear, "undo": undo,
 }  # fmt: skip
 WEIGHTS = {
     "snapstart": 8, "snapabort": 1, "snapshot": 12, "snapback": 6, "refresh": 3, "restore": 4, "snap_write": 20,

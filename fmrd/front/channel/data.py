@@ -2,6 +2,7 @@
 
 import errno
 import mmap
+import os
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -31,6 +32,8 @@ class Files:
             Op.OPEN: self._open,
             Op.RELEASE: self._release,
             Op.FSYNC: self._fsync,
+            Op.FALLOCATE: self._fallocate,
+            Op.LSEEK: self._lseek,
         }
 
     def appeared(self, served: Served) -> None:
@@ -72,6 +75,24 @@ class Files:
     def _fsync(self, unique: int, inode: int, body: bytes) -> Answer:
         return partial(_flushed, self._of(protocol.fixed_of(Op.FSYNC, body)[0]))
 
+    def _fallocate(self, unique: int, inode: int, body: bytes) -> Answer:
+        """Discard and zeroes. Anything else that fallocate can do makes no sense for a device."""
+        handle, offset, length, mode, _ = protocol.fixed_of(Op.FALLOCATE, body)
+        served = self._of(handle)
+        punch = mode == protocol.PUNCH_HOLE | protocol.KEEP_SIZE
+        if not punch and mode & ~protocol.KEEP_SIZE != protocol.ZERO_RANGE:
+            raise OSError(errno.EOPNOTSUPP, f"fallocate mode {mode:#x}")
+        room = max(0, served.length_bytes - offset)
+        if length > room and not mode & protocol.KEEP_SIZE:
+            raise OSError(errno.ENOSPC, "beyond the end of the volume")
+        return partial(_made_zero, served, offset, min(length, room), punch)
+
+    def _lseek(self, unique: int, inode: int, body: bytes) -> Answer:
+        handle, offset, whence, _ = protocol.fixed_of(Op.LSEEK, body)
+        if whence not in (os.SEEK_DATA, os.SEEK_HOLE):
+            raise OSError(errno.EINVAL, f"lseek by {whence}")
+        return partial(_sought, self._of(handle), offset, whence == os.SEEK_DATA)
+
     def read(self, handle: int, offset: int, size: int) -> Answer:
         served = self._of(handle)
         count = served.read_now(offset, self._buffer[:size])
@@ -93,6 +114,15 @@ class Files:
 async def _written(work: Callable[[], Awaitable[None]], count: int) -> bytes:
     await work()
     return protocol.pack_written(count)
+
+
+async def _made_zero(served: Served, offset: int, length: int, punch: bool) -> bytes:
+    await served.make_zero(offset, length, punch=punch)
+    return b""
+
+
+async def _sought(served: Served, offset: int, data: bool) -> bytes:
+    return protocol.pack_offset(await served.seek(offset, data=data))
 
 
 async def _flushed(served: Served) -> bytes:

@@ -216,8 +216,10 @@ class Attributes:
 
     def pack(self) -> bytes:
         seconds, nanoseconds = divmod(self.when_ns, 10**9)
+        # One less than all of a file: cp asks where the holes are only if a file looks as if it had some.
+        blocks = max(0, self.size // 512 - 1)
         return _ATTR.pack(
-            self.inode, self.size, self.size // 512, seconds, seconds, seconds, nanoseconds, nanoseconds, nanoseconds,
+            self.inode, self.size, blocks, seconds, seconds, seconds, nanoseconds, nanoseconds, nanoseconds,
             self.mode, self.links, self.uid, self.gid, 0, self.block_bytes, 0,
         )  # fmt: skip
 
