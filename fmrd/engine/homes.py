@@ -5,7 +5,8 @@ a Volume as the home copy tells it (`recovery.shelved_volume`), which nothing wr
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -45,7 +46,7 @@ class Home:
     """One volume of the family is opened at a time."""
     _last: Record | None = None
     _in_use: bool = False
-    """Something is done to the record though nothing may be started."""
+    """Something is done to the record, or is about to be, though nothing may be started."""
 
     def __post_init__(self) -> None:
         self.lane = Lanes(f"{self.name} home")
@@ -135,19 +136,27 @@ class Home:
             let_go(self.context, self.lane.data, self.ledger.home.file)
             self.ledger = None
 
+    @asynccontextmanager
+    async def kept_open(self) -> AsyncIterator[None]:
+        """One at a time. A home copy that is open stays so, also when the last volume stops meanwhile; or what was read
+        of it before that stop would be taken for the newest.
+        """
+        async with self.busy:
+            self._in_use = True
+            try:
+                yield
+            finally:
+                self._in_use = False
+                self.close_if_idle()
+
     async def forget(self, name: str) -> None:
         """A volume that is stopped leaves its family; with the last one the home copy goes too."""
         record = self.record
         if record is None or len(record.volumes) == 1:
             await self._ask(partial(self.context.host.remove_home, self.name))
             return
-        async with self.busy:
-            self._in_use = True
-            try:
-                await self._forget(self.ledger or await self._reopen(), name)
-            finally:
-                self._in_use = False
-                self.close_if_idle()
+        async with self.kept_open():
+            await self._forget(self.ledger or await self._reopen(), name)
 
     async def _forget(self, ledger: Ledger, name: str) -> None:
         left = [v.name for v in ledger.family.volumes if v.name != name]

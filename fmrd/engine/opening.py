@@ -77,7 +77,7 @@ async def start_at_home(home: Home, name: str, options: StartOptions) -> Opening
     """RULES, "Start at home", of one volume of the family. Everything that was opened is closed again when it is
     refused.
     """
-    async with home.busy:
+    async with home.kept_open():
         home.must_not_hang()
         loaded = await home.read()
         newest = home.ledger.recorded if home.ledger is not None else loaded.image.record
@@ -104,7 +104,6 @@ async def start_at_home(home: Home, name: str, options: StartOptions) -> Opening
             return await open_member(home, ledger, record, settings, loaded.image, look, standing)
         finally:
             look.close()
-            home.close_if_idle()
 
 
 async def open_member(

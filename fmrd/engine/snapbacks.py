@@ -262,9 +262,8 @@ async def _settle(service: Service) -> None:
 
 
 def _must_be_there(pair: Pair, plexes: Sequence[Plex]) -> None:
-    if pair.volume not in pair.origin.mirror.store.family.volumes or any(
-        plex not in pair.volume.plexes for plex in plexes
-    ):
+    gone = pair.volume not in pair.origin.mirror.store.family.volumes or pair.volume.settings.link is None
+    if gone or any(plex not in pair.volume.plexes for plex in plexes):
         raise Failed("snap_unknown", f"snapshot {pair.unit.name} went back or was cleared meanwhile")
 
 
