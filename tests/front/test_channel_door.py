@@ -1,0 +1,279 @@
+"""The channel door over a descriptor that is none: every request has one answer, whatever it is."""
+
+import errno
+import logging
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fmrd.engine.registry import Registry
+from fmrd.errors import Failed
+from fmrd.front.channel.device import Device
+from fmrd.front.channel.door import ChannelDoor
+from fmrd.front.channel.protocol import FIXED, IN_HEADER, MAX_WRITE_BYTES, OUT_HEADER, WRITE_FIXED_BYTES, Op
+from fmrd.front.tree import ROOT
+
+INODE = 5
+LENGTH = 1 << 20
+
+
+class Volume:
+    """A Served in memory; ``slow`` requests must wait, others end at once."""
+
+    def __init__(self) -> None:
+        self.name, self.number, self.length_bytes, self.closed = "v", INODE, LENGTH, False
+        self.content = bytearray(LENGTH)
+        self.failure: Exception | None = None
+        self.slow = False
+        self.go = trio.Event()
+        self.count = 0
+
+    def opened(self) -> None:
+        self._fail()
+        self.count += 1
+
+    def released(self) -> None:
+        self.count -= 1
+
+    def read_now(self, offset: int, buffer: memoryview) -> int | None:
+        if self.slow:
+            return None
+        self._fail()
+        found = self.content[offset : offset + len(buffer)]
+        buffer[: len(found)] = found
+        return len(found)
+
+    def write_now(self, offset: int, data: memoryview) -> bool:
+        if self.slow:
+            return False
+        self._fail()
+        self.content[offset : offset + len(data)] = data
+        return True
+
+    async def read(self, offset: int, length: int) -> bytes:
+        await self.go.wait()
+        self._fail()
+        return bytes(self.content[offset : offset + length])
+
+    async def write(self, offset: int, data: bytes) -> None:
+        await self.go.wait()
+        self._fail()
+        self.content[offset : offset + len(data)] = data
+
+    async def make_zero(self, offset: int, length: int, *, punch: bool) -> None:
+        self.content[offset : offset + length] = bytes(length)
+
+    async def seek(self, offset: int, *, data: bool) -> int:
+        return offset
+
+    async def flush(self) -> None:
+        await self.go.wait()
+        self._fail()
+
+    def _fail(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+
+class Wire:
+    """Requests put in, answers taken out: (errno, body) by unique."""
+
+    def __init__(self) -> None:
+        self.descriptor = -1
+        self.head = bytearray(WRITE_FIXED_BYTES)
+        self.data = memoryview(bytearray(MAX_WRITE_BYTES + 4096))
+        self.requests: list[bytes] = []
+        self.answers: dict[int, tuple[int, bytes]] = {}
+
+    def receive(self) -> int:
+        if not self.requests:
+            return 0
+        request = self.requests.pop(0)
+        self.head[: len(request[:80])] = request[:80]
+        self.data[: len(request[80:])] = request[80:]
+        return len(request)
+
+    def send(self, *parts: bytes | memoryview) -> None:
+        answer = b"".join(parts)
+        length, error, unique = OUT_HEADER.unpack_from(answer)
+        assert length == len(answer)
+        assert unique not in self.answers, "one answer each"
+        self.answers[unique] = (-error, answer[OUT_HEADER.size :])
+
+
+class Rig:
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.volume, self.wire, self.nursery, self.unique = Volume(), Wire(), nursery, 0
+        find = {"v": self.volume}.get
+        registry = SimpleNamespace(
+            served=lambda: [self.volume], find=find, numbered={INODE: self.volume}.get, watch=lambda _: None
+        )
+        self.door = ChannelDoor(cast(Registry, registry), Path("/nowhere"))
+
+    def put(self, opcode: int, body: bytes = b"", *, inode: int = INODE, length: int | None = None) -> int:
+        """A request, whose unique is returned; what can be answered at once is."""
+        self.unique += 2
+        total = IN_HEADER.size + len(body)
+        head = IN_HEADER.pack(total if length is None else length, opcode, self.unique, inode, 0, 0, 0, 0, 0)
+        self.wire.requests.append(head + body)
+        while self.door._drain(cast(Device, self.wire), self.nursery):
+            pass
+        return self.unique
+
+    async def ask(self, opcode: int, body: bytes = b"", **options: int) -> tuple[int, bytes]:
+        unique = self.put(opcode, body, **options)
+        await trio.testing.wait_all_tasks_blocked()
+        return self.wire.answers[unique]
+
+    def answered(self, unique: int) -> tuple[int, bytes]:
+        return self.wire.answers[unique]
+
+    async def open(self) -> int:
+        error, body = await self.ask(Op.OPEN, FIXED[Op.OPEN].pack(os.O_RDWR, 0))
+        assert error == 0
+        return int.from_bytes(body[:8], "little")
+
+
+@pytest.fixture
+def rig(nursery: trio.Nursery) -> Rig:
+    return Rig(nursery)
+
+
+def a_read(handle: int, offset: int, size: int) -> bytes:
+    return FIXED[Op.READ].pack(handle, offset, size, 0, 0, 0, 0)
+
+
+def a_write(handle: int, offset: int, data: bytes) -> bytes:
+    return FIXED[Op.WRITE].pack(handle, offset, len(data), 0, 0, 0, 0) + data
+
+
+@pytest.mark.parametrize("size", [1, 4096, MAX_WRITE_BYTES])
+@pytest.mark.parametrize("slow", [False, True])
+async def test_what_is_written_is_read(rig: Rig, size: int, slow: bool) -> None:
+    handle = await rig.open()
+    rig.volume.slow = slow
+    rig.volume.go.set()
+    data = os.urandom(size)
+    error, body = await rig.ask(Op.WRITE, a_write(handle, 0, data))
+    assert (error, int.from_bytes(body[:4], "little")) == (0, size)
+    assert await rig.ask(Op.READ, a_read(handle, 0, size)) == (0, data)
+
+
+async def test_requests_that_wait_hold_up_no_other(rig: Rig) -> None:
+    handle = await rig.open()
+    rig.volume.slow = True
+    waiting = rig.put(Op.WRITE, a_write(handle, 0, b"late"))
+    rig.volume.slow = False
+    assert (await rig.ask(Op.READ, a_read(handle, 4096, 4)))[0] == 0
+    assert waiting not in rig.wire.answers
+    rig.volume.go.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert rig.answered(waiting)[0] == 0
+    assert rig.volume.content[:4] == b"late"
+
+
+async def test_data_of_a_write_that_waits_is_its_own(rig: Rig) -> None:
+    """The buffer that it came in holds the next request by then."""
+    handle = await rig.open()
+    rig.volume.slow = True
+    rig.put(Op.WRITE, a_write(handle, 0, b"1" * 4096))
+    rig.put(Op.WRITE, a_write(handle, 4096, b"2" * 4096))
+    rig.volume.go.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert rig.volume.content[:8192] == b"1" * 4096 + b"2" * 4096
+
+
+@pytest.mark.parametrize(("opcode", "code"), [(Op.READ, errno.EINTR), (Op.FSYNC, errno.EINTR), (Op.WRITE, 0)])
+async def test_an_interrupt(rig: Rig, opcode: Op, code: int) -> None:
+    """Ends a wait for a read or a flush; a write is waited for. In either case there is one answer."""
+    handle = await rig.open()
+    rig.volume.slow = True
+    bodies = {
+        Op.READ: a_read(handle, 0, 4), Op.WRITE: a_write(handle, 0, b"data"),
+        Op.FSYNC: FIXED[Op.FSYNC].pack(handle, 0, 0),
+    }  # fmt: skip
+    waiting = rig.put(opcode, bodies[opcode])
+    rig.put(Op.INTERRUPT, FIXED[Op.INTERRUPT].pack(waiting))
+    rig.volume.go.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert rig.answered(waiting)[0] == code
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [(Failed("beyond_end", "too far", errno=errno.ENOSPC), errno.ENOSPC), (OSError(errno.EIO, "bad"), errno.EIO)],
+)
+async def test_a_refusal_is_the_errno_that_a_program_knows(rig: Rig, failure: Exception, code: int) -> None:
+    handle = await rig.open()
+    rig.volume.failure = failure
+    assert (await rig.ask(Op.WRITE, a_write(handle, 0, b"data")))[0] == code
+    assert (await rig.ask(Op.READ, a_read(handle, 0, 4)))[0] == code
+
+
+async def test_a_bug_is_eio_and_in_the_log(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    handle = await rig.open()
+    rig.volume.failure = ZeroDivisionError("a bug")
+    with caplog.at_level(logging.ERROR):
+        assert (await rig.ask(Op.READ, a_read(handle, 0, 4)))[0] == errno.EIO
+    assert "read failed in a way that nobody foresaw" in caplog.text
+
+
+@pytest.mark.parametrize("opcode", [5, 22, 25, 31, 37, 41, 47, 49, 4096, 0xFFFFFFFF])
+async def test_an_opcode_that_nobody_knows_is_enosys(rig: Rig, opcode: int) -> None:
+    assert (await rig.ask(opcode, bytes(64)))[0] == errno.ENOSYS
+
+
+@pytest.mark.parametrize("lie", [0, 39, 84, 1 << 31])
+async def test_a_request_that_lies_about_its_length_is_refused(rig: Rig, lie: int) -> None:
+    handle = await rig.open()
+    assert (await rig.ask(Op.WRITE, a_write(handle, 0, b"12345"), length=lie))[0] == errno.EINVAL
+    assert rig.volume.content[:5] == bytes(5)
+
+
+async def test_opens_are_counted_and_released(rig: Rig) -> None:
+    first, second = await rig.open(), await rig.open()
+    assert first != second and rig.volume.count == 2
+    release = FIXED[Op.RELEASE].pack(first, 0, 0, 0)
+    assert await rig.ask(Op.RELEASE, release) == (0, b"")
+    await rig.ask(Op.RELEASE, release)
+    assert rig.volume.count == 1
+    assert (await rig.ask(Op.READ, a_read(first, 0, 4)))[0] == errno.EIO
+
+
+async def test_a_volume_is_found_by_its_name_and_no_other(rig: Rig) -> None:
+    error, body = await rig.ask(Op.LOOKUP, b"v\0", inode=ROOT)
+    assert (error, int.from_bytes(body[:8], "little")) == (0, INODE)
+    assert (await rig.ask(Op.LOOKUP, b"w\0", inode=ROOT))[0] == errno.ENOENT
+    assert (await rig.ask(Op.UNLINK, b"v\0", inode=ROOT))[0] == errno.EPERM
+
+
+ANSWERLESS = {Op.FORGET, Op.BATCH_FORGET, Op.INTERRUPT}
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    opcode=st.one_of(st.sampled_from(sorted(Op)), st.integers(0, 60)),
+    body=st.binary(max_size=200),
+    lie=st.sampled_from([None, None, 0, 40, 80, 1 << 31]),
+    inode=st.sampled_from([0, ROOT, INODE, 2**64 - 1]),
+)
+def test_whatever_comes_has_one_answer_or_none(opcode: int, body: bytes, lie: int | None, inode: int) -> None:
+    async def play() -> None:
+        async with trio.open_nursery() as nursery:
+            rig = Rig(nursery)
+            rig.volume.go.set()
+            unique = rig.put(opcode, body, inode=inode, length=lie)
+            await trio.testing.wait_all_tasks_blocked()
+            if opcode not in ANSWERLESS:
+                assert unique in rig.wire.answers
+            handle = await rig.open()
+            assert (await rig.ask(Op.READ, a_read(handle, 0, 4)))[0] == 0
+
+    trio.run(play)
