@@ -60,7 +60,7 @@ def decide(
     if plex.reason.startswith("full_") and plex.map.count() == len(plex.map):
         why = f"plex {plex.name} is copied in full: {_why(plex.reason)}"
         return Decision(plex.reason, why, False, len(plex.map), volume.geometry.length_bytes)
-    if not is_block and stamp != plex.stamp:
+    if not is_block and (plex.stamp is None or not plex.stamp.fits(stamp)):
         known = "differs from how fmrd left it" if plex.stamp else "was not stamped when fmrd let go of it"
         return _full(volume, "full_backing_changed", f"the file of plex {plex.name} {known}")
     missed = plex.map.bits | _own_dirt(volume, image)

@@ -4,7 +4,7 @@ Positions order records: a position is an *ancestor* of a record in the same lin
 or of one whose history holds that lineage with an equal or higher last sequence (RULES, "The home copy decides").
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fmrd.core.geometry import Geometry
 from fmrd.core.states import OPEN_GATE, PlexState
@@ -20,6 +20,11 @@ class Stamp:
     inode: int
     size: int
     mtime_ns: int
+    """0: not known, since it is about to be written."""
+
+    def fits(self, now: "Stamp | None") -> bool:
+        """Is a file that looks like ``now`` as it was left?"""
+        return now is not None and now == replace(self, mtime_ns=self.mtime_ns or now.mtime_ns)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """How a plex joins a started volume (RULES, Join): an attach, and a new plex. What is decided is in core/joining.py."""
 
 import logging
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -129,21 +130,33 @@ class Joins:
             ledger.page_sequence = max(ledger.page_sequence, files.loaded.page_sequence)
         ours = theirs is not None and theirs.family == family.uuid
         plex.has = theirs.position if ours and theirs is not None else None
+        left = plex.stamp
 
         def open_gate() -> None:
             service.files[plex.uuid] = files
             service.mirror.disks[plex.uuid] = files.disk
             volume.open_gate(plex)
 
-        await store.join(plex, copy, open_gate)
+        # The record of the join has it closed, and data follows before the next one: its time of change is no sign of a
+        # stranger then. What it misses is told by its map and by the DRL in its own copy, as of any plex at a crash.
+        if left is not None:
+            plex.stamp = replace(left, mtime_ns=0)
+        try:
+            await store.join(plex, copy, open_gate)
+        except BaseException as error:
+            if not plex.is_open:
+                plex.stamp = left
+                if left is not None and isinstance(error, FmrdError | OSError):
+                    await self._unrecord()
+            raise
 
     async def _unrecord(self) -> None:
-        """A record that landed may name the plex that did not come."""
+        """A record that landed may tell of a plex that did not come."""
         try:
             await self._service.mirror.store.commit()
         except FmrdError as error:
             log.warning(
-                "volume %s: a plex that was not added is still in the record: %s", self._service.volume.name, error
+                "volume %s: the record still tells of a plex that did not come: %s", self._service.volume.name, error
             )
 
     async def add(

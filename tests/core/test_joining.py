@@ -68,6 +68,8 @@ CASES = [
     Case("every region was written meanwhile", "fast", REGIONS, missing=ALL),
     Case("its file was changed", "full_backing_changed", REGIONS, True, stamp=CHANGED),
     Case("nobody noted how its file was left", "full_backing_changed", REGIONS, True, left=None),
+    Case("killed while it joined", "nothing_missed", left=Stamp(STAMP.inode, STAMP.size, 0), stamp=CHANGED),
+    Case("another file since", "full_backing_changed", REGIONS, True, left=Stamp(STAMP.inode + 1, STAMP.size, 0)),
     Case("a device has no stamp", "nothing_missed", left=None, stamp=None, is_block=True),
     Case("an old image of it was restored", "full_backing_changed", REGIONS, True,
          theirs=Theirs(Position("now", 5))),
