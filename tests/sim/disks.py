@@ -95,6 +95,7 @@ class PlexDisk:
             labels = self.unsynced.get(granule, [])
             if len(labels) >= count > 0:
                 self.disk[granule] = labels[count - 1]
+                self.dropped.pop(granule, None)  # written anew since, and that is on the disk
                 del labels[:count]
             if not labels:
                 self.unsynced.pop(granule, None)

@@ -30,7 +30,8 @@ FOUND = [
     ("snaps, grow", 20007901), ("snaps, faults", 20036986), ("snaps, grow", 20053213), ("snaps, grow", 20054365),
     ("snaps, grow", 20058961), ("snaps, homes", 20015990), ("snaps, homes", 20021690), ("resync", 2139520),
     ("snaps, mirrors, faults", 40014230), ("snaps, grow", 40069243), ("snaps, mirrors, faults", 40101980),
-    ("instants, faults", 40176615), ("resync", 4178),
+    ("instants, faults", 40176615), ("resync", 4178), ("all", 60002778),
+    ("snaps, faults", 61000296),
     ("two copies", 2084558), ("eager", 2100269),
 ]  # fmt: skip
 """Each of these once found a bug."""
