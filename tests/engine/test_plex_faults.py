@@ -292,3 +292,19 @@ async def test_a_volume_with_a_hung_plex_is_stopped_and_started(tmp_path: Path) 
         assert await rig.states() == "ACTIVE ACTIVE"
         await rig.stop()
         assert rig.same("a", "b")
+
+
+async def test_a_join_that_fails_leaves_the_stamp_recorded(rig: Rig) -> None:
+    """A stranger's change of the file must be noticed at the next attach, also after a kill."""
+    await rig.make()
+    await rig.det("b")
+    left = rig.plex("b").stamp
+    assert left is not None
+    with rig.host.failing(rig.path("b.dco"), "dco_write"), pytest.raises(Failed, match="io_error"):
+        await rig.att("b")
+    recorded = rig.service.home.record
+    assert recorded is not None
+    [kept] = [plex.stamp for plex in recorded.volume.plexes if plex.path == str(rig.path("b"))]
+    assert rig.plex("b").stamp == kept == left
+    os.utime(rig.path("b"), ns=(1, left.mtime_ns + 10**9))
+    assert (await rig.would("b"))["reason"]["code"] == "full_backing_changed"
