@@ -12,6 +12,7 @@ import trio
 from fmrd.core.record import VolumeRecord
 from fmrd.core.recovery import StartOptions
 from fmrd.engine import reading
+from fmrd.engine.arriving import Arriving
 from fmrd.engine.context import Context
 from fmrd.engine.homes import Home
 from fmrd.engine.opening import Opening, start_at_home
@@ -109,8 +110,7 @@ class Registry:
         self.mount_path = mount_path
         self.units: dict[str, Unit] = {}
         self._served: dict[str, Served] = {}
-        self._unread: set[str] = set()
-        """Home copies that were found at the start and are not read yet."""
+        self.arriving = Arriving()
         self._watchers: list[Callable[[Served], None]] = []
         self._scope = trio.CancelScope()
         self._closing = False
@@ -126,6 +126,7 @@ class Registry:
                 self.context.nursery = nursery
                 self.running.set()
                 done = trio.Event()
+                self.arriving.found(self.context.host.homes())
                 nursery.start_soon(self._open_all, done)
                 with trio.move_on_after(self.context.io_timeout_seconds):
                     await done.wait()
@@ -134,8 +135,7 @@ class Registry:
 
     async def _open_all(self, done: trio.Event) -> None:
         async with trio.open_nursery() as nursery:
-            self._unread = set(self.context.host.homes())
-            for name in sorted(self._unread):
+            for name in sorted(self.arriving.unread or ()):
                 nursery.start_soon(self._open_family, Home(self.context, name))
         done.set()
 
@@ -145,17 +145,18 @@ class Registry:
             await home.read()
         except (FmrdError, OSError) as error:
             self._failed(self.add(home.name, home), error)
-        finally:
-            self._unread.discard(home.name)
-        if home.record is None:
-            return
-        units = [self.add(volume.name, home) for volume in home.record.volumes if self._is_free(volume.name, home)]
+        units = []
+        if home.record is not None:
+            units = [self.add(volume.name, home) for volume in home.record.volumes if self._is_free(volume.name, home)]
+        settings = [unit.settings for unit in units if unit.settings is not None]
+        self.arriving.read(home.name, {each.name: number_of(each.uuid) for each in settings if not each.stopped})
         # An original that is written before its instant snapshots are there would lose what they were to keep.
-        instant = any(v.link is not None and v.link.lost is not None for v in home.record.volumes)
+        instant = any(each.link is not None and each.link.lost is not None for each in settings)
         for unit in units:
             await self._open_at_boot(unit, served=not instant)
         for unit in units if instant else ():
             self.serve(unit)
+            self.arriving.ended(unit.name)
 
     def _is_free(self, name: str, home: Home) -> bool:
         taken = name in self.units
@@ -169,6 +170,8 @@ class Registry:
                 await self.start(unit, StartOptions(), served=served)
         except (FmrdError, OSError) as error:
             self._failed(unit, error)
+        if served or unit.service is None:
+            self.arriving.ended(unit.name)
 
     def _failed(self, unit: Unit, error: FmrdError | OSError) -> None:
         unit.failure = error if isinstance(error, FmrdError) else Failed("io_error", str(error))
@@ -183,7 +186,8 @@ class Registry:
         try:
             return self.units[name]
         except KeyError:
-            yet = f" yet: the daemon still reads {', '.join(sorted(self._unread))}" if self._unread else ""
+            unread = self.arriving.unread
+            yet = f" yet: the daemon still reads {', '.join(sorted(unread))}" if unread else ""
             raise Failed("volume_missing", f"there is no volume {name}{yet}", errno=errno.ENOENT) from None
 
     def originals(self) -> list[Unit]:
@@ -195,6 +199,8 @@ class Registry:
         """Of a started volume."""
         unit = self.unit(name)
         if unit.service is None:
+            if self.arriving.may_come(name=name):
+                raise Failed("volume_stopped", f"volume {name} is still being opened", "try again in a moment")
             why = f": {unit.failure.message}" if unit.failure is not None else ""
             raise Failed("volume_stopped", f"volume {name} is stopped{why}", f"fmrctl start {name}", errno=errno.ENODEV)
         return unit.service

@@ -3,11 +3,11 @@
 import logging
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import click
 import trio
@@ -18,16 +18,18 @@ from fmrd.engine.context import Context
 from fmrd.engine.registry import Registry
 from fmrd.engine.verbs import Verbs
 from fmrd.errors import Failed, FmrdError
+from fmrd.front.channel import taking
 from fmrd.front.channel.door import ChannelDoor
 from fmrd.front.control import Control
 from fmrd.front.fusefs import FuseDoor
 from fmrd.front.memory import stay_out_of_memory_pressure
 from fmrd.front.mounts import write_back
 from fmrd.front.places import default_places
+from fmrd.front.supervisor import Supervisor, supervisor_of
 
 log = logging.getLogger("fmrd")
 
-DOORS: dict[str, type[ChannelDoor] | type[FuseDoor]] = {"channel": ChannelDoor, "pyfuse3": FuseDoor}
+DOORS = ("channel", "pyfuse3")
 FINISH_SECONDS = 5.0
 """How long an orderly stop waits for requests that do not end."""
 
@@ -40,13 +42,15 @@ class Daemon:
     mount: Path
     socket: Path
     door: str = "channel"
+    supervisor: Supervisor = field(default_factory=Supervisor)
     _stop: trio.Event = field(default_factory=trio.Event)
+    _may_leave: bool = False
     _lost: Failed | None = None
 
     async def run(self) -> None:
         host = _own(self.state)
         registry = Registry(Context(host, ThreadHops()), str(self.mount))
-        door = DOORS[self.door](registry, self.mount)
+        door = self._door(registry)
         control = Control(self.socket, Verbs(registry), door.caught_up)
         async with trio.open_nursery() as nursery:
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -58,15 +62,25 @@ class Daemon:
                 control_scope = await nursery.start(_until_told, control)
                 nursery.start_soon(self._announce, opened)
                 await self._stop.wait()
-                _notify("STOPPING=1")
+                heard = self.supervisor.notify("STOPPING=1")
                 control_scope.cancel()
-                await write_back(self.mount)
-                await registry.close()
-                with trio.move_on_after(FINISH_SECONDS):
-                    await door.stop()
+                if self._may_leave and heard and door.leave():
+                    log.info("leaving %s to the next fmrd", self.mount)
+                    await _ended(door)
+                    await registry.close()
+                else:
+                    await write_back(self.mount)
+                    await registry.close()
+                    await _ended(door)
                 nursery.cancel_scope.cancel()
         if self._lost is not None:
             raise self._lost
+
+    def _door(self, registry: Registry) -> ChannelDoor | FuseDoor:
+        if self.door == "pyfuse3":
+            taking.drop(self.supervisor)
+            return FuseDoor(registry, self.mount)
+        return ChannelDoor(registry, self.mount, self.supervisor)
 
     async def _serve(self, door: ChannelDoor | FuseDoor, task_status: trio.TaskStatus[None]) -> None:
         """Without its mount the daemon is of no use: it stops in order, and fails."""
@@ -79,7 +93,9 @@ class Daemon:
             self._stop.set()
 
     async def _heed(self, signals: AsyncIterator[int], everything: trio.CancelScope) -> None:
-        """The first signal asks for an orderly stop, a second one for an end at once (then the DRL has work)."""
+        """The first signal asks for an orderly stop, a second one for an end at once (then the DRL has work).
+        SIGTERM is what a restart or an upgrade sends: where somebody keeps the mount, files that are open stay open.
+        """
         async for number in signals:
             name = signal.Signals(number).name
             if self._stop.is_set():
@@ -87,12 +103,18 @@ class Daemon:
                 everything.cancel()
                 return
             log.info("%s: stopping in order", name)
+            self._may_leave = number == signal.SIGTERM
             self._stop.set()
 
     async def _announce(self, opened: trio.Event) -> None:
         await opened.wait()
         log.info("ready: volumes in %s, commands on %s", self.mount, self.socket)
-        _notify("READY=1")
+        self.supervisor.notify("READY=1")
+
+
+async def _ended(door: ChannelDoor | FuseDoor) -> None:
+    with trio.move_on_after(FINISH_SECONDS):
+        await door.stop()
 
 
 async def _open(registry: Registry, opened: trio.Event) -> None:
@@ -117,28 +139,22 @@ def _own(state: Path) -> LinuxHost:
     return host
 
 
-def _notify(message: str) -> None:
-    """Tell systemd (sd_notify(3)), where it asked to be told."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address:
-        return
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.sendto(message.encode(), "\0" + address[1:] if address.startswith("@") else address)
-    except OSError as error:
-        log.warning("systemd was not told %s: %s", message, error)
+KEEPER = "fmrd.front.keeper"
+THIS = "fmrd.front.daemon"
 
 
-PATH = click.Path(path_type=Path, resolve_path=False)
+def a_path(text: str) -> Path:
+    """Not click.Path, which asks the system about it: a mount that is to be taken over does not answer."""
+    return Path(text)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--state", type=PATH, envvar="FMRD_STATE", help="Directory of the home copies.")
-@click.option("--mount", type=PATH, envvar="FMRD_MOUNT", help="Where volumes appear as files.")
-@click.option("--socket", type=PATH, envvar="FMRD_SOCKET", help="Control socket that fmrctl talks to.")
+@click.option("--state", type=a_path, metavar="DIRECTORY", envvar="FMRD_STATE", help="Directory of the home copies.")
+@click.option("--mount", type=a_path, metavar="DIRECTORY", envvar="FMRD_MOUNT", help="Where volumes appear as files.")
+@click.option("--socket", type=a_path, metavar="PATH", envvar="FMRD_SOCKET", help="Control socket of fmrctl.")
 @click.option(
     "--door",
-    type=click.Choice(list(DOORS)),
+    type=click.Choice(DOORS),
     default="channel",
     show_default=True,
     envvar="FMRD_DOOR",
@@ -151,8 +167,9 @@ PATH = click.Path(path_type=Path, resolve_path=False)
     show_default=True,
     envvar="FMRD_LOG_LEVEL",
 )
+@click.option("--keeper", is_flag=True, help="Hold the mount, and run fmrd itself as a child, again when it dies.")
 @click.version_option(package_name="fmrd")
-def main(state: Path | None, mount: Path | None, socket: Path | None, door: str, log_level: str) -> None:
+def main(state: Path | None, mount: Path | None, socket: Path | None, door: str, log_level: str, keeper: bool) -> None:
     """Serve mirrored volumes as files, in the foreground, until SIGTERM or SIGINT. Logs go to standard error.
 
     Without options the places are /var/lib/fmrd, /run/fmrd/volumes and /run/fmrd/fmrd.sock for root, and the user's
@@ -163,11 +180,11 @@ def main(state: Path | None, mount: Path | None, socket: Path | None, door: str,
     )
     places = default_places()
     daemon = Daemon(
-        (state or places.state).absolute(),
-        (mount or places.mount).absolute(),
-        (socket or places.socket).absolute(),
-        door,
-    )
+        (state or places.state).absolute(), (mount or places.mount).absolute(),
+        (socket or places.socket).absolute(), door, supervisor_of(os.environ, os.getpid()),
+    )  # fmt: skip
+    if keeper:
+        _become_keeper(daemon, log_level)
     stay_out_of_memory_pressure()
     error: FmrdError | None = None
     try:
@@ -181,9 +198,22 @@ def main(state: Path | None, mount: Path | None, socket: Path | None, door: str,
         sys.exit(error.exit_status)
 
 
+def _become_keeper(daemon: Daemon, log_level: str) -> NoReturn:
+    """In this process, without what only a serving one needs."""
+    if daemon.door != "channel":
+        raise click.UsageError("--keeper needs --door channel: no other door's mount can be taken over")
+    options = ["--state", daemon.state, "--mount", daemon.mount, "--socket", daemon.socket]
+    child = [sys.executable, "-P", "-m", THIS, *map(str, options), "--door", daemon.door, "--log-level", log_level]
+    os.execv(sys.executable, [sys.executable, "-P", "-m", KEEPER, *child])
+
+
 def _first(group: BaseExceptionGroup[FmrdError]) -> FmrdError:
     inner: BaseException = group
     while isinstance(inner, BaseExceptionGroup):
         inner = inner.exceptions[0]
     assert isinstance(inner, FmrdError)
     return inner
+
+
+if __name__ == "__main__":
+    main()

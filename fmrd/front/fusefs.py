@@ -179,6 +179,10 @@ class FuseDoor:
             pyfuse3.close(unmount=True)
             self._ended.set()
 
+    def leave(self) -> bool:
+        """This mount ends with the process."""
+        return False
+
     async def stop(self) -> None:
         """Return when ``run`` has answered what is under way, and unmounted."""
         if not self._ended.is_set():

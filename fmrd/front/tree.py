@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from fmrd.engine.registry import Registry, Served
 from fmrd.errors import FmrdError
+from fmrd.front.arrivals import NotYet
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +54,11 @@ class Tree:
         return self._registry.numbered(inode)
 
     def served(self, inode: int) -> Served:
-        """OSError(ESTALE) where it is not served."""
+        """OSError(ESTALE) where it is not served; NotYet where it soon may be."""
         found = self.find(inode)
         if found is None:
+            if self._registry.arriving.may_come(number=inode):
+                raise NotYet(errno.ESTALE, "this volume is not open yet")
             raise OSError(errno.ESTALE, "no such volume")
         return found
 
@@ -69,6 +72,8 @@ class Tree:
             return self.entry(ROOT)
         served = self._registry.find(os.fsdecode(name)) if parent == ROOT else None
         if served is None:
+            if self._registry.arriving.may_come(name=os.fsdecode(name)):
+                raise NotYet(errno.ENOENT, "this volume is not open yet")
             raise OSError(errno.ENOENT, "no such volume")
         return self._file(served)
 

@@ -9,6 +9,7 @@ import ctypes
 import io
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -31,6 +32,8 @@ T = TypeVar("T")
 BIN = Path(sys.executable).parent
 PATIENCE_SECONDS = 30.0
 MNT_DETACH = 2
+READY = " ready: volumes in "
+"""What fmrd logs when it is."""
 DOORS = ("channel", "pyfuse3")
 MIB = 1 << 20
 REGION = 64 << 10
@@ -79,9 +82,10 @@ class Answer:
 class Daemon:
     """fmrd on ``base/state``, ``base/volumes`` and ``base/fmrd.sock``, logging to ``base/log``."""
 
-    def __init__(self, base: Path, door: str = DOORS[0]) -> None:
+    def __init__(self, base: Path, door: str = DOORS[0], *, keeper: bool = False) -> None:
         self.base = base
         self.door = door
+        self.keeper = ("--keeper",) if keeper else ()
         self.state = base / "state"
         self.mount = base / "volumes"
         self.socket = base / "fmrd.sock"
@@ -109,7 +113,7 @@ class Daemon:
 
     def command(self, *options: str) -> list[str]:
         places = ["--state", str(self.state), "--mount", str(self.mount), "--socket", str(self.socket)]
-        return [str(BIN / "fmrd"), *places, "--door", self.door, *options]
+        return [str(BIN / "fmrd"), *places, "--door", self.door, *self.keeper, *options]
 
     def _said_ready(self, ready: socket.socket) -> bool:
         assert self.process is not None
@@ -137,21 +141,54 @@ class Daemon:
             self.stop()
         self.start()
 
+    def serving(self) -> int:
+        """The process that serves under the keeper; 0 while there is none."""
+        assert self.process is not None and self.keeper
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return int(children[0]) if children else 0
+
+    def kill_serving(self, number: int = signal.SIGKILL) -> None:
+        """End the process that serves, and return when another one is ready in its place."""
+        ready = self.log().count(READY)
+        os.kill(until(self.serving, "the keeper has a child"), number)
+        until(lambda: self.log().count(READY) > ready, "another fmrd is ready")
+
     def _reap(self) -> int:
         assert self.process is not None
         status = self.process.wait(timeout=PATIENCE_SECONDS)
         self.process = None
         return status
 
+    @staticmethod
+    def kill_orphan(process: int) -> None:
+        """One whose keeper is gone."""
+        with contextlib.suppress(ProcessLookupError):
+            descriptor = os.pidfd_open(process)
+            try:
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                ended, _, _ = select.select([descriptor], [], [], PATIENCE_SECONDS)
+                assert ended, f"process {process} does not end"
+            finally:
+                os.close(descriptor)
+
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
 
     def clean_up(self) -> None:
         if self.process is not None:
+            serving = self.serving() if self.keeper and self.process.poll() is None else 0
             self.process.kill()
             self._reap()
-        while _libc.umount2(os.fsencode(self.mount), MNT_DETACH) == 0:
+            if serving:
+                self.kill_orphan(serving)
+        while self.umount():
             pass
+
+    def umount(self) -> bool:
+        """Lazily; False where nothing is mounted. No program does it: a child of ours would hang in closing the files
+        we have open there while nobody serves them.
+        """
+        return bool(_libc.umount2(os.fsencode(self.mount), MNT_DETACH) == 0)
 
     # fmrctl
 

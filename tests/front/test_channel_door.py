@@ -13,11 +13,22 @@ import trio.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fmrd.engine.registry import Registry
+from fmrd.engine.arriving import Arriving
+from fmrd.engine.registry import Registry, Served
 from fmrd.errors import Failed
 from fmrd.front.channel.device import Device
 from fmrd.front.channel.door import ChannelDoor
-from fmrd.front.channel.protocol import FIXED, IN_HEADER, MAX_WRITE_BYTES, OUT_HEADER, WRITE_FIXED_BYTES, Op
+from fmrd.front.channel.handles import Handles
+from fmrd.front.channel.protocol import (
+    FIXED,
+    IN_HEADER,
+    MAX_WRITE_BYTES,
+    OUT_HEADER,
+    UNIQUE_RESEND,
+    WRITE_FIXED_BYTES,
+    Op,
+)
+from fmrd.front.supervisor import Supervisor
 from fmrd.front.tree import ROOT
 
 INODE = 5
@@ -95,10 +106,15 @@ class Wire:
     def receive(self) -> int:
         if not self.requests:
             return 0
-        request = self.requests.pop(0)
+        return self.put_back(self.requests.pop(0))
+
+    def put_back(self, request: bytes) -> int:
         self.head[: len(request[:80])] = request[:80]
         self.data[: len(request[80:])] = request[80:]
         return len(request)
+
+    def request(self, count: int) -> bytes:
+        return bytes(self.head[:count]) + bytes(self.data[: max(0, count - 80)])
 
     def send(self, *parts: bytes | memoryview) -> None:
         answer = b"".join(parts)
@@ -111,11 +127,17 @@ class Wire:
 class Rig:
     def __init__(self, nursery: trio.Nursery) -> None:
         self.volume, self.wire, self.nursery, self.unique = Volume(), Wire(), nursery, 0
+        self.arriving = Arriving()
+        self.arriving.found([])
         find = {"v": self.volume}.get
+        self.registered = {INODE: self.volume}
         registry = SimpleNamespace(
-            served=lambda: [self.volume], find=find, numbered={INODE: self.volume}.get, watch=lambda _: None
-        )
-        self.door = ChannelDoor(cast(Registry, registry), Path("/nowhere"))
+            served=lambda: [], find=lambda name: find(name) if self.registered else None,
+            numbered=self.registered.get, watch=lambda _: None, arriving=self.arriving,
+        )  # fmt: skip
+        self.handles = Handles()
+        self.door = ChannelDoor(cast(Registry, registry), Path("/nowhere"), Supervisor())
+        self.door._begin(cast(Device, self.wire), self.handles)
 
     def put(self, opcode: int, body: bytes = b"", *, inode: int = INODE, length: int | None = None) -> int:
         """A request, whose unique is returned; what can be answered at once is."""
@@ -277,3 +299,76 @@ def test_whatever_comes_has_one_answer_or_none(opcode: int, body: bytes, lie: in
             assert (await rig.ask(Op.READ, a_read(handle, 0, 4)))[0] == 0
 
     trio.run(play)
+
+
+# Volumes that are not open yet
+
+
+def still_opening(rig: Rig) -> None:
+    """As if the daemon had just started, and found the home copy of the volume."""
+    rig.arriving.found(["v"])
+    rig.volume.number = 0
+    rig.registered.clear()
+    rig.nursery.start_soon(rig.door._await_arrivals, rig.nursery)
+
+
+def opens(rig: Rig) -> None:
+    rig.volume.number = INODE
+    rig.registered[INODE] = rig.volume
+    rig.door._hear(cast(Served, rig.volume))
+    rig.arriving.read("v", {})
+
+
+async def test_who_asks_for_a_volume_that_is_not_open_yet_waits(rig: Rig) -> None:
+    """Whatever is asked: by a handle that was open before, or by number, or by name; in the order in which it came."""
+    handle = rig.handles.take(INODE, 77)
+    still_opening(rig)
+    asked = [
+        rig.put(Op.WRITE, a_write(handle, 0, b"1" * 4096)),
+        rig.put(Op.WRITE, a_write(handle, 0, b"2" * 512)),
+        rig.put(Op.READ, a_read(handle, 510, 4)),
+        rig.put(Op.OPEN, FIXED[Op.OPEN].pack(os.O_RDWR, 0)),
+        rig.put(Op.LOOKUP, b"v\0", inode=ROOT),
+    ]
+    await trio.testing.wait_all_tasks_blocked()
+    assert not any(each in rig.wire.answers for each in asked)
+    opens(rig)
+    await trio.testing.wait_all_tasks_blocked()
+    assert [rig.answered(each)[0] for each in asked] == [0] * 5
+    assert rig.answered(asked[2])[1] == b"2211"
+    assert rig.volume.count == 2
+
+
+async def test_a_volume_that_does_not_come_is_an_error_once_that_is_known(rig: Rig) -> None:
+    handle = rig.handles.take(INODE, 77)
+    still_opening(rig)
+    asked = [rig.put(Op.READ, a_read(handle, 0, 4)), rig.put(Op.LOOKUP, b"w\0", inode=ROOT)]
+    rig.arriving.read("v", {"v": INODE})
+    await trio.testing.wait_all_tasks_blocked()
+    assert rig.answered(asked[1])[0] == errno.ENOENT
+    assert asked[0] not in rig.wire.answers
+    rig.arriving.ended("v")
+    await trio.testing.wait_all_tasks_blocked()
+    assert rig.answered(asked[0])[0] == errno.ESTALE
+
+
+async def test_a_wait_for_a_volume_can_be_interrupted_and_nothing_is_done(rig: Rig) -> None:
+    handle = rig.handles.take(INODE, 77)
+    still_opening(rig)
+    write = rig.put(Op.WRITE, a_write(handle, 0, b"data"))
+    rig.put(Op.INTERRUPT, FIXED[Op.INTERRUPT].pack(write))
+    assert rig.answered(write)[0] == errno.EINTR
+    opens(rig)
+    await trio.testing.wait_all_tasks_blocked()
+    assert rig.volume.content[:4] == bytes(4)
+
+
+async def test_an_open_that_is_sent_again_counts_once(rig: Rig) -> None:
+    """Its answer never went out: the handle was taken, and is found again."""
+    handle = rig.handles.take(INODE, 77)
+    rig.door._files.appeared(cast(Served, rig.volume))
+    head = IN_HEADER.pack(IN_HEADER.size + 8, Op.OPEN, 77 | UNIQUE_RESEND, INODE, 0, 0, 0, 0, 0)
+    rig.wire.requests.append(head + FIXED[Op.OPEN].pack(os.O_RDWR, 0))
+    rig.door._drain(cast(Device, rig.wire), rig.nursery)
+    error, body = rig.answered(77 | UNIQUE_RESEND)
+    assert (error, int.from_bytes(body[:8], "little"), rig.volume.count) == (0, handle, 1)

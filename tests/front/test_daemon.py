@@ -1,8 +1,7 @@
-"""fmrd's options, and what it tells systemd; the daemon itself is tested in tests/e2e."""
+"""fmrd's options; the daemon itself is tested in tests/e2e."""
 
 import logging
 import os
-import socket
 from pathlib import Path
 
 import pytest
@@ -44,26 +43,31 @@ def test_options_beat_the_environment_and_that_the_defaults(
     assert places(started[0]) == ["/env/state", str(tmp_path / "here/volumes"), "/run/fmrd/fmrd.sock"]
 
 
-@pytest.mark.parametrize("words", [["--door", "back"], ["--keeper"], ["--log-level", "loud"], ["extra"]])
+WRONG = [["--door", "back"], ["--keeper", "--door", "pyfuse3"], ["--log-level", "loud"], ["extra"]]
+
+
+@pytest.mark.parametrize("words", WRONG)
 def test_what_does_not_work_is_not_offered(started: list[Daemon], words: list[str]) -> None:
     done = CliRunner().invoke(daemon.main, words)
     assert (done.exit_code, started) == (2, [])
 
 
-@pytest.mark.parametrize("abstract", [False, True])
-def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, abstract: bool) -> None:
-    name = f"fmrd-test-{os.getpid()}" if abstract else str(tmp_path / "notify")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-        listener.bind("\0" + name if abstract else name)
-        listener.settimeout(10)
-        monkeypatch.setenv("NOTIFY_SOCKET", "@" + name if abstract else name)
-        daemon._notify("READY=1")
-        assert listener.recv(100) == b"READY=1"
-
-
-def test_a_systemd_that_does_not_listen_is_no_reason_to_fail(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_keeper_takes_the_place_of_the_process_and_is_told_how_to_run_fmrd(
+    started: list[Daemon], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
-    daemon._notify("READY=1")
-    assert "READY=1" in caplog.text
+    class Replaced(Exception):
+        pass
+
+    commands = []
+
+    def execv(program: str, command: list[str]) -> None:
+        commands.append(command)
+        raise Replaced
+
+    monkeypatch.setattr(os, "execv", execv)
+    words = ["--state", "/s", "--mount", str(tmp_path / "m"), "--socket", "/k", "--log-level", "debug"]
+    assert isinstance(CliRunner().invoke(daemon.main, ["--keeper", *words]).exception, Replaced)
+    [command] = commands
+    child = command[command.index(daemon.KEEPER) + 1 :]
+    assert CliRunner().invoke(daemon.main, child[child.index(daemon.THIS) + 1 :]).exit_code == 0
+    assert places(started[0]) == ["/s", str(tmp_path / "m"), "/k"]

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pyfuse3
 import pytest
 
+from fmrd.engine.arriving import Arriving
 from fmrd.engine.registry import Registry, Served
 from fmrd.errors import Failed
 from fmrd.front.fusefs import VolumeFiles
@@ -56,7 +57,11 @@ def volume() -> Volume:
 @pytest.fixture
 def files(volume: Volume) -> VolumeFiles:
     served = cast(Served, volume)
-    registry = SimpleNamespace(served=lambda: [served], find={volume.name: served}.get, numbered={2: served}.get)
+    arriving = Arriving()
+    arriving.found([])
+    registry = SimpleNamespace(
+        served=lambda: [served], find={volume.name: served}.get, numbered={2: served}.get, arriving=arriving
+    )
     return VolumeFiles(cast(Registry, registry))
 
 

@@ -68,7 +68,8 @@ def test_the_state_is_private_and_outlives_a_restart() -> None:
 
 def test_a_loop_device_comes_after_the_daemon_and_goes_before_it() -> None:
     settings = settings_of("fmrd-loop@.service")
-    assert settings["Requires"] == settings["After"] == "fmrd.service"
+    assert settings["Wants"] == settings["After"] == "fmrd.service"
+    assert not set(settings) & {"Requires", "BindsTo", "PartOf"}, "a restart of fmrd would take it away"
     assert settings["RemainAfterExit"] == "yes"
     assert settings["ExecStart"].removesuffix(" start %i") == settings["ExecStop"].removesuffix(" stop %i")
 
@@ -81,3 +82,10 @@ def test_a_backup_runs_every_night_and_also_after_a_night_off() -> None:
 
 def test_whoever_thaws_a_file_system_outlives_the_daemon() -> None:
     assert settings_of("fmrd.service")["KillMode"] == "process"
+
+
+def test_systemd_keeps_the_mount_while_the_daemon_is_restarted() -> None:
+    settings = settings_of("fmrd.service")
+    assert int(settings["FileDescriptorStoreMax"]) >= 2
+    assert settings["Environment"] == f"FDSTORE={settings['FileDescriptorStoreMax']}"
+    assert settings["Restart"] == "on-failure"

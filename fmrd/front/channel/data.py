@@ -69,6 +69,9 @@ class Files:
     def _of(self, handle: int) -> Served:
         served = self._served.get(handle)
         if served is None:
+            inode = self._handles.inode(handle)
+            if inode is not None:
+                self._tree.served(inode)  # NotYet, if so
             raise OSError(errno.EIO, "the volume of this file is not served")
         return served
 

@@ -89,6 +89,17 @@ class Device:
                 if error.errno not in (errno.ENOENT, errno.EINTR):  # the one it was about went away meanwhile
                     raise
 
+    def request(self, count: int) -> bytes:
+        """What was received last, to be kept."""
+        return bytes(self.head[:count]) + bytes(self.data[: max(0, count - len(self.head))])
+
+    def put_back(self, request: bytes) -> int:
+        """As if it were received now."""
+        head, data = request[: len(self.head)], request[len(self.head) :]
+        self.head[: len(head)] = head
+        self.data[: len(data)] = data
+        return len(request)
+
     def send(self, *parts: bytes | memoryview) -> None:
         """An answer or a notification. Nobody wants it where the request is gone (interrupted), or the mount."""
         try:

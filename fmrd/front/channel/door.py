@@ -14,9 +14,10 @@ from pathlib import Path
 import trio
 
 from fmrd.engine.registry import Registry, Served
-from fmrd.front.channel import protocol
+from fmrd.front.arrivals import Early, NotYet
+from fmrd.front.channel import protocol, taking
 from fmrd.front.channel.data import Answer, Files, Work
-from fmrd.front.channel.device import Device, open_and_mount
+from fmrd.front.channel.device import Device
 from fmrd.front.channel.handles import Handles
 from fmrd.front.channel.names import Names
 from fmrd.front.channel.protocol import (
@@ -28,8 +29,9 @@ from fmrd.front.channel.protocol import (
     Malformed,
     Op,
 )  # fmt: skip
-from fmrd.front.mounts import clear_stale_mount, unmount
+from fmrd.front.mounts import unmount
 from fmrd.front.news import News
+from fmrd.front.supervisor import Supervisor
 from fmrd.front.tree import ROOT, Tree, errno_of
 
 log = logging.getLogger(__name__)
@@ -47,17 +49,16 @@ READ, WRITE = int(Op.READ), int(Op.WRITE)
 
 
 class ChannelDoor:
-    """Mounts, serves until ``stop``, unmounts."""
+    """Mounts, serves until ``stop``, unmounts; or takes over what the supervisor kept, and leaves it to the next."""
 
-    def __init__(self, registry: Registry, mount: Path) -> None:
+    def __init__(self, registry: Registry, mount: Path, supervisor: Supervisor) -> None:
         self._registry = registry
         self._mount = mount
+        self._supervisor = supervisor
         self._tree = Tree(registry)
         self._names = Names(self._tree)
-        self._handles = Handles()
-        self._files = Files(self._tree, self._handles)
-        self._device: Device | None = None
-        self._mounted = False
+        self._mounted = self._kept = self._leaving = False
+        self._early = Early()
         self._looks = FEWEST_LOOKS
         self._under_way: dict[int, int] = {}
         """The opcodes of requests that have a task, by their unique."""
@@ -66,30 +67,46 @@ class ChannelDoor:
         self.caught_up = self._news.caught_up
         self._stopping = trio.CancelScope()
         self._ended = trio.Event()
-        registry.watch(self._hear)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Started when mounted, or Failed('mount_failed'); returns after ``stop``, or when somebody else unmounts."""
-        await clear_stale_mount(self._mount)
-        self._device = device = Device(open_and_mount(self._mount))
-        self._mounted = True
+        device, handles = await taking.take_or_mount(self._supervisor, self._mount)
+        self._begin(device, handles)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._news.run)
+                nursery.start_soon(self._await_arrivals, nursery)
                 task_status.started()
                 with self._stopping:
                     await self._serve(device, nursery)
                 await self._answered()
                 nursery.cancel_scope.cancel()
         finally:
-            if self._mounted:
+            if self._mounted and not self._leaving:
                 unmount(self._mount)
+            if not self._leaving:
+                taking.forget(self._supervisor)
             device.close()
             self._handles.close()
             self._ended.set()
 
+    def _begin(self, device: Device, handles: Handles) -> None:
+        self._device = device
+        self._handles = handles
+        self._files = Files(self._tree, handles)
+        for served in self._registry.served():
+            self._files.appeared(served)
+        self._mounted = True
+        self._registry.watch(self._hear)
+        self._kept = handles.session is not None
+
+    def leave(self) -> bool:
+        """True: somebody keeps the mount, files are open there, and ``stop`` will leave it to the next fmrd."""
+        self._leaving = self._kept and self._mounted and len(self._handles) > 0
+        return self._leaving
+
     async def stop(self) -> None:
-        """Return when ``run`` has answered what is under way, and unmounted."""
+        """Return when ``run`` has answered what is under way, and unmounted, or left the mount."""
         await self.caught_up()
         self._stopping.cancel()
         await self._ended.wait()
@@ -149,6 +166,9 @@ class ChannelDoor:
                 answer = self._files.read(handle, offset, size)
             else:
                 answer = self._other(device, opcode, unique, inode, count)
+        except NotYet:
+            self._early.put(unique, device.request(count))
+            return
         except Exception as error:
             self._refuse(device, opcode, unique, error)
             return
@@ -171,7 +191,7 @@ class ChannelDoor:
         if opcode in NO_ANSWER:
             return None
         if opcode == Op.INIT:
-            return self._init(body)
+            return self._init(device, body)
         return self._names.answer(opcode, inode, body)
 
     async def _answer_later(self, device: Device, opcode: int, unique: int, work: Work) -> None:
@@ -203,14 +223,30 @@ class ChannelDoor:
         opcode = self._under_way.get(unique)
         if opcode in INTERRUPTED:
             self._later(device, opcode, unique, OSError(errno.EINTR, "interrupted"))
+        elif self._early.take(unique) is not None:  # nothing of it was done
+            device.send(protocol.refusal(unique, errno.EINTR))
 
-    def _init(self, body: bytes) -> bytes:
+    def _init(self, device: Device, body: bytes) -> bytes:
         offer = protocol.offer_of(body)
         session = protocol.negotiate(offer)
         if session is None:
             raise OSError(errno.EPROTO, f"FUSE {offer.major}.{offer.minor} is too old")
         self._handles.session = session
+        self._kept = taking.keep(self._supervisor, device, self._handles)
         return protocol.pack_init(session, offer, mmap.PAGESIZE)
+
+    # Volumes that come
+
+    async def _await_arrivals(self, nursery: trio.Nursery) -> None:
+        """Ask again whatever came too early, each time another volume is there, or is known to stay away."""
+        arriving = self._registry.arriving
+        while True:
+            arrived = arriving.arrived
+            for request in self._early.take_all():
+                self._answer(self._device, nursery, self._device.put_back(request))
+            if not arriving.may_come():
+                return
+            await arrived.wait()
 
     # What the kernel must be told
 
@@ -224,8 +260,6 @@ class ChannelDoor:
         """
         device = self._device
         with contextlib.suppress(OSError):  # the kernel never heard of it
-            if device is None:
-                return
             if served.closed:
                 device.send(protocol.forget_name(ROOT, os.fsencode(served.name)))
             else:

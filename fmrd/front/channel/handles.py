@@ -17,8 +17,9 @@ SLOTS = 1 << 16
 """Open files at most, over all volumes."""
 _SLOT = struct.Struct("=QQ")  # inode, unique of the open; 0 is free
 _SESSION = struct.Struct("=8sIIQI")  # magic, minor, max_write, flags, page bytes
-_MAGIC = b"fmrd-ch1"
-_SESSION_BYTES = 4096
+_MOUNT = struct.Struct("=Q")
+_MAGIC = b"fmrd-ch2"
+_SESSION_BYTES, _MOUNT_AT = 4096, 64
 
 
 class Handles:
@@ -55,6 +56,15 @@ class Handles:
     @session.setter
     def session(self, session: Session) -> None:
         _SESSION.pack_into(self._memory, 0, _MAGIC, session.minor, session.max_write, session.flags, mmap.PAGESIZE)
+
+    @property
+    def mounted_on(self) -> int:
+        """The device number of the mount."""
+        return int(_MOUNT.unpack_from(self._memory, _MOUNT_AT)[0])
+
+    @mounted_on.setter
+    def mounted_on(self, number: int) -> None:
+        _MOUNT.pack_into(self._memory, _MOUNT_AT, number)
 
     def take(self, inode: int, unique: int) -> int:
         """For an open. The same handle where that open was counted already. OSError is for the caller to raise: 0 where
