@@ -62,8 +62,10 @@ def serving(command: list[object], ready: Any, log: Path) -> Iterator[None]:
 
 
 @contextmanager
-def volume(where: Path, size_mib: int, door: str, *options: str) -> Iterator[Path]:
-    """A started volume's file, behind that door."""
+def volume(
+    where: Path, size_mib: int, door: str, *, plexes: str = "ab", program: tuple[object, ...] = (BIN / "fmrd",)
+) -> Iterator[Path]:
+    """A started volume's file, behind that door of an fmrd of its own."""
     where.mkdir()
     places = ["--state", where / "state", "--mount", where / "mount", "--socket", where / "socket"]
     socket = ["--socket", where / "socket"]
@@ -72,9 +74,9 @@ def volume(where: Path, size_mib: int, door: str, *options: str) -> Iterator[Pat
         found = subprocess.run([BIN / "fmrctl", *map(str, socket), "print"], capture_output=True, check=False)
         return found.returncode == 0
 
-    command: list[object] = [BIN / "fmrd", *places, "--door", door, "--log-level", "warning"]
+    command: list[object] = [*program, *places, "--door", door, "--log-level", "warning"]
     with serving(command, ready, where / "fmrd.log"):
-        run(BIN / "fmrctl", *socket, "make", "bench", f"{size_mib}M", where / "a", where / "b", *options)
+        run(BIN / "fmrctl", *socket, "make", "bench", f"{size_mib}M", *(where / plex for plex in plexes))
         yield where / "mount" / "bench"
 
 
@@ -136,7 +138,7 @@ def fio(path: Path, kind: str, block: str, depth: int, size_mib: int, seconds: f
     side = found["jobs"][0]["read" if "read" in kind else "write"]
     return {
         "iops": side["iops"], "mib": side["bw_bytes"] / (1 << 20), "mean_us": side["lat_ns"]["mean"] / 1000,
-        "p99_us": side["clat_ns"]["percentile"]["99.000000"] / 1000,
+        "p99_us": side["clat_ns"]["percentile"]["99.000000"] / 1000, "max_us": side["clat_ns"]["max"] / 1000,
     }  # fmt: skip
 
 

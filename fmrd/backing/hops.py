@@ -17,6 +17,7 @@ from typing import Protocol, TypeVar, cast
 import outcome
 import trio
 
+from fmrd.backing.beside import Beside
 from fmrd.backing.protocol import SourceError
 from fmrd.errors import FmrdError
 
@@ -81,6 +82,9 @@ class Hops(Protocol):
 
     async def at_once(self, calls: Sequence[Call], timeout_seconds: float) -> list[Outcome]:
         """All in parallel."""
+
+    def together(self, first: Callable[[], object], second: Callable[[], object]) -> list[BaseException | None]:
+        """Two large calls that cannot block, in parallel and in this very step: what each raised."""
 
 
 def outcome_of(call: Call) -> Outcome:
@@ -210,6 +214,10 @@ class ThreadHops:
 
     def __init__(self, threads: int = THREADS) -> None:
         self._slots = trio.Semaphore(threads)
+        self._beside = Beside()
+
+    def together(self, first: Callable[[], object], second: Callable[[], object]) -> list[BaseException | None]:
+        return list(self._beside.both(first, second))
 
     async def in_turn(self, calls: Sequence[Call], timeout_seconds: float) -> list[Outcome]:
         if all(call.inline for call in calls):

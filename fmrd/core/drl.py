@@ -4,6 +4,9 @@ Rules 1 and 2 live here. An extent is *marked* in memory when a write asks for i
 the bit has ended on the home copy and every open travelling copy, *pending* while writes on it are under way. It
 leaves only through begin_clean/end_clean, around the fdatasync and map writes of rule 2. Bounded: the least recently
 used idle extents leave first.
+
+Time is counted in *ticks*, which are as long as nobody asks: begin_clean ends one, so that a write since then tells by
+its tick. A steady load pays for an extent once a tick, and then only looks whether it is *hot*.
 """
 
 from dataclasses import dataclass
@@ -20,7 +23,7 @@ HOT_EXTENTS = 1024
 
 @dataclass(frozen=True)
 class CleanToken:
-    """Extents that were idle when a clean began, with the tick of the last write each had seen by then."""
+    """Extents that were idle when a clean began, with the tick in which each was last written."""
 
     extents: dict[int, int]
 
@@ -36,6 +39,8 @@ class DirtyRegionLog:
         self._pending: dict[int, int] = {}
         self._recent: dict[int, int] = {}
         self._tick = 0
+        self.hot: set[int] = set()
+        """Durable extents that were written in this tick: another write there changes nothing here."""
 
     def is_durable(self, extents: range) -> bool:
         """Rule 1: may a write on these extents be issued now?"""
@@ -43,7 +48,6 @@ class DirtyRegionLog:
 
     def enter(self, extents: range) -> None:
         """A write begins: mark, count it as pending, make the extents the most recently used."""
-        self._tick += 1
         for extent in extents:
             self._pending[extent] = self._pending.get(extent, 0) + 1
             self._recent.pop(extent, None)
@@ -52,7 +56,6 @@ class DirtyRegionLog:
 
     def leave(self, extents: range) -> None:
         """A write ended, whatever its outcome."""
-        self._tick += 1
         for extent in extents:
             left = self._pending[extent] - 1
             if left:
@@ -61,19 +64,20 @@ class DirtyRegionLog:
                 del self._pending[extent]
             self._recent[extent] = self._tick
 
-    def has(self, offset_bytes: int, length_bytes: int) -> bool:
-        """The same by bytes, which must lie inside: mostly that is one bit."""
+    def touch(self, offset_bytes: int, length_bytes: int) -> bool:
+        """A write that begins and ends in this very step: nobody sees it pending. False, and nothing is changed, where
+        rule 1 does not allow it yet.
+        """
         size = self.geometry.extent_bytes
-        first, last = offset_bytes // size, (offset_bytes + length_bytes - 1) // size
-        return bool(self.durable[first]) and (first == last or self.is_durable(range(first, last + 1)))
-
-    def touch(self, offset_bytes: int, length_bytes: int) -> None:
-        """A write on durable extents that ends in the step in which it began: nobody saw it pending."""
-        self._tick = tick = self._tick + 1
-        recent, size = self._recent, self.geometry.extent_bytes
-        for extent in range(offset_bytes // size, (offset_bytes + length_bytes - 1) // size + 1):
-            del recent[extent]
-            recent[extent] = tick
+        extents = range(offset_bytes // size, (offset_bytes + length_bytes - 1) // size + 1)
+        if not self.is_durable(extents):
+            return False
+        for extent in extents:
+            if extent not in self.hot:
+                self._recent.pop(extent, None)
+                self._recent[extent] = self._tick
+                self.hot.add(extent)
+        return True
 
     def crowded_by(self, extents: range) -> bool:
         """Would these extents push the log over its bound while something in it is idle and could leave?"""
@@ -81,19 +85,21 @@ class DirtyRegionLog:
         over = len(self._recent) + fresh > self.hot_extents
         return fresh > 0 and over and len(self._pending) < len(self._recent)
 
-    @property
-    def tick(self) -> int:
-        """Grows with each write."""
-        return self._tick
+    def end_tick(self) -> int:
+        """The one that ends: what is written from now on belongs to the next."""
+        self._tick += 1
+        self.hot.clear()
+        return self._tick - 1
 
     def begin_clean(self, most: int | None = None, before_tick: int | None = None) -> CleanToken:
-        """The idle extents, least recently used first: at most ``most``, last written before that tick."""
+        """The idle extents, least recently used first: at most ``most``, last written in that tick or before."""
         idle: dict[int, int] = {}
         for extent, tick in self._recent.items():
             if most is not None and len(idle) >= most:
                 break
             if extent not in self._pending and (before_tick is None or tick <= before_tick):
                 idle[extent] = tick
+        self.end_tick()
         return CleanToken(idle)
 
     def end_clean(self, token: CleanToken, keep: bitarray | None = None) -> int:
@@ -104,6 +110,7 @@ class DirtyRegionLog:
                 continue
             del self._recent[extent]
             self.durable[extent] = 0
+            assert extent not in self.hot, "who is hot was written since"
             self.marked.clear(range(extent, extent + 1))
             left += 1
         return left

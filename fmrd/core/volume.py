@@ -104,25 +104,7 @@ class Volume:
                     targets.append(target)
         return WritePlan(offset, length, regions, extents, tuple(targets))
 
-    def plain_targets(self, offset: int, length: int) -> list[Plex] | None:
-        """The same for a write that ends in this very step: the plexes that take all of it. None where some region is
-        not current on all of them, or suspect: then what came of it must be judged. Where one fails: choose_targets.
-        """
-        targets = self.holders(offset, length)
-        left = len(self.plexes) - len(targets)
-        for plex in self.plexes if left else ():
-            if plex.is_open and plex not in targets:
-                return None
-        for plex in targets:
-            if plex.suspect is not None:
-                return None
-        if left or self.tracks:
-            regions = self.geometry.regions_of(offset, length)
-            self._track(regions)
-            for plex in self.plexes:
-                if not plex.is_open:
-                    self._remember(plex, regions)
-        return targets
+    plain_targets = writing.plain_targets
 
     def _remember(self, plex: Plex, regions: range) -> None:
         plex.map.mark(regions)

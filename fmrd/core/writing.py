@@ -10,6 +10,7 @@ from fmrd.core import faults
 from fmrd.core.geometry import Geometry
 from fmrd.core.plans import Target, Verdict, WritePlan
 from fmrd.core.plex import Plex
+from fmrd.core.states import OPEN_GATE
 from fmrd.errors import Failed
 
 if TYPE_CHECKING:
@@ -38,6 +39,32 @@ def target_of(plex: Plex, geometry: Geometry, offset: int, length: int) -> Targe
         else:
             parts.append((start, stop - start))
     return Target(plex, plex.generation, tuple(parts), plex.dropped, tuple(healing))
+
+
+def plain_targets(volume: "Volume", offset: int, length: int) -> list[Plex] | None:
+    """Volume.choose_targets for a write that ends in this very step: the plexes that take all of it, because they hold
+    all of its regions. One that holds none of them, and of which none is covered whole, takes nothing. None where there
+    is more to it, or something suspect: then what came of it must be judged. Where one fails: choose_targets.
+    """
+    size = volume.geometry.region_bytes
+    first, last = offset // size, (offset + length - 1) // size
+    targets, closed = [], []
+    for plex in volume.plexes:
+        missing = plex.map
+        if plex.state not in OPEN_GATE:
+            closed.append(missing)
+        elif plex.suspect is not None:
+            return None
+        elif missing.blank or missing.bits.find(1, first, last + 1) == -1:
+            targets.append(plex)
+        elif missing.bits.find(0, first, last + 1) != -1 or volume.geometry.whole_regions_of(offset, length):
+            return None
+    if volume.tracks:
+        closed += [track.map for track in volume.tracks.values()]
+    for missing in closed:
+        if first != last or not missing.bits[first]:
+            missing.mark(range(first, last + 1))
+    return targets or None
 
 
 def judge(

@@ -24,9 +24,9 @@ from fmrd.engine.files import PlexFiles, copy_of, name_owner
 from fmrd.engine.mirror import Mirror
 from fmrd.engine.opening import Opening, report
 from fmrd.engine.registry import Registry, Unit
-from fmrd.engine.resync import GIVE_WAY_SECONDS
 from fmrd.engine.service import Service
 from fmrd.engine.tasks import Task
+from fmrd.engine.windows import LONGEST_REST_SECONDS
 from fmrd.errors import Failed, FmrdError, Refused
 
 log = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ async def _fill_all(service: Service, task: Task) -> None:
 async def _give_way(service: Service, task: Task, copied: int, seconds: float) -> None:
     """Rate limit, and room for the application."""
     rate = task.rate or service.volume.settings.rate
-    pause = max(copied / rate - seconds if rate else 0.0, min(seconds, GIVE_WAY_SECONDS))
+    pause = max(copied / rate - seconds if rate else 0.0, min(seconds, LONGEST_REST_SECONDS))
     changed = task.changed
     with trio.move_on_after(pause):
         await changed.wait()

@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING
 
 from fmrd.core.instant import is_instant
 from fmrd.core.plans import WritePlan
+from fmrd.core.plex import Plex
+from fmrd.engine.disks import Disk
 from fmrd.engine.ranges import Claim
 
 if TYPE_CHECKING:
     from fmrd.engine.mirror import Mirror
 
+LARGE_BYTES = 256 << 10
+"""From here on two plexes are written in parallel; below, waking a thread up costs more than it saves."""
 Rest = Callable[[], Awaitable[None]]
 
 
@@ -28,6 +32,7 @@ class Quick:
         self._mirror = mirror
         self._volume = mirror.volume
         self._drl = mirror.volume.drl
+        self._extent_bytes = mirror.volume.geometry.extent_bytes
         self._disks = mirror.disks
         self._ranges = mirror.ranges
         self._load = mirror.load
@@ -67,13 +72,13 @@ class Quick:
         if (
             not length
             or stop > volume.geometry.length_bytes
-            or not self._drl.has(offset, length)
             or self._load.closed
             or volume.recorded < volume.demotions
             or volume.recorded < volume.held_until
             or volume.lost
             or is_instant(volume)
             or (self._ranges.held and not self._ranges.is_free(offset, stop))
+            or not (self._is_hot(offset, length) or self._drl.touch(offset, length))
         ):
             return False
         targets = volume.plain_targets(offset, length)
@@ -83,19 +88,39 @@ class Quick:
         for disk in disks:
             if not disk.inline or (disk.landings and disk.late(((offset, stop),))):
                 return False
-        self._drl.touch(offset, length)
         errors: dict[str, Exception] = {}
-        for plex, disk in zip(targets, disks, strict=True):
-            try:
-                disk.backing.pwrite(offset, data)
-            except OSError as error:
-                errors[plex.uuid] = error
+        if length >= LARGE_BYTES and len(disks) == 2:
+            errors = self._write_together(targets, disks, offset, data)
+        else:
+            for plex, disk in zip(targets, disks, strict=True):
+                try:
+                    disk.backing.pwrite(offset, data)
+                except OSError as error:
+                    errors[plex.uuid] = error
+        for plex in targets:
             plex.writes += 1
             plex.write_bytes += length
         if errors:
             return self._failed(offset, length, errors)
         self._load.served += 1
         return True
+
+    def _is_hot(self, offset: int, length: int) -> bool:
+        """Mostly it is: rule 1 is kept, and nothing is to be noted."""
+        size = self._extent_bytes
+        return offset % size + length <= size and offset // size in self._drl.hot
+
+    def _write_together(
+        self, targets: list[Plex], disks: list[Disk], offset: int, data: bytes | memoryview
+    ) -> dict[str, Exception]:
+        first, second = [partial(disk.backing.pwrite, offset, data) for disk in disks]
+        errors: dict[str, Exception] = {}
+        for plex, error in zip(targets, self._mirror.hops.together(first, second), strict=True):
+            if isinstance(error, OSError):
+                errors[plex.uuid] = error
+            elif error is not None:
+                raise error
+        return errors
 
     def _failed(self, offset: int, length: int, errors: dict[str, Exception]) -> Rest:
         """The bytes stay held, and the extents pending, until that is judged."""

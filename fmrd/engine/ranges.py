@@ -6,8 +6,8 @@ break-off) all bytes. Waiters are served in the order they came, so neither side
 """
 
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
 import trio
 
@@ -36,15 +36,31 @@ class Ranges:
     def __init__(self) -> None:
         self.held: list[Claim] = []
         self._waiting: list[tuple[Claim, trio.Event]] = []
+        self._yielding: list[tuple[Claim, Callable[[], None]]] = []
 
     @asynccontextmanager
-    async def hold(self, *spans: Span) -> AsyncIterator[None]:
-        """Exclude every other holder of any of these bytes. ``spans``: in order, apart from each other."""
-        await self.acquire(spans)
+    async def hold(self, *spans: Span, wanted: Callable[[], None] | None = None) -> AsyncIterator[None]:
+        """Exclude every other holder of any of these bytes. ``spans``: in order, apart from each other. ``wanted`` is
+        called, once or more, when somebody waits for some of them: by then the holder may not yet know it has them.
+        """
+        with self._told(spans, wanted):
+            await self.acquire(spans)
+            try:
+                yield
+            finally:
+                self.release(spans)
+
+    @contextmanager
+    def _told(self, spans: Claim, wanted: Callable[[], None] | None) -> Iterator[None]:
+        if wanted is None:
+            yield
+            return
+        yielding = (spans, wanted)
+        self._yielding.append(yielding)
         try:
             yield
         finally:
-            self.release(spans)
+            self._yielding.remove(yielding)
 
     async def acquire(self, spans: Claim) -> None:
         """As ``hold``, for whoever lets go in a synchronous step."""
@@ -73,6 +89,9 @@ class Ranges:
     async def _wait(self, claim: Claim) -> None:
         entry = (claim, trio.Event())
         self._waiting.append(entry)
+        for held, wanted in self._yielding:
+            if held is not claim and overlap(held, claim):
+                wanted()
         try:
             await entry[1].wait()
         except trio.Cancelled:

@@ -9,7 +9,6 @@ makes it copy again (rule 2b), and the last checkpoint is what allows the promot
 
 import errno
 from dataclasses import dataclass, field
-from functools import partial
 
 import trio
 
@@ -19,7 +18,7 @@ from fmrd.core.plex import Plex
 from fmrd.engine.disks import NOT_LANDED
 from fmrd.engine.mirror import Mirror
 from fmrd.engine.tasks import Task
-from fmrd.engine.windows import Pace, Window, still_missing, window_of
+from fmrd.engine.windows import Pace, Transfer, Wanted, Window, still_missing, window_of
 from fmrd.errors import FmrdError
 
 WINDOWS = 2
@@ -28,9 +27,8 @@ CHECKPOINT_BYTES = 256 << 20
 CHECKPOINT_SECONDS = 5.0
 PATIENCE = 3
 """Passes without any gain after which the rest counts as unreadable."""
-GIVE_WAY_SECONDS = 0.05
-"""The longest pause after a window while the application is busy; a pause is never longer than the copy was, so a
-resync keeps at least half of its speed and gains on any load."""
+SERVED_SECONDS = 0.02
+"""An application that was served so short a while ago will come again."""
 
 
 @dataclass
@@ -46,6 +44,7 @@ class Resync:
     _cut_short: bool = False
     _cursor: int = 0
     _served: int = 0
+    _busy_until: float = 0.0
     _pace: Pace = field(default_factory=Pace)
     _unsynced_bytes: int = 0
     _since: float = 0.0
@@ -56,6 +55,8 @@ class Resync:
 
     async def run(self) -> tuple[str, str] | None:
         self._since = trio.current_time()
+        self._busy_until = 0.0
+        self._served = self.mirror.load.served
         if self._generation is None:
             await self._begin()
         self.waits = False
@@ -92,8 +93,8 @@ class Resync:
         """One pass over the map."""
         self._cursor = 0
         async with trio.open_nursery() as nursery:
-            for _ in range(WINDOWS):
-                nursery.start_soon(self._worker)
+            for number in range(WINDOWS):
+                nursery.start_soon(self._worker, number)
 
     def _goes_on(self) -> bool:
         return (
@@ -103,12 +104,16 @@ class Resync:
             and self.plex.generation == self._generation
         )
 
-    async def _worker(self) -> None:
+    async def _worker(self, number: int) -> None:
+        """All but the first rest while the application is served: it needs the processors, too."""
         try:
             while self._goes_on():
                 if self.task.paused:
                     self._cut_short = True
                     return
+                if number and self._busy and self.plex.map.next_run(self._cursor, 1):
+                    await self._pause(SERVED_SECONDS)
+                    continue
                 window = self._next_window()
                 if window is None:
                     return
@@ -121,16 +126,17 @@ class Resync:
         copied = await self._copy_window(window)
         seconds = trio.current_time() - began
         load = self.mirror.load
-        self._pace.copied(copied, seconds, busy=load.requests > 0 or load.served != self._served)
+        if load.requests > 0 or load.served != self._served:
+            self._busy_until = began + seconds + SERVED_SECONDS
         self._served = load.served
         if self._due():
             await self.checkpoint()
-        await self._give_way(copied, seconds)
+        await self._keep_rate(copied, seconds)
 
     def _next_window(self) -> Window | None:
         """The cursor moves behind it."""
         geometry = self.mirror.volume.geometry
-        most = max(1, self._pace.window_bytes(self._rate()) // geometry.region_bytes)
+        most = max(1, self._pace.window_bytes(self._rate(), busy=self._busy) // geometry.region_bytes)
         runs = self.plex.map.next_runs(self._cursor, most)
         if not runs:
             return None
@@ -141,16 +147,29 @@ class Resync:
         return self.task.rate or self.mirror.volume.settings.rate
 
     async def _copy_window(self, window: Window) -> int:
-        """Copy what is still missing of it; returns the bytes that these regions hold."""
-        async with self.mirror.ranges.hold(*window.spans):
+        """Copy what is still missing of it; returns the bytes that these regions hold. Who waits for some of them has
+        them after the piece under way, and the rest is another window.
+        """
+        wanted = Wanted()
+        async with self.mirror.ranges.hold(*window.spans, wanted=wanted.tell):
             left = still_missing(window, self.plex.map, self.mirror.volume.geometry)
             if left is None or not self._goes_on():
                 return 0
             if len(left.runs) > 1 and (source := self._source_of_all(left.regions)) is not None:
-                outcome = await self._transfer(source, left)
+                outcome, copied = await self._transfer(source, left, wanted)
                 if not isinstance(outcome.error, SourceError):
-                    return self._account(left, outcome)
-            return sum([await self._copy(run) for run in left.runs])
+                    return self._account(left, copied, outcome)
+            size = 0
+            for run in left.runs:
+                if wanted.now and size:
+                    self._again(run)
+                    break
+                size += await self._copy(run, wanted)
+            return size
+
+    def _again(self, regions: range) -> None:
+        """From there on, in this same pass."""
+        self._cursor = min(self._cursor, regions.start)
 
     def _source_of_all(self, regions: range) -> Plex | None:
         """One plex that is current from the first to the last of these regions, as one in sync is."""
@@ -158,7 +177,7 @@ class Resync:
         current = [p for p in volume.plexes if p is not self.plex and p.is_current(regions)]
         return volume.policy.choose(current, *volume.geometry.bytes_of(regions)) if current else None
 
-    async def _copy(self, regions: range) -> int:
+    async def _copy(self, regions: range, wanted: Wanted) -> int:
         """One run under the lock; a source that cannot be read is tried around region by region."""
         volume = self.mirror.volume
         offset, length = volume.geometry.bytes_of(regions)
@@ -168,26 +187,28 @@ class Resync:
                 [source, *more] = volume.plan_read(offset, length, without=(self.plex, *tried))
             except FmrdError as error:
                 if len(regions) > 1:
-                    return await self._one_by_one(regions)
+                    return await self._one_by_one(regions, wanted)
                 self._stuck[regions.start] = error.message
                 return 0
             if more:
-                return await self._one_by_one(regions)
+                return await self._one_by_one(regions, wanted)
             window = window_of([regions], volume.geometry)
-            outcome = await self._transfer(source.plex, window)
+            outcome, copied = await self._transfer(source.plex, window, wanted)
             if not isinstance(outcome.error, SourceError):
-                return self._account(window, outcome)
+                return self._account(window, copied, outcome)
             source.plex.errors += 1
             tried.append(source.plex)
         return 0
 
-    async def _transfer(self, source: Plex, window: Window) -> Outcome:
-        """Copy it in one hop. An outcome without a value: it may have been copied, and does not count."""
+    async def _transfer(self, source: Plex, window: Window, wanted: Wanted) -> tuple[Outcome, Window]:
+        """Copy it in one hop, or as much of it as there is time for: the second value. An outcome without a value: it
+        may have been copied, and does not count.
+        """
         target, origin = self.mirror.disks[self.plex.uuid], self.mirror.disks[source.uuid]
         if origin.late(tuple(window.spans)):  # what it will hold there is not known yet
-            return Outcome(error=SourceError(OSError(errno.EAGAIN, f"plex {source.name}: {NOT_LANDED}")))
-        copy = partial(target.backing.copy_spans, origin.backing, window.spans)
-        call = target.writing(copy, tuple(window.spans), inline=False)
+            return Outcome(error=SourceError(OSError(errno.EAGAIN, f"plex {source.name}: {NOT_LANDED}"))), window
+        transfer = Transfer(target.backing, origin.backing, window, wanted, gives_way=self._busy)
+        call = target.writing(transfer, tuple(window.spans), inline=False)
         dropped = self.plex.dropped
         origin.lane.enter()
         try:
@@ -195,25 +216,29 @@ class Resync:
         finally:
             origin.lane.leave()
         if not self._goes_on():
-            return Outcome()
+            return Outcome(), window
         if outcome.error is None:
             volume = self.mirror.volume
+            self._pace.copied(transfer.bytes, transfer.seconds)
+            window = transfer.copied(volume.geometry)
             if not volume.copied_these(self.plex, window.regions.start, window.bits, dropped):
-                return Outcome()
-        return outcome
+                return Outcome(), window
+        return outcome, window
 
-    def _account(self, window: Window, outcome: Outcome) -> int:
+    def _account(self, window: Window, copied: Window, outcome: Outcome) -> int:
         """Of a transfer that did not fail on its reading side; returns the bytes it brought."""
         if outcome.error is not None:
             self._target_failed(outcome.error)
         if not isinstance(outcome.value, int):
             return 0
-        self._unsynced_bytes += window.bytes
-        self.task.progressed(window.bits.count(), window.bytes, outcome.value)
-        return window.bytes
+        if copied is not window:
+            self._again(range(copied.regions.stop, window.regions.stop))
+        self._unsynced_bytes += copied.bytes
+        self.task.progressed(copied.bits.count(), copied.bytes, outcome.value)
+        return copied.bytes
 
-    async def _one_by_one(self, regions: range) -> int:
-        return sum([await self._copy(range(r, r + 1)) for r in regions])
+    async def _one_by_one(self, regions: range, wanted: Wanted) -> int:
+        return sum([await self._copy(range(r, r + 1), wanted) for r in regions])
 
     def _target_failed(self, error: Exception) -> None:
         sentence = self.mirror.volume.fail_plex(self.plex, error)
@@ -259,15 +284,18 @@ class Resync:
             volume.recovered(self.plex)
         return True
 
-    async def _give_way(self, copied: int, seconds: float) -> None:
-        """Rate limit, and room for the application."""
-        pause = 0.0
-        if self.mirror.load.requests:
-            pause = min(seconds, GIVE_WAY_SECONDS)
+    async def _keep_rate(self, copied: int, seconds: float) -> None:
         rate = self._rate()
-        if rate:
-            pause = max(pause, copied * WINDOWS / rate - seconds)
-        if pause > 0 and self._goes_on():
-            changed = self.task.changed
-            with trio.move_on_after(pause):
-                await changed.wait()
+        if rate and (pause := copied * WINDOWS / rate - seconds) > 0 and self._goes_on():
+            await self._pause(pause)
+
+    @property
+    def _busy(self) -> bool:
+        """Was the application served a moment ago, or does it wait?"""
+        return trio.current_time() < self._busy_until
+
+    async def _pause(self, seconds: float) -> None:
+        """Unless the task is told something meanwhile."""
+        changed = self.task.changed
+        with trio.move_on_after(seconds):
+            await changed.wait()

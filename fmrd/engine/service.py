@@ -93,12 +93,12 @@ class Service:
                     log.warning("volume %s: plex %s stays %s: %s", self.volume.name, plex.name, plex.state, error)
 
     async def _clean_now_and_then(self) -> None:
-        tick = self.volume.drl.tick
+        tick = self.volume.drl.end_tick()
         while True:
             with trio.move_on_after(self.context.clean_seconds):
                 await self._stopping.wait()
                 return
-            tick, before = self.volume.drl.tick, tick
+            tick, before = self.volume.drl.end_tick(), tick
             try:
                 await self.mirror.clean(before)
                 if self._stopping.is_set():

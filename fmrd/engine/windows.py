@@ -1,18 +1,28 @@
 """What a resync copies in one thread hop: as many runs of missing regions as make up the bytes of a window."""
 
+import time
 from dataclasses import dataclass
 
 from bitarray import bitarray
 from bitarray.util import zeros
 
+from fmrd.backing.protocol import Backing
 from fmrd.core.geometry import Geometry
 from fmrd.core.regionmap import RegionMap
 from fmrd.engine.ranges import Span
 
 WINDOW_BYTES = 4 << 20
 LONG_WINDOW_BYTES = 32 << 20
-"""While the application is idle, and a window of half that size took less than QUICK_SECONDS."""
 QUICK_SECONDS = 0.02
+"""A window that took longer is not followed by one above WINDOW_BYTES."""
+PIECE_BYTES, SHORT_PIECE_BYTES = 1 << 20, 128 << 10
+"""A window is copied in pieces, the short ones in memory. After each it ends early if somebody waits for its bytes, and
+while the application is served it rests: a copy of some milliseconds would keep a processor from those who serve, and
+to wake its thread up from outside for each piece would cost them more.
+"""
+REST = 2
+"""A rest is so many times as long as the piece took: a resync keeps a third of its speed, and gains on any load."""
+LONGEST_REST_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -35,8 +45,10 @@ class Window:
 
 
 def window_of(runs: list[range], geometry: Geometry) -> Window:
-    """``runs``: at least one."""
+    """``runs``: at least one; those longer than a short piece are cut."""
     size, length, first = geometry.region_bytes, geometry.length_bytes, runs[0].start
+    most = max(1, SHORT_PIECE_BYTES // size)
+    runs = [run[at : at + most] for run in runs for at in range(0, len(run), most)]
     spans = [(run.start * size, run.stop * size) for run in runs]
     if spans[-1][1] > length:
         spans[-1] = (spans[-1][0], length)
@@ -59,20 +71,81 @@ def still_missing(window: Window, missing: RegionMap, geometry: Geometry) -> Win
 
 
 class Pace:
-    """How long the next window is: longer while nobody waits for it, so that waking a thread up costs little beside the
-    copy, which on busy processors takes longer than a short one.
-    """
+    """How long the next window is: longer on a quick disk, so that waking a thread up costs little beside the copy."""
 
     def __init__(self) -> None:
         self._bytes = WINDOW_BYTES
 
-    def window_bytes(self, rate: int) -> int:
-        """``rate``: bytes a second, 0 for no limit; it is kept by small steps."""
-        return min(self._bytes, rate // 8) if rate else self._bytes
+    def window_bytes(self, rate: int, *, busy: bool) -> int:
+        """``rate``: bytes a second, 0 for no limit; it is kept by small steps. ``busy``: the application is served."""
+        most = min(self._bytes, WINDOW_BYTES) if busy else self._bytes
+        return min(most, rate // 8) if rate else most
 
-    def copied(self, size: int, seconds: float, *, busy: bool) -> None:
-        """``busy``: the application was served meanwhile, or waits."""
-        if busy or seconds > QUICK_SECONDS:
+    def copied(self, size: int, seconds: float) -> None:
+        """That many bytes, in so many seconds of copying."""
+        if seconds > QUICK_SECONDS:
             self._bytes = WINDOW_BYTES
         elif size >= self._bytes:
             self._bytes = min(2 * self._bytes, LONG_WINDOW_BYTES)
+
+
+class Wanted:
+    """Does somebody wait for the bytes of a window? Told on trio's thread, asked on a worker's."""
+
+    def __init__(self) -> None:
+        self.now = False
+
+    def tell(self) -> None:
+        self.now = True
+
+
+class Transfer:
+    """The copy of one window, a call for a worker thread. Where it is wanted it ends after the piece under way."""
+
+    def __init__(
+        self, target: Backing, source: Backing, window: Window, wanted: Wanted, *, gives_way: bool = False
+    ) -> None:
+        self._target = target
+        self._source = source
+        self._window = window
+        self._wanted = wanted
+        self._gives_way = gives_way
+        self._pieces = _pieces_of(window, SHORT_PIECE_BYTES if target.inline and source.inline else PIECE_BYTES)
+        self._ended = 0
+        self.bytes = 0
+        self.seconds = 0.0
+
+    def __call__(self) -> int:
+        """The bytes written. At least one piece is copied, so that a resync gains on whatever comes between."""
+        written = 0
+        for runs in self._pieces:
+            if self._wanted.now and self._ended:
+                break
+            spans = self._window.spans[runs.start : runs.stop]
+            began = time.perf_counter()
+            written += self._target.copy_spans(self._source, spans)
+            seconds = time.perf_counter() - began
+            self._ended += 1
+            self.bytes += sum([stop - start for start, stop in spans])
+            self.seconds += seconds
+            if self._gives_way and self._ended < len(self._pieces):
+                time.sleep(min(REST * seconds, LONGEST_REST_SECONDS))
+        return written
+
+    def copied(self, geometry: Geometry) -> Window:
+        """What of the window was, after it has ended well."""
+        if self._ended == len(self._pieces):
+            return self._window
+        return window_of(self._window.runs[: self._pieces[self._ended - 1].stop], geometry)
+
+
+def _pieces_of(window: Window, most: int) -> list[range]:
+    """Of at most so many bytes, unless one run has more; by the indices of its runs."""
+    pieces = []
+    first = size = 0
+    for index, (start, stop) in enumerate(window.spans):
+        if size and size + stop - start > most:
+            pieces.append(range(first, index))
+            first, size = index, 0
+        size += stop - start
+    return [*pieces, range(first, len(window.spans))]

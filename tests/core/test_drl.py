@@ -176,9 +176,49 @@ def test_the_least_recently_used_leave_first() -> None:
 def test_only_extents_idle_for_long_leave_by_age() -> None:
     drl = log()
     write(drl, 1)
-    then = drl.tick
+    then = drl.end_tick()
     write(drl, 2)
     assert list(drl.begin_clean(before_tick=then).extents) == [1]
+
+
+def durable(*extents: int) -> DirtyRegionLog:
+    drl = log()
+    for extent in extents:
+        write(drl, extent)
+    pages_written(drl)
+    return drl
+
+
+def touch(drl: DirtyRegionLog, first: int, last: int | None = None) -> bool:
+    """A quick write in these extents."""
+    size = GEOMETRY.extent_bytes
+    stop = size * (first if last is None else last) + 10
+    return drl.touch(size * first + 5, stop - (size * first + 5))
+
+
+def test_a_quick_write_waits_for_its_mark_as_any_other() -> None:
+    drl = durable(1, 2)
+    assert touch(drl, 1) and touch(drl, 1, 2)
+    assert not touch(drl, 3) and not touch(drl, 2, 3)
+    assert marked(drl) == [1, 2] and drl.hot == {1, 2}
+
+
+def test_what_a_quick_write_touched_while_a_clean_was_under_way_stays() -> None:
+    """Also where it was hot before: a clean begins a new tick."""
+    drl = durable(1, 2, 3)
+    assert touch(drl, 1) and touch(drl, 2)
+    token = drl.begin_clean()
+    assert touch(drl, 2)
+    assert drl.end_clean(token) == 2
+    assert marked(drl) == [2] and drl.is_durable(range(2, 3))
+    assert not touch(drl, 1) and not touch(drl, 3)
+
+
+def test_quick_writes_count_for_who_leaves_first() -> None:
+    drl = durable(1, 2, 3)
+    drl.end_tick()
+    touch(drl, 1)
+    assert list(drl.begin_clean(most=2).extents) == [2, 3]
 
 
 @pytest.mark.parametrize(

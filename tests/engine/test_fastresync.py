@@ -86,6 +86,28 @@ async def test_plexes_detached_at_different_times_keep_their_own_maps(rig: Rig) 
     assert rig.same("a", "b", "c", "d")
 
 
+async def test_who_waits_for_bytes_of_a_copy_has_them_after_the_piece_under_way(rig: Rig) -> None:
+    """The whole volume is one window, of pieces of 16 regions; those after the one under way hang as well."""
+    await rig.make()
+    await rig.det("b")
+    await rig.data.write(0, os.urandom(SIZE))
+    with (
+        rig.host.hanging(rig.path("b"), "copy_from", within=range(16 * REGION, 32 * REGION)) as first,
+        rig.host.hanging(rig.path("b"), "copy_from", within=range(32 * REGION, SIZE)) as second,
+    ):
+        task = await rig.att("b")
+        await until(lambda: first.waiting > 0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rig.data.write, 60 * REGION, b"waits for a piece")
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            first.let_go()
+        assert rig.bytes_of("a")[60 * REGION :][:17] == b"waits for a piece"
+        second.let_go()
+        assert (await rig.end(task))["state"] == "done"
+    await rig.stop()
+    assert rig.same("a", "b")
+
+
 async def test_a_detach_during_a_resync_keeps_what_is_left(rig: Rig, small_windows: None) -> None:
     await rig.make()
     await rig.det("b")

@@ -197,3 +197,38 @@ async def test_against_a_model(steps: list[tuple[str, int, tuple[Span, ...]]]) -
 
 def _overlap(a: Holder, b: Holder) -> bool:
     return any(x[0] < y[1] and y[0] < x[1] for x in a.spans for y in b.spans)
+
+
+async def test_a_holder_is_told_when_somebody_waits_for_its_bytes(ranges: Ranges, enter: Enter) -> None:
+    told: list[str] = []
+    async with ranges.hold((0, 10), (20, 30), wanted=lambda: told.append("told")):
+        other = enter((10, 20))
+        await trio.testing.wait_all_tasks_blocked()
+        assert other.has and told == [], "nobody wants what it holds"
+        enter((25, 40)).leave()
+        await trio.testing.wait_all_tasks_blocked()
+        assert told == ["told"]
+    enter((0, 10)).leave()
+    await trio.testing.wait_all_tasks_blocked()
+    assert told == ["told"], "it holds nothing any more"
+
+
+async def test_who_still_waits_is_told_of_those_behind_it(ranges: Ranges, enter: Enter, nursery: trio.Nursery) -> None:
+    told: list[str] = []
+
+    async def hold() -> None:
+        async with ranges.hold((0, 30), wanted=lambda: told.append("told")):
+            pass
+
+    ahead = enter((0, 10))
+    await trio.testing.wait_all_tasks_blocked()
+    nursery.start_soon(hold)
+    await trio.testing.wait_all_tasks_blocked()
+    assert told == []
+    behind = enter((20, 30))
+    await trio.testing.wait_all_tasks_blocked()
+    assert told == ["told"] and not behind.has
+    ahead.leave()
+    await trio.testing.wait_all_tasks_blocked()
+    assert behind.has
+    behind.leave()

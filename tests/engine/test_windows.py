@@ -1,15 +1,31 @@
 """Windows: the next runs of a map as spans and bits, what is left of them under their locks, and how long they are."""
 
+import time
+from collections.abc import Callable
 from itertools import pairwise
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from bitarray import bitarray
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fmrd.backing.protocol import Backing
 from fmrd.core.geometry import Geometry
 from fmrd.core.regionmap import RegionMap
-from fmrd.engine.windows import LONG_WINDOW_BYTES, WINDOW_BYTES, Pace, still_missing, window_of
+from fmrd.engine import windows
+from fmrd.engine.windows import (
+    LONG_WINDOW_BYTES,
+    LONGEST_REST_SECONDS,
+    WINDOW_BYTES,
+    Pace,
+    Transfer,
+    Wanted,
+    Window,
+    still_missing,
+    window_of,
+)
 
 REGION = 4096
 REGIONS = 50
@@ -90,26 +106,89 @@ def test_a_map_always_knows_whether_it_is_empty(steps: list[tuple[str, set[int]]
     assert bitmap.any()
 
 
-def test_windows_grow_while_nobody_waits_and_shrink_at_once() -> None:
+def test_windows_grow_on_a_quick_disk() -> None:
     pace = Pace()
     sizes = []
     for _ in range(5):
-        sizes.append(pace.window_bytes(0))
-        pace.copied(sizes[-1], 0.001, busy=False)
+        sizes.append(pace.window_bytes(0, busy=False))
+        pace.copied(sizes[-1], 0.001)
     assert sizes[0] == WINDOW_BYTES and sizes == sorted(sizes) and sizes[-1] == LONG_WINDOW_BYTES
-    pace.copied(sizes[-1], 0.001, busy=True)
-    assert pace.window_bytes(0) == WINDOW_BYTES
-    pace.copied(WINDOW_BYTES, 0.001, busy=False)
-    pace.copied(2 * WINDOW_BYTES, 1.0, busy=False)
-    assert pace.window_bytes(0) == WINDOW_BYTES, "a slow disk gets short ones"
+    pace.copied(sizes[-1], 1.0)
+    assert pace.window_bytes(0, busy=False) == WINDOW_BYTES, "a slow disk gets short ones"
 
 
 def test_a_window_that_was_not_full_says_nothing() -> None:
     pace = Pace()
-    pace.copied(REGION, 0.0001, busy=False)
-    assert pace.window_bytes(0) == WINDOW_BYTES
+    pace.copied(REGION, 0.0001)
+    assert pace.window_bytes(0, busy=False) == WINDOW_BYTES
 
 
 @pytest.mark.parametrize(("rate", "expected"), [(1 << 20, 128 << 10), (1 << 30, WINDOW_BYTES), (1, 0)])
 def test_a_rate_is_kept_by_small_steps(rate: int, expected: int) -> None:
-    assert Pace().window_bytes(rate) == expected
+    assert Pace().window_bytes(rate, busy=False) == expected
+
+
+class Disk:
+    """A backing that notes what is copied to it, and tells at each piece."""
+
+    inline = False
+
+    def __init__(self, at_each: Callable[[int], None] = lambda piece: None) -> None:
+        self.copied: list[list[tuple[int, int]]] = []
+        self._at_each = at_each
+
+    def copy_spans(self, source: object, spans: list[tuple[int, int]]) -> int:
+        self.copied.append(list(spans))
+        self._at_each(len(self.copied))
+        return sum(stop - start for start, stop in spans)
+
+
+@pytest.fixture
+def pieces(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Of four regions, two in memory; the rests that were taken."""
+    rests: list[float] = []
+    monkeypatch.setattr(windows, "PIECE_BYTES", 4 * REGION)
+    monkeypatch.setattr(windows, "SHORT_PIECE_BYTES", 2 * REGION)
+    monkeypatch.setattr(windows, "time", SimpleNamespace(perf_counter=time.perf_counter, sleep=rests.append))
+    return rests
+
+
+def transfer_of(disk: Disk, regions: set[int], wanted: Wanted, **options: bool) -> tuple[Transfer, Window]:
+    window = window_of(map_of(regions).next_runs(0, REGIONS), GEOMETRY)
+    return Transfer(cast(Backing, disk), cast(Backing, disk), window, wanted, **options), window
+
+
+@given(regions=sets.filter(bool))
+def test_a_transfer_copies_all_of_its_window_in_order(regions: set[int]) -> None:
+    disk = Disk()
+    transfer, window = transfer_of(disk, regions, Wanted())
+    assert transfer() == transfer.bytes == window.bytes
+    assert [span for piece in disk.copied for span in piece] == window.spans
+    assert transfer.copied(GEOMETRY) is window
+
+
+@pytest.mark.parametrize("inline", [False, True])
+def test_one_that_is_wanted_ends_after_the_piece_under_way(pieces: list[float], inline: bool) -> None:
+    wanted = Wanted()
+    disk = Disk(lambda piece: wanted.tell() if piece == 2 else None)
+    disk.inline = inline
+    transfer, _ = transfer_of(disk, set(range(20)), wanted)
+    done = 4 if inline else 8
+    assert transfer() == done * REGION
+    copied = transfer.copied(GEOMETRY)
+    assert {r for run in copied.runs for r in run} == set(range(done)) and copied.bytes == done * REGION
+
+
+def test_one_that_was_wanted_before_it_began_copies_a_piece_all_the_same(pieces: list[float]) -> None:
+    wanted = Wanted()
+    wanted.tell()
+    transfer, _ = transfer_of(Disk(), {1, 2, 3, 9, 11, 13}, wanted)
+    assert transfer() == 4 * REGION
+    assert {r for run in transfer.copied(GEOMETRY).runs for r in run} == {1, 2, 3, 9}
+
+
+def test_it_rests_between_pieces_only_while_it_gives_way(pieces: list[float]) -> None:
+    transfer_of(Disk(), set(range(12)), Wanted())[0]()
+    assert pieces == []
+    transfer_of(Disk(), set(range(12)), Wanted(), gives_way=True)[0]()
+    assert len(pieces) == 2 and all(0 < rest <= LONGEST_REST_SECONDS for rest in pieces)

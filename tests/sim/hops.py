@@ -100,6 +100,17 @@ class SimHops:
         late = Outcome(error=TimeoutError(errno.ETIMEDOUT, "no answer"))
         return [outcomes.get(flight, late) for flight in flights]
 
+    def together(self, first: Callable[[], object], second: Callable[[], object]) -> list[BaseException | None]:
+        """One after the other, in either order: nobody can tell."""
+        calls = [first, second]
+        errors: list[BaseException | None] = [None, None]
+        for index in self.rng.sample((0, 1), 2):
+            try:
+                calls[index]()
+            except OSError as error:
+                errors[index] = error
+        return errors
+
     @staticmethod
     def _mark(call: Call) -> dict[int, int] | None:
         owner = getattr(call.run, "__self__", None)

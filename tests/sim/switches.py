@@ -183,7 +183,7 @@ def _last_one_goes() -> Iterator[None]:
 @contextmanager
 def _no_exclusion() -> Iterator[None]:
     @asynccontextmanager
-    async def hold(self: Ranges, *spans: tuple[int, int]) -> AsyncIterator[None]:
+    async def hold(self: Ranges, *spans: tuple[int, int], wanted: object = None) -> AsyncIterator[None]:
         yield
 
     with patch.object(Ranges, "hold", hold):
@@ -254,6 +254,10 @@ def _forgetful_quick_write() -> AbstractContextManager[object]:
     return patch.object(Volume, "plain_targets", targets)
 
 
+def _touch_unseen(self: DirtyRegionLog, offset: int, length: int) -> bool:
+    return self.is_durable(self.geometry.extents_of(offset, length))
+
+
 SWITCHES = {
     "1 mark before write": _no_mark,
     "2a fdatasync before clear": _clean_without_fdatasync,
@@ -272,7 +276,8 @@ SWITCHES = {
     "10 commits are serial": lambda: _without_lock(Ledger, "commit_lock"),
     "quick: whoever holds the bytes is waited for": lambda: patch.object(Ranges, "is_free", lambda *_: True),
     "quick: a closed gate remembers": _forgetful_quick_write,
-    "quick: a cleaning sees it": lambda: patch.object(DirtyRegionLog, "touch", lambda *_: None),
+    "quick: a cleaning sees it": lambda: patch.object(DirtyRegionLog, "touch", _touch_unseen),
+    "quick: a cleaning ends the tick": lambda: patch.object(DirtyRegionLog, "end_tick", lambda self: self._tick),
     "home first": _copies_before_home,
     "nothing hangs at a join": _join_while_hanging,
     "a foreign plex is refused": _foreign_is_welcome,

@@ -55,6 +55,7 @@ CAUGHT_BY = {
     "quick: whoever holds the bytes is waited for": "quick: written at once beside a repair",
     "quick: a closed gate remembers": ("quick", 0),
     "quick: a cleaning sees it": "quick: written at once while the log is cleaned",
+    "quick: a cleaning ends the tick": "quick: written at once while the log is cleaned",
     "home first": ("plain", 0),
     "nothing hangs at a join": "a hung write lands after a join",
     "a foreign plex is refused": ("homes", 0),

@@ -1,0 +1,111 @@
+"""Requests that end in the step in which they begin: what they may skip, and what they must not."""
+
+import errno
+import os
+
+import pytest
+
+from fmrd.engine import windows
+from fmrd.engine.quick import LARGE_BYTES
+from tests.engine.rig import REGION, SIZE, Rig
+from tests.waiting import until
+
+
+@pytest.fixture
+def one_region_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "WINDOW_BYTES", REGION)
+    monkeypatch.setattr(windows, "LONG_WINDOW_BYTES", REGION)
+
+
+async def quick(rig: Rig, letters: str = "ab", **options: object) -> None:
+    """A volume on disks that do not block, its only extent durable in the DRL."""
+    await rig.make(letters, **options)
+    await rig.data.write(0, b"marked")
+    no_block(rig)
+
+
+def no_block(rig: Rig) -> None:
+    for disk in rig.service.mirror.disks.values():
+        disk.inline = True
+
+
+async def test_a_write_reaches_every_plex_at_once(rig: Rig) -> None:
+    await quick(rig)
+    assert rig.data.write_now(5 * REGION, b"quick") is True
+    assert rig.bytes_of("a")[5 * REGION :][:5] == rig.bytes_of("b")[5 * REGION :][:5] == b"quick"
+
+
+async def test_a_write_whose_extent_is_not_durable_takes_the_other_way(rig: Rig) -> None:
+    await rig.make()
+    no_block(rig)
+    assert rig.data.write_now(0, b"too soon") is False
+    assert rig.bytes_of("a") == bytes(SIZE)
+
+
+async def test_what_a_detached_plex_misses_is_in_its_map(rig: Rig) -> None:
+    await quick(rig, "abc")
+    await rig.det("c")
+    await rig.data.write(0, b"marked anew")
+    assert rig.data.write_now(7 * REGION - 2, b"over two") is True
+    assert rig.data.write_now(9 * REGION, b"one") is True
+    await rig.end(task := await rig.att("c"))
+    assert (task["reason"]["code"], task["total_regions"]) == ("fast", 4)
+    await rig.stop()
+    assert rig.same("a", "b", "c")
+
+
+async def test_an_attaching_plex_is_passed_by_where_it_holds_nothing(rig: Rig, one_region_at_a_time: None) -> None:
+    """What it misses is copied later. A write of which it holds a part, or that heals it, is judged with care."""
+    await quick(rig)
+    await rig.det("b")
+    await rig.data.write(0, os.urandom(SIZE))
+    with rig.host.hanging(rig.path("b"), "copy_from", within=range(20 * REGION, SIZE)) as hang:
+        task = await rig.att("b")
+        await until(lambda: hang.waiting == 2)
+        no_block(rig)
+        assert rig.data.write_now(5 * REGION, b"held by both") is True
+        assert rig.data.write_now(30 * REGION + 256, b"n" * REGION) is True, "missed by b, and no region whole"
+        assert rig.data.write_now(19 * REGION + 256, b"n" * REGION) is False, "the second region is being copied"
+        assert rig.data.write_now(40 * REGION, b"w" * REGION) is False, "it would heal b"
+        before = rig.bytes_of("b")
+        assert before[5 * REGION :][:12] == b"held by both"
+        assert before[30 * REGION :][: 2 * REGION] == bytes(2 * REGION)
+    assert (await rig.end(task))["state"] == "done"
+    await rig.stop()
+    assert rig.same("a", "b")
+
+
+async def test_a_large_write_is_on_both_plexes_when_it_is_answered(rig: Rig) -> None:
+    await quick(rig)
+    data = os.urandom(LARGE_BYTES)
+    assert rig.data.write_now(REGION, data) is True
+    assert rig.bytes_of("a")[REGION:][:LARGE_BYTES] == rig.bytes_of("b")[REGION:][:LARGE_BYTES] == data
+
+
+@pytest.mark.parametrize("length", [512, LARGE_BYTES])
+@pytest.mark.parametrize("letter", ["a", "b"])
+async def test_a_plex_that_fails_leaves_before_the_write_is_answered(rig: Rig, letter: str, length: int) -> None:
+    await quick(rig)
+    with rig.host.failing(rig.path(letter), "pwrite", code=errno.EIO):
+        rest = rig.data.write_now(REGION, b"x" * length)
+    assert callable(rest), "there is something to wait for"
+    await rest()
+    assert (await rig.shown(letter))["state"] == "IOFAIL"
+    assert (await rig.shown(letter))["dirty_regions"] >= 1
+    other = "b" if letter == "a" else "a"
+    assert rig.bytes_of(other)[REGION:][:length] == b"x" * length
+
+
+@pytest.mark.parametrize("length", [512, LARGE_BYTES])
+async def test_a_bug_in_a_write_is_raised_where_it_is_asked_for(rig: Rig, length: int) -> None:
+    """Also from another thread; the next one works."""
+    await quick(rig)
+
+    def bug(operation: object) -> None:
+        raise ZeroDivisionError
+
+    rig.host.watch.hooks.append(bug)
+    with pytest.raises(ZeroDivisionError):
+        rig.data.write_now(REGION, b"x" * length)
+    rig.host.watch.hooks.clear()
+    assert rig.data.write_now(REGION, b"x" * length) is True
