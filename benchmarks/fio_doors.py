@@ -113,7 +113,7 @@ def passthrough(program: Path, where: Path, size_mib: int) -> Iterator[Path]:
     mount.mkdir()
     raw(source / "file", size_mib)
     try:
-        with serving([program, "-f", source, mount], (mount / "file").exists, where / "passthrough.log"):
+        with serving([program, "--foreground", source, mount], (mount / "file").exists, where / "passthrough.log"):
             yield mount / "file"
     finally:
         subprocess.run(["umount", "-l", mount], check=False, capture_output=True)

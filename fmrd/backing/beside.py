@@ -1,52 +1,68 @@
-"""Two calls at once in one step: a thread stands by for the second while the caller does the first.
+"""Large writes shared out: a second thread takes some of the calls, the caller the others.
 
-For large writes to disks that do not block: the kernel copies 1 MiB in a tenth of a millisecond, which is longer than
-it takes to wake a thread up.
+For disks that do not block: the kernel copies 1 MiB in a tenth of a millisecond, which is longer than it takes to wake
+a thread up; and while one share follows the other, the second thread does not even sleep.
 """
 
 import _thread
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+
+Call = Callable[[], object]
+
+
+class Share:
+    """Calls that belong together. ``errors``, once it has ended: what each raised."""
+
+    def __init__(self, calls: Sequence[Call]) -> None:
+        self.errors: list[BaseException | None] = [None] * len(calls)
+        self._calls = calls
+        self._left = list(range(len(calls)))
+        self._ended = itertools.count(1)
+        self._all = _thread.allocate_lock()
+        self._all.acquire()
+
+    def run_one(self) -> bool:
+        """On either thread; False if none is left to be taken. To pop from a list, and to count, are one step each."""
+        try:
+            index = self._left.pop()
+        except IndexError:
+            return False
+        try:
+            self._calls[index]()
+        except BaseException as error:  # whatever it is, all must end before anybody goes on
+            self.errors[index] = error
+        if next(self._ended) == len(self._calls):
+            self._all.release()
+        return True
+
+    def finish(self) -> None:
+        """Lend a hand, and return when all have ended. Once."""
+        while self.run_one():
+            pass
+        self._all.acquire()
 
 
 class Beside:
-    """``both`` from one thread at a time. The thread is started when it is needed, and lives as long as the process."""
+    """Used from one thread. The other one is started when it is needed, for the life of the process."""
 
     def __init__(self) -> None:
-        self._go = _thread.allocate_lock()
-        self._gone = _thread.allocate_lock()
-        self._go.acquire()
-        self._gone.acquire()
-        self._call: Callable[[], object] | None = None
-        self._error: BaseException | None = None
+        self._shares: SimpleQueue[Share] = SimpleQueue()
         self._started = False
 
-    def both(
-        self, first: Callable[[], object], second: Callable[[], object]
-    ) -> tuple[BaseException | None, BaseException | None]:
-        """Returns when both have ended: what each raised."""
+    def begin(self, calls: Sequence[Call]) -> Share:
+        """They are under way; ``finish`` the share."""
         if not self._started:
             _thread.start_new_thread(self._stand_by, ())
             self._started = True
-        self._call, self._error = second, None
-        self._go.release()
-        try:
-            error = _error_of(first)
-        finally:
-            self._gone.acquire()
-        return error, self._error
+        share = Share(calls)
+        self._shares.put(share)
+        return share
 
     def _stand_by(self) -> None:
         while True:
-            self._go.acquire()
-            assert self._call is not None, "set before it goes"
-            self._error = _error_of(self._call)
-            self._call = None
-            self._gone.release()
-
-
-def _error_of(call: Callable[[], object]) -> BaseException | None:
-    try:
-        call()
-    except BaseException as error:  # whatever it is, both must end before anybody goes on
-        return error
-    return None
+            share = self._shares.get()
+            while share.run_one():
+                pass
+            del share  # not kept until the next one comes, and with it a buffer

@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar, cast
 import outcome
 import trio
 
-from fmrd.backing.beside import Beside
+from fmrd.backing.beside import Beside, Share
 from fmrd.backing.protocol import SourceError
 from fmrd.errors import FmrdError
 
@@ -83,8 +83,8 @@ class Hops(Protocol):
     async def at_once(self, calls: Sequence[Call], timeout_seconds: float) -> list[Outcome]:
         """All in parallel."""
 
-    def together(self, first: Callable[[], object], second: Callable[[], object]) -> list[BaseException | None]:
-        """Two large calls that cannot block, in parallel and in this very step: what each raised."""
+    def share(self, calls: Sequence[Callable[[], object]]) -> Share:
+        """Large calls that cannot block: they are under way, and must be finished in this very step."""
 
 
 def outcome_of(call: Call) -> Outcome:
@@ -216,8 +216,8 @@ class ThreadHops:
         self._slots = trio.Semaphore(threads)
         self._beside = Beside()
 
-    def together(self, first: Callable[[], object], second: Callable[[], object]) -> list[BaseException | None]:
-        return list(self._beside.both(first, second))
+    def share(self, calls: Sequence[Callable[[], object]]) -> Share:
+        return self._beside.begin(calls)
 
     async def in_turn(self, calls: Sequence[Call], timeout_seconds: float) -> list[Outcome]:
         if all(call.inline for call in calls):

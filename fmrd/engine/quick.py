@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from fmrd.backing.hops import Hops
 from fmrd.core.instant import is_instant
 from fmrd.core.plans import WritePlan
 from fmrd.core.plex import Plex
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from fmrd.engine.mirror import Mirror
 
 LARGE_BYTES = 256 << 10
-"""From here on two plexes are written in parallel; below, waking a thread up costs more than it saves."""
+"""From here on two threads write; below, waking one up costs more than it saves."""
 Rest = Callable[[], Awaitable[None]]
 
 
@@ -36,9 +37,21 @@ class Quick:
         self._disks = mirror.disks
         self._ranges = mirror.ranges
         self._load = mirror.load
+        self._half: Half | None = None
+        """The last large write, if it was not finished."""
+
+    @property
+    def hops(self) -> Hops:
+        return self._mirror.hops
+
+    def finished(self, half: "Half") -> None:
+        if self._half is half:
+            self._half = None
 
     def read(self, offset: int, buffer: memoryview) -> int | None:
         """Fill ``buffer`` from [offset, ...), in bytes; how many there were, 0 beyond the end. None: the other way."""
+        if self._half is not None:
+            self._half.finish()
         volume = self._volume
         length, room = len(buffer), volume.geometry.length_bytes - offset
         if length > room:
@@ -64,8 +77,12 @@ class Quick:
         self._load.served += 1
         return length
 
-    def write(self, offset: int, data: bytes | memoryview) -> bool | Rest:
-        """True: done. False: nothing was done, take the other way. Else what is left to be waited for (an error)."""
+    def write(self, offset: int, data: bytes | memoryview, *, by_halves: bool = False) -> "bool | Rest | Half":
+        """True: done. False: nothing was done, take the other way. Else what is left to be waited for (an error).
+        ``by_halves``: a large one may be under way when this returns, and must be finished before the next checkpoint.
+        """
+        if self._half is not None and (len(data) < LARGE_BYTES or self._half.overlaps(offset, offset + len(data))):
+            self._half.finish()
         volume = self._volume
         length = len(data)
         stop = offset + length
@@ -88,15 +105,19 @@ class Quick:
         for disk in disks:
             if not disk.inline or (disk.landings and disk.late(((offset, stop),))):
                 return False
+        if length >= LARGE_BYTES:
+            self._half = half = Half(self, targets, disks, offset, memoryview(data))
+            return half if by_halves else half.finish()
         errors: dict[str, Exception] = {}
-        if length >= LARGE_BYTES and len(disks) == 2:
-            errors = self._write_together(targets, disks, offset, data)
-        else:
-            for plex, disk in zip(targets, disks, strict=True):
-                try:
-                    disk.backing.pwrite(offset, data)
-                except OSError as error:
-                    errors[plex.uuid] = error
+        for plex, disk in zip(targets, disks, strict=True):
+            try:
+                disk.backing.pwrite(offset, data)
+            except OSError as error:
+                errors[plex.uuid] = error
+        return self.written(targets, offset, length, errors)
+
+    def written(self, targets: list[Plex], offset: int, length: int, errors: dict[str, Exception]) -> bool | Rest:
+        """What came of it, in the step in which it was done."""
         for plex in targets:
             plex.writes += 1
             plex.write_bytes += length
@@ -109,18 +130,6 @@ class Quick:
         """Mostly it is: rule 1 is kept, and nothing is to be noted."""
         size = self._extent_bytes
         return offset % size + length <= size and offset // size in self._drl.hot
-
-    def _write_together(
-        self, targets: list[Plex], disks: list[Disk], offset: int, data: bytes | memoryview
-    ) -> dict[str, Exception]:
-        first, second = [partial(disk.backing.pwrite, offset, data) for disk in disks]
-        errors: dict[str, Exception] = {}
-        for plex, error in zip(targets, self._mirror.hops.together(first, second), strict=True):
-            if isinstance(error, OSError):
-                errors[plex.uuid] = error
-            elif error is not None:
-                raise error
-        return errors
 
     def _failed(self, offset: int, length: int, errors: dict[str, Exception]) -> Rest:
         """The bytes stay held, and the extents pending, until that is judged."""
@@ -139,3 +148,36 @@ class Quick:
                 self._drl.leave(plan.extents)
                 self._ranges.release(span)
             await self._mirror.answer(verdict)
+
+
+class Half:
+    """A large write under way on two threads, between the two halves of one step: ``begin`` and ``finish``. So nobody
+    sees it half done; what else is asked of the volume in that step waits for it, unless it is a large write elsewhere.
+    """
+
+    def __init__(self, quick: Quick, targets: list[Plex], disks: list[Disk], offset: int, view: memoryview) -> None:
+        self._quick = quick
+        self._targets = targets
+        self._offset, self._length = offset, len(view)
+        self._result: bool | Rest | None = None
+        self._share = quick.hops.share([partial(disk.backing.pwrite, offset, view) for disk in disks])
+
+    def overlaps(self, start: int, stop: int) -> bool:
+        return start < self._offset + self._length and self._offset < stop
+
+    def finish(self) -> bool | Rest:
+        """True, or what is left to be waited for; the same when asked again. Raises what is no failure of a disk."""
+        if self._result is None:
+            self._quick.finished(self)
+            self._share.finish()
+            self._result = self._quick.written(self._targets, self._offset, self._length, self._errors())
+        return self._result
+
+    def _errors(self) -> dict[str, Exception]:
+        errors: dict[str, Exception] = {}
+        for plex, error in zip(self._targets, self._share.errors, strict=True):
+            if isinstance(error, OSError):
+                errors[plex.uuid] = error
+            elif error is not None:
+                raise error
+        return errors

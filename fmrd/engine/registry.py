@@ -16,7 +16,7 @@ from fmrd.engine.arriving import Arriving
 from fmrd.engine.context import Context
 from fmrd.engine.homes import Home
 from fmrd.engine.opening import Opening, start_at_home
-from fmrd.engine.quick import Quick, Rest
+from fmrd.engine.quick import Half, Quick, Rest
 from fmrd.engine.service import Service
 from fmrd.errors import Failed, FmrdError, Refused
 
@@ -65,9 +65,11 @@ class Served:
         """Into ``buffer``, if nothing has to be waited for: how many bytes there were. None: ask by ``read``."""
         return None if self.closed else self._quick.read(offset, buffer)
 
-    def write_now(self, offset: int, data: bytes | memoryview) -> bool | Rest:
-        """True: done. False: nothing was done, ask by ``write``. Else what is left to be waited for."""
-        return False if self.closed else self._quick.write(offset, data)
+    def write_now(self, offset: int, data: bytes | memoryview, *, by_halves: bool = False) -> bool | Rest | Half:
+        """True: done. False: nothing was done, ask by ``write``. Else what is left to be waited for, or with
+        ``by_halves`` perhaps what is to be finished before the next checkpoint.
+        """
+        return False if self.closed else self._quick.write(offset, data, by_halves=by_halves)
 
     async def read(self, offset: int, length: int) -> bytes:
         self._must_be_open()

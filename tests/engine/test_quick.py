@@ -5,8 +5,9 @@ import os
 
 import pytest
 
+from fmrd.backing.beside import Beside, Share
 from fmrd.engine import windows
-from fmrd.engine.quick import LARGE_BYTES
+from fmrd.engine.quick import LARGE_BYTES, Half
 from tests.engine.rig import REGION, SIZE, Rig
 from tests.waiting import until
 
@@ -67,6 +68,8 @@ async def test_an_attaching_plex_is_passed_by_where_it_holds_nothing(rig: Rig, o
         assert rig.data.write_now(30 * REGION + 256, b"n" * REGION) is True, "missed by b, and no region whole"
         assert rig.data.write_now(19 * REGION + 256, b"n" * REGION) is False, "the second region is being copied"
         assert rig.data.write_now(40 * REGION, b"w" * REGION) is False, "it would heal b"
+        await rig.data.write(40 * REGION, b"w" * REGION)
+        assert rig.data.write_now(40 * REGION + 256, b"n" * REGION) is False, "the first region is healed now"
         before = rig.bytes_of("b")
         assert before[5 * REGION :][:12] == b"held by both"
         assert before[30 * REGION :][: 2 * REGION] == bytes(2 * REGION)
@@ -109,3 +112,63 @@ async def test_a_bug_in_a_write_is_raised_where_it_is_asked_for(rig: Rig, length
         rig.data.write_now(REGION, b"x" * length)
     rig.host.watch.hooks.clear()
     assert rig.data.write_now(REGION, b"x" * length) is True
+
+
+def half_of(rig: Rig, offset: int, data: bytes) -> Half:
+    half = rig.data.write_now(offset, data, by_halves=True)
+    assert isinstance(half, Half)
+    return half
+
+
+def both(rig: Rig, offset: int, length: int) -> bytes:
+    """What is on both plexes; they must agree."""
+    found = {rig.bytes_of(letter)[offset:][:length] for letter in "ab"}
+    assert len(found) == 1
+    return found.pop()
+
+
+async def test_a_large_write_may_be_finished_after_another_was_begun(rig: Rig) -> None:
+    await quick(rig)
+    one, two = os.urandom(LARGE_BYTES), os.urandom(LARGE_BYTES)
+    first = half_of(rig, 0, one)
+    second = half_of(rig, LARGE_BYTES, two)
+    assert first.finish() is True and second.finish() is True
+    assert both(rig, 0, 2 * LARGE_BYTES) == one + two
+    assert first.finish() is True, "the same when asked again"
+    assert (await rig.shown("a"))["writes"] == 3, "and counted once"
+
+
+@pytest.mark.parametrize("what", ["a read", "a small write", "a large write over it"])
+async def test_what_could_see_a_large_write_half_done_waits_for_it(
+    rig: Rig, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part of it is taken by nobody before it is finished, so that the test can fail."""
+    await quick(rig)
+    monkeypatch.setattr(Beside, "begin", lambda self, calls: Share(calls))
+    half = half_of(rig, 0, b"1" * LARGE_BYTES)
+    if what == "a read":
+        buffer = memoryview(bytearray(LARGE_BYTES))
+        assert rig.data.read_now(0, buffer) == LARGE_BYTES
+        assert bytes(buffer) == b"1" * LARGE_BYTES
+    elif what == "a small write":
+        assert rig.data.write_now(100, b"small") is True
+        assert both(rig, 98, 9) == b"11small11"
+    else:
+        other = half_of(rig, LARGE_BYTES // 2, b"2" * LARGE_BYTES)
+        assert both(rig, 0, LARGE_BYTES // 2) == b"1" * (LARGE_BYTES // 2)
+        assert other.finish() is True
+        assert both(rig, LARGE_BYTES // 2, LARGE_BYTES) == b"2" * LARGE_BYTES
+    assert half.finish() is True
+
+
+async def test_two_that_follow_each_other_may_both_fail(rig: Rig) -> None:
+    await quick(rig)
+    with rig.host.failing(rig.path("b"), "pwrite"):
+        halves = [half_of(rig, turn * LARGE_BYTES, b"x" * LARGE_BYTES) for turn in range(2)]
+        rests = [half.finish() for half in halves]
+    for rest in rests:
+        assert callable(rest)
+        await rest()
+    assert (await rig.shown("b"))["state"] == "IOFAIL"
+    assert (await rig.shown("b"))["dirty_regions"] >= 2 * LARGE_BYTES // REGION
+    assert rig.bytes_of("a")[: 2 * LARGE_BYTES] == b"x" * 2 * LARGE_BYTES

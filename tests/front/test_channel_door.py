@@ -5,7 +5,7 @@ import logging
 import os
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import trio
@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fmrd.engine.arriving import Arriving
+from fmrd.engine.quick import LARGE_BYTES, Half
 from fmrd.engine.registry import Registry, Served
 from fmrd.errors import Failed
 from fmrd.front.channel.device import Device
@@ -45,6 +46,7 @@ class Volume:
         self.slow = False
         self.go = trio.Event()
         self.count = 0
+        self.halves: list[FakeHalf] | None = None
 
     def opened(self) -> None:
         self._fail()
@@ -61,9 +63,12 @@ class Volume:
         buffer[: len(found)] = found
         return len(found)
 
-    def write_now(self, offset: int, data: memoryview) -> bool:
+    def write_now(self, offset: int, data: memoryview, *, by_halves: bool) -> bool | Half:
         if self.slow:
             return False
+        if self.halves is not None and len(data) >= LARGE_BYTES:
+            self.halves.append(FakeHalf(self, offset, data))
+            return self.halves[-1]
         self._fail()
         self.content[offset : offset + len(data)] = data
         return True
@@ -93,6 +98,20 @@ class Volume:
             raise self.failure
 
 
+class FakeHalf(Half):
+    """Nothing is written before it is finished."""
+
+    def __init__(self, volume: Volume, offset: int, data: memoryview) -> None:
+        self.volume, self.offset, self.data = volume, offset, data
+        self.has_ended = False
+
+    def finish(self) -> bool:
+        self.has_ended = True
+        self.volume._fail()
+        self.volume.content[self.offset : self.offset + len(self.data)] = self.data
+        return True
+
+
 class Wire:
     """Requests put in, answers taken out: (errno, body) by unique."""
 
@@ -100,6 +119,7 @@ class Wire:
         self.descriptor = -1
         self.head = bytearray(WRITE_FIXED_BYTES)
         self.data = memoryview(bytearray(MAX_WRITE_BYTES + 4096))
+        self.others: list[Any] = [bytearray(WRITE_FIXED_BYTES), memoryview(bytearray(MAX_WRITE_BYTES + 4096))]
         self.requests: list[bytes] = []
         self.answers: dict[int, tuple[int, bytes]] = {}
 
@@ -107,6 +127,9 @@ class Wire:
         if not self.requests:
             return 0
         return self.put_back(self.requests.pop(0))
+
+    def swap(self) -> None:
+        self.head, self.data, *self.others = *self.others, self.head, self.data
 
     def put_back(self, request: bytes) -> int:
         self.head[: len(request[:80])] = request[:80]
@@ -372,3 +395,76 @@ async def test_an_open_that_is_sent_again_counts_once(rig: Rig) -> None:
     rig.door._drain(cast(Device, rig.wire), rig.nursery)
     error, body = rig.answered(77 | UNIQUE_RESEND)
     assert (error, int.from_bytes(body[:8], "little"), rig.volume.count) == (0, handle, 1)
+
+
+# Large writes, which end after they have begun
+
+
+LARGE = LARGE_BYTES
+
+
+def put_several(rig: Rig, *bodies: bytes) -> list[int]:
+    """They are all there before the first is looked at."""
+    uniques = []
+    for body in bodies:
+        rig.unique += 2
+        head = IN_HEADER.pack(IN_HEADER.size + len(body), Op.WRITE, rig.unique, INODE, 0, 0, 0, 0, 0)
+        rig.wire.requests.append(head + body)
+        uniques.append(rig.unique)
+    rig.door._drain(cast(Device, rig.wire), rig.nursery)
+    return uniques
+
+
+async def test_large_writes_overlap_in_time_and_each_has_its_own_data_and_answer(rig: Rig) -> None:
+    handle = await rig.open()
+    rig.volume.halves = []
+    bodies = [a_write(handle, turn * LARGE, bytes([turn + 1]) * LARGE) for turn in range(3)]
+    for unique in put_several(rig, *bodies, a_write(handle, 3 * LARGE, b"small")):
+        assert rig.answered(unique)[0] == 0
+    assert [half.has_ended for half in rig.volume.halves] == [True] * 3
+    assert [rig.volume.content[turn * LARGE] for turn in range(4)] == [1, 2, 3, ord("s")]
+    assert rig.door._half is None
+
+
+async def test_one_large_write_is_answered_without_another(rig: Rig) -> None:
+    handle = await rig.open()
+    rig.volume.halves = []
+    unique = rig.put(Op.WRITE, a_write(handle, 0, b"x" * LARGE))
+    assert rig.answered(unique)[0] == 0 and rig.volume.content[:LARGE] == b"x" * LARGE
+
+
+async def test_what_comes_behind_a_large_write_sees_it(rig: Rig) -> None:
+    handle = await rig.open()
+    rig.volume.halves = []
+    body = a_write(handle, 0, b"x" * LARGE)
+    head = IN_HEADER.pack(IN_HEADER.size + len(body), Op.WRITE, 1000, INODE, 0, 0, 0, 0, 0)
+    rig.wire.requests.append(head + body)
+    assert await rig.ask(Op.READ, a_read(handle, 0, 4)) == (0, b"xxxx")
+
+
+async def test_a_bug_in_a_large_write_is_an_error_of_that_one_alone(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    handle = await rig.open()
+    rig.volume.halves = []
+    rig.volume.failure = ZeroDivisionError("a bug")
+    first = rig.put(Op.WRITE, a_write(handle, 0, b"x" * LARGE))
+    assert rig.answered(first)[0] == errno.EIO
+    rig.volume.failure = None
+    second = rig.put(Op.WRITE, a_write(handle, 0, b"y" * LARGE))
+    assert rig.answered(second)[0] == 0 and rig.volume.content[:LARGE] == b"y" * LARGE
+    assert "nobody foresaw" in caplog.text
+
+
+async def test_a_large_write_ends_though_the_mount_goes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    handle = await rig.open()
+    rig.volume.halves = []
+    real = rig.wire.receive
+
+    def receive() -> int:
+        if not rig.wire.requests:
+            raise OSError(errno.ENODEV, "unmounted")
+        return real()
+
+    monkeypatch.setattr(rig.wire, "receive", receive)
+    with pytest.raises(OSError, match="unmounted"):
+        put_several(rig, a_write(handle, 0, b"x" * LARGE))
+    assert rig.volume.halves[0].has_ended

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import trio
 
+from fmrd.backing.beside import Share
 from fmrd.backing.hops import Call, Outcome, outcome_of
 from tests.sim.disks import Crash, SimBacking
 from tests.sim.machine import Machine
@@ -100,16 +101,13 @@ class SimHops:
         late = Outcome(error=TimeoutError(errno.ETIMEDOUT, "no answer"))
         return [outcomes.get(flight, late) for flight in flights]
 
-    def together(self, first: Callable[[], object], second: Callable[[], object]) -> list[BaseException | None]:
-        """One after the other, in either order: nobody can tell."""
-        calls = [first, second]
-        errors: list[BaseException | None] = [None, None]
-        for index in self.rng.sample((0, 1), 2):
-            try:
-                calls[index]()
-            except OSError as error:
-                errors[index] = error
-        return errors
+    def share(self, calls: Sequence[Callable[[], object]]) -> Share:
+        """One after the other, in any order: nobody can tell."""
+        share = Share(calls)
+        self.rng.shuffle(share._left)
+        while share.run_one():
+            pass
+        return share
 
     @staticmethod
     def _mark(call: Call) -> dict[int, int] | None:

@@ -21,7 +21,7 @@ import trio.testing
 from fmrd.core.record import geometry_of
 from fmrd.dco import layout
 from fmrd.dco.copy import load
-from fmrd.engine import resync, windows
+from fmrd.engine import quick, resync, windows
 from fmrd.errors import FmrdError
 from tests.sim.disks import GRANULE, Crash, SimDco
 from tests.sim.hops import SimHops
@@ -154,6 +154,7 @@ class Schedule:
                 windows.WINDOW_BYTES = windows.LONG_WINDOW_BYTES = size
                 windows.PIECE_BYTES = windows.SHORT_PIECE_BYTES = REGION
                 windows.LONGEST_REST_SECONDS = 0.0
+                quick.LARGE_BYTES = 2 * GRANULE
                 resync.CHECKPOINT_BYTES = rng.choice([1, 2, 8]) * REGION
                 trio.run(life.run, script, clock=trio.testing.MockClock(autojump_threshold=0))
             except BaseException as error:

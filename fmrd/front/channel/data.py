@@ -6,6 +6,7 @@ import os
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from fmrd.engine.quick import Half
 from fmrd.engine.registry import Served
 from fmrd.front.channel import protocol
 from fmrd.front.channel.handles import Handles
@@ -101,17 +102,27 @@ class Files:
         count = served.read_now(offset, self._buffer[:size])
         return partial(served.read, offset, size) if count is None else self._buffer[:count]
 
-    def write(self, handle: int, offset: int, data: memoryview) -> Answer | None:
-        """None: all of it is written. Up to the end of the volume, as on a device; ENOSPC when nothing fits."""
+    def write(self, handle: int, offset: int, data: memoryview) -> Answer | Half | None:
+        """None: all of it is written. Up to the end of the volume, as on a device; ENOSPC when nothing fits. A Half is
+        to be ``finished`` before the next checkpoint.
+        """
         served = self._of(handle)
-        done = served.write_now(offset, data)
+        done = served.write_now(offset, data, by_halves=True)
         if done is True:
             return None
+        if isinstance(done, Half):
+            return done
         if done is not False:
             return partial(_written, done, len(data))
         room = max(0, served.length_bytes - offset)
         data = data[:room] if room else data
         return partial(_written, partial(served.write, offset, bytes(data)), len(data))
+
+
+def finished(half: Half, count: int) -> Work | None:
+    """None: it is written."""
+    done = half.finish()
+    return partial(_written, done, count) if callable(done) else None
 
 
 async def _written(work: Callable[[], Awaitable[None]], count: int) -> bytes:

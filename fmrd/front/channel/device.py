@@ -1,6 +1,7 @@
 """The descriptor of /dev/fuse: mounting, and one request or answer at a time, never waiting."""
 
 import array
+import contextlib
 import ctypes
 import errno
 import mmap
@@ -15,6 +16,7 @@ from fmrd.errors import Failed
 from fmrd.front.channel.protocol import MAX_WRITE_BYTES, WRITE_FIXED_BYTES
 
 MS_NOSUID, MS_NODEV, MS_NOATIME = 2, 4, 1024
+HUGE_BYTES = 2 << 20
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -66,6 +68,15 @@ def _by_helper(mount: Path) -> int:
     raise Failed("mount_failed", f"{helper} sent no descriptor for {mount}")
 
 
+def _parts() -> tuple[bytearray, memoryview]:
+    """For a header and for data, the latter on a huge page where there are any."""
+    memory = mmap.mmap(-1, 2 * HUGE_BYTES)
+    with contextlib.suppress(OSError):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    start = -ctypes.addressof(ctypes.c_char.from_buffer(memory)) % HUGE_BYTES
+    return bytearray(WRITE_FIXED_BYTES), memoryview(memory)[start : start + MAX_WRITE_BYTES + mmap.PAGESIZE]
+
+
 class Device:
     """Requests come in two parts, so that the data of a write begins on a page: in-kernel copies into unaligned memory
     cost four times as much.
@@ -74,9 +85,13 @@ class Device:
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         os.set_blocking(descriptor, False)
-        self.head = bytearray(WRITE_FIXED_BYTES)
-        self.data = memoryview(mmap.mmap(-1, MAX_WRITE_BYTES + mmap.PAGESIZE))
-        self._parts: tuple[bytearray, memoryview] = (self.head, self.data)
+        self.head, self.data = self._parts = _parts()
+        self._others = _parts()
+
+    def swap(self) -> None:
+        """What was received last stays as it is until this is called again."""
+        self._parts, self._others = self._others, self._parts
+        self.head, self.data = self._parts
 
     def receive(self) -> int:
         """The bytes of the next request, in ``head`` and ``data``; 0 if there is none. OSError(ENODEV): unmounted."""

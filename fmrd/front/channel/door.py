@@ -13,10 +13,11 @@ from pathlib import Path
 
 import trio
 
+from fmrd.engine.quick import Half
 from fmrd.engine.registry import Registry, Served
 from fmrd.front.arrivals import Early, NotYet
 from fmrd.front.channel import protocol, taking
-from fmrd.front.channel.data import Answer, Files, Work
+from fmrd.front.channel.data import Answer, Files, Work, finished
 from fmrd.front.channel.device import Device
 from fmrd.front.channel.handles import Handles
 from fmrd.front.channel.names import Names
@@ -60,6 +61,8 @@ class ChannelDoor:
         self._mounted = self._kept = self._leaving = False
         self._early = Early()
         self._looks = FEWEST_LOOKS
+        self._half: tuple[int, int, Half] | None = None
+        """A large write that is under way: unique, bytes."""
         self._under_way: dict[int, int] = {}
         """The opcodes of requests that have a task, by their unique."""
         self._idle = trio.Event()
@@ -131,9 +134,16 @@ class ChannelDoor:
             self._mounted = False
 
     def _drain(self, device: Device, nursery: trio.Nursery) -> bool:
-        """Answer what is there; True if there may be more, and others have their turn first. To be woken costs more
-        than to answer, so where one request follows another the next is looked for a few times more before that; where
-        none comes, less and less often.
+        """Answer what is there; True if there may be more, and others have their turn first."""
+        try:
+            return self._drain_some(device, nursery)
+        finally:
+            if self._half is not None:
+                self._finish(device, nursery)
+
+    def _drain_some(self, device: Device, nursery: trio.Nursery) -> bool:
+        """To be woken costs more than to answer, so where one request follows another the next is looked for a few
+        times more before that; where none comes, less and less often.
         """
         answered = missed = 0
         while answered < IN_A_ROW:
@@ -144,6 +154,8 @@ class ChannelDoor:
                 if missed:
                     self._looks = min(MOST_LOOKS, 2 * self._looks)
                     missed = 0
+            elif self._half is not None:
+                self._finish(device, nursery)
             else:
                 missed += 1
                 if self._under_way or missed > self._looks:
@@ -151,14 +163,42 @@ class ChannelDoor:
                     return False
         return True
 
+    def _finish_after(self, device: Device, nursery: trio.Nursery, unique: int, size: int, half: Half) -> None:
+        """This write is under way, and finished after the next request was received: large ones that follow each other
+        overlap in time.
+        """
+        if self._half is not None:
+            self._finish(device, nursery)
+        self._half = unique, size, half
+
+    def _finish(self, device: Device, nursery: trio.Nursery) -> None:
+        assert self._half is not None, "there is one"
+        (unique, size, half), self._half = self._half, None
+        try:
+            work = finished(half, size)
+        except Exception as error:
+            self._refuse(device, WRITE, unique, error)
+            return
+        if work is None:
+            device.send(WRITTEN.pack(WRITTEN.size, 0, unique, size, 0))
+        else:
+            self._under_way[unique] = WRITE
+            nursery.start_soon(self._answer_later, device, WRITE, unique, work)
+
     def _answer(self, device: Device, nursery: trio.Nursery, count: int) -> None:
         """One request: its answer is sent, or a task will send it."""
         length, opcode, unique, inode, handle, offset, size = READ_OR_WRITE.unpack_from(device.head)
+        if self._half is not None and opcode != WRITE:
+            self._finish(device, nursery)
         try:
             if length != count:
                 raise Malformed(f"a request of {length} bytes came with {count}")
             if opcode == WRITE and count == WRITE_FIXED_BYTES + size:
                 answer = self._files.write(handle, offset, device.data[:size])
+                if isinstance(answer, Half):
+                    device.swap()
+                    self._finish_after(device, nursery, unique, size, answer)
+                    return
                 if answer is None:
                     device.send(WRITTEN.pack(WRITTEN.size, 0, unique, size, 0))
                     return
