@@ -149,9 +149,10 @@ def slow(where: Path, seconds: float, rounds: int) -> None:
     with ExitStack() as stack:
         disk = stack.enter_context(volume(where / "disk", HOT_MIB, "channel"))
         file = stack.enter_context(volume(where / "slow", HOT_MIB, "channel"))
-        [process] = run("pgrep", "-f", f"--mount {where / 'disk' / 'mount'}").split()
+        [process] = run("pgrep", "-f", "--", f"--mount {where / 'disk' / 'mount'}").split()
         other = [disk, f"{where / 'slow' / 'other'},dco={where / 'slow' / 'other.dco'}"]
         fmrctl(file, "make", "other", f"{HOT_MIB}M", f"{disk},dco={where / 'slow' / 'disk.dco'}", other[1], "--force")
+        fmrctl(file, "task", "monitor")
         fio(file, "write", "1m", 4, HOT_MIB, 0)
         for job, (kind, block, depth) in JOBS.items():
 

@@ -31,6 +31,8 @@ class PlexFile:
         self.disk = disk_of(status)
         self.known_data = (0, 0)
         """[start, stop) in bytes of a stretch that is data, not a hole; see holes.segments."""
+        self._asks_the_cache = True
+        """Until the file system says that it cannot tell whether it would wait (many network ones)."""
         self._spare: list[int] = []
         self._spare_lock = threading.Lock()
         self._closed = False
@@ -56,6 +58,16 @@ class PlexFile:
             if not more:
                 raise OSError(errno.EIO, f"{self.path} ends at byte {offset + got}, {len(buffer) - got} too early")
             got += more
+
+    def pread_now(self, offset: int, buffer: memoryview) -> bool:
+        if self._asks_the_cache:
+            try:
+                return os.preadv(self.fd, [buffer], offset, os.RWF_NOWAIT) == len(buffer)
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                self._asks_the_cache = error.errno not in (errno.EOPNOTSUPP, errno.EINVAL)
+        return False
 
     def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         written = os.pwrite(self.fd, data, offset)

@@ -49,6 +49,9 @@ class Backing(Protocol):
     def pread_into(self, offset: int, buffer: memoryview) -> None:
         """The same, all of ``buffer``."""
 
+    def pread_now(self, offset: int, buffer: memoryview) -> bool:
+        """The same, if no disk has to be waited for: False where it would be, and for any failure."""
+
     def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """All of ``data``, or OSError; after an error any part of it may have been written."""
 

@@ -67,11 +67,13 @@ class Quick:
         plex = volume.policy.choose(candidates, offset, length)
         disk = self._disks[plex.uuid]
         if not disk.inline:
-            return None
-        try:
-            disk.backing.pread_into(offset, buffer)
-        except OSError:
-            return None  # met again on the other way, where another plex steps in
+            if not disk.backing.pread_now(offset, buffer):
+                return None
+        else:
+            try:
+                disk.backing.pread_into(offset, buffer)
+            except OSError:
+                return None  # met again on the other way, where another plex steps in
         plex.reads += 1
         plex.read_bytes += length
         self._load.served += 1

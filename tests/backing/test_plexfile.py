@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fmrd.backing import plexfile
-from fmrd.backing.plexfile import create_plex, disk_of, open_plex
+from fmrd.backing.plexfile import PlexFile, create_plex, disk_of, open_plex
 from fmrd.errors import BadRequest, Failed
 from tests.backing import disks
 
@@ -48,6 +48,49 @@ def test_short_system_calls_are_finished(tmp_path: Path, monkeypatch: pytest.Mon
     data = os.urandom(9_999)
     plex.pwrite(123, data)
     assert plex.pread(123, len(data)) == data
+    plex.close()
+
+
+def is_dropped(plex: PlexFile) -> bool:
+    os.posix_fadvise(plex.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    return not plex.pread_now(8 * KIB, memoryview(bytearray(16 * KIB)))
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs"])
+def test_what_is_cached_can_be_read_without_a_wait_and_nothing_else(tmp_path: Path, kind: str) -> None:
+    with disks.mounted(tmp_path, kind) as where:
+        plex = create_plex(str(where / "p"), 64 * KIB)
+        data = os.urandom(64 * KIB)
+        plex.pwrite(0, data)
+        buffer = memoryview(bytearray(16 * KIB))
+        assert plex.pread_now(8 * KIB, buffer)
+        assert bytes(buffer) == data[8 * KIB : 24 * KIB]
+        plex.fdatasync()
+        assert any(is_dropped(plex) for _ in range(1000)), "the page cache lets go of it"
+        plex.pread(8 * KIB, 4 * KIB)
+        assert plex.pread_now(8 * KIB, buffer[: 4 * KIB])
+        plex.close()
+
+
+def test_a_file_that_was_cut_is_nothing_that_can_be_read_at_once(tmp_path: Path) -> None:
+    plex = create_plex(str(tmp_path / "p"), 64 * KIB)
+    os.truncate(plex.path, 10_000)
+    assert not plex.pread_now(4096, memoryview(bytearray(8192)))
+    plex.close()
+
+
+def test_a_file_system_that_cannot_tell_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def preadv(*_: object) -> int:
+        asked.append(1)
+        raise OSError(errno.EOPNOTSUPP, "not here")
+
+    plex = create_plex(str(tmp_path / "p"), 64 * KIB)
+    monkeypatch.setattr(os, "preadv", preadv)
+    assert not any(plex.pread_now(0, memoryview(bytearray(512))) for _ in range(3))
+    assert asked == [1]
+    monkeypatch.undo()
     plex.close()
 
 

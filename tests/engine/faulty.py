@@ -70,6 +70,9 @@ class FaultyBacking:
     def pread_into(self, offset: int, buffer: memoryview) -> None:
         buffer[:] = self.pread(offset, len(buffer))
 
+    def pread_now(self, offset: int, buffer: memoryview) -> bool:
+        return False
+
     def make_zero(self, offset: int, length: int, *, punch: bool) -> None:
         self._watch(Operation(self.path, "make_zero", offset, length))
         self.inner.make_zero(offset, length, punch=punch)

@@ -163,6 +163,9 @@ class SimBacking:
     def pread_into(self, offset: int, buffer: memoryview) -> None:
         buffer[:] = self.pread(offset, len(buffer))
 
+    def pread_now(self, offset: int, buffer: memoryview) -> bool:
+        return False
+
     def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         if self.machine.at_once is not None:
             self.machine.at_once()
