@@ -38,10 +38,11 @@ class Share:
         return True
 
     def finish(self) -> None:
-        """Lend a hand, and return when all have ended. Once."""
+        """Lend a hand, and return when all have ended."""
         while self.run_one():
             pass
-        self._all.acquire()
+        with self._all:  # free from then on
+            pass
 
 
 class Beside:

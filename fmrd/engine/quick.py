@@ -7,6 +7,7 @@ and done between two checkpoints, so no rule can be broken in between; whatever 
 This is the hot path: what is asked is asked flat, cheapest first, and a volume at peace pays for nothing else.
 """
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -51,7 +52,7 @@ class Quick:
     def read(self, offset: int, buffer: memoryview) -> int | None:
         """Fill ``buffer`` from [offset, ...), in bytes; how many there were, 0 beyond the end. None: the other way."""
         if self._half is not None:
-            self._half.finish()
+            self._finish_half()
         volume = self._volume
         length, room = len(buffer), volume.geometry.length_bytes - offset
         if length > room:
@@ -84,7 +85,7 @@ class Quick:
         ``by_halves``: a large one may be under way when this returns, and must be finished before the next checkpoint.
         """
         if self._half is not None and (len(data) < LARGE_BYTES or self._half.overlaps(offset, offset + len(data))):
-            self._half.finish()
+            self._finish_half()
         volume = self._volume
         length = len(data)
         stop = offset + length
@@ -127,6 +128,12 @@ class Quick:
             return self._failed(offset, length, errors)
         self._load.served += 1
         return True
+
+    def _finish_half(self) -> None:
+        """Before something that could see it half done. What went wrong with it is for whoever began it."""
+        if self._half is not None:
+            with contextlib.suppress(Exception):
+                self._half.finish()
 
     def _is_hot(self, offset: int, length: int) -> bool:
         """Mostly it is: rule 1 is kept, and nothing is to be noted."""

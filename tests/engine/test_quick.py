@@ -8,6 +8,7 @@ import pytest
 from fmrd.backing.beside import Beside, Share
 from fmrd.engine import windows
 from fmrd.engine.quick import LARGE_BYTES, Half
+from tests.engine.faulty import Operation
 from tests.engine.rig import REGION, SIZE, Rig
 from tests.waiting import until
 
@@ -172,3 +173,19 @@ async def test_two_that_follow_each_other_may_both_fail(rig: Rig) -> None:
     assert (await rig.shown("b"))["state"] == "IOFAIL"
     assert (await rig.shown("b"))["dirty_regions"] >= 2 * LARGE_BYTES // REGION
     assert rig.bytes_of("a")[: 2 * LARGE_BYTES] == b"x" * 2 * LARGE_BYTES
+
+
+async def test_a_bug_in_a_large_write_is_told_to_whoever_finishes_it_and_to_nobody_else(rig: Rig) -> None:
+    await quick(rig)
+
+    def bug(operation: Operation) -> None:
+        if operation.length == LARGE_BYTES:
+            raise ZeroDivisionError
+
+    rig.host.watch.hooks.append(bug)
+    half = half_of(rig, 0, b"x" * LARGE_BYTES)
+    assert rig.data.write_now(LARGE_BYTES, b"small") is True
+    assert rig.data.read_now(LARGE_BYTES, memoryview(bytearray(5))) == 5
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            half.finish()
