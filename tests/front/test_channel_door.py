@@ -468,3 +468,14 @@ async def test_a_large_write_ends_though_the_mount_goes(rig: Rig, monkeypatch: p
     with pytest.raises(OSError, match="unmounted"):
         put_several(rig, a_write(handle, 0, b"x" * LARGE))
     assert rig.volume.halves[0].has_ended
+
+
+async def test_a_large_write_that_came_before_its_volume_is_finished_like_any_other(rig: Rig) -> None:
+    handle = rig.handles.take(INODE, 77)
+    rig.volume.halves = []
+    still_opening(rig)
+    asked = [rig.put(Op.WRITE, a_write(handle, turn * LARGE, b"x" * LARGE)) for turn in range(2)]
+    opens(rig)
+    await trio.testing.wait_all_tasks_blocked()
+    assert [rig.answered(each)[0] for each in asked] == [0, 0]
+    assert rig.volume.content[: 2 * LARGE] == b"x" * 2 * LARGE

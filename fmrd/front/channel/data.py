@@ -9,12 +9,11 @@ from functools import partial
 from fmrd.engine.quick import Half
 from fmrd.engine.registry import Served
 from fmrd.front.channel import protocol
+from fmrd.front.channel.answers import Work
 from fmrd.front.channel.handles import Handles
 from fmrd.front.channel.protocol import Op
 from fmrd.front.tree import Tree
 
-Work = Callable[[], Awaitable[bytes | memoryview]]
-"""What is left to be waited for; it gives the body of the answer."""
 Answer = bytes | memoryview | Work
 
 

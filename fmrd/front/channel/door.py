@@ -17,23 +17,22 @@ from fmrd.engine.quick import Half
 from fmrd.engine.registry import Registry, Served
 from fmrd.front.arrivals import Early, NotYet
 from fmrd.front.channel import protocol, taking
-from fmrd.front.channel.data import Answer, Files, Work, finished
+from fmrd.front.channel.answers import Answers
+from fmrd.front.channel.data import Answer, Files, finished
 from fmrd.front.channel.device import Device
 from fmrd.front.channel.handles import Handles
 from fmrd.front.channel.names import Names
 from fmrd.front.channel.protocol import (
     IN_HEADER,
-    OUT_HEADER,
     READ_OR_WRITE,
     WRITE_FIXED_BYTES,
-    WRITTEN,
     Malformed,
     Op,
 )  # fmt: skip
 from fmrd.front.mounts import unmount
 from fmrd.front.news import News
 from fmrd.front.supervisor import Supervisor
-from fmrd.front.tree import ROOT, Tree, errno_of
+from fmrd.front.tree import ROOT, Tree
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +40,6 @@ IN_A_ROW = 64
 """Requests answered before other tasks have their turn."""
 FEWEST_LOOKS, MOST_LOOKS = 1, 32
 """How often a request is looked for in vain before the task goes to sleep; a look is a microsecond or two."""
-INTERRUPTED = frozenset({Op.READ, Op.FSYNC})
-"""Whoever waits for one of these and is told to go need not wait for its end. A write is waited for: what the program
-does next may rely on that it is over.
-"""
 NO_ANSWER = frozenset({Op.FORGET, Op.BATCH_FORGET})
 READ, WRITE = int(Op.READ), int(Op.WRITE)
 
@@ -62,10 +57,9 @@ class ChannelDoor:
         self._early = Early()
         self._looks = FEWEST_LOOKS
         self._half: tuple[int, int, Half] | None = None
-        """A large write that is under way: unique, bytes."""
-        self._under_way: dict[int, int] = {}
-        """The opcodes of requests that have a task, by their unique."""
-        self._idle = trio.Event()
+        """A large write that is under way: unique, bytes. It is finished after the next request was received, so that
+        large ones that follow each other overlap in time; before anything that could see it; and in the same step.
+        """
         self._news = News(registry, self._tell_kernel)
         self.caught_up = self._news.caught_up
         self._stopping = trio.CancelScope()
@@ -82,7 +76,7 @@ class ChannelDoor:
                 task_status.started()
                 with self._stopping:
                     await self._serve(device, nursery)
-                await self._answered()
+                await self._answers.all_sent()
                 nursery.cancel_scope.cancel()
         finally:
             if self._mounted and not self._leaving:
@@ -95,6 +89,7 @@ class ChannelDoor:
 
     def _begin(self, device: Device, handles: Handles) -> None:
         self._device = device
+        self._answers = Answers(device)
         self._handles = handles
         self._files = Files(self._tree, handles)
         for served in self._registry.served():
@@ -113,11 +108,6 @@ class ChannelDoor:
         await self.caught_up()
         self._stopping.cancel()
         await self._ended.wait()
-
-    async def _answered(self) -> None:
-        while self._under_way:
-            self._idle = trio.Event()
-            await self._idle.wait()
 
     # Requests
 
@@ -138,8 +128,7 @@ class ChannelDoor:
         try:
             return self._drain_some(device, nursery)
         finally:
-            if self._half is not None:
-                self._finish(device, nursery)
+            self._finish(nursery)
 
     def _drain_some(self, device: Device, nursery: trio.Nursery) -> bool:
         """To be woken costs more than to answer, so where one request follows another the next is looked for a few
@@ -155,41 +144,34 @@ class ChannelDoor:
                     self._looks = min(MOST_LOOKS, 2 * self._looks)
                     missed = 0
             elif self._half is not None:
-                self._finish(device, nursery)
+                self._finish(nursery)
             else:
                 missed += 1
-                if self._under_way or missed > self._looks:
+                if self._answers.under_way or missed > self._looks:
                     self._looks = max(FEWEST_LOOKS, self._looks // 2)
                     return False
         return True
 
-    def _finish_after(self, device: Device, nursery: trio.Nursery, unique: int, size: int, half: Half) -> None:
-        """This write is under way, and finished after the next request was received: large ones that follow each other
-        overlap in time.
-        """
-        if self._half is not None:
-            self._finish(device, nursery)
-        self._half = unique, size, half
-
-    def _finish(self, device: Device, nursery: trio.Nursery) -> None:
-        assert self._half is not None, "there is one"
+    def _finish(self, nursery: trio.Nursery) -> None:
+        """The large write that is under way, if one is."""
+        if self._half is None:
+            return
         (unique, size, half), self._half = self._half, None
         try:
             work = finished(half, size)
         except Exception as error:
-            self._refuse(device, WRITE, unique, error)
+            self._answers.refuse(WRITE, unique, error)
             return
         if work is None:
-            device.send(WRITTEN.pack(WRITTEN.size, 0, unique, size, 0))
+            self._answers.written(unique, size)
         else:
-            self._under_way[unique] = WRITE
-            nursery.start_soon(self._answer_later, device, WRITE, unique, work)
+            self._answers.later(nursery, WRITE, unique, work)
 
     def _answer(self, device: Device, nursery: trio.Nursery, count: int) -> None:
         """One request: its answer is sent, or a task will send it."""
         length, opcode, unique, inode, handle, offset, size = READ_OR_WRITE.unpack_from(device.head)
         if self._half is not None and opcode != WRITE:
-            self._finish(device, nursery)
+            self._finish(nursery)
         try:
             if length != count:
                 raise Malformed(f"a request of {length} bytes came with {count}")
@@ -197,10 +179,11 @@ class ChannelDoor:
                 answer = self._files.write(handle, offset, device.data[:size])
                 if isinstance(answer, Half):
                     device.swap()
-                    self._finish_after(device, nursery, unique, size, answer)
+                    self._finish(nursery)
+                    self._half = unique, size, answer
                     return
                 if answer is None:
-                    device.send(WRITTEN.pack(WRITTEN.size, 0, unique, size, 0))
+                    self._answers.written(unique, size)
                     return
             elif opcode == READ and count == WRITE_FIXED_BYTES:
                 answer = self._files.read(handle, offset, size)
@@ -210,13 +193,12 @@ class ChannelDoor:
             self._early.put(unique, device.request(count))
             return
         except Exception as error:
-            self._refuse(device, opcode, unique, error)
+            self._answers.refuse(opcode, unique, error)
             return
         if callable(answer):
-            self._under_way[unique] = opcode
-            nursery.start_soon(self._answer_later, device, opcode, unique, answer)
+            self._answers.later(nursery, opcode, unique, answer)
         elif answer is not None:
-            device.send(OUT_HEADER.pack(OUT_HEADER.size + len(answer), 0, unique), answer)
+            self._answers.send(unique, answer)
 
     def _other(self, device: Device, opcode: int, unique: int, inode: int, count: int) -> Answer | None:
         """A request that is neither read nor write. None: it has no answer."""
@@ -226,7 +208,7 @@ class ChannelDoor:
         if work is not None:
             return work(unique, inode, body)
         if opcode == Op.INTERRUPT:
-            self._interrupt(device, protocol.fixed_of(Op.INTERRUPT, body)[0])
+            self._interrupt(protocol.fixed_of(Op.INTERRUPT, body)[0])
             return None
         if opcode in NO_ANSWER:
             return None
@@ -234,37 +216,11 @@ class ChannelDoor:
             return self._init(device, body)
         return self._names.answer(opcode, inode, body)
 
-    async def _answer_later(self, device: Device, opcode: int, unique: int, work: Work) -> None:
-        try:
-            answer = await work()
-        except Exception as error:
-            self._later(device, opcode, unique, error)
-        else:
-            self._later(device, opcode, unique, answer)
-
-    def _later(self, device: Device, opcode: int, unique: int, result: bytes | memoryview | Exception) -> None:
-        """Unless it was interrupted meanwhile."""
-        if self._under_way.pop(unique, None) is not None:
-            if isinstance(result, Exception):
-                self._refuse(device, opcode, unique, result)
-            else:
-                device.send(OUT_HEADER.pack(OUT_HEADER.size + len(result), 0, unique), result)
-        if not self._under_way:
-            self._idle.set()
-
-    def _refuse(self, device: Device, opcode: int, unique: int, error: Exception) -> None:
-        what = Op(opcode).name.lower() if opcode in Op._value2member_map_ else f"opcode {opcode}"
-        if isinstance(error, Malformed):
-            log.warning("%s: %s", what, error)
-            error = OSError(errno.EINVAL, str(error))
-        device.send(protocol.refusal(unique, errno_of(error, what)))
-
-    def _interrupt(self, device: Device, unique: int) -> None:
-        opcode = self._under_way.get(unique)
-        if opcode in INTERRUPTED:
-            self._later(device, opcode, unique, OSError(errno.EINTR, "interrupted"))
-        elif self._early.take(unique) is not None:  # nothing of it was done
-            device.send(protocol.refusal(unique, errno.EINTR))
+    def _interrupt(self, unique: int) -> None:
+        if self._early.take(unique) is None:
+            self._answers.interrupt(unique)
+        else:  # nothing of it was done
+            self._answers.refuse(Op.INTERRUPT, unique, OSError(errno.EINTR, "interrupted"))
 
     def _init(self, device: Device, body: bytes) -> bytes:
         offer = protocol.offer_of(body)
@@ -284,6 +240,7 @@ class ChannelDoor:
             arrived = arriving.arrived
             for request in self._early.take_all():
                 self._answer(self._device, nursery, self._device.put_back(request))
+            self._finish(nursery)
             if not arriving.may_come():
                 return
             await arrived.wait()
