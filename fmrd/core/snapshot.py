@@ -32,15 +32,7 @@ def check_break_off(family: Family, origin: Volume, plexes: Sequence[Plex]) -> N
     for plex in plexes:
         if plex.state is not PlexState.SNAPDONE or not plex.settled:
             raise Refused("snap_missing", f"plex {plex.name} of volume {origin.name} is not SNAPDONE any more")
-    staying = [p for p in origin.plexes if p not in plexes]
-    for plex in plexes:
-        missing = faults.uncovered(plex, staying)
-        if missing.any():
-            raise Refused(
-                "last_plex",
-                f"plex {plex.name} is the last current copy of {missing.count()} region(s) of volume {origin.name}",
-                "attach another plex and let it finish",
-            )
+    _must_be_covered(plexes, origin, "attach another plex and let it finish")
 
 
 def break_off(family: Family, origin: Volume, plexes: Sequence[Plex], name: str, uuid: str) -> Volume:
@@ -236,16 +228,20 @@ def returned(volume: Volume) -> list[Plex]:
 
 def _may_leave(snapshot: Volume, plexes: Sequence[Plex]) -> None:
     """Rule 9 for what stays behind; a snapshot that goes as a whole leaves nobody."""
-    staying = [p for p in snapshot.plexes if p not in plexes]
-    if not staying:
-        return
+    if any(p not in plexes for p in snapshot.plexes):
+        _must_be_covered(plexes, snapshot, "take all of its plexes back (--all-plexes)")
+
+
+def _must_be_covered(plexes: Sequence[Plex], volume: Volume, hint: str) -> None:
+    """By those of the volume that stay when these go."""
+    staying = [p for p in volume.plexes if p not in plexes]
     for plex in plexes:
         missing = faults.uncovered(plex, staying)
         if missing.any():
             raise Refused(
                 "last_plex",
-                f"plex {plex.name} is the last current copy of {missing.count()} region(s) of {snapshot.name}",
-                "take all of its plexes back (--all-plexes)",
+                f"plex {plex.name} is the last current copy of {missing.count()} region(s) of volume {volume.name}",
+                hint,
             )
 
 

@@ -4,16 +4,14 @@
 attaches a plex meanwhile.
 """
 
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
-from pathlib import Path
 
 from tests.e2e.harness import Daemon, Loops, same_bytes, tool, until
+from tests.e2e.soak import scratch
 
 FIO = (
     "fio", "--name=killing", "--ioengine=libaio", "--direct=1", "--rw=randwrite", "--bs=4k", "--iodepth=32",
@@ -106,13 +104,10 @@ def by_the_clock(due: float) -> None:
 
 
 def main(seconds: float) -> None:
-    """What went wrong is left for a look."""
-    base = Path(tempfile.mkdtemp(prefix="fmrd-killing."))
-    daemon, loops = Daemon(base, keeper=True), Loops(base)
-    killing = Killing(daemon, loops, size_mib=512)
-    print(f"killing fmrd every second for {seconds:g} s in {base}", flush=True)
-    try:
-        daemon.start()
+    with scratch("fmrd-killing.", keeper=True) as (daemon, loops, stack):
+        killing = Killing(daemon, loops, size_mib=512)
+        stack.callback(killing.clean_up)
+        print(f"killing fmrd every second for {seconds:g} s in {daemon.base}", flush=True)
         killing.start(file_mib=128)
         began = time.monotonic()
         steps = [killing.det, killing.att, lambda: None]
@@ -121,16 +116,6 @@ def main(seconds: float) -> None:
             killing.kill()
             steps[killing.counts["kills"] % len(steps)]()
         killing.finish()
-        daemon.stop()
-        assert "Traceback" not in daemon.log() and " ERROR " not in daemon.log(), daemon.log()
-    except BaseException:
-        print(f"FAILED; the plexes, their DCOs and the log are in {base}", file=sys.stderr)
-        raise
-    finally:
-        killing.clean_up()
-        loops.clean_up()
-        daemon.clean_up()
-    shutil.rmtree(base)
     done = ", ".join(f"{count} {what}" for what, count in sorted(killing.counts.items()))
     print(f"{done}; no I/O error, no verify error, fsck clean, plexes the same")
 

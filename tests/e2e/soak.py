@@ -15,7 +15,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.e2e.harness import Daemon, Json, Loops, same_bytes, tool, until
@@ -204,31 +205,39 @@ class Soak:
         until(condition, what, 120.0)
 
 
-def main(minutes: float, seed: int) -> None:
-    """By the clock. What went wrong is left for a look."""
-    base = Path(tempfile.mkdtemp(prefix="fmrd-soak."))
-    daemon, loops = Daemon(base), Loops(base)
-    soak = Soak(daemon, loops, size_mib=128, seed=seed)
-    print(f"soak: {minutes:g} minutes in {base}, seed {seed}", flush=True)
-    stop = time.monotonic() + 60 * minutes
+@contextmanager
+def scratch(prefix: str, *, keeper: bool = False) -> Iterator[tuple[Daemon, Loops, ExitStack]]:
+    """A daemon that was started, and is stopped, in a directory of its own; what went wrong is left there for a look.
+    What is put on the stack is cleaned up before them.
+    """
+    base = Path(tempfile.mkdtemp(prefix=prefix))
+    daemon, loops = Daemon(base, keeper=keeper), Loops(base)
     try:
-        daemon.start()
+        with ExitStack() as stack:
+            stack.callback(daemon.clean_up)
+            stack.callback(loops.clean_up)
+            daemon.start()
+            yield daemon, loops, stack
+            daemon.stop()
+            assert "Traceback" not in daemon.log() and " ERROR " not in daemon.log(), daemon.log()
+    except BaseException:
+        print(f"FAILED; the plexes, their DCOs and the log are in {base}", file=sys.stderr)
+        raise
+    shutil.rmtree(base)
+
+
+def main(minutes: float, seed: int) -> None:
+    """By the clock."""
+    with scratch("fmrd-soak.") as (daemon, loops, stack):
+        soak = Soak(daemon, loops, size_mib=128, seed=seed)
+        stack.callback(soak.clean_up)
+        print(f"soak: {minutes:g} minutes in {daemon.base}, seed {seed}", flush=True)
+        stop = time.monotonic() + 60 * minutes
         soak.make()
         while time.monotonic() < stop:
             soak.round(io_mib=64)
             print(", ".join(f"{count} {what}" for what, count in soak.counts.items()), flush=True)
         soak.finish()
-        daemon.stop()
-        log = daemon.log()
-        assert "Traceback" not in log and " ERROR " not in log, log
-    except BaseException:
-        print(f"soak: FAILED; the plexes, their DCOs and the log are in {base}", file=sys.stderr)
-        raise
-    finally:
-        soak.clean_up()
-        loops.clean_up()
-        daemon.clean_up()
-    shutil.rmtree(base)
     print("soak: no verify error, all plexes the same")
 
 

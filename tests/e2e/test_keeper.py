@@ -6,13 +6,13 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.harness import (
     MIB,
+    READY,
     REGION,
     Daemon,
     Loops,
@@ -55,9 +55,9 @@ GONE = r"not connected|aborted|Input/output"
 
 
 @contextlib.contextmanager
-def open_until_the_end(path: Path) -> Iterator[int]:
+def open_until_the_end(path: Path, flags: int = 0) -> Iterator[int]:
     """A file whose mount goes meanwhile: its close has an error to tell, and may."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | flags)
     try:
         yield descriptor
     finally:
@@ -81,29 +81,65 @@ def test_open_files_outlive_the_daemon(daemon: Daemon, data: Path, number: signa
 
 
 def test_who_asks_while_there_is_no_daemon_waits(daemon: Daemon, data: Path) -> None:
-    """The serving process stands still, so its request is in flight for certain when it is killed."""
-    with open_file(data, os.O_RDWR | os.O_DIRECT) as file, ThreadPoolExecutor(1) as pool:
+    """The serving process stands still, so that it is killed before it reads the request."""
+    with open_until_the_end(data, os.O_DIRECT) as file:
         stopped = daemon.serving()
         os.kill(stopped, signal.SIGSTOP)
-        asked = threading.Event()
-
-        def write() -> int:
-            asked.set()
-            return write_direct(file, b"w" * 4096, 8 * MIB)
-
-        writing = pool.submit(write)
-        assert asked.wait(30)
-        assert not writing.done()
+        writing = Writing(file, b"w" * 4096, 8 * MIB)
         os.kill(stopped, signal.SIGKILL)
-        assert writing.result(timeout=30) == 4096
+        assert writing.result() == 4096
     assert read_at(data, 8 * MIB, 4) == b"wwww"
 
 
-def write_direct(file: int, data: bytes, offset: int) -> int:
-    """From aligned memory, as O_DIRECT asks for."""
-    with mmap.mmap(-1, len(data)) as memory:
+@needs_loops
+@needs_program("mkfs.ext4", "fsfreeze")
+def test_a_request_that_the_daemon_had_read_is_sent_again(daemon: Daemon, loops: Loops) -> None:
+    """A plex lies on a file system that is frozen: the write that is to go there is under way when its daemon dies."""
+    device = loops.disk("disk", 64 * MIB)
+    tool("mkfs.ext4", "-q", device)
+    disk = loops.mount(device)
+    daemon.make("data", "16M", daemon.base / "a", disk / "b")
+    write_at(daemon.path("data"), 0, b"marked")
+    with open_until_the_end(daemon.path("data"), os.O_DIRECT) as file:
+        serving = daemon.serving()
+        ready = daemon.log().count(READY)
+        tool("fsfreeze", "--freeze", disk)
+        try:
+            writing = Writing(file, b"w" * 4096, MIB)
+            until(lambda: stuck(serving), "the write waits for the disk")
+            os.kill(serving, signal.SIGKILL)
+        finally:
+            tool("fsfreeze", "--unfreeze", disk)
+        assert writing.result() == 4096
+        until(lambda: daemon.log().count(READY) > ready, "another fmrd is ready")
+    assert read_at(daemon.path("data"), MIB, 4) == b"wwww"
+    daemon.in_sync("data")
+    daemon.json("stop", "data")
+    assert same_bytes(daemon.base / "a", disk / "b")
+
+
+def stuck(process: int) -> bool:
+    """Does one of its threads wait for a disk?"""
+    states = [task.joinpath("stat").read_text() for task in Path(f"/proc/{process}/task").iterdir()]
+    return any(state.rpartition(")")[2].split()[0] == "D" for state in states)
+
+
+class Writing:
+    """A write in a thread of its own, from aligned memory as O_DIRECT asks for. It may never end."""
+
+    def __init__(self, file: int, data: bytes, offset: int) -> None:
+        self._done: list[int] = []
+        memory = mmap.mmap(-1, len(data))
         memory[:] = data
-        return os.pwritev(file, [memory], offset)
+        self._thread = threading.Thread(
+            target=lambda: self._done.append(os.pwritev(file, [memory], offset)), daemon=True
+        )
+        self._thread.start()
+
+    def result(self) -> int:
+        self._thread.join(30)
+        assert self._done, "the write has not ended"
+        return self._done[0]
 
 
 def test_what_a_plex_missed_is_known_to_the_next_daemon(daemon: Daemon, data: Path) -> None:

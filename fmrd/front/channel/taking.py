@@ -87,7 +87,7 @@ def _checked(descriptor: int | None, memory: int | None, mount: Path) -> tuple[D
     handles = Handles(memory)
     if handles.session is None:
         raise ValueError("it was never negotiated, or by another version of fmrd")
-    if handles.mounted_on != mounted_on(mount):
+    if not handles.mounted_on or handles.mounted_on != mounted_on(mount):
         raise ValueError(f"it is not what is mounted on {mount} now")
     return Device(descriptor), handles
 
