@@ -28,6 +28,8 @@ class Context:
     io_timeout_seconds: float = 30.0
     clean_seconds: float = 5.0
     """How long an extent must be idle before the DRL forgets it (one to two of these)."""
+    return_seconds: float = 5.0
+    """After so long a plex that failed is tried again, at first; 0: never."""
     nursery: trio.Nursery = field(init=False)
     tasks: TaskList = field(init=False)
     disks: dict[str, trio.Lock] = field(init=False)

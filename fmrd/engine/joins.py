@@ -15,7 +15,7 @@ from fmrd.core.states import PlexState
 from fmrd.engine.copies import Then
 from fmrd.engine.files import PlexFiles, copy_of, let_go, open_plex, tail_bytes
 from fmrd.engine.tasks import Task
-from fmrd.errors import FmrdError, Refused
+from fmrd.errors import Failed, FmrdError, Refused
 
 if TYPE_CHECKING:
     from fmrd.engine.service import Service
@@ -43,14 +43,16 @@ class Joins:
 
     async def attach(
         self, plex: Plex, *, full: bool = False, discard: bool = False, rate: int = 0, kind: str = "",
-        then: Then | None = None,
+        then: Then | None = None, if_failed: bool = False,
     ) -> tuple[Task, str | None]:  # fmt: skip
         """RULES, Join. Returns the task, and a notice when the plex was attached already. ``kind`` and ``then``: of the
-        task (Copies.drain).
+        task (Copies.drain). ``if_failed``: Failed('plex_state') for one that did not fail, or was detached meanwhile.
         """
         service = self._service
         async with service.verb():
             service.must_have(plex)
+            if if_failed and plex.state is not PlexState.IOFAIL:
+                raise Failed("plex_state", f"plex {plex.name} is {plex.state} meanwhile")
             if plex.is_open:
                 return self._attached_already(plex, rate)
             files = await self._reopen(plex)

@@ -70,7 +70,7 @@ class PlexVerbs(VerbBase):
         found = service.volume.plex(plex)
 
         async def work() -> Json:
-            if state is PlexState.STALE and not found.is_open:
+            if state is PlexState.STALE and not found.is_open and found.state is not PlexState.IOFAIL:
                 notice: str | None = f"nothing to change: {found.name} is already {found.state}"
             else:
                 notice = await service.detach(found, state)

@@ -22,6 +22,7 @@ from fmrd.engine.files import Lanes, let_go
 from fmrd.engine.joins import Joins
 from fmrd.engine.opening import Opening
 from fmrd.engine.partings import Partings
+from fmrd.engine.returning import Returns
 from fmrd.errors import Failed, FmrdError
 
 log = logging.getLogger(__name__)
@@ -43,10 +44,11 @@ class Service:
         self.copies = Copies(self)
         self.joins = Joins(self)
         self.partings = Partings(self)
+        self._stopping = trio.Event()
+        self.returns = Returns(self, self._stopping)
         self.ended = False
         self.gone = trio.Event()
         """Set when it has ended."""
-        self._stopping = trio.Event()
         self._verb = trio.Lock()
         self.volume.gate_closed = self._gate_closed
 
@@ -91,6 +93,8 @@ class Service:
                     await self.joins.attach(plex)
                 except (FmrdError, OSError) as error:
                     log.warning("volume %s: plex %s stays %s: %s", self.volume.name, plex.name, plex.state, error)
+                    if plex.state is PlexState.IOFAIL:
+                        self.returns.expect(plex)
 
     async def _clean_now_and_then(self) -> None:
         tick = self.volume.drl.end_tick()
@@ -158,6 +162,8 @@ class Service:
         for task in self.context.tasks.running(self.volume.name, plex.name):
             task.abort()
         self.partings.begin(plex)
+        if plex.state is PlexState.IOFAIL:
+            self.returns.expect(plex)
 
     # Plexes come and go
 

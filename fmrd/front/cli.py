@@ -131,7 +131,7 @@ def grow(app: App, volume: str, size: int) -> None:
 @click.pass_obj
 def set_volume(app: App, volume: str, setting: tuple[str, ...]) -> None:
     """Change settings: fmr=on|off, rdpol=select|round|prefer:PLEX, io_timeout=SECONDS, rate=BYTES,
-    auto_attach=on|off.
+    auto_attach=on|off (attach at a start, and what failed once its disk answers).
     """
     app.show(app.ask("set", volume=volume, settings=parse_pairs(setting)))
 

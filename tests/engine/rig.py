@@ -107,13 +107,16 @@ class Rig:
 
 @asynccontextmanager
 async def daemon(
-    directory: Path, *, io_timeout_seconds: float = 20.0, clean_seconds: float = NEVER
+    directory: Path, *, io_timeout_seconds: float = 20.0, clean_seconds: float = NEVER, return_seconds: float = 0.0
 ) -> AsyncIterator[Rig]:
     """Runs in the block and is stopped in order at its end, unless it was killed. ``clean_seconds``: the DRL is not
-    cleaned behind a test's back.
+    cleaned, and ``return_seconds``: no plex is attached, behind a test's back.
     """
     host = FaultyHost(directory / "state")
-    context = Context(host, ThreadHops(), io_timeout_seconds=io_timeout_seconds, clean_seconds=clean_seconds)
+    context = Context(
+        host, ThreadHops(), io_timeout_seconds=io_timeout_seconds, clean_seconds=clean_seconds,
+        return_seconds=return_seconds,
+    )  # fmt: skip
     registry = Registry(context, "/mnt")
     async with trio.open_nursery() as nursery:
         rig = Rig(directory, registry, host, nursery)

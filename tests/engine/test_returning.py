@@ -1,0 +1,114 @@
+"""A plex that failed comes back by itself when its disk answers; what others took away stays away."""
+
+import errno
+import logging
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from fmrd.engine import returning
+from fmrd.errors import Failed
+from tests.engine.rig import REGION, SIZE, Rig, daemon
+from tests.waiting import until
+
+SOON = 0.02
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with daemon(tmp_path, return_seconds=SOON) as running:
+        await running.make(size_bytes=4 * SIZE)
+        await running.data.write(0, os.urandom(4 * SIZE))
+        await running.data.flush()
+        await running.service.mirror.clean()
+        yield running
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Those that were begun, in seconds."""
+    pauses: list[float] = []
+    wait = returning.Returns._still_away_after
+
+    async def noted(self: returning.Returns, seconds: float, plex: object) -> bool:
+        pauses.append(seconds)
+        return await wait(self, seconds, plex)  # type: ignore[arg-type]  # whatever it is, it is passed on
+
+    monkeypatch.setattr(returning.Returns, "_still_away_after", noted)
+    return pauses
+
+
+async def fail_b(rig: Rig) -> None:
+    with rig.host.failing(rig.path("b"), "pwrite"):
+        await rig.write_regions(7)
+
+
+async def test_it_is_attached_again_by_what_it_missed(rig: Rig) -> None:
+    await fail_b(rig)
+    await rig.write_regions(9)
+    await until(lambda: rig.plex("b").state == "ACTIVE")
+    await rig.end_all()
+    [task] = (await rig.verbs.task_list(all=True))["tasks"]
+    assert (task["reason"]["code"], task["state"]) == ("fast", "done")
+    assert task["done_regions"] <= SIZE // REGION, "the extent that was being written"
+    await rig.stop()
+    assert rig.same("a", "b")
+
+
+async def test_it_is_tried_until_its_file_is_there_again(
+    rig: Rig, caplog: pytest.LogCaptureFixture, pauses: list[float]
+) -> None:
+    away = rig.directory / "away"
+    rig.path("b").rename(away)
+    with caplog.at_level(logging.WARNING):
+        await fail_b(rig)
+        await until(lambda: len(pauses) == 4)
+        seen = len([r for r in caplog.records if "stays IOFAIL" in r.message])
+    assert await rig.states() == "ACTIVE IOFAIL" and seen == 1, "the same reason is told once"
+    away.rename(rig.path("b"))
+    await until(lambda: rig.plex("b").state == "ACTIVE")
+    await rig.stop()
+    assert rig.same("a", "b")
+
+
+async def test_a_plex_that_was_detached_stays_away(rig: Rig) -> None:
+    await fail_b(rig)
+    await rig.det("b")
+    await until(lambda: not rig.service.returns._waiting)
+    assert rig.plex("b").state == "STALE"
+
+
+async def test_a_plex_that_was_detached_while_its_attach_waited_for_a_verb_stays_away(rig: Rig) -> None:
+    await rig.det("b")
+    with pytest.raises(Failed, match="plex_state"):
+        await rig.service.joins.attach(rig.plex("b"), if_failed=True)
+
+
+async def test_not_while_the_volume_is_told_not_to(rig: Rig, pauses: list[float]) -> None:
+    await rig.verbs.set(volume="data", settings={"auto_attach": "off"})
+    await fail_b(rig)
+    await until(lambda: len(pauses) == 5)
+    assert rig.plex("b").state == "IOFAIL" and not (await rig.verbs.task_list(all=True))["tasks"]
+    await rig.verbs.set(volume="data", settings={"auto_attach": "on"})
+    await until(lambda: rig.plex("b").state == "ACTIVE")
+
+
+async def test_one_that_fails_each_time_waits_longer_and_longer(rig: Rig, pauses: list[float]) -> None:
+    with rig.host.failing(rig.path("b"), "pwrite", "copy_from", code=errno.EIO):
+        await rig.write_regions(7)
+        await until(lambda: len(pauses) >= 4)
+    assert pauses[:4] == [SOON, 2 * SOON, 4 * SOON, 8 * SOON]
+    await until(lambda: rig.plex("b").state == "ACTIVE")
+
+
+async def test_where_only_the_administrator_can_decide_it_is_left_alone(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    await fail_b(rig)
+    other = rig.path("b.dco")
+    await until(lambda: rig.plex("b").uuid not in rig.service.files)
+    other.write_bytes(rig.path("a.dco").read_bytes())
+    await until(lambda: rig.plex("b").state == "ACTIVE" or "is not attached by itself" in caplog.text)
+    assert await rig.states() == "ACTIVE IOFAIL"
