@@ -17,6 +17,7 @@ REASONS: dict[str, str] = {
     "hole": "Regions failed on this plex while others held them; they are copied back from those.",
     "grown": "The volume became longer, and on this plex something else lay there already (it is a device, or a longer "
     "file): what was added is copied from another plex.",
+    "verify": "The copies are compared, byte by byte; nothing is copied but what --repair or --from asks for.",
     "refused_split_brain": "The plex and the volume were both written since they last agreed. Nothing is copied "
     "before somebody says whose writes to give up: 'fmrctl plex att --discard VOL PLEX' gives up the plex's.",
     "refused_unknown_plex": "The DCO beside the plex belongs to another volume, or to a past that this volume no "
@@ -96,6 +97,10 @@ ERRORS: dict[str, str] = {
     "too_many_clients": "Too many commands are being served at once; try again when some have ended.",
     "suspect": "An fsync failed on the only copy of some regions; flushes fail until they were written again, because "
     "nobody knows whether the old writes reached the disk.",
+    "nothing_to_compare": "A comparison takes two attached plexes; attach the others first.",
+    "plexes_differ": "Copies that should be the same are not: a disk lied, or something wrote to a plex behind fmrd's "
+    "back. Of three or more copies the majority tells which is wrong, and 'fmrctl verify VOL --repair' writes it anew; "
+    "with two nobody can tell, and 'fmrctl verify VOL --from PLEX' makes the others like that plex.",
     "io_error": "Input or output failed on every plex that holds the data.",
     "beyond_end": "The write reaches past the end of the volume.",
 }

@@ -221,6 +221,13 @@ class Volume:
         """The same bytes were written back: no mark is needed, and no promise before the next fdatasync."""
         plex.young.mark(regions)
 
+    def distrust_others(self, regions: range) -> None:
+        """Where open plexes differed and are made equal, a detached one or a snapshot may hold what was given up."""
+        self._track(regions)
+        for plex in self.plexes:
+            if not plex.is_open:
+                self._remember(plex, regions)
+
     def make_holes(self, plex: Plex, regions: range) -> bool:
         """Regions that failed on this plex outside a write; only those that others hold durably. True if any."""
         held = [r for r in regions if r not in plex.map and faults.held_elsewhere(plex, r, self.plexes, (plex,))]

@@ -156,9 +156,7 @@ async def _give_way(service: Service, task: Task, copied: int, seconds: float) -
     """Rate limit, and room for the application."""
     rate = task.rate or service.volume.settings.rate
     pause = max(copied / rate - seconds if rate else 0.0, min(seconds, LONGEST_REST_SECONDS))
-    changed = task.changed
-    with trio.move_on_after(pause):
-        await changed.wait()
+    await task.rest(pause)
 
 
 async def _complete(service: Service) -> None:

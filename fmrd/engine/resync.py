@@ -112,7 +112,7 @@ class Resync:
                     self._cut_short = True
                     return
                 if number and self._busy and self.plex.map.next_run(self._cursor, 1):
-                    await self._pause(SERVED_SECONDS)
+                    await self.task.rest(SERVED_SECONDS)
                     continue
                 window = self._next_window()
                 if window is None:
@@ -287,15 +287,9 @@ class Resync:
     async def _keep_rate(self, copied: int, seconds: float) -> None:
         rate = self._rate()
         if rate and (pause := copied * WINDOWS / rate - seconds) > 0 and self._goes_on():
-            await self._pause(pause)
+            await self.task.rest(pause)
 
     @property
     def _busy(self) -> bool:
         """Was the application served a moment ago, or does it wait?"""
         return trio.current_time() < self._busy_until
-
-    async def _pause(self, seconds: float) -> None:
-        """Unless the task is told something meanwhile."""
-        changed = self.task.changed
-        with trio.move_on_after(seconds):
-            await changed.wait()

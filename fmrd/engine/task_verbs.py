@@ -1,5 +1,8 @@
 """The verbs over tasks."""
 
+from functools import partial
+
+from fmrd.engine import verifying
 from fmrd.engine.verb_base import Json, VerbBase
 
 
@@ -34,6 +37,8 @@ class TaskVerbs(VerbBase):
 
         async def work() -> Json:
             await task.finished.wait()
+            if not task.plex:
+                return {"task": task.json()}
             service = self.registry.service(task.volume)
             plex = service.volume.plex(task.plex)
             if plex.attaching:
@@ -41,6 +46,21 @@ class TaskVerbs(VerbBase):
             return {"task": task.json()}
 
         return await self._apart(work)
+
+    async def verify(
+        self, *, volume: str, repair: bool = False, from_plex: str | None = None, rate: int | None = None
+    ) -> Json:
+        """Compare every copy, in the background."""
+        service = self.registry.service(volume)
+        source = None if from_plex is None else service.volume.plex(from_plex)
+        changed = partial(self.registry.changed, volume)
+        task, notice = verifying.begin(service, changed, repair=repair, source=source, rate=rate or 0)
+        return {"task": task.json()} | ({"notice": notice} if notice else {})
+
+    async def verify_report(self, *, id: int) -> Json:
+        """What it found, in the order of the bytes."""
+        task = self.context.tasks.find(id)
+        return {"task": task.json(), "mismatches": list(verifying.outcome_of(task))}
 
     async def task_wait(self, *, id: int) -> Json:
         task = self.context.tasks.find(id)

@@ -32,6 +32,8 @@ class Task:
     copied_bytes: int = 0
     ended: float | None = None
     error: tuple[str, str] | None = None
+    report: list[dict[str, Any]] | None = None
+    """What a verify found."""
     aborting: bool = False
     started: float = 0.0
     halted: trio.Event = field(default_factory=trio.Event)
@@ -80,6 +82,12 @@ class Task:
     async def while_paused(self) -> None:
         while self.paused:
             await self.changed.wait()
+
+    async def rest(self, seconds: float) -> None:
+        """Unless it is told something meanwhile; not at all once it is aborted."""
+        changed = self.changed
+        with trio.move_on_after(0 if self.aborting else seconds):
+            await changed.wait()
 
     @contextmanager
     def unless_aborted(self) -> Iterator[None]:

@@ -207,4 +207,4 @@ class Verbs(SnapVerbs, TaskVerbs):
 
     def _tasks_of(self, volume: str) -> Json:
         running = self.context.tasks.running(volume)
-        return {"task": running[0].json()} if running else {}
+        return {"task": running[0].json(), "tasks": [task.json() for task in running]} if running else {}

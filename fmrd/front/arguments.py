@@ -134,6 +134,8 @@ VERBS: dict[str, dict[str, Argument]] = {
     "refresh": {"snapshot": VOLUME, "freeze": Argument(_list(_path)), "rate": NUMBER, "dry_run": FLAG},
     "snapclear": {"snapshot": VOLUME},
     "snapprint": {"volume": A_VOLUME},
+    "verify": {"volume": VOLUME, "repair": FLAG, "from_plex": A_PLEX, "rate": NUMBER},
+    "verify_report": {"id": ID},
     "task_list": {"all": FLAG},
     "task_get": {"id": ID},
     "task_monitor": {"ids": Argument(_list(_number))},

@@ -15,6 +15,7 @@ from fmrd.front.cli_plex import plex, recover
 from fmrd.front.cli_snap import COMMANDS as SNAP_COMMANDS
 from fmrd.front.cli_tables import print_volumes
 from fmrd.front.cli_task import task
+from fmrd.front.cli_verify import verify
 from fmrd.front.cli_words import parse_pairs
 from fmrd.front.places import default_places
 from fmrd.front.wire import Json, error_json
@@ -155,7 +156,7 @@ def explain(app: App, code: str) -> None:
     app.show({"code": code, "explanation": EXPLANATIONS[code]}, lambda shown: app.out.print(shown["explanation"]))
 
 
-for command in (plex, recover, *SNAP_COMMANDS, task, dump):
+for command in (plex, recover, *SNAP_COMMANDS, verify, task, dump):
     cli.add_command(command)
 
 

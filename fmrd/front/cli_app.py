@@ -95,7 +95,9 @@ def problem_of(ended: list[Json]) -> FmrdError | None:
         if task["state"] != "done":
             why = task["error"]["message"] if task["error"] else "somebody aborted it"
             hint = f"fmrctl plex att {task['volume']} {task['plex']} goes on from its map"
-            if task["type"] == "SNAPSYNC":
+            if task["type"] == "VERIFY":
+                hint = f"fmrctl verify {task['volume']} begins anew"
+            elif task["type"] == "SNAPSYNC":
                 hint = f"fmrctl snapsync {task['volume']} goes on with the rest"
             return Failed("task_failed", f"task {task['id']} {task['state']}: {why}", hint)
     return None

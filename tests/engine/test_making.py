@@ -253,3 +253,11 @@ async def test_remove_forgets_and_erase_removes(rig: Rig) -> None:
     await rig.end_all()
     await rig.verbs.remove(volume="data", erase=True)
     assert sorted(p.name for p in rig.directory.iterdir()) == ["state"]
+
+
+async def test_the_copy_to_each_of_its_plexes_is_told(rig: Rig) -> None:
+    """Who waits for a new volume waits for all of them."""
+    for letter in "abc":
+        rig.path(letter).write_bytes(bytes(SIZE))
+    made = await rig.make("abc", force=True)
+    assert [task["plex"] for task in made["tasks"]] == ["data-02", "data-03"]

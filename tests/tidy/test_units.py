@@ -37,11 +37,11 @@ def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
         text = unit.read_text()
         for installed, here in programs.items():
             text = text.replace(installed, str(here))
-        text = text.replace("/usr/local/bin/fmrd", sys.executable)
+        text = text.replace("/usr/local/bin/fmrd", sys.executable).replace("/usr/local/bin/fmrctl", sys.executable)
         for name in (unit.name, unit.name.replace("@.", "@data.")):
             (tmp_path / name).write_text(text)
     units = sorted(map(str, tmp_path.iterdir()))
-    assert len(units) == 7
+    assert len(units) == 11
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True)
     complaints = [line for line in done.stderr.splitlines() if str(tmp_path) in line or "fmrd" in line]
     assert (done.returncode, complaints) == (0, []), done.stderr

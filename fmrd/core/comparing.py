@@ -1,0 +1,61 @@
+"""Where copies of the same bytes differ, and which of them is the odd one out. Pure."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+SECTOR_BYTES = 512
+"""What a disk writes whole: the copies are judged by sectors, and the ends of a range are told to the byte."""
+_BLOCK_BYTES = 64 << 10
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """Bytes from ``offset``. ``odd``: the plexes that are wrong there; where nothing is proven, all that were compared.
+    ``right``: one that holds what is proven, "" where nothing is.
+    """
+
+    offset: int
+    length: int
+    odd: tuple[str, ...]
+    right: str = ""
+
+
+def mismatches(offset: int, contents: Mapping[str, bytes], trusted: str = "") -> list[Mismatch]:
+    """In order, apart from each other. ``contents``: what each plex holds from ``offset`` on, all of one length. More
+    than half of them decide; or ``trusted``, whatever the others hold.
+    """
+    first, *others = contents.values()
+    if all(other == first for other in others):
+        return []
+    found: list[Mismatch] = []
+    for block in range(0, len(first), _BLOCK_BYTES):
+        here = {name: data[block : block + _BLOCK_BYTES] for name, data in contents.items()}
+        if len(set(here.values())) > 1:
+            for at in range(0, len(here[next(iter(here))]), SECTOR_BYTES):
+                sector = {name: data[at : at + SECTOR_BYTES] for name, data in here.items()}
+                if len(set(sector.values())) > 1:
+                    _append(found, _judged(offset + block + at, sector, trusted))
+    return found
+
+
+def _judged(offset: int, sector: Mapping[str, bytes], trusted: str) -> Mismatch:
+    content, votes = Counter(sector.values()).most_common(1)[0]
+    right = next(name for name, data in sector.items() if data == content) if 2 * votes > len(sector) else ""
+    if trusted in sector:
+        right, content = trusted, sector[trusted]
+    odd = tuple(name for name, data in sector.items() if not right or data != content)
+    differ = [i for i, each in enumerate(zip(*sector.values(), strict=True)) if len(set(each)) > 1]
+    return Mismatch(offset + differ[0], differ[-1] + 1 - differ[0], odd, right)
+
+
+def _append(found: list[Mismatch], new: Mismatch) -> None:
+    """Sectors side by side with the same verdict are one range, with what lies between their ends."""
+    if found:
+        last = found[-1]
+        end = last.offset + last.length
+        neighbours = (end - 1) // SECTOR_BYTES + 1 == new.offset // SECTOR_BYTES
+        if neighbours and (last.odd, last.right) == (new.odd, new.right):
+            found[-1] = Mismatch(last.offset, new.offset + new.length - last.offset, last.odd, last.right)
+            return
+    found.append(new)

@@ -1,0 +1,230 @@
+"""`verify`: every copy that counts is read and compared, a window at a time, in the background.
+
+A window is read first without its lock, so that nobody waits for that; only where the copies differ is it read again
+under the lock, where no write is under way, and what differs then differs. With --repair what is proven is written to
+the odd ones, with --from what one plex holds is written to all others, in that same hold.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from fmrd.backing.hops import Call
+from fmrd.core.comparing import Mismatch, mismatches
+from fmrd.core.instant import is_instant
+from fmrd.core.plex import Plex
+from fmrd.engine import reading
+from fmrd.engine.disks import Writer
+from fmrd.engine.tasks import Task
+from fmrd.errors import Failed, FmrdError, Refused
+
+if TYPE_CHECKING:
+    from fmrd.engine.service import Service
+
+log = logging.getLogger(__name__)
+
+WINDOW_BYTES = 1 << 20
+LONGEST_PAUSE_SECONDS = 0.2
+MOST_FOUND = 10_000
+"""Ranges that are reported; a plex that differs everywhere is not listed sector by sector for ever."""
+Json = dict[str, Any]
+
+
+def begin(
+    service: "Service", changed: Callable[[], None], *, repair: bool = False, source: Plex | None = None, rate: int = 0
+) -> tuple[Task, str | None]:
+    """The task, and a notice where one runs already. ``changed`` is called when data was repaired."""
+    volume = service.volume
+    if is_instant(volume):
+        raise Refused(
+            "snap_instant", f"snapshot {volume.name} does not hold all of its data itself",
+            f"fmrctl snapsync {volume.name}",
+        )  # fmt: skip
+    for task in service.context.tasks.running(volume.name):
+        if task.type == "VERIFY":
+            return task, f"nothing to change: volume {volume.name} is being verified already"
+    opened = volume.open_plexes()
+    if source is not None and not source.is_open:
+        raise Failed("plex_state", f"plex {source.name} is {source.state}: attach it first")
+    if len(opened) < 2:
+        sentence = f"only {opened[0].name} is attached" if opened else "no plex is attached"
+        raise Failed("nothing_to_compare", f"volume {volume.name}: {sentence}", "fmrctl recover")
+    reason = ("verify", f"the copies on {', '.join(plex.name for plex in opened)} are compared")
+    task = service.context.tasks.new("VERIFY", volume.name, "", reason, rate)
+    task.report = []
+    task.total_regions = volume.geometry.regions
+    task.total_bytes = volume.geometry.length_bytes
+    service.context.nursery.start_soon(Verify(service, task, changed, repair=repair, source=source).run)
+    return task, None
+
+
+class Verify:
+    """One pass over a volume."""
+
+    def __init__(
+        self, service: "Service", task: Task, changed: Callable[[], None], *, repair: bool, source: Plex | None
+    ) -> None:
+        self._service = service
+        self._task = task
+        self._changed = changed
+        self._repairs = repair or source is not None
+        self._source = source
+        self._served = 0
+
+    async def run(self) -> None:
+        volume = self._service.volume
+        try:
+            await self._windows()
+        except (FmrdError, OSError) as error:
+            log.warning("volume %s: verify failed: %s", volume.name, error)
+            self._task.end("failed", (getattr(error, "code", "io_error"), str(error)))
+            return
+        if self._task.aborting:
+            self._task.end("aborted")
+            return
+        report = self._task.report or []
+        if report:
+            log.warning("volume %s: verify found %d range(s) where its copies differ", volume.name, len(report))
+        self._task.end("done")
+
+    async def _windows(self) -> None:
+        task = self._task
+        first = 0
+        while first < self._service.volume.geometry.regions and not task.aborting:
+            if task.paused:
+                await task.while_paused()
+                continue
+            geometry = self._service.volume.geometry
+            window = range(first, min(geometry.regions, first + max(1, WINDOW_BYTES // geometry.region_bytes)))
+            began = trio.current_time()
+            for regions in self._evenly_held(window):
+                await self._verify(regions)
+            size = geometry.bytes_of(window)[1]
+            task.progressed(len(window), size, 0)
+            first = window.stop
+            await self._give_way(size, trio.current_time() - began)
+
+    def _evenly_held(self, window: range) -> list[range]:
+        """In one go where each plex holds all of it or nothing; else region by region."""
+        opened = self._service.volume.open_plexes()
+        if all(p.is_current(window) or p.map.these(window).all() for p in opened):
+            return [window]
+        return [range(region, region + 1) for region in window]
+
+    async def _verify(self, regions: range) -> None:
+        if not self._in_flight(regions) and not await self._differing(regions, mend=True):
+            return
+        offset, length = self._service.volume.geometry.bytes_of(regions)
+        async with self._service.mirror.ranges.hold((offset, offset + length)):
+            if self._in_flight(regions):  # given up, and not landed: what they will hold there is not known yet
+                return
+            for mismatch, contents in await self._differing(regions, mend=False):
+                fixed = self._may_repair(mismatch) and await self._repair(mismatch, offset, contents)
+                self._found(mismatch, repaired=fixed)
+
+    def _in_flight(self, regions: range) -> bool:
+        offset, length = self._service.volume.geometry.bytes_of(regions)
+        disks = [self._service.mirror.disks[p.uuid] for p in self._service.volume.open_plexes()]
+        return any(disk.late(((offset, offset + length),)) for disk in disks)
+
+    async def _differing(self, regions: range, *, mend: bool) -> list[tuple[Mismatch, dict[str, bytes]]]:
+        """``mend``: the region lock is not held, so that a plex that cannot be read there may be repaired."""
+        service = self._service
+        offset, length = service.volume.geometry.bytes_of(regions)
+        plexes = [p for p in service.volume.open_plexes() if p.is_current(regions)]
+        disks = [service.mirror.disks[p.uuid] for p in plexes]
+        calls = [Call(disk.lane, partial(disk.backing.pread, offset, length)) for disk in disks]
+        outcomes = await service.mirror.hops.at_once(calls, service.timeout_seconds)
+        contents = {}
+        for plex, outcome in zip(plexes, outcomes, strict=True):
+            if isinstance(outcome.value, bytes):
+                contents[plex.name] = outcome.value
+            elif mend and outcome.error is not None and plex.is_open:
+                await self._unreadable(plex, offset, length, outcome.error)
+        if len(contents) < 2:
+            return []
+        trusted = self._source.name if self._source is not None else ""
+        return [(each, contents) for each in mismatches(offset, contents, trusted)]
+
+    async def _unreadable(self, plex: Plex, offset: int, length: int, error: Exception) -> None:
+        """As any reader would have it."""
+        mirror = self._service.mirror
+        plex.errors += 1
+        if isinstance(error, TimeoutError):
+            mirror.say(mirror.volume.fail_plex(plex, error))
+        else:
+            await reading.repair(mirror, plex, offset, length, error)
+
+    def _may_repair(self, mismatch: Mismatch) -> bool:
+        """What the administrator decides for is never decided by others, where that plex holds nothing."""
+        decides = self._source is None or mismatch.right == self._source.name
+        return self._repairs and bool(mismatch.right) and decides
+
+    def _found(self, mismatch: Mismatch, *, repaired: bool) -> None:
+        if repaired:
+            self._changed()
+        assert self._task.report is not None
+        if len(self._task.report) < MOST_FOUND:
+            proven = bool(mismatch.right)
+            span = {"offset_bytes": mismatch.offset, "length_bytes": mismatch.length}
+            self._task.report.append(span | {"plexes": list(mismatch.odd), "proven": proven, "repaired": repaired})
+
+    async def _repair(self, mismatch: Mismatch, offset: int, contents: dict[str, bytes]) -> bool:
+        """Under the lock. What a detached plex or a snapshot holds there is in doubt from then on, too: their maps say
+        so before a byte is written. True if every odd one took it.
+        """
+        mirror = self._service.mirror
+        volume = mirror.volume
+        regions = volume.geometry.regions_of(mismatch.offset, mismatch.length)
+        right, *odd = [volume.plex(name) for name in (mismatch.right, *mismatch.odd)]
+        if not await self._is_durable(right, regions):
+            return False
+        volume.distrust_others(regions)
+        await mirror.store.write_pages(volume.touched_pages())
+        start = mismatch.offset - offset
+        data = memoryview(contents[mismatch.right])[start : start + mismatch.length]
+        return all([await self._rewrite(plex, mismatch.offset, data, regions, right) for plex in odd])
+
+    async def _is_durable(self, right: Plex, regions: range) -> bool:
+        """Who is written over is doubtful until its next fdatasync, so this one must hold the regions for certain."""
+        if not all(right.is_durable(region) for region in regions):
+            await self._service.mirror.settle()
+        return all(right.is_durable(region) for region in regions)
+
+    async def _rewrite(self, plex: Plex, offset: int, data: memoryview, regions: range, right: Plex) -> bool:
+        mirror = self._service.mirror
+        if not plex.is_open or not all(right.is_durable(region) for region in regions):
+            return False
+        generation = plex.generation
+        disk = mirror.disks[plex.uuid]
+        writer = Writer(disk.backing, [(offset, data)])
+        [outcome] = await mirror.hops.in_turn(
+            [disk.writing(writer, writer.spans, inline=False)], mirror.timeout_seconds
+        )
+        if plex.generation != generation:
+            return False
+        if outcome.error is not None:
+            mirror.say(mirror.volume.fail_plex(plex, outcome.error))
+            return False
+        mirror.volume.repaired(plex, regions)
+        mirror.say(f"plex {plex.name}: {len(data)} byte(s) at {offset} differed, and were written anew")
+        return True
+
+    async def _give_way(self, size: int, seconds: float) -> None:
+        """Rate limit, and room for the application: half of the time is its."""
+        load = self._service.mirror.load
+        rate = self._task.rate or self._service.volume.settings.rate
+        busy = load.requests > 0 or load.served != self._served
+        self._served = load.served
+        pause = max(size / rate - seconds if rate else 0.0, min(seconds, LONGEST_PAUSE_SECONDS) if busy else 0.0)
+        await self._task.rest(pause)
+
+
+def outcome_of(task: Task) -> Sequence[Json]:
+    """What a verify found, so far or in all. Failed('task_missing') for another kind of task."""
+    if task.report is None:
+        raise Failed("task_missing", f"task {task.id} is no verify")
+    return task.report
