@@ -14,6 +14,7 @@ import trio
 
 from fmrd.backing.hops import Call, Hops, Outcome
 from fmrd.core.instant import is_instant
+from fmrd.core.lost import Lost
 from fmrd.core.plans import SyncPlan, Verdict, WritePlan
 from fmrd.core.plex import Plex
 from fmrd.core.volume import Volume
@@ -91,6 +92,7 @@ class Mirror:
     _clean_lock: trio.Lock = field(default_factory=trio.Lock)
     _sync_lock: trio.Lock = field(default_factory=trio.Lock)
     _late: list[tuple[range, list[Landing]]] = field(default_factory=list)
+    lost: Lost = field(default_factory=Lost)
     rests: trio.Event | None = None
     """Set when reads need not wait any more."""
     _keepers: dict[str, keeping.Keeper] = field(default_factory=dict)
@@ -153,6 +155,8 @@ class Mirror:
                 if self.volume.recorded < self.volume.held_until:
                     await self.recorded()
                 verdict = await self._write(offset, length, call)
+                if self.lost.spans and verdict.error is None:
+                    self.lost.remove(offset, stop)
             await self.answer(verdict)
 
     async def flush(self) -> None:

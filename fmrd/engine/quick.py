@@ -60,7 +60,7 @@ class Quick:
             buffer = buffer[:length]
         if not length:
             return 0
-        if self._load.closed or self._mirror.rests is not None or is_instant(volume):
+        if self._load.closed or self._mirror.rests is not None or self._mirror.lost.spans or is_instant(volume):
             return None
         candidates = volume.holders(offset, length)
         if not candidates:
@@ -96,6 +96,7 @@ class Quick:
             or volume.recorded < volume.demotions
             or volume.recorded < volume.held_until
             or volume.lost
+            or self._mirror.lost.spans
             or is_instant(volume)
             or (self._ranges.held and not self._ranges.is_free(offset, stop))
             or not (self._is_hot(offset, length) or self._drl.touch(offset, length))

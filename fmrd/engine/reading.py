@@ -78,9 +78,19 @@ async def read_part(mirror: "Mirror", part: ReadPart, *, mend: bool = True) -> b
         try:
             piece = mirror.volume.plan_read(at, stop - at, without=tried)[0]
         except FmrdError as nobody:
+            divisible = at // REPAIR_UNIT_BYTES != (stop - 1) // REPAIR_UNIT_BYTES
+            if divisible and not any(isinstance(error, TimeoutError) for _, error in failures):
+                # Each failed somewhere in it: who fails here may be the one that holds what the other cannot give.
+                middle = max((at + stop) // 2, at + REPAIR_UNIT_BYTES) // REPAIR_UNIT_BYTES * REPAIR_UNIT_BYTES
+                for start, end in ((at, middle), (middle, stop)):
+                    done += [data async for data in read_parts(mirror, start, end, mend=mend)]
+                return b"".join(done)
+            mirror.lost.add(at, stop)
             what = "; ".join(f"{plex.name}: {error}" for plex, error in failures)
             sentence = f"volume {mirror.volume.name}: reading at {at} failed ({what})"
             raise Failed("io_error", sentence) from nobody
+    if mirror.lost.spans:
+        mirror.lost.remove(part.offset, stop)
     for plex, error in failures:
         if isinstance(error, TimeoutError):
             mirror.say(mirror.volume.fail_plex(plex, error))

@@ -35,7 +35,10 @@ def print_volumes(out: Console, volumes: Sequence[Json], tasks: Sequence[Json] =
     for volume in volumes:
         for part in volume["lost"]:
             where = f"{format_size(part['length_bytes'])} at byte {part['offset_bytes']}"
-            out.print(f"snapshot {volume['name']} is invalid: {where} could not be kept")
+            if volume["snapshot_of"]:
+                out.print(f"snapshot {volume['name']} is invalid: {where} could not be kept, or cannot be read")
+            else:
+                out.print(f"volume {volume['name']}: {where} cannot be read from any plex; write them anew")
         error = volume.get("error")
         if error:
             hint = f" (hint: {error['hint']})" if error.get("hint") else ""

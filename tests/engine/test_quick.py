@@ -44,6 +44,16 @@ async def test_a_write_whose_extent_is_not_durable_takes_the_other_way(rig: Rig)
     assert rig.bytes_of("a") == bytes(SIZE)
 
 
+async def test_while_bytes_are_lost_nothing_is_quick(rig: Rig) -> None:
+    """The other way sees what comes back."""
+    await quick(rig)
+    rig.service.mirror.lost.add(REGION, REGION + 512)
+    assert rig.data.write_now(REGION, b"anew") is False
+    assert rig.data.read_now(REGION, memoryview(bytearray(512))) is None
+    await rig.data.write(REGION, bytes(512))
+    assert rig.data.write_now(REGION, b"anew") is True
+
+
 async def test_what_a_detached_plex_misses_is_in_its_map(rig: Rig) -> None:
     await quick(rig, "abc")
     await rig.det("c")
