@@ -1,7 +1,5 @@
 """Bytes that no plex could give: what was tried, failed everywhere, and was neither read nor written since. Pure."""
 
-from bisect import insort
-
 MOST_SPANS = 1000
 """Of a disk that fails everywhere the first ones are enough."""
 
@@ -16,7 +14,8 @@ class Lost:
         touching = [span for span in self.spans if span[0] <= stop and start <= span[1]]
         self.spans = [span for span in self.spans if span not in touching]
         if len(self.spans) < MOST_SPANS:
-            insort(self.spans, (min([start, *(a for a, _ in touching)]), max([stop, *(b for _, b in touching)])))
+            joined = (min([start, *(a for a, _ in touching)]), max([stop, *(b for _, b in touching)]))
+            self.spans = sorted([*self.spans, joined])
 
     def remove(self, start: int, stop: int) -> None:
         """They were read, or written anew."""
