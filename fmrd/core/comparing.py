@@ -45,8 +45,10 @@ def _judged(offset: int, sector: Mapping[str, bytes], trusted: str) -> Mismatch:
     if trusted in sector:
         right, content = trusted, sector[trusted]
     odd = tuple(name for name, data in sector.items() if not right or data != content)
-    differ = [i for i, each in enumerate(zip(*sector.values(), strict=True)) if len(set(each)) > 1]
-    return Mismatch(offset + differ[0], differ[-1] + 1 - differ[0], odd, right)
+    columns = list(zip(*sector.values(), strict=True))
+    first = next(at for at, column in enumerate(columns) if len(set(column)) > 1)
+    behind = next(at for at in range(len(columns), first, -1) if len(set(columns[at - 1])) > 1)
+    return Mismatch(offset + first, behind - first, odd, right)
 
 
 def _append(found: list[Mismatch], new: Mismatch) -> None:
