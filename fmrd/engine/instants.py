@@ -26,7 +26,6 @@ from fmrd.engine.opening import Opening, report
 from fmrd.engine.registry import Registry, Unit
 from fmrd.engine.service import Service
 from fmrd.engine.tasks import Task
-from fmrd.engine.windows import LONGEST_REST_SECONDS
 from fmrd.errors import Failed, FmrdError, Refused
 
 log = logging.getLogger(__name__)
@@ -149,14 +148,7 @@ async def _fill_all(service: Service, task: Task) -> None:
         await keeping.fill(service.mirror, run)
         size = geometry.bytes_of(run)[1]
         task.progressed(len(run), size, size)
-        await _give_way(service, task, size, trio.current_time() - began)
-
-
-async def _give_way(service: Service, task: Task, copied: int, seconds: float) -> None:
-    """Rate limit, and room for the application."""
-    rate = task.rate or service.volume.settings.rate
-    pause = max(copied / rate - seconds if rate else 0.0, min(seconds, LONGEST_REST_SECONDS))
-    await task.rest(pause)
+        await task.give_way(size, trio.current_time() - began, service.volume.settings.rate)
 
 
 async def _complete(service: Service) -> None:

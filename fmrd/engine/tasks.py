@@ -11,6 +11,7 @@ from fmrd.errors import Failed
 
 HISTORY = 200
 """Finished tasks remembered."""
+LONGEST_PAUSE_SECONDS = 0.05
 
 
 @dataclass
@@ -82,6 +83,13 @@ class Task:
     async def while_paused(self) -> None:
         while self.paused:
             await self.changed.wait()
+
+    async def give_way(self, copied: int, seconds: float, rate: int) -> None:
+        """After so many bytes in so many seconds: keep to its rate, or else to that one, and leave the application as
+        much time as this took.
+        """
+        rate = self.rate or rate
+        await self.rest(max(copied / rate - seconds if rate else 0.0, min(seconds, LONGEST_PAUSE_SECONDS)))
 
     async def rest(self, seconds: float) -> None:
         """Unless it is told something meanwhile; not at all once it is aborted."""

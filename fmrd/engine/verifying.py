@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WINDOW_BYTES = 1 << 20
-LONGEST_PAUSE_SECONDS = 0.2
 MOST_FOUND = 10_000
-"""Ranges that are reported; a plex that differs everywhere is not listed sector by sector for ever."""
+"""Ranges after which it gives up: a plex that differs everywhere is no copy, and not listed sector by sector."""
 Json = dict[str, Any]
 
 
@@ -72,7 +71,6 @@ class Verify:
         self._changed = changed
         self._repairs = repair or source is not None
         self._source = source
-        self._served = 0
         self._judging = Lane("verify")
 
     async def run(self) -> None:
@@ -106,7 +104,7 @@ class Verify:
             size = geometry.bytes_of(window)[1]
             task.progressed(len(window), size, 0)
             first = window.stop
-            await self._give_way(size, trio.current_time() - began)
+            await self._task.give_way(size, trio.current_time() - began, self._service.volume.settings.rate)
 
     def _evenly_held(self, window: range) -> list[range]:
         """In one go where each plex holds all of it or nothing; else region by region."""
@@ -116,56 +114,69 @@ class Verify:
         return [range(region, region + 1) for region in window]
 
     async def _verify(self, regions: range) -> None:
-        if not self._in_flight(regions) and not await self._differing(regions, mend=True):
-            return
+        if not self._in_flight(regions):
+            contents, errors = await self._read(regions)
+            if errors and len(regions) > 1:  # each plex may fail in another of them
+                for region in regions:
+                    await self._verify(range(region, region + 1))
+                return
+            for plex, error in errors.items():
+                await self._mend(plex, regions, error)
+            if not errors and len(set(contents.values())) < 2:
+                return
         offset, length = self._service.volume.geometry.bytes_of(regions)
         async with self._service.mirror.ranges.hold((offset, offset + length)):
-            repaired: list[bool] = []
             if self._in_flight(regions):  # given up, and not landed: what they will hold there is not known yet
                 return
-            for mismatch, contents in await self._differing(regions, mend=False):
-                repaired.append(self._may_repair(mismatch) and await self._repair(mismatch, offset, contents))
-                self._found(mismatch, repaired=repaired[-1])
-        if any(repaired):
+            repaired = await self._judge(regions)
+        if repaired:
             self._changed()
+
+    async def _judge(self, regions: range) -> bool:
+        """Under the lock; was anything repaired?"""
+        contents, errors = await self._read(regions)
+        offset, length = self._service.volume.geometry.bytes_of(regions)
+        found = [Mismatch(offset, length, (plex.name,)) for plex in errors]
+        if len(set(contents.values())) > 1:
+            # A thread, for a MiB that differs everywhere takes 50 ms, which nobody should wait for.
+            judge = partial(mismatches, offset, contents, self._source.name if self._source is not None else "")
+            found += await ask(self._service.mirror.hops, self._judging, judge, self._service.timeout_seconds)
+        fixed = False
+        for mismatch in found:
+            repaired = self._may_repair(mismatch) and await self._repair(mismatch, offset, contents)
+            self._found(mismatch, repaired=repaired)
+            fixed = fixed or repaired
+        return fixed
 
     def _in_flight(self, regions: range) -> bool:
         offset, length = self._service.volume.geometry.bytes_of(regions)
         disks = [self._service.mirror.disks[p.uuid] for p in self._service.volume.open_plexes()]
         return any(disk.late(((offset, offset + length),)) for disk in disks)
 
-    async def _differing(self, regions: range, *, mend: bool) -> list[tuple[Mismatch, dict[str, bytes]]]:
-        """``mend``: the region lock is not held, so that a plex that cannot be read there may be repaired."""
+    async def _read(self, regions: range) -> tuple[dict[str, bytes], dict[Plex, Exception]]:
+        """What each plex holds that should hold all of it, by its name; and those that could not be read."""
         service = self._service
         offset, length = service.volume.geometry.bytes_of(regions)
         plexes = [p for p in service.volume.open_plexes() if p.is_current(regions)]
         disks = [service.mirror.disks[p.uuid] for p in plexes]
         calls = [Call(disk.lane, partial(disk.backing.pread, offset, length)) for disk in disks]
         outcomes = await service.mirror.hops.at_once(calls, service.timeout_seconds)
-        contents = {}
+        contents, errors = {}, {}
         for plex, outcome in zip(plexes, outcomes, strict=True):
             if isinstance(outcome.value, bytes):
                 contents[plex.name] = outcome.value
-            elif mend and outcome.error is not None and plex.is_open:
-                await self._unreadable(plex, offset, length, outcome.error)
-        if len(contents) < 2:
-            return []
-        trusted = self._source.name if self._source is not None else ""
-        if len(set(contents.values())) == 1:
-            return []
-        # A thread, for a MiB that differs everywhere takes 50 ms, which nobody should wait for.
-        judge = partial(mismatches, offset, contents, trusted)
-        found = await ask(service.mirror.hops, self._judging, judge, service.timeout_seconds)
-        return [(each, contents) for each in found]
+            elif outcome.error is not None and plex.is_open:
+                errors[plex] = outcome.error
+        return contents, errors
 
-    async def _unreadable(self, plex: Plex, offset: int, length: int, error: Exception) -> None:
-        """As any reader would have it."""
+    async def _mend(self, plex: Plex, regions: range, error: Exception) -> None:
+        """As any reader would, while the region lock is free for it."""
         mirror = self._service.mirror
         plex.errors += 1
         if isinstance(error, TimeoutError):
             mirror.say(mirror.volume.fail_plex(plex, error))
         else:
-            await reading.repair(mirror, plex, offset, length, error)
+            await reading.repair(mirror, plex, *mirror.volume.geometry.bytes_of(regions), error)
 
     def _may_repair(self, mismatch: Mismatch) -> bool:
         """What the administrator decides for is never decided by others, where that plex holds nothing."""
@@ -173,11 +184,17 @@ class Verify:
         return self._repairs and bool(mismatch.right) and decides
 
     def _found(self, mismatch: Mismatch, *, repaired: bool) -> None:
+        """Failed('plexes_differ') when there are too many: what is not listed would seem to be right."""
         assert self._task.report is not None
-        if len(self._task.report) < MOST_FOUND:
-            proven = bool(mismatch.right)
-            span = {"offset_bytes": mismatch.offset, "length_bytes": mismatch.length}
-            self._task.report.append(span | {"plexes": list(mismatch.odd), "proven": proven, "repaired": repaired})
+        proven = bool(mismatch.right)
+        span = {"offset_bytes": mismatch.offset, "length_bytes": mismatch.length}
+        self._task.report.append(span | {"plexes": list(mismatch.odd), "proven": proven, "repaired": repaired})
+        if len(self._task.report) >= MOST_FOUND:
+            names = ", ".join(mismatch.odd)
+            raise Failed(
+                "plexes_differ", f"{MOST_FOUND} ranges differ, up to byte {mismatch.offset}, the last on {names}",
+                "a plex that differs everywhere is better copied in full: plex det, then plex att --full",
+            )  # fmt: skip
 
     async def _repair(self, mismatch: Mismatch, offset: int, contents: dict[str, bytes]) -> bool:
         """Under the lock. What a detached plex or a snapshot holds there is in doubt from then on, too: their maps say
@@ -219,15 +236,6 @@ class Verify:
         mirror.volume.repaired(plex, regions)
         mirror.say(f"plex {plex.name}: {len(data)} byte(s) at {offset} differed, and were written anew")
         return True
-
-    async def _give_way(self, size: int, seconds: float) -> None:
-        """Rate limit, and room for the application: half of the time is its."""
-        load = self._service.mirror.load
-        rate = self._task.rate or self._service.volume.settings.rate
-        busy = load.requests > 0 or load.served != self._served
-        self._served = load.served
-        pause = max(size / rate - seconds if rate else 0.0, min(seconds, LONGEST_PAUSE_SECONDS) if busy else 0.0)
-        await self._task.rest(pause)
 
 
 def outcome_of(task: Task) -> Sequence[Json]:

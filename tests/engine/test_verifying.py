@@ -138,13 +138,34 @@ async def test_where_a_write_was_given_up_and_may_land_yet_nobody_can_tell(rig: 
     assert rig.bytes_of("b")[7000:7006] == b"rotten"
 
 
-async def test_a_plex_that_cannot_be_read_is_mended_as_by_any_reader(
+async def test_two_that_fail_in_different_places_are_read_region_by_region_and_mended(
     rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
+    rot(rig, "c", 9 * REGION)
+    with (
+        rig.host.failing(rig.path("a"), "pread", within=range(3 * REGION, 4 * REGION)),
+        rig.host.failing(rig.path("b"), "pread", within=range(5 * REGION, 6 * REGION)),
+    ):
+        found = (await verify(rig))["mismatches"]
+    assert f"plex data-01: read error at {3 * REGION} corrected from" in caplog.text
+    assert f"plex data-02: read error at {5 * REGION} corrected from" in caplog.text
+    assert [each["plexes"] for each in found if each["proven"]] == [["data-03"]]
+
+
+async def test_what_stays_unreadable_is_told(rig: Rig) -> None:
     with rig.host.failing(rig.path("b"), "pread", within=range(3 * REGION, 4 * REGION)):
-        assert (await verify(rig))["mismatches"] == []
-    assert "plex data-02: read error at 0 corrected from" in caplog.text
-    assert await rig.states() == "ACTIVE ACTIVE ACTIVE" and rig.same("a", "b", "c")
+        [found] = (await verify(rig))["mismatches"]
+    assert (found["offset_bytes"], found["length_bytes"]) == (3 * REGION, REGION)
+    assert (found["plexes"], found["proven"], found["repaired"]) == (["data-02"], False, False)
+
+
+async def test_too_many_ranges_are_a_failure_and_never_seem_right(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verifying, "MOST_FOUND", 2)
+    for region in (1, 2, 3):
+        rot(rig, "b", region * REGION)
+    result = await verify(rig, repair=True)
+    assert (result["task"]["state"], result["task"]["error"]["code"]) == ("failed", "plexes_differ")
+    assert len(result["mismatches"]) == 2
 
 
 async def test_it_is_paused_resumed_and_aborted_as_any_task(rig: Rig) -> None:
