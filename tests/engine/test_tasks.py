@@ -4,7 +4,7 @@ import pytest
 import trio
 import trio.testing
 
-from fmrd.engine.tasks import HISTORY, Task, TaskList
+from fmrd.engine.tasks import HISTORY, LONGEST_PAUSE_SECONDS, Task, TaskList
 from fmrd.errors import Failed
 
 
@@ -98,6 +98,19 @@ async def test_a_rest_ends_when_the_task_is_told_something_and_never_begins_once
     task.abort()
     with trio.fail_after(5):
         await task.rest(1e6)
+
+
+@pytest.mark.parametrize(
+    ("own", "volumes", "rest"), [(0, 100, 9.0), (500, 100, 1.0), (0, 0, LONGEST_PAUSE_SECONDS), (0, 10_000, 0.05)]
+)
+async def test_a_copy_keeps_to_its_rate_or_the_volumes_and_leaves_time_for_others(
+    tasks: TaskList, autojump_clock: trio.testing.MockClock, own: int, volumes: int, rest: float
+) -> None:
+    task = new(tasks)
+    task.set_rate(own)
+    began = trio.current_time()
+    await task.give_way(1000, 1.0, volumes)
+    assert trio.current_time() - began == pytest.approx(rest)
 
 
 def test_ids_are_never_used_again_and_the_oldest_ended_ones_leave(tasks: TaskList) -> None:
