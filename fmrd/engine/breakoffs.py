@@ -15,6 +15,7 @@ from fmrd.backing.hops import Lane, ask
 from fmrd.core import snapshot
 from fmrd.core.names import VOLUME_LENGTH, is_name
 from fmrd.core.plex import Plex
+from fmrd.core.states import PlexState
 from fmrd.core.volume import Volume
 from fmrd.dco.ledger import change
 from fmrd.dco.store import Store
@@ -163,11 +164,7 @@ class _Instant:
             ready = [p for p in snapshot.ready(volume) if durable is None or p in durable]
             plexes = ready[: wish.plexes]
             if len(plexes) < wish.plexes:
-                raise Refused(
-                    "snap_missing",
-                    f"volume {volume.name} has {len(plexes)} SNAPDONE plex(es), {wish.plexes} wanted",
-                    f"fmrctl snapstart {volume.name} PATH, then fmrctl snapwait {volume.name}",
-                )
+                raise _too_few(volume, len(plexes), wish.plexes)
             chosen.append(plexes)
         return chosen
 
@@ -184,6 +181,17 @@ class _Instant:
             self.openings.append(_moved(service, volume))
             self.units.append(self.registry.add(wish.name, service.home))
         self.release()
+
+
+def _too_few(volume: Volume, ready: int, wanted: int) -> Refused:
+    copied_to = [p.name for p in volume.plexes if p.state is PlexState.SNAPDONE and not p.settled]
+    if ready + len(copied_to) < wanted:
+        message = f"volume {volume.name} has {ready} SNAPDONE plex(es), {wanted} wanted"
+        return Refused(
+            "snap_missing", message, f"fmrctl snapstart {volume.name} PATH, then fmrctl snapwait {volume.name}"
+        )
+    message = f"volume {volume.name}: {', '.join(copied_to)} is SNAPDONE, but misses something that is copied to it"
+    return Refused("snap_missing", message, f"fmrctl snapwait {volume.name}")
 
 
 def _moved(service: Service, volume: Volume) -> Opening:

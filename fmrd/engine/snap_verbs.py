@@ -14,6 +14,7 @@ from fmrd.engine.instants import begin_sync, take_instant
 from fmrd.engine.making import PlexWish, obtain, undo
 from fmrd.engine.plex_verbs import PlexVerbs
 from fmrd.engine.service import Service
+from fmrd.engine.tasks import Task
 from fmrd.engine.verb_base import Json
 from fmrd.engine.view import detached_json, plex_json, snapshots_json, volume_json
 from fmrd.errors import BadRequest, Failed, FmrdError, Refused
@@ -34,16 +35,10 @@ class SnapVerbs(PlexVerbs):
         return await self._add_plex(volume, path, dco, rate, dry_run=dry_run, snap=True)
 
     async def snapwait(self, *, volume: str) -> Json:
-        """Returns when a plex is SNAPDONE."""
+        """Returns when a plex is SNAPDONE and holds everything, also after a crash: it can be broken off."""
         service = self.registry.service(volume)
-        while True:
-            done = [p for p in service.volume.plexes if p.state is PlexState.SNAPDONE]
-            if done:
-                return {"plex": plex_json(service, done[-1])}
-            coming = [p for p in service.volume.plexes if p.snap and p.state is not PlexState.OFFLINE]
-            tasks = [task for plex in coming for task in self.context.tasks.running(volume, plex.name)]
-            if coming and not tasks and not coming[0].is_open:  # one that a restart or an error left behind
-                tasks = [(await service.joins.attach(coming[0]))[0]]
+        while not (ready := snapshot.ready(service.volume)):
+            tasks = await self._on_their_way(service)
             if service.ended or not tasks:
                 raise Failed(
                     "snap_missing",
@@ -52,6 +47,17 @@ class SnapVerbs(PlexVerbs):
                 )
             await tasks[0].finished.wait()
             await trio.lowlevel.checkpoint()
+        return {"plex": plex_json(service, ready[0])}
+
+    async def _on_their_way(self, service: Service) -> list[Task]:
+        """The copies that a snapshot plex waits for; one that a restart or an error left without is attached."""
+        tasks, volume = self.context.tasks, service.volume
+        coming = [p for p in volume.plexes if p.snap and p.state is not PlexState.OFFLINE]
+        found = [task for plex in coming for task in tasks.running(volume.name, plex.name)]
+        if not found and any(p.state is PlexState.ACTIVE for p in coming):  # others are being restored from it
+            found = tasks.running(volume.name)
+        left = [p for p in coming if not p.is_open or p.map.any()]
+        return found or [(await service.joins.attach(plex))[0] for plex in left[:1]]
 
     async def snapabort(self, *, volume: str, plex: str | None = None) -> Json:
         """Give up a SNAPATT or SNAPDONE plex; its file stays."""

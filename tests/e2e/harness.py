@@ -174,7 +174,8 @@ class Daemon:
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
 
-    def clean_up(self) -> None:
+    def kill_all(self) -> None:
+        """kill -9 of the keeper too: the mount is gone."""
         if self.process is not None:
             serving = self.serving() if self.keeper and self.process.poll() is None else 0
             self.process.kill()
@@ -183,6 +184,9 @@ class Daemon:
                 self.kill_orphan(serving)
         while self.umount():
             pass
+
+    def clean_up(self) -> None:
+        self.kill_all()
 
     def umount(self) -> bool:
         """Lazily; False where nothing is mounted. No program does it: a child of ours would hang in closing the files

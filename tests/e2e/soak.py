@@ -1,16 +1,15 @@
-"""fio with verify on a loop device, while plexes come and go and the daemon is killed between jobs.
+"""Volumes in use while everything happens to them: events at random from one seed, then a look at every byte.
 
-One ``round`` is: fio writes and verifies at depth 32, all the while plexes are detached and attached; fio reads all of
-it back; the daemon is killed; fio reads it back once more, while the recovery runs; then every plex must be the same
-byte for byte. Nothing here goes by the clock: a plex comes back when so many writes have passed it by.
+``ext`` and ``xfs`` carry file systems on loop devices, where fio writes and verifies; ``raw`` and its snapshots hold
+labelled blocks (family.py). A *round* is so many events under load, then the load rests, all is checked against what
+was written, everything is killed, and is checked once more after the start. Nothing goes by the clock: an event comes
+when so many writes have passed since the last one.
 
-``python -m tests.e2e.soak MINUTES`` (scripts/soak) repeats rounds until that time is over.
+``python -m tests.e2e.soak MINUTES [SEED]``, or so many ``steps`` (scripts/soak), repeats rounds.
 """
 
 import os
-import random
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,191 +17,249 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from random import Random
 
-from tests.e2e.harness import Daemon, Json, Loops, same_bytes, tool, until
+from fmrd.errors import FmrdError
+from tests.e2e.family import RATE, SNAP_STATES, VOLUME, Event, Family
+from tests.e2e.harness import MIB, Daemon, Loops, same_bytes, tool, until
+from tests.e2e.nbd import failing, nbd_disk
+from tests.e2e.verified import Verified
 
-PLEXES = ("data-01", "data-02", "data-03")
-DEPTH = 32
-BLOCKS = ("4k", "16k", "64k")
-MISSED_WRITES = 100
-"""How many writes of the volume a plex misses before it comes back."""
-FIO = (
-    f"fio --name=soak --ioengine=libaio --direct=1 --rw=randwrite --iodepth={DEPTH} --verify=crc32c --verify_fatal=1"
-    " --verify_backlog=256 --verify_state_save=0 --randrepeat=1"
-).split()
+PLEXES = {"ext": 2, "xfs": 3}
+FLAKY = f"{VOLUME}-03"
+"""The plex on a disk that fails on order."""
+SIZE = 32 * MIB
+WRITES = 30
+"""Of the labelled volume, between two events."""
+STEPS = 60
+"""Of a round."""
+PATIENCE = 120.0
+REFUSALS = ("last_plex", "plex_state", "plex_busy", "task_ended", "task_missing", "nothing_to_compare")
+"""What a verb may answer to somebody who asks at random."""
+POLICIES = ("round", "select", "prefer:{}-01", "prefer:{}-02")
 
 
 class Soak:
-    """``counts``: what happened so far. A mismatch is an AssertionError that says what differs."""
+    """``counts``: what happened so far. What is wrong is an AssertionError."""
 
-    def __init__(self, daemon: Daemon, loops: Loops, *, size_mib: int, seed: int) -> None:
+    def __init__(self, daemon: Daemon, loops: Loops, stack: ExitStack, *, file_mib: int, seed: int) -> None:
         self.daemon = daemon
-        self.loops = loops
-        self.size_mib = size_mib
         self.counts: Counter[str] = Counter()
-        self.plexes = [daemon.base / f"{letter}.img" for letter in "abc"]
-        self._random = random.Random(seed)
-        self._steps = (self._away, self._two_away, self._away_again, self._aborted, self._paused)
-        self._fio: subprocess.Popen[bytes] | None = None
-        self._output = daemon.base / "fio.log"
+        self._random = Random(seed)
+        self._verifies: list[int] = []
+        self._journal = stack.enter_context((daemon.base / "events").open("w"))
+        self._disks = {
+            name: Verified(daemon, loops, name, kind=kind, file_mib=file_mib)
+            for name, kind in zip(PLEXES, ("ext4", "xfs"), strict=True)
+        }
+        disk = loops.disk("room", 2048 * MIB)
+        tool("mkfs.xfs", "-q", "-m", "reflink=1", disk)
+        self._room = loops.mount(disk)
+        where = daemon.base / "flaky"
+        self._flaky = stack.enter_context(nbd_disk(where, *failing(where, "pread", "pwrite"), size=2 * SIZE))
+        self._failing = False
+        self._family = Family(daemon, self._room, self.counts, self._random)
+        for part in (*self._disks.values(), self._family):
+            stack.callback(part.clean_up)
 
     def make(self) -> None:
-        self.daemon.make("data", f"{self.size_mib}M", *self.plexes)
-        self.daemon.json("set", "data", "io_timeout=60")  # a busy machine is no broken disk
+        for name, plexes in PLEXES.items():
+            self.daemon.make(name, 320 * MIB, *(self.daemon.base / f"{name}{at}.img" for at in range(plexes)))
+            self.daemon.json("set", name, "io_timeout=60")  # a busy machine is no broken disk
+            self._disks[name].make()
+        flaky = f"{self._flaky.path},dco={self.daemon.base / 'flaky.dco'}"
+        self._family.make(SIZE, self._room / "a.img", self._room / "b.img", flaky)
+        self.daemon.json("set", VOLUME, "io_timeout=10")
 
-    def round(self, io_mib: int) -> None:
-        """``io_mib`` are written, in blocks of the next size, at places and with contents of their own."""
-        number = self.counts["rounds"]
-        job = (*FIO, f"--bs={BLOCKS[number % len(BLOCKS)]}", f"--io_size={io_mib}M", f"--randseed={number + 1}")
-        device = self.loops.attach(self.daemon.path("data"))
-        self._start(job, device)
-        while self._writing():
-            self._random.choice(self._steps)()
-        self._ended("writing and verifying")
-        self._verify(job, device, "with plexes as they are")
-        self.loops.detach(device)
-        self.daemon.kill()
-        self.counts["kills"] += 1
+    def round(self, steps: int = STEPS) -> None:
+        for disk in self._disks.values():
+            disk.mount()
+            disk.go()
+        self._family.go()
+        for _ in range(steps):
+            self._step()
+        for disk in self._disks.values():
+            disk.rest()
+            disk.write_all()
+            disk.umount()
+        self._family.rest()
+        self._calm()
+        self._check()
+        self.daemon.kill_all()
         self.daemon.start()
-        device = self.loops.attach(self.daemon.path("data"))
-        self._verify(job, device, "after kill -9, while it recovers")
-        self.loops.detach(device)
-        self.daemon.in_sync("data")
-        self._compare()
-        self.counts["rounds"] += 1
-        self.counts["MiB written"] += io_mib
+        self._verifies.clear()
+        self._family.check()
+        for disk in self._disks.values():
+            disk.mount()
+            disk.verify_all()
+            disk.umount()
+        self._note("round")
 
-    def finish(self) -> None:
-        """Stopped in order, nothing is left to recover, and the plexes are the same."""
-        tool("sync", self.daemon.path("data"))
-        self.daemon.json("stop", "data")
-        assert self.daemon.volume("data")["state"] == "CLEAN"
-        self._compare()
+    def _step(self) -> None:
+        events = self._events() | self._family.events()
+        name = self._random.choices(list(events), [weight for weight, _ in events.values()])[0]
+        self._note(name)
+        events[name][1]()
+        enough = self._family.original.written + WRITES
+        self._until(self._has_written(enough), f"so many writes after '{name}'")
 
-    def clean_up(self) -> None:
-        if self._fio is not None:
-            self._fio.kill()
-            self._fio.wait()
+    def _has_written(self, enough: int) -> Callable[[], bool]:
+        def has() -> bool:
+            self._family.works()
+            for disk in self._disks.values():
+                disk.works()
+            return self._family.original.written >= enough
 
-    # fio
+        return has
 
-    def _start(self, job: tuple[str, ...], device: str, *more: str) -> None:
-        with open(self._output, "wb") as output:
-            command = [*job, f"--filename={device}", f"--size={self.size_mib}M", *more]
-            self._fio = subprocess.Popen(command, stdout=output, stderr=output, cwd=self.daemon.base)
+    def _note(self, what: str) -> None:
+        self.counts[what] += 1
+        print(f"{time.time():.3f} {what}", file=self._journal, flush=True)
 
-    def _writing(self) -> bool:
-        assert self._fio is not None
-        return self._fio.poll() is None
+    # Events of plexes, tasks, disks and the daemon
 
-    def _ended(self, what: str) -> None:
-        assert self._fio is not None
-        status = self._fio.wait(timeout=600)
-        self._fio = None
-        output = self._output.read_text(errors="replace")
-        bad = status or "verify:" in output or "err= 0" not in output
-        assert not bad, f"FIO FOUND A DIFFERENCE OR AN ERROR, {what}, {dict(self.counts)}:\n{output}{self.daemon.log()}"
+    def _events(self) -> dict[str, tuple[int, Event]]:
+        events: dict[str, tuple[int, Event]] = {
+            "det": (8, lambda: self._plex("det")), "off": (2, lambda: self._plex("off")),
+            "att": (8, lambda: self._plex("att", *self._rate())), "on": (4, lambda: self._plex("on")),
+            "recover": (5, self._recover), "policy": (2, self._policy), "verify": (3, self._verify),
+            "abort": (2, lambda: self._task("abort")), "pause": (2, lambda: self._task("pause")),
+            "resume": (3, lambda: self._task("resume")), "full rate": (3, lambda: self._task("set", "rate=0")),
+        }  # fmt: skip
+        if self.daemon.keeper:
+            events["kill -9"] = (6, self._kill)
+        if self._failing:
+            events["disk heals"] = (6, self._heal)
+        elif self._may_fail():
+            fails: dict[str, tuple[int, Event]] = {
+                "disk fails writes": (2, self._fail_writes), "disk fails reads": (2, self._fail_reads),
+                "disk hangs": (1, self._hang),
+            }  # fmt: skip
+            events |= fails
+        return events
 
-    def _verify(self, job: tuple[str, ...], device: str, what: str) -> None:
-        self._start(job, device, "--verify_only")
-        self._ended(what)
-        self.counts["verify passes"] += 1
+    def _plex(self, verb: str, *options: str) -> None:
+        volume = self._random.choice([*PLEXES, VOLUME])
+        if volume == VOLUME and self._failing and verb in ("det", "off"):
+            return  # the failing one may be all that is left, and then the error is the application's
+        plexes = [p["name"] for p in self.daemon.volume(volume)["plexes"] if p["state"] not in SNAP_STATES]
+        self._may_refuse("plex", verb, volume, self._random.choice(plexes), *options)
 
-    def _compare(self) -> None:
-        """All of them with the first, so that what differs is named."""
-        for other in self.plexes[1:]:
-            if not same_bytes(self.plexes[0], other):
-                found = subprocess.run(["cmp", self.plexes[0], other], capture_output=True, text=True, check=False)
-                raise AssertionError(f"PLEXES DIFFER, {dict(self.counts)}: {found.stdout}\n{self.daemon.log()}")
-        self.counts["comparisons"] += 1
+    def _recover(self) -> None:
+        self.daemon.json("recover", self._random.choice([*PLEXES, VOLUME]))
 
-    # How plexes come and go; all of them return early when fio has ended, and leave the plex as it is then
+    def _policy(self) -> None:
+        volume = self._random.choice([*PLEXES, VOLUME])
+        self.daemon.json("set", volume, f"rdpol={self._random.choice(POLICIES).format(volume)}")
 
-    def _away(self) -> None:
-        plex = self._pick()
-        self._det(plex)
-        if self._miss_writes():
-            self._arrive(self._att(plex))
+    def _verify(self) -> None:
+        volume, rate = self._random.choice([*PLEXES, VOLUME]), self._random.choice((0, 8 * MIB))
+        try:
+            self._verifies.append(self.daemon.ask("verify", volume=volume, rate=rate)["task"]["id"])
+        except FmrdError as error:
+            self._refused(error.code, f"verify {volume}: {error}")
 
-    def _two_away(self) -> None:
-        first, second = self._random.sample(PLEXES, 2)
-        self._det(first)
-        self._miss_writes()
-        self._det(second)
-        if self._miss_writes():
-            tasks = [self._att(plex) for plex in (first, second)]
-            for task in tasks:
-                self._arrive(task)
+    def _task(self, verb: str, *words: str) -> None:
+        tasks = self.daemon.json("print")["tasks"]
+        if tasks:
+            self._may_refuse("task", verb, self._random.choice(tasks)["id"], *words)
 
-    def _away_again(self) -> None:
-        """Before the copy was complete."""
-        plex = self._pick()
-        self._det(plex)
-        if self._miss_writes():
-            self._progress(self._att(plex, "--rate", "4M"))
-            self._det(plex)
-            if self._writing():
-                self._arrive(self._att(plex))
+    def _kill(self) -> None:
+        self._found_nothing()
+        self.daemon.kill_serving()
 
-    def _aborted(self) -> None:
-        plex = self._pick()
-        self._det(plex)
-        if self._miss_writes():
-            task = self._att(plex, "--rate", "4M")
-            self._progress(task)
-            if self.daemon.ctl("task", "abort", task["id"]).status == 0:  # unless it has ended already
-                self.counts["aborts"] += 1
-            if self._writing():
-                self._arrive(self._att(plex))
+    def _may_fail(self) -> bool:
+        """Another plex of the volume has all that the flaky one has."""
+        plexes = self.daemon.volume(VOLUME)["plexes"]
+        whole = [p["name"] for p in plexes if p["state"] == "ACTIVE" and not p["dirty_regions"]]
+        return FLAKY in whole and len(whole) > 1
 
-    def _paused(self) -> None:
-        plex = self._pick()
-        self._det(plex)
-        if self._miss_writes():
-            task = self._att(plex, "--rate", "4M")
-            if self.daemon.ctl("task", "pause", task["id"]).status == 0:
-                self.counts["pauses"] += 1
-                self._miss_writes()
-                self.daemon.json("task", "resume", task["id"])
+    def _fail_writes(self) -> None:
+        self._flaky.fail("pwrite")
+        self._failing = True
+        self._fails()
+
+    def _heal(self) -> None:
+        self._flaky.heal("pwrite")
+        self._failing = False
+
+    def _fail_reads(self) -> None:
+        with self._flaky.path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        self._flaky.fail("pread")
+        try:
+            with self.daemon.path(VOLUME).open("rb", buffering=0) as file:
+                while file.read(MIB):
+                    pass
+        finally:
+            self._flaky.heal("pread")
+
+    def _hang(self) -> None:
+        self._flaky.hang()
+        try:
+            self._fails()
+        finally:
+            self._flaky.go_on()
+
+    def _fails(self) -> None:
+        def has() -> bool:
+            self._family.works()
+            return bool(self.daemon.plex(VOLUME, FLAKY)["state"] == "IOFAIL")
+
+        self._until(has, f"{FLAKY} is detached")
+
+    def _may_refuse(self, *words: object) -> None:
+        answer = self.daemon.ctl(*words)
+        if answer.status:
+            self._refused(answer.code, f"{words}: {answer.err}")
+
+    def _refused(self, code: str, what: str) -> None:
+        assert code in REFUSALS, f"{what}\n{self.daemon.log()}"
+        self.counts[f"refused: {code}"] += 1
+
+    def _rate(self) -> tuple[str, ...]:
+        return RATE if self._random.randrange(2) else ()
+
+    # Checks
+
+    def _calm(self) -> None:
+        """Every plex is whole again."""
+        self._heal()
+        for name in (*PLEXES, VOLUME):
+            for plex in self.daemon.volume(name)["plexes"]:
+                self.daemon.json("plex", "on", name, plex["name"])
+        for task in self.daemon.json("print")["tasks"]:
             self.daemon.ctl("task", "set", task["id"], "rate=0")
-            self._arrive(task)
+            self.daemon.ctl("task", "resume", task["id"])
+        self._until(self._whole, "every plex is whole")
+        self._found_nothing()
 
-    def _pick(self) -> str:
-        return self._random.choice(PLEXES)
+    def _whole(self) -> bool:
+        shown = self.daemon.json("print")
+        plexes = [p for volume in shown["volumes"] if volume["name"] in (*PLEXES, VOLUME) for p in volume["plexes"]]
+        away = [p for p in plexes if p["state"] not in ("ACTIVE", "SNAPDONE") or p["dirty_regions"]]
+        if away and not shown["tasks"]:
+            self.daemon.json("recover")
+        return not away and not shown["tasks"]
 
-    def _det(self, plex: str) -> None:
-        self.daemon.json("plex", "det", "data", plex)
-        self.counts["detaches"] += 1
+    def _found_nothing(self) -> None:
+        """No verify saw a difference."""
+        for number in self._verifies:
+            report = self.daemon.ask("verify_report", id=number)
+            assert not report["mismatches"], report
+        self._verifies.clear()
 
-    def _att(self, plex: str, *options: str) -> Json:
-        task: Json = self.daemon.json("plex", "att", "data", plex, *options)["task"]
-        self.counts[f"attaches: {task['reason']['code']}"] += 1
-        return task
-
-    def _writes(self) -> int:
-        return max(int(plex["writes"]) for plex in self.daemon.volume("data")["plexes"])
-
-    def _miss_writes(self) -> bool:
-        """False if fio ended before so many writes had passed."""
-        before = self._writes()
-        self._until(lambda: self._writes() >= before + MISSED_WRITES or not self._writing(), "the volume is written to")
-        return self._writing()
-
-    def _progress(self, task: Json) -> None:
-        self._until(lambda: (now := self._task(task))["done_regions"] or now["ended"], f"task {task['id']} advances")
-
-    def _arrive(self, task: Json) -> None:
-        self._until(lambda: self._task(task)["ended"], f"task {task['id']} ends")
-        ended = self._task(task)
-        assert ended["state"] == "done", f"{ended}\n{self.daemon.log()}"
-        self.counts["regions copied"] += ended["done_regions"]
-
-    def _task(self, task: Json) -> Json:
-        found: Json = self.daemon.ask("task_get", id=task["id"])["task"]
-        return found
+    def _check(self) -> None:
+        self._family.check()
+        for name in PLEXES:
+            plexes = [Path(plex["path"]) for plex in self.daemon.volume(name)["plexes"]]
+            assert same_bytes(*plexes), f"THE PLEXES OF {name} DIFFER: {plexes}"
+        for name in (*PLEXES, VOLUME):
+            report = self.daemon.json("verify", name)
+            assert report["task"]["state"] == "done" and not report["mismatches"], report
 
     def _until(self, condition: Callable[[], object], what: str) -> None:
-        until(condition, what, 120.0)
+        until(condition, what, PATIENCE)
 
 
 @contextmanager
@@ -219,27 +276,28 @@ def scratch(prefix: str, *, keeper: bool = False) -> Iterator[tuple[Daemon, Loop
             daemon.start()
             yield daemon, loops, stack
             daemon.stop()
-            assert "Traceback" not in daemon.log() and " ERROR " not in daemon.log(), daemon.log()
+            assert "Traceback" not in daemon.log(), daemon.log()
     except BaseException:
         print(f"FAILED; the plexes, their DCOs and the log are in {base}", file=sys.stderr)
         raise
     shutil.rmtree(base)
 
 
-def main(minutes: float, seed: int) -> None:
-    """By the clock."""
-    with scratch("fmrd-soak.") as (daemon, loops, stack):
-        soak = Soak(daemon, loops, size_mib=128, seed=seed)
-        stack.callback(soak.clean_up)
-        print(f"soak: {minutes:g} minutes in {daemon.base}, seed {seed}", flush=True)
-        stop = time.monotonic() + 60 * minutes
+def main(amount: str, seed: int) -> None:
+    with scratch("fmrd-soak.", keeper=True) as (daemon, loops, stack):
+        soak = Soak(daemon, loops, stack, file_mib=32, seed=seed)
+        print(f"soak: {amount} in {daemon.base}, seed {seed}", flush=True)
+        began = time.monotonic()
+        steps = int(amount.removesuffix("steps")) if amount.endswith("steps") else 0
         soak.make()
-        while time.monotonic() < stop:
-            soak.round(io_mib=64)
-            print(", ".join(f"{count} {what}" for what, count in soak.counts.items()), flush=True)
-        soak.finish()
-    print("soak: no verify error, all plexes the same")
+        done = 0
+        while done < steps if steps else time.monotonic() < began + 60 * float(amount):
+            now = min(STEPS, steps - done) if steps else STEPS
+            soak.round(now)
+            done += now
+            print(", ".join(f"{count} {what}" for what, count in sorted(soak.counts.items())), flush=True)
+    print(f"soak: {done} steps, no I/O error, no difference; seed {seed}")
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else int.from_bytes(os.urandom(3)))
+    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else int.from_bytes(os.urandom(3)))

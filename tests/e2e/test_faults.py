@@ -1,39 +1,15 @@
 """Disks that fail, by other people's tools: a plex lies on nbdfuse over nbdkit, whose filters fail on order."""
 
 import os
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.harness import MIB, Daemon, needs_fuse, needs_program, read_at, same_bytes, tool, until, write_at
+from tests.e2e.nbd import failing, nbd_disk
 
 pytestmark = [needs_fuse, needs_program("nbdkit", "nbdfuse", "fusermount3")]
 REGION = 64 << 10
-
-
-@contextmanager
-def nbd_disk(where: Path, *filters: str, size: int = 16 * MIB) -> Iterator[Path]:
-    """A file of that size behind nbdkit's filters. What they do begins when ``where / "now"`` exists."""
-    where.mkdir()
-    (where / "mount").mkdir()
-    (where / "disk.raw").touch()
-    os.truncate(where / "disk.raw", size)
-    command = ["nbdfuse", str(where / "mount" / "disk"), "--command", "nbdkit", "-s", "--exit-with-parent", *filters]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        try:
-            until(lambda: (where / "mount" / "disk").exists(), "nbdfuse serves")
-            yield where / "mount" / "disk"
-        finally:
-            subprocess.run(["fusermount3", "-u", "-z", where / "mount"], check=False, capture_output=True)
-            process.terminate()
-            process.wait(20)
-
-
-def failing(where: Path, what: str) -> tuple[str, ...]:
-    return ("--filter=error", "file", str(where / "disk.raw"), f"error-{what}-rate=100%", f"error-file={where / 'now'}")
 
 
 def put(daemon: Daemon, region: int, text: bytes) -> None:
@@ -54,33 +30,33 @@ def test_writes_that_fail_detach_the_plex_and_it_comes_back_by_itself(
     where = tmp_path / "nbd"
     sound = [tmp_path / f"sound{number}" for number in range(plexes - 1)]
     with nbd_disk(where, *failing(where, "pwrite")) as disk:
-        daemon.make("data", "16M", f"{disk},dco={tmp_path / 'dco'}", *sound, options=("--force", "--wait"))
+        daemon.make("data", "16M", f"{disk.path},dco={tmp_path / 'dco'}", *sound, options=("--force", "--wait"))
         assert daemon.states("data") == ["ACTIVE"] * plexes, "--wait waits for every copy"
         put(daemon, 3, b"before")
-        (where / "now").touch()
+        disk.fail("pwrite")
         put(daemon, 3, b"while it fails")
         assert daemon.states("data") == ["IOFAIL", *["ACTIVE"] * (plexes - 1)]
         assert read_at(daemon.path("data"), 3 * REGION, 14) == b"while it fails"
-        (where / "now").unlink()
+        disk.heal("pwrite")
         until(lambda: daemon.states("data") == ["ACTIVE"] * plexes, "it is attached again by itself")
         [task] = [t for t in daemon.json("task", "list", "--all")["tasks"] if t["plex"] == "data-01"]
         assert task["reason"]["code"] == "fast" and task["total_bytes"] < 16 * MIB
         daemon.json("stop", "data")
-        assert same_bytes(disk, *sound)
+        assert same_bytes(disk.path, *sound)
         daemon.stop()
 
 
 def test_reads_that_fail_are_served_by_the_other_plex_and_written_back(daemon: Daemon, tmp_path: Path) -> None:
     where, sound = tmp_path / "nbd", tmp_path / "sound"
     with nbd_disk(where, *failing(where, "pread")) as disk:
-        daemon.make("data", "16M", f"{disk},dco={tmp_path / 'dco'}", sound, options=("--force", "--wait"))
+        daemon.make("data", "16M", f"{disk.path},dco={tmp_path / 'dco'}", sound, options=("--force", "--wait"))
         daemon.json("set", "data", "rdpol=prefer:data-01")
-        forget(disk)
-        (where / "now").touch()
+        forget(disk.path)
+        disk.fail("pread")
         assert read_at(daemon.path("data"), 3 * REGION, 16) == bytes(16)
         assert daemon.plex("data", "data-01")["errors"] >= 1
         assert daemon.states("data") == ["ACTIVE", "ACTIVE"]
-        (where / "now").unlink()
+        disk.heal("pread")
         assert daemon.json("verify", "data")["mismatches"] == []
         daemon.stop()
 
@@ -88,17 +64,17 @@ def test_reads_that_fail_are_served_by_the_other_plex_and_written_back(daemon: D
 def test_the_last_copy_tells_its_error_and_stays(daemon: Daemon, tmp_path: Path) -> None:
     where, other = tmp_path / "nbd", tmp_path / "other"
     with nbd_disk(where, *failing(where, "pwrite")) as disk:
-        daemon.make("data", "16M", f"{disk},dco={tmp_path / 'dco'}", other, options=("--force", "--wait"))
+        daemon.make("data", "16M", f"{disk.path},dco={tmp_path / 'dco'}", other, options=("--force", "--wait"))
         daemon.json("plex", "det", "data", "data-02")
-        (where / "now").touch()
+        disk.fail("pwrite")
         with pytest.raises(OSError, match="Input/output error"):
             put(daemon, 3, b"lost")
         assert daemon.states("data") == ["ACTIVE", "STALE"]
-        (where / "now").unlink()
+        disk.heal("pwrite")
         put(daemon, 3, b"kept")
         daemon.attach("data", "data-02")
         daemon.json("stop", "data")
-        assert same_bytes(disk, other)
+        assert same_bytes(disk.path, other)
         daemon.stop()
 
 
@@ -106,11 +82,11 @@ def test_a_slow_disk_is_waited_for_and_loses_nothing(daemon: Daemon, tmp_path: P
     where, sound = tmp_path / "nbd", tmp_path / "sound"
     slow = ("--filter=delay", "file", str(where / "disk.raw"), "delay-write=200ms")
     with nbd_disk(where, *slow) as disk:
-        daemon.make("data", "16M", f"{disk},dco={tmp_path / 'dco'}", sound, options=("--force", "--wait"))
+        daemon.make("data", "16M", f"{disk.path},dco={tmp_path / 'dco'}", sound, options=("--force", "--wait"))
         put(daemon, 3, b"slowly")
         assert daemon.states("data") == ["ACTIVE", "ACTIVE"]
         daemon.json("stop", "data")
-        assert same_bytes(disk, sound)
+        assert same_bytes(disk.path, sound)
         daemon.stop()
 
 

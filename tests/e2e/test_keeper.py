@@ -271,9 +271,9 @@ def test_a_file_system_on_a_loop_device_lives_on(daemon: Daemon, loops: Loops, k
 @needs_loops
 @needs_program("fio", "mkfs.ext4", "e2fsck", "cmp")
 def test_fio_sees_no_error_while_the_daemon_is_killed_again_and_again(daemon: Daemon, loops: Loops) -> None:
-    killing = Killing(daemon, loops, size_mib=256)
+    killing = Killing(daemon, loops, size_mib=256, file_mib=16)
     try:
-        killing.start(file_mib=16)
+        killing.start()
         for _ in range(4):
             killing.det()
             killing.kill()

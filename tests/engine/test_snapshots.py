@@ -8,6 +8,7 @@ import pytest
 import trio
 import trio.testing
 
+from fmrd.core.states import PlexState
 from fmrd.engine.registry import Served
 from fmrd.errors import Failed, FmrdError, Refused
 from tests.engine.rig import REGION, Rig, daemon
@@ -172,6 +173,24 @@ async def test_nothing_is_broken_off_where_the_plex_fails_its_last_fdatasync(rig
     await rig.verbs.recover(volume="data")
     await rig.verbs.snapwait(volume="data")
     await rig.verbs.snapshot(volumes=["data"])
+
+
+async def test_snapwait_waits_for_what_a_crash_left_to_be_copied(tmp_path: Path) -> None:
+    async with daemon(tmp_path) as rig:
+        await rig.make("ab")
+        await prepare(rig)
+        await rig.write_regions(*range(40), byte=b"1")
+        rig.kill()
+    async with daemon(tmp_path) as rig:
+        plex = rig.service.volume.plexes[2]
+        assert plex.state is PlexState.SNAPDONE and plex.map.any()
+        with pytest.raises(Refused, match="data-03 is SNAPDONE, but misses something that is copied to it"):
+            await rig.verbs.snapshot(volumes=["data"])
+        await rig.verbs.snapwait(volume="data")
+        await rig.verbs.snapshot(volumes=["data"])
+        await back(rig)
+        await rig.stop()
+        assert rig.same("a", "b", "s")
 
 
 async def test_an_aborted_refresh_takes_no_snapshot_and_keeps_the_plex(rig: Rig) -> None:
