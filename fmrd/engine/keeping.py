@@ -8,18 +8,17 @@ original's DCO, and the original goes on: a snapshot never makes it fail.
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 from bitarray.util import ones
 
-from fmrd.backing.protocol import SourceError
 from fmrd.core import instant
 from fmrd.core.plex import Plex
 from fmrd.core.regionmap import RegionMap
 from fmrd.core.volume import Volume
 from fmrd.engine import reading
+from fmrd.engine.disks import Writer, Zeroer
 from fmrd.errors import Failed, FmrdError
 
 if TYPE_CHECKING:
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 LIMIT_SECONDS = 5.0
 """How long a call on a snapshot's plex may take, unless it is set otherwise, before what it was to keep is lost."""
+PIECE_BYTES = 1 << 20
+"""Copied at once."""
 
 
 @dataclass
@@ -129,29 +130,25 @@ class Keeper:
         return f"plex {plex.name} failed"
 
     async def _copy_run(self, mirror: "Mirror", plex: Plex, run: range) -> None:
-        """From any plex of the original that can be read; OSError if it cannot be copied."""
-        origin, target = self._origin, mirror.disks[plex.uuid]
+        """From any plex of the original that answers; OSError if it cannot be copied. Not by the kernel in one call: of
+        that nobody could tell which end hangs, and old data would be lost for one plex of several.
+        """
         at, size = mirror.volume.geometry.bytes_of(run)
         stop, dropped = at + size, plex.dropped
-        tried: list[Plex] = []
         while at < stop:
+            data = await _joined(self._origin, at, min(stop - at, PIECE_BYTES), mend=False)
             self._must_be_there(mirror)
-            part = origin.volume.plan_read(at, stop - at, without=tuple(tried))[0]
-            source = origin.disks[part.plex.uuid]
-            spans = [(at, at + part.length)]
-            call = target.writing(partial(target.backing.copy_spans, source.backing, spans), tuple(spans), inline=False)
-            source.lane.enter()
-            try:
-                [outcome] = await origin.hops.in_turn([call], mirror.timeout_seconds)
-            finally:
-                source.lane.leave()
-            if isinstance(outcome.error, SourceError):
-                tried.append(part.plex)
-                continue
-            if outcome.error is not None:
-                raise outcome.error
-            at += part.length
+            await self._put(mirror, plex, at, data)
+            at += len(data)
         mirror.volume.copied_these(plex, run.start, ones(len(run)), dropped)
+
+    async def _put(self, mirror: "Mirror", plex: Plex, at: int, data: bytes) -> None:
+        disk, spans = mirror.disks[plex.uuid], ((at, at + len(data)),)
+        zeros = data == bytes(len(data))
+        put = Zeroer(disk.backing, spans, True) if zeros else Writer(disk.backing, [(at, memoryview(data))])
+        [outcome] = await self._origin.hops.in_turn([disk.writing(put, spans, inline=False)], mirror.timeout_seconds)
+        if outcome.error is not None:
+            raise outcome.error
 
     def _must_be_there(self, mirror: "Mirror") -> None:
         """Its files are closed when it stops or goes back; calls under way are waited for, new ones come too late."""

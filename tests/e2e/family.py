@@ -175,6 +175,7 @@ class Family:
     def _instant(self) -> None:
         moment = self.original.watch()
         self.daemon.json("snapshot", VOLUME, "--instant", self._file(), "--name", INSTANT)
+        self.daemon.json("set", INSTANT, "io_timeout=60")  # a busy machine is no broken disk
         self._appears(INSTANT, moment)
 
     def _drop_instant(self) -> None:

@@ -254,6 +254,22 @@ async def test_a_hanging_disk_of_an_instant_snapshot_costs_its_original_one_time
         assert rig.same("a", "b")
 
 
+@pytest.mark.parametrize("who", ["data", "SNAP-data"])
+async def test_a_hanging_plex_of_the_original_costs_an_instant_snapshot_nothing(tmp_path: Path, who: str) -> None:
+    """Whoever writes, the old data is read from a plex that answers."""
+    async with daemon(tmp_path, io_timeout_seconds=SOON) as rig:
+        await rig.make("ab")
+        await rig.write_regions(*range(10), byte=b"0")
+        await rig.verbs.set(volume="data", settings={"rdpol": "prefer:data-01"})
+        await rig.verbs.snapshot(volumes=["data"], instant=str(rig.path("i")))
+        await rig.verbs.set(volume="SNAP-data", settings={"io_timeout": str(SOON / 2)})
+        with rig.host.hanging(rig.path("a"), "pread", "pread_now", "copy_from"):
+            await rig.write_regions(1, byte=b"1", volume=who)
+            assert await rig.states() == "IOFAIL ACTIVE"
+            assert not (await rig.verbs.print(volume="SNAP-data"))["volumes"][0]["lost"]
+            assert await snap(rig).read(REGION + 512, 1) == (b"0" if who == "data" else b"1")
+
+
 async def test_a_plex_that_left_the_snapshot_goes_back_with_the_others(rig: Rig) -> None:
     await prepare(rig, "s")
     await prepare(rig, "t")
