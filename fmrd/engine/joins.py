@@ -124,7 +124,7 @@ class Joins:
             service.context, files, plex.name, plex.uuid, family.uuid, volume.geometry, family.columns,
             plex.path, plex.dco_path, service.timeout_seconds,
         )  # fmt: skip
-        joining.inherit(volume, plex, files.image, decision)
+        joining.inherit(plex, decision)
         theirs = files.image.record if files.image is not None else None
         if theirs is not None and files.loaded is not None:
             family.sequence = max(family.sequence, theirs.sequence)

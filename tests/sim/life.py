@@ -140,7 +140,9 @@ class Life:
             if not (self.schedule.faulted and error.code.startswith("refused_")):
                 raise
             self.schedule.count(error.code)
-            answer = await self.verbs.plex_att(volume=NAME, plex=plex, full=True)
+            parted = error.code == "refused_split_brain"
+            answer = await self.verbs.plex_att(volume=NAME, plex=plex, full=not parted, discard=parted)
+            self.schedule.count(f"given up: {answer['task']['reason']['code']}")
         self.must_not_be_full(answer["task"])
 
     def must_not_be_full(self, task: dict[str, Any]) -> None:
