@@ -18,8 +18,10 @@ REASONS: dict[str, str] = {
     "grown": "The volume became longer, and on this plex something else lay there already (it is a device, or a longer "
     "file): what was added is copied from another plex.",
     "verify": "The copies are compared, byte by byte; nothing is copied but what --repair or --from asks for.",
-    "refused_split_brain": "The plex and the volume were both written since they last agreed. Nothing is copied "
-    "before somebody says whose writes to give up: 'fmrctl plex att --discard VOL PLEX' gives up the plex's.",
+    "refused_split_brain": "The plex and the volume were both written since they last agreed; the message says how "
+    "much on each side. Nothing is copied before somebody says whose writes to give up: 'fmrctl plex att --discard "
+    "VOL PLEX' gives up the plex's. Only what either side wrote is copied then, where the plex left its other host in "
+    "order (stop, or detach) and its copy of the DCO tells all that was written there; else all of it.",
     "refused_unknown_plex": "The DCO beside the plex belongs to another volume, or to a past that this volume no "
     "longer remembers. 'fmrctl plex att --full VOL PLEX' overwrites the plex.",
     "refused_incomplete": "The copy would leave a plex that is too short for the volume. Make it longer first.",

@@ -112,7 +112,8 @@ def _own_dirt(volume: Volume, image: CopyImage) -> bitarray:
 
 def _written_elsewhere(volume: Volume, record: Record, image: CopyImage) -> bitarray | None:
     """After a split, by the plex's own copy: where it may differ from what this side held when they parted. None where
-    the copy cannot tell: it must know a plex that is current here, which was away there, at a position of our past.
+    the copy cannot tell: it must know a plex that is current here, which was away there, at a position of our past. And
+    the plex must have left there in order: a last plex stays though its copy fails, which then misses marks.
     """
     theirs = image.record
     assert theirs is not None
@@ -120,6 +121,8 @@ def _written_elsewhere(volume: Volume, record: Record, image: CopyImage) -> bita
     mine = there.plex(image.owner)
     same = (there.uuid, there.length_bytes, there.region_bytes, there.fmr)
     if mine is None or same != (volume.settings.uuid, geometry.length_bytes, geometry.region_bytes, True):
+        return None
+    if mine.is_open and not there.settled:
         return None
     found = []
     for ours in volume.open_plexes():

@@ -61,7 +61,7 @@ def newest_of(opened: dict[str, PlexFiles], prefer: str | None) -> tuple[str, Re
             for name, other in records.items()
             if name != path
         )
-    ]
+    ] or list(records)  # copies that were tampered with may each claim to be the other's future
     positions = {records[path].position for path in leaders}
     if prefer is not None:
         chosen = [p for p in opened if prefer in (p, _name(records[p], opened[p]))]

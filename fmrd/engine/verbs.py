@@ -59,6 +59,8 @@ class Verbs(SnapVerbs, TaskVerbs):
         self, *, paths: Sequence[str], prefer: str | None = None, force: bool = False, dry_run: bool = False
     ) -> Json:
         """A volume known only by its plexes."""
+        if not paths:
+            raise BadRequest("bad_request", "name the plexes to import")
 
         async def work() -> Json:
             opened = await read_paths(self.context, list(paths))

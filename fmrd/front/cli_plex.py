@@ -54,6 +54,9 @@ def att(
     dry_run: bool,
 ) -> None:  # fmt: skip
     """Attach: copy what the plex missed, in the background."""
+    if discard and not dry_run:  # what is given up is told first
+        would = app.ask("plex_att", volume=volume, plex=plex, full=full, discard=True, dry_run=True)["decision"]
+        app.err.print(f"fmrctl: {would['reason']['message']}")
     result = app.ask(
         "plex_att", volume=volume, plex=plex, full=full, discard=discard, force=force, rate=rate, dry_run=dry_run
     )

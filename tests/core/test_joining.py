@@ -35,6 +35,7 @@ class Theirs:
     """What the plex itself misses by its copy."""
     left: Stamp | None = None
     """How its file was left there."""
+    state: PlexState = PlexState.ACTIVE
     volume: dict[str, object] = field(default_factory=dict)
 
 
@@ -58,12 +59,14 @@ class Case:
 
 ALL = frozenset(range(REGIONS))
 ELSEWHERE = Theirs(
-    Position("elsewhere", 9), history=(*HISTORY, Position("now", 7)), away=frozenset({3, 4}), left=CHANGED
-)
-"""The plex was imported on another host, without v-01, and written there."""
+    Position("elsewhere", 9), history=(*HISTORY, Position("now", 7)), away=frozenset({3, 4}), left=CHANGED,
+    volume={"settled": True},
+)  # fmt: skip
+"""The plex was imported on another host, without v-01, and written there until the volume was stopped."""
 
 
 def elsewhere(**fields: object) -> Theirs:
+    fields["volume"] = {"settled": True} | fields.get("volume", {})  # type: ignore[operator]  # always a dict
     return replace(ELSEWHERE, **fields)  # type: ignore[arg-type]  # checked by the dataclass
 
 
@@ -108,6 +111,10 @@ CASES = [
          theirs=ELSEWHERE, asked={"discard": True}),
     Case("given up, on a device", "fast", 2, theirs=elsewhere(left=None), stamp=None, is_block=True,
          asked={"discard": True}),
+    Case("given up, but its last host was killed", "full_forced", REGIONS, True, asked={"discard": True},
+         theirs=elsewhere(volume={"settled": False}), stamp=CHANGED),
+    Case("given up, and it was detached there before its host was killed", "fast", 2, asked={"discard": True},
+         theirs=elsewhere(volume={"settled": False}, state=PlexState.STALE), stamp=CHANGED),
     Case("given up, but both were written there", "full_forced", REGIONS, True, asked={"discard": True},
          theirs=elsewhere(away=None), stamp=CHANGED),
     Case("given up, but ours left there later than we know", "full_forced", REGIONS, True, asked={"discard": True},
@@ -140,7 +147,7 @@ def image_of(theirs: Theirs, ours: Record) -> CopyImage:
     first, own = ours.volume.plexes
     if theirs.away is not None:
         first = replace(first, state=PlexState.STALE, has=theirs.away_has)
-        own = replace(own, state=PlexState.ACTIVE, stamp=theirs.left)
+        own = replace(own, state=theirs.state, stamp=theirs.left)
     volume = replace(ours.volume, plexes=(first, own), **theirs.volume)  # type: ignore[arg-type]  # as above
     record = replace(
         ours,

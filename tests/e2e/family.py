@@ -17,6 +17,7 @@ SNAP_STATES = ("SNAPATT", "SNAPDONE")
 LONGEST = 48 * MIB
 GROWTH = MIB
 RATE = ("--rate", "8M")
+REFUSALS = ("last_plex", "snap_missing", "undo_impossible")
 Event = Callable[[], None]
 
 
@@ -123,18 +124,15 @@ class Family:
         self.daemon.json("snapstart", VOLUME, self._file(), *self._rate())
 
     def _snapabort(self) -> None:
-        plex: Json = self.daemon.json("snapabort", VOLUME)["plex"]
-        Path(plex["path"]).unlink()
+        if answer := self._accepted("snapabort", VOLUME):
+            Path(answer["plex"]["path"]).unlink()
 
     def _snapshot(self) -> None:
         moment = self.original.watch()
-        answer = self.daemon.ctl("snapshot", VOLUME)
-        if answer.code in ("last_plex", "snap_missing"):  # it is copied from or to
+        if self._accepted("snapshot", VOLUME):
+            self._appears(SNAP, moment)
+        else:
             self.original.unwatch()
-            self.counts[f"refused: {answer.code}"] += 1
-            return
-        assert answer.status == 0, answer.err
-        self._appears(SNAP, moment)
 
     def _snapback(self) -> None:
         self._gone(SNAP)
@@ -150,12 +148,9 @@ class Family:
         keep = () if UNDO in self._volumes() or self._random.randrange(2) else ("--keep-undo",)
         was = self._closed(VOLUME).held
         snap = self._gone(SNAP)
-        answer = self.daemon.ctl("snapback", SNAP, "--from-replica", *keep, *self._rate())
-        if answer.code == "undo_impossible":  # no plex that can be cloned is whole just now
-            self.counts["refused: undo_impossible"] += 1
+        if not self._accepted("snapback", SNAP, "--from-replica", *keep, *self._rate()):
             keep = ()
-            answer = self.daemon.ctl("snapback", SNAP, "--from-replica")
-        assert answer.status == 0, answer.err
+            self.daemon.json("snapback", SNAP, "--from-replica")
         if keep:
             self._undo = list(was)
             self.counts["restores that keep an undo"] += 1
@@ -188,6 +183,15 @@ class Family:
     def _grow(self) -> None:
         self.daemon.json("grow", VOLUME, self._length() + GROWTH)
         self.original.grow(GROWTH // BLOCK)
+
+    def _accepted(self, *words: object) -> Json:
+        """Its answer; none where it was refused, as it may be: a plex is copied from or to just now."""
+        answer = self.daemon.ctl(*words)
+        if answer.status:
+            assert answer.code in REFUSALS, f"{words}: {answer.err}"
+            self.counts[f"refused: {answer.code}"] += 1
+            return {}
+        return answer.json
 
     def _length(self) -> int:
         return int(self.daemon.volume(VOLUME)["length_bytes"])

@@ -347,6 +347,8 @@ async def test_what_cannot_be_imported(tmp_path: Path) -> None:
         await rig.verbs.make(volume="other", size_bytes=SIZE, plexes=[{"path": str(rig.path("x"))}])
         await rig.verbs.stop(volume="other")
         rig.path("plain").write_bytes(bytes(SIZE))
+        with pytest.raises(BadRequest, match="name the plexes"):
+            await rig.verbs.import_volume(paths=[])
         for letters in (["plain"], ["a", "x"], ["missing"]):
             with pytest.raises(Failed, match="not_imported"):
                 await rig.verbs.import_volume(paths=[str(rig.path(each)) for each in letters])

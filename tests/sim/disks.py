@@ -35,6 +35,7 @@ class Bench(Protocol):
     cutting: str
     ticks: int
     blocking: bool
+    devices: bool
     at_once: Callable[[], None] | None
     """Before each call that is made in place."""
 
@@ -138,9 +139,8 @@ class PlexDisk:
 class SimBacking:
     """An open PlexDisk (see fmrd.backing.protocol.Backing)."""
 
-    is_block = False
-
     def __init__(self, machine: "Bench", disk: PlexDisk) -> None:
+        self.is_block = machine.devices
         self.machine = machine
         self.plex = disk
         self.path = disk.path

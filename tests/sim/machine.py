@@ -23,6 +23,7 @@ class Machine:
         self.cutting = ""
         self.ticks = 0
         self.blocking = True
+        self.devices = False
         self.at_once: Callable[[], None] | None = None
         self._inode = 100
 

@@ -26,6 +26,10 @@ class Profile:
     """Snapshots are taken, written to, given back."""
     mirrors: bool = False
     """They may have several plexes."""
+    parted: bool = False
+    """Some plexes travel, and both sides go on (parted.py)."""
+    devices: bool = False
+    """Plexes lie on devices, which bear no stamp."""
     quick: bool = False
     """The disks do not block: requests may end in the step in which they begin."""
     eager: float = 0.0
@@ -86,3 +90,10 @@ TARGETS = {
     "late": Profile(plexes=2, hangs=True, steps=24, weights=(("hang", 16), ("recover", 10), ("attach", 20))),
 }
 """Schedules aimed at windows that the others rarely hit."""
+
+PARTED = {
+    "parted": Profile(parted=True, crashes=0),
+    "parted, devices": Profile(parted=True, devices=True, crashes=0, eager=0.05),
+    "parted, faults": Profile(parted=True, devices=True, crashes=0, faults=BREAKS),
+}
+"""Split brains."""

@@ -23,6 +23,7 @@ from fmrd.dco import layout
 from fmrd.dco.copy import load
 from fmrd.engine import quick, resync, windows
 from fmrd.errors import FmrdError
+from tests.sim import parted
 from tests.sim.disks import GRANULE, Crash, SimDco
 from tests.sim.hops import SimHops
 from tests.sim.life import NAME, REGION, Life, Script
@@ -59,6 +60,7 @@ class Schedule:
         self.length = self.profile.regions * REGION - short
         self.oracle = Oracle(self.length // GRANULE)
         self.machine.blocking = not self.profile.quick
+        self.machine.devices = self.profile.devices
 
     def oracle_of(self, volume: str) -> Oracle:
         return self.oracle if volume == NAME else self.snaps.oracles[volume]
@@ -73,6 +75,9 @@ class Schedule:
         return str(UUID(int=self.rng.getrandbits(128), version=4))
 
     def run(self) -> None:
+        if self.profile.parted:
+            parted.run(self)
+            return
         crashes = self.rng.randrange(self.profile.crashes + 1)
         self.life(Life.first)
         for _ in range(crashes):

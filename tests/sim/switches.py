@@ -12,7 +12,7 @@ from unittest.mock import patch
 from bitarray import bitarray, frozenbitarray
 from bitarray.util import zeros
 
-from fmrd.core import faults, images, recovery
+from fmrd.core import faults, images, joining, recovery
 from fmrd.core.drl import DirtyRegionLog
 from fmrd.core.plans import SyncPlan
 from fmrd.core.plex import Plex
@@ -246,6 +246,30 @@ def _foreign_is_welcome() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _theirs_is_not_asked() -> Iterator[None]:
+    """By the home's map and the DRL of the plex's own copy, as of any plex."""
+
+    def written(volume: Volume, record: Any, image: Any) -> Any:
+        return joining._own_dirt(volume, image)
+
+    with patch.object(joining, "_written_elsewhere", written):
+        yield
+
+
+@contextmanager
+def _only_theirs_is_asked() -> Iterator[None]:
+    real = joining.inherit
+
+    def inherit(plex: Plex, decision: Any) -> None:
+        if "elsewhere" in decision.message:
+            plex.map.empty()
+        real(plex, decision)
+
+    with patch.object(joining, "inherit", inherit):
+        yield
+
+
 def _forgetful_quick_write() -> AbstractContextManager[object]:
     def targets(self: Volume, offset: int, length: int) -> list[Plex] | None:
         found = self.open_plexes()
@@ -281,5 +305,7 @@ SWITCHES = {
     "home first": _copies_before_home,
     "nothing hangs at a join": _join_while_hanging,
     "a foreign plex is refused": _foreign_is_welcome,
+    "split brain: by the map there too": _theirs_is_not_asked,
+    "split brain: by the map here too": _only_theirs_is_asked,
 }
 """Rule -> a context manager that takes it out."""

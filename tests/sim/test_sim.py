@@ -9,13 +9,14 @@ from fmrd.errors import FmrdError
 from tests.sim import directed, quick_directed, snap_directed, snap_switches, switches
 from tests.sim.directed import run as run_directed
 from tests.sim.oracle import Broken
-from tests.sim.profiles import PROFILES, SNAPS, TARGETS
+from tests.sim.profiles import PARTED, PROFILES, SNAPS, TARGETS
 from tests.sim.schedule import Schedule
 
-ALL = PROFILES | TARGETS | SNAPS
+ALL = PROFILES | TARGETS | SNAPS | PARTED
 DIRECTED = directed.DIRECTED | quick_directed.DIRECTED | snap_directed.DIRECTED
 SWITCHES = switches.SWITCHES | snap_switches.SWITCHES
 SCHEDULES = 5000
+SPLIT_BRAINS = 600
 CHUNK = 100
 FOUND = [
     ("plain", 21), ("all", 100945), ("all", 102527), ("sync errors", 100947), ("sync errors", 62), ("late", 105291),
@@ -32,7 +33,7 @@ FOUND = [
     ("snaps, mirrors, faults", 40014230), ("snaps, grow", 40069243), ("snaps, mirrors, faults", 40101980),
     ("instants, faults", 40176615), ("resync", 4178), ("all", 60002778),
     ("snaps, faults", 61000296),
-    ("two copies", 2084558), ("eager", 2100269),
+    ("two copies", 2084558), ("eager", 2100269), ("parted, faults", 1286), ("parted, faults", 2412),
 ]  # fmt: skip
 """Each of these once found a bug."""
 
@@ -59,6 +60,8 @@ CAUGHT_BY = {
     "home first": ("plain", 0),
     "nothing hangs at a join": "a hung write lands after a join",
     "a foreign plex is refused": ("homes", 0),
+    "split brain: by the map there too": ("parted", 0),
+    "split brain: by the map here too": ("parted", 0),
     "snapshot: the original's writes are tracked": ("snaps, eager", 0),
     "snapshot: its own writes are tracked": ("snaps, eager", 0),
     "snapshot: both maps before the DRL clears": "snapshot: killed after the log was cleaned",
@@ -101,6 +104,13 @@ def test_schedules_find_nothing(first: int) -> None:
 @pytest.mark.parametrize("first", range(0, SCHEDULES, CHUNK))
 def test_schedules_with_snapshots_find_nothing(first: int) -> None:
     names = list(SNAPS)
+    for seed in range(first, first + CHUNK):
+        play(names[seed % len(names)], seed)
+
+
+@pytest.mark.parametrize("first", range(0, SPLIT_BRAINS, CHUNK))
+def test_split_brains_find_nothing(first: int) -> None:
+    names = list(PARTED)
     for seed in range(first, first + CHUNK):
         play(names[seed % len(names)], seed)
 
