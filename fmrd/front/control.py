@@ -1,7 +1,7 @@
 """The unix socket that fmrctl talks to: who may ask, how many at once, and what becomes of those that hang.
 
 One request a connection. A client that goes away does not stop a verb that acts (Registry.apart carries it to its
-end); one that sends garbage, half a line or nothing costs a slot for a few seconds.
+end); one that sends garbage, half a line or nothing costs a slot for a few seconds, and a flood waits for its turns.
 """
 
 import errno
@@ -28,12 +28,30 @@ REQUEST_SECONDS = 10.0
 SEND_SECONDS = 10.0
 """How long it may take to read an answer."""
 PROGRESS_SECONDS = 0.2
+REQUESTS_PER_SECOND = 200.0
+"""Of all clients together, in the long run: what a flood may take of the daemon's time."""
+BURST = 200
+"""Requests that need not wait, after some quiet."""
 CHUNK_BYTES = 64 << 10
 _CREDENTIALS = struct.Struct("3i")
 
 
 async def _nothing() -> None:
     pass
+
+
+class Pace:
+    """Whoever comes too often waits for its turn; nobody is refused for it."""
+
+    def __init__(self, per_second: float, burst: int) -> None:
+        self._interval = 1 / per_second
+        self._ahead = burst * self._interval
+        self._next = -self._ahead
+
+    async def turn(self) -> None:
+        """Turns are handed out in the order of the calls."""
+        self._next = max(self._next, trio.current_time() - self._ahead) + self._interval
+        await trio.sleep_until(self._next)
 
 
 class Control:
@@ -44,6 +62,7 @@ class Control:
         self.verbs = verbs
         self._after = after
         self.clients = 0
+        self.pace = Pace(REQUESTS_PER_SECOND, BURST)
         self._allowed = {0, os.geteuid()}
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -73,6 +92,7 @@ class Control:
         try:
             request = await _request(stream)
             self._may_ask(stream)
+            await self.pace.turn()
             reply = Result(await self._answer(request, stream))
         except FmrdError as error:
             reply = Problem(error)

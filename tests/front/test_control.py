@@ -12,12 +12,13 @@ from typing import Any, cast
 
 import pytest
 import trio
+import trio.testing
 
 from fmrd.engine.tasks import TaskList
 from fmrd.engine.verbs import Verbs
 from fmrd.errors import Failed, FmrdError, Refused
 from fmrd.front import control
-from fmrd.front.control import Control
+from fmrd.front.control import Control, Pace
 from fmrd.front.wire import REQUEST_LIMIT_BYTES, Request
 from tests.waiting import until
 
@@ -46,6 +47,13 @@ class StandIn:
             "io": OSError(5, "disk on fire"),
             "bug": ZeroDivisionError("oops"),
         }[volume]
+
+
+class Turns:
+    count = 0
+
+    async def turn(self) -> None:
+        self.count += 1
 
 
 @pytest.fixture
@@ -132,6 +140,29 @@ async def test_clients_are_bounded(path: Path, verbs: StandIn, monkeypatch: pyte
             await stream.aclose()
         await until(lambda: served.clients == 0)
         assert await said(path, PRINT) == [{"result": {"volumes": [], "tasks": []}}]
+
+
+async def test_a_flood_waits_for_its_turns(autojump_clock: trio.testing.MockClock) -> None:
+    pace, began = Pace(10.0, burst=5), trio.current_time()
+    times = []
+    for _ in range(8):
+        await pace.turn()
+        times.append(round(trio.current_time() - began, 3))
+    assert times == [0, 0, 0, 0, 0, 0.1, 0.2, 0.3]
+    await trio.sleep(100)
+    began = trio.current_time()
+    for _ in range(6):
+        await pace.turn()
+    assert trio.current_time() - began == pytest.approx(0.1), "the burst again, and no more than that"
+
+
+async def test_each_request_takes_a_turn_and_garbage_none(path: Path, verbs: StandIn) -> None:
+    async with serving(path, verbs) as served:
+        served.pace = cast(Pace, Turns())
+        for _ in range(3):
+            await said(path, Request("print", {}).encode())
+        await said(path, b"garbage\n")
+    assert cast(Turns, served.pace).count == 3
 
 
 async def test_a_client_that_goes_away_does_not_stop_the_verb(path: Path, verbs: StandIn) -> None:
