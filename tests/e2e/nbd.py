@@ -1,5 +1,6 @@
 """Disks that fail on order, by other people's tools: a file on nbdfuse over nbdkit, with filters."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -32,9 +33,15 @@ class Disk:
     def go_on(self) -> None:
         self._signal(signal.SIGCONT)
 
+    def vanish(self) -> None:
+        """Every request fails from now on, those under way too."""
+        self._signal(signal.SIGKILL)
+        os.kill(self.nbdfuse, signal.SIGKILL)
+
     def _signal(self, number: int) -> None:
-        for child in Path(f"/proc/{self.nbdfuse}/task/{self.nbdfuse}/children").read_text().split():
-            os.kill(int(child), number)
+        with contextlib.suppress(OSError):  # it vanished
+            for child in Path(f"/proc/{self.nbdfuse}/task/{self.nbdfuse}/children").read_text().split():
+                os.kill(int(child), number)
 
 
 @contextmanager
@@ -53,7 +60,7 @@ def nbd_disk(where: Path, *filters: str, size: int = 16 * MIB) -> Iterator[Disk]
         finally:
             disk.go_on()
             subprocess.run(["fusermount3", "-u", "-z", where / "mount"], check=False, capture_output=True)
-            process.terminate()
+            disk.vanish()  # whatever it is doing
             process.wait(20)
 
 

@@ -1,11 +1,25 @@
 """Disks that fail, by other people's tools: a plex lies on nbdfuse over nbdkit, whose filters fail on order."""
 
 import os
+from itertools import count
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import MIB, Daemon, needs_fuse, needs_program, read_at, same_bytes, tool, until, write_at
+from tests.e2e.harness import (
+    MIB,
+    Daemon,
+    Loops,
+    needs_fuse,
+    needs_loops,
+    needs_program,
+    read_at,
+    same_bytes,
+    tool,
+    until,
+    write_at,
+)
+from tests.e2e.labels import BLOCK, Labelled, generations, label, must_hold
 from tests.e2e.nbd import failing, nbd_disk
 
 pytestmark = [needs_fuse, needs_program("nbdkit", "nbdfuse", "fusermount3")]
@@ -110,3 +124,62 @@ def test_a_plex_whose_file_system_is_full_comes_back_when_there_is_room(daemon: 
     finally:
         daemon.clean_up()
         tool("umount", small)
+
+
+def test_a_disk_that_answers_after_minutes_holds_nobody_up_and_comes_back(daemon: Daemon, tmp_path: Path) -> None:
+    """Until its last call has returned it is not attached: a write that lands late would overwrite newer bytes."""
+    where, sound = tmp_path / "nbd", tmp_path / "sound"
+    slow = ("--filter=delay", "file", str(where / "disk.raw"), "delay-write=600")
+    with nbd_disk(where, *slow) as disk:
+        daemon.make("data", "16M", f"{disk.path},dco={tmp_path / 'dco'}", sound, options=("--force", "--wait"))
+        daemon.json("set", "data", "io_timeout=1")
+        put(daemon, 3, b"after minutes")
+        assert daemon.states("data") == ["IOFAIL", "ACTIVE"]
+        put(daemon, 4, b"at once")
+        assert daemon.ctl("plex", "att", "data", "data-01").code in ("plex_busy", "plex_hung")
+    (where / "mount").rmdir()
+    (where / "mount").symlink_to(tmp_path / "mended" / "mount")
+    with nbd_disk(tmp_path / "mended", "file", str(where / "disk.raw")) as disk:  # what it was asked before has failed
+        until(lambda: daemon.states("data") == ["ACTIVE", "ACTIVE"], "it is attached again by itself")
+        daemon.json("stop", "data")
+        assert same_bytes(disk.path, sound)
+        daemon.stop()
+
+
+@needs_loops
+@needs_program("losetup")
+def test_a_device_that_vanishes_under_load_and_returns(daemon: Daemon, loops: Loops, tmp_path: Path) -> None:
+    where, sound = tmp_path / "nbd", tmp_path / "sound"
+    writer = Labelled(daemon.path("data"), [0] * (16 * MIB // BLOCK), count(1), seed=1, punches=False)
+    try:
+        with nbd_disk(where, "file", str(where / "disk.raw")) as disk:
+            device = loops.attach(disk.path)
+            daemon.make("data", "16M", sound)
+            daemon.json("plex", "add", "data", f"{device},dco={tmp_path / 'dco'}", "--wait")
+            writer.go()
+            until(lambda: writer.written > 20, "it is written to")
+            tool("losetup", "--detach", device)  # in use: it stays until fmrd lets go of it
+            before = writer.written
+            until(lambda: writer.written > before + 20, "it is written to")
+            assert daemon.states("data") == ["ACTIVE", "ACTIVE"]
+            disk.vanish()
+            put(daemon, 3, b"and flushed")  # a device's cache takes writes that its disk will not
+            assert daemon.states("data") == ["ACTIVE", "IOFAIL"]
+            until(lambda: not loop_file(device).exists(), "fmrd has let go of the device")
+        with nbd_disk(tmp_path / "mended", "file", str(where / "disk.raw")) as disk:
+            tool("losetup", "--direct-io=on", device, disk.path)
+            until(lambda: daemon.states("data") == ["ACTIVE", "ACTIVE"], "it is attached again by itself")
+            writer.rest()
+            write_at(daemon.path("data"), 3 * REGION, label(48, writer.held[48]))
+            daemon.json("stop", "data")
+            for plex in (sound, Path(device)):
+                must_hold(writer.held, generations(plex, len(writer.held)), str(plex))
+            loops.detach(device)
+            daemon.stop()
+    finally:
+        writer.stop()
+
+
+def loop_file(device: str) -> Path:
+    """There while the device has a file."""
+    return Path("/sys/block") / Path(device).name / "loop" / "backing_file"

@@ -24,11 +24,11 @@ LENGTH = 4 * SIZE
 @dataclass(frozen=True)
 class Row:
     fails: str
-    """The call: pwrite, pread, fdatasync, copy_from, dco_write."""
+    """The call: pwrite, pread, fdatasync, copy_from, dco_write; of two faults at once both, with +."""
     how: str
     """EIO, ENOSPC, or hang."""
     on: str
-    """The plexes that fail, of ``plexes``."""
+    """The plexes that fail, of ``plexes``; of two faults those of each, with +."""
     plexes: str
     moment: str
     """write, read, flush, or attach: the fault is there while the application does that, or while b is copied to."""
@@ -68,6 +68,13 @@ TABLE = [
     Row("copy_from", "ENOSPC", "b", "ab",  "attach", "ok",        "ACTIVE IOFAIL"),
     Row("pread",     "EIO",    "a", "abc", "attach", "ok",        "ACTIVE ACTIVE ACTIVE"),
     Row("fdatasync", "EIO",    "b", "ab",  "attach", "ok",        "ACTIVE IOFAIL"),
+    #   two at once
+    Row("pwrite",           "EIO",  "ab",  "ab",  "write",  "io_error", "ACTIVE ACTIVE"),
+    Row("pwrite+dco_write", "EIO",  "b+c", "abc", "write",  "ok", "ACTIVE IOFAIL IOFAIL"),
+    Row("pwrite+fdatasync", "EIO",  "b+c", "abc", "flush",  "ok", "ACTIVE IOFAIL IOFAIL"),
+    Row("pwrite+pwrite",    "hang", "b+c", "abc", "write",  "ok", "ACTIVE IOFAIL IOFAIL"),
+    Row("pwrite+pread",     "EIO",  "b+c", "abc", "write",  "ok", "ACTIVE IOFAIL ACTIVE"),
+    Row("pread+copy_from",  "EIO",  "a+b", "abc", "attach", "ok", "ACTIVE IOFAIL ACTIVE"),
 ]
 # fmt: on
 
@@ -75,12 +82,13 @@ TABLE = [
 @contextmanager
 def fault(rig: Rig, row: Row) -> Iterator[None]:
     with ExitStack() as stack:
-        for letter in row.on:
-            path = rig.path(letter + ".dco" if row.fails == "dco_write" else letter)
-            if row.how == "hang":
-                stack.enter_context(rig.host.hanging(path, row.fails))
-            else:
-                stack.enter_context(rig.host.failing(path, row.fails, code=getattr(errno, row.how)))
+        for call, letters in zip(row.fails.split("+"), row.on.split("+"), strict=True):
+            for letter in letters:
+                path = rig.path(letter + ".dco" if call == "dco_write" else letter)
+                if row.how == "hang":
+                    stack.enter_context(rig.host.hanging(path, call))
+                else:
+                    stack.enter_context(rig.host.failing(path, call, code=getattr(errno, row.how)))
         yield
 
 
