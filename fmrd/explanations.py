@@ -101,8 +101,9 @@ ERRORS: dict[str, str] = {
     "nobody knows whether the old writes reached the disk.",
     "nothing_to_compare": "A comparison takes two attached plexes; attach the others first.",
     "plexes_differ": "Copies that should be the same are not: a disk lied, or something wrote to a plex behind fmrd's "
-    "back. Of three or more copies the majority tells which is wrong, and 'fmrctl verify VOL --repair' writes it anew; "
-    "with two nobody can tell, and 'fmrctl verify VOL --from PLEX' makes the others like that plex.",
+    "back. Of three or more copies the majority tells which is wrong; of two the checksum from an earlier verify, if "
+    "nobody wrote there since. 'fmrctl verify VOL --repair' writes what is proven anew. Where nobody can tell, 'fmrctl "
+    "verify VOL --from PLEX' makes the others like that plex.",
     "io_error": "Input or output failed on every plex that holds the data.",
     "beyond_end": "The write reaches past the end of the volume.",
 }

@@ -9,11 +9,13 @@ from pathlib import Path
 from fmrd.backing import dcofile, plexfile
 from fmrd.backing.dcofile import DcoFile
 from fmrd.backing.freezing import Freezer
+from fmrd.backing.notefile import NoteFile
 from fmrd.backing.plexfile import PlexFile
 from fmrd.backing.protocol import Probe
 from fmrd.errors import BadRequest, Failed, Refused
 
 HOME_SUFFIX = ".dco"
+CHECKSUMS_SUFFIX = ".sums"
 
 
 class LinuxHost:
@@ -101,6 +103,18 @@ class LinuxHost:
         home.unlink(missing_ok=True)
         plexfile.sync_directory(str(home))
 
+    def open_checksums(self, volume: str, *, make: bool) -> NoteFile | None:
+        try:
+            return NoteFile(str(self._checksums(volume)), make=make)
+        except FileNotFoundError:
+            return None
+
+    def remove_checksums(self, volume: str) -> None:
+        path = self._checksums(volume)
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+            plexfile.sync_directory(str(path))
+
     def remove_dco(self, plex_path: str, dco_path: str | None) -> None:
         if dco_path is None and self.probe(plex_path).is_block:
             dcofile.wipe_tail(plex_path)
@@ -117,5 +131,11 @@ class LinuxHost:
                 plexfile.sync_directory(path)
 
     def _home(self, name: str) -> Path:
+        return self._of(name, HOME_SUFFIX)
+
+    def _checksums(self, name: str) -> Path:
+        return self._of(name, CHECKSUMS_SUFFIX)
+
+    def _of(self, name: str, suffix: str) -> Path:
         assert "/" not in name and name not in (".", ".."), f"a volume's name was not checked: {name!r}"
-        return self._volumes / (name + HOME_SUFFIX)
+        return self._volumes / (name + suffix)

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from fmrd.core.record import Stamp
 
-__all__ = ["DCO_BLOCK_BYTES", "LOCATOR_BYTES", "Backing", "DcoFile", "Host", "Probe", "SourceError", "Stamp"]
+__all__ = ["DCO_BLOCK_BYTES", "LOCATOR_BYTES", "Backing", "DcoFile", "Host", "Notes", "Probe", "SourceError", "Stamp"]
 
 DCO_BLOCK_BYTES = 4096
 """The unit of every DCO write: offset and length are multiples of it."""
@@ -102,6 +102,22 @@ class DcoFile(Protocol):
         """Give up the descriptor."""
 
 
+class Notes(Protocol):
+    """A file for what may be lost; what lies beyond its end reads as zeros. Nothing is durable before ``sync``."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """``length`` bytes."""
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Wherever it lies; the file becomes longer."""
+
+    def sync(self) -> None:
+        """What was written is durable."""
+
+    def close(self) -> None:
+        """Give up the descriptor."""
+
+
 class SourceError(Exception):
     """A copy failed on its reading side; ``error`` is the OSError of the source."""
 
@@ -174,6 +190,12 @@ class Host(Protocol):
 
     def remove_home(self, name: str) -> None:
         """Forget it, durably."""
+
+    def open_checksums(self, volume: str, *, make: bool) -> Notes | None:
+        """What verify knows of a volume (NAME.sums in the state directory); None where there is none to be opened."""
+
+    def remove_checksums(self, volume: str) -> None:
+        """Durably, if they are there."""
 
     def remove_dco(self, plex_path: str, dco_path: str | None) -> None:
         """Remove a sidecar, or wipe the area at a device's tail (its locator), durably. Missing: nothing to do."""

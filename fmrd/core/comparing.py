@@ -1,7 +1,8 @@
 """Where copies of the same bytes differ, and which of them is the odd one out. Pure."""
 
+import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 SECTOR_BYTES = 512
@@ -36,6 +37,25 @@ def mismatches(offset: int, contents: Mapping[str, bytes], trusted: str = "") ->
                 sector = {name: data[at : at + SECTOR_BYTES] for name, data in here.items()}
                 if len(set(sector.values())) > 1:
                     _append(found, _judged(offset + block + at, sector, trusted))
+    return found
+
+
+def mismatches_in(
+    offset: int, contents: Mapping[str, bytes], trusted: str, pieces: Sequence[tuple[int, int | None]]
+) -> list[Mismatch]:
+    """The same. Where that proves nothing, ``pieces`` may: the length of each, and the CRC-32 of what was there when
+    all copies agreed, None where nobody knows it.
+    """
+    found: list[Mismatch] = []
+    at = 0
+    for length, crc in pieces:
+        here = {name: data[at : at + length] for name, data in contents.items()}
+        part = mismatches(offset + at, here, trusted)
+        if crc is not None and any(not mismatch.right for mismatch in part):
+            part = mismatches(offset + at, here, next((n for n, data in here.items() if zlib.crc32(data) == crc), ""))
+        for mismatch in part:
+            _append(found, mismatch)
+        at += length
     return found
 
 

@@ -30,6 +30,8 @@ class Context:
     """How long an extent must be idle before the DRL forgets it (one to two of these)."""
     return_seconds: float = 5.0
     """After so long a plex that failed is tried again, at first; 0: never."""
+    checksums: bool = True
+    """Whether verify keeps some, and goes on after a restart."""
     nursery: trio.Nursery = field(init=False)
     tasks: TaskList = field(init=False)
     disks: dict[str, trio.Lock] = field(init=False)

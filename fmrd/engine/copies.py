@@ -135,6 +135,11 @@ class Copies:
         self._over = True
         await self._halt(self._service.context.tasks.running(self._volume.name))
 
+    @property
+    def over(self) -> bool:
+        """The volume stops, or goes back."""
+        return self._over
+
     def resume(self) -> None:
         """What ``halt_all`` was for did not come to be: go on."""
         self._over = False

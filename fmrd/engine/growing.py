@@ -38,6 +38,8 @@ async def grow(service: Service, length_bytes: int) -> None:
                 await _clear_the_rest_of_a_region(service, plex, length_bytes)
             if dirty:
                 await service.mirror.sync()
+            last = service.volume.geometry.regions - 1
+            await service.checksums.forget(range(last, last + 1))  # it gets longer
             service.volume.grow(length_bytes, unlike)
             await service.mirror.store.commit(everything=True)
         for plex in unlike:

@@ -20,6 +20,7 @@ from fmrd.core.recovery import shelved_volume
 from fmrd.core.snapshot import forget
 from fmrd.dco.copy import Copy, Loaded, load
 from fmrd.dco.ledger import Ledger, change
+from fmrd.engine.checksums import forget_checksums
 from fmrd.engine.context import Context
 from fmrd.engine.files import Lanes, let_go
 from fmrd.engine.mirror import Mirror
@@ -151,6 +152,7 @@ class Home:
 
     async def forget(self, name: str) -> None:
         """A volume that is stopped leaves its family; with the last one the home copy goes too."""
+        await forget_checksums(self.context, name)
         record = self.record
         if record is None or len(record.volumes) == 1:
             await self._ask(partial(self.context.host.remove_home, self.name))

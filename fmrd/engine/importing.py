@@ -8,6 +8,7 @@ from fmrd.core.images import CopyImage
 from fmrd.core.record import Record, VolumeRecord, geometry_of
 from fmrd.core.recovery import Found, Standing, StartOptions, judge_plexes
 from fmrd.dco.copy import Loaded
+from fmrd.engine.checksums import forget_checksums
 from fmrd.engine.context import Context
 from fmrd.engine.files import Lanes, PlexFiles, dco_bytes, let_go, open_plex
 from fmrd.engine.homes import Home
@@ -129,6 +130,7 @@ async def _open_all(
             image = _image_of(volume, record, leader, look)
             openings.append(await open_member(home, ledger, record, volume, image, look, standing[volume.name]))
             await _lose_instants(openings[-1])
+            await forget_checksums(home.context, volume.name)
         await home.publish()
     except BaseException:
         for opening in openings:

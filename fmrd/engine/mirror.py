@@ -6,7 +6,7 @@ the order of awaits, which CONCURRENCY.md beside this file goes through checkpoi
 
 import errno
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
@@ -95,6 +95,8 @@ class Mirror:
     lost: Lost = field(default_factory=Lost)
     rests: trio.Event | None = None
     """Set when reads need not wait any more."""
+    leaving: Callable[[Iterable[int]], Awaitable[None]] | None = None
+    """Told of extents before they leave the DRL; Failed where they must stay."""
     _keepers: dict[str, keeping.Keeper] = field(default_factory=dict)
 
     @property
@@ -312,6 +314,8 @@ class Mirror:
         if volume.demotions != demotions:
             await self.recorded()
             return 0
+        if self.leaving is not None:
+            await self.leaving(token.extents)
         await self.store.write_pages(volume.touched_pages())
         if volume.demotions != demotions:  # a map gained what these pages do not hold
             await self.recorded()

@@ -13,6 +13,7 @@ from fmrd.core.record import PlexRecord, Record, VolumeRecord, geometry_of
 from fmrd.core.recovery import Found, Standing, StartOptions, choose_record, judge_plexes, open_volume, seed
 from fmrd.dco.ledger import Ledger
 from fmrd.dco.store import Store
+from fmrd.engine.checksums import forget_checksums
 from fmrd.engine.context import Context
 from fmrd.engine.files import Lanes, PlexFiles, copy_of, find_plex, let_go, tail_bytes
 from fmrd.engine.homes import Home
@@ -77,6 +78,7 @@ async def start_at_home(home: Home, name: str, options: StartOptions) -> Opening
     """RULES, "Start at home", of one volume of the family. Everything that was opened is closed again when it is
     refused.
     """
+    context = home.context
     async with home.kept_open():
         home.must_not_hang()
         loaded = await home.read()
@@ -101,6 +103,8 @@ async def start_at_home(home: Home, name: str, options: StartOptions) -> Opening
             else:
                 record, ledger = newest, home.ledger
             standing = judge_plexes(record, settings, look.found, options)
+            if options != StartOptions():  # the administrator says what the volume's data is
+                await forget_checksums(context, name)
             return await open_member(home, ledger, record, settings, loaded.image, look, standing)
         finally:
             look.close()

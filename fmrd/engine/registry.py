@@ -4,6 +4,7 @@ import errno
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
@@ -11,7 +12,7 @@ import trio
 
 from fmrd.core.record import VolumeRecord
 from fmrd.core.recovery import StartOptions
-from fmrd.engine import reading
+from fmrd.engine import reading, verifying
 from fmrd.engine.arriving import Arriving
 from fmrd.engine.context import Context
 from fmrd.engine.homes import Home
@@ -220,6 +221,8 @@ class Registry:
         unit.failure = None
         unit.home.mirrors[opening.mirror.volume.settings.uuid] = opening.mirror
         unit.service.start()
+        if self.context.checksums:
+            self.context.nursery.start_soon(verifying.go_on, unit.service, partial(self.changed, unit.name))
         if served:
             self.serve(unit)
         return unit.service

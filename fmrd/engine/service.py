@@ -16,6 +16,7 @@ from fmrd.core import instant, snapshot
 from fmrd.core.plex import Plex
 from fmrd.core.states import PlexState
 from fmrd.core.volume import Volume
+from fmrd.engine.checksums import Checksums
 from fmrd.engine.context import Context
 from fmrd.engine.copies import Copies
 from fmrd.engine.files import Lanes, let_go
@@ -46,6 +47,9 @@ class Service:
         self.partings = Partings(self)
         self._stopping = trio.Event()
         self.returns = Returns(self, self._stopping)
+        self.checksums = Checksums(self)
+        if context.checksums:
+            self.mirror.leaving = self.checksums.void
         self.ended = False
         self.gone = trio.Event()
         """Set when it has ended."""
@@ -241,6 +245,7 @@ class Service:
                 try:
                     await self._commit_at_last()
                 finally:
+                    await self.checksums.close()
                     self.end()
 
     async def _commit_at_last(self) -> None:

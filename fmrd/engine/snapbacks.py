@@ -169,12 +169,13 @@ async def _replace(pair: Pair, service: Service, plexes: Sequence[Plex], kept: u
             store.copies[plex.uuid] = service.mirror.store.copies.pop(plex.uuid)
             plex.stamp = None
 
-    try:
-        await change([store, service.mirror.store], _and_gone(pair, step), whole=True)
-    except FmrdError as error:
-        if not any(plex in origin.volume.plexes for plex in plexes):
-            raise  # refused, and nothing was changed
-        await _until_recorded(pair, error)
+    async with origin.checksums.becoming_other():
+        try:
+            await change([store, service.mirror.store], _and_gone(pair, step), whole=True)
+        except FmrdError as error:
+            if not any(plex in origin.volume.plexes for plex in plexes):
+                raise  # refused, and nothing was changed
+            await _until_recorded(pair, error)
     try:
         await origin.renew_copies()  # of a plex that kept none, as an instant snapshot's
     except FmrdError as error:
@@ -214,6 +215,7 @@ async def _withdrawn(pair: Pair, service: Service, *, ends: bool) -> AsyncIterat
         return
     pair.registry.withdraw(pair.unit)
     try:
+        await service.checksums.close()
         await service.copies.halt_all()
         await service.mirror.drain()
         yield

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from fmrd.backing.hops import Call, Lane, ask
-from fmrd.core.comparing import Mismatch, mismatches
+from fmrd.core.comparing import Mismatch, mismatches_in
 from fmrd.core.instant import is_instant
 from fmrd.core.plex import Plex
 from fmrd.engine import reading
-from fmrd.engine.disks import Writer
+from fmrd.engine.mending import repair
 from fmrd.engine.tasks import Task
 from fmrd.errors import Failed, FmrdError, Refused
 
@@ -29,13 +29,18 @@ log = logging.getLogger(__name__)
 WINDOW_BYTES = 1 << 20
 MOST_FOUND = 10_000
 """Ranges after which it gives up: a plex that differs everywhere is no copy, and not listed sector by sector."""
+NOTE_SECONDS = 2.0
+"""How much of it a crash may cost."""
 Json = dict[str, Any]
 
 
 def begin(
-    service: "Service", changed: Callable[[], None], *, repair: bool = False, source: Plex | None = None, rate: int = 0
-) -> tuple[Task, str | None]:
-    """The task, and a notice where one runs already. ``changed`` is called when data was repaired."""
+    service: "Service", changed: Callable[[], None], *, repair: bool = False, source: Plex | None = None, rate: int = 0,
+    first: int = 0, report: Sequence[Json] = (),
+) -> tuple[Task, str | None]:  # fmt: skip
+    """The task, and a notice where one runs already. ``changed`` is called when data was repaired. ``first``: the
+    region to go on at, and ``report``: what was found before it.
+    """
     volume = service.volume
     if is_instant(volume):
         raise Refused(
@@ -51,13 +56,32 @@ def begin(
     if len(opened) < 2:
         sentence = f"only {opened[0].name} is attached" if opened else "no plex is attached"
         raise Failed("nothing_to_compare", f"volume {volume.name}: {sentence}", "fmrctl recover")
-    reason = ("verify", f"the copies on {', '.join(plex.name for plex in opened)} are compared")
+    goes_on = f", from region {first} on, where a stop or a crash cut it off" if first else ""
+    reason = ("verify", f"the copies on {', '.join(plex.name for plex in opened)} are compared{goes_on}")
     task = service.context.tasks.new("VERIFY", volume.name, "", reason, rate)
-    task.report = []
+    task.report = list(report)
     task.total_regions = volume.geometry.regions
     task.total_bytes = volume.geometry.length_bytes
+    task.progressed(first, volume.geometry.bytes_of(range(first))[1], 0)
     service.context.nursery.start_soon(Verify(service, task, changed, repair=repair, source=source).run)
     return task, None
+
+
+async def go_on(service: "Service", changed: Callable[[], None]) -> None:
+    """At a start: with what a stop or a crash cut off."""
+    noted = await service.checksums.noted()
+    if noted is None or service.ended:
+        return
+    try:
+        names = {plex.name: plex for plex in service.volume.plexes}
+        first, source = int(noted["next"]), names[noted["from"]] if noted["from"] else None
+        begin(
+            service, changed, repair=bool(noted["repair"]), source=source, rate=int(noted["rate"]),
+            first=min(max(first, 0), service.volume.geometry.regions), report=list(noted["report"]),
+        )  # fmt: skip
+    except (FmrdError, KeyError, TypeError, ValueError) as error:
+        log.warning("volume %s: its verify does not go on: %s", service.volume.name, error)
+        await service.checksums.note(None)
 
 
 class Verify:
@@ -72,6 +96,8 @@ class Verify:
         self._repairs = repair or source is not None
         self._source = source
         self._judging = Lane("verify")
+        self._next = task.done_regions
+        self._noted = trio.current_time()
 
     async def run(self) -> None:
         volume = self._service.volume
@@ -79,8 +105,11 @@ class Verify:
             await self._windows()
         except (FmrdError, OSError) as error:
             log.warning("volume %s: verify failed: %s", volume.name, error)
+            await self._service.checksums.note(None)
             self._task.end("failed", (getattr(error, "code", "io_error"), str(error)))
             return
+        cut_off = self._task.aborting and self._service.copies.over
+        await self._service.checksums.note(self._progress() if cut_off else None)
         if self._task.aborting:
             self._task.end("aborted")
             return
@@ -91,8 +120,7 @@ class Verify:
 
     async def _windows(self) -> None:
         task = self._task
-        first = 0
-        while first < self._service.volume.geometry.regions and not task.aborting:
+        while (first := self._next) < self._service.volume.geometry.regions and not task.aborting:
             if task.paused:
                 await task.while_paused()
                 continue
@@ -103,8 +131,19 @@ class Verify:
                 await self._verify(regions)
             size = geometry.bytes_of(window)[1]
             task.progressed(len(window), size, 0)
-            first = window.stop
+            self._next = window.stop
+            if trio.current_time() >= self._noted + NOTE_SECONDS:
+                self._noted = trio.current_time()
+                await self._service.checksums.note(self._progress())
             await self._task.give_way(size, trio.current_time() - began, self._service.volume.settings.rate)
+
+    def _progress(self) -> Json:
+        """For who goes on later."""
+        source = self._source.name if self._source is not None else None
+        return {
+            "next": self._next, "repair": self._repairs, "from": source, "rate": self._task.rate,
+            "report": self._task.report,
+        }  # fmt: skip
 
     def _evenly_held(self, window: range) -> list[range]:
         """In one go where each plex holds all of it or nothing; else region by region."""
@@ -114,6 +153,7 @@ class Verify:
         return [range(region, region + 1) for region in window]
 
     async def _verify(self, regions: range) -> None:
+        glance = self._service.checksums.glance
         if not self._in_flight(regions):
             contents, errors = await self._read(regions)
             if errors and len(regions) > 1:  # each plex may fail in another of them
@@ -123,6 +163,8 @@ class Verify:
             for plex, error in errors.items():
                 await self._mend(plex, regions, error)
             if not errors and len(set(contents.values())) < 2:
+                if len(contents) > 1:
+                    await self._service.checksums.record(regions, next(iter(contents.values())), glance)
                 return
         offset, length = self._service.volume.geometry.bytes_of(regions)
         async with self._service.mirror.ranges.hold((offset, offset + length)):
@@ -139,14 +181,24 @@ class Verify:
         found = [Mismatch(offset, length, (plex.name,)) for plex in errors]
         if len(set(contents.values())) > 1:
             # A thread, for a MiB that differs everywhere takes 50 ms, which nobody should wait for.
-            judge = partial(mismatches, offset, contents, self._source.name if self._source is not None else "")
+            trusted = self._source.name if self._source is not None else ""
+            judge = partial(mismatches_in, offset, contents, trusted, await self._pieces(regions))
             found += await ask(self._service.mirror.hops, self._judging, judge, self._service.timeout_seconds)
         fixed = False
         for mismatch in found:
-            repaired = self._may_repair(mismatch) and await self._repair(mismatch, offset, contents)
+            repaired = self._may_repair(mismatch) and await repair(self._service, mismatch, offset, contents)
             self._found(mismatch, repaired=repaired)
             fixed = fixed or repaired
         return fixed
+
+    async def _pieces(self, regions: range) -> list[tuple[int, int | None]]:
+        """(length, checksum) of each region; all of them in one where nothing is known."""
+        geometry = self._service.volume.geometry
+        known = await self._service.checksums.known(regions) if self._source is None else []
+        if not any(crc is not None for crc in known):
+            return [(geometry.bytes_of(regions)[1], None)]
+        sizes = [geometry.bytes_of(range(region, region + 1))[1] for region in regions]
+        return list(zip(sizes, known, strict=True))
 
     def _in_flight(self, regions: range) -> bool:
         offset, length = self._service.volume.geometry.bytes_of(regions)
@@ -195,47 +247,6 @@ class Verify:
                 "plexes_differ", f"{MOST_FOUND} ranges differ, up to byte {mismatch.offset}, the last on {names}",
                 "a plex that differs everywhere is better copied in full: plex det, then plex att --full",
             )  # fmt: skip
-
-    async def _repair(self, mismatch: Mismatch, offset: int, contents: dict[str, bytes]) -> bool:
-        """Under the lock. What a detached plex or a snapshot holds there is in doubt from then on, too: their maps say
-        so before a byte is written. True if every odd one took it.
-        """
-        mirror = self._service.mirror
-        volume = mirror.volume
-        regions = volume.geometry.regions_of(mismatch.offset, mismatch.length)
-        right, *odd = [volume.plex(name) for name in (mismatch.right, *mismatch.odd)]
-        if not await self._is_durable(right, regions):
-            return False
-        volume.distrust_others(regions)
-        await mirror.store.write_pages(volume.touched_pages())
-        start = mismatch.offset - offset
-        data = memoryview(contents[mismatch.right])[start : start + mismatch.length]
-        return all([await self._rewrite(plex, mismatch.offset, data, regions, right) for plex in odd])
-
-    async def _is_durable(self, right: Plex, regions: range) -> bool:
-        """Who is written over is doubtful until its next fdatasync, so this one must hold the regions for certain."""
-        if not all(right.is_durable(region) for region in regions):
-            await self._service.mirror.settle()
-        return all(right.is_durable(region) for region in regions)
-
-    async def _rewrite(self, plex: Plex, offset: int, data: memoryview, regions: range, right: Plex) -> bool:
-        mirror = self._service.mirror
-        if not plex.is_open or not all(right.is_durable(region) for region in regions):
-            return False
-        generation = plex.generation
-        disk = mirror.disks[plex.uuid]
-        writer = Writer(disk.backing, [(offset, data)])
-        [outcome] = await mirror.hops.in_turn(
-            [disk.writing(writer, writer.spans, inline=False)], mirror.timeout_seconds
-        )
-        if plex.generation != generation:
-            return False
-        if outcome.error is not None:
-            mirror.say(mirror.volume.fail_plex(plex, outcome.error))
-            return False
-        mirror.volume.repaired(plex, regions)
-        mirror.say(f"plex {plex.name}: {len(data)} byte(s) at {offset} differed, and were written anew")
-        return True
 
 
 def outcome_of(task: Task) -> Sequence[Json]:

@@ -14,7 +14,7 @@ from fmrd.front.wire import Json, error_json
 
 @click.command()
 @click.argument("volume")
-@click.option("--repair", is_flag=True, help="Write anew what is proven to be wrong: what the majority says otherwise.")
+@click.option("--repair", is_flag=True, help="Write anew what is proven to be wrong.")
 @click.option("--from", "from_plex", type=words.plex, help="PLEX is right where they differ: make the others like it.")
 @click.option("--files", is_flag=True, help="On ext4, name the files that own the bytes (needs debugfs).")
 @RATE
@@ -22,7 +22,8 @@ from fmrd.front.wire import Json, error_json
 def verify(app: App, volume: str, repair: bool, from_plex: str | None, files: bool, rate: int | None) -> None:
     """Compare all copies of VOLUME, byte by byte, while it is used. Fails where they differ and were not repaired.
 
-    It is a task: 'fmrctl task pause', 'resume', 'abort' and 'set' steer it.
+    The majority tells which copy is wrong, or the checksums of an earlier verify. It is a task: 'fmrctl task pause',
+    'resume', 'abort' and 'set' steer it, and after a restart of the volume it goes on where it was.
     """
     started = app.ask("verify", volume=volume, repair=repair, from_plex=from_plex, rate=rate)
     if "notice" in started:

@@ -1,9 +1,11 @@
 """Where copies differ: to the byte, by sectors, and who is the odd one out."""
 
+import zlib
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmrd.core.comparing import SECTOR_BYTES, Mismatch, mismatches
+from fmrd.core.comparing import SECTOR_BYTES, Mismatch, mismatches, mismatches_in
 
 LENGTH = 40 * SECTOR_BYTES
 GOOD = bytes(LENGTH)
@@ -64,3 +66,31 @@ def test_every_byte_that_differs_is_in_a_range_and_every_end_of_a_range_differs(
     assert {end for each in found for end in (each.offset, each.offset + each.length - 1)} <= differ
     for each in found:
         assert not each.right or each.right not in each.odd
+
+
+def test_of_two_a_checksum_of_what_they_held_tells_piece_by_piece() -> None:
+    size = 2 * SECTOR_BYTES
+    good, bad = bytes(3 * size), with_byte(bytes(3 * size), 5, size + 5, 2 * size + 5)
+    pieces = [(size, zlib.crc32(bytes(size))), (size, None), (size, zlib.crc32(bad[2 * size :]))]
+    assert mismatches_in(4096, {"a": good, "b": bad}, "", pieces) == [
+        Mismatch(4096 + 5, 1, ("b",), "a"),
+        Mismatch(4096 + size + 5, 1, ("a", "b")),
+        Mismatch(4096 + 2 * size + 5, 1, ("a",), "b"),
+    ]
+
+
+def test_a_majority_is_asked_before_a_checksum_and_the_administrator_before_both() -> None:
+    bad = with_byte(GOOD, 5)
+    pieces = [(LENGTH, zlib.crc32(bad))]
+    assert mismatches_in(0, {"a": GOOD, "b": bad, "c": GOOD}, "", pieces) == [Mismatch(5, 1, ("b",), "a")]
+    assert mismatches_in(0, {"a": GOOD, "b": bad}, "a", pieces) == [Mismatch(5, 1, ("b",), "a")]
+
+
+def test_a_checksum_that_neither_fits_proves_nothing() -> None:
+    assert mismatches_in(0, {"a": GOOD, "b": with_byte(GOOD, 5)}, "", [(LENGTH, 1)]) == [Mismatch(5, 1, ("a", "b"))]
+
+
+def test_a_range_across_a_border_of_pieces_is_one() -> None:
+    bad = with_byte(GOOD, *range(SECTOR_BYTES - 2, SECTOR_BYTES + 2))
+    pieces = [(SECTOR_BYTES, None), (LENGTH - SECTOR_BYTES, None)]
+    assert mismatches_in(0, {"a": GOOD, "b": bad}, "", pieces) == [Mismatch(SECTOR_BYTES - 2, 4, ("a", "b"))]

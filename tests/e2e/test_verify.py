@@ -60,6 +60,20 @@ def test_of_two_the_administrator_decides(daemon: Daemon, tmp_path: Path) -> Non
     assert daemon.path("data").read_bytes()[: len(TEXT)] == TEXT, "what the kernel had cached is forgotten"
 
 
+def test_of_two_the_one_that_changed_since_the_last_verify_is_wrong(daemon: Daemon, tmp_path: Path) -> None:
+    plexes = [tmp_path / "a", tmp_path / "b"]
+    daemon.make("data", "4M", *plexes, options=("--wait",))
+    daemon.path("data").write_bytes(TEXT)
+    daemon.restart()  # at rest: what was just written is not remembered
+    assert daemon.json("verify", "data")["mismatches"] == []
+    daemon.kill()
+    daemon.start()
+    at = rot(plexes[0], TEXT)
+    told = daemon.fmrctl("verify", "data", "--repair")
+    assert told.returncode == 0 and f"bytes {at} to {at}: data-01 differs from the others; written anew" in told.stdout
+    assert same_bytes(*plexes) and plexes[0].read_bytes()[: len(TEXT)] == TEXT
+
+
 def test_no_false_alarm_while_it_is_written(daemon: Daemon, tmp_path: Path) -> None:
     daemon.make("data", "16M", tmp_path / "a", tmp_path / "b", options=("--wait",))
     with subprocess.Popen(

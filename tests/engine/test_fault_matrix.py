@@ -17,7 +17,7 @@ from tests.engine.rig import SIZE, Rig, daemon
 from tests.waiting import until
 
 SOON = 0.05
-TIMEOUT_SECONDS = 0.3
+TIMEOUT_SECONDS = 1.0
 LENGTH = 4 * SIZE
 
 

@@ -179,6 +179,7 @@ async def test_snapwait_waits_for_what_a_crash_left_to_be_copied(tmp_path: Path)
     async with daemon(tmp_path) as rig:
         await rig.make("ab")
         await prepare(rig)
+        await rig.verbs.set(volume="data", settings={"rate": "1M"})
         await rig.write_regions(*range(40), byte=b"1")
         rig.kill()
     async with daemon(tmp_path) as rig:
@@ -186,6 +187,7 @@ async def test_snapwait_waits_for_what_a_crash_left_to_be_copied(tmp_path: Path)
         assert plex.state is PlexState.SNAPDONE and plex.map.any()
         with pytest.raises(Refused, match="data-03 is SNAPDONE, but misses something that is copied to it"):
             await rig.verbs.snapshot(volumes=["data"])
+        await rig.verbs.set(volume="data", settings={"rate": "0"})
         await rig.verbs.snapwait(volume="data")
         await rig.verbs.snapshot(volumes=["data"])
         await back(rig)

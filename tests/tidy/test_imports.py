@@ -19,7 +19,17 @@ ROOMS = {
 }
 """What each room may import of fmrd."""
 
-CORE_MAY_USE = {"__future__", "bitarray", "collections", "dataclasses", "enum", "functools", "itertools", "typing"}
+CORE_MAY_USE = {
+    "__future__",
+    "bitarray",
+    "collections",
+    "dataclasses",
+    "enum",
+    "functools",
+    "itertools",
+    "typing",
+    "zlib",
+}
 """core is pure: values only. No clock, no randomness, no system, no trio, no log."""
 
 ONLY = {
