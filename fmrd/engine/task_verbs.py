@@ -58,9 +58,10 @@ class TaskVerbs(VerbBase):
         return {"task": task.json()} | ({"notice": notice} if notice else {})
 
     async def verify_report(self, *, id: int) -> Json:
-        """What it found, in the order of the bytes."""
+        """What it found, in the order of the bytes; and how much of it only one plex holds just now."""
         task = self.context.tasks.find(id)
-        return {"task": task.json(), "mismatches": list(verifying.outcome_of(task))}
+        found = list(verifying.outcome_of(task))
+        return {"task": task.json(), "mismatches": found, "not_compared_regions": task.not_compared}
 
     async def task_wait(self, *, id: int) -> Json:
         task = self.context.tasks.find(id)

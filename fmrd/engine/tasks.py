@@ -35,6 +35,8 @@ class Task:
     error: tuple[str, str] | None = None
     report: list[dict[str, Any]] | None = None
     """What a verify found."""
+    not_compared: int = 0
+    """Regions that only one plex held when a verify came by."""
     aborting: bool = False
     started: float = 0.0
     halted: trio.Event = field(default_factory=trio.Event)

@@ -162,6 +162,8 @@ class Verify:
                 return
             for plex, error in errors.items():
                 await self._mend(plex, regions, error)
+            if len(contents) + len(errors) < 2:
+                self._task.not_compared += len(regions)
             if not errors and len(set(contents.values())) < 2:
                 if len(contents) > 1:
                     await self._service.checksums.record(regions, next(iter(contents.values())), glance)

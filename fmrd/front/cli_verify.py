@@ -65,8 +65,11 @@ def _print(out: Console, result: Json) -> None:
         outcome = "; written anew" if each["repaired"] else ""
         owners = f" ({', '.join(each['files']) or 'no file'})" if "files" in each else ""
         out.print(f"bytes {each['offset_bytes']} to {_end(each)}: {verdict}{outcome}{owners}")
+    alone = result["not_compared_regions"]
+    if alone:
+        out.print(f"{alone} region(s) were not compared: only one plex holds them just now")
     if result["task"]["state"] == "done" and not result["mismatches"]:
-        out.print("all copies are the same")
+        out.print("all copies are the same" if not alone else "all that was compared is the same")
 
 
 def _end(mismatch: Json) -> int:

@@ -47,6 +47,19 @@ async def test_copies_that_are_the_same(rig: Rig) -> None:
     assert task["done_bytes"] == task["total_bytes"] == LENGTH and task["copied_bytes"] == 0
 
 
+async def test_what_only_one_plex_holds_is_told(rig: Rig) -> None:
+    for letter in "bc":
+        await rig.det(letter)
+    await rig.write_regions(3, 4, 100)
+    await rig.att("b", rate=1)
+    await rig.att("c", rate=1)
+    rig.plex("b").map.mark(range(3, 5))  # as before its first window
+    rig.plex("c").map.mark(range(3, 5))
+    task = await rig.end((await rig.verbs.verify(volume="data"))["task"])
+    report = await rig.verbs.verify_report(id=task["id"])
+    assert (report["mismatches"], report["not_compared_regions"]) == ([], 3)
+
+
 async def test_the_odd_one_out_is_named_and_left_as_it_is(rig: Rig) -> None:
     rot(rig, "b", 5 * REGION + 1000)
     [found] = (await verify(rig))["mismatches"]
