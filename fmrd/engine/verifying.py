@@ -98,11 +98,14 @@ class Verify:
         self._judging = Lane("verify")
         self._next = task.done_regions
         self._noted = trio.current_time()
+        self._mended = False
+        """Something was written and not fdatasync'ed yet."""
 
     async def run(self) -> None:
         volume = self._service.volume
         try:
             await self._windows()
+            await self._make_durable()
         except (FmrdError, OSError) as error:
             log.warning("volume %s: verify failed: %s", volume.name, error)
             await self._service.checksums.note(None)
@@ -134,8 +137,15 @@ class Verify:
             self._next = window.stop
             if trio.current_time() >= self._noted + NOTE_SECONDS:
                 self._noted = trio.current_time()
+                await self._make_durable()
                 await self._service.checksums.note(self._progress())
             await self._task.give_way(size, trio.current_time() - began, self._service.volume.settings.rate)
+
+    async def _make_durable(self) -> None:
+        """What is told to be repaired stays so, also if the power fails."""
+        if self._mended:
+            self._mended = False
+            await self._service.mirror.settle()
 
     def _progress(self) -> Json:
         """For who goes on later."""
@@ -174,6 +184,7 @@ class Verify:
                 return
             repaired = await self._judge(regions)
         if repaired:
+            self._mended = True
             self._changed()
 
     async def _judge(self, regions: range) -> bool:

@@ -146,13 +146,13 @@ async def test_a_repair_leaves_what_is_known_of_the_regions_beside_it(rig: Rig) 
     assert [m["repaired"] for m in (await verify(rig, repair=True))["mismatches"]] == [True] * 3
 
 
-@pytest.mark.parametrize("settled", [False, True])
-async def test_a_copy_that_lost_a_write_is_not_taken_for_the_right_one(rig: Rig, settled: bool) -> None:
+@pytest.mark.parametrize("changes", [written, written_and_settled, restored])
+async def test_a_copy_that_lost_a_change_is_not_taken_for_the_right_one(
+    rig: Rig, changes: Callable[[Rig], Awaitable[object]]
+) -> None:
     """It still is what it was at the last verify; the other one is not, and is right."""
     old = rig.bytes_of("b")[5 * REGION : 6 * REGION]
-    await rig.write_regions(5)
-    if settled:
-        await rig.service.mirror.clean()
+    await changes(rig)
     rot(rig, "b", 5 * REGION, old)
     assert (await found(rig))["proven"] is False
 

@@ -12,10 +12,10 @@ import sys
 import time
 import traceback
 
-from tests.sim.profiles import PARTED, PROFILES, SNAPS, TARGETS
+from tests.sim.profiles import PARTED, PROFILES, SNAPS, TARGETS, VERIFIES
 from tests.sim.schedule import Schedule
 
-ALL = PROFILES | TARGETS | SNAPS | PARTED
+ALL = PROFILES | TARGETS | SNAPS | PARTED | VERIFIES
 
 
 def main() -> int:
@@ -27,7 +27,11 @@ def main() -> int:
     parser.add_argument("--snapshots", action="store_true", help="schedules with snapshots")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     options = parser.parse_args()
-    names = [options.profile] if options.profile else list(SNAPS if options.snapshots else PROFILES | TARGETS | PARTED)
+    names = (
+        [options.profile]
+        if options.profile
+        else list(SNAPS if options.snapshots else PROFILES | TARGETS | PARTED | VERIFIES)
+    )
     work = [(names[i % len(names)], options.seed + i, options.steps) for i in range(options.schedules)]
     began = time.monotonic()
     counts: collections.Counter[str] = collections.Counter()

@@ -287,6 +287,46 @@ class SimDco:
         pass
 
 
+class SimNotes:
+    """A plain file in the state directory (see fmrd.backing.protocol.Notes). Power loss takes any of the writes since
+    the last sync, or part of one.
+    """
+
+    def __init__(self, machine: "Bench") -> None:
+        self.machine = machine
+        self._shown = self._synced = b""
+        self._unsynced: list[tuple[int, bytes]] = []
+
+    def read(self, offset: int, length: int) -> bytes:
+        self.machine.alive()
+        return self._shown[offset : offset + length].ljust(length, b"\0")
+
+    def write(self, offset: int, data: bytes) -> None:
+        self.machine.alive()
+        if self.machine.cutting:
+            data = data[: self.machine.rng.randrange(len(data) + 1)]
+        self._shown = _patched(self._shown, offset, data)
+        self._unsynced.append((offset, data))
+
+    def sync(self) -> None:
+        self.machine.alive()
+        if not self.machine.cutting:
+            self._synced, self._unsynced = self._shown, []
+
+    def close(self) -> None:
+        pass
+
+    def lose_power(self, rng: random.Random) -> None:
+        for offset, data in self._unsynced:
+            kept = rng.choice([0, len(data), len(data) // 16 * 8])
+            self._synced = _patched(self._synced, offset, data[:kept])
+        self._shown, self._unsynced = self._synced, []
+
+
+def _patched(content: bytes, offset: int, data: bytes) -> bytes:
+    return content[:offset].ljust(offset, b"\0") + data + content[offset + len(data) :]
+
+
 _BLANK = bytes(DCO_BLOCK_BYTES)
 
 

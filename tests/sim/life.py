@@ -57,7 +57,7 @@ class Life:
     async def run(self, script: "Script") -> None:
         context = Context(self.schedule.machine, self.hops, now=trio.current_time, new_uuid=self.schedule.new_uuid)
         context.return_seconds = 0.0  # an attach is an operation of its own here
-        context.checksums = False
+        context.checksums = self.schedule.profile.verify
         context.io_timeout_seconds = IO_TIMEOUT
         self.registry = Registry(context, "")
         self.verbs = Verbs(self.registry)
@@ -248,6 +248,9 @@ class Life:
         operation = choose(self.rng, self.schedule.profile)
         self.schedule.count(operation)
         work = OPERATIONS[operation]
+        if operation == "lie":  # nothing else happens meanwhile
+            await work(self)
+            return
         if self.mortal and operation in CHANGES and self.rng.random() < self.schedule.profile.eager:
             self.hops.crash_at = self.hops.steps + self.rng.randint(1, 16)
         if operation in APPLICATION or self.rng.random() < 0.5:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from fmrd.backing.protocol import Freezer, Probe
 from fmrd.errors import Failed
-from tests.sim.disks import Crash, Faults, PlexDisk, SimBacking, SimDco
+from tests.sim.disks import Crash, Faults, PlexDisk, SimBacking, SimDco, SimNotes
 
 
 class Machine:
@@ -19,6 +19,7 @@ class Machine:
         self.dcos: dict[str, SimDco] = {}
         self.homes_: dict[str, SimDco] = {}
         self.unpublished: dict[str, SimDco] = {}
+        self.notes: dict[str, SimNotes] = {}
         self.dead = False
         self.cutting = ""
         self.ticks = 0
@@ -45,6 +46,8 @@ class Machine:
         """After a crash. Whether the daemon was killed or the power failed."""
         self.dead = False
         self.unpublished.clear()
+        for notes in self.notes.values() if power else ():
+            notes.lose_power(self.rng)
         for disk in self.plexes.values():
             disk.locked = False
             disk.unstamped = disk.unstamped or disk.extended
@@ -135,11 +138,15 @@ class Machine:
         self.alive()
         self.homes_.pop(name, None)
 
-    def open_checksums(self, volume: str, *, make: bool) -> None:
-        raise AssertionError("nothing is verified in a simulation")
+    def open_checksums(self, volume: str, *, make: bool) -> SimNotes | None:
+        self.alive()
+        if make:
+            self.notes.setdefault(volume, SimNotes(self))
+        return self.notes.get(volume)
 
     def remove_checksums(self, volume: str) -> None:
-        raise AssertionError("nothing is verified in a simulation")
+        self.alive()
+        self.notes.pop(volume, None)
 
     def remove_dco(self, plex_path: str, dco_path: str | None) -> None:
         self.alive()

@@ -7,7 +7,7 @@ import trio
 
 from fmrd.core.plex import Plex
 from fmrd.errors import FmrdError
-from tests.sim import snaps
+from tests.sim import lies, snaps
 from tests.sim.disks import GRANULE
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ def choose(rng: random.Random, profile: "Profile") -> str:
         weights = FAULTS | weights
     if profile.snaps:
         weights = snaps.WEIGHTS | weights
+    if profile.verify:
+        weights = {"verify": 8, "lie": 10} | weights
     if profile.hangs:
         weights.setdefault("hang", 2)
     [operation] = rng.choices(list(weights), list(weights.values()))
@@ -196,5 +198,6 @@ async def hang(life: "Life") -> None:
 OPERATIONS = {
     "write": write, "zero": zero, "read": read, "flush": flush, "clean": clean, "detach": detach, "attach": attach,
     "abort": abort, "off": off, "on": on, "stop": stop, "add": add, "grow": grow, "wait": wait,
-    "break": break_, "heal": heal, "recover": recover, "hang": hang, **snaps.OPERATIONS,
+    "break": break_, "heal": heal, "recover": recover, "hang": hang, "verify": lies.verify, "lie": lies.lie,
+    **snaps.OPERATIONS,
 }  # fmt: skip

@@ -30,6 +30,8 @@ class Profile:
     """Some plexes travel, and both sides go on (parted.py)."""
     devices: bool = False
     """Plexes lie on devices, which bear no stamp."""
+    verify: bool = False
+    """Copies are compared, and disks lie (lies.py)."""
     quick: bool = False
     """The disks do not block: requests may end in the step in which they begin."""
     eager: float = 0.0
@@ -97,3 +99,11 @@ PARTED = {
     "parted, faults": Profile(parted=True, devices=True, crashes=0, faults=BREAKS),
 }
 """Split brains."""
+
+VERIFIES = {
+    "verify": Profile(plexes=2, verify=True, crashes=3, steps=40, weights=(("clean", 16),)),
+    "verify, three": Profile(plexes=3, verify=True, steps=40, eager=0.05, weights=(("clean", 16),)),
+    "verify, snaps": Profile(plexes=2, verify=True, snaps=True, steps=40, weights=(("clean", 12), ("restore", 8))),
+    "verify, grow": Profile(plexes=2, verify=True, steps=40, weights=(("clean", 16), ("grow", 4))),
+}
+"""What verify remembers."""

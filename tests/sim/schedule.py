@@ -21,11 +21,12 @@ import trio.testing
 from fmrd.core.record import geometry_of
 from fmrd.dco import layout
 from fmrd.dco.copy import load
-from fmrd.engine import quick, resync, windows
+from fmrd.engine import quick, resync, sums_file, windows
 from fmrd.errors import FmrdError
 from tests.sim import parted
 from tests.sim.disks import GRANULE, Crash, SimDco
 from tests.sim.hops import SimHops
+from tests.sim.lies import Lie
 from tests.sim.life import NAME, REGION, Life, Script
 from tests.sim.machine import Machine
 from tests.sim.oracle import Oracle
@@ -52,6 +53,9 @@ class Schedule:
     """
     old_homes: list[SimDco] = field(default_factory=list)
     snaps: Snaps = field(default_factory=Snaps)
+    seen: list[int] = field(default_factory=list)
+    """What a plex held at the last verify."""
+    lie: Lie | None = None
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
@@ -159,6 +163,7 @@ class Schedule:
                 windows.WINDOW_BYTES = windows.LONG_WINDOW_BYTES = size
                 windows.PIECE_BYTES = windows.SHORT_PIECE_BYTES = REGION
                 windows.LONGEST_REST_SECONDS = 0.0
+                sums_file.HEADER_BYTES = 1 << 16
                 quick.LARGE_BYTES = 2 * GRANULE
                 resync.CHECKPOINT_BYTES = rng.choice([1, 2, 8]) * REGION
                 trio.run(life.run, script, clock=trio.testing.MockClock(autojump_threshold=0))
@@ -170,6 +175,9 @@ class Schedule:
             self.note(f"CRASH {hops.crash_kind} at call {hops.steps}")
             self.count(hops.crash_kind)
             self.machine.reboot(power=power)
+            if self.lie is not None:
+                self.lie.put(self.lie.truth)
+                self.lie = None
             self.oracle.crash(power=power)
             self.snaps.crash(power=power)
 

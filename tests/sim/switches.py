@@ -23,6 +23,7 @@ from fmrd.dco.copy import Copy
 from fmrd.dco.ledger import Ledger
 from fmrd.dco.store import Store
 from fmrd.engine import opening
+from fmrd.engine.checksums import Checksums
 from fmrd.engine.files import Lanes
 from fmrd.engine.mirror import Mirror
 from fmrd.engine.ranges import Ranges
@@ -270,6 +271,10 @@ def _only_theirs_is_asked() -> Iterator[None]:
         yield
 
 
+async def _nothing(*_: object) -> None:
+    pass
+
+
 def _forgetful_quick_write() -> AbstractContextManager[object]:
     def targets(self: Volume, offset: int, length: int) -> list[Plex] | None:
         found = self.open_plexes()
@@ -305,6 +310,8 @@ SWITCHES = {
     "home first": _copies_before_home,
     "nothing hangs at a join": _join_while_hanging,
     "a foreign plex is refused": _foreign_is_welcome,
+    "checksums: wiped before the DRL forgets": lambda: patch.object(Checksums, "_wipe", _nothing),
+    "checksums: what is marked has none": lambda: patch.object(Checksums, "_marked", lambda *_: False),
     "split brain: by the map there too": _theirs_is_not_asked,
     "split brain: by the map here too": _only_theirs_is_asked,
 }

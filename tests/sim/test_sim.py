@@ -9,14 +9,14 @@ from fmrd.errors import FmrdError
 from tests.sim import directed, quick_directed, snap_directed, snap_switches, switches
 from tests.sim.directed import run as run_directed
 from tests.sim.oracle import Broken
-from tests.sim.profiles import PARTED, PROFILES, SNAPS, TARGETS
+from tests.sim.profiles import PARTED, PROFILES, SNAPS, TARGETS, VERIFIES, Profile
 from tests.sim.schedule import Schedule
 
-ALL = PROFILES | TARGETS | SNAPS | PARTED
+ALL = PROFILES | TARGETS | SNAPS | PARTED | VERIFIES
 DIRECTED = directed.DIRECTED | quick_directed.DIRECTED | snap_directed.DIRECTED
 SWITCHES = switches.SWITCHES | snap_switches.SWITCHES
 SCHEDULES = 5000
-SPLIT_BRAINS = 600
+OTHERS = 600
 CHUNK = 100
 FOUND = [
     ("plain", 21), ("all", 100945), ("all", 102527), ("sync errors", 100947), ("sync errors", 62), ("late", 105291),
@@ -60,6 +60,8 @@ CAUGHT_BY = {
     "home first": ("plain", 0),
     "nothing hangs at a join": "a hung write lands after a join",
     "a foreign plex is refused": ("homes", 0),
+    "checksums: wiped before the DRL forgets": ("verify", 0),
+    "checksums: what is marked has none": ("verify", 0),
     "split brain: by the map there too": ("parted", 0),
     "split brain: by the map here too": ("parted", 0),
     "snapshot: the original's writes are tracked": ("snaps, eager", 0),
@@ -108,9 +110,10 @@ def test_schedules_with_snapshots_find_nothing(first: int) -> None:
         play(names[seed % len(names)], seed)
 
 
-@pytest.mark.parametrize("first", range(0, SPLIT_BRAINS, CHUNK))
-def test_split_brains_find_nothing(first: int) -> None:
-    names = list(PARTED)
+@pytest.mark.parametrize("kinds", [PARTED, VERIFIES], ids=["split brains", "verifies"])
+@pytest.mark.parametrize("first", range(0, OTHERS, CHUNK))
+def test_others_find_nothing(first: int, kinds: dict[str, Profile]) -> None:
+    names = list(kinds)
     for seed in range(first, first + CHUNK):
         play(names[seed % len(names)], seed)
 
