@@ -166,6 +166,27 @@ async def killed_before_a_kept_region_is_known(life: Life) -> None:
     life.hops.crash("kill")
 
 
+async def killed_before_the_record_of_one_that_goes_back(life: Life) -> None:
+    """For a start the snapshot is there until the record says otherwise: the original does not write over it yet."""
+    await _instant(life)
+    await life.service.mirror.clean()
+    volume, disk = life.service.volume, life.schedule.machine.plexes["/a"]
+    label = life.schedule.oracle.labels.last + 1
+    life.hops.delay = lambda call: call.lane.name == "v-02"
+    life.nursery.start_soon(life.write, REGION, GRANULE)  # under way all the time, so that its extent stays marked
+    await until(lambda: disk.cache[REGION // GRANULE] == label)
+    life.hops.stick = _is_record
+    life.nursery.start_soon(snaps.snapback, life)
+    await until(lambda: not volume.lost)
+    life.nursery.start_soon(life.write, 0, REGION)
+    for _ in range(500):
+        await trio.lowlevel.checkpoint()
+        if disk.cache[0] == label + 1:
+            break
+    life.hops.rng.randrange = lambda *limits: 0  # type: ignore[method-assign]  # nothing in flight lands
+    life.hops.crash("kill")
+
+
 async def killed_after_a_region_was_lost(life: Life) -> None:
     """That old data could not be kept is written down before the original writes."""
     await _instant(life)
@@ -228,6 +249,9 @@ DIRECTED = {
     "instant: written while the snapshot reads": (written_while_the_snapshot_reads, KILL),
     "instant: the home copy is lost as it becomes complete": (
         the_home_copy_is_lost_as_a_snapshot_becomes_complete, KILL,
+    ),
+    "instant: killed before it goes back": (
+        killed_before_the_record_of_one_that_goes_back, KILL,
     ),
     "instant: killed after a region was lost": (killed_after_a_region_was_lost, KILL),
     "snapshot: a detached plex misses a restore": (a_detached_plex_misses_a_restore, KILL),

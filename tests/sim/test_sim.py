@@ -80,7 +80,7 @@ CAUGHT_BY = {
     "instant: kept is durably kept": "instant: killed before a kept region is known",
     "instant: lost is durably lost": "instant: killed after a region was lost",
     "instant: a read holds the original's bytes": "instant: written while the snapshot reads",
-    "instant: one that went is not written over before the record": ("snaps, away", 3004),
+    "instant: one that went is not written over before the record": "instant: killed before it goes back",
     "epochs: a record and its maps are one": "snapshot: killed before the record of a restore",
 }
 """Rule -> the profile that catches it and the first seed to try, or the directed schedule."""
