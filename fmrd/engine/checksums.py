@@ -173,9 +173,9 @@ class Checksums:
                 self._voids += 1
 
     async def close(self) -> None:
-        """The volume stops, or goes back to its original."""
+        """The volume stops, or goes back to its original. If that comes to nothing, whoever is next looks again."""
         async with self._lock:
-            file, self._file, self._looked = self._file, None, True
+            file, self._file, self._looked = self._file, None, not self._service.context.checksums
             if file is not None:
                 try:
                     await self._ask(file.close)
@@ -195,18 +195,23 @@ class Checksums:
             return
         service = self._service
         host, name = service.context.host, service.volume.name
-        self._file = await self._ask(lambda: host.open_checksums(name, make=False))
-        self._looked = True
-        if self._file is None:
+        file = await self._ask(lambda: host.open_checksums(name, make=False))
+        if file is None:
+            self._looked = True
             return
-        header = await self._ask(partial(sums_file.read_header, self._file))
+        try:
+            header = await self._ask(partial(sums_file.read_header, file))
+        except OSError:
+            file.close()  # not looked at: whoever comes next tries again
+            raise
         family = service.mirror.store.family
         ours = header.get("volume") == service.volume.settings.uuid
-        if not ours or not family.record(family.sequence).knows(Position(str(header.get("lineage")), 0)):
+        known = family.record(family.sequence).knows(Position(str(header.get("lineage")), 0))
+        self._file, self._looked = file, True
+        self._header, self._have = header, ones(service.volume.geometry.extents)
+        if not ours or not known:
             await self._remove(None)
             return
-        self._header = header
-        self._have = ones(service.volume.geometry.extents)
         try:
             await self._write_header()
         except OSError as error:

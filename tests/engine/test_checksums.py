@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 import trio
 
-from fmrd.engine import verifying
+from fmrd.backing.protocol import Notes
+from fmrd.engine import sums_file, verifying
 from fmrd.engine.sums_file import decoded, encoded
 from fmrd.errors import Failed
 from tests.engine.rig import REGION, SIZE, Json, Rig, daemon
@@ -195,6 +197,40 @@ async def test_what_is_not_understood_or_not_ours_counts_for_nothing(tmp_path: P
             await rig.verbs.start(volume="data")
         await rig.end_all()
         rot(rig, "b", 1000)
+        assert (await found(rig))["proven"] is False
+
+
+async def test_one_that_was_to_stop_and_goes_on_still_wipes_them(tmp_path: Path) -> None:
+    async with verified(tmp_path) as rig:
+        old = rig.bytes_of("b")[5 * REGION : 6 * REGION]
+        await rig.service.checksums.close()
+        await rig.write_regions(5)
+        await rig.service.mirror.clean()
+    async with daemon(tmp_path) as rig:
+        rot(rig, "b", 5 * REGION, old)
+        assert (await found(rig))["proven"] is False
+
+
+async def test_what_cannot_be_read_at_a_start_is_not_believed_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with verified(tmp_path) as rig:
+        old = rig.bytes_of("b")[5 * REGION : 6 * REGION]
+    real = sums_file.read_header
+    failed: list[Notes] = []
+
+    def once(file: Notes) -> dict[str, Any]:
+        if not failed:
+            failed.append(file)
+            raise OSError(5, "Input/output error")
+        return real(file)
+
+    monkeypatch.setattr(sums_file, "read_header", once)
+    async with daemon(tmp_path) as rig:
+        await until(lambda: bool(failed))
+        await rig.write_regions(5)
+        await rig.service.mirror.clean()
+        rot(rig, "b", 5 * REGION, old)
         assert (await found(rig))["proven"] is False
 
 
