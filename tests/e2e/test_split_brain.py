@@ -24,12 +24,12 @@ def test_what_either_side_wrote_is_copied_and_nothing_else(daemon: Daemon, tmp_p
         other.start()
         home.rename(tmp_path / "not there")
         other.json("import", travelling, "--force")
-        (tmp_path / "not there").rename(home)
         write_regions(other.path("data"), b"t", 7, 8, 9)
         other.json("stop", "data")
         other.stop()
     finally:
         other.clean_up()
+    (tmp_path / "not there").rename(home)  # not before: whoever answers at a start is attached
     assert daemon.ctl("start", "data").code == "foreign_plex"
     daemon.json("start", "data", "--without", "data-02")
     write_regions(daemon.path("data"), b"h", 9, 10)
