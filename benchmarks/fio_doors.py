@@ -127,7 +127,7 @@ def raw(path: Path, size_mib: int) -> Path:
 
 def fio(path: Path, kind: str, block: str, depth: int, size_mib: int, seconds: float) -> dict[str, float]:
     """IOPS, MiB/s and mean latency in microseconds. ``seconds`` 0: once over the whole size."""
-    timed = ["--time_based", f"--runtime={seconds}", "--ramp_time=0.5"] if seconds else []
+    timed = ["--time_based", f"--runtime={seconds * 1000:.0f}ms", "--ramp_time=500ms"] if seconds else []
     found = json.loads(
         run(
             "fio", "--name=bench", f"--filename={path}", f"--rw={kind}", f"--bs={block}", f"--iodepth={depth}",

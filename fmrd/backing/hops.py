@@ -19,6 +19,7 @@ import trio
 
 from fmrd.backing.beside import Beside, Share
 from fmrd.backing.protocol import SourceError
+from fmrd.backing.spare import Spare
 from fmrd.errors import FmrdError
 
 T = TypeVar("T")
@@ -82,6 +83,9 @@ class Hops(Protocol):
 
     async def at_once(self, calls: Sequence[Call], timeout_seconds: float) -> list[Outcome]:
         """All in parallel."""
+
+    async def in_spare_time(self, step: Callable[[], bool]) -> Outcome:
+        """Something that cannot block, piece by piece until ``step`` says False, while nothing else is to be done."""
 
     def share(self, calls: Sequence[Callable[[], object]]) -> Share:
         """Large calls that cannot block: they are under way, and must be finished in this very step."""
@@ -215,9 +219,16 @@ class ThreadHops:
     def __init__(self, threads: int = THREADS) -> None:
         self._slots = trio.Semaphore(threads)
         self._beside = Beside()
+        self.spare = Spare()
 
     def share(self, calls: Sequence[Callable[[], object]]) -> Share:
         return self._beside.begin(calls)
+
+    async def in_spare_time(self, step: Callable[[], bool]) -> Outcome:
+        try:
+            return Outcome(await self.spare.run(step))
+        except (OSError, SourceError) as error:
+            return Outcome(error=error)
 
     async def in_turn(self, calls: Sequence[Call], timeout_seconds: float) -> list[Outcome]:
         if all(call.inline for call in calls):

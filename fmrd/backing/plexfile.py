@@ -84,6 +84,10 @@ class PlexFile:
         found = holes.segments(self, offset, stop)
         return found[0][2], found[0][1]
 
+    def is_known_data(self, offset: int, stop: int) -> bool:
+        known = self.known_data
+        return known[0] <= offset and stop <= known[1]
+
     def fdatasync(self) -> None:
         os.fdatasync(self.fd)
 

@@ -61,6 +61,9 @@ class Backing(Protocol):
     def data_until(self, offset: int, stop: int) -> tuple[bool, int]:
         """Is there data at ``offset``, or a hole, and up to where (at most ``stop``)? All of a device is data."""
 
+    def is_known_data(self, offset: int, stop: int) -> bool:
+        """Is all of it data, as far as is known without asking the file system?"""
+
     def fdatasync(self) -> None:
         """Make durable whatever pwrite and copy_from wrote before this call began."""
 

@@ -1,8 +1,9 @@
 """Drains a plex's map: runs of regions, copied inside the kernel, a few windows in flight, application I/O first.
 
-A window is as many runs as make up its bytes, all copied in one thread hop, since a hop costs more than a region. It is
-locked only while it is copied, so a resync never holds up a write for longer than one window takes. The map only
-drains: a write to a region not copied yet skips the plex (or heals the region), so a resync always ends.
+A window is as many runs as make up its bytes, all copied in one thread hop, since a hop costs more than a region; or,
+in memory and beside an application, in pieces on trio's thread (backing/spare.py), since there a thread costs the
+application more than the copy. It is locked only while it is copied, and ends early for whoever waits for it. The map
+only drains: a write to a region not copied yet skips the plex (or heals the region), so a resync always ends.
 Every CHECKPOINT_BYTES or CHECKPOINT_SECONDS the plex is fdatasync'ed and its map written, which bounds what a crash
 makes it copy again (rule 2b), and the last checkpoint is what allows the promotion (rule 6).
 """
@@ -15,10 +16,10 @@ import trio
 from fmrd.backing.hops import Outcome
 from fmrd.backing.protocol import SourceError
 from fmrd.core.plex import Plex
-from fmrd.engine.disks import NOT_LANDED
+from fmrd.engine.disks import NOT_LANDED, Disk
 from fmrd.engine.mirror import Mirror
 from fmrd.engine.tasks import Task
-from fmrd.engine.windows import Pace, Transfer, Wanted, Window, still_missing, window_of
+from fmrd.engine.windows import Pace, Transfer, Wanted, Window, still_missing, until, window_of
 from fmrd.errors import FmrdError
 
 WINDOWS = 2
@@ -111,7 +112,7 @@ class Resync:
                 if self.task.paused:
                     self._cut_short = True
                     return
-                if number and self._busy and self.plex.map.next_run(self._cursor, 1):
+                if number and self._is_busy() and self.plex.map.next_run(self._cursor, 1):
                     await self.task.rest(SERVED_SECONDS)
                     continue
                 window = self._next_window()
@@ -125,10 +126,6 @@ class Resync:
         began = trio.current_time()
         copied = await self._copy_window(window)
         seconds = trio.current_time() - began
-        load = self.mirror.load
-        if load.requests > 0 or load.served != self._served:
-            self._busy_until = began + seconds + SERVED_SECONDS
-        self._served = load.served
         if self._due():
             await self.checkpoint()
         await self._keep_rate(copied, seconds)
@@ -136,7 +133,7 @@ class Resync:
     def _next_window(self) -> Window | None:
         """The cursor moves behind it."""
         geometry = self.mirror.volume.geometry
-        most = max(1, self._pace.window_bytes(self._rate(), busy=self._busy) // geometry.region_bytes)
+        most = max(1, self._pace.window_bytes(self._rate(), busy=self._is_busy()) // geometry.region_bytes)
         runs = self.plex.map.next_runs(self._cursor, most)
         if not runs:
             return None
@@ -207,23 +204,41 @@ class Resync:
         target, origin = self.mirror.disks[self.plex.uuid], self.mirror.disks[source.uuid]
         if origin.late(tuple(window.spans)):  # what it will hold there is not known yet
             return Outcome(error=SourceError(OSError(errno.EAGAIN, f"plex {source.name}: {NOT_LANDED}"))), window
-        transfer = Transfer(target.backing, origin.backing, window, wanted, gives_way=self._busy)
-        call = target.writing(transfer, tuple(window.spans), inline=False)
+        volume = self.mirror.volume
+        transfer = Transfer(target.backing, origin.backing, window, wanted, volume.geometry.region_bytes)
         dropped = self.plex.dropped
         origin.lane.enter()
         try:
-            [outcome] = await self.mirror.hops.in_turn([call], self.mirror.timeout_seconds)
+            outcome = await self._carry_out(transfer, origin, target)
         finally:
             origin.lane.leave()
         if not self._goes_on():
             return Outcome(), window
-        if outcome.error is None:
-            volume = self.mirror.volume
-            self._pace.copied(transfer.bytes, transfer.seconds)
-            window = transfer.copied(volume.geometry)
-            if not volume.copied_these(self.plex, window.regions.start, window.bits, dropped):
-                return Outcome(), window
-        return outcome, window
+        if outcome.error is not None:
+            return outcome, window
+        window = until(window, transfer.stop, volume.geometry)
+        self._pace.copied(window.bytes, transfer.seconds)
+        if not volume.copied_these(self.plex, window.regions.start, window.bits, dropped):
+            return Outcome(), window
+        return Outcome(transfer.written), window
+
+    async def _carry_out(self, transfer: Transfer, origin: Disk, target: Disk) -> Outcome:
+        """On a thread; beside an application, where nothing can block, on this one. What is not known to be data cannot
+        block either, but tmpfs may take milliseconds to find out.
+        """
+        busy, spans = self._is_busy(), tuple(transfer.window.spans)
+        quick = target.inline and origin.inline and origin.backing.is_known_data(spans[0][0], spans[-1][1])
+        if busy and quick and not target.late(spans):
+            target.lane.enter()
+            try:
+                return await self.mirror.hops.in_spare_time(transfer.step)
+            finally:
+                target.lane.leave()
+        run = transfer.go_gently if busy else transfer.go
+        [outcome] = await self.mirror.hops.in_turn(
+            [target.writing(run, spans, inline=False)], self.mirror.timeout_seconds
+        )
+        return outcome
 
     def _account(self, window: Window, copied: Window, outcome: Outcome) -> int:
         """Of a transfer that did not fail on its reading side; returns the bytes it brought."""
@@ -289,7 +304,12 @@ class Resync:
         if rate and (pause := copied * WINDOWS / rate - seconds) > 0 and self._goes_on():
             await self.task.rest(pause)
 
-    @property
-    def _busy(self) -> bool:
-        """Was the application served a moment ago, or does it wait?"""
-        return trio.current_time() < self._busy_until
+    def _is_busy(self) -> bool:
+        """Was the application served a moment ago, or does it wait? Each time it is asked it looks for itself: windows
+        alone would be too far apart, and those that are copied while this says no take the longest.
+        """
+        load, now = self.mirror.load, trio.current_time()
+        if load.requests > 0 or load.served != self._served:
+            self._busy_until = now + SERVED_SECONDS
+        self._served = load.served
+        return now < self._busy_until

@@ -1,6 +1,7 @@
 """What a resync copies in one thread hop: as many runs of missing regions as make up the bytes of a window."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bitarray import bitarray
@@ -17,8 +18,8 @@ QUICK_SECONDS = 0.02
 """A window that took longer is not followed by one above WINDOW_BYTES."""
 PIECE_BYTES, SHORT_PIECE_BYTES = 1 << 20, 128 << 10
 """A window is copied in pieces, the short ones in memory. After each it ends early if somebody waits for its bytes, and
-while the application is served it rests: a copy of some milliseconds would keep a processor from those who serve, and
-to wake its thread up from outside for each piece would cost them more.
+while the application is served its thread rests: a copy of some milliseconds would keep a processor from those who
+serve, and to wake the thread up from outside for each piece would cost them more.
 """
 REST = 2
 """A rest is so many times as long as the piece took: a resync keeps a third of its speed, and gains on any load."""
@@ -45,10 +46,8 @@ class Window:
 
 
 def window_of(runs: list[range], geometry: Geometry) -> Window:
-    """``runs``: at least one; those longer than a short piece are cut."""
+    """``runs``: at least one."""
     size, length, first = geometry.region_bytes, geometry.length_bytes, runs[0].start
-    most = max(1, SHORT_PIECE_BYTES // size)
-    runs = [run[at : at + most] for run in runs for at in range(0, len(run), most)]
     spans = [(run.start * size, run.stop * size) for run in runs]
     if spans[-1][1] > length:
         spans[-1] = (spans[-1][0], length)
@@ -68,6 +67,14 @@ def still_missing(window: Window, missing: RegionMap, geometry: Geometry) -> Win
     left.mark_these(0, now)
     runs = [range(first + run.start, first + run.stop) for run in left.runs()]
     return window_of(runs, geometry) if runs else None
+
+
+def until(window: Window, stop: int, geometry: Geometry) -> Window:
+    """Its regions before byte ``stop``, where a region ends, or the window; one at least."""
+    if stop == window.spans[-1][1]:
+        return window
+    end = stop // geometry.region_bytes
+    return window_of([range(run.start, min(run.stop, end)) for run in window.runs if run.start < end], geometry)
 
 
 class Pace:
@@ -100,52 +107,60 @@ class Wanted:
 
 
 class Transfer:
-    """The copy of one window, a call for a worker thread. Where it is wanted it ends after the piece under way."""
+    """The copy of one window, piece by piece. Where it is wanted it ends after the piece under way."""
 
-    def __init__(
-        self, target: Backing, source: Backing, window: Window, wanted: Wanted, *, gives_way: bool = False
-    ) -> None:
+    def __init__(self, target: Backing, source: Backing, window: Window, wanted: Wanted, region_bytes: int) -> None:
         self._target = target
         self._source = source
-        self._window = window
+        self.window = window
         self._wanted = wanted
-        self._gives_way = gives_way
-        self._pieces = _pieces_of(window, SHORT_PIECE_BYTES if target.inline and source.inline else PIECE_BYTES)
-        self._ended = 0
-        self.bytes = 0
+        self._end = window.spans[-1][1]
+        most = SHORT_PIECE_BYTES if target.inline and source.inline else PIECE_BYTES
+        self._pieces = pieces_of(window.spans, max(1, most // region_bytes) * region_bytes)
+        self.stop = 0
+        """What lies before this byte is copied."""
+        self.written = 0
         self.seconds = 0.0
+        """Spent on copying."""
 
-    def __call__(self) -> int:
-        """The bytes written. At least one piece is copied, so that a resync gains on whatever comes between."""
-        written = 0
-        for runs in self._pieces:
-            if self._wanted.now and self._ended:
-                break
-            spans = self._window.spans[runs.start : runs.stop]
-            began = time.perf_counter()
-            written += self._target.copy_spans(self._source, spans)
-            seconds = time.perf_counter() - began
-            self._ended += 1
-            self.bytes += sum([stop - start for start, stop in spans])
-            self.seconds += seconds
-            if self._gives_way and self._ended < len(self._pieces):
-                time.sleep(min(REST * seconds, LONGEST_REST_SECONDS))
-        return written
+    def step(self) -> bool:
+        """Copy a piece; False if there is none left, or enough is done: one is always copied, so that a resync gains on
+        whatever comes between.
+        """
+        if self._wanted.now and self.stop:
+            return False
+        piece = next(self._pieces)
+        began = time.perf_counter()
+        self.written += self._target.copy_spans(self._source, piece)
+        self.seconds += time.perf_counter() - began
+        self.stop = piece[-1][1]
+        return self.stop < self._end
 
-    def copied(self, geometry: Geometry) -> Window:
-        """What of the window was, after it has ended well."""
-        if self._ended == len(self._pieces):
-            return self._window
-        return window_of(self._window.runs[: self._pieces[self._ended - 1].stop], geometry)
+    def go(self) -> None:
+        """All of it, on a worker thread."""
+        while self.step():
+            pass
+
+    def go_gently(self) -> None:
+        """The same, with rests."""
+        before = 0.0
+        while self.step():
+            time.sleep(min(REST * (self.seconds - before), LONGEST_REST_SECONDS))
+            before = self.seconds
 
 
-def _pieces_of(window: Window, most: int) -> list[range]:
-    """Of at most so many bytes, unless one run has more; by the indices of its runs."""
-    pieces = []
-    first = size = 0
-    for index, (start, stop) in enumerate(window.spans):
-        if size and size + stop - start > most:
-            pieces.append(range(first, index))
-            first, size = index, 0
-        size += stop - start
-    return [*pieces, range(first, len(window.spans))]
+def pieces_of(spans: list[Span], most: int) -> Iterator[list[Span]]:
+    """The same bytes in the same order, cut after every ``most``."""
+    piece: list[Span] = []
+    left = most
+    for start, stop in spans:
+        while start < stop:
+            end = min(stop, start + left)
+            piece.append((start, end))
+            left -= end - start
+            start = end
+            if not left:
+                yield piece
+                piece, left = [], most
+    if piece:
+        yield piece

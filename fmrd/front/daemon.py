@@ -14,6 +14,7 @@ import trio
 
 from fmrd.backing.hops import ThreadHops
 from fmrd.backing.host import LinuxHost
+from fmrd.backing.spare import Spare
 from fmrd.engine.context import Context
 from fmrd.engine.registry import Registry
 from fmrd.engine.verbs import Verbs
@@ -49,8 +50,9 @@ class Daemon:
 
     async def run(self) -> None:
         host = _own(self.state)
-        registry = Registry(Context(host, ThreadHops()), str(self.mount))
-        door = self._door(registry)
+        hops = ThreadHops()
+        registry = Registry(Context(host, hops), str(self.mount))
+        door = self._door(registry, hops.spare)
         control = Control(self.socket, Verbs(registry), door.caught_up)
         async with trio.open_nursery() as nursery:
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -76,11 +78,11 @@ class Daemon:
         if self._lost is not None:
             raise self._lost
 
-    def _door(self, registry: Registry) -> ChannelDoor | FuseDoor:
+    def _door(self, registry: Registry, spare: Spare) -> ChannelDoor | FuseDoor:
         if self.door == "pyfuse3":
             taking.drop(self.supervisor)
             return FuseDoor(registry, self.mount)
-        return ChannelDoor(registry, self.mount, self.supervisor)
+        return ChannelDoor(registry, self.mount, self.supervisor, spare)
 
     async def _serve(self, door: ChannelDoor | FuseDoor, task_status: trio.TaskStatus[None]) -> None:
         """Without its mount the daemon is of no use: it stops in order, and fails."""

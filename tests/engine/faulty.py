@@ -47,12 +47,13 @@ class Watch:
 
 
 class FaultyBacking:
+    inline = False
+
     def __init__(self, inner: Backing, watch: Watch) -> None:
         self.inner = inner
         self.path = inner.path
         self.is_block = inner.is_block
         self.disk = inner.disk
-        self.inline = False
         self._watch = watch
 
     @property
@@ -79,6 +80,9 @@ class FaultyBacking:
 
     def data_until(self, offset: int, stop: int) -> tuple[bool, int]:
         return self.inner.data_until(offset, stop)
+
+    def is_known_data(self, offset: int, stop: int) -> bool:
+        return self.inner.is_known_data(offset, stop)
 
     def fdatasync(self) -> None:
         self._watch(Operation(self.path, "fdatasync"))

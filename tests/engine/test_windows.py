@@ -22,8 +22,9 @@ from fmrd.engine.windows import (
     Pace,
     Transfer,
     Wanted,
-    Window,
+    pieces_of,
     still_missing,
+    until,
     window_of,
 )
 
@@ -144,51 +145,91 @@ class Disk:
 
 
 @pytest.fixture
-def pieces(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Of four regions, two in memory; the rests that were taken."""
-    rests: list[float] = []
+def rests(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Those that were taken, with pieces of four regions, two in memory."""
+    taken: list[float] = []
     monkeypatch.setattr(windows, "PIECE_BYTES", 4 * REGION)
     monkeypatch.setattr(windows, "SHORT_PIECE_BYTES", 2 * REGION)
-    monkeypatch.setattr(windows, "time", SimpleNamespace(perf_counter=time.perf_counter, sleep=rests.append))
-    return rests
+    monkeypatch.setattr(windows, "time", SimpleNamespace(perf_counter=time.perf_counter, sleep=taken.append))
+    return taken
 
 
-def transfer_of(disk: Disk, regions: set[int], wanted: Wanted, **options: bool) -> tuple[Transfer, Window]:
+def transfer_of(disk: Disk, regions: set[int], wanted: Wanted) -> Transfer:
     window = window_of(map_of(regions).next_runs(0, REGIONS), GEOMETRY)
-    return Transfer(cast(Backing, disk), cast(Backing, disk), window, wanted, **options), window
+    return Transfer(cast(Backing, disk), cast(Backing, disk), window, wanted, REGION)
+
+
+def copied(transfer: Transfer) -> set[int]:
+    """The regions it says it copied."""
+    window = until(transfer.window, transfer.stop, GEOMETRY)
+    assert window.bits.count() == sum(len(run) for run in window.runs)
+    return {region for run in window.runs for region in run}
+
+
+@given(regions=sets.filter(bool), most=st.integers(1, REGIONS))
+def test_pieces_are_the_same_bytes_cut_evenly(regions: set[int], most: int) -> None:
+    spans = window_of(map_of(regions).next_runs(0, REGIONS), GEOMETRY).spans
+    pieces = list(pieces_of(spans, most * REGION))
+    cut = [(at, min(at + REGION, stop)) for start, stop in spans for at in range(start, stop, REGION)]
+    assert [(at, min(at + REGION, b)) for piece in pieces for a, b in piece for at in range(a, b, REGION)] == cut
+    sizes = [sum(stop - start for start, stop in piece) for piece in pieces]
+    assert all(size == most * REGION for size in sizes[:-1]) and 0 < sizes[-1] <= most * REGION
 
 
 @given(regions=sets.filter(bool))
 def test_a_transfer_copies_all_of_its_window_in_order(regions: set[int]) -> None:
     disk = Disk()
-    transfer, window = transfer_of(disk, regions, Wanted())
-    assert transfer() == transfer.bytes == window.bytes
-    assert [span for piece in disk.copied for span in piece] == window.spans
-    assert transfer.copied(GEOMETRY) is window
+    transfer = transfer_of(disk, regions, Wanted())
+    transfer.go()
+    assert transfer.written == transfer.window.bytes
+    assert [span for piece in disk.copied for span in piece] == transfer.window.spans
+    assert until(transfer.window, transfer.stop, GEOMETRY) is transfer.window
+
+
+@given(regions=sets.filter(bool), pieces=st.integers(1, REGIONS))
+def test_what_a_transfer_copied_until_then_is_whole_regions(regions: set[int], pieces: int) -> None:
+    disk = Disk()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(windows, "PIECE_BYTES", 2 * REGION)
+        transfer = transfer_of(disk, regions, Wanted())
+    for _ in range(pieces):
+        if not transfer.step():
+            break
+    assert copied(transfer) == {region for piece in disk.copied for start, stop in piece
+                                for region in GEOMETRY.regions_of(start, stop - start)}  # fmt: skip
+    assert copied(transfer) == set(sorted(regions)[: 2 * pieces])
 
 
 @pytest.mark.parametrize("inline", [False, True])
-def test_one_that_is_wanted_ends_after_the_piece_under_way(pieces: list[float], inline: bool) -> None:
+def test_one_that_is_wanted_ends_after_the_piece_under_way(rests: list[float], inline: bool) -> None:
     wanted = Wanted()
     disk = Disk(lambda piece: wanted.tell() if piece == 2 else None)
     disk.inline = inline
-    transfer, _ = transfer_of(disk, set(range(20)), wanted)
-    done = 4 if inline else 8
-    assert transfer() == done * REGION
-    copied = transfer.copied(GEOMETRY)
-    assert {r for run in copied.runs for r in run} == set(range(done)) and copied.bytes == done * REGION
+    transfer = transfer_of(disk, set(range(20)), wanted)
+    transfer.go_gently()
+    assert copied(transfer) == set(range(4 if inline else 8))
+    assert transfer.written == len(copied(transfer)) * REGION
 
 
-def test_one_that_was_wanted_before_it_began_copies_a_piece_all_the_same(pieces: list[float]) -> None:
+def test_one_that_is_wanted_between_two_pieces_ends_there(rests: list[float]) -> None:
+    wanted = Wanted()
+    transfer = transfer_of(Disk(), set(range(20)), wanted)
+    assert transfer.step()
+    wanted.tell()
+    assert not transfer.step()
+    assert copied(transfer) == set(range(4))
+
+
+def test_one_that_was_wanted_before_it_began_copies_a_piece_all_the_same(rests: list[float]) -> None:
     wanted = Wanted()
     wanted.tell()
-    transfer, _ = transfer_of(Disk(), {1, 2, 3, 9, 11, 13}, wanted)
-    assert transfer() == 4 * REGION
-    assert {r for run in transfer.copied(GEOMETRY).runs for r in run} == {1, 2, 3, 9}
+    transfer = transfer_of(Disk(), {1, 2, 3, 9, 11, 13}, wanted)
+    transfer.go()
+    assert copied(transfer) == {1, 2, 3, 9}
 
 
-def test_it_rests_between_pieces_only_while_it_gives_way(pieces: list[float]) -> None:
-    transfer_of(Disk(), set(range(12)), Wanted())[0]()
-    assert pieces == []
-    transfer_of(Disk(), set(range(12)), Wanted(), gives_way=True)[0]()
-    assert len(pieces) == 2 and all(0 < rest <= LONGEST_REST_SECONDS for rest in pieces)
+def test_it_rests_between_pieces_only_while_it_gives_way(rests: list[float]) -> None:
+    transfer_of(Disk(), set(range(12)), Wanted()).go()
+    assert rests == []
+    transfer_of(Disk(), set(range(12)), Wanted()).go_gently()
+    assert len(rests) == 2 and all(0 < rest <= LONGEST_REST_SECONDS for rest in rests)

@@ -181,6 +181,9 @@ class SimBacking:
     def data_until(self, offset: int, stop: int) -> tuple[bool, int]:
         return True, stop
 
+    def is_known_data(self, offset: int, stop: int) -> bool:
+        return True
+
     def _put(self, labelled: list[tuple[int, int]]) -> None:
         plex, rng = self.plex, self.machine.rng
         if plex.faults.dead:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import trio
 
 from fmrd.backing.beside import Share
-from fmrd.backing.hops import Call, Outcome, outcome_of
+from fmrd.backing.hops import Call, Lane, Outcome, outcome_of
 from tests.sim.disks import Crash, SimBacking
 from tests.sim.machine import Machine
 
@@ -100,6 +100,15 @@ class SimHops:
                 flight.call.lane.hung += not flight.done
         late = Outcome(error=TimeoutError(errno.ETIMEDOUT, "no answer"))
         return [outcomes.get(flight, late) for flight in flights]
+
+    async def in_spare_time(self, step: Callable[[], bool]) -> Outcome:
+        """Each piece takes effect at one instant, or never; others run in between."""
+        while True:
+            await self._dawdle()
+            self.step()
+            outcome = outcome_of(Call(Lane("spare time"), step))
+            if outcome.error is not None or not outcome.value:
+                return outcome
 
     def share(self, calls: Sequence[Callable[[], object]]) -> Share:
         """One after the other, in any order: nobody can tell."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import trio
 
+from fmrd.backing.spare import Spare
 from fmrd.engine.quick import Half
 from fmrd.engine.registry import Registry, Served
 from fmrd.front.arrivals import Early, NotYet
@@ -47,8 +48,9 @@ READ, WRITE = int(Op.READ), int(Op.WRITE)
 class ChannelDoor:
     """Mounts, serves until ``stop``, unmounts; or takes over what the supervisor kept, and leaves it to the next."""
 
-    def __init__(self, registry: Registry, mount: Path, supervisor: Supervisor) -> None:
+    def __init__(self, registry: Registry, mount: Path, supervisor: Supervisor, spare: Spare) -> None:
         self._registry = registry
+        self._spare = spare
         self._mount = mount
         self._supervisor = supervisor
         self._tree = Tree(registry)
@@ -145,7 +147,7 @@ class ChannelDoor:
                     missed = 0
             elif self._half is not None:
                 self._finish(nursery)
-            else:
+            elif not self._spare.use():
                 missed += 1
                 if self._answers.under_way or missed > self._looks:
                     self._looks = max(FEWEST_LOOKS, self._looks // 2)

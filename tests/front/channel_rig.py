@@ -1,0 +1,189 @@
+"""A channel door over a descriptor that is none, and a volume that is none, for the tests of the door."""
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import trio
+import trio.testing
+
+from fmrd.backing.spare import Spare
+from fmrd.engine.arriving import Arriving
+from fmrd.engine.quick import LARGE_BYTES, Half
+from fmrd.engine.registry import Registry
+from fmrd.front.channel.device import Device
+from fmrd.front.channel.door import ChannelDoor
+from fmrd.front.channel.handles import Handles
+from fmrd.front.channel.protocol import (
+    FIXED,
+    IN_HEADER,
+    MAX_WRITE_BYTES,
+    OUT_HEADER,
+    WRITE_FIXED_BYTES,
+    Op,
+)
+from fmrd.front.supervisor import Supervisor
+
+INODE = 5
+LENGTH = 1 << 20
+
+
+class Volume:
+    """A Served in memory; ``slow`` requests must wait, others end at once."""
+
+    def __init__(self) -> None:
+        self.name, self.number, self.length_bytes, self.closed = "v", INODE, LENGTH, False
+        self.content = bytearray(LENGTH)
+        self.failure: Exception | None = None
+        self.slow = False
+        self.go = trio.Event()
+        self.count = 0
+        self.halves: list[FakeHalf] | None = None
+
+    def opened(self) -> None:
+        self._fail()
+        self.count += 1
+
+    def released(self) -> None:
+        self.count -= 1
+
+    def read_now(self, offset: int, buffer: memoryview) -> int | None:
+        if self.slow:
+            return None
+        self._fail()
+        found = self.content[offset : offset + len(buffer)]
+        buffer[: len(found)] = found
+        return len(found)
+
+    def write_now(self, offset: int, data: memoryview, *, by_halves: bool) -> bool | Half:
+        if self.slow:
+            return False
+        if self.halves is not None and len(data) >= LARGE_BYTES:
+            self.halves.append(FakeHalf(self, offset, data))
+            return self.halves[-1]
+        self._fail()
+        self.content[offset : offset + len(data)] = data
+        return True
+
+    async def read(self, offset: int, length: int) -> bytes:
+        await self.go.wait()
+        self._fail()
+        return bytes(self.content[offset : offset + length])
+
+    async def write(self, offset: int, data: bytes) -> None:
+        await self.go.wait()
+        self._fail()
+        self.content[offset : offset + len(data)] = data
+
+    async def make_zero(self, offset: int, length: int, *, punch: bool) -> None:
+        self.content[offset : offset + length] = bytes(length)
+
+    async def seek(self, offset: int, *, data: bool) -> int:
+        return offset
+
+    async def flush(self) -> None:
+        await self.go.wait()
+        self._fail()
+
+    def _fail(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+
+class FakeHalf(Half):
+    """Nothing is written before it is finished."""
+
+    def __init__(self, volume: Volume, offset: int, data: memoryview) -> None:
+        self.volume, self.offset, self.data = volume, offset, data
+        self.has_ended = False
+
+    def finish(self) -> bool:
+        self.has_ended = True
+        self.volume._fail()
+        self.volume.content[self.offset : self.offset + len(self.data)] = self.data
+        return True
+
+
+class Wire:
+    """Requests put in, answers taken out: (errno, body) by unique."""
+
+    def __init__(self) -> None:
+        self.descriptor = -1
+        self.head = bytearray(WRITE_FIXED_BYTES)
+        self.data = memoryview(bytearray(MAX_WRITE_BYTES + 4096))
+        self.others: list[Any] = [bytearray(WRITE_FIXED_BYTES), memoryview(bytearray(MAX_WRITE_BYTES + 4096))]
+        self.requests: list[bytes] = []
+        self.answers: dict[int, tuple[int, bytes]] = {}
+
+    def receive(self) -> int:
+        if not self.requests:
+            return 0
+        return self.put_back(self.requests.pop(0))
+
+    def swap(self) -> None:
+        self.head, self.data, *self.others = *self.others, self.head, self.data
+
+    def put_back(self, request: bytes) -> int:
+        self.head[: len(request[:80])] = request[:80]
+        self.data[: len(request[80:])] = request[80:]
+        return len(request)
+
+    def request(self, count: int) -> bytes:
+        return bytes(self.head[:count]) + bytes(self.data[: max(0, count - 80)])
+
+    def send(self, *parts: bytes | memoryview) -> None:
+        answer = b"".join(parts)
+        length, error, unique = OUT_HEADER.unpack_from(answer)
+        assert length == len(answer)
+        assert unique not in self.answers, "one answer each"
+        self.answers[unique] = (-error, answer[OUT_HEADER.size :])
+
+
+class Rig:
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.volume, self.wire, self.nursery, self.unique = Volume(), Wire(), nursery, 0
+        self.arriving = Arriving()
+        self.now = 0.0
+        self.spare = Spare(lambda: self.now)
+        self.arriving.found([])
+        find = {"v": self.volume}.get
+        self.registered = {INODE: self.volume}
+        registry = SimpleNamespace(
+            served=lambda: [], find=lambda name: find(name) if self.registered else None,
+            numbered=self.registered.get, watch=lambda _: None, arriving=self.arriving,
+        )  # fmt: skip
+        self.handles = Handles()
+        self.door = ChannelDoor(cast(Registry, registry), Path("/nowhere"), Supervisor(), self.spare)
+        self.door._begin(cast(Device, self.wire), self.handles)
+
+    def put(self, opcode: int, body: bytes = b"", *, inode: int = INODE, length: int | None = None) -> int:
+        """A request, whose unique is returned; what can be answered at once is."""
+        self.unique += 2
+        total = IN_HEADER.size + len(body)
+        head = IN_HEADER.pack(total if length is None else length, opcode, self.unique, inode, 0, 0, 0, 0, 0)
+        self.wire.requests.append(head + body)
+        while self.door._drain(cast(Device, self.wire), self.nursery):
+            pass
+        return self.unique
+
+    async def ask(self, opcode: int, body: bytes = b"", **options: int) -> tuple[int, bytes]:
+        unique = self.put(opcode, body, **options)
+        await trio.testing.wait_all_tasks_blocked()
+        return self.wire.answers[unique]
+
+    def answered(self, unique: int) -> tuple[int, bytes]:
+        return self.wire.answers[unique]
+
+    async def open(self) -> int:
+        error, body = await self.ask(Op.OPEN, FIXED[Op.OPEN].pack(os.O_RDWR, 0))
+        assert error == 0
+        return int.from_bytes(body[:8], "little")
+
+
+def a_read(handle: int, offset: int, size: int) -> bytes:
+    return FIXED[Op.READ].pack(handle, offset, size, 0, 0, 0, 0)
+
+
+def a_write(handle: int, offset: int, data: bytes) -> bytes:
+    return FIXED[Op.WRITE].pack(handle, offset, len(data), 0, 0, 0, 0) + data
