@@ -7,7 +7,8 @@ import threading
 import pytest
 import trio
 
-from fmrd.engine import windows
+from fmrd.backing import spare
+from fmrd.engine import transfers, windows
 from tests.engine.faulty import FaultyBacking, Operation
 from tests.engine.rig import REGION, SIZE, Json, Rig
 from tests.waiting import LATE_SECONDS
@@ -21,7 +22,8 @@ def in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FaultyBacking, "inline", True)
     monkeypatch.setattr(windows, "WINDOW_BYTES", WINDOW * REGION)
     monkeypatch.setattr(windows, "LONG_WINDOW_BYTES", WINDOW * REGION)
-    monkeypatch.setattr(windows, "SHORT_PIECE_BYTES", REGION)
+    monkeypatch.setattr(transfers, "SHORT_PIECE_BYTES", REGION)
+    monkeypatch.setattr(spare, "LAG_SECONDS", 0.0)  # one piece in a round of the loop, so that others come between
 
 
 class Pieces:

@@ -14,15 +14,12 @@ from hypothesis import strategies as st
 from fmrd.backing.protocol import Backing
 from fmrd.core.geometry import Geometry
 from fmrd.core.regionmap import RegionMap
-from fmrd.engine import windows
+from fmrd.engine import transfers
+from fmrd.engine.transfers import LONGEST_REST_SECONDS, Transfer, Wanted, pieces_of
 from fmrd.engine.windows import (
     LONG_WINDOW_BYTES,
-    LONGEST_REST_SECONDS,
     WINDOW_BYTES,
     Pace,
-    Transfer,
-    Wanted,
-    pieces_of,
     still_missing,
     until,
     window_of,
@@ -148,9 +145,9 @@ class Disk:
 def rests(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Those that were taken, with pieces of four regions, two in memory."""
     taken: list[float] = []
-    monkeypatch.setattr(windows, "PIECE_BYTES", 4 * REGION)
-    monkeypatch.setattr(windows, "SHORT_PIECE_BYTES", 2 * REGION)
-    monkeypatch.setattr(windows, "time", SimpleNamespace(perf_counter=time.perf_counter, sleep=taken.append))
+    monkeypatch.setattr(transfers, "PIECE_BYTES", 4 * REGION)
+    monkeypatch.setattr(transfers, "SHORT_PIECE_BYTES", 2 * REGION)
+    monkeypatch.setattr(transfers, "time", SimpleNamespace(perf_counter=time.perf_counter, sleep=taken.append))
     return taken
 
 
@@ -190,7 +187,7 @@ def test_a_transfer_copies_all_of_its_window_in_order(regions: set[int]) -> None
 def test_what_a_transfer_copied_until_then_is_whole_regions(regions: set[int], pieces: int) -> None:
     disk = Disk()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(windows, "PIECE_BYTES", 2 * REGION)
+        patch.setattr(transfers, "PIECE_BYTES", 2 * REGION)
         transfer = transfer_of(disk, regions, Wanted())
     for _ in range(pieces):
         if not transfer.step():

@@ -21,7 +21,7 @@ import trio.testing
 from fmrd.core.record import geometry_of
 from fmrd.dco import layout
 from fmrd.dco.copy import load
-from fmrd.engine import quick, resync, sums_file, windows
+from fmrd.engine import quick, resync, sums_file, transfers, windows
 from fmrd.errors import FmrdError
 from tests.sim import parted
 from tests.sim.disks import GRANULE, Crash, SimDco
@@ -161,8 +161,8 @@ class Schedule:
             try:
                 size = rng.choice([1, 2, 8]) * REGION
                 windows.WINDOW_BYTES = windows.LONG_WINDOW_BYTES = size
-                windows.PIECE_BYTES = windows.SHORT_PIECE_BYTES = REGION
-                windows.LONGEST_REST_SECONDS = 0.0
+                transfers.PIECE_BYTES = transfers.SHORT_PIECE_BYTES = REGION
+                transfers.LONGEST_REST_SECONDS = 0.0
                 sums_file.HEADER_BYTES = 1 << 16
                 quick.LARGE_BYTES = 2 * GRANULE
                 resync.CHECKPOINT_BYTES = rng.choice([1, 2, 8]) * REGION
