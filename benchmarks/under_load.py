@@ -20,11 +20,14 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from fio_doors import BIN, fio, run, volume
+
+from fmrd.front.client import Client
 
 JOBS = {
     "4K write, depth 1": ("randwrite", "4k", 1),
@@ -33,6 +36,8 @@ JOBS = {
 }
 UNTRACKED = "--serve-untracked"
 HOT_MIB = 256
+FIO_STARTS_SECONDS = 1.0
+"""With half a second in which it does not measure yet."""
 Figures = dict[str, float]
 
 
@@ -103,13 +108,9 @@ def resync(where: Path, seconds: float, rounds: int, size_mib: int = 6144) -> No
                 fmrctl(file, "plex", "det", "bench", "bench-02")
                 fio(file, "write", "1m", 4, HOT_MIB, 0)  # a detach lets the log go: make its extents hot again
                 task = json.loads(fmrctl(file, "plex", "att", "bench", "bench-02", "--full"))["task"]
-                figures = alone()
-                now = next(
-                    t for t in json.loads(fmrctl(file, "task", "list", "--all"))["tasks"] if t["id"] == task["id"]
-                )
-                if now["state"] != "running":
-                    raise RuntimeError(f"the copy ended before fio did: {now}")
-                figures["copied_mib"] = (now["done_bytes"] - task["done_bytes"]) / (1 << 20)
+                with copying(file, task["id"], seconds) as rates:
+                    figures = alone()
+                figures["copied_mib"] = rates[0]
                 fmrctl(file, "plex", "att", "bench", "bench-02", "--wait")
                 return figures
 
@@ -118,9 +119,33 @@ def resync(where: Path, seconds: float, rounds: int, size_mib: int = 6144) -> No
             one, two = got["alone"], got["beside"]
             print(
                 f"resync, {job}: p99 {one['p99_us']:.0f}, {two['p99_us']:.0f} us: {two['p99_us'] / one['p99_us']:.2f}; "
-                f"requests a second {two['iops'] / one['iops']:.2f}; {two['copied_mib'] / seconds:.0f} MiB/s copied",
+                f"requests a second {two['iops'] / one['iops']:.2f}; {two['copied_mib']:.0f} MiB/s copied",
                 flush=True,
             )
+
+
+@contextmanager
+def copying(file: Path, task_id: int, seconds: float) -> Iterator[list[float]]:
+    """The MiB a second that a task copies while fio is at work in the block: not while it starts and ends."""
+    client = Client(file.parent.parent / "socket")
+    looks: list[tuple[float, int]] = []
+
+    def look() -> None:
+        now = next(t for t in client.ask("task_list", all=True)["tasks"] if t["id"] == task_id)
+        if now["state"] == "running":
+            looks.append((time.monotonic(), now["done_bytes"]))
+
+    timers = [threading.Timer(FIO_STARTS_SECONDS + part * seconds, look) for part in (0, 0.5)]
+    rates: list[float] = []
+    for timer in timers:
+        timer.start()
+    yield rates
+    for timer in timers:
+        timer.join()
+    if len(looks) < 2:
+        raise RuntimeError("the copy ended before fio did")
+    (began, before), (ended, after) = looks
+    rates.append((after - before) / (1 << 20) / (ended - began))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from fmrd.backing.protocol import Backing
 from fmrd.engine.ranges import Span
 from fmrd.engine.windows import Window
 
-PIECE_BYTES, SHORT_PIECE_BYTES = 1 << 20, 128 << 10
+PIECE_BYTES, SHORT_PIECE_BYTES = 256 << 10, 128 << 10
 """A window is copied in pieces, the short ones in memory. After each it ends early if somebody waits for its bytes, and
 while the application is served its thread rests: a copy of some milliseconds would keep a processor from those who
 serve, and to wake the thread up from outside for each piece would cost them more.
