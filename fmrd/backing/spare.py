@@ -30,6 +30,8 @@ class Spare:
 
     async def run(self, step: Callable[[], bool]) -> bool:
         """Call it, now and then, until it says False; what it raises is raised here."""
+        if not self._works:
+            self._due = max(self._due, self._clock())  # it lags behind since now, not since the last work
         work = _Work(step)
         self._works.append(work)
         try:

@@ -11,6 +11,10 @@ from fmrd.engine.ranges import Span
 
 WINDOW_BYTES = 4 << 20
 LONG_WINDOW_BYTES = 32 << 20
+BUSY_WINDOW_BYTES = 16 << 20
+"""At most while the application is served. From one window to the next costs as much as a few requests, so there must
+be few; and a write that meets one waits for a piece and a round of the event loop, so they must be short.
+"""
 QUICK_SECONDS = 0.02
 """A window that took longer is not followed by one above WINDOW_BYTES."""
 
@@ -74,7 +78,7 @@ class Pace:
 
     def window_bytes(self, rate: int, *, busy: bool) -> int:
         """``rate``: bytes a second, 0 for no limit; it is kept by small steps. ``busy``: the application is served."""
-        most = min(self._bytes, WINDOW_BYTES) if busy else self._bytes
+        most = min(self._bytes, BUSY_WINDOW_BYTES) if busy else self._bytes
         return min(most, rate // 8) if rate else most
 
     def copied(self, size: int, seconds: float) -> None:

@@ -17,6 +17,7 @@ from fmrd.core.regionmap import RegionMap
 from fmrd.engine import transfers
 from fmrd.engine.transfers import LONGEST_REST_SECONDS, Transfer, Wanted, pieces_of
 from fmrd.engine.windows import (
+    BUSY_WINDOW_BYTES,
     LONG_WINDOW_BYTES,
     WINDOW_BYTES,
     Pace,
@@ -111,6 +112,7 @@ def test_windows_grow_on_a_quick_disk() -> None:
         sizes.append(pace.window_bytes(0, busy=False))
         pace.copied(sizes[-1], 0.001)
     assert sizes[0] == WINDOW_BYTES and sizes == sorted(sizes) and sizes[-1] == LONG_WINDOW_BYTES
+    assert pace.window_bytes(0, busy=True) == BUSY_WINDOW_BYTES < LONG_WINDOW_BYTES
     pace.copied(sizes[-1], 1.0)
     assert pace.window_bytes(0, busy=False) == WINDOW_BYTES, "a slow disk gets short ones"
 

@@ -10,6 +10,7 @@ import logging
 import mmap
 import os
 from pathlib import Path
+from time import perf_counter
 
 import trio
 
@@ -39,8 +40,10 @@ log = logging.getLogger(__name__)
 
 IN_A_ROW = 64
 """Requests answered before other tasks have their turn."""
-FEWEST_LOOKS, MOST_LOOKS = 1, 32
-"""How often a request is looked for in vain before the task goes to sleep; a look is a microsecond or two."""
+LOOK_SECONDS = 0.0001
+"""How long a request is looked for in vain before the task goes to sleep, where one that came within that time followed
+the last one; a look is a microsecond or two.
+"""
 NO_ANSWER = frozenset({Op.FORGET, Op.BATCH_FORGET})
 READ, WRITE = int(Op.READ), int(Op.WRITE)
 
@@ -57,7 +60,8 @@ class ChannelDoor:
         self._names = Names(self._tree)
         self._mounted = self._kept = self._leaving = False
         self._early = Early()
-        self._looks = FEWEST_LOOKS
+        self._patience = self._gave_up = 0.0
+        """Seconds to look for the next request; when it was last given up."""
         self._half: tuple[int, int, Half] | None = None
         """A large write that is under way: unique, bytes. It is finished after the next request was received, so that
         large ones that follow each other overlap in time; before anything that could see it; and in the same step.
@@ -118,6 +122,7 @@ class ChannelDoor:
         try:
             while True:
                 await trio.lowlevel.wait_readable(device.descriptor)
+                self._patience = LOOK_SECONDS if perf_counter() - self._gave_up < LOOK_SECONDS else 0.0
                 while self._drain(device, nursery):
                     await trio.lowlevel.checkpoint()
         except OSError as error:
@@ -133,24 +138,21 @@ class ChannelDoor:
             self._finish(nursery)
 
     def _drain_some(self, device: Device, nursery: trio.Nursery) -> bool:
-        """To be woken costs more than to answer, so where one request follows another the next is looked for a few
-        times more before that; where none comes, less and less often.
-        """
-        answered = missed = 0
+        """To be woken costs more than to answer, so where one request soon follows another the next is looked for."""
+        answered = 0
+        until = 0.0
         while answered < IN_A_ROW:
             count = device.receive()
             if count:
                 self._answer(device, nursery, count)
                 answered += 1
-                if missed:
-                    self._looks = min(MOST_LOOKS, 2 * self._looks)
-                    missed = 0
+                until = 0.0
             elif self._half is not None:
                 self._finish(nursery)
             elif not self._spare.use():
-                missed += 1
-                if self._answers.under_way or missed > self._looks:
-                    self._looks = max(FEWEST_LOOKS, self._looks // 2)
+                self._gave_up = perf_counter()
+                until = until or self._gave_up + self._patience
+                if self._answers.under_way or self._gave_up >= until:
                     return False
         return True
 
