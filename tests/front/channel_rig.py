@@ -114,9 +114,12 @@ class Wire:
         self.data = memoryview(bytearray(MAX_WRITE_BYTES + 4096))
         self.others: list[Any] = [bytearray(WRITE_FIXED_BYTES), memoryview(bytearray(MAX_WRITE_BYTES + 4096))]
         self.requests: list[bytes] = []
+        self.now = 0.0
         self.answers: dict[int, tuple[int, bytes]] = {}
 
     def receive(self) -> int:
+        """It takes a microsecond."""
+        self.now += 1e-6
         if not self.requests:
             return 0
         return self.put_back(self.requests.pop(0))

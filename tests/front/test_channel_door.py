@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from fmrd.engine.quick import LARGE_BYTES
 from fmrd.engine.registry import Served
 from fmrd.errors import Failed
+from fmrd.front.channel import door
 from fmrd.front.channel.device import Device
+from fmrd.front.channel.door import LOOK_SECONDS
 from fmrd.front.channel.protocol import (
     FIXED,
     IN_HEADER,
@@ -65,6 +67,27 @@ async def test_what_is_to_be_done_in_spare_time_is_done_when_no_request_is_there
     rig.now = 200
     rig.put(Op.READ, a_read(handle, 0, 4))
     assert pieces[2:] == [0], "requests go first"
+
+
+async def test_the_next_request_is_looked_for_where_the_last_one_came_soon(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To be woken takes longer. However short it looked before: from then on it finds them."""
+    monkeypatch.setattr(door, "perf_counter", lambda: rig.wire.now)
+    handle = await rig.open()
+
+    def looked_for(pause: float) -> float:
+        """How long, after a request that came so long after the last look."""
+        rig.wire.now += pause
+        rig.door._woken()
+        began = rig.wire.now
+        rig.put(Op.READ, a_read(handle, 0, 4))
+        return rig.wire.now - began
+
+    assert looked_for(1.0) < 5e-6
+    assert LOOK_SECONDS <= looked_for(LOOK_SECONDS / 2) < 2 * LOOK_SECONDS
+    assert looked_for(LOOK_SECONDS / 2) >= LOOK_SECONDS
+    assert looked_for(2 * LOOK_SECONDS) < 5e-6
 
 
 async def test_requests_that_wait_hold_up_no_other(rig: Rig) -> None:

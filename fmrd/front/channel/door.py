@@ -122,13 +122,17 @@ class ChannelDoor:
         try:
             while True:
                 await trio.lowlevel.wait_readable(device.descriptor)
-                self._patience = LOOK_SECONDS if perf_counter() - self._gave_up < LOOK_SECONDS else 0.0
+                self._woken()
                 while self._drain(device, nursery):
                     await trio.lowlevel.checkpoint()
         except OSError as error:
             if error.errno != errno.ENODEV:
                 raise
             self._mounted = False
+
+    def _woken(self) -> None:
+        """Would it have paid to look on? Then the next one is looked for as long as that."""
+        self._patience = LOOK_SECONDS if perf_counter() - self._gave_up < LOOK_SECONDS else 0.0
 
     def _drain(self, device: Device, nursery: trio.Nursery) -> bool:
         """Answer what is there; True if there may be more, and others have their turn first."""
