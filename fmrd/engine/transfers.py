@@ -71,16 +71,18 @@ class Transfer:
 
 
 def pieces_of(spans: list[Span], most: int) -> Iterator[list[Span]]:
-    """The same bytes in the same order, cut after every ``most``."""
+    """The same bytes in the same order, at most so many at a time; a span that fits into a piece stays whole."""
     piece: list[Span] = []
     left = most
     for start, stop in spans:
-        while start < stop:
-            end = min(stop, start + left)
-            piece.append((start, end))
-            left -= end - start
-            start = end
-            if not left:
+        if piece and stop - start > left:
+            yield piece
+            piece, left = [], most
+        for at in range(start, stop, most):
+            end = min(stop, at + most)
+            piece.append((at, end))
+            left -= end - at
+            if left <= 0:
                 yield piece
                 piece, left = [], most
     if piece:

@@ -166,13 +166,18 @@ def copied(transfer: Transfer) -> set[int]:
 
 
 @given(regions=sets.filter(bool), most=st.integers(1, REGIONS))
-def test_pieces_are_the_same_bytes_cut_evenly(regions: set[int], most: int) -> None:
+def test_pieces_are_the_same_bytes_and_a_run_that_fits_stays_whole(regions: set[int], most: int) -> None:
     spans = window_of(map_of(regions).next_runs(0, REGIONS), GEOMETRY).spans
     pieces = list(pieces_of(spans, most * REGION))
-    cut = [(at, min(at + REGION, stop)) for start, stop in spans for at in range(start, stop, REGION)]
-    assert [(at, min(at + REGION, b)) for piece in pieces for a, b in piece for at in range(a, b, REGION)] == cut
-    sizes = [sum(stop - start for start, stop in piece) for piece in pieces]
-    assert all(size == most * REGION for size in sizes[:-1]) and 0 < sizes[-1] <= most * REGION
+    flat = [span for piece in pieces for span in piece]
+    assert [(at, min(at + REGION, b)) for a, b in flat for at in range(a, b, REGION)] == [
+        (at, min(at + REGION, b)) for a, b in spans for at in range(a, b, REGION)
+    ]
+    assert all(0 < sum(stop - start for start, stop in piece) <= most * REGION for piece in pieces)
+    assert all(span in flat for span in spans if span[1] - span[0] <= most * REGION)
+    assert all(
+        sum(b - a for a, b in piece) + after[0][1] - after[0][0] > most * REGION for piece, after in pairwise(pieces)
+    ), "none is shorter than it must be"
 
 
 @given(regions=sets.filter(bool))
@@ -196,7 +201,8 @@ def test_what_a_transfer_copied_until_then_is_whole_regions(regions: set[int], p
             break
     assert copied(transfer) == {region for piece in disk.copied for start, stop in piece
                                 for region in GEOMETRY.regions_of(start, stop - start)}  # fmt: skip
-    assert copied(transfer) == set(sorted(regions)[: 2 * pieces])
+    assert copied(transfer) == set(sorted(regions)[: len(copied(transfer))])
+    assert len(copied(transfer)) >= min(pieces, len(regions))
 
 
 @pytest.mark.parametrize("inline", [False, True])
