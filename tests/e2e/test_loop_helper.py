@@ -30,10 +30,12 @@ class Place:
         path.write_bytes(bytes(4 << 20))
         return path
 
+    def environment(self) -> dict[str, str]:
+        return os.environ | {"FMRD_MOUNT": str(self.volumes), "FMRD_LOOP": str(self.links), "FMRD_LOOP_WAIT": "0"}
+
     def run(self, verb: str, volume: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        places = {"FMRD_MOUNT": str(self.volumes), "FMRD_LOOP": str(self.links), "FMRD_LOOP_WAIT": "0"}
         command = [str(HELPER), verb, volume]
-        return subprocess.run(command, env=os.environ | places | environment, capture_output=True, text=True)
+        return subprocess.run(command, env=self.environment() | environment, capture_output=True, text=True)
 
     def devices(self, column: str = "NAME") -> list[str]:
         """Loop devices whose file lies here."""
@@ -110,6 +112,17 @@ def test_a_stop_while_the_device_is_in_use_says_so(place: Place) -> None:
         stopped = place.run("stop", "data")
         assert stopped.returncode == 1
         assert f"{device} is in use" in stopped.stderr
+
+
+def test_a_stop_waits_a_moment_for_who_only_looks_at_the_device(place: Place) -> None:
+    """As udev does, and any losetup."""
+    place.volume("data")
+    place.run("start", "data")
+    with open(os.readlink(place.links / "data"), "rb"):
+        stopping = subprocess.Popen([str(HELPER), "stop", "data"], env=place.environment())
+        until(lambda: place.devices("AUTOCLEAR") == ["1"], "the detach was put off")
+    assert stopping.wait() == 0
+    assert place.devices() == []
 
 
 def test_a_volume_that_is_not_there_is_named(place: Place) -> None:
