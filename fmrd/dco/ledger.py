@@ -118,7 +118,8 @@ class Ledger:
                 self.home.epochs_committed(pages)
                 store.epochs_committed(pages)
             family.end_commit(record)
-        for store in stores:
+        # In an order of their own, not a set's: a schedule is the same schedule each time it is replayed.
+        for store in sorted(stores, key=lambda store: store.volume.settings.uuid):
             await store.record_on_copies(record, previous)
         for volume, demotions in stamps:
             volume.recorded = max(volume.recorded, demotions)

@@ -123,6 +123,15 @@ def test_a_seed_that_found_a_bug_finds_none(profile: str, seed: int) -> None:
     play(profile, seed)
 
 
+@pytest.mark.parametrize("profile", ["instants", "snaps, hangs", "snaps, away"])
+def test_a_seed_is_the_same_schedule_each_time(profile: str) -> None:
+    for seed in range(5_000_000, 5_000_010):
+        schedules = [Schedule(seed, ALL[profile]) for _ in range(3)]
+        for schedule in schedules:
+            schedule.run()
+        assert len({(schedule.machine.ticks, *schedule.trace) for schedule in schedules}) == 1
+
+
 @pytest.mark.parametrize("name", DIRECTED)
 def test_a_directed_schedule_finds_nothing(name: str) -> None:
     run_directed(*DIRECTED[name])
