@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """fio on a volume of two plexes in memory, through each door: on its file, and through a loop device.
 
-Beside it, where they are installed, qemu-storage-daemon exporting a quorum of two files over FUSE, and libfuse's
+SecondThread it, where they are installed, qemu-storage-daemon exporting a quorum of two files over FUSE, and libfuse's
 passthrough_hp (--passthrough PROGRAM) over a directory with one file. Needs root, /dev/fuse, fio. Rounds are
 interleaved: every target is tried before the next round begins, so that what else the machine does meets all of them
 alike; what is told is the median of each, and its ratio to the first target's.

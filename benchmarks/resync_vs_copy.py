@@ -19,8 +19,8 @@ from pathlib import Path
 import trio
 
 from fmrd.backing import libc
-from fmrd.backing.hops import ThreadHops
 from fmrd.backing.host import LinuxHost
+from fmrd.backing.system_calls import ThreadedCalls
 from fmrd.engine.context import Context
 from fmrd.engine.registry import Registry, Served
 from fmrd.engine.verbs import Verbs
@@ -86,7 +86,7 @@ async def measure(directory: Path, size: int, dirty: int, rounds: int) -> list[d
         fill(directory / name, size)
     source, plain = (os.open(directory / name, os.O_RDWR) for name in ("source", "plain"))
     may_share = libc.file_system(plain) not in libc.SEPARATE_BLOCKS
-    context = Context(LinuxHost(directory / "state"), ThreadHops())
+    context = Context(LinuxHost(directory / "state"), ThreadedCalls())
     registry = Registry(context, "/none")
     rows: list[dict[str, object]] = []
     async with trio.open_nursery() as nursery:

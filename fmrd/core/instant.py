@@ -16,43 +16,43 @@ from fmrd.errors import Refused
 
 def is_instant(snapshot: Volume) -> bool:
     """Does it read from its original what it has not copied?"""
-    return snapshot.settings.link is not None and snapshot.settings.link.lost is not None
+    return snapshot.settings.link is not None and snapshot.settings.link.unkept is not None
 
 
 def owed(origin: Volume, snapshot: Volume, regions: range) -> list[int]:
     """Regions that the original must not write before their old data is on the snapshot's plex and known to be."""
-    if snapshot.settings.uuid not in origin.lost:
+    if snapshot.settings.uuid not in origin.unkept:
         return []  # it went back, or holds everything by now
     plex = snapshot.plexes[0]
-    lost = origin.lost[snapshot.settings.uuid].map
+    unkept = origin.unkept[snapshot.settings.uuid].map
     within = range(regions.start, min(regions.stop, snapshot.geometry.regions))
-    return [region for region in within if region not in lost and not plex.is_kept(region)]
+    return [region for region in within if region not in unkept and not plex.is_kept(region)]
 
 
 def lose(origin: Volume, snapshot: Volume, regions: Iterable[int]) -> None:
     """Their old data will be gone: to be durable before the original writes there."""
     for region in regions:
-        origin.lost[snapshot.settings.uuid].map.mark(range(region, region + 1))
+        origin.unkept[snapshot.settings.uuid].map.mark(range(region, region + 1))
 
 
 def lose_the_rest(origin: Volume, snapshot: Volume) -> None:
     """All that is not kept for certain: its plex does not answer, and nobody shall wait for it again."""
-    lost = origin.lost[snapshot.settings.uuid].map
-    lost.union(fitted(snapshot.plexes[0].in_doubt(), len(lost)))
+    unkept = origin.unkept[snapshot.settings.uuid].map
+    unkept.union(fitted(snapshot.plexes[0].in_doubt(), len(unkept)))
 
 
 def complete(origin: Volume, snapshot: Volume) -> bool:
     """An instant snapshot that holds everything is one like the others. True if it is now."""
-    link, lost = snapshot.settings.link, origin.lost.get(snapshot.settings.uuid)
-    if link is None or lost is None or lost.map.any() or not snapshot.plexes[0].settled:
+    link, unkept = snapshot.settings.link, origin.unkept.get(snapshot.settings.uuid)
+    if link is None or unkept is None or unkept.map.any() or not snapshot.plexes[0].settled:
         return False
-    snapshot.settings = replace(snapshot.settings, link=replace(link, lost=None))
-    del origin.lost[snapshot.settings.uuid]
+    snapshot.settings = replace(snapshot.settings, link=replace(link, unkept=None))
+    del origin.unkept[snapshot.settings.uuid]
     return True
 
 
 def check_lost(origin: Volume, snapshot: Volume) -> None:
-    count = origin.lost[snapshot.settings.uuid].map.count()
+    count = origin.unkept[snapshot.settings.uuid].map.count()
     if count:
         raise Refused("snap_invalid", f"snapshot {snapshot.name} has lost {count} region(s)")
 

@@ -75,7 +75,7 @@ class Link:
     """What the original wrote since. A column of the original's."""
     own: Column
     """What the snapshot wrote since."""
-    lost: Column | None = None
+    unkept: Column | None = None
     """Of an instant snapshot, whose plex holds only what either side has written over: regions of which the old data
     could not be kept. A column of the original's.
     """
@@ -152,8 +152,8 @@ class Record:
         """Every bitmap of a volume: its DRL, its plexes' maps, and what it tracks for its snapshots or its original."""
         own = () if volume.link is None else (volume.link.own,)
         links = [s.link for s in self.snapshots_of(volume) if s.link is not None]
-        lost = tuple(link.lost for link in links if link.lost is not None)
-        return (volume.drl, *(p.map for p in volume.plexes), *own, *(link.origin for link in links), *lost)
+        unkept = tuple(link.unkept for link in links if link.unkept is not None)
+        return (volume.drl, *(p.map for p in volume.plexes), *own, *(link.origin for link in links), *unkept)
 
     def knows(self, position: Position | None) -> bool:
         """Is ``position`` an ancestor of this record (or the record itself)?"""

@@ -140,7 +140,7 @@ def open_volume(
     some region has nobody. Returns the volume and the sentences to log.
     """
     online = [i for p in settings.plexes if standing[p.uuid].online and (i := found[p.uuid].image) is not None]
-    instant = settings.link is not None and settings.link.lost is not None
+    instant = settings.link is not None and settings.link.unkept is not None
     if instant:
         online = []  # its copy is not kept up to date: what it says of the map is old
     volume, dirty, doubts = _read_volume(record, settings, home, online)
@@ -183,18 +183,18 @@ def _read_volume(
 
     plexes = [_restore(old, geometry, *read(old.map, f"plex {old.name}")) for old in settings.plexes]
     tracks: dict[str, Bitmap] = {}
-    lost: dict[str, Bitmap] = {}
+    unkept: dict[str, Bitmap] = {}
     for snapshot in (settings, *record.snapshots_of(settings)):
         link = snapshot.link
         if link is None:
             continue
         column = link.own if snapshot is settings else link.origin
         tracks[snapshot.uuid] = _bitmap(column, geometry, read(column, f"volume {settings.name} ({snapshot.name})")[0])
-        if link.lost is not None and snapshot is not settings:
-            bits, _ = read(link.lost, f"volume {settings.name} ({snapshot.name}, lost)")
-            lost[snapshot.uuid] = _bitmap(link.lost, geometry, bits)
+        if link.unkept is not None and snapshot is not settings:
+            bits, _ = read(link.unkept, f"volume {settings.name} ({snapshot.name}, lost)")
+            unkept[snapshot.uuid] = _bitmap(link.unkept, geometry, bits)
     volume = Volume(replace(settings, plexes=()), plexes, tracks)
-    volume.lost = lost
+    volume.unkept = unkept
     drl = drl_union(settings.drl, geometry.extents, geometry.page_extents, home, online, settled=settings.settled)
     volume.drl.restore(drl)
     dirty = volume.drl.regions()
@@ -246,7 +246,7 @@ def _check_regions(
     lacking = ones(volume.geometry.regions)
     for plex in volume.plexes:
         if plex.is_open and standing[plex.uuid].online:
-            lacking &= zeros(len(lacking)) if settings.link is not None and settings.link.lost else plex.map.bits
+            lacking &= zeros(len(lacking)) if settings.link is not None and settings.link.unkept else plex.map.bits
     if not lacking.any():
         return
     changed = [p.name for p in volume.plexes if standing[p.uuid].reason == "full_backing_changed"]

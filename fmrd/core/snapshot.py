@@ -60,9 +60,9 @@ def taken_at_once(family: Family, origin: Volume, plex: PlexRecord, name: str, u
     """An instant snapshot: its plex holds nothing yet, and what it has not copied it reads from the original. ``plex``:
     still without a name and a column.
     """
-    drl, own, theirs, lost, map_ = family.new_columns(5)
+    drl, own, theirs, unkept, map_ = family.new_columns(5)
     held = Plex(replace(plex, name=family.new_plex_name(origin), map=map_), origin.geometry, full=True)
-    return tie(family, origin, [held], name, uuid, drl, Link(theirs, own, lost))
+    return tie(family, origin, [held], name, uuid, drl, Link(theirs, own, unkept))
 
 
 def tie(family: Family, origin: Volume, plexes: list[Plex], name: str, uuid: str, drl: Column, link: Link) -> Volume:
@@ -76,8 +76,8 @@ def tie(family: Family, origin: Volume, plexes: list[Plex], name: str, uuid: str
     full = not origin.settings.fmr
     snapshot = Volume(settings, plexes, {uuid: Bitmap(link.own, origin.geometry, full=full)})
     origin.tracks[uuid] = Bitmap(link.origin, origin.geometry, full=full)
-    if link.lost is not None:
-        origin.lost[uuid] = Bitmap(link.lost, origin.geometry, full=False)
+    if link.unkept is not None:
+        origin.unkept[uuid] = Bitmap(link.unkept, origin.geometry, full=False)
     origin.demotions += 1
     family.volumes.append(snapshot)
     return snapshot
@@ -259,5 +259,5 @@ def _let_go(family: Family, origin: Volume, snapshot: Volume) -> None:
 def _untie(origin: Volume, snapshot: Volume) -> None:
     """The step counted a demotion already."""
     del origin.tracks[snapshot.settings.uuid]
-    if origin.lost.pop(snapshot.settings.uuid, None) is not None:
+    if origin.unkept.pop(snapshot.settings.uuid, None) is not None:
         origin.held_until = origin.demotions

@@ -37,12 +37,12 @@ class Volume:
         self.drl = DirtyRegionLog(self.geometry, record.hot_extents)
         self.plexes = plexes
         self.tracks = tracks if tracks is not None else {}
-        self.lost: dict[str, Bitmap] = {}
+        self.unkept: dict[str, Bitmap] = {}
         """By the uuid of an instant snapshot of this volume: regions of which it could not keep the old data."""
         self.policy = ReadPolicy(record.rdpol)
         self.drl_on_home: dict[int, frozenbitarray] = {}
         self.demotions = 0
-        self.recorded = 0
+        self.demotions_recorded = 0
         self.held_until = 0
         """So many demotions must be recorded before anything is written: until then an instant snapshot that went is
         still there for a start, and nobody keeps old data for it any more.
@@ -138,7 +138,7 @@ class Volume:
                 self._close(plex, PlexState.IOFAIL)
                 events.append(f"plex {plex.name} detached (IOFAIL) after a flush error: {errors[plex.uuid]}")
             else:
-                if self.settings.link is not None and self.settings.link.lost is not None:
+                if self.settings.link is not None and self.settings.link.unkept is not None:
                     faults.give_back(plex)
                 faults.make_holes_of_suspects(plex, self.plexes)
                 events.append(
@@ -298,8 +298,8 @@ class Volume:
             plex.grow(self.geometry, missed=not plex.is_open or plex in unlike)
         for track in self.tracks.values():
             track.grow(self.geometry, missed=True)
-        for lost in self.lost.values():
-            lost.grow(self.geometry, missed=False)
+        for unkept in self.unkept.values():
+            unkept.grow(self.geometry, missed=False)
         if old.length_bytes % old.region_bytes:
             for bitmap in (*self.tracks.values(), *(p for p in self.plexes if not p.is_open)):
                 bitmap.map.mark(range(old.regions - 1, old.regions))
@@ -327,7 +327,7 @@ class Volume:
         return [(b.column.index, page) for b in self.bitmaps() for page in sorted(b.due_pages)]
 
     def bitmaps(self) -> list[Bitmap]:
-        return [*self.plexes, *self.tracks.values(), *self.lost.values()]
+        return [*self.plexes, *self.tracks.values(), *self.unkept.values()]
 
     def columns(self) -> list[Column]:
         return [self.settings.drl, *(b.column for b in self.bitmaps())]

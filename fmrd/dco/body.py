@@ -99,7 +99,7 @@ def _volume(v: VolumeRecord) -> dict[str, Any]:
 
 
 def _columns(link: Link) -> list[list[int]]:
-    columns = [link.origin, link.own, *([link.lost] if link.lost is not None else [])]
+    columns = [link.origin, link.own, *([link.unkept] if link.unkept is not None else [])]
     return [[c.index, c.epoch] for c in columns]
 
 
@@ -236,10 +236,10 @@ def _stamp(value: object) -> Stamp:
 
 
 def _link(value: object, columns: int) -> Link:
-    origin, own, *lost = (_column(column, columns) for column in _list(value))
-    if len(lost) > 1:
+    origin, own, *unkept = (_column(column, columns) for column in _list(value))
+    if len(unkept) > 1:
         raise TypeError("a link has two or three columns")
-    return Link(origin, own, *lost)
+    return Link(origin, own, *unkept)
 
 
 def _column(value: object, columns: int) -> Column:

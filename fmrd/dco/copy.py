@@ -10,8 +10,8 @@ from functools import partial
 
 from bitarray import frozenbitarray
 
-from fmrd.backing.hops import Call, Lane
 from fmrd.backing.protocol import DCO_BLOCK_BYTES, DcoFile
+from fmrd.backing.system_calls import Call, Lane
 from fmrd.core.images import CopyImage, PageSlot
 from fmrd.core.record import Record, geometry_of
 from fmrd.dco import layout
@@ -35,7 +35,7 @@ class PageWrite:
         return self.column, self.page
 
 
-class Copy:
+class DcoCopy:
     """A DcoFile and what is known of its slots. ``name`` is 'home', or the plex's name."""
 
     def __init__(

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from fmrd.backing.hops import Hops
+from fmrd.backing.system_calls import SystemCalls
 from fmrd.core.family import Family
 from fmrd.core.record import Record
-from fmrd.dco.copy import Copy
+from fmrd.dco.copy import DcoCopy
 from fmrd.errors import Failed, FmrdError
 
 if TYPE_CHECKING:
@@ -37,14 +37,14 @@ class _Batch:
 class Ledger:
     """``stores`` by the uuid of their volumes: one for each volume of the family that is started."""
 
-    def __init__(self, family: Family, home: Copy, hops: Hops, *, timeout_seconds: float) -> None:
+    def __init__(self, family: Family, home: DcoCopy, system: SystemCalls, *, timeout_seconds: float) -> None:
         self.family = family
         self.home = home
-        self.hops = hops
+        self.system = system
         self.timeout_seconds = timeout_seconds
         self.stores: dict[str, Store] = {}
         self.page_sequence = 0
-        self.recorded: Record | None = None
+        self.last_record: Record | None = None
         """The last record that is on the home copy."""
         self.committed: dict[int, int] = {}
         """Its epochs, by column."""
@@ -53,7 +53,7 @@ class Ledger:
 
     def assume(self, record: Record) -> None:
         """What the home copy says when the ledger takes over."""
-        self.recorded = record
+        self.last_record = record
         self.committed = epochs_of(record)
 
     def next_page_sequence(self) -> int:
@@ -113,7 +113,7 @@ class Ledger:
             for store in [store for store, pages in fresh.items() if pages]:
                 await stack.enter_async_context(store.page_lock)
             await self._record_on_home(record)
-            previous, self.recorded, self.committed = self.recorded, record, epochs
+            previous, self.last_record, self.committed = self.last_record, record, epochs
             for store, pages in fresh.items():
                 self.home.epochs_committed(pages)
                 store.epochs_committed(pages)
@@ -122,7 +122,7 @@ class Ledger:
         for store in sorted(stores, key=lambda store: store.volume.settings.uuid):
             await store.record_on_copies(record, previous)
         for volume, demotions in stamps:
-            volume.recorded = max(volume.recorded, demotions)
+            volume.demotions_recorded = max(volume.demotions_recorded, demotions)
         return record
 
     def in_order(self) -> list["Store"]:
@@ -137,7 +137,7 @@ class Ledger:
             call = self.home.write_record(record)
         except ValueError as error:
             raise Failed("dco_full", f"volume {self.family.volume.name}: {error}") from error
-        [outcome] = await self.hops.at_once([call], self.timeout_seconds)
+        [outcome] = await self.system.at_once([call], self.timeout_seconds)
         if outcome.error is not None:
             raise self.home_failed(outcome.error)
         self.home.record_written()

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 
 import trio
 
-from fmrd.backing.hops import Hops
+from fmrd.backing.system_calls import SystemCalls
 from fmrd.core.family import Family
 from fmrd.core.plex import Plex
 from fmrd.core.record import Record
 from fmrd.core.volume import Volume
-from fmrd.dco.copy import Copy, Key, PageWrite
+from fmrd.dco.copy import DcoCopy, Key, PageWrite
 from fmrd.dco.ledger import Ledger
 from fmrd.errors import Failed, FmrdError
 
@@ -39,7 +39,7 @@ class Store:
     ) -> None:
         self.ledger = ledger
         self.volume = volume
-        self.copies: dict[str, Copy] = {}
+        self.dco_copies: dict[str, DcoCopy] = {}
         """By plex uuid."""
         self.timeout_seconds = timeout_seconds
         self.page_lock = trio.Lock()
@@ -53,12 +53,12 @@ class Store:
         return self.ledger.family
 
     @property
-    def home(self) -> Copy:
+    def home(self) -> DcoCopy:
         return self.ledger.home
 
     @property
-    def _hops(self) -> Hops:
-        return self.ledger.hops
+    def _system(self) -> SystemCalls:
+        return self.ledger.system
 
     @property
     def _apart(self) -> bool:
@@ -92,7 +92,7 @@ class Store:
         copies = [self.home, *self._open_copies()]
         due = [copy.due(pages) for copy in copies]
         calls = [copy.write_pages(theirs) for copy, theirs in zip(copies, due, strict=True)]
-        outcomes = await self._hops.at_once(calls, self.timeout_seconds)
+        outcomes = await self._system.at_once(calls, self.timeout_seconds)
         for copy, theirs, outcome in zip(copies, due, outcomes, strict=True):
             if outcome.error is None:
                 copy.pages_written(theirs, self.ledger.committed)
@@ -127,18 +127,18 @@ class Store:
         return {(column, page) for column in own for page in range(self.volume.geometry.pages)}
 
     def epochs_committed(self, keys: Iterable[Key]) -> None:
-        for copy in self.copies.values():
+        for copy in self.dco_copies.values():
             if not copy.broken:
                 copy.epochs_committed(keys)
 
-    def _open_copies(self) -> list[Copy]:
-        found = (self.copies.get(p.uuid) for p in self.volume.plexes if p.is_open)
+    def _open_copies(self) -> list[DcoCopy]:
+        found = (self.dco_copies.get(p.uuid) for p in self.volume.plexes if p.is_open)
         return [copy for copy in found if copy is not None and not copy.broken]
 
-    def _copy_failed(self, copy: Copy, error: Exception) -> None:
+    def _copy_failed(self, copy: DcoCopy, error: Exception) -> None:
         copy.broken = True
         for plex in self.volume.plexes:
-            if self.copies.get(plex.uuid) is copy:
+            if self.dco_copies.get(plex.uuid) is copy:
                 sentence = self.volume.fail_plex(plex, f"its copy of the DCO failed: {error}")
                 if sentence is not None:
                     self._failed(plex, sentence)
@@ -156,23 +156,23 @@ class Store:
         demotions = self.volume.demotions
         await self.write_pages(self.due_pages(everything=everything))
         await self.ledger.commit()
-        record = self.ledger.recorded
+        record = self.ledger.last_record
         assert record is not None
         await self.record_on_copies(record, record)
-        self.volume.recorded = max(self.volume.recorded, demotions)
+        self.volume.demotions_recorded = max(self.volume.demotions_recorded, demotions)
 
     async def record_on_copies(self, record: Record, previous: Record | None) -> None:
         """On the copies that ``previous`` names open, then on those that joined since."""
         known = set() if previous is None else _open_in(previous)
-        followers = [p for p in self.volume.plexes if p.uuid in self.copies]
+        followers = [p for p in self.volume.plexes if p.uuid in self.dco_copies]
         for group in (known, _open_in(record) - known):
             await self._record_on([p for p in followers if p.uuid in group], record)
 
     async def _record_on(self, plexes: list[Plex], record: Record) -> None:
         async with self._record_lock:
-            targets = [(p, c) for p in plexes if (c := self.copies.get(p.uuid)) is not None and not c.broken]
+            targets = [(p, c) for p in plexes if (c := self.dco_copies.get(p.uuid)) is not None and not c.broken]
             calls = [copy.write_record(record) for _, copy in targets]
-            outcomes = await self._hops.at_once(calls, self.timeout_seconds)
+            outcomes = await self._system.at_once(calls, self.timeout_seconds)
             for (plex, copy), outcome in zip(targets, outcomes, strict=True):
                 if outcome.error is None:
                     copy.record_written()
@@ -182,7 +182,7 @@ class Store:
 
     # Join
 
-    async def join(self, plex: Plex, copy: Copy, open_gate: Callable[[], None]) -> None:
+    async def join(self, plex: Plex, copy: DcoCopy, open_gate: Callable[[], None]) -> None:
         """RULES, Join, steps 2 and 3: the record that still names the plex closed, then all of it onto the plex's
         copy, from what the home copy holds; ``open_gate`` runs in the step that ends this. Failed('io_error') if the
         copy cannot be written: the plex stays out. OSError of the copy is told in the message.
@@ -191,12 +191,12 @@ class Store:
         async def work(record: Record) -> None:
             async with self.page_lock:
                 await self._rewrite(plex, copy, record)
-                self.copies[plex.uuid] = copy
+                self.dco_copies[plex.uuid] = copy
                 open_gate()
 
         await self.ledger.with_record(self, work)
 
-    async def _rewrite(self, plex: Plex, copy: Copy, record: Record) -> None:
+    async def _rewrite(self, plex: Plex, copy: DcoCopy, record: Record) -> None:
         """All that the home copy holds of this volume, onto one copy, under both locks."""
         sequence = self.ledger.next_page_sequence()
         volume = self.volume
@@ -205,7 +205,7 @@ class Store:
             for column in volume.columns()
             for page in range(volume.geometry.pages)
         ]
-        [outcome] = await self._hops.at_once([copy.rewrite(pages, record)], self.timeout_seconds)
+        [outcome] = await self._system.at_once([copy.rewrite(pages, record)], self.timeout_seconds)
         if outcome.error is not None:
             raise Failed("io_error", f"plex {plex.name}: its copy of the DCO cannot be written: {outcome.error}")
         copy.rewritten(pages)
@@ -216,14 +216,14 @@ class Store:
         import would find it as it was. So it is made anew as soon as it can be written. Failed('io_error') if not yet.
         """
         for plex in [p for p in self.volume.plexes if p.is_open]:
-            copy = self.copies.get(plex.uuid)
+            copy = self.dco_copies.get(plex.uuid)
             if copy is not None and copy.broken and not copy.lane.outstanding:
                 await self._renew(plex, copy)
 
-    async def _renew(self, plex: Plex, copy: Copy) -> None:
+    async def _renew(self, plex: Plex, copy: DcoCopy) -> None:
         async def work(record: Record) -> None:
             async with self.page_lock:
-                if plex.is_open and self.copies.get(plex.uuid) is copy:
+                if plex.is_open and self.dco_copies.get(plex.uuid) is copy:
                     await self._rewrite(plex, copy, record)
 
         await self.ledger.with_record(self, work)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import trio
 
-from fmrd.backing.hops import Lane, ask
+from fmrd.backing.system_calls import Lane, ask
 from fmrd.core import snapshot
 from fmrd.core.names import VOLUME_LENGTH, is_name
 from fmrd.core.plex import Plex
@@ -21,9 +21,9 @@ from fmrd.dco.ledger import change
 from fmrd.dco.store import Store
 from fmrd.engine.context import Context
 from fmrd.engine.mirror import Mirror
-from fmrd.engine.opening import Opening, close_all, report
 from fmrd.engine.registry import Registry, Unit
 from fmrd.engine.service import Service
+from fmrd.engine.starting import Opening, close_all, report
 from fmrd.errors import BadRequest, Failed, FmrdError, Refused
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def check(registry: Registry, wishes: Sequence[Wish]) -> None:
         snapshot.check_break_off(service.mirror.store.family, service.volume, plexes)
 
 
-async def take(registry: Registry, wishes: Sequence[Wish], freeze: Sequence[str] = ()) -> tuple[list[Unit], float]:
+async def break_off(registry: Registry, wishes: Sequence[Wish], freeze: Sequence[str] = ()) -> tuple[list[Unit], float]:
     """All of them or none. Returns the snapshots' units, and how long the volumes were held, in seconds."""
     services = [registry.service(wish.volume) for wish in wishes]
     order = sorted(range(len(wishes)), key=lambda at: wishes[at].volume)
@@ -83,7 +83,7 @@ async def take(registry: Registry, wishes: Sequence[Wish], freeze: Sequence[str]
         async with AsyncExitStack() as thaws:
             for mountpoint in freeze:
                 await thaws.enter_async_context(frozen(registry.context, mountpoint))
-            await _break_off(instant, [services[at] for at in order])
+            await _break_off_held(instant, [services[at] for at in order])
         for unit, opening in zip(instant.units, instant.openings, strict=True):
             await _serve(registry, unit, opening)
     names = ", ".join(f"{wish.name} of {wish.volume}" for wish in wishes)
@@ -91,7 +91,7 @@ async def take(registry: Registry, wishes: Sequence[Wish], freeze: Sequence[str]
     return instant.units, instant.seconds
 
 
-async def _break_off(instant: "_Instant", in_order: Sequence[Service]) -> None:
+async def _break_off_held(instant: "_Instant", in_order: Sequence[Service]) -> None:
     try:
         for service in in_order:
             await instant.hold(service)
@@ -199,12 +199,12 @@ def _moved(service: Service, volume: Volume) -> Opening:
     origin = service.mirror
     timeout = volume.settings.io_timeout_seconds
     store = Store(origin.store.ledger, volume, timeout_seconds=timeout, failed=report)
-    mirror = Mirror(store, origin.hops, {}, service.home.mirrors)
+    mirror = Mirror(store, origin.system, {}, service.home.mirrors)
     files = {}
     for plex in volume.plexes:
         files[plex.uuid] = service.files.pop(plex.uuid)
         mirror.disks[plex.uuid] = origin.disks.pop(plex.uuid)
-        store.copies[plex.uuid] = origin.store.copies.pop(plex.uuid)
+        store.dco_copies[plex.uuid] = origin.store.dco_copies.pop(plex.uuid)
     return Opening(mirror, service.home, files, [])
 
 
@@ -243,7 +243,7 @@ def land_later(
                 with trio.move_on_after(RETRY_SECONDS):
                     await service.gone.wait()
                 try:
-                    await service.mirror.recorded()
+                    await service.mirror.until_recorded()
                 except FmrdError as again:
                     log.error("snapshot %s is not recorded yet: %s", unit.name, again)
                     continue
@@ -269,13 +269,13 @@ async def frozen(context: Context, mountpoint: str) -> AsyncIterator[None]:
     lane = Lane(f"freeze {mountpoint}")
     try:
         try:
-            await ask(context.hops, lane, freezer.freeze, context.io_timeout_seconds)
+            await ask(context.system, lane, freezer.freeze, context.io_timeout_seconds)
         except OSError as error:
             raise Failed("freeze_failed", f"{mountpoint} cannot be frozen: {error}") from error
         yield
     finally:
         with trio.CancelScope(shield=True):
             try:
-                await ask(context.hops, lane, freezer.thaw, context.io_timeout_seconds)
+                await ask(context.system, lane, freezer.thaw, context.io_timeout_seconds)
             except OSError as error:
                 log.error("%s is not known to be thawed: %s", mountpoint, error)

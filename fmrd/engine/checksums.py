@@ -19,7 +19,7 @@ import trio
 from bitarray import bitarray
 from bitarray.util import ones, zeros
 
-from fmrd.backing.hops import Lane, ask
+from fmrd.backing.system_calls import Lane, ask
 from fmrd.core.record import Position
 from fmrd.engine import sums_file
 from fmrd.errors import Failed
@@ -38,7 +38,7 @@ async def forget_checksums(context: "Context", volume: str) -> None:
     """Of a volume that is not started, and goes, or becomes other data."""
     if context.checksums:
         remove = partial(context.host.remove_checksums, volume)
-        await ask(context.hops, Lane(f"checksums of {volume}"), remove, context.io_timeout_seconds)
+        await ask(context.system, Lane(f"checksums of {volume}"), remove, context.io_timeout_seconds)
 
 
 class Checksums:
@@ -247,7 +247,7 @@ class Checksums:
             await self._ask(file.close)
 
     async def _ask(self, run: Callable[[], T]) -> T:
-        return await ask(self._service.mirror.hops, self._lane, run, self._service.context.io_timeout_seconds)
+        return await ask(self._service.mirror.system, self._lane, run, self._service.context.io_timeout_seconds)
 
     # Measures
 

@@ -8,8 +8,8 @@ from time import time
 
 import trio
 
-from fmrd.backing.hops import Hops
 from fmrd.backing.protocol import Host
+from fmrd.backing.system_calls import SystemCalls
 from fmrd.engine.tasks import TaskList
 
 
@@ -22,7 +22,7 @@ class Context:
     """``now``: seconds since the epoch, for people; deadlines use trio's clock."""
 
     host: Host
-    hops: Hops
+    system: SystemCalls
     now: Callable[[], float] = time
     new_uuid: Callable[[], str] = _new_uuid
     io_timeout_seconds: float = 30.0

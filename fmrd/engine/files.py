@@ -2,16 +2,16 @@
 
 from dataclasses import dataclass, field
 
-from fmrd.backing.hops import Lane, ask
 from fmrd.backing.protocol import LOCATOR_BYTES, Backing, DcoFile
+from fmrd.backing.system_calls import Lane, ask
 from fmrd.core.geometry import Geometry
 from fmrd.core.images import CopyImage
 from fmrd.core.record import Record, Stamp
 from fmrd.core.recovery import Found
 from fmrd.dco import layout
-from fmrd.dco.copy import Copy, Loaded, load
+from fmrd.dco.copy import DcoCopy, Loaded, load
 from fmrd.engine.context import Context
-from fmrd.engine.disks import Disk
+from fmrd.engine.writes_under_way import Disk
 from fmrd.errors import Failed, FmrdError
 
 
@@ -112,7 +112,7 @@ async def open_plex(
             raise
         return files
 
-    return await ask(context.hops, lanes.data, run, timeout_seconds)
+    return await ask(context.system, lanes.data, run, timeout_seconds)
 
 
 async def find_plex(
@@ -129,7 +129,7 @@ async def find_plex(
 async def copy_of(
     context: Context, files: PlexFiles, name: str, owner: str, family: str, geometry: Geometry, columns: int,
     path: str, dco_path: str | None, timeout_seconds: float,
-) -> Copy:  # fmt: skip
+) -> DcoCopy:  # fmt: skip
     """The plex's copy of the DCO, ready to be written: the one that is there, or a new one."""
     size = dco_bytes(geometry, columns)
     usable = files.loaded is not None and files.loaded.image.record is not None
@@ -143,19 +143,19 @@ async def copy_of(
             files.dco.close()
         return context.host.create_dco(path, dco_path, size)
 
-    files.dco = await ask(context.hops, files.lanes.dco, prepare, timeout_seconds)
-    copy = Copy(name, files.dco, files.lanes.dco, family, columns, owner)
+    files.dco = await ask(context.system, files.lanes.dco, prepare, timeout_seconds)
+    copy = DcoCopy(name, files.dco, files.lanes.dco, family, columns, owner)
     if same and files.loaded is not None:
         copy.adopt(files.loaded)
     return copy
 
 
-async def name_owner(context: Context, copy: Copy, record: Record | None, timeout_seconds: float) -> None:
+async def name_owner(context: Context, copy: DcoCopy, record: Record | None, timeout_seconds: float) -> None:
     """A copy that says whose plex it lies beside, before a commit makes that its plex: with the last record, which
     does not know the plex yet. Failed('io_error').
     """
     assert record is not None, "the home copy has a record"
-    [outcome] = await context.hops.at_once([copy.write_record(record)], timeout_seconds)
+    [outcome] = await context.system.at_once([copy.write_record(record)], timeout_seconds)
     if outcome.error is not None:
         raise Failed("io_error", f"{copy.name}: its copy of the DCO cannot be written: {outcome.error}")
     copy.record_written()

@@ -3,8 +3,8 @@
 from dataclasses import replace
 from functools import partial
 
-from fmrd.backing.hops import Lane, ask
 from fmrd.backing.protocol import Backing, DcoFile
+from fmrd.backing.system_calls import Lane, ask
 from fmrd.core import instant
 from fmrd.core.plex import Plex
 from fmrd.core.states import PlexState
@@ -44,7 +44,9 @@ async def grow(service: Service, length_bytes: int) -> None:
             await service.mirror.store.commit(everything=True)
         for plex in unlike:
             if not service.context.tasks.running(service.volume.name, plex.name):
-                service.copies.drain(plex, ("grown", f"plex {plex.name}: what was added to the volume is copied to it"))
+                service.copying.start(
+                    plex, ("grown", f"plex {plex.name}: what was added to the volume is copied to it")
+                )
 
 
 def _beyond(service: Service) -> tuple[list[Plex], list[Plex]]:
@@ -71,7 +73,7 @@ async def _clear_the_rest_of_a_region(service: Service, plex: Plex, length_bytes
         return
     write = partial(files.backing.pwrite, first, bytes(count))
     try:
-        await ask(service.context.hops, files.lanes.data, write, service.timeout_seconds)
+        await ask(service.context.system, files.lanes.data, write, service.timeout_seconds)
     except OSError as error:
         raise Failed("io_error", f"volume {service.volume.name}: {plex.name} cannot grow: {error}") from error
 
@@ -82,6 +84,6 @@ async def _extend(service: Service, what: str, lane: Lane, file: Backing | DcoFi
             "io_error", f"volume {service.volume.name}: {what} cannot grow: a system call has not returned yet"
         )
     try:
-        await ask(service.context.hops, lane, partial(file.extend, length_bytes), service.timeout_seconds)
+        await ask(service.context.system, lane, partial(file.extend, length_bytes), service.timeout_seconds)
     except OSError as error:
         raise Failed("io_error", f"volume {service.volume.name}: {what} cannot grow: {error}") from error

@@ -12,13 +12,13 @@ from functools import partial
 
 import trio
 
-from fmrd.backing.hops import ask
+from fmrd.backing.system_calls import ask
 from fmrd.core.family import Family
 from fmrd.core.images import CopyImage
 from fmrd.core.record import Record, VolumeRecord
 from fmrd.core.recovery import shelved_volume
 from fmrd.core.snapshot import forget
-from fmrd.dco.copy import Copy, Loaded, load
+from fmrd.dco.copy import DcoCopy, Loaded, load
 from fmrd.dco.ledger import Ledger, change
 from fmrd.engine.checksums import forget_checksums
 from fmrd.engine.context import Context
@@ -55,7 +55,7 @@ class Home:
     @property
     def record(self) -> Record | None:
         """As it is, or was when it was last open or read; None if it never could be."""
-        return self.ledger.recorded if self.ledger is not None else self._last
+        return self.ledger.last_record if self.ledger is not None else self._last
 
     def lanes_of(self, uuid: str, name: str) -> Lanes:
         return self.lanes.setdefault(uuid, Lanes(name))
@@ -71,7 +71,7 @@ class Home:
                 file.close()
 
         lanes = Lanes(f"{self.name} home")
-        loaded = await ask(self.context.hops, lanes.data, run, self.context.io_timeout_seconds)
+        loaded = await ask(self.context.system, lanes.data, run, self.context.io_timeout_seconds)
         if loaded.image.record is None:
             raise Refused(
                 "home_damaged", f"volume {self.name}: no record of the home copy is valid", "fmrctl import PATH..."
@@ -91,9 +91,9 @@ class Home:
         """The ledger, over the file that is there."""
         lane = self.lane.data
         file = await ask(
-            self.context.hops, lane, lambda: self.context.host.open_home(self.name), self.context.io_timeout_seconds
+            self.context.system, lane, lambda: self.context.host.open_home(self.name), self.context.io_timeout_seconds
         )
-        home = Copy("home", file, lane, record.family, record.columns)
+        home = DcoCopy("home", file, lane, record.family, record.columns)
         home.adopt(loaded)
         return self._begin(record, home, loaded, loaded.image)
 
@@ -101,16 +101,16 @@ class Home:
         """The ledger over a new file, which counts once it is published: nothing is known of any page."""
         lane = self.lane.data
         file = await ask(
-            self.context.hops, lane, lambda: self.context.host.create_home(self.name, size_bytes),
+            self.context.system, lane, lambda: self.context.host.create_home(self.name, size_bytes),
             self.context.io_timeout_seconds,
         )  # fmt: skip
-        home = Copy("home", file, lane, record.family, record.columns)
+        home = DcoCopy("home", file, lane, record.family, record.columns)
         return self._begin(record, home, None, CopyImage((None, None)))
 
-    def _begin(self, record: Record, home: Copy, loaded: Loaded | None, image: CopyImage) -> Ledger:
+    def _begin(self, record: Record, home: DcoCopy, loaded: Loaded | None, image: CopyImage) -> Ledger:
         family = Family.of(record, [shelved_volume(record, settings, image) for settings in record.volumes])
         timeout = record.volume.io_timeout_seconds
-        ledger = Ledger(family, home, self.context.hops, timeout_seconds=timeout)
+        ledger = Ledger(family, home, self.context.system, timeout_seconds=timeout)
         ledger.assume(record)
         if loaded is not None:
             self.keep_ahead_of(ledger, loaded)
@@ -126,14 +126,14 @@ class Home:
     async def publish(self) -> None:
         """The commit point of an import."""
         await ask(
-            self.context.hops, self.lane.data, lambda: self.context.host.publish_home(self.name),
+            self.context.system, self.lane.data, lambda: self.context.host.publish_home(self.name),
             self.context.io_timeout_seconds,
         )  # fmt: skip
 
     def close_if_idle(self) -> None:
         """When no volume of the family is started any more."""
         if self.ledger is not None and not self.ledger.stores and not self._in_use:
-            self._last = self.ledger.recorded or self._last
+            self._last = self.ledger.last_record or self._last
             let_go(self.context, self.lane.data, self.ledger.home.file)
             self.ledger = None
 
@@ -178,7 +178,7 @@ class Home:
         return await self.open(loaded.image.record, loaded)
 
     async def _ask(self, run: Callable[[], None]) -> None:
-        await ask(self.context.hops, Lanes(self.name).data, run, self.context.io_timeout_seconds)
+        await ask(self.context.system, Lanes(self.name).data, run, self.context.io_timeout_seconds)
 
     def settings(self, name: str) -> VolumeRecord | None:
         """Of a volume of the family, as it is recorded."""

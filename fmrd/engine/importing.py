@@ -12,7 +12,7 @@ from fmrd.engine.checksums import forget_checksums
 from fmrd.engine.context import Context
 from fmrd.engine.files import Lanes, PlexFiles, dco_bytes, let_go, open_plex
 from fmrd.engine.homes import Home
-from fmrd.engine.opening import Look, Opening, close_all, open_member
+from fmrd.engine.starting import Look, Opening, close_all, open_member
 from fmrd.errors import Failed, FmrdError, Refused
 
 ByUuid = dict[str, tuple[str, PlexFiles]]
@@ -141,15 +141,15 @@ async def _open_all(
 
 
 def _is_instant(volume: VolumeRecord) -> bool:
-    return volume.link is not None and volume.link.lost is not None
+    return volume.link is not None and volume.link.unkept is not None
 
 
 async def _lose_instants(opening: Opening) -> None:
     """What an instant snapshot holds only the home copy knew."""
     mirror = opening.mirror
-    for lost in mirror.volume.lost.values():
-        lost.map.fill()
-        await mirror.store.write_pages((lost.column.index, page) for page in sorted(lost.due_pages))
+    for unkept in mirror.volume.unkept.values():
+        unkept.map.fill()
+        await mirror.store.write_pages((unkept.column.index, page) for page in sorted(unkept.due_pages))
 
 
 def _leads(volume: VolumeRecord, leader: PlexFiles) -> bool:

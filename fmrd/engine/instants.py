@@ -11,20 +11,20 @@ from functools import partial
 
 import trio
 
-from fmrd.backing.hops import ask
+from fmrd.backing.system_calls import ask
 from fmrd.core import instant, snapshot
 from fmrd.core.record import Column, PlexRecord
 from fmrd.core.states import PlexState
-from fmrd.dco.copy import Copy
+from fmrd.dco.copy import DcoCopy
 from fmrd.dco.ledger import change
 from fmrd.dco.store import Store
-from fmrd.engine import keeping
+from fmrd.engine import copy_on_write
 from fmrd.engine.breakoffs import frozen, land_later, must_be_free
 from fmrd.engine.files import PlexFiles, copy_of, name_owner
 from fmrd.engine.mirror import Mirror
-from fmrd.engine.opening import Opening, report
 from fmrd.engine.registry import Registry, Unit
 from fmrd.engine.service import Service
+from fmrd.engine.starting import Opening, report
 from fmrd.engine.tasks import Task
 from fmrd.errors import Failed, FmrdError, Refused
 
@@ -46,7 +46,7 @@ async def take_instant(
         length = service.volume.geometry.length_bytes
         if files.backing.length < length:  # the volume grew meanwhile
             extend = partial(files.backing.extend, length)
-            await ask(registry.context.hops, files.lanes.data, extend, service.timeout_seconds)
+            await ask(registry.context.system, files.lanes.data, extend, service.timeout_seconds)
         copy = await _recognisable(service, record, files)
         await mirror.clean()
         for mountpoint in freeze:
@@ -63,11 +63,11 @@ async def take_instant(
             must_be_free(registry, name)
             uuid = registry.context.new_uuid()
             taken = snapshot.taken_at_once(mirror.store.family, service.volume, record, name, uuid)
-            taken.settings = replace(taken.settings, io_timeout_seconds=keeping.LIMIT_SECONDS)
+            taken.settings = replace(taken.settings, io_timeout_seconds=copy_on_write.LIMIT_SECONDS)
             ledger = mirror.store.ledger
             store = Store(ledger, taken, timeout_seconds=ledger.timeout_seconds, failed=report)
-            store.copies[record.uuid] = copy
-            own = Mirror(store, mirror.hops, {record.uuid: files.disk}, service.home.mirrors)
+            store.dco_copies[record.uuid] = copy
+            own = Mirror(store, mirror.system, {record.uuid: files.disk}, service.home.mirrors)
             service.home.mirrors[uuid] = own
             service.lanes[record.uuid] = files.lanes
             opening.append(Opening(own, service.home, {record.uuid: files}, []))
@@ -90,7 +90,7 @@ async def take_instant(
     return units[0], seconds
 
 
-async def _recognisable(service: Service, plex: PlexRecord, files: PlexFiles) -> Copy:
+async def _recognisable(service: Service, plex: PlexRecord, files: PlexFiles) -> DcoCopy:
     """A copy of the DCO that says whose plex this is. It is not kept up to date: without its original the snapshot is
     nothing, and the home copy knows all of it.
     """
@@ -99,7 +99,7 @@ async def _recognisable(service: Service, plex: PlexRecord, files: PlexFiles) ->
         service.context, files, plex.path, plex.uuid, store.family.uuid, volume.geometry, store.family.columns,
         plex.path, plex.dco_path, service.timeout_seconds,
     )  # fmt: skip
-    await name_owner(service.context, copy, store.ledger.recorded, service.timeout_seconds)
+    await name_owner(service.context, copy, store.ledger.last_record, service.timeout_seconds)
     copy.broken = True
     return copy
 
@@ -145,7 +145,7 @@ async def _fill_all(service: Service, task: Task) -> None:
         if run is None:
             return
         began = trio.current_time()
-        await keeping.fill(service.mirror, run)
+        await copy_on_write.fill(service.mirror, run)
         size = geometry.bytes_of(run)[1]
         task.progressed(len(run), size, size)
         await task.give_way(size, trio.current_time() - began, service.volume.settings.rate)
@@ -170,7 +170,7 @@ async def _complete(service: Service) -> None:
     await service.mirror.store.renew_copies()
     await change([origin.store, service.mirror.store], step)
     if not done[0]:
-        for copy in service.mirror.store.copies.values():
+        for copy in service.mirror.store.dco_copies.values():
             copy.broken = True
         raise Failed("snap_invalid", f"snapshot {service.volume.name} has lost regions and cannot be completed")
     await service.renew_copies()

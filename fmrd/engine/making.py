@@ -3,8 +3,8 @@
 import logging
 from dataclasses import dataclass, replace
 
-from fmrd.backing.hops import Lane, ask
 from fmrd.backing.protocol import LOCATOR_BYTES
+from fmrd.backing.system_calls import Lane, ask
 from fmrd.core.family import Family
 from fmrd.core.geometry import Geometry
 from fmrd.core.plex import Plex
@@ -12,7 +12,7 @@ from fmrd.core.record import Column, PlexRecord, VolumeRecord, geometry_of
 from fmrd.core.states import PlexState
 from fmrd.core.volume import Volume
 from fmrd.dco import layout
-from fmrd.dco.copy import Copy
+from fmrd.dco.copy import DcoCopy
 from fmrd.dco.ledger import Ledger
 from fmrd.dco.store import Store
 from fmrd.engine.context import Context
@@ -64,7 +64,7 @@ async def obtain(
             raise
         return PlexFiles(backing, lanes, None, None, None), False
 
-    return await ask(context.hops, lanes.data, run, timeout_seconds)
+    return await ask(context.system, lanes.data, run, timeout_seconds)
 
 
 async def make(
@@ -99,33 +99,33 @@ async def make(
         volume = Volume(replace(settings, settled=True), plexes)
         family = Family(context.new_uuid(), context.new_uuid(), 0, layout.COLUMNS, len(wishes) + 2, [volume])
         size = dco_bytes(geometry)
-        home_file = await ask(context.hops, home_lane, lambda: context.host.create_home(settings.name, size), timeout)
-        home = Copy("home", home_file, home_lane, family.uuid, family.columns)
-        ledger = Ledger(family, home, context.hops, timeout_seconds=timeout)
+        home_file = await ask(context.system, home_lane, lambda: context.host.create_home(settings.name, size), timeout)
+        home = DcoCopy("home", home_file, home_lane, family.uuid, family.columns)
+        ledger = Ledger(family, home, context.system, timeout_seconds=timeout)
         store = Store(ledger, volume, timeout_seconds=timeout, failed=lambda plex, why: None)
         try:
             for plex, files in zip(plexes, opened, strict=True):
-                store.copies[plex.uuid] = await copy_of(
+                store.dco_copies[plex.uuid] = await copy_of(
                     context, files, plex.name, plex.uuid, family.uuid, geometry, family.columns,
                     plex.path, plex.dco_path, timeout,
                 )  # fmt: skip
-                plex.stamp = await ask(context.hops, files.lanes.data, files.backing.stamp, timeout)
+                plex.stamp = await ask(context.system, files.lanes.data, files.backing.stamp, timeout)
             await store.commit(everything=True)
-            if volume.demotions or any(copy.broken for copy in store.copies.values()):
+            if volume.demotions or any(copy.broken for copy in store.dco_copies.values()):
                 raise Failed("failed", f"volume {settings.name}: a copy of the DCO could not be written")
         finally:
             let_go(context, home_lane, home_file)
-        await ask(context.hops, home_lane, lambda: context.host.publish_home(settings.name), timeout)
+        await ask(context.system, home_lane, lambda: context.host.publish_home(settings.name), timeout)
     except BaseException as error:
         if isinstance(error, FmrdError | OSError):
-            await undo(context, created, timeout)
+            await remove_created(context, created, timeout)
         raise
     finally:
         for files in opened:
             let_go(context, files.lanes, files)
 
 
-async def undo(context: Context, created: list[PlexWish], timeout_seconds: float) -> None:
+async def remove_created(context: Context, created: list[PlexWish], timeout_seconds: float) -> None:
     """Remove what was made for a plex that is not to be, as far as its disk answers."""
 
     def run() -> None:
@@ -134,7 +134,7 @@ async def undo(context: Context, created: list[PlexWish], timeout_seconds: float
             context.host.remove_plex(wish.path)
 
     try:
-        await ask(context.hops, Lane("undo"), run, timeout_seconds)
+        await ask(context.system, Lane("clean up"), run, timeout_seconds)
     except OSError as error:
         log.warning("left behind: %s (%s)", ", ".join(wish.path for wish in created), error)
 

@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 
 import trio
 
-from fmrd.backing.hops import Call, Hops, Outcome
+from fmrd.backing.system_calls import Call, Outcome, SystemCalls
 from fmrd.core.instant import is_instant
-from fmrd.core.lost import Lost
 from fmrd.core.plans import SyncPlan, Verdict, WritePlan
 from fmrd.core.plex import Plex
+from fmrd.core.unreadable import Unreadable
 from fmrd.core.volume import Volume
 from fmrd.dco.store import Store
-from fmrd.engine import keeping, reading
-from fmrd.engine.disks import Disk, Landing, Writer, Zeroer
+from fmrd.engine import copy_on_write, reading
 from fmrd.engine.ranges import Ranges
+from fmrd.engine.writes_under_way import Disk, Landing, Writer, Zeroer
 from fmrd.errors import Failed, FmrdError
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class Mirror:
     """One open volume at work. Lengths and offsets in bytes; failures are FmrdError with an errno."""
 
     store: Store
-    hops: Hops
+    system: SystemCalls
     disks: dict[str, Disk]
     kin: dict[str, "Mirror"] = field(default_factory=dict)
     """The started volumes of its family, by uuid."""
@@ -92,12 +92,12 @@ class Mirror:
     _clean_lock: trio.Lock = field(default_factory=trio.Lock)
     _sync_lock: trio.Lock = field(default_factory=trio.Lock)
     _late: list[tuple[range, list[Landing]]] = field(default_factory=list)
-    lost: Lost = field(default_factory=Lost)
-    rests: trio.Event | None = None
+    unreadable: Unreadable = field(default_factory=Unreadable)
+    reads_held_until: trio.Event | None = None
     """Set when reads need not wait any more."""
     leaving: Callable[[Iterable[int]], Awaitable[None]] | None = None
     """Told of extents before they leave the DRL; Failed where they must stay."""
-    _keepers: dict[str, keeping.Keeper] = field(default_factory=dict)
+    _old_data: dict[str, copy_on_write.CopyOnWrite] = field(default_factory=dict)
 
     @property
     def volume(self) -> Volume:
@@ -115,10 +115,10 @@ class Mirror:
         if length <= 0:
             return b""
         with self.load.request(self.volume):
-            while self.rests is not None:
-                await self.rests.wait()
+            while self.reads_held_until is not None:
+                await self.reads_held_until.wait()
             if is_instant(self.volume):
-                return await keeping.read(self, offset, length)
+                return await copy_on_write.read(self, offset, length)
             part = self.volume.plan_read(offset, length)[0]
             if part.length == length:
                 return await reading.read_part(self, part)
@@ -152,13 +152,13 @@ class Mirror:
             return
         with self.load.request(self.volume):
             async with self.ranges.hold((offset, stop)):
-                if self.volume.lost or is_instant(self.volume):
-                    await keeping.before_write(self, offset, length)
-                if self.volume.recorded < self.volume.held_until:
-                    await self.recorded()
+                if self.volume.unkept or is_instant(self.volume):
+                    await copy_on_write.before_write(self, offset, length)
+                if self.volume.demotions_recorded < self.volume.held_until:
+                    await self.until_recorded()
                 verdict = await self._write(offset, length, call)
-                if self.lost.spans and verdict.error is None:
-                    self.lost.remove(offset, stop)
+                if self.unreadable.spans and verdict.error is None:
+                    self.unreadable.remove(offset, stop)
             await self.answer(verdict)
 
     async def flush(self) -> None:
@@ -170,34 +170,34 @@ class Mirror:
                     self._flushes = _Flush()
                     flush.error = (await self.sync()).error
                     flush.done = True
-            await self.recorded()
+            await self.until_recorded()
             if flush.error is not None:
                 raise flush.error
 
-    def keeper(self, uuid: str) -> keeping.Keeper:
+    def old_data_for(self, uuid: str) -> copy_on_write.CopyOnWrite:
         """Who keeps old data for that instant snapshot of this volume."""
-        return self._keepers.setdefault(uuid, keeping.Keeper(self, uuid))
+        return self._old_data.setdefault(uuid, copy_on_write.CopyOnWrite(self, uuid))
 
-    async def drain(self) -> None:
+    async def quiesce(self) -> None:
         """No new request from now on; returns when those under way are answered."""
         self.load.closed = True
         if self.load.requests:
             await self.load.none_left.wait()
 
     def resume(self) -> None:
-        """What ``drain`` was for did not come to be."""
+        """What ``quiesce`` was for did not come to be."""
         self.load.closed = False
         self.load.none_left = trio.Event()
 
     @asynccontextmanager
     async def reads_held(self) -> AsyncIterator[None]:
         """Reads wait: the volume becomes other data, and nobody sees that before it is recorded."""
-        self.rests = trio.Event()
+        self.reads_held_until = trio.Event()
         try:
             yield
         finally:
-            self.rests.set()
-            self.rests = None
+            self.reads_held_until.set()
+            self.reads_held_until = None
 
     # Rules 1, 2 and 5
 
@@ -238,7 +238,7 @@ class Mirror:
     async def answer(self, verdict: Verdict) -> None:
         """What a write is answered with (rule 5), once its bytes are free again."""
         self._tell(verdict)
-        await self.recorded()
+        await self.until_recorded()
         if verdict.error is not None:
             raise verdict.error
 
@@ -268,12 +268,12 @@ class Mirror:
             calls.append(call(self.disks[target.plex.uuid], target.parts))
             target.plex.writes += 1
             target.plex.write_bytes += sum(size for _, size in target.parts)
-        outcomes = await self.hops.in_turn(calls, self.timeout_seconds)
+        outcomes = await self.system.in_turn(calls, self.timeout_seconds)
         return _errors([t.plex for t in plan.targets], outcomes)
 
-    async def recorded(self) -> None:
+    async def until_recorded(self) -> None:
         """Rule 5: return when a record that began after the last demotion is on the home copy."""
-        while self.volume.recorded < self.volume.demotions:
+        while self.volume.demotions_recorded < self.volume.demotions:
             await self.store.commit()
 
     async def sync(self, only: Plex | None = None) -> Verdict:
@@ -289,7 +289,7 @@ class Mirror:
     async def _fdatasync(self, plan: SyncPlan) -> dict[str, Exception]:
         disks = [self.disks[target.plex.uuid] for target in plan.targets]
         calls = [Call(disk.lane, disk.backing.fdatasync, disk.inline) for disk in disks]
-        return _errors([t.plex for t in plan.targets], await self.hops.at_once(calls, self.timeout_seconds))
+        return _errors([t.plex for t in plan.targets], await self.system.at_once(calls, self.timeout_seconds))
 
     async def settle(self) -> None:
         """Make durable, and known to the home copy, whatever is current now."""
@@ -312,13 +312,13 @@ class Mirror:
         demotions = volume.demotions
         await self.sync()
         if volume.demotions != demotions:
-            await self.recorded()
+            await self.until_recorded()
             return 0
         if self.leaving is not None:
             await self.leaving(token.extents)
         await self.store.write_pages(volume.touched_pages())
         if volume.demotions != demotions:  # a map gained what these pages do not hold
-            await self.recorded()
+            await self.until_recorded()
             return 0
         left = volume.drl.end_clean(token, volume.suspect_extents())
         column = volume.settings.drl.index

@@ -6,7 +6,7 @@ from fmrd.core.instant import is_instant
 from fmrd.core.plex import Plex
 from fmrd.core.states import PlexState
 from fmrd.engine.files import let_go
-from fmrd.engine.making import PlexWish, obtain, undo
+from fmrd.engine.making import PlexWish, obtain, remove_created
 from fmrd.engine.service import Service
 from fmrd.engine.tasks import Task
 from fmrd.engine.verb_base import Json, VerbBase
@@ -49,11 +49,11 @@ class PlexVerbs(VerbBase):
                 self.context, wish, name, geometry, existing=False, devices=True, timeout_seconds=timeout
             )
             try:
-                task = await service.joins.add(path, dco, files, rate or 0, snap=snap)
+                task = await service.attacher.add(path, dco, files, rate or 0, snap=snap)
             except BaseException as error:
                 let_go(self.context, files.lanes, files)
                 if new and isinstance(error, FmrdError | OSError):
-                    await undo(self.context, [wish], timeout)
+                    await remove_created(self.context, [wish], timeout)
                 raise
             return {"task": task.json()}
 
@@ -113,9 +113,9 @@ class PlexVerbs(VerbBase):
 
         async def work() -> Json:
             if dry_run:
-                d = await service.joins.decide(found, full=full, discard=discard)
+                d = await service.attacher.decide(found, full=full, discard=discard)
                 return {"decision": self._decision(volume, found.name, d.code, d.message, d.regions, d.bytes)}
-            task, notice = await service.joins.attach(found, full=full, discard=discard, rate=rate or 0)
+            task, notice = await service.attacher.attach(found, full=full, discard=discard, rate=rate or 0)
             return {"task": task.json()} | ({"notice": notice} if notice else {})
 
         return await self._apart(work)
@@ -136,10 +136,10 @@ class PlexVerbs(VerbBase):
                         continue
                     try:
                         if dry_run:
-                            d = await service.joins.decide(plex)
+                            d = await service.attacher.decide(plex)
                             decisions.append(self._decision(name, plex.name, d.code, d.message, d.regions, d.bytes))
                         else:
-                            tasks.append((await service.joins.attach(plex))[0])
+                            tasks.append((await service.attacher.attach(plex))[0])
                     except (FmrdError, OSError) as error:
                         code = error.code if isinstance(error, FmrdError) else "io_error"
                         failed.append({"volume": name, "plex": plex.name, "code": code, "message": str(error)})

@@ -12,12 +12,12 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fmrd.backing.hops import Hops
+from fmrd.backing.system_calls import SystemCalls
 from fmrd.core.instant import is_instant
 from fmrd.core.plans import WritePlan
 from fmrd.core.plex import Plex
-from fmrd.engine.disks import Disk
 from fmrd.engine.ranges import Claim
+from fmrd.engine.writes_under_way import Disk
 
 if TYPE_CHECKING:
     from fmrd.engine.mirror import Mirror
@@ -42,8 +42,8 @@ class Quick:
         """The last large write, if it was not finished."""
 
     @property
-    def hops(self) -> Hops:
-        return self._mirror.hops
+    def system(self) -> SystemCalls:
+        return self._mirror.system
 
     def finished(self, half: "Half") -> None:
         if self._half is half:
@@ -60,7 +60,12 @@ class Quick:
             buffer = buffer[:length]
         if not length:
             return 0
-        if self._load.closed or self._mirror.rests is not None or self._mirror.lost.spans or is_instant(volume):
+        if (
+            self._load.closed
+            or self._mirror.reads_held_until is not None
+            or self._mirror.unreadable.spans
+            or is_instant(volume)
+        ):
             return None
         candidates = volume.holders(offset, length)
         if not candidates:
@@ -93,10 +98,10 @@ class Quick:
             not length
             or stop > volume.geometry.length_bytes
             or self._load.closed
-            or volume.recorded < volume.demotions
-            or volume.recorded < volume.held_until
-            or volume.lost
-            or self._mirror.lost.spans
+            or volume.demotions_recorded < volume.demotions
+            or volume.demotions_recorded < volume.held_until
+            or volume.unkept
+            or self._mirror.unreadable.spans
             or is_instant(volume)
             or (self._ranges.held and not self._ranges.is_free(offset, stop))
             or not (self._is_hot(offset, length) or self._drl.touch(offset, length))
@@ -170,7 +175,7 @@ class Half:
         self._targets = targets
         self._offset, self._length = offset, len(view)
         self._result: bool | Rest | None = None
-        self._share = quick.hops.share([partial(disk.backing.pwrite, offset, view) for disk in disks])
+        self._share = quick.system.share([partial(disk.backing.pwrite, offset, view) for disk in disks])
 
     def overlaps(self, start: int, stop: int) -> bool:
         return start < self._offset + self._length and self._offset < stop

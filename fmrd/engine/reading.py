@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fmrd.backing.hops import Call, Outcome
+from fmrd.backing.system_calls import Call, Outcome
 from fmrd.core.instant import is_instant
 from fmrd.core.plans import ReadPart
 from fmrd.core.plex import Plex
-from fmrd.engine.disks import Writer
+from fmrd.engine.writes_under_way import Writer
 from fmrd.errors import Failed, FmrdError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ async def seek(mirror: "Mirror", offset: int, *, data: bool) -> int:
             part = mirror.volume.plan_read(at, min(SEEK_BYTES, length - at))[0]
             disk = mirror.disks[part.plex.uuid]
             ask = Call(disk.lane, partial(disk.backing.data_until, at, at + part.length))
-            [outcome] = await mirror.hops.in_turn([ask], mirror.timeout_seconds)
+            [outcome] = await mirror.system.in_turn([ask], mirror.timeout_seconds)
             # A plex that fails is not asked where its holes are: reading there will tell.
             is_data, end = outcome.value if isinstance(outcome.value, tuple) else (True, at + part.length)
             if is_data is data:
@@ -85,12 +85,12 @@ async def read_part(mirror: "Mirror", part: ReadPart, *, mend: bool = True) -> b
                 for start, end in ((at, middle), (middle, stop)):
                     done += [data async for data in read_parts(mirror, start, end, mend=mend)]
                 return b"".join(done)
-            mirror.lost.add(at, stop)
+            mirror.unreadable.add(at, stop)
             what = "; ".join(f"{plex.name}: {error}" for plex, error in failures)
             sentence = f"volume {mirror.volume.name}: reading at {at} failed ({what})"
             raise Failed("io_error", sentence) from nobody
-    if mirror.lost.spans:
-        mirror.lost.remove(part.offset, stop)
+    if mirror.unreadable.spans:
+        mirror.unreadable.remove(part.offset, stop)
     for plex, error in failures:
         if isinstance(error, TimeoutError):
             mirror.say(mirror.volume.fail_plex(plex, error))
@@ -104,7 +104,7 @@ async def _pread(mirror: "Mirror", part: ReadPart) -> Outcome:
     part.plex.reads += 1
     part.plex.read_bytes += part.length
     call = Call(disk.lane, lambda: disk.backing.pread(part.offset, part.length), disk.inline)
-    return (await mirror.hops.in_turn([call], mirror.timeout_seconds))[0]
+    return (await mirror.system.in_turn([call], mirror.timeout_seconds))[0]
 
 
 async def repair(mirror: "Mirror", plex: Plex, offset: int, length: int, why: Exception) -> None:
@@ -125,7 +125,7 @@ async def repair(mirror: "Mirror", plex: Plex, offset: int, length: int, why: Ex
         disk = mirror.disks[plex.uuid]
         writer = Writer(disk.backing, [(start, memoryview(outcome.value))])
         call = disk.writing(writer, writer.spans, inline=disk.inline)
-        [written] = await mirror.hops.in_turn([call], mirror.timeout_seconds)
+        [written] = await mirror.system.in_turn([call], mirror.timeout_seconds)
         if plex.generation != generation:
             return
         if written.error is None:

@@ -13,12 +13,12 @@ import trio
 from fmrd.core.record import VolumeRecord
 from fmrd.core.recovery import StartOptions
 from fmrd.engine import reading, verifying
-from fmrd.engine.arriving import Arriving
 from fmrd.engine.context import Context
 from fmrd.engine.homes import Home
-from fmrd.engine.opening import Opening, start_at_home
 from fmrd.engine.quick import Half, Quick, Rest
 from fmrd.engine.service import Service
+from fmrd.engine.starting import Opening, start_at_home
+from fmrd.engine.still_opening import Arriving
 from fmrd.errors import Failed, FmrdError, Refused
 
 log = logging.getLogger(__name__)
@@ -154,7 +154,7 @@ class Registry:
         settings = [unit.settings for unit in units if unit.settings is not None]
         self.arriving.read(home.name, {each.name: number_of(each.uuid) for each in settings if not each.stopped})
         # An original that is written before its instant snapshots are there would lose what they were to keep.
-        instant = any(each.link is not None and each.link.lost is not None for each in settings)
+        instant = any(each.link is not None and each.link.unkept is not None for each in settings)
         for unit in units:
             await self._open_at_boot(unit, served=not instant)
         for unit in units if instant else ():

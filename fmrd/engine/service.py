@@ -16,14 +16,14 @@ from fmrd.core import instant, snapshot
 from fmrd.core.plex import Plex
 from fmrd.core.states import PlexState
 from fmrd.core.volume import Volume
+from fmrd.engine.attach import Attacher
 from fmrd.engine.checksums import Checksums
 from fmrd.engine.context import Context
-from fmrd.engine.copies import Copies
+from fmrd.engine.copy_tasks import CopyTasks
 from fmrd.engine.files import Lanes, let_go
-from fmrd.engine.joins import Joins
-from fmrd.engine.opening import Opening
-from fmrd.engine.partings import Partings
-from fmrd.engine.returning import Returns
+from fmrd.engine.reattach import Reattacher
+from fmrd.engine.release import Releaser
+from fmrd.engine.starting import Opening
 from fmrd.errors import Failed, FmrdError
 
 log = logging.getLogger(__name__)
@@ -42,11 +42,11 @@ class Service:
         self.lanes = opening.home.lanes
         self.files = opening.files
         self.open_count = 0
-        self.copies = Copies(self)
-        self.joins = Joins(self)
-        self.partings = Partings(self)
+        self.copying = CopyTasks(self)
+        self.attacher = Attacher(self)
+        self.releaser = Releaser(self)
         self._stopping = trio.Event()
-        self.returns = Returns(self, self._stopping)
+        self.reattacher = Reattacher(self, self._stopping)
         self.checksums = Checksums(self)
         if context.checksums:
             self.mirror.leaving = self.checksums.void
@@ -86,7 +86,7 @@ class Service:
         self.context.nursery.start_soon(self._clean_now_and_then)
         for plex in self.volume.plexes:
             if plex.is_open and (plex.map.any() or plex.attaching) and not instant.is_instant(self.volume):
-                self.copies.drain(plex, self.copies.unfinished(plex))
+                self.copying.start(plex, self.copying.unfinished(plex))
         if self.volume.settings.auto_attach:
             self.context.nursery.start_soon(self._attach_those_that_answer)
 
@@ -94,11 +94,11 @@ class Service:
         for plex in list(self.volume.plexes):
             if plex.state in (PlexState.STALE, PlexState.IOFAIL) and not plex.excluded and not self._stopping.is_set():
                 try:
-                    await self.joins.attach(plex)
+                    await self.attacher.attach(plex)
                 except (FmrdError, OSError) as error:
                     log.warning("volume %s: plex %s stays %s: %s", self.volume.name, plex.name, plex.state, error)
                     if plex.state is PlexState.IOFAIL:
-                        self.returns.expect(plex)
+                        self.reattacher.expect(plex)
 
     async def _clean_now_and_then(self) -> None:
         tick = self.volume.drl.end_tick()
@@ -111,7 +111,7 @@ class Service:
                 await self.mirror.clean(before)
                 if self._stopping.is_set():
                     return
-                self.copies.relieve()
+                self.copying.relieve()
                 await self.renew_copies()
             except (FmrdError, OSError) as error:
                 log.warning("volume %s is not settled yet: %s", self.volume.name, error)
@@ -135,12 +135,12 @@ class Service:
             self.must_have(plex)
             if plex.state is state:
                 return f"nothing to change: {plex.name} is already {state}"
-            halted = plex.is_open and await self.copies.halt(plex)
+            halted = plex.is_open and await self.copying.halt(plex)
             try:
                 if plex.is_open:
                     async with self.at_rest():
                         # Taken before the gate closes, so that one commit holds both: nothing writes to the file now.
-                        stamp = await self.partings.stamp(self.files[plex.uuid])
+                        stamp = await self.releaser.stamp(self.files[plex.uuid])
                         failed = not plex.is_open  # meanwhile, by itself
                         self.volume.close_gate(plex, state)
                         plex.stamp = None if failed else stamp
@@ -149,13 +149,13 @@ class Service:
                     self.volume.close_gate(plex, state)
                 if failed:
                     await self.mirror.store.commit()
-                await self.mirror.recorded()
+                await self.mirror.until_recorded()
             except FmrdError:
                 if halted and plex.is_open:
-                    self.copies.drain(plex, self.copies.unfinished(plex))
+                    self.copying.start(plex, self.copying.unfinished(plex))
                 raise
         with trio.move_on_after(self.timeout_seconds):  # a plex that hangs is let go of when it answers
-            await self.partings.wait(plex)
+            await self.releaser.wait(plex)
         return None
 
     def at_rest(self) -> "_AtRest":
@@ -165,9 +165,9 @@ class Service:
     def _gate_closed(self, plex: Plex) -> None:
         for task in self.context.tasks.running(self.volume.name, plex.name):
             task.abort()
-        self.partings.begin(plex)
+        self.releaser.begin(plex)
         if plex.state is PlexState.IOFAIL:
-            self.returns.expect(plex)
+            self.reattacher.expect(plex)
 
     # Plexes come and go
 
@@ -178,7 +178,7 @@ class Service:
         async with self.verb():
             self._must_be_closed(plex)
             self.lanes_of(plex)
-            await self.partings.complete(plex)
+            await self.releaser.complete(plex)
             self.volume.remove_plex(plex)
             await self.mirror.store.commit()
 
@@ -231,14 +231,14 @@ class Service:
         """
         async with self.verb():
             self._stopping.set()
-            await self.copies.halt_all()
-            await self.mirror.drain()
+            await self.copying.halt_all()
+            await self.mirror.quiesce()
             async with self.at_rest():
                 for plex in list(self.volume.plexes):
                     if plex.is_open:
-                        plex.stamp = await self.partings.stamp(self.files[plex.uuid])
+                        plex.stamp = await self.releaser.stamp(self.files[plex.uuid])
                     elif plex.uuid in self.files and not self.lanes[plex.uuid].outstanding:
-                        await self.partings.complete(plex)
+                        await self.releaser.complete(plex)
                 await self._renew_copies()
                 settings = replace(self.volume.settings, stopped=stopped, settled=self._is_settled())
                 self.volume.configure(settings)
@@ -261,7 +261,7 @@ class Service:
     def give_up(self, uuid: str) -> None:
         """Of a plex that went to another volume: its files are let go of."""
         self.mirror.disks.pop(uuid, None)
-        self.mirror.store.copies.pop(uuid, None)
+        self.mirror.store.dco_copies.pop(uuid, None)
         files = self.files.pop(uuid, None)
         if files is not None:
             let_go(self.context, files.lanes, files)
@@ -269,14 +269,14 @@ class Service:
     def resume(self) -> None:
         """What it was brought to rest for did not come to be."""
         self.mirror.resume()
-        self.copies.resume()
+        self.copying.resume()
 
     def end(self) -> None:
         """Nothing is done on it any more; the home copy is closed with the last of its family."""
         self._stopping.set()
         self.ended = self.mirror.ended = True
         self.gone.set()
-        self.partings.close_all()
+        self.releaser.close_all()
         self.mirror.store.ledger.stores.pop(self.volume.settings.uuid, None)
         self.home.mirrors.pop(self.volume.settings.uuid, None)
         self.home.close_if_idle()

@@ -11,7 +11,7 @@ from fmrd.engine import breakoffs, snapbacks, undos
 from fmrd.engine.breakoffs import Wish
 from fmrd.engine.files import let_go
 from fmrd.engine.instants import begin_sync, take_instant
-from fmrd.engine.making import PlexWish, obtain, undo
+from fmrd.engine.making import PlexWish, obtain, remove_created
 from fmrd.engine.plex_verbs import PlexVerbs
 from fmrd.engine.service import Service
 from fmrd.engine.tasks import Task
@@ -57,7 +57,7 @@ class SnapVerbs(PlexVerbs):
         if not found and any(p.state is PlexState.ACTIVE for p in coming):  # others are being restored from it
             found = tasks.running(volume.name)
         left = [p for p in coming if not p.is_open or p.map.any()]
-        return found or [(await service.joins.attach(plex))[0] for plex in left[:1]]
+        return found or [(await service.attacher.attach(plex))[0] for plex in left[:1]]
 
     async def snapabort(self, *, volume: str, plex: str | None = None) -> Json:
         """Give up a SNAPATT or SNAPDONE plex; its file stays."""
@@ -107,7 +107,7 @@ class SnapVerbs(PlexVerbs):
             return {"notice": "would take " + ", ".join(f"{w.name} of {w.volume}" for w in wishes)}
 
         async def work() -> Json:
-            units, seconds = await breakoffs.take(self.registry, wishes, freeze)
+            units, seconds = await breakoffs.break_off(self.registry, wishes, freeze)
             shown = [volume_json(self.registry.service(u.name), self._path(u.name)) for u in units]
             return {"volume": shown[0], "volumes": shown, "held_seconds": round(seconds, 6)}
 
@@ -131,7 +131,7 @@ class SnapVerbs(PlexVerbs):
                 if not any(p.path == plex.path for p in self._plexes_of(wish.name)):
                     let_go(self.context, files.lanes, files)
                     if isinstance(error, FmrdError | OSError):
-                        await undo(self.context, [plex], service.timeout_seconds)
+                        await remove_created(self.context, [plex], service.timeout_seconds)
                 raise
             task = {"task": begin_sync(self.registry, unit).json()} if sync else {}
             shown = volume_json(self.registry.service(unit.name), self._path(unit.name))
@@ -150,7 +150,7 @@ class SnapVerbs(PlexVerbs):
         unit = self.registry.unit(snapshot)
         if unit.settings is None or unit.settings.link is None:
             raise Failed("snap_unknown", f"volume {snapshot} is no snapshot")
-        if unit.settings.link.lost is None:
+        if unit.settings.link.unkept is None:
             return self._volume(snapshot) | {"notice": f"nothing to change: {snapshot} holds everything itself"}
         return {"task": begin_sync(self.registry, unit, rate or 0).json()}
 
@@ -194,7 +194,7 @@ class SnapVerbs(PlexVerbs):
         async def again(plex: Plex) -> None:
             returned = [p for p in pair.origin.volume.plexes if p.name in names]
             if all(p.state is PlexState.SNAPDONE for p in returned):
-                await breakoffs.take(self.registry, [wish], freeze)
+                await breakoffs.break_off(self.registry, [wish], freeze)
 
         async def work() -> Json:
             tasks = await snapbacks.back(pair, plexes, rate or 0, again)

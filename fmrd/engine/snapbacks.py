@@ -16,7 +16,7 @@ from fmrd.core.plex import Plex
 from fmrd.core.volume import Volume
 from fmrd.dco.ledger import change
 from fmrd.engine import undos
-from fmrd.engine.copies import Then
+from fmrd.engine.copy_tasks import Then
 from fmrd.engine.registry import Registry, Unit
 from fmrd.engine.service import Service
 from fmrd.engine.tasks import Task
@@ -90,7 +90,7 @@ async def back(pair: Pair, plexes: Sequence[Plex], rate: int = 0, then: Then | N
         await _take_plexes(pair, service, plexes, step)
     tasks = []
     for plex in returned:
-        task, _ = await origin.joins.attach(plex, rate=rate, kind="SNAPBACK", then=then)
+        task, _ = await origin.attacher.attach(plex, rate=rate, kind="SNAPBACK", then=then)
         tasks.append(task)
     return tasks
 
@@ -115,7 +115,7 @@ async def restore(
         if service is None:
             raise Failed("volume_stopped", f"snapshot {pair.unit.name} is stopped", f"fmrctl start {pair.unit.name}")
         for plex in origin.volume.open_plexes():
-            await origin.copies.halt(plex)
+            await origin.copying.halt(plex)
         # The snapshot first: what it is still asked for may need bytes of its original.
         async with (
             _withdrawn(pair, service, ends=len(plexes) == len(pair.volume.plexes)),
@@ -139,9 +139,9 @@ async def restore(
     for plex in origin.volume.open_plexes():
         if plex.map.any():
             message = f"plex {plex.name} copies {plex.map.count()} region(s) from snapshot {pair.unit.name}"
-            tasks.append(origin.copies.drain(plex, ("fast", message), rate, kind, then))
+            tasks.append(origin.copying.start(plex, ("fast", message), rate, kind, then))
     if not tasks:
-        await origin.copies.returned()
+        await origin.copying.returned()
     return tasks
 
 
@@ -150,8 +150,8 @@ async def _keep_for_others(pair: Pair) -> None:
     snapshot.check_length(pair.origin.volume, pair.volume, replica=True)
     mirror, own = pair.origin.mirror, pair.volume.settings.uuid
     changed = snapshot.difference(mirror.volume, pair.volume) | mirror.volume.drl.regions() | pair.volume.drl.regions()
-    for uuid in [uuid for uuid in mirror.volume.lost if uuid != own]:
-        await mirror.keeper(uuid).keep(changed.search(1))
+    for uuid in [uuid for uuid in mirror.volume.unkept if uuid != own]:
+        await mirror.old_data_for(uuid).keep(changed.search(1))
 
 
 async def _replace(pair: Pair, service: Service, plexes: Sequence[Plex], kept: undos.Kept | None) -> None:
@@ -166,7 +166,7 @@ async def _replace(pair: Pair, service: Service, plexes: Sequence[Plex], kept: u
         for plex in plexes:  # they serve the original from now on
             origin.files[plex.uuid] = service.files.pop(plex.uuid)
             origin.mirror.disks[plex.uuid] = service.mirror.disks.pop(plex.uuid)
-            store.copies[plex.uuid] = service.mirror.store.copies.pop(plex.uuid)
+            store.dco_copies[plex.uuid] = service.mirror.store.dco_copies.pop(plex.uuid)
             plex.stamp = None
 
     async with origin.checksums.becoming_other():
@@ -195,9 +195,9 @@ async def _take_plexes(pair: Pair, service: Service | None, plexes: Sequence[Ple
     async with _withdrawn(pair, service, ends=ends), service.at_rest():
         for plex in plexes:
             if plex.is_open:
-                plex.stamp = await service.partings.stamp(service.files[plex.uuid])
+                plex.stamp = await service.releaser.stamp(service.files[plex.uuid])
             else:  # it left the snapshot before, by an error or by hand
-                await service.partings.complete(plex)
+                await service.releaser.complete(plex)
 
         def taken() -> None:
             step()
@@ -216,8 +216,8 @@ async def _withdrawn(pair: Pair, service: Service, *, ends: bool) -> AsyncIterat
     pair.registry.withdraw(pair.unit)
     try:
         await service.checksums.close()
-        await service.copies.halt_all()
-        await service.mirror.drain()
+        await service.copying.halt_all()
+        await service.mirror.quiesce()
         yield
     finally:
         if pair.volume not in pair.origin.mirror.store.family.volumes:

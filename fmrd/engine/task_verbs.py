@@ -60,7 +60,7 @@ class TaskVerbs(VerbBase):
     async def verify_report(self, *, id: int) -> Json:
         """What it found, in the order of the bytes; and how much of it only one plex holds just now."""
         task = self.context.tasks.find(id)
-        found = list(verifying.outcome_of(task))
+        found = list(verifying.report_of(task))
         return {"task": task.json(), "mismatches": found, "not_compared_regions": task.not_compared}
 
     async def task_wait(self, *, id: int) -> Json:

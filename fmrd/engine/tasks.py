@@ -91,9 +91,9 @@ class Task:
         much time as this took.
         """
         rate = self.rate or rate
-        await self.rest(max(copied / rate - seconds if rate else 0.0, min(seconds, LONGEST_PAUSE_SECONDS)))
+        await self.pause_for(max(copied / rate - seconds if rate else 0.0, min(seconds, LONGEST_PAUSE_SECONDS)))
 
-    async def rest(self, seconds: float) -> None:
+    async def pause_for(self, seconds: float) -> None:
         """Unless it is told something meanwhile; not at all once it is aborted."""
         changed = self.changed
         with trio.move_on_after(0 if self.aborting else seconds):

@@ -1,4 +1,4 @@
-"""The copy of one window: piece by piece, on a thread or in spare time, and no further than somebody lets it."""
+"""The copy of one window: piece by piece, on a thread or in idle time, and no further than somebody lets it."""
 
 import time
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ PIECE_BYTES, SHORT_PIECE_BYTES = 256 << 10, 128 << 10
 while the application is served its thread rests: a copy of some milliseconds would keep a processor from those who
 serve, and to wake the thread up from outside for each piece would cost them more.
 """
-REST = 2
+PAUSE_RATIO = 2
 """A rest is so many times as long as the piece took: a resync keeps a third of its speed, and gains on any load."""
-LONGEST_REST_SECONDS = 0.05
+LONGEST_PAUSE_SECONDS = 0.05
 
 
 class Wanted:
@@ -66,7 +66,7 @@ class Transfer:
         """The same, with rests."""
         before = 0.0
         while self.step():
-            time.sleep(min(REST * (self.seconds - before), LONGEST_REST_SECONDS))
+            time.sleep(min(PAUSE_RATIO * (self.seconds - before), LONGEST_PAUSE_SECONDS))
             before = self.seconds
 
 

@@ -10,19 +10,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from fmrd.backing.hops import Lane, ask
+from fmrd.backing.system_calls import Lane, ask
 from fmrd.core import snapshot
 from fmrd.core.plex import Plex
 from fmrd.core.record import Column, PlexRecord
 from fmrd.core.states import PlexState
-from fmrd.dco.copy import Copy
+from fmrd.dco.copy import DcoCopy
 from fmrd.dco.store import Store
-from fmrd.engine.copies import Then
+from fmrd.engine.copy_tasks import Then
 from fmrd.engine.files import Lanes, PlexFiles, copy_of, let_go, name_owner
 from fmrd.engine.mirror import Mirror
-from fmrd.engine.opening import Opening, report
 from fmrd.engine.registry import Registry
 from fmrd.engine.service import Service
+from fmrd.engine.starting import Opening, report
 from fmrd.errors import Failed, FmrdError, Refused
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Kept:
     service: Service
     record: PlexRecord
     files: PlexFiles
-    copy: Copy
+    copy: DcoCopy
     opening: Opening | None = None
 
     def step(self) -> None:
@@ -53,11 +53,11 @@ class Kept:
             self.registry.context.new_uuid(),
         )  # fmt: skip
         own = Store(store.ledger, taken, timeout_seconds=store.timeout_seconds, failed=report)
-        own.copies[self.record.uuid] = self.copy
+        own.dco_copies[self.record.uuid] = self.copy
         self.service.lanes[self.record.uuid] = self.files.lanes
         disks = {self.record.uuid: self.files.disk}
         self.opening = Opening(
-            Mirror(own, mirror.hops, disks, self.service.home.mirrors), self.service.home,
+            Mirror(own, mirror.system, disks, self.service.home.mirrors), self.service.home,
             {self.record.uuid: self.files}, [],
         )  # fmt: skip
 
@@ -114,7 +114,7 @@ async def keep(registry: Registry, service: Service) -> Kept:
 async def _opened(registry: Registry, service: Service, path: str) -> Kept:
     lanes = Lanes(path)
     host, volume, family = service.context.host, service.volume, service.mirror.store.family
-    backing = await ask(service.context.hops, lanes.data, partial(host.open_plex, path, 0), service.timeout_seconds)
+    backing = await ask(service.context.system, lanes.data, partial(host.open_plex, path, 0), service.timeout_seconds)
     files = PlexFiles(backing, lanes, None, None, None)
     record = PlexRecord("", registry.context.new_uuid(), path, None, PlexState.ACTIVE, Column(0, 0))
     try:
@@ -122,7 +122,7 @@ async def _opened(registry: Registry, service: Service, path: str) -> Kept:
             service.context, files, path, record.uuid, family.uuid, volume.geometry, family.columns, path, None,
             service.timeout_seconds,
         )  # fmt: skip
-        await name_owner(service.context, copy, service.mirror.store.ledger.recorded, service.timeout_seconds)
+        await name_owner(service.context, copy, service.mirror.store.ledger.last_record, service.timeout_seconds)
     except BaseException:
         let_go(service.context, lanes, files)
         raise
@@ -160,7 +160,7 @@ async def _erase(service: Service, path: str) -> None:
 
 
 async def _ask(service: Service, run: Callable[[], None]) -> None:
-    await ask(service.context.hops, Lane("undo"), run, service.timeout_seconds)
+    await ask(service.context.system, Lane("undo"), run, service.timeout_seconds)
 
 
 def pair_name(registry: Registry, volume: str) -> str:

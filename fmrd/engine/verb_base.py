@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from fmrd.backing.hops import Lane, ask
+from fmrd.backing.system_calls import Lane, ask
 from fmrd.engine.registry import Registry
 from fmrd.engine.view import stopped_json, unreadable_json, volume_json
 from fmrd.errors import Failed
@@ -51,4 +51,4 @@ class VerbBase:
         }  # fmt: skip
 
     async def _ask(self, run: Callable[[], None]) -> None:
-        await ask(self.context.hops, Lane("admin"), run, self.context.io_timeout_seconds)
+        await ask(self.context.system, Lane("admin"), run, self.context.io_timeout_seconds)

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from fmrd.backing.hops import Call, Lane, ask
+from fmrd.backing.system_calls import Call, Lane, ask
 from fmrd.core.comparing import Mismatch, mismatches_in
 from fmrd.core.instant import is_instant
 from fmrd.core.plex import Plex
 from fmrd.engine import reading
-from fmrd.engine.mending import repair
+from fmrd.engine.rewrite import repair
 from fmrd.engine.tasks import Task
 from fmrd.errors import Failed, FmrdError, Refused
 
@@ -111,7 +111,7 @@ class Verify:
             await self._service.checksums.note(None)
             self._task.end("failed", (getattr(error, "code", "io_error"), str(error)))
             return
-        cut_off = self._task.aborting and self._service.copies.over
+        cut_off = self._task.aborting and self._service.copying.over
         await self._service.checksums.note(self._progress() if cut_off else None)
         if self._task.aborting:
             self._task.end("aborted")
@@ -196,7 +196,7 @@ class Verify:
             # A thread, for a MiB that differs everywhere takes 50 ms, which nobody should wait for.
             trusted = self._source.name if self._source is not None else ""
             judge = partial(mismatches_in, offset, contents, trusted, await self._pieces(regions))
-            found += await ask(self._service.mirror.hops, self._judging, judge, self._service.timeout_seconds)
+            found += await ask(self._service.mirror.system, self._judging, judge, self._service.timeout_seconds)
         fixed = False
         for mismatch in found:
             repaired = self._may_repair(mismatch) and await repair(self._service, mismatch, offset, contents)
@@ -225,7 +225,7 @@ class Verify:
         plexes = [p for p in service.volume.open_plexes() if p.is_current(regions)]
         disks = [service.mirror.disks[p.uuid] for p in plexes]
         calls = [Call(disk.lane, partial(disk.backing.pread, offset, length)) for disk in disks]
-        outcomes = await service.mirror.hops.at_once(calls, service.timeout_seconds)
+        outcomes = await service.mirror.system.at_once(calls, service.timeout_seconds)
         contents, errors = {}, {}
         for plex, outcome in zip(plexes, outcomes, strict=True):
             if isinstance(outcome.value, bytes):
@@ -262,7 +262,7 @@ class Verify:
             )  # fmt: skip
 
 
-def outcome_of(task: Task) -> Sequence[Json]:
+def report_of(task: Task) -> Sequence[Json]:
     """What a verify found, so far or in all. Failed('task_missing') for another kind of task."""
     if task.report is None:
         raise Failed("task_missing", f"task {task.id} is no verify")

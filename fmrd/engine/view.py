@@ -50,9 +50,9 @@ def volume_json(service: Service, path: str) -> Json:
 def _lost(service: Service) -> list[Json]:
     """What no plex could give when it was read last; of an instant snapshot also what it could not keep."""
     original = service.mirror.store.family.original_of(service.volume)
-    lost = None if original is None else original.lost.get(service.volume.settings.uuid)
-    spans = [] if lost is None else [service.volume.geometry.bytes_of(run) for run in lost.map.runs()]
-    spans += [(start, stop - start) for start, stop in service.mirror.lost.spans]
+    unkept = None if original is None else original.unkept.get(service.volume.settings.uuid)
+    spans = [] if unkept is None else [service.volume.geometry.bytes_of(run) for run in unkept.map.runs()]
+    spans += [(start, stop - start) for start, stop in service.mirror.unreadable.spans]
     return [{"offset_bytes": at, "length_bytes": size} for at, size in spans]
 
 

@@ -70,7 +70,7 @@ def until(window: Window, stop: int, geometry: Geometry) -> Window:
     return window_of([range(run.start, min(run.stop, end)) for run in window.runs if run.start < end], geometry)
 
 
-class Pace:
+class WindowSize:
     """How long the next window is: longer on a quick disk, so that waking a thread up costs little beside the copy."""
 
     def __init__(self) -> None:

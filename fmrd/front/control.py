@@ -40,7 +40,7 @@ async def _nothing() -> None:
     pass
 
 
-class Pace:
+class RequestPace:
     """Whoever comes too often waits for its turn; nobody is refused for it."""
 
     def __init__(self, per_second: float, burst: int) -> None:
@@ -62,7 +62,7 @@ class Control:
         self.verbs = verbs
         self._after = after
         self.clients = 0
-        self.pace = Pace(REQUESTS_PER_SECOND, BURST)
+        self.pace = RequestPace(REQUESTS_PER_SECOND, BURST)
         self._allowed = {0, os.geteuid()}
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

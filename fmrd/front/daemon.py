@@ -12,18 +12,18 @@ from typing import NoReturn
 import click
 import trio
 
-from fmrd.backing.hops import ThreadHops
 from fmrd.backing.host import LinuxHost
-from fmrd.backing.spare import Spare
+from fmrd.backing.idle_time import IdleTime
+from fmrd.backing.system_calls import ThreadedCalls
 from fmrd.engine.context import Context
 from fmrd.engine.registry import Registry
 from fmrd.engine.verbs import Verbs
 from fmrd.errors import Failed, FmrdError
-from fmrd.front.channel import taking
+from fmrd.front.channel import takeover
 from fmrd.front.channel.door import ChannelDoor
 from fmrd.front.control import Control
 from fmrd.front.fusefs import FuseDoor
-from fmrd.front.memory import stay_out_of_memory_pressure
+from fmrd.front.lock_memory import stay_out_of_memory_pressure
 from fmrd.front.mounts import write_back
 from fmrd.front.places import default_places
 from fmrd.front.supervisor import Supervisor, supervisor_of
@@ -46,13 +46,13 @@ class Daemon:
     supervisor: Supervisor = field(default_factory=Supervisor)
     _stop: trio.Event = field(default_factory=trio.Event)
     _may_leave: bool = False
-    _lost: Failed | None = None
+    _mount_gone: Failed | None = None
 
     async def run(self) -> None:
         host = _own(self.state)
-        hops = ThreadHops()
-        registry = Registry(Context(host, hops), str(self.mount))
-        door = self._door(registry, hops.spare)
+        system = ThreadedCalls()
+        registry = Registry(Context(host, system), str(self.mount))
+        door = self._door(registry, system.idle)
         control = Control(self.socket, Verbs(registry), door.caught_up)
         async with trio.open_nursery() as nursery:
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -75,14 +75,14 @@ class Daemon:
                     await registry.close()
                     await _ended(door)
                 nursery.cancel_scope.cancel()
-        if self._lost is not None:
-            raise self._lost
+        if self._mount_gone is not None:
+            raise self._mount_gone
 
-    def _door(self, registry: Registry, spare: Spare) -> ChannelDoor | FuseDoor:
+    def _door(self, registry: Registry, idle: IdleTime) -> ChannelDoor | FuseDoor:
         if self.door == "pyfuse3":
-            taking.drop(self.supervisor)
+            takeover.drop(self.supervisor)
             return FuseDoor(registry, self.mount)
-        return ChannelDoor(registry, self.mount, self.supervisor, spare)
+        return ChannelDoor(registry, self.mount, self.supervisor, idle)
 
     async def _serve(self, door: ChannelDoor | FuseDoor, task_status: trio.TaskStatus[None]) -> None:
         """Without its mount the daemon is of no use: it stops in order, and fails."""
@@ -90,8 +90,8 @@ class Daemon:
             await nursery.start(door.run)
             task_status.started()
         if not self._stop.is_set():
-            self._lost = Failed("mount_failed", f"{self.mount} was unmounted by somebody else: stopping in order")
-            log.error("%s", self._lost.message)
+            self._mount_gone = Failed("mount_failed", f"{self.mount} was unmounted by somebody else: stopping in order")
+            log.error("%s", self._mount_gone.message)
             self._stop.set()
 
     async def _heed(self, signals: AsyncIterator[int], everything: trio.CancelScope) -> None:
@@ -141,7 +141,7 @@ def _own(state: Path) -> LinuxHost:
     return host
 
 
-KEEPER = "fmrd.front.keeper"
+HOLDER = "fmrd.front.mount_holder"
 THIS = "fmrd.front.daemon"
 
 
@@ -186,7 +186,7 @@ def main(state: Path | None, mount: Path | None, socket: Path | None, door: str,
         (socket or places.socket).absolute(), door, supervisor_of(os.environ, os.getpid()),
     )  # fmt: skip
     if keeper:
-        _become_keeper(daemon, log_level)
+        _become_mount_holder(daemon, log_level)
     stay_out_of_memory_pressure()
     error: FmrdError | None = None
     try:
@@ -200,13 +200,13 @@ def main(state: Path | None, mount: Path | None, socket: Path | None, door: str,
         sys.exit(error.exit_status)
 
 
-def _become_keeper(daemon: Daemon, log_level: str) -> NoReturn:
+def _become_mount_holder(daemon: Daemon, log_level: str) -> NoReturn:
     """In this process, without what only a serving one needs."""
     if daemon.door != "channel":
         raise click.UsageError("--keeper needs --door channel: no other door's mount can be taken over")
     options = ["--state", daemon.state, "--mount", daemon.mount, "--socket", daemon.socket]
     child = [sys.executable, "-P", "-m", THIS, *map(str, options), "--door", daemon.door, "--log-level", log_level]
-    os.execv(sys.executable, [sys.executable, "-P", "-m", KEEPER, *child])
+    os.execv(sys.executable, [sys.executable, "-P", "-m", HOLDER, *child])
 
 
 def _first(group: BaseExceptionGroup[FmrdError]) -> FmrdError:

@@ -17,8 +17,8 @@ import trio
 
 from fmrd.engine.registry import Registry, Served
 from fmrd.errors import Failed
+from fmrd.front.kernel_notify import News
 from fmrd.front.mounts import allow_more_in_flight, clear_stale_mount
-from fmrd.front.news import News
 from fmrd.front.tree import BLOCK_BYTES, CACHE_SECONDS, NAME_BYTES, ROOT, Entry, Tree, errno_of
 
 WORKERS = (16, 128)

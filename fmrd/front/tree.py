@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from fmrd.engine.registry import Registry, Served
 from fmrd.errors import FmrdError
-from fmrd.front.arrivals import NotYet
+from fmrd.front.early_requests import NotYet
 
 log = logging.getLogger(__name__)
 

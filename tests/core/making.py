@@ -83,7 +83,7 @@ class Rig:
         self.family.begin_commit(record)
         self.pages()
         self.family.end_commit(record)
-        self.volume.recorded = demotions
+        self.volume.demotions_recorded = demotions
 
     def mark_all(self) -> None:
         """The DRL is durable everywhere, so that any write may be issued."""

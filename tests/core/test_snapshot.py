@@ -311,7 +311,7 @@ def test_a_full_one_is_like_the_others() -> None:
     snap = at_once(rig)
     assert not instant.complete(rig.volume, snap)
     keep(rig.family, snap.plexes[0], *range(REGIONS))
-    assert instant.complete(rig.volume, snap) and not rig.volume.lost and not instant.is_instant(snap)
+    assert instant.complete(rig.volume, snap) and not rig.volume.unkept and not instant.is_instant(snap)
     snapshot.clear(rig.family, rig.volume, snap)
 
 
@@ -326,4 +326,4 @@ def test_a_removed_snapshot_is_tracked_no_more() -> None:
     rig = fresh()
     snap = at_once(rig)
     snapshot.forget(rig.family, snap)
-    assert not rig.volume.tracks and not rig.volume.lost and rig.family.volumes == [rig.volume]
+    assert not rig.volume.tracks and not rig.volume.unkept and rig.family.volumes == [rig.volume]

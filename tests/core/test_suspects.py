@@ -43,7 +43,7 @@ def test_the_end_of_a_suspicion_is_recorded() -> None:
     rig.commit()
     rig.write(2, 2)
     assert rig.sync().error is None
-    assert rig.volume.recorded < rig.volume.demotions
+    assert rig.volume.demotions_recorded < rig.volume.demotions
 
 
 def test_a_rewrite_that_its_own_fdatasync_dropped_stays_suspect() -> None:
@@ -79,7 +79,7 @@ def test_what_an_fdatasync_dropped_becomes_a_hole_where_others_hold_it() -> None
     verdict = rig.sync(failing=[rig.plexes[0]])
     assert rig.plexes[0].is_open and missing(rig, 0) == {2, 3}
     assert verdict.error is None
-    assert rig.volume.recorded < rig.volume.demotions, "and it waits for the record"
+    assert rig.volume.demotions_recorded < rig.volume.demotions, "and it waits for the record"
 
 
 def test_a_copied_region_whose_fdatasync_failed_is_never_taken_for_durable() -> None:

@@ -335,7 +335,7 @@ def test_holes_are_made_only_where_others_hold_the_region_durably() -> None:
     hole(rig, 1, 3)
     assert rig.volume.make_holes(rig.plexes[0], range(2, 4))
     assert missing(rig, 0) == {2}
-    assert rig.volume.recorded < rig.volume.demotions, "verdicts wait for the record"
+    assert rig.volume.demotions_recorded < rig.volume.demotions, "verdicts wait for the record"
     assert not rig.volume.make_holes(rig.plexes[0], range(3, 4))
 
 

@@ -129,13 +129,13 @@ class AVolumeAndItsDisks(RuleBasedStateMachine):
         for plex in self.volume.open_plexes():
             plex.has = self.landing.position
         self.landing = None
-        self.volume.recorded = max(self.volume.recorded, self.demotions)
+        self.volume.demotions_recorded = max(self.volume.demotions_recorded, self.demotions)
         self.acknowledge()
 
     def behind(self) -> bool:
         """Is there anything that a record would tell?"""
         gates = any(plex.is_open is not plex.home_open for plex in self.volume.plexes)
-        return gates or bool(self.due()) or self.volume.recorded < self.volume.demotions
+        return gates or bool(self.due()) or self.volume.demotions_recorded < self.volume.demotions
 
     @precondition(lambda self: self.landing is None and self.behind())
     @rule(at_once=st.booleans())
@@ -234,7 +234,7 @@ class AVolumeAndItsDisks(RuleBasedStateMachine):
         return data.draw(st.lists(st.sampled_from(plexes), unique_by=id, max_size=2))
 
     def acknowledge(self) -> None:
-        if self.volume.recorded < self.volume.demotions:
+        if self.volume.demotions_recorded < self.volume.demotions:
             return
         for disk in self.disks.values():
             disk.recorded()

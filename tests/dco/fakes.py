@@ -5,15 +5,15 @@ from dataclasses import dataclass, field, replace
 
 import trio
 
-from fmrd.backing.hops import Call, Lane, Outcome, outcome_of
 from fmrd.backing.protocol import DCO_BLOCK_BYTES
+from fmrd.backing.system_calls import Call, Lane, Outcome, outcome_of
 from fmrd.core.family import Family
 from fmrd.core.plex import Plex
 from fmrd.core.record import Record, geometry_of
 from fmrd.core.states import PlexState
 from fmrd.core.volume import Volume
 from fmrd.dco import layout
-from fmrd.dco.copy import Copy, Loaded, load
+from fmrd.dco.copy import DcoCopy, Loaded, load
 from fmrd.dco.ledger import Ledger
 from fmrd.dco.store import Store
 from tests.core.making import FAMILY, plex_record, volume_record
@@ -73,7 +73,7 @@ class MemoryDco:
 
 
 class Inline:
-    """Hops that run calls in place, after a checkpoint; ``gate`` holds up the batches of which it says so."""
+    """SystemCalls that run calls in place, after a checkpoint; ``gate`` holds up the batches of which it says so."""
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
@@ -102,26 +102,26 @@ class Rig:
         self.volume = Volume(settings, self.plexes)
         self.family = Family(FAMILY, "first", 0, COLUMNS, 50, [self.volume])
         self.trouble = Trouble()
-        self.hops = Inline()
+        self.system = Inline()
         self.told: list[str] = []
         self.home = self.copy("home", layout.HOME)
-        self.ledger = Ledger(self.family, self.home, self.hops, timeout_seconds=1)
+        self.ledger = Ledger(self.family, self.home, self.system, timeout_seconds=1)
         self.store = Store(
             self.ledger, self.volume, timeout_seconds=1, failed=lambda plex, why: self.told.append(plex.name)
         )
 
-    def copy(self, name: str, owner: str) -> Copy:
+    def copy(self, name: str, owner: str) -> DcoCopy:
         size = layout.copy_bytes(self.volume.geometry.pages, COLUMNS)
-        return Copy(name, MemoryDco(name, size, self.trouble), Lane(name), FAMILY, COLUMNS, owner)
+        return DcoCopy(name, MemoryDco(name, size, self.trouble), Lane(name), FAMILY, COLUMNS, owner)
 
     async def start(self) -> "Rig":
         """Everything written for the first time; from here on ``writes`` begins anew."""
         for plex in self.plexes:
             if plex.is_open:
-                self.store.copies[plex.uuid] = self.copy(plex.name, plex.uuid)
+                self.store.dco_copies[plex.uuid] = self.copy(plex.name, plex.uuid)
         await self.store.commit(everything=True)
         self.trouble.writes.clear()
-        self.hops.batches.clear()
+        self.system.batches.clear()
         return self
 
     def read(self, name: str = "home") -> Loaded:
@@ -134,7 +134,7 @@ class Rig:
         return record
 
     def file(self, name: str) -> MemoryDco:
-        copies = [self.home, *self.store.copies.values()]
+        copies = [self.home, *self.store.dco_copies.values()]
         [file] = [copy.file for copy in copies if copy.name == name]
         assert isinstance(file, MemoryDco)
         return file

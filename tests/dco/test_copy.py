@@ -8,11 +8,11 @@ from bitarray import frozenbitarray
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmrd.backing.hops import Lane
+from fmrd.backing.system_calls import Lane
 from fmrd.core.record import Column, Record
 from fmrd.core.states import PlexState
 from fmrd.dco import layout
-from fmrd.dco.copy import Copy, Key, Loaded, PageWrite, load
+from fmrd.dco.copy import DcoCopy, Key, Loaded, PageWrite, load
 from tests.core.making import FAMILY, family_record, plex_record
 from tests.dco.fakes import COLUMNS, MemoryDco, Trouble
 
@@ -30,8 +30,8 @@ def new_file() -> MemoryDco:
     return MemoryDco("copy", layout.copy_bytes(PAGES, COLUMNS), Trouble())
 
 
-def copy_of(file: MemoryDco) -> Copy:
-    return Copy("copy", file, Lane("copy"), FAMILY, COLUMNS)
+def copy_of(file: MemoryDco) -> DcoCopy:
+    return DcoCopy("copy", file, Lane("copy"), FAMILY, COLUMNS)
 
 
 def page(key: Key, sequence: int, epoch: int = 1) -> PageWrite:

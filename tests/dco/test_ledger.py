@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import trio
 import trio.testing
 
-from fmrd.backing.hops import Call
+from fmrd.backing.system_calls import Call
 from fmrd.core.geometry import PAGE_REGIONS
 from fmrd.core.plex import Plex
 from fmrd.core.record import Column, Link, geometry_of
@@ -32,7 +32,7 @@ async def family() -> tuple[Rig, Store]:
     snapshot = Volume(settings, [plex])
     rig.family.volumes.append(snapshot)
     store = Store(rig.ledger, snapshot, timeout_seconds=1, failed=lambda plex, why: rig.told.append(plex.name))
-    store.copies[plex.uuid] = rig.copy(DISK, plex.uuid)
+    store.dco_copies[plex.uuid] = rig.copy(DISK, plex.uuid)
     await store.commit(everything=True)
     return rig, store
 
@@ -46,7 +46,7 @@ async def test_a_commit_of_the_original_waits_for_no_page_of_a_snapshot_whose_di
     def gate(calls: Sequence[Call]) -> trio.Event | None:
         return answers if any(call.lane.name == DISK for call in calls) else None
 
-    rig.hops.gate = gate
+    rig.system.gate = gate
     page = (snapshot.volume.plexes[0].column.index, 0)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(snapshot.write_pages, {page})  # holds the page lock and hangs

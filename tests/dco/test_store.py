@@ -7,7 +7,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from fmrd.backing.hops import Call
+from fmrd.backing.system_calls import Call
 from fmrd.core.states import PlexState
 from fmrd.dco import layout
 from fmrd.errors import Failed
@@ -63,9 +63,9 @@ async def test_a_joining_plex_gets_its_copy_last_and_the_first_record_that_names
     assert rig.missing(0, "v-02") == {0}
     assert plex.has == rig.record().position
     rig.trouble.writes.clear()
-    rig.hops.batches.clear()
+    rig.system.batches.clear()
     await rig.store.commit()
-    assert rig.hops.batches[-3:] == [["home"], ["v-01"], ["v-02"]], "one after the other"
+    assert rig.system.batches[-3:] == [["home"], ["v-01"], ["v-02"]], "one after the other"
     assert [kind for kind in rig.kinds() if kind[1] == "record"] == [
         ("home", "record"), ("v-01", "record"), ("v-02", "record"),
     ]  # fmt: skip
@@ -80,7 +80,7 @@ async def test_a_join_writes_what_the_home_copy_holds_not_what_memory_does() -> 
         if [call.lane.name for call in calls] == ["home"]:
             rig.plexes[0].map.mark(range(5, 6))
 
-    rig.hops.gate = mark_while_the_record_lands
+    rig.system.gate = mark_while_the_record_lands
     await rig.store.join(rig.plexes[1], copy, lambda: rig.volume.open_gate(rig.plexes[1]))
     assert rig.plexes[0].map.any() and rig.missing(0, "v-02") == rig.missing(0) == set()
 
@@ -92,7 +92,7 @@ async def test_a_join_whose_copy_cannot_be_written_leaves_the_plex_out() -> None
     with pytest.raises(Failed) as failed:
         await rig.store.join(rig.plexes[1], copy, lambda: rig.volume.open_gate(rig.plexes[1]))
     assert failed.value.code == "io_error" and "v-02" in failed.value.message
-    assert not rig.plexes[1].is_open and rig.plexes[1].uuid not in rig.store.copies
+    assert not rig.plexes[1].is_open and rig.plexes[1].uuid not in rig.store.dco_copies
     await rig.store.commit()
 
 
@@ -126,21 +126,21 @@ async def test_pages_wait_while_a_record_with_a_new_epoch_lands() -> None:
     landing, go_on = trio.Event(), trio.Event()
 
     def gate(calls: object) -> trio.Event | None:
-        if len(rig.trouble.writes) and rig.hops.batches[-1] == ["home"]:
+        if len(rig.trouble.writes) and rig.system.batches[-1] == ["home"]:
             landing.set()
             return go_on
         return None
 
-    rig.hops.gate = gate
+    rig.system.gate = gate
     async with trio.open_nursery() as nursery:
         nursery.start_soon(rig.store.commit)
         with trio.fail_after(30):
             await landing.wait()
-        tried = len(rig.hops.batches)
+        tried = len(rig.system.batches)
         rig.plexes[1].map.clear(range(1))
         nursery.start_soon(rig.store.write_pages, [(rig.plexes[1].column.index, 0)])
         await wait_all_tasks_blocked()
-        assert len(rig.hops.batches) == tried
+        assert len(rig.system.batches) == tried
         go_on.set()
     await rig.store.commit()
     rig.trouble.torn_after = 0
@@ -185,9 +185,9 @@ async def test_a_copy_that_fails_takes_its_plex_along_and_the_verdict_waits_for_
     rig.trouble.failing.add("v-02")
     await rig.store.commit()
     assert rig.plexes[1].state is PlexState.IOFAIL and rig.told == ["v-02"]
-    assert rig.volume.recorded < rig.volume.demotions, "that record still named it open"
+    assert rig.volume.demotions_recorded < rig.volume.demotions, "that record still named it open"
     await rig.store.commit()
-    assert rig.volume.recorded == rig.volume.demotions
+    assert rig.volume.demotions_recorded == rig.volume.demotions
     assert rig.record().volume.plexes[1].state is PlexState.IOFAIL
 
 
@@ -267,13 +267,13 @@ async def test_marks_asked_for_at_once_share_writes() -> None:
             rig.volume.drl.enter(range(extent, extent + 1))
             nursery.start_soon(rig.store.write_pages, [(0, extent // 2)])
     assert rig.volume.drl.is_durable(range(4))
-    assert len(rig.hops.batches) <= 2
+    assert len(rig.system.batches) <= 2
 
 
 async def test_a_mark_asked_for_while_a_batch_is_under_way_goes_with_the_next() -> None:
     rig = await rig_of(ACTIVE, ACTIVE)
     go_on = trio.Event()
-    rig.hops.gate = lambda calls: go_on
+    rig.system.gate = lambda calls: go_on
     async with trio.open_nursery() as nursery:
         rig.volume.drl.enter(range(1))
         nursery.start_soon(rig.store.write_pages, [(0, 0)])
@@ -282,10 +282,10 @@ async def test_a_mark_asked_for_while_a_batch_is_under_way_goes_with_the_next() 
         nursery.start_soon(rig.store.write_pages, [(0, 0)])
         nursery.start_soon(rig.store.write_pages, [(0, 0)])
         await wait_all_tasks_blocked()
-        assert len(rig.hops.batches) == 1, "writes of one page are serial"
+        assert len(rig.system.batches) == 1, "writes of one page are serial"
         assert not rig.volume.drl.is_durable(range(2))
         go_on.set()
-    assert rig.volume.drl.is_durable(range(2)) and len(rig.hops.batches) == 2
+    assert rig.volume.drl.is_durable(range(2)) and len(rig.system.batches) == 2
 
 
 async def test_commits_asked_for_at_once_are_one_or_two() -> None:
@@ -315,7 +315,7 @@ async def test_a_map_page_on_its_way_is_written_again_by_whoever_needs_it_durabl
     await rig.store.write_pages(rig.volume.touched_pages())
     rig.plexes[1].map.mark(range(3, 4))
     go_on = trio.Event()
-    rig.hops.gate = lambda calls: go_on
+    rig.system.gate = lambda calls: go_on
     outcomes = []
 
     async def write() -> None:
@@ -346,4 +346,4 @@ async def test_a_page_of_a_column_out_of_use_is_not_written() -> None:
 async def test_nothing_to_write_is_nothing_to_wait_for() -> None:
     rig = await rig_of(ACTIVE)
     await rig.store.write_pages([])
-    assert rig.hops.batches == []
+    assert rig.system.batches == []

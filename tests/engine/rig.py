@@ -7,7 +7,7 @@ from typing import Any
 
 import trio
 
-from fmrd.backing.hops import ThreadHops
+from fmrd.backing.system_calls import ThreadedCalls
 from fmrd.core.plex import Plex
 from fmrd.engine.context import Context
 from fmrd.engine.registry import Registry, Served
@@ -114,7 +114,7 @@ async def daemon(
     """
     host = FaultyHost(directory / "state")
     context = Context(
-        host, ThreadHops(), io_timeout_seconds=io_timeout_seconds, clean_seconds=clean_seconds,
+        host, ThreadedCalls(), io_timeout_seconds=io_timeout_seconds, clean_seconds=clean_seconds,
         return_seconds=return_seconds,
     )  # fmt: skip
     registry = Registry(context, "/mnt")

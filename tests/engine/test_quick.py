@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from fmrd.backing.beside import Beside, Share
+from fmrd.backing.second_thread import SecondThread, Share
 from fmrd.engine import windows
 from fmrd.engine.quick import LARGE_BYTES, Half
 from tests.engine.faulty import Operation
@@ -47,7 +47,7 @@ async def test_a_write_whose_extent_is_not_durable_takes_the_other_way(rig: Rig)
 async def test_while_bytes_are_lost_nothing_is_quick(rig: Rig) -> None:
     """The other way sees what comes back."""
     await quick(rig)
-    rig.service.mirror.lost.add(REGION, REGION + 512)
+    rig.service.mirror.unreadable.add(REGION, REGION + 512)
     assert rig.data.write_now(REGION, b"anew") is False
     assert rig.data.read_now(REGION, memoryview(bytearray(512))) is None
     await rig.data.write(REGION, bytes(512))
@@ -155,7 +155,7 @@ async def test_what_could_see_a_large_write_half_done_waits_for_it(
 ) -> None:
     """A part of it is taken by nobody before it is finished, so that the test can fail."""
     await quick(rig)
-    monkeypatch.setattr(Beside, "begin", lambda self, calls: Share(calls))
+    monkeypatch.setattr(SecondThread, "begin", lambda self, calls: Share(calls))
     half = half_of(rig, 0, b"1" * LARGE_BYTES)
     if what == "a read":
         buffer = memoryview(bytearray(LARGE_BYTES))

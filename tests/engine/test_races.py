@@ -210,7 +210,7 @@ async def test_a_file_opened_while_a_stop_waits_keeps_the_volume_started(rig: Ri
 async def test_no_copy_begins_by_itself_while_a_volume_stops(rig: Rig) -> None:
     """Another one may just have ended, and allow it."""
     await rig.make()
-    copies = rig.service.copies
+    copies = rig.service.copying
     async with trio.open_nursery() as nursery:
         with rig.host.hanging(rig.path("a"), "fdatasync") as hang:
             nursery.start_soon(rig.stop)

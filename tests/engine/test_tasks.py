@@ -89,15 +89,15 @@ async def test_a_pause_holds_until_resume_or_abort(tasks: TaskList) -> None:
                 await passed.wait()
 
 
-async def test_a_rest_ends_when_the_task_is_told_something_and_never_begins_once_it_is_aborted(tasks: TaskList) -> None:
+async def test_a_pause_ends_when_the_task_is_told_something_and_never_begins_once_it_is_aborted(tasks: TaskList) -> None:
     task = new(tasks)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(task.rest, 1e6)
+        nursery.start_soon(task.pause_for, 1e6)
         await trio.testing.wait_all_tasks_blocked()
         task.set_rate(5)
     task.abort()
     with trio.fail_after(5):
-        await task.rest(1e6)
+        await task.pause_for(1e6)
 
 
 @pytest.mark.parametrize(

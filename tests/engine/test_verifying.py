@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from fmrd.engine import mending, verifying
-from fmrd.engine.disks import Landing
+from fmrd.engine import rewrite, verifying
+from fmrd.engine.writes_under_way import Landing
 from fmrd.errors import Failed, Refused
 from tests.engine.rig import REGION, SIZE, Json, Rig, daemon
 from tests.waiting import until
@@ -223,7 +223,7 @@ async def test_what_nobody_holds_durably_is_not_written_from(rig: Rig, monkeypat
     async def never(*_: object) -> bool:
         return False
 
-    monkeypatch.setattr(mending, "_is_durable", never)
+    monkeypatch.setattr(rewrite, "_is_durable", never)
     [found] = (await verify(rig, repair=True))["mismatches"]
     assert found["proven"] and not found["repaired"]
     assert rig.bytes_of("b")[7000:7006] == b"rotten"

@@ -15,12 +15,12 @@ from fmrd.backing.protocol import Backing
 from fmrd.core.geometry import Geometry
 from fmrd.core.regionmap import RegionMap
 from fmrd.engine import transfers
-from fmrd.engine.transfers import LONGEST_REST_SECONDS, Transfer, Wanted, pieces_of
+from fmrd.engine.transfers import LONGEST_PAUSE_SECONDS, Transfer, Wanted, pieces_of
 from fmrd.engine.windows import (
     BUSY_WINDOW_BYTES,
     LONG_WINDOW_BYTES,
     WINDOW_BYTES,
-    Pace,
+    WindowSize,
     still_missing,
     until,
     window_of,
@@ -106,7 +106,7 @@ def test_a_map_always_knows_whether_it_is_empty(steps: list[tuple[str, set[int]]
 
 
 def test_windows_grow_on_a_quick_disk() -> None:
-    pace = Pace()
+    pace = WindowSize()
     sizes = []
     for _ in range(5):
         sizes.append(pace.window_bytes(0, busy=False))
@@ -118,14 +118,14 @@ def test_windows_grow_on_a_quick_disk() -> None:
 
 
 def test_a_window_that_was_not_full_says_nothing() -> None:
-    pace = Pace()
+    pace = WindowSize()
     pace.copied(REGION, 0.0001)
     assert pace.window_bytes(0, busy=False) == WINDOW_BYTES
 
 
 @pytest.mark.parametrize(("rate", "expected"), [(1 << 20, 128 << 10), (1 << 30, WINDOW_BYTES), (1, 0)])
 def test_a_rate_is_kept_by_small_steps(rate: int, expected: int) -> None:
-    assert Pace().window_bytes(rate, busy=False) == expected
+    assert WindowSize().window_bytes(rate, busy=False) == expected
 
 
 class Disk:
@@ -237,4 +237,4 @@ def test_it_rests_between_pieces_only_while_it_gives_way(rests: list[float]) -> 
     transfer_of(Disk(), set(range(12)), Wanted()).go()
     assert rests == []
     transfer_of(Disk(), set(range(12)), Wanted()).go_gently()
-    assert len(rests) == 2 and all(0 < rest <= LONGEST_REST_SECONDS for rest in rests)
+    assert len(rests) == 2 and all(0 < rest <= LONGEST_PAUSE_SECONDS for rest in rests)

@@ -8,10 +8,10 @@ from typing import Any, cast
 import trio
 import trio.testing
 
-from fmrd.backing.spare import Spare
-from fmrd.engine.arriving import Arriving
+from fmrd.backing.idle_time import IdleTime
 from fmrd.engine.quick import LARGE_BYTES, Half
 from fmrd.engine.registry import Registry
+from fmrd.engine.still_opening import Arriving
 from fmrd.front.channel.device import Device
 from fmrd.front.channel.door import ChannelDoor
 from fmrd.front.channel.handles import Handles
@@ -148,7 +148,7 @@ class Rig:
         self.volume, self.wire, self.nursery, self.unique = Volume(), Wire(), nursery, 0
         self.arriving = Arriving()
         self.now = 0.0
-        self.spare = Spare(lambda: self.now)
+        self.idle = IdleTime(lambda: self.now)
         self.arriving.found([])
         find = {"v": self.volume}.get
         self.registered = {INODE: self.volume}
@@ -157,7 +157,7 @@ class Rig:
             numbered=self.registered.get, watch=lambda _: None, arriving=self.arriving,
         )  # fmt: skip
         self.handles = Handles()
-        self.door = ChannelDoor(cast(Registry, registry), Path("/nowhere"), Supervisor(), self.spare)
+        self.door = ChannelDoor(cast(Registry, registry), Path("/nowhere"), Supervisor(), self.idle)
         self.door._begin(cast(Device, self.wire), self.handles)
 
     def put(self, opcode: int, body: bytes = b"", *, inode: int = INODE, length: int | None = None) -> int:
@@ -166,7 +166,7 @@ class Rig:
         total = IN_HEADER.size + len(body)
         head = IN_HEADER.pack(total if length is None else length, opcode, self.unique, inode, 0, 0, 0, 0, 0)
         self.wire.requests.append(head + body)
-        while self.door._drain(cast(Device, self.wire), self.nursery):
+        while self.door.answer_all(cast(Device, self.wire), self.nursery):
             pass
         return self.unique
 

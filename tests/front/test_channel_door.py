@@ -55,7 +55,7 @@ async def test_what_is_to_be_done_in_spare_time_is_done_when_no_request_is_there
         return True
 
     handle = await rig.open()
-    rig.nursery.start_soon(rig.spare.run, piece)
+    rig.nursery.start_soon(rig.idle.run, piece)
     while not pieces:
         await trio.lowlevel.checkpoint()
     rig.put(Op.READ, a_read(handle, 0, 4))
@@ -271,7 +271,7 @@ async def test_an_open_that_is_sent_again_counts_once(rig: Rig) -> None:
     rig.door._files.appeared(cast(Served, rig.volume))
     head = IN_HEADER.pack(IN_HEADER.size + 8, Op.OPEN, 77 | UNIQUE_RESEND, INODE, 0, 0, 0, 0, 0)
     rig.wire.requests.append(head + FIXED[Op.OPEN].pack(os.O_RDWR, 0))
-    rig.door._drain(cast(Device, rig.wire), rig.nursery)
+    rig.door.answer_all(cast(Device, rig.wire), rig.nursery)
     error, body = rig.answered(77 | UNIQUE_RESEND)
     assert (error, int.from_bytes(body[:8], "little"), rig.volume.count) == (0, handle, 1)
 
@@ -290,7 +290,7 @@ def put_several(rig: Rig, *bodies: bytes) -> list[int]:
         head = IN_HEADER.pack(IN_HEADER.size + len(body), Op.WRITE, rig.unique, INODE, 0, 0, 0, 0, 0)
         rig.wire.requests.append(head + body)
         uniques.append(rig.unique)
-    rig.door._drain(cast(Device, rig.wire), rig.nursery)
+    rig.door.answer_all(cast(Device, rig.wire), rig.nursery)
     return uniques
 
 

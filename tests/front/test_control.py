@@ -18,7 +18,7 @@ from fmrd.engine.tasks import TaskList
 from fmrd.engine.verbs import Verbs
 from fmrd.errors import Failed, FmrdError, Refused
 from fmrd.front import control
-from fmrd.front.control import Control, Pace
+from fmrd.front.control import Control, RequestPace
 from fmrd.front.wire import REQUEST_LIMIT_BYTES, Request
 from tests.waiting import until
 
@@ -143,7 +143,7 @@ async def test_clients_are_bounded(path: Path, verbs: StandIn, monkeypatch: pyte
 
 
 async def test_a_flood_waits_for_its_turns(autojump_clock: trio.testing.MockClock) -> None:
-    pace, began = Pace(10.0, burst=5), trio.current_time()
+    pace, began = RequestPace(10.0, burst=5), trio.current_time()
     times = []
     for _ in range(8):
         await pace.turn()
@@ -158,7 +158,7 @@ async def test_a_flood_waits_for_its_turns(autojump_clock: trio.testing.MockCloc
 
 async def test_each_request_takes_a_turn_and_garbage_none(path: Path, verbs: StandIn) -> None:
     async with serving(path, verbs) as served:
-        served.pace = cast(Pace, Turns())
+        served.pace = cast(RequestPace, Turns())
         for _ in range(3):
             await said(path, Request("print", {}).encode())
         await said(path, b"garbage\n")

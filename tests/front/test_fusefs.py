@@ -9,8 +9,8 @@ from typing import Any, cast
 import pyfuse3
 import pytest
 
-from fmrd.engine.arriving import Arriving
 from fmrd.engine.registry import Registry, Served
+from fmrd.engine.still_opening import Arriving
 from fmrd.errors import Failed
 from fmrd.front.fusefs import VolumeFiles
 

@@ -7,21 +7,21 @@ from collections.abc import Callable
 
 import trio
 
-from fmrd.backing.hops import Call
+from fmrd.backing.system_calls import Call
 from fmrd.core.states import PlexState
 from tests.sim.disks import GRANULE, SimBacking
-from tests.sim.hops import PATIENCE
 from tests.sim.life import EXTENT, NAME, REGION, Life, Script
 from tests.sim.oracle import Broken
 from tests.sim.profiles import Profile
 from tests.sim.schedule import Schedule
+from tests.sim.system_calls import PATIENCE
 
 POWER = Profile(plexes=2, power=1.0)
 KILL = Profile(plexes=2, power=0.0)
 
 
 def run(script: Script, profile: Profile) -> None:
-    """The script ends its life itself (``life.hops.crash``); then everything must come back, and agree."""
+    """The script ends its life itself (``life.system.crash``); then everything must come back, and agree."""
     schedule = Schedule(1, profile)
     schedule.faulted = True
     schedule.life(_make)
@@ -49,7 +49,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 async def _detach_write_attach(life: Life) -> int:
     """/b misses region 0, which leaves the DRL; then it is attached. The task's id."""
-    life.hops.laziness = 0
+    life.system.laziness = 0
     await life.verbs.plex_det(volume=NAME, plex="v-02")
     await life.write(0, REGION)
     await life.flush()
@@ -63,7 +63,7 @@ async def the_source_leaves_after_a_resync(life: Life) -> None:
     await life.verbs.task_wait(id=await _detach_write_attach(life))
     life.schedule.machine.plexes["/a"].faults.fail_writes = 1
     await life.write(5 * REGION, GRANULE)
-    life.hops.crash("power")
+    life.system.crash("power")
 
 
 async def power_fails_before_the_copy_is_synced(life: Life) -> None:
@@ -74,28 +74,28 @@ async def power_fails_before_the_copy_is_synced(life: Life) -> None:
         return isinstance(owner, SimBacking) and owner.path == "/b" and plex.state is PlexState.TEMP
 
     plex = life.service.volume.plex("v-02")
-    life.hops.stick = is_sync_of_b
+    life.system.stick = is_sync_of_b
     await _detach_write_attach(life)
     await until(lambda: plex.home_open and not plex.map.any())
     await life.service.mirror.store.commit()
-    life.hops.crash("power")
+    life.system.crash("power")
 
 
 async def killed_before_a_demotion_is_recorded(life: Life) -> None:
     """Rule 5: the write that /a failed is acknowledged, and /a is not chosen after the crash."""
     await life.write(0, REGION)
     life.schedule.machine.plexes["/a"].faults.fail_writes = 1
-    life.hops.stick = lambda call: call.lane.name.endswith("home")
+    life.system.stick = lambda call: call.lane.name.endswith("home")
     life.nursery.start_soon(life.write, 0, REGION)
     await until(lambda: not life.service.volume.plex("v-01").is_open)
     for _ in range(PATIENCE):
         await trio.lowlevel.checkpoint()
-    life.hops.crash("kill")
+    life.system.crash("kill")
 
 
 async def killed_while_marks_overtake_each_other(life: Life) -> None:
     """Rule 10: of two writes of a page, the older one must not land last."""
-    life.hops.laziness = 0
+    life.system.laziness = 0
     first: set[str] = set()
     marks: set[str] = set()
 
@@ -109,24 +109,24 @@ async def killed_while_marks_overtake_each_other(life: Life) -> None:
         return (held[lane] is call and lane not in marks) or (marks.add(lane) or False)
 
     held: dict[str, Call] = {}
-    life.hops.delay = overtaken
+    life.system.delay = overtaken
     async with trio.open_nursery() as nursery:
         nursery.start_soon(life.write, 0, GRANULE)
         await until(lambda: len(held) > 0)
         nursery.start_soon(life.write, EXTENT, GRANULE)
-    life.hops.delay = lambda call: call.lane.name == "v-02"
+    life.system.delay = lambda call: call.lane.name == "v-02"
     life.nursery.start_soon(life.write, EXTENT, REGION)
     label = life.schedule.oracle.labels.last + 1
     await until(lambda: life.schedule.machine.plexes["/a"].cache[EXTENT // GRANULE + 1] == label)
-    life.hops.crash("kill")
+    life.system.crash("kill")
 
 
 async def a_hung_write_lands_after_a_join(life: Life) -> None:
     """RULES, Join: a plex does not join before its last call has landed."""
-    life.hops.laziness = 0
-    life.hops.hung = {"v-02"}
+    life.system.laziness = 0
+    life.system.hung = {"v-02"}
     await life.write(0, REGION)  # /b does not answer, and is detached
-    life.hops.hung = set()
+    life.system.hung = set()
     await life.write(0, REGION)
     try:
         answer = await life.verbs.plex_att(volume=NAME, plex="v-02")
@@ -134,24 +134,24 @@ async def a_hung_write_lands_after_a_join(life: Life) -> None:
     except Exception as error:
         life.schedule.note(str(error))
     await life.service.mirror.clean()
-    life.hops.release()
+    life.system.release()
 
 
 async def power_fails_after_a_flush_beside_a_failed_one(life: Life) -> None:
     """Of two fdatasyncs under way one fails and drops the write, the other ends well and is answered first."""
     await life.verbs.plex_det(volume=NAME, plex="v-02")
     await life.write(0, REGION)
-    life.hops.laziness = 0
+    life.system.laziness = 0
     life.schedule.machine.plexes["/a"].faults.fail_syncs = 1
     flushed = trio.Event()
-    life.hops.linger = lambda call: call is failed[0] and not flushed.is_set()
+    life.system.linger = lambda call: call is failed[0] and not flushed.is_set()
     failed: list[Call] = []
-    life.hops.delay = lambda call: call.lane.name == "v-01" and not failed and (failed.append(call) or False)
+    life.system.delay = lambda call: call.lane.name == "v-01" and not failed and (failed.append(call) or False)
     life.nursery.start_soon(life.service.mirror.sync)
     await until(lambda: bool(failed))
     await life.flush()
     flushed.set()
-    life.hops.crash("power")
+    life.system.crash("power")
 
 
 async def the_home_copy_is_lost_after_another_one_failed(life: Life) -> None:
@@ -161,7 +161,7 @@ async def the_home_copy_is_lost_after_another_one_failed(life: Life) -> None:
     await life.write(0, REGION)
     await trio.sleep(12)
     life.schedule.machine.homes_.clear()
-    life.hops.crash("kill")
+    life.system.crash("kill")
 
 
 DIRECTED = {

@@ -17,9 +17,9 @@ from fmrd.engine.verbs import Verbs
 from fmrd.errors import Failed, FmrdError
 from tests.sim import snaps
 from tests.sim.disks import GRANULE, Crash, data_of, labels_of
-from tests.sim.hops import SimHops
 from tests.sim.operations import APPLICATION, CHANGES, OPERATIONS, choose
 from tests.sim.oracle import Broken
+from tests.sim.system_calls import SimCalls
 
 if TYPE_CHECKING:
     from tests.sim.schedule import Schedule
@@ -37,7 +37,7 @@ class Life:
     """One daemon, from its start to its end."""
 
     schedule: "Schedule"
-    hops: SimHops
+    system: SimCalls
     mortal: bool
     rng: random.Random = field(init=False)
     registry: Registry = field(init=False)
@@ -55,7 +55,7 @@ class Life:
         self.rng = random.Random(self.schedule.rng.random())
 
     async def run(self, script: "Script") -> None:
-        context = Context(self.schedule.machine, self.hops, now=trio.current_time, new_uuid=self.schedule.new_uuid)
+        context = Context(self.schedule.machine, self.system, now=trio.current_time, new_uuid=self.schedule.new_uuid)
         context.return_seconds = 0.0  # an attach is an operation of its own here
         context.checksums = self.schedule.profile.verify
         context.io_timeout_seconds = IO_TIMEOUT
@@ -68,7 +68,7 @@ class Life:
                 await script(self)
                 while self.under_way:
                     await trio.testing.wait_all_tasks_blocked()
-                    self.hops.release()
+                    self.system.release()
                     await trio.sleep(IO_TIMEOUT)
                 await self.registry.close()
                 self.check_stopped()
@@ -103,7 +103,7 @@ class Life:
 
     async def last(self) -> None:
         """Everything is well again: all of it must come back, and agree."""
-        self.hops.laziness = 0
+        self.system.laziness = 0
         if not await self.open(must=True):
             raise Broken("the volume did not come back")
         snaps.look(self)
@@ -252,7 +252,7 @@ class Life:
             await work(self)
             return
         if self.mortal and operation in CHANGES and self.rng.random() < self.schedule.profile.eager:
-            self.hops.crash_at = self.hops.steps + self.rng.randint(1, 16)
+            self.system.crash_at = self.system.steps + self.rng.randint(1, 16)
         if operation in APPLICATION or self.rng.random() < 0.5:
             self.spawn(operation, work)
         else:
@@ -321,13 +321,13 @@ class Life:
 
     async def read_as_a_door(self, served: Served, offset: int, length: int) -> bytes:
         buffer = memoryview(bytearray(length))
-        with self.schedule.machine.quickly(self.hops.step):
+        with self.schedule.machine.quickly(self.system.step):
             count = served.read_now(offset, buffer)
         self.schedule.count("read at once" if count is not None else "read later")
         return bytes(buffer[:count]) if count is not None else await served.read(offset, length)
 
     async def write_as_a_door(self, served: Served, offset: int, data: bytes) -> None:
-        with self.schedule.machine.quickly(self.hops.step):
+        with self.schedule.machine.quickly(self.system.step):
             done = served.write_now(offset, data)
         self.schedule.count(
             "write at once" if done is True else "write later" if done is False else "write failed at once"

@@ -186,13 +186,13 @@ async def recover(life: "Life") -> None:
 async def hang(life: "Life") -> None:
     """A plex stops answering for longer than io_timeout, then all of it lands late."""
     plex = _plex(life, opened=True)
-    if plex is None or life.hops.hung:
+    if plex is None or life.system.hung:
         return
     life.schedule.faulted = life.schedule.hurt = True
     life.schedule.note(f"hang {plex.name}")
-    life.hops.hung.update(life.rng.choice([{plex.name}, {plex.name, f"{plex.name} dco"}, {f"{plex.name} dco"}]))
+    life.system.hung.update(life.rng.choice([{plex.name}, {plex.name, f"{plex.name} dco"}, {f"{plex.name} dco"}]))
     await trio.sleep(life.rng.choice([20.0, 45.0, 70.0]))
-    life.hops.release()
+    life.system.release()
 
 
 OPERATIONS = {

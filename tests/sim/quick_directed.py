@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import trio
 
-from fmrd.backing.hops import Call
+from fmrd.backing.system_calls import Call
 from tests.sim.directed import KILL, POWER, until
 from tests.sim.disks import GRANULE
 from tests.sim.life import NAME, REGION, Life
@@ -12,7 +12,7 @@ from tests.sim.life import NAME, REGION, Life
 
 async def written_at_once_beside_a_repair(life: Life) -> None:
     """A read repair has read on /b what it writes on /a: what is written in between would be overwritten there."""
-    life.hops.laziness = 0
+    life.system.laziness = 0
     await life.verbs.set(volume=NAME, settings={"rdpol": "prefer:v-01"})
     await life.write(0, REGION)
     life.schedule.machine.plexes["/a"].faults.bad_reads = {0}
@@ -24,18 +24,18 @@ async def written_at_once_beside_a_repair(life: Life) -> None:
             source.append(call)
         return call in source and not written.is_set()
 
-    life.hops.linger = read
+    life.system.linger = read
     async with trio.open_nursery() as nursery:
         nursery.start_soon(life.read, 0, GRANULE)
         await until(lambda: source)
         await life.write(0, GRANULE)
         written.set()
-    life.hops.crash("kill")
+    life.system.crash("kill")
 
 
 async def written_at_once_while_the_log_is_cleaned(life: Life) -> None:
     """What no fdatasync of the cleaning covered stays in the log."""
-    life.hops.laziness = 0
+    life.system.laziness = 0
     await life.write(0, REGION)
     written = trio.Event()
     cleaned = trio.Event()
@@ -50,7 +50,7 @@ async def written_at_once_while_the_log_is_cleaned(life: Life) -> None:
         await life.service.mirror.clean()
         cleaned.set()
 
-    life.hops.linger = synced
+    life.system.linger = synced
     life.nursery.start_soon(clean)
     await until(lambda: syncing)
     await life.write(0, GRANULE)
@@ -58,7 +58,7 @@ async def written_at_once_while_the_log_is_cleaned(life: Life) -> None:
     await cleaned.wait()
     life.schedule.machine.plexes["/a"].worst = False  # /b loses what /a keeps
     life.schedule.machine.rng.choice = lambda labels: labels[-1]  # type: ignore[method-assign]  # the last label stays
-    life.hops.crash("power")
+    life.system.crash("power")
 
 
 DIRECTED = {

@@ -25,13 +25,13 @@ from fmrd.engine import quick, resync, sums_file, transfers, windows
 from fmrd.errors import FmrdError
 from tests.sim import parted
 from tests.sim.disks import GRANULE, Crash, SimDco
-from tests.sim.hops import SimHops
 from tests.sim.lies import Lie
 from tests.sim.life import NAME, REGION, Life, Script
 from tests.sim.machine import Machine
 from tests.sim.oracle import Oracle
 from tests.sim.profiles import Profile
 from tests.sim.snaps import Snaps
+from tests.sim.system_calls import SimCalls
 
 
 @dataclass
@@ -148,12 +148,12 @@ class Schedule:
 
     def life(self, script: Script, *, crash: bool = False) -> None:
         rng = self.rng
-        hops = SimHops(self.machine, random.Random(rng.random()), laziness=rng.choice([0, 1, 1, 3]))
+        system = SimCalls(self.machine, random.Random(rng.random()), laziness=rng.choice([0, 1, 1, 3]))
         power = rng.random() < self.profile.power
         if crash:
-            hops.crash_at = 1 + int(rng.expovariate(1 / rng.choice([10, 60, 250])))
-            hops.crash_kind = "power" if power else "kill"
-        life = Life(self, hops, mortal=crash)
+            system.crash_at = 1 + int(rng.expovariate(1 / rng.choice([10, 60, 250])))
+            system.crash_kind = "power" if power else "kill"
+        life = Life(self, system, mortal=crash)
         for disk in self.machine.plexes.values():
             disk.extended = False
         crashed = False
@@ -162,7 +162,7 @@ class Schedule:
                 size = rng.choice([1, 2, 8]) * REGION
                 windows.WINDOW_BYTES = windows.LONG_WINDOW_BYTES = size
                 transfers.PIECE_BYTES = transfers.SHORT_PIECE_BYTES = REGION
-                transfers.LONGEST_REST_SECONDS = 0.0
+                transfers.LONGEST_PAUSE_SECONDS = 0.0
                 sums_file.HEADER_BYTES = 1 << 16
                 quick.LARGE_BYTES = 2 * GRANULE
                 resync.CHECKPOINT_BYTES = rng.choice([1, 2, 8]) * REGION
@@ -172,8 +172,8 @@ class Schedule:
                     raise
                 crashed = True
         if crashed:
-            self.note(f"CRASH {hops.crash_kind} at call {hops.steps}")
-            self.count(hops.crash_kind)
+            self.note(f"CRASH {system.crash_kind} at call {system.steps}")
+            self.count(system.crash_kind)
             self.machine.reboot(power=power)
             if self.lie is not None:
                 self.lie.put(self.lie.truth)

@@ -4,7 +4,7 @@ from functools import partial
 
 import trio
 
-from fmrd.backing.hops import Call
+from fmrd.backing.system_calls import Call
 from fmrd.dco import layout
 from tests.sim import snaps
 from tests.sim.directed import KILL, POWER, until
@@ -15,7 +15,7 @@ SNAP = "SNAP0-v"
 
 
 async def _snapshot(life: Life) -> None:
-    life.hops.laziness = 0
+    life.system.laziness = 0
     await life.verbs.snapstart(volume=NAME, path="/s")
     await life.verbs.snapwait(volume=NAME)
     life.schedule.machine.plexes["/s"].worst = True
@@ -29,7 +29,7 @@ async def killed_after_the_log_was_cleaned(life: Life) -> None:
     await life.write(3 * REGION, REGION, volume=SNAP)
     await life.service.mirror.clean()
     await life.registry.service(SNAP).mirror.clean()
-    life.hops.crash("kill")
+    life.system.crash("kill")
 
 
 async def killed_while_both_sides_are_written(life: Life) -> None:
@@ -37,7 +37,7 @@ async def killed_while_both_sides_are_written(life: Life) -> None:
     await _snapshot(life)
     await life.write(0, REGION)
     await life.write(3 * REGION, REGION, volume=SNAP)
-    life.hops.crash("kill")
+    life.system.crash("kill")
 
 
 async def power_fails_after_a_break_off(life: Life) -> None:
@@ -45,18 +45,18 @@ async def power_fails_after_a_break_off(life: Life) -> None:
     await life.write(0, REGION)
     await _snapshot(life)
     await life.write(0, GRANULE)
-    life.hops.crash("power")
+    life.system.crash("power")
 
 
 async def written_before_the_break_off(life: Life) -> None:
     """A write that the original answered just before, and nobody flushed, is in the snapshot to stay."""
-    life.hops.laziness = 0
+    life.system.laziness = 0
     await life.verbs.snapstart(volume=NAME, path="/s")
     await life.verbs.snapwait(volume=NAME)
     life.schedule.machine.plexes["/s"].worst = True
     await life.write(0, REGION)
     await snaps.snapshot(life)
-    life.hops.crash("power")
+    life.system.crash("power")
 
 
 def _is_record(call: Call) -> bool:
@@ -76,11 +76,11 @@ async def _killed_before_the_record_of(life: Life, *, from_replica: bool) -> Non
 
     def crash(call: Call) -> bool:
         if _is_record(call):
-            life.hops.rng.randrange = lambda *limits: 0  # type: ignore[method-assign]  # nothing in flight lands
-            life.hops.crash("kill")
+            life.system.rng.randrange = lambda *limits: 0  # type: ignore[method-assign]  # nothing in flight lands
+            life.system.crash("kill")
         return False
 
-    life.hops.delay = crash
+    life.system.delay = crash
     if from_replica:
         await snaps.restore(life)
     else:
@@ -101,10 +101,10 @@ async def killed_in_the_middle_of_a_restore(life: Life) -> None:
     await _snapshot(life)
     await life.write(0, 4 * REGION)
     await life.write(3 * REGION, REGION, volume=SNAP)
-    life.hops.hung = {"v-02"}
+    life.system.hung = {"v-02"}
     await snaps.restore(life)
     await trio.lowlevel.checkpoint()
-    life.hops.crash("kill")
+    life.system.crash("kill")
 
 
 async def a_detached_plex_misses_a_restore(life: Life) -> None:
@@ -131,7 +131,7 @@ async def another_snapshot_sees_a_restore(life: Life) -> None:
 
 
 async def _instant(life: Life) -> None:
-    life.hops.laziness = 0
+    life.system.laziness = 0
     await life.write(0, life.service.volume.geometry.length_bytes)
     await life.flush()
     life.rng.random = lambda: 1.0  # type: ignore[method-assign]  # without --sync
@@ -153,7 +153,7 @@ async def killed_before_a_kept_region_is_known(life: Life) -> None:
         places = {layout.page_offset(volume.plexes[0].column.index, 0, slot, 40) for slot in (0, 1)}
         return any(offset in places for offset, _ in run.args[0])
 
-    life.hops.stick = is_page_of_the_map
+    life.system.stick = is_page_of_the_map
     life.nursery.start_soon(life.write, 0, GRANULE)
     await until(lambda: 0 not in volume.plexes[0].map)
     label = life.schedule.oracle.labels.last + 1
@@ -162,8 +162,8 @@ async def killed_before_a_kept_region_is_known(life: Life) -> None:
         await trio.lowlevel.checkpoint()
         if life.schedule.machine.plexes["/a"].cache[1] == label:
             break
-    life.hops.rng.randrange = lambda *limits: 0  # type: ignore[method-assign]  # nothing in flight lands
-    life.hops.crash("kill")
+    life.system.rng.randrange = lambda *limits: 0  # type: ignore[method-assign]  # nothing in flight lands
+    life.system.crash("kill")
 
 
 async def killed_before_the_record_of_one_that_goes_back(life: Life) -> None:
@@ -172,19 +172,19 @@ async def killed_before_the_record_of_one_that_goes_back(life: Life) -> None:
     await life.service.mirror.clean()
     volume, disk = life.service.volume, life.schedule.machine.plexes["/a"]
     label = life.schedule.oracle.labels.last + 1
-    life.hops.delay = lambda call: call.lane.name == "v-02"
+    life.system.delay = lambda call: call.lane.name == "v-02"
     life.nursery.start_soon(life.write, REGION, GRANULE)  # under way all the time, so that its extent stays marked
     await until(lambda: disk.cache[REGION // GRANULE] == label)
-    life.hops.stick = _is_record
+    life.system.stick = _is_record
     life.nursery.start_soon(snaps.snapback, life)
-    await until(lambda: not volume.lost)
+    await until(lambda: not volume.unkept)
     life.nursery.start_soon(life.write, 0, REGION)
     for _ in range(500):
         await trio.lowlevel.checkpoint()
         if disk.cache[0] == label + 1:
             break
-    life.hops.rng.randrange = lambda *limits: 0  # type: ignore[method-assign]  # nothing in flight lands
-    life.hops.crash("kill")
+    life.system.rng.randrange = lambda *limits: 0  # type: ignore[method-assign]  # nothing in flight lands
+    life.system.crash("kill")
 
 
 async def killed_after_a_region_was_lost(life: Life) -> None:
@@ -193,7 +193,7 @@ async def killed_after_a_region_was_lost(life: Life) -> None:
     [path] = [path for path in life.schedule.machine.plexes if path.startswith("/inst")]
     life.schedule.machine.plexes[path].faults.dead = True
     await life.write(0, REGION)
-    life.hops.crash("kill")
+    life.system.crash("kill")
 
 
 async def the_home_copy_is_lost_as_a_snapshot_becomes_complete(life: Life) -> None:
@@ -205,14 +205,14 @@ async def the_home_copy_is_lost_as_a_snapshot_becomes_complete(life: Life) -> No
     def crash(call: Call) -> bool:
         link = service.volume.settings.link
         on_its_copy = call.lane.name.startswith("SNAP") and call.lane.name.endswith("dco")
-        if on_its_copy and link is not None and link.lost is None:
-            life.hops.rng.randrange = lambda *limits: 0  # type: ignore[method-assign]  # nothing in flight lands
+        if on_its_copy and link is not None and link.unkept is None:
+            life.system.rng.randrange = lambda *limits: 0  # type: ignore[method-assign]  # nothing in flight lands
             life.schedule.machine.homes_.clear()
             life.schedule.faulted = True
-            life.hops.crash("kill")
+            life.system.crash("kill")
         return False
 
-    life.hops.delay = crash
+    life.system.delay = crash
     task = (await life.verbs.snapsync(snapshot=snap.name))["task"]
     await life.verbs.task_wait(id=task["id"])
 
@@ -229,7 +229,7 @@ async def written_while_the_snapshot_reads(life: Life) -> None:
             held.append(call)
         return call in held and not written.is_set()
 
-    life.hops.delay = late
+    life.system.delay = late
     async with trio.open_nursery() as nursery:
         nursery.start_soon(life.read, 0, REGION, snap.name)
         await until(lambda: held)

@@ -13,7 +13,7 @@ from fmrd.core.bitmap import Bitmap
 from fmrd.core.family import Family
 from fmrd.core.plex import Plex
 from fmrd.core.volume import Volume
-from fmrd.engine import breakoffs, keeping
+from fmrd.engine import breakoffs, copy_on_write
 from fmrd.engine.mirror import Mirror
 from tests.sim.switches import while_cleaning
 
@@ -93,54 +93,54 @@ def _no_epochs() -> AbstractContextManager[Any]:
 
 
 def _original_writes_at_once() -> AbstractContextManager[Any]:
-    real = keeping.before_write
+    real = copy_on_write.before_write
 
     async def before(mirror: Mirror, offset: int, length: int) -> None:
-        if not mirror.volume.lost:
+        if not mirror.volume.unkept:
             await real(mirror, offset, length)
 
-    return patch.object(keeping, "before_write", before)
+    return patch.object(copy_on_write, "before_write", before)
 
 
 def _partial_writes_as_they_are() -> AbstractContextManager[Any]:
-    real = keeping.before_write
+    real = copy_on_write.before_write
 
     async def before(mirror: Mirror, offset: int, length: int) -> None:
-        if mirror.volume.lost:
+        if mirror.volume.unkept:
             await real(mirror, offset, length)
 
-    return patch.object(keeping, "before_write", before)
+    return patch.object(copy_on_write, "before_write", before)
 
 
 def _kept_by_memory() -> AbstractContextManager[Any]:
     def owed(origin: Volume, snap: Volume, regions: range) -> list[int]:
-        lost = origin.lost.get(snap.settings.uuid)
+        lost = origin.unkept.get(snap.settings.uuid)
         return [r for r in regions if lost is not None and r in snap.plexes[0].map and r not in lost.map]
 
     return patch.object(instant, "owed", owed)
 
 
 def _lost_in_memory() -> AbstractContextManager[Any]:
-    async def lose(self: keeping.Keeper, regions: list[int], why: str, *, rest: bool) -> None:
+    async def lose(self: copy_on_write.CopyOnWrite, regions: list[int], why: str, *, rest: bool) -> None:
         instant.lose(self._origin.volume, self._snapshot, regions)
 
-    return patch.object(keeping.Keeper, "_lose", lose)
+    return patch.object(copy_on_write.CopyOnWrite, "_lose", lose)
 
 
 def _reads_hold_nothing() -> AbstractContextManager[Any]:
     async def read(mirror: Mirror, region: int, offset: int, length: int) -> bytes:
-        origin = keeping._origin_of(mirror)
-        keeping.check_lost(mirror, origin, range(region, region + 1))
+        origin = copy_on_write._origin_of(mirror)
+        copy_on_write.check_lost(mirror, origin, range(region, region + 1))
         where = origin if region in mirror.volume.plexes[0].map else mirror
-        return await keeping._joined(where, offset, length, mend=False)
+        return await copy_on_write._joined(where, offset, length, mend=False)
 
-    return patch.object(keeping, "_read_region", read)
+    return patch.object(copy_on_write, "_read_region", read)
 
 
 def _nobody_waits_for_one_that_went() -> AbstractContextManager[Any]:
     def untie(origin: Volume, snap: Volume) -> None:
         del origin.tracks[snap.settings.uuid]
-        origin.lost.pop(snap.settings.uuid, None)
+        origin.unkept.pop(snap.settings.uuid, None)
 
     return patch.object(snapshot, "_untie", untie)
 

@@ -19,10 +19,10 @@ from fmrd.core.plex import Plex
 from fmrd.core.regionmap import RegionMap
 from fmrd.core.states import PlexState
 from fmrd.core.volume import Volume
-from fmrd.dco.copy import Copy
+from fmrd.dco.copy import DcoCopy
 from fmrd.dco.ledger import Ledger
 from fmrd.dco.store import Store
-from fmrd.engine import opening
+from fmrd.engine import starting
 from fmrd.engine.checksums import Checksums
 from fmrd.engine.files import Lanes
 from fmrd.engine.mirror import Mirror
@@ -116,10 +116,10 @@ def _detach_without_drl() -> Iterator[None]:
 
 @contextmanager
 def _hasty_verdict() -> Iterator[None]:
-    async def recorded(self: Mirror) -> None:
+    async def until_recorded(self: Mirror) -> None:
         pass
 
-    with patch.object(Mirror, "recorded", recorded):
+    with patch.object(Mirror, "until_recorded", until_recorded):
         yield
 
 
@@ -149,7 +149,7 @@ def _hasty_promotion() -> Iterator[None]:
 
 @contextmanager
 def _no_source_chosen() -> Iterator[None]:
-    with patch.object(opening, "seed", lambda volume: 0):
+    with patch.object(starting, "seed", lambda volume: 0):
         yield
 
 
@@ -163,12 +163,12 @@ def _doubt_is_clean() -> Iterator[None]:
 def _one_slot() -> Iterator[None]:
     """Pages and records are overwritten where they lie."""
 
-    def written(self: Copy, pages: Any, committed: Any) -> None:
+    def written(self: DcoCopy, pages: Any, committed: Any) -> None:
         self._sound.update(page.key for page in pages)
 
     with ExitStack() as stack:
-        stack.enter_context(patch.object(Copy, "pages_written", written))
-        stack.enter_context(patch.object(Copy, "record_written", lambda self: None))
+        stack.enter_context(patch.object(DcoCopy, "pages_written", written))
+        stack.enter_context(patch.object(DcoCopy, "record_written", lambda self: None))
         yield
 
 

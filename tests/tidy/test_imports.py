@@ -13,8 +13,8 @@ ROOMS = {
     "explanations": set(),
     "core": {"core", "errors"},
     "backing": {"backing", "core", "errors"},
-    "dco": {"dco", "backing.protocol", "backing.hops", "core", "errors"},
-    "engine": {"engine", "dco", "backing.protocol", "backing.hops", "core", "errors"},
+    "dco": {"dco", "backing.protocol", "backing.system_calls", "core", "errors"},
+    "engine": {"engine", "dco", "backing.protocol", "backing.system_calls", "core", "errors"},
     "front": {"front", "engine", "dco", "backing", "core", "errors", "explanations"},
 }
 """What each room may import of fmrd."""

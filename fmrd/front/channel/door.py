@@ -14,11 +14,10 @@ from time import perf_counter
 
 import trio
 
-from fmrd.backing.spare import Spare
+from fmrd.backing.idle_time import IdleTime
 from fmrd.engine.quick import Half
 from fmrd.engine.registry import Registry, Served
-from fmrd.front.arrivals import Early, NotYet
-from fmrd.front.channel import protocol, taking
+from fmrd.front.channel import protocol, takeover
 from fmrd.front.channel.answers import Answers
 from fmrd.front.channel.data import Answer, Files, finished
 from fmrd.front.channel.device import Device
@@ -31,8 +30,9 @@ from fmrd.front.channel.protocol import (
     Malformed,
     Op,
 )  # fmt: skip
+from fmrd.front.early_requests import Early, NotYet
+from fmrd.front.kernel_notify import News
 from fmrd.front.mounts import unmount
-from fmrd.front.news import News
 from fmrd.front.supervisor import Supervisor
 from fmrd.front.tree import ROOT, Tree
 
@@ -51,9 +51,9 @@ READ, WRITE = int(Op.READ), int(Op.WRITE)
 class ChannelDoor:
     """Mounts, serves until ``stop``, unmounts; or takes over what the supervisor kept, and leaves it to the next."""
 
-    def __init__(self, registry: Registry, mount: Path, supervisor: Supervisor, spare: Spare) -> None:
+    def __init__(self, registry: Registry, mount: Path, supervisor: Supervisor, idle: IdleTime) -> None:
         self._registry = registry
-        self._spare = spare
+        self._idle = idle
         self._mount = mount
         self._supervisor = supervisor
         self._tree = Tree(registry)
@@ -73,7 +73,7 @@ class ChannelDoor:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Started when mounted, or Failed('mount_failed'); returns after ``stop``, or when somebody else unmounts."""
-        device, handles = await taking.take_or_mount(self._supervisor, self._mount)
+        device, handles = await takeover.take_or_mount(self._supervisor, self._mount)
         self._begin(device, handles)
         try:
             async with trio.open_nursery() as nursery:
@@ -88,7 +88,7 @@ class ChannelDoor:
             if self._mounted and not self._leaving:
                 unmount(self._mount)
             if not self._leaving:
-                taking.forget(self._supervisor)
+                takeover.forget(self._supervisor)
             device.close()
             self._handles.close()
             self._ended.set()
@@ -123,7 +123,7 @@ class ChannelDoor:
             while True:
                 await trio.lowlevel.wait_readable(device.descriptor)
                 self._woken()
-                while self._drain(device, nursery):
+                while self.answer_all(device, nursery):
                     await trio.lowlevel.checkpoint()
         except OSError as error:
             if error.errno != errno.ENODEV:
@@ -134,14 +134,14 @@ class ChannelDoor:
         """Would it have paid to look on? Then the next one is looked for as long as that."""
         self._patience = LOOK_SECONDS if perf_counter() - self._gave_up < LOOK_SECONDS else 0.0
 
-    def _drain(self, device: Device, nursery: trio.Nursery) -> bool:
+    def answer_all(self, device: Device, nursery: trio.Nursery) -> bool:
         """Answer what is there; True if there may be more, and others have their turn first."""
         try:
-            return self._drain_some(device, nursery)
+            return self._answer_some(device, nursery)
         finally:
             self._finish(nursery)
 
-    def _drain_some(self, device: Device, nursery: trio.Nursery) -> bool:
+    def _answer_some(self, device: Device, nursery: trio.Nursery) -> bool:
         """To be woken costs more than to answer, so where one request soon follows another the next is looked for."""
         answered = 0
         until = 0.0
@@ -153,7 +153,7 @@ class ChannelDoor:
                 until = 0.0
             elif self._half is not None:
                 self._finish(nursery)
-            elif not self._spare.use():
+            elif not self._idle.use():
                 self._gave_up = perf_counter()
                 until = until or self._gave_up + self._patience
                 if self._answers.under_way or self._gave_up >= until:
@@ -236,7 +236,7 @@ class ChannelDoor:
         if session is None:
             raise OSError(errno.EPROTO, f"FUSE {offer.major}.{offer.minor} is too old")
         self._handles.session = session
-        self._kept = taking.keep(self._supervisor, device, self._handles)
+        self._kept = takeover.keep(self._supervisor, device, self._handles)
         return protocol.pack_init(session, offer, mmap.PAGESIZE)
 
     # Volumes that come

@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from fmrd.front.memory import stay_out_of_memory_pressure
+from fmrd.front.lock_memory import stay_out_of_memory_pressure
 
 FIRST_DESCRIPTOR = 3
 STORE_MOST = 16
@@ -36,7 +36,7 @@ def say(text: str) -> None:
     print(f"fmrd keeper: {text}", file=sys.stderr, flush=True)
 
 
-class Keeper:
+class MountHolder:
     """``run`` for the life of the process; it returns an exit status."""
 
     def __init__(self, command: Sequence[str]) -> None:
@@ -192,4 +192,4 @@ class Keeper:
 
 if __name__ == "__main__":
     stay_out_of_memory_pressure()
-    sys.exit(Keeper(sys.argv[1:]).run())
+    sys.exit(MountHolder(sys.argv[1:]).run())

@@ -4,7 +4,7 @@ MOST_SPANS = 1000
 """Of a disk that fails everywhere the first ones are enough."""
 
 
-class Lost:
+class Unreadable:
     """Spans [start, stop) in bytes, in order and apart from each other."""
 
     def __init__(self) -> None:

@@ -9,13 +9,13 @@ import itertools
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 
-Call = Callable[[], object]
+Work = Callable[[], object]
 
 
 class Share:
     """Calls that belong together. ``errors``, once it has ended: what each raised."""
 
-    def __init__(self, calls: Sequence[Call]) -> None:
+    def __init__(self, calls: Sequence[Work]) -> None:
         self.errors: list[BaseException | None] = [None] * len(calls)
         self._calls = calls
         self._left = list(range(len(calls)))
@@ -45,14 +45,14 @@ class Share:
             pass
 
 
-class Beside:
+class SecondThread:
     """Used from one thread. The other one is started when it is needed, for the life of the process."""
 
     def __init__(self) -> None:
         self._shares: SimpleQueue[Share] = SimpleQueue()
         self._started = False
 
-    def begin(self, calls: Sequence[Call]) -> Share:
+    def begin(self, calls: Sequence[Work]) -> Share:
         """They are under way; ``finish`` the share."""
         if not self._started:
             _thread.start_new_thread(self._stand_by, ())

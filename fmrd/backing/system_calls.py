@@ -17,9 +17,9 @@ from typing import Protocol, TypeVar, cast
 import outcome
 import trio
 
-from fmrd.backing.beside import Beside, Share
+from fmrd.backing.idle_time import IdleTime
 from fmrd.backing.protocol import SourceError
-from fmrd.backing.spare import Spare
+from fmrd.backing.second_thread import SecondThread, Share
 from fmrd.errors import FmrdError
 
 T = TypeVar("T")
@@ -75,7 +75,7 @@ class Outcome:
     error: Exception | None = None
 
 
-class Hops(Protocol):
+class SystemCalls(Protocol):
     """How calls are run. The simulation brings its own."""
 
     async def in_turn(self, calls: Sequence[Call], timeout_seconds: float) -> list[Outcome]:
@@ -84,7 +84,7 @@ class Hops(Protocol):
     async def at_once(self, calls: Sequence[Call], timeout_seconds: float) -> list[Outcome]:
         """All in parallel."""
 
-    async def in_spare_time(self, step: Callable[[], bool]) -> Outcome:
+    async def in_idle_time(self, step: Callable[[], bool]) -> Outcome:
         """Something that cannot block, piece by piece until ``step`` says False, while nothing else is to be done."""
 
     def share(self, calls: Sequence[Callable[[], object]]) -> Share:
@@ -99,11 +99,11 @@ def outcome_of(call: Call) -> Outcome:
         return Outcome(error=error)
 
 
-async def ask(hops: Hops, lane: Lane, run: Callable[[], T], timeout_seconds: float) -> T:
+async def ask(system: SystemCalls, lane: Lane, run: Callable[[], T], timeout_seconds: float) -> T:
     """Run one call and have its value, or its error raised. What it opens too late is closed again."""
     delivery = _Delivery(run)
     try:
-        [outcome] = await hops.at_once([Call(lane, delivery.run)], timeout_seconds)
+        [outcome] = await system.at_once([Call(lane, delivery.run)], timeout_seconds)
         if outcome.error is not None:
             raise outcome.error
     except BaseException:
@@ -213,20 +213,20 @@ class _Errand:
             call.lane.leave()
 
 
-class ThreadHops:
+class ThreadedCalls:
     """The real one: trio's worker threads. Calls that cannot block (page cache in memory) run where they are asked."""
 
     def __init__(self, threads: int = THREADS) -> None:
         self._slots = trio.Semaphore(threads)
-        self._beside = Beside()
-        self.spare = Spare()
+        self._second_thread = SecondThread()
+        self.idle = IdleTime()
 
     def share(self, calls: Sequence[Callable[[], object]]) -> Share:
-        return self._beside.begin(calls)
+        return self._second_thread.begin(calls)
 
-    async def in_spare_time(self, step: Callable[[], bool]) -> Outcome:
+    async def in_idle_time(self, step: Callable[[], bool]) -> Outcome:
         try:
-            return Outcome(await self.spare.run(step))
+            return Outcome(await self.idle.run(step))
         except (OSError, SourceError) as error:
             return Outcome(error=error)
 

@@ -1,4 +1,4 @@
-"""Spare time of trio's thread: a copy in memory is made there, in pieces, while no request is to be answered.
+"""IdleTime time of trio's thread: a copy in memory is made there, in pieces, while no request is to be answered.
 
 A thread that copies beside it takes Python's lock twice for each piece, and whoever answers a request meanwhile falls
 asleep over it: 50 to 100 us on busy processors, more than the piece takes. Here nobody waits for a lock, and a request
@@ -12,15 +12,15 @@ from collections.abc import Callable
 import outcome
 import trio
 
-REST = 4
+PAUSE_RATIO = 4
 """After a piece nothing is done for so many times as long as it took: the rest of the thread's time is for others."""
 LAG_SECONDS = 0.001
-"""What could not be done in time may be made up for, up to so much: under load there is no spare time, and a resync
+"""What could not be done in time may be made up for, up to so much: under load there is no idle time, and a resync
 gains on any load.
 """
 
 
-class Spare:
+class IdleTime:
     """Used on trio's thread alone. ``clock`` in seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -57,7 +57,7 @@ class Spare:
         work.go_on()
         if not work.goes_on:
             self._works.popleft()
-        self._due = max(self._due, began - LAG_SECONDS) + (1 + REST) * (self._clock() - began)
+        self._due = max(self._due, began - LAG_SECONDS) + (1 + PAUSE_RATIO) * (self._clock() - began)
         return True
 
 

@@ -8,9 +8,9 @@ from functools import partial
 import pytest
 import trio
 
-from fmrd.backing import hops
-from fmrd.backing.hops import Call, Lane, Outcome, ThreadHops, ask
+from fmrd.backing import system_calls
 from fmrd.backing.protocol import SourceError
+from fmrd.backing.system_calls import Call, Lane, Outcome, ThreadedCalls, ask
 from fmrd.errors import Failed
 from tests.waiting import LATE_SECONDS as LATE
 from tests.waiting import until
@@ -58,7 +58,7 @@ async def test_in_turn_means_in_this_order_and_on_one_thread(lane: Lane) -> None
         ran.append((number, threading.get_ident()))
         return number * 10
 
-    outcomes = await ThreadHops().in_turn([Call(lane, partial(note, n)) for n in range(5)], LATE)
+    outcomes = await ThreadedCalls().in_turn([Call(lane, partial(note, n)) for n in range(5)], LATE)
     assert outcomes == [Outcome(n * 10) for n in range(5)]
     assert [n for n, _ in ran] == [0, 1, 2, 3, 4]
     assert len({thread for _, thread in ran}) == 1 and ran[0][1] != threading.get_ident()
@@ -67,19 +67,19 @@ async def test_in_turn_means_in_this_order_and_on_one_thread(lane: Lane) -> None
 
 async def test_at_once_means_side_by_side(lane: Lane) -> None:
     meeting = threading.Barrier(3, timeout=LATE)
-    outcomes = await ThreadHops().at_once([Call(lane, meeting.wait)] * 3, LATE)
+    outcomes = await ThreadedCalls().at_once([Call(lane, meeting.wait)] * 3, LATE)
     assert sorted(o.value for o in outcomes) == [0, 1, 2]
 
 
 async def test_calls_that_cannot_block_need_no_thread(lane: Lane) -> None:
     calls = [Call(lane, threading.get_ident, inline=True)] * 2
-    for way in (ThreadHops().in_turn, ThreadHops().at_once):
+    for way in (ThreadedCalls().in_turn, ThreadedCalls().at_once):
         assert await way(calls, LATE) == [Outcome(threading.get_ident())] * 2
 
 
 async def test_no_calls_are_no_trouble() -> None:
-    assert await ThreadHops().in_turn([], LATE) == []
-    assert await ThreadHops().at_once([], LATE) == []
+    assert await ThreadedCalls().in_turn([], LATE) == []
+    assert await ThreadedCalls().at_once([], LATE) == []
 
 
 @pytest.mark.parametrize("inline", [True, False], ids=["inline", "on a thread"])
@@ -90,19 +90,19 @@ async def test_a_failure_of_storage_is_an_outcome_and_the_rest_still_runs(
     lane: Lane, error: Exception, inline: bool
 ) -> None:
     calls = [Call(lane, partial(fail, error), inline), Call(lane, lambda: "ran", inline)]
-    assert await ThreadHops().in_turn(calls, LATE) == [Outcome(error=error), Outcome("ran")]
+    assert await ThreadedCalls().in_turn(calls, LATE) == [Outcome(error=error), Outcome("ran")]
 
 
 @pytest.mark.parametrize("inline", [True, False], ids=["inline", "on a thread"])
 async def test_a_bug_is_no_outcome(lane: Lane, inline: bool) -> None:
     with pytest.raises(ZeroDivisionError):
-        await ThreadHops().in_turn([Call(lane, lambda: 1 // 0, inline)], LATE)
+        await ThreadedCalls().in_turn([Call(lane, lambda: 1 // 0, inline)], LATE)
     assert lane.outstanding == 0
 
 
 async def test_what_hangs_is_given_up_and_remembered_until_it_lands(lane: Lane, hang: Hang) -> None:
     other = Lane("q")
-    [first, given_up, last] = await ThreadHops().in_turn(
+    [first, given_up, last] = await ThreadedCalls().in_turn(
         [Call(other, lambda: "before"), Call(lane, hang), Call(other, lambda: "behind")], SOON
     )
     assert first == Outcome("before") and last == Outcome("behind"), "a new hop served it"
@@ -121,13 +121,13 @@ async def test_what_hangs_is_given_up_and_remembered_until_it_lands(lane: Lane, 
 async def test_each_call_of_an_errand_has_the_whole_timeout(lane: Lane) -> None:
     """Five calls that take 0.6 of a timeout each."""
     pauses = [threading.Event() for _ in range(5)]
-    outcomes = await ThreadHops().in_turn([Call(lane, partial(p.wait, 0.3)) for p in pauses], 0.5)
+    outcomes = await ThreadedCalls().in_turn([Call(lane, partial(p.wait, 0.3)) for p in pauses], 0.5)
     assert [o.error for o in outcomes] == [None] * 5
 
 
 async def test_a_lane_is_idle_when_its_last_call_has_landed(lane: Lane) -> None:
     hangs = [Hang(), Hang()]
-    await ThreadHops().at_once([Call(lane, hang) for hang in hangs], SOON)
+    await ThreadedCalls().at_once([Call(lane, hang) for hang in hangs], SOON)
     assert lane.outstanding == 2
     async with trio.open_nursery() as nursery:
         idle = trio.Event()
@@ -146,7 +146,7 @@ async def test_a_lane_is_idle_when_its_last_call_has_landed(lane: Lane) -> None:
 
 
 async def test_calls_that_hang_do_not_use_up_the_threads(lane: Lane) -> None:
-    threads = ThreadHops(threads=2)
+    threads = ThreadedCalls(threads=2)
     hangs = [Hang() for _ in range(7)]
     outcomes = await threads.at_once([Call(lane, hang) for hang in hangs], SOON)
     assert all(isinstance(o.error, TimeoutError) for o in outcomes)
@@ -162,8 +162,8 @@ async def test_calls_that_hang_do_not_use_up_the_threads(lane: Lane) -> None:
 async def test_a_disk_that_hangs_soon_holds_up_the_calls_of_others_no_more(
     lane: Lane, hang: Hang, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hops, "SLOW_SECONDS", SOON)
-    shared = ThreadHops(threads=1)
+    monkeypatch.setattr(system_calls, "SLOW_SECONDS", SOON)
+    shared = ThreadedCalls(threads=1)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(shared.in_turn, [Call(lane, hang)], LATE)
         await until(hang.begun.is_set)
@@ -173,7 +173,7 @@ async def test_a_disk_that_hangs_soon_holds_up_the_calls_of_others_no_more(
 
 
 async def test_a_call_that_waits_for_a_thread_is_outstanding(lane: Lane, hang: Hang) -> None:
-    shared = ThreadHops(threads=1)
+    shared = ThreadedCalls(threads=1)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(shared.in_turn, [Call(Lane("q"), hang)], LATE)
         await until(hang.begun.is_set)
@@ -196,14 +196,14 @@ async def test_no_more_threads_than_allowed(lane: Lane) -> None:
         with guard:
             running -= 1
 
-    await ThreadHops(threads=3).at_once([Call(lane, call)] * 20, LATE)
+    await ThreadedCalls(threads=3).at_once([Call(lane, call)] * 20, LATE)
     assert most == 3
 
 
 async def test_a_cancelled_errand_runs_nothing_more_and_leaves_only_what_runs(lane: Lane, hang: Hang) -> None:
     other = Lane("q")
     ran: list[str] = []
-    threads = ThreadHops(threads=1)
+    threads = ThreadedCalls(threads=1)
     async with trio.open_nursery() as nursery:
         calls = [Call(other, lambda: ran.append("first")), Call(lane, hang), Call(other, lambda: ran.append("last"))]
         nursery.start_soon(threads.in_turn, calls, LATE)
@@ -218,7 +218,7 @@ async def test_a_cancelled_errand_runs_nothing_more_and_leaves_only_what_runs(la
 
 
 async def test_cancelled_before_its_turn_it_never_runs(lane: Lane, hang: Hang) -> None:
-    threads = ThreadHops(threads=1)
+    threads = ThreadedCalls(threads=1)
     ran: list[str] = []
     async with trio.open_nursery() as nursery:
         nursery.start_soon(threads.in_turn, [Call(lane, hang)], LATE)
@@ -231,9 +231,9 @@ async def test_cancelled_before_its_turn_it_never_runs(lane: Lane, hang: Hang) -
 
 
 async def test_ask_returns_the_value_or_raises_the_error(lane: Lane) -> None:
-    assert await ask(ThreadHops(), lane, lambda: 42, LATE) == 42
+    assert await ask(ThreadedCalls(), lane, lambda: 42, LATE) == 42
     with pytest.raises(Failed, match="plex_busy"):
-        await ask(ThreadHops(), lane, partial(fail, Failed("plex_busy", "no")), LATE)
+        await ask(ThreadedCalls(), lane, partial(fail, Failed("plex_busy", "no")), LATE)
 
 
 class Opened:
@@ -248,7 +248,7 @@ class Opened:
 async def test_what_is_opened_too_late_is_closed_again(lane: Lane, hang: Hang, paired: bool) -> None:
     opened = Opened()
     with pytest.raises(TimeoutError):
-        await ask(ThreadHops(), lane, lambda: (hang(), (opened, True) if paired else opened)[1], SOON)
+        await ask(ThreadedCalls(), lane, lambda: (hang(), (opened, True) if paired else opened)[1], SOON)
     assert not opened.closed.is_set()
     hang.let_go()
     await until(opened.closed.is_set)
@@ -257,7 +257,7 @@ async def test_what_is_opened_too_late_is_closed_again(lane: Lane, hang: Hang, p
 async def test_what_is_opened_for_one_who_went_away_is_closed_again(lane: Lane, hang: Hang) -> None:
     opened = Opened()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(ask, ThreadHops(), lane, lambda: (hang(), opened)[1], LATE)
+        nursery.start_soon(ask, ThreadedCalls(), lane, lambda: (hang(), opened)[1], LATE)
         await until(hang.begun.is_set)
         nursery.cancel_scope.cancel()
     hang.let_go()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fmrd.engine import returning
+from fmrd.engine import reattach
 from fmrd.errors import Failed
 from tests.engine.rig import REGION, SIZE, Rig, daemon
 from tests.waiting import until
@@ -30,13 +30,13 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Those that were begun, in seconds."""
     pauses: list[float] = []
-    wait = returning.Returns._still_away_after
+    wait = reattach.Reattacher._still_away_after
 
-    async def noted(self: returning.Returns, seconds: float, plex: object) -> bool:
+    async def noted(self: reattach.Reattacher, seconds: float, plex: object) -> bool:
         pauses.append(seconds)
         return await wait(self, seconds, plex)  # type: ignore[arg-type]  # whatever it is, it is passed on
 
-    monkeypatch.setattr(returning.Returns, "_still_away_after", noted)
+    monkeypatch.setattr(reattach.Reattacher, "_still_away_after", noted)
     return pauses
 
 
@@ -76,14 +76,14 @@ async def test_it_is_tried_until_its_file_is_there_again(
 async def test_a_plex_that_was_detached_stays_away(rig: Rig) -> None:
     await fail_b(rig)
     await rig.det("b")
-    await until(lambda: not rig.service.returns._waiting)
+    await until(lambda: not rig.service.reattacher._waiting)
     assert rig.plex("b").state == "STALE"
 
 
 async def test_a_plex_that_was_detached_while_its_attach_waited_for_a_verb_stays_away(rig: Rig) -> None:
     await rig.det("b")
     with pytest.raises(Failed, match="plex_state"):
-        await rig.service.joins.attach(rig.plex("b"), if_failed=True)
+        await rig.service.attacher.attach(rig.plex("b"), if_failed=True)
 
 
 async def test_not_while_the_volume_is_told_not_to(rig: Rig, pauses: list[float]) -> None:

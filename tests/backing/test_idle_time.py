@@ -1,11 +1,11 @@
-"""Spare time: work on trio's thread, a piece at a time and a fifth of the time, whoever calls for the next piece."""
+"""IdleTime time: work on trio's thread, a piece at a time and a fifth of the time, whoever calls for the next piece."""
 
 from collections.abc import Callable
 
 import pytest
 import trio
 
-from fmrd.backing.spare import LAG_SECONDS, REST, Spare
+from fmrd.backing.idle_time import LAG_SECONDS, PAUSE_RATIO, IdleTime
 
 
 class Bench:
@@ -14,7 +14,7 @@ class Bench:
     def __init__(self) -> None:
         self.now, self.piece_seconds = 1000.0, 1.0
         self.done: list[str] = []
-        self.spare = Spare(lambda: self.now)
+        self.idle = IdleTime(lambda: self.now)
 
     def work(self, name: str, pieces: int = 1000) -> Callable[[], bool]:
         left = [pieces]
@@ -29,12 +29,12 @@ class Bench:
 
     async def begun(self, nursery: trio.Nursery, name: str, pieces: int = 1000) -> None:
         """Its first piece is done, or it waits behind another one."""
-        nursery.start_soon(self.spare.run, self.work(name, pieces))
+        nursery.start_soon(self.idle.run, self.work(name, pieces))
         await rounds()
 
     def used(self, at: float) -> bool:
         self.now = at
-        return self.spare.use()
+        return self.idle.use()
 
 
 async def rounds() -> None:
@@ -55,17 +55,17 @@ async def test_a_work_goes_on_by_itself_until_it_says_that_it_is_done() -> None:
         done.append(len(done))
         return len(done) < 20
 
-    spare = Spare()
-    await spare.run(step)
-    assert done == list(range(20)) and not spare.use()
+    idle = IdleTime()
+    await idle.run(step)
+    assert done == list(range(20)) and not idle.use()
 
 
 async def test_after_a_piece_others_have_their_share(bench: Bench, nursery: trio.Nursery) -> None:
     await bench.begun(nursery, "a")
     assert bench.done == ["a"], "the clock stands still: no more is due"
-    assert not bench.used(1000 + REST)
-    assert bench.used(1001 + REST)
-    assert not bench.used(1001 + 2 * REST)
+    assert not bench.used(1000 + PAUSE_RATIO)
+    assert bench.used(1001 + PAUSE_RATIO)
+    assert not bench.used(1001 + 2 * PAUSE_RATIO)
     await rounds()
     assert len(bench.done) == 2
 
@@ -76,9 +76,9 @@ async def test_what_was_missed_is_made_up_for_within_bounds(bench: Bench, nurser
     await bench.begun(nursery, "a")
     bench.done.clear()
     bench.now = 5000.0
-    while bench.spare.use():
+    while bench.idle.use():
         pass
-    assert len(bench.done) == 10 / (1 + REST) + 1
+    assert len(bench.done) == 10 / (1 + PAUSE_RATIO) + 1
 
 
 async def test_one_work_after_the_other(bench: Bench, nursery: trio.Nursery) -> None:
@@ -99,7 +99,7 @@ async def test_an_error_is_raised_to_whom_it_concerns(bench: Bench, nursery: tri
 
     async def ask() -> None:
         try:
-            await bench.spare.run(fails)
+            await bench.idle.run(fails)
         except OSError as error:
             raised.append(error)
 
@@ -118,7 +118,7 @@ async def test_a_cancelled_work_is_not_gone_on_with(bench: Bench, nursery: trio.
 
     async def run() -> None:
         with scope:
-            await bench.spare.run(bench.work("a"))
+            await bench.idle.run(bench.work("a"))
 
     nursery.start_soon(run)
     await rounds()

@@ -1,7 +1,7 @@
 """The windows of a resync: which comes next, which plex it is copied from, and what came of it.
 
 A window is as many runs as make up its bytes, all copied in one thread hop, since a hop costs more than a region; or,
-in memory and beside an application, in pieces on trio's thread (backing/spare.py), since there a thread costs the
+in memory and beside an application, in pieces on trio's thread (backing/idle_time.py), since there a thread costs the
 application more than the copy. It is locked only while it is copied, and ends early for whoever waits for it.
 """
 
@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 
 import trio
 
-from fmrd.backing.hops import Outcome
 from fmrd.backing.protocol import SourceError
+from fmrd.backing.system_calls import Outcome
 from fmrd.core.plex import Plex
-from fmrd.engine.disks import NOT_LANDED, Disk
 from fmrd.engine.mirror import Mirror
 from fmrd.engine.tasks import Task
 from fmrd.engine.transfers import Transfer, Wanted
-from fmrd.engine.windows import Pace, Window, still_missing, until, window_of
+from fmrd.engine.windows import Window, WindowSize, still_missing, until, window_of
+from fmrd.engine.writes_under_way import NOT_LANDED, Disk
 from fmrd.errors import FmrdError
 
 SERVED_SECONDS = 0.02
@@ -25,7 +25,7 @@ SERVED_SECONDS = 0.02
 
 
 @dataclass
-class Drain:
+class WindowCopier:
     """Of one plex, for one task."""
 
     mirror: Mirror
@@ -42,7 +42,7 @@ class Drain:
     """Regions that no source could serve, and why."""
     _served: int = 0
     _busy_until: float = 0.0
-    _pace: Pace = field(default_factory=Pace)
+    _window_size: WindowSize = field(default_factory=WindowSize)
 
     def begin(self) -> None:
         """Now, or after a pause: what the application did before does not count."""
@@ -73,7 +73,7 @@ class Drain:
     def next_window(self) -> Window | None:
         """The cursor moves behind it."""
         geometry = self.mirror.volume.geometry
-        most = max(1, self._pace.window_bytes(self.rate(), busy=self.is_busy()) // geometry.region_bytes)
+        most = max(1, self._window_size.window_bytes(self.rate(), busy=self.is_busy()) // geometry.region_bytes)
         runs = self.plex.map.next_runs(self.cursor, most)
         if not runs:
             return None
@@ -154,7 +154,7 @@ class Drain:
         if outcome.error is not None:
             return outcome, window
         window = until(window, transfer.stop, volume.geometry)
-        self._pace.copied(window.bytes, transfer.seconds)
+        self._window_size.copied(window.bytes, transfer.seconds)
         if not volume.copied_these(self.plex, window.regions.start, window.bits, dropped):
             return Outcome(), window
         return Outcome(transfer.written), window
@@ -168,11 +168,11 @@ class Drain:
         if busy and quick and not target.late(spans):
             target.lane.enter()
             try:
-                return await self.mirror.hops.in_spare_time(transfer.step)
+                return await self.mirror.system.in_idle_time(transfer.step)
             finally:
                 target.lane.leave()
         run = transfer.go_gently if busy else transfer.go
-        [outcome] = await self.mirror.hops.in_turn(
+        [outcome] = await self.mirror.system.in_turn(
             [target.writing(run, spans, inline=False)], self.mirror.timeout_seconds
         )
         return outcome

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from fmrd.backing.hops import ask
+from fmrd.backing.system_calls import ask
 from fmrd.core.plex import Plex
 from fmrd.core.record import Stamp
 from fmrd.engine.files import PlexFiles, let_go
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Partings:
+class Releaser:
     """Of one started volume."""
 
     def __init__(self, service: "Service") -> None:
@@ -41,7 +41,7 @@ class Partings:
     async def _part(self, plex: Plex) -> None:
         service = self._service
         try:
-            await service.mirror.recorded()
+            await service.mirror.until_recorded()
         except FmrdError as error:
             log.warning("volume %s: plex %s is out, not yet recorded: %s", service.volume.name, plex.name, error)
         try:
@@ -69,13 +69,13 @@ class Partings:
             return  # the fdatasync hangs; the files stay open until it has landed
         del service.files[plex.uuid]
         service.mirror.disks.pop(plex.uuid, None)
-        service.mirror.store.copies.pop(plex.uuid, None)
+        service.mirror.store.dco_copies.pop(plex.uuid, None)
         try:
             await service.mirror.store.commit()
         except FmrdError as error:
             log.warning("volume %s: the stamp of plex %s is not recorded: %s", service.volume.name, plex.name, error)
         try:
-            await ask(service.context.hops, lanes.data, files.close, service.timeout_seconds)
+            await ask(service.context.system, lanes.data, files.close, service.timeout_seconds)
         except OSError as error:
             log.warning("volume %s: closing plex %s: %s", service.volume.name, plex.name, error)
         self._end(plex.uuid)
@@ -97,7 +97,7 @@ class Partings:
 
         service = self._service
         try:
-            return await ask(service.context.hops, files.lanes.data, run, service.timeout_seconds)
+            return await ask(service.context.system, files.lanes.data, run, service.timeout_seconds)
         except OSError:
             return None
 

@@ -5,14 +5,14 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmrd.core.lost import MOST_SPANS, Lost
+from fmrd.core.unreadable import MOST_SPANS, Unreadable
 
 spans = st.tuples(st.integers(0, 60), st.integers(1, 20)).map(lambda t: (t[0], t[0] + t[1]))
 
 
 @given(steps=st.lists(st.tuples(st.booleans(), spans), max_size=12))
 def test_it_is_a_set_of_bytes(steps: list[tuple[bool, tuple[int, int]]]) -> None:
-    lost, expected = Lost(), set[int]()
+    lost, expected = Unreadable(), set[int]()
     for gains, (start, stop) in steps:
         if gains:
             lost.add(start, stop)
@@ -25,7 +25,7 @@ def test_it_is_a_set_of_bytes(steps: list[tuple[bool, tuple[int, int]]]) -> None
 
 
 def test_a_disk_that_fails_everywhere_is_not_listed_for_ever() -> None:
-    lost = Lost()
+    lost = Unreadable()
     for n in range(MOST_SPANS + 5):
         lost.add(10 * n, 10 * n + 1)
     assert len(lost.spans) == MOST_SPANS

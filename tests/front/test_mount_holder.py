@@ -7,17 +7,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from fmrd.front.keeper import LONGEST_PAUSE_SECONDS, Keeper
+from fmrd.front.mount_holder import LONGEST_PAUSE_SECONDS, MountHolder
 from fmrd.front.supervisor import Supervisor
 
 ME = os.getpid()
 
 
 @pytest.fixture
-def keeper(monkeypatch: pytest.MonkeyPatch) -> Iterator[Keeper]:
+def keeper(monkeypatch: pytest.MonkeyPatch) -> Iterator[MountHolder]:
     """As if this very process were its child."""
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    made = Keeper(["/bin/true"])
+    made = MountHolder(["/bin/true"])
     made.child = ME
     yield made
     made._socket.close()
@@ -26,7 +26,7 @@ def keeper(monkeypatch: pytest.MonkeyPatch) -> Iterator[Keeper]:
 
 
 @pytest.fixture
-def child(keeper: Keeper) -> Supervisor:
+def child(keeper: MountHolder) -> Supervisor:
     return Supervisor(keeper._address, stores=True)
 
 
@@ -39,7 +39,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 def test_what_its_child_gives_is_kept_under_its_name_until_it_is_forgotten(
-    keeper: Keeper, child: Supervisor, pipe: tuple[int, int]
+    keeper: MountHolder, child: Supervisor, pipe: tuple[int, int]
 ) -> None:
     assert child.keep("volume", pipe[0])
     keeper._hear()
@@ -50,7 +50,7 @@ def test_what_its_child_gives_is_kept_under_its_name_until_it_is_forgotten(
     assert keeper.store == {}
 
 
-def test_one_descriptor_a_name(keeper: Keeper, child: Supervisor, pipe: tuple[int, int]) -> None:
+def test_one_descriptor_a_name(keeper: MountHolder, child: Supervisor, pipe: tuple[int, int]) -> None:
     child.keep("volume", 0)
     child.keep("volume", pipe[0])
     keeper._hear()
@@ -58,7 +58,7 @@ def test_one_descriptor_a_name(keeper: Keeper, child: Supervisor, pipe: tuple[in
     assert os.read(keeper.store["volume"], 20) == b"the later one"
 
 
-def test_a_stranger_is_not_heard(keeper: Keeper, child: Supervisor, pipe: tuple[int, int]) -> None:
+def test_a_stranger_is_not_heard(keeper: MountHolder, child: Supervisor, pipe: tuple[int, int]) -> None:
     keeper.child = ME + 1
     before = len(os.listdir("/proc/self/fd"))
     child.keep("volume", pipe[0])
@@ -70,7 +70,7 @@ def test_a_stranger_is_not_heard(keeper: Keeper, child: Supervisor, pipe: tuple[
 
 @pytest.mark.parametrize("message", ["", "FDSTORE=1", "FDSTORE=1\nFDNAME=", "FDSTORE=1\nFDNAME=a:b", "=\n=", "\0\xff"])
 def test_words_that_make_no_sense_keep_nothing(
-    keeper: Keeper, child: Supervisor, pipe: tuple[int, int], message: str
+    keeper: MountHolder, child: Supervisor, pipe: tuple[int, int], message: str
 ) -> None:
     before = len(os.listdir("/proc/self/fd"))
     child.notify(message, [pipe[0], pipe[1]])
@@ -100,7 +100,7 @@ AGAIN = None
     ],
 )
 def test_what_comes_after_the_end_of_a_child(
-    keeper: Keeper, kept: bool, was_ready: bool, told: bool, status: int, then: int | None
+    keeper: MountHolder, kept: bool, was_ready: bool, told: bool, status: int, then: int | None
 ) -> None:
     if kept:
         keeper.store["volume"] = os.open("/dev/null", os.O_RDONLY)
@@ -108,7 +108,7 @@ def test_what_comes_after_the_end_of_a_child(
     assert keeper._after(status) == then
 
 
-def test_pauses_grow_while_nothing_works_and_end_when_it_does(keeper: Keeper) -> None:
+def test_pauses_grow_while_nothing_works_and_end_when_it_does(keeper: MountHolder) -> None:
     keeper._ever_ready = True
     pauses = []
     for _ in range(9):
@@ -120,7 +120,7 @@ def test_pauses_grow_while_nothing_works_and_end_when_it_does(keeper: Keeper) ->
     assert keeper._pause == 0.0
 
 
-def test_no_child_can_be_had_for_a_moment(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_child_can_be_had_for_a_moment(keeper: MountHolder, monkeypatch: pytest.MonkeyPatch) -> None:
     def fork() -> int:
         raise BlockingIOError(11, "no more processes")
 
@@ -133,6 +133,8 @@ def test_no_child_can_be_had_for_a_moment(keeper: Keeper, monkeypatch: pytest.Mo
 
 def test_it_needs_nothing_but_the_standard_library() -> None:
     """It must stay small, and have nothing that can fail."""
-    script = "import sys, fmrd.front.keeper; print(sorted({m.split('.')[0] for m in sys.modules} & {'trio', 'click'}))"
+    script = (
+        "import sys, fmrd.front.mount_holder; print(sorted({m.split('.')[0] for m in sys.modules} & {'trio', 'click'}))"
+    )
     done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

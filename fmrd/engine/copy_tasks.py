@@ -28,7 +28,7 @@ def _arrived(plex: Plex) -> bool:
     return plex.is_open and not plex.map.any() and not plex.attaching
 
 
-class Copies:
+class CopyTasks:
     """Of one started volume."""
 
     def __init__(self, service: "Service") -> None:
@@ -53,7 +53,7 @@ class Copies:
         code = plex.reason if plex.reason.startswith("full_") else "fast"
         return code, f"plex {plex.name} goes on with the {count} region(s) that it still misses"
 
-    def drain(
+    def start(
         self, plex: Plex, reason: tuple[str, str], rate: int = 0, kind: str = "", then: Then | None = None
     ) -> Task:
         """Start copying to an open plex what its map holds. ``then``: what else the task does when that is done."""
@@ -62,14 +62,14 @@ class Copies:
         )
         task.total_regions = plex.map.count()
         task.total_bytes = self._volume.geometry.bytes_in(task.total_regions, bool(plex.map.bits[-1]))
-        self._service.context.nursery.start_soon(self._drain, plex, task, then)
+        self._service.context.nursery.start_soon(self._run, plex, task, then)
         return task
 
-    async def _drain(self, plex: Plex, task: Task, then: Then | None) -> None:
+    async def _run(self, plex: Plex, task: Task, then: Then | None) -> None:
         code, sentence = task.reason
         log.info("volume %s: task %d, plex %s: %s (%s)", self._volume.name, task.id, plex.name, sentence, code)
         try:
-            problem = await self._drain_in_turn(plex, task)
+            problem = await self._in_turns(plex, task)
             done = problem is None and _arrived(plex)
             if done:
                 await self.returned()
@@ -99,9 +99,9 @@ class Copies:
             if self._service.context.tasks.running(self._volume.name, plex.name):
                 continue
             if self._volume.relieve(plex) or (plex.attaching and plex.settled):
-                self.drain(plex, self.unfinished(plex))
+                self.start(plex, self.unfinished(plex))
 
-    async def _drain_in_turn(self, plex: Plex, task: Task) -> tuple[str, str] | None:
+    async def _in_turns(self, plex: Plex, task: Task) -> tuple[str, str] | None:
         """One copy a disk at a time; a paused one lets others go first."""
         resync = Resync(self._service.mirror, plex, task)
         while True:
@@ -145,7 +145,7 @@ class Copies:
         self._over = False
         for plex in self._volume.open_plexes():
             if (plex.map.any() or plex.attaching) and not instant.is_instant(self._volume):
-                self.drain(plex, self.unfinished(plex))
+                self.start(plex, self.unfinished(plex))
 
     async def _halt(self, tasks: list[Task]) -> bool:
         for task in tasks:

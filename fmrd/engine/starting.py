@@ -82,7 +82,7 @@ async def start_at_home(home: Home, name: str, options: StartOptions) -> Opening
     async with home.kept_open():
         home.must_not_hang()
         loaded = await home.read()
-        newest = home.ledger.recorded if home.ledger is not None else loaded.image.record
+        newest = home.ledger.last_record if home.ledger is not None else loaded.image.record
         settings = newest.named(name) if newest is not None else None
         if newest is None or settings is None:
             raise Failed("volume_missing", f"there is no volume {name}")
@@ -122,7 +122,7 @@ async def open_member(
     volume.configure(replace(volume.settings, stopped=False, settled=False))
     store = Store(ledger, volume, timeout_seconds=settings.io_timeout_seconds, failed=report)
     ledger.family.put(volume)
-    mirror = Mirror(store, context.hops, {}, home.mirrors)
+    mirror = Mirror(store, context.system, {}, home.mirrors)
     files = look.take(settings.plexes)
     online: dict[str, PlexFiles] = {}
     try:
@@ -137,20 +137,20 @@ async def open_member(
                 continue
             online[plex.uuid] = here
             plex.stamp = None
-            store.copies[plex.uuid] = await copy_of(
+            store.dco_copies[plex.uuid] = await copy_of(
                 context, here, plex.name, plex.uuid, ledger.family.uuid, volume.geometry, ledger.family.columns,
                 plex.path, plex.dco_path, settings.io_timeout_seconds,
             )  # fmt: skip
             mirror.disks[plex.uuid] = here.disk
             # An instant snapshot is nothing without its original, so its copy would be of no use elsewhere.
-            store.copies[plex.uuid].broken = is_instant(volume)
+            store.dco_copies[plex.uuid].broken = is_instant(volume)
         ledger.family.begin_lineage(context.new_uuid())
         await store.commit(everything=True)
         if volume.drl.count:
             seeded = seed(volume)
             notes.append(f"recovery: {volume.drl.count} dirty extent(s), {seeded} plex(es) to copy to")
             await store.commit()
-        await mirror.recorded()
+        await mirror.until_recorded()
     except BaseException:
         del ledger.stores[volume.settings.uuid]
         close_all(context, online)

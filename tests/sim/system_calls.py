@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import trio
 
-from fmrd.backing.beside import Share
-from fmrd.backing.hops import Call, Lane, Outcome, outcome_of
+from fmrd.backing.second_thread import Share
+from fmrd.backing.system_calls import Call, Lane, Outcome, outcome_of
 from tests.sim.disks import Crash, SimBacking
 from tests.sim.machine import Machine
 
@@ -36,7 +36,7 @@ class _Flight:
 
 
 @dataclass
-class SimHops:
+class SimCalls:
     """``crash_at``: the call whose effect is the last one ('kill' or 'power' is ``crash_kind``)."""
 
     machine: Machine
@@ -101,12 +101,12 @@ class SimHops:
         late = Outcome(error=TimeoutError(errno.ETIMEDOUT, "no answer"))
         return [outcomes.get(flight, late) for flight in flights]
 
-    async def in_spare_time(self, step: Callable[[], bool]) -> Outcome:
+    async def in_idle_time(self, step: Callable[[], bool]) -> Outcome:
         """Each piece takes effect at one instant, or never; others run in between."""
         while True:
             await self._dawdle()
             self.step()
-            outcome = outcome_of(Call(Lane("spare time"), step))
+            outcome = outcome_of(Call(Lane("idle time"), step))
             if outcome.error is not None or not outcome.value:
                 return outcome
 

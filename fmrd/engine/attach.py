@@ -5,14 +5,14 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fmrd.backing.hops import ask
+from fmrd.backing.system_calls import ask
 from fmrd.core import joining
 from fmrd.core.instant import is_instant
 from fmrd.core.joining import Decision
 from fmrd.core.plex import Plex
 from fmrd.core.record import PlexRecord
 from fmrd.core.states import PlexState
-from fmrd.engine.copies import Then
+from fmrd.engine.copy_tasks import Then
 from fmrd.engine.files import PlexFiles, copy_of, let_go, open_plex, tail_bytes
 from fmrd.engine.tasks import Task
 from fmrd.errors import Failed, FmrdError, Refused
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Joins:
+class Attacher:
     """Of one started volume."""
 
     def __init__(self, service: "Service") -> None:
@@ -46,7 +46,7 @@ class Joins:
         then: Then | None = None, if_failed: bool = False,
     ) -> tuple[Task, str | None]:  # fmt: skip
         """RULES, Join. Returns the task, and a notice when the plex was attached already. ``kind`` and ``then``: of the
-        task (Copies.drain). ``if_failed``: Failed('plex_state') for one that did not fail, or was detached meanwhile.
+        task (CopyTasks.start). ``if_failed``: Failed('plex_state') for one that did not fail, or is detached by now.
         """
         service = self._service
         async with service.verb():
@@ -63,7 +63,7 @@ class Joins:
                 if service.files.get(plex.uuid) is not files:
                     let_go(service.context, files.lanes, files)
                 raise
-            return service.copies.drain(plex, (decision.code, decision.message), rate, kind, then), None
+            return service.copying.start(plex, (decision.code, decision.message), rate, kind, then), None
 
     def _decision_of_open(self, plex: Plex) -> Decision:
         """Holes, and what an earlier copy had to leave, unless a copy is at it."""
@@ -72,15 +72,15 @@ class Joins:
         if not regions or service.context.tasks.running(service.volume.name, plex.name):
             return Decision("nothing_missed", "it is attached", False, 0, 0)
         size = service.volume.geometry.bytes_in(regions, bool(plex.map.bits[-1]))
-        return Decision(*service.copies.unfinished(plex), False, regions, size)
+        return Decision(*service.copying.unfinished(plex), False, regions, size)
 
     def _attached_already(self, plex: Plex, rate: int) -> tuple[Task, str | None]:
         service = self._service
         decision = self._decision_of_open(plex)
         if decision.regions:
-            return service.copies.drain(plex, (decision.code, decision.message), rate), None
+            return service.copying.start(plex, (decision.code, decision.message), rate), None
         if plex.attaching and not service.context.tasks.running(service.volume.name, plex.name):
-            return service.copies.drain(plex, service.copies.unfinished(plex), rate), None
+            return service.copying.start(plex, service.copying.unfinished(plex), rate), None
         task = service.context.tasks.last(service.volume.name, plex.name)
         if task is None:
             reason = ("nothing_missed", "it is attached")
@@ -104,7 +104,7 @@ class Joins:
                 "plex_state", f"plex {plex.name} is OFFLINE", f"plex on {service.volume.name} {plex.name} first"
             )
         lanes = service.lanes_of(plex)
-        await service.partings.complete(plex)
+        await service.releaser.complete(plex)
         service.lanes_of(plex)
         tail = tail_bytes(service.volume.geometry)
         return await open_plex(service.context, plex.path, plex.dco_path, lanes, tail, service.timeout_seconds)
@@ -116,10 +116,12 @@ class Joins:
         if files.backing.length < volume.geometry.length_bytes:
             length = volume.geometry.length_bytes
             await ask(
-                service.context.hops, files.lanes.data, partial(files.backing.extend, length), service.timeout_seconds
+                service.context.system, files.lanes.data, partial(files.backing.extend, length), service.timeout_seconds
             )
             # A kill before the next record leaves a file that nobody stamped: it is copied in full then, and says so.
-            plex.stamp = await ask(service.context.hops, files.lanes.data, files.backing.stamp, service.timeout_seconds)
+            plex.stamp = await ask(
+                service.context.system, files.lanes.data, files.backing.stamp, service.timeout_seconds
+            )
         copy = await copy_of(
             service.context, files, plex.name, plex.uuid, family.uuid, volume.geometry, family.columns,
             plex.path, plex.dco_path, service.timeout_seconds,
@@ -184,4 +186,4 @@ class Joins:
                 if isinstance(error, FmrdError | OSError):
                     await self._unrecord()
                 raise
-            return service.copies.drain(plex, (decision.code, decision.message), rate)
+            return service.copying.start(plex, (decision.code, decision.message), rate)

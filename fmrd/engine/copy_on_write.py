@@ -18,7 +18,7 @@ from fmrd.core.plex import Plex
 from fmrd.core.regionmap import RegionMap
 from fmrd.core.volume import Volume
 from fmrd.engine import reading
-from fmrd.engine.disks import Writer, Zeroer
+from fmrd.engine.writes_under_way import Writer, Zeroer
 from fmrd.errors import Failed, FmrdError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class _Batch:
     error: FmrdError | None = None
 
 
-class Keeper:
+class CopyOnWrite:
     """Keeps old data of one original for one instant snapshot, for whoever asks by then together."""
 
     def __init__(self, origin: "Mirror", uuid: str) -> None:
@@ -78,7 +78,7 @@ class Keeper:
     def owed(self, regions: Iterable[int]) -> list[int]:
         """None of them where the snapshot went back meanwhile, or holds everything itself."""
         origin = self._origin.volume
-        if self._uuid not in origin.lost:
+        if self._uuid not in origin.unkept:
             return []
         snap = self._snapshot
         return [r for r in regions if instant.owed(origin, snap, range(r, r + 1))]
@@ -146,33 +146,33 @@ class Keeper:
         disk, spans = mirror.disks[plex.uuid], ((at, at + len(data)),)
         zeros = data == bytes(len(data))
         put = Zeroer(disk.backing, spans, True) if zeros else Writer(disk.backing, [(at, memoryview(data))])
-        [outcome] = await self._origin.hops.in_turn([disk.writing(put, spans, inline=False)], mirror.timeout_seconds)
+        [outcome] = await self._origin.system.in_turn([disk.writing(put, spans, inline=False)], mirror.timeout_seconds)
         if outcome.error is not None:
             raise outcome.error
 
     def _must_be_there(self, mirror: "Mirror") -> None:
         """Its files are closed when it stops or goes back; calls under way are waited for, new ones come too late."""
-        if self._origin.kin.get(self._uuid) is not mirror or self._uuid not in self._origin.volume.lost:
+        if self._origin.kin.get(self._uuid) is not mirror or self._uuid not in self._origin.volume.unkept:
             raise Failed("volume_stopped", f"snapshot {mirror.volume.name} was stopped meanwhile")
 
     async def _lose(self, regions: list[int], why: str, *, rest: bool) -> None:
         """Durable in the original's DCO, before it writes there. ``rest``: and all that is not kept yet."""
         origin, snap = self._origin, self._snapshot
-        lost = origin.volume.lost[self._uuid]
-        if not lost.map.any():
+        unkept = origin.volume.unkept[self._uuid]
+        if not unkept.map.any():
             log.error("snapshot %s is invalid: old data could not be kept (%s)", snap.name, why)
         instant.lose(origin.volume, snap, regions)
         if rest:
             instant.lose_the_rest(origin.volume, snap)
-        await origin.store.write_pages((lost.column.index, page) for page in sorted(lost.due_pages))
+        await origin.store.write_pages((unkept.column.index, page) for page in sorted(unkept.due_pages))
 
 
 async def before_write(mirror: "Mirror", offset: int, length: int) -> None:
     """What must be kept before these bytes are written, on the original or on an instant snapshot."""
     regions = mirror.volume.geometry.regions_of(offset, length)
-    for uuid in list(mirror.volume.lost):
-        if mirror.keeper(uuid).owed(regions):
-            await mirror.keeper(uuid).keep(regions)
+    for uuid in list(mirror.volume.unkept):
+        if mirror.old_data_for(uuid).owed(regions):
+            await mirror.old_data_for(uuid).keep(regions)
     if instant.is_instant(mirror.volume) and not all(map(mirror.volume.plexes[0].is_kept, regions)):
         await fill(mirror, regions)
 
@@ -186,10 +186,10 @@ async def fill(mirror: "Mirror", regions: range) -> None:
     with origin.load.request(origin.volume):
         async with origin.ranges.hold((span[0], sum(span))):
             if instant.is_instant(mirror.volume):
-                keeper = origin.keeper(mirror.volume.settings.uuid)
-                await keeper.keep(regions, or_lose=False)
+                old_data = origin.old_data_for(mirror.volume.settings.uuid)
+                await old_data.keep(regions, or_lose=False)
                 check_lost(mirror, origin, regions)
-                if keeper.owed(regions):
+                if old_data.owed(regions):
                     raise Failed("io_error", f"snapshot {mirror.volume.name}: its plex does not take what it copies")
 
 
@@ -229,8 +229,8 @@ async def _joined(mirror: "Mirror", offset: int, length: int, *, mend: bool = Tr
 
 
 def check_lost(mirror: "Mirror", origin: "Mirror", regions: range) -> None:
-    lost = origin.volume.lost.get(mirror.volume.settings.uuid)
-    if lost is not None and lost.map.touches(regions):
+    unkept = origin.volume.unkept.get(mirror.volume.settings.uuid)
+    if unkept is not None and unkept.map.touches(regions):
         raise Failed("snap_invalid", f"snapshot {mirror.volume.name} has lost what was at {regions.start} (regions)")
 
 

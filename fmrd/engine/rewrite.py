@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from fmrd.core.comparing import Mismatch
 from fmrd.core.plex import Plex
-from fmrd.engine.disks import Writer
 from fmrd.engine.mirror import Mirror
+from fmrd.engine.writes_under_way import Writer
 
 if TYPE_CHECKING:
     from fmrd.engine.service import Service
@@ -44,7 +44,7 @@ async def _rewrite(mirror: Mirror, plex: Plex, offset: int, data: memoryview, re
     generation = plex.generation
     disk = mirror.disks[plex.uuid]
     writer = Writer(disk.backing, [(offset, data)])
-    [outcome] = await mirror.hops.in_turn([disk.writing(writer, writer.spans, inline=False)], mirror.timeout_seconds)
+    [outcome] = await mirror.system.in_turn([disk.writing(writer, writer.spans, inline=False)], mirror.timeout_seconds)
     if plex.generation != generation:
         return False
     if outcome.error is not None:

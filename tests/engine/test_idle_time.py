@@ -7,7 +7,7 @@ import threading
 import pytest
 import trio
 
-from fmrd.backing import spare
+from fmrd.backing import idle_time
 from fmrd.engine import transfers, windows
 from tests.engine.faulty import FaultyBacking, Operation
 from tests.engine.rig import REGION, SIZE, Json, Rig
@@ -23,7 +23,7 @@ def in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(windows, "WINDOW_BYTES", WINDOW * REGION)
     monkeypatch.setattr(windows, "LONG_WINDOW_BYTES", WINDOW * REGION)
     monkeypatch.setattr(transfers, "SHORT_PIECE_BYTES", REGION)
-    monkeypatch.setattr(spare, "LAG_SECONDS", 0.0)  # one piece in a round of the loop, so that others come between
+    monkeypatch.setattr(idle_time, "LAG_SECONDS", 0.0)  # one piece in a round of the loop, so that others come between
 
 
 class Pieces:
@@ -55,7 +55,7 @@ async def detached(rig: Rig, letters: str = "ab") -> Pieces:
 
 
 async def attached(rig: Rig) -> Json:
-    """Beside a request that takes as long as that."""
+    """SecondThread a request that takes as long as that."""
     with trio.fail_after(LATE_SECONDS), rig.service.mirror.load.request(rig.service.volume):
         return await rig.end(await rig.att("b"))
 

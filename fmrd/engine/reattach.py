@@ -24,7 +24,7 @@ STEADY = 10
 """A plex that stayed for so many pauses had come back; one that failed earlier waits twice as long as before."""
 
 
-class Returns:
+class Reattacher:
     """Of one started volume. ``stopping``: set when it ends."""
 
     def __init__(self, service: "Service", stopping: trio.Event) -> None:
@@ -51,7 +51,7 @@ class Returns:
                     continue
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
                 try:
-                    await self._service.joins.attach(plex, if_failed=True)
+                    await self._service.attacher.attach(plex, if_failed=True)
                 except Refused as refused:
                     self._say(plex, f"is not attached by itself: {refused.message}")
                     return

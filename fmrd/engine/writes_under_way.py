@@ -4,8 +4,8 @@ import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from fmrd.backing.hops import Call, Lane
 from fmrd.backing.protocol import Backing
+from fmrd.backing.system_calls import Call, Lane
 from fmrd.engine.ranges import Claim, overlap
 
 NOT_LANDED = "an earlier write to the same bytes was given up and may land yet"
