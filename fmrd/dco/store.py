@@ -7,8 +7,9 @@ The copies of a snapshot's plexes are written *apart*: its pages before a commit
 after, so that a snapshot whose disk hangs never holds its original.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import trio
 
@@ -31,16 +32,26 @@ class _Batch:
     error: FmrdError | None = None
 
 
+class CarriesDco(Protocol):
+    """A plex that is open, as far as a store knows it."""
+
+    @property
+    def dco_copy(self) -> DcoCopy:
+        """The copy that travels with it."""
+
+
 class Store:
-    """The DCO of one started volume. ``failed`` is told of each copy that failed, in the step that demoted its plex."""
+    """The DCO of one started volume. ``opened``: its open plexes by uuid, as whoever opens and closes them keeps them.
+    ``failed`` is told of each copy that failed, in the step that demoted its plex.
+    """
 
     def __init__(
-        self, ledger: Ledger, volume: Volume, *, timeout_seconds: float, failed: Callable[[Plex, str], None]
-    ) -> None:
+        self, ledger: Ledger, volume: Volume, opened: Mapping[str, CarriesDco], *, timeout_seconds: float,
+        failed: Callable[[Plex, str], None],
+    ) -> None:  # fmt: skip
         self.ledger = ledger
         self.volume = volume
-        self.dco_copies: dict[str, DcoCopy] = {}
-        """By plex uuid."""
+        self.opened = opened
         self.timeout_seconds = timeout_seconds
         self.page_lock = trio.Lock()
         self._failed = failed
@@ -127,18 +138,23 @@ class Store:
         return {(column, page) for column in own for page in range(self.volume.geometry.pages)}
 
     def epochs_committed(self, keys: Iterable[Key]) -> None:
-        for copy in self.dco_copies.values():
-            if not copy.broken:
-                copy.epochs_committed(keys)
+        for opened in self.opened.values():
+            if not opened.dco_copy.broken:
+                opened.dco_copy.epochs_committed(keys)
+
+    def dco_copy_of(self, plex: Plex) -> DcoCopy | None:
+        """None where the plex is not open."""
+        opened = self.opened.get(plex.uuid)
+        return None if opened is None else opened.dco_copy
 
     def _open_copies(self) -> list[DcoCopy]:
-        found = (self.dco_copies.get(p.uuid) for p in self.volume.plexes if p.is_open)
+        found = (self.dco_copy_of(p) for p in self.volume.plexes if p.is_open)
         return [copy for copy in found if copy is not None and not copy.broken]
 
     def _copy_failed(self, copy: DcoCopy, error: Exception) -> None:
         copy.broken = True
         for plex in self.volume.plexes:
-            if self.dco_copies.get(plex.uuid) is copy:
+            if self.dco_copy_of(plex) is copy:
                 sentence = self.volume.fail_plex(plex, f"its copy of the DCO failed: {error}")
                 if sentence is not None:
                     self._failed(plex, sentence)
@@ -164,13 +180,13 @@ class Store:
     async def record_on_copies(self, record: Record, previous: Record | None) -> None:
         """On the copies that ``previous`` names open, then on those that joined since."""
         known = set() if previous is None else _open_in(previous)
-        followers = [p for p in self.volume.plexes if p.uuid in self.dco_copies]
+        followers = [p for p in self.volume.plexes if p.uuid in self.opened]
         for group in (known, _open_in(record) - known):
             await self._record_on([p for p in followers if p.uuid in group], record)
 
     async def _record_on(self, plexes: list[Plex], record: Record) -> None:
         async with self._record_lock:
-            targets = [(p, c) for p in plexes if (c := self.dco_copies.get(p.uuid)) is not None and not c.broken]
+            targets = [(p, c) for p in plexes if (c := self.dco_copy_of(p)) is not None and not c.broken]
             calls = [copy.write_record(record) for _, copy in targets]
             outcomes = await self._system.at_once(calls, self.timeout_seconds)
             for (plex, copy), outcome in zip(targets, outcomes, strict=True):
@@ -184,14 +200,13 @@ class Store:
 
     async def join(self, plex: Plex, copy: DcoCopy, open_gate: Callable[[], None]) -> None:
         """RULES, Join, steps 2 and 3: the record that still names the plex closed, then all of it onto the plex's
-        copy, from what the home copy holds; ``open_gate`` runs in the step that ends this. Failed('io_error') if the
-        copy cannot be written: the plex stays out. OSError of the copy is told in the message.
+        copy, from what the home copy holds; ``open_gate`` opens the plex, and runs in the step that ends this.
+        Failed('io_error') if the copy cannot be written: the plex stays out, and the message tells the OSError.
         """
 
         async def work(record: Record) -> None:
             async with self.page_lock:
                 await self._rewrite(plex, copy, record)
-                self.dco_copies[plex.uuid] = copy
                 open_gate()
 
         await self.ledger.with_record(self, work)
@@ -216,14 +231,14 @@ class Store:
         import would find it as it was. So it is made anew as soon as it can be written. Failed('io_error') if not yet.
         """
         for plex in [p for p in self.volume.plexes if p.is_open]:
-            copy = self.dco_copies.get(plex.uuid)
+            copy = self.dco_copy_of(plex)
             if copy is not None and copy.broken and not copy.lane.outstanding:
                 await self._renew(plex, copy)
 
     async def _renew(self, plex: Plex, copy: DcoCopy) -> None:
         async def work(record: Record) -> None:
             async with self.page_lock:
-                if plex.is_open and self.dco_copies.get(plex.uuid) is copy:
+                if plex.is_open and self.dco_copy_of(plex) is copy:
                     await self._rewrite(plex, copy, record)
 
         await self.ledger.with_record(self, work)

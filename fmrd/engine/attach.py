@@ -60,7 +60,8 @@ class Attacher:
                 decision = self._decision(plex, files, full=full, discard=discard)
                 await self._join(plex, files, decision)
             except BaseException:
-                if service.files.get(plex.uuid) is not files:
+                joined = service.mirror.opened.get(plex.uuid)
+                if joined is None or joined.backing is not files.backing:
                     let_go(service.context, files.lanes, files)
                 raise
             return service.copying.start(plex, (decision.code, decision.message), rate, kind, then), None
@@ -137,8 +138,7 @@ class Attacher:
         left = plex.stamp
 
         def open_gate() -> None:
-            service.files[plex.uuid] = files
-            service.mirror.disks[plex.uuid] = files.disk
+            service.mirror.opened[plex.uuid] = files.with_dco(copy)
             volume.open_gate(plex)
 
         # The record of the join has it closed, and data follows before the next one: its time of change is no sign of a

@@ -195,17 +195,12 @@ def _too_few(volume: Volume, ready: int, wanted: int) -> Refused:
 
 
 def _moved(service: Service, volume: Volume) -> Opening:
-    """What belongs to the plexes goes with them: files, copies of the DCO, disks."""
+    """The plexes, open as they are, in a mirror of their own."""
     origin = service.mirror
     timeout = volume.settings.io_timeout_seconds
-    store = Store(origin.store.ledger, volume, timeout_seconds=timeout, failed=report)
-    mirror = Mirror(store, origin.system, {}, service.home.mirrors)
-    files = {}
-    for plex in volume.plexes:
-        files[plex.uuid] = service.files.pop(plex.uuid)
-        mirror.disks[plex.uuid] = origin.disks.pop(plex.uuid)
-        store.dco_copies[plex.uuid] = origin.store.dco_copies.pop(plex.uuid)
-    return Opening(mirror, service.home, files, [])
+    opened = {plex.uuid: origin.opened.pop(plex.uuid) for plex in volume.plexes}
+    store = Store(origin.store.ledger, volume, opened, timeout_seconds=timeout, failed=report)
+    return Opening(Mirror(store, origin.system, opened, service.home.mirrors), service.home, [])
 
 
 async def _serve(registry: Registry, unit: Unit, opening: Opening) -> None:
@@ -254,7 +249,7 @@ def land_later(
             if unit.service is None:
                 opening.mirror.store.ledger.stores.pop(opening.mirror.volume.settings.uuid, None)
                 opening.home.mirrors.pop(opening.mirror.volume.settings.uuid, None)
-                close_all(registry.context, opening.files)
+                close_all(registry.context, opening.mirror.opened)
                 opening.home.close_if_idle()
 
     for service, unit, opening in zip(services, units, openings, strict=True):

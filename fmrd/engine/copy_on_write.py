@@ -95,7 +95,7 @@ class CopyOnWrite:
             await self._lose(left, why, rest=mirror is not None and self._hangs(mirror))
 
     def _hangs(self, mirror: "Mirror") -> bool:
-        disk = mirror.disks.get(self._snapshot.plexes[0].uuid)
+        disk = mirror.opened.get(self._snapshot.plexes[0].uuid)
         return disk is not None and disk.lane.hung > 0
 
     async def _copy(self, mirror: "Mirror", regions: list[int]) -> str:
@@ -113,7 +113,7 @@ class CopyOnWrite:
         plex = next(iter(mirror.volume.plexes), None)
         if plex is None or not regions:
             return "it went back"
-        if mirror.disks[plex.uuid].lane.hung:
+        if mirror.opened[plex.uuid].lane.hung:
             return f"plex {plex.name} does not answer"
         missing = RegionMap(len(plex.map), plex.map.page_bits)
         for region in regions:
@@ -143,7 +143,7 @@ class CopyOnWrite:
         mirror.volume.copied_these(plex, run.start, ones(len(run)), dropped)
 
     async def _put(self, mirror: "Mirror", plex: Plex, at: int, data: bytes) -> None:
-        disk, spans = mirror.disks[plex.uuid], ((at, at + len(data)),)
+        disk, spans = mirror.opened[plex.uuid], ((at, at + len(data)),)
         zeros = data == bytes(len(data))
         put = Zeroer(disk.backing, spans, True) if zeros else Writer(disk.backing, [(at, memoryview(data))])
         [outcome] = await self._origin.system.in_turn([disk.writing(put, spans, inline=False)], mirror.timeout_seconds)

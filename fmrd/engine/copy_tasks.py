@@ -117,7 +117,7 @@ class CopyTasks:
         held: list[trio.Lock] = []
         try:
             with task.unless_aborted():
-                for name in sorted({disk.backing.disk for disk in self._service.mirror.disks.values()}):
+                for name in sorted({disk.backing.disk for disk in self._service.mirror.opened.values()}):
                     lock = self._service.context.disks[name]
                     await lock.acquire()
                     held.append(lock)

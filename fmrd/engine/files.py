@@ -1,6 +1,6 @@
 """Opening what a plex consists of: its backing, its copy of the DCO, and what is to be known before it is trusted."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fmrd.backing.protocol import LOCATOR_BYTES, Backing, DcoFile
 from fmrd.backing.system_calls import Lane, ask
@@ -11,34 +11,15 @@ from fmrd.core.recovery import Found
 from fmrd.dco import layout
 from fmrd.dco.copy import DcoCopy, Loaded, load
 from fmrd.engine.context import Context
-from fmrd.engine.writes_under_way import Disk
+from fmrd.engine.open_plex import Lanes, OpenPlex
 from fmrd.errors import Failed, FmrdError
 
 
 @dataclass
-class Lanes:
-    """A plex's lanes outlive its descriptors: a call that hangs counts until it has landed."""
-
-    name: str
-    data: Lane = field(init=False)
-    dco: Lane = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.data = Lane(self.name)
-        self.dco = Lane(f"{self.name} dco")
-
-    @property
-    def outstanding(self) -> int:
-        return self.data.outstanding + self.dco.outstanding
-
-    async def idle(self) -> None:
-        await self.data.idle()
-        await self.dco.idle()
-
-
-@dataclass
 class PlexFiles:
-    """An open plex. ``loaded`` is None where the copy of the DCO is missing or has no valid record."""
+    """What opening a plex gave, before a volume has it. ``loaded`` is None where the copy of the DCO is missing, or has
+    no valid record.
+    """
 
     backing: Backing
     lanes: Lanes
@@ -50,9 +31,9 @@ class PlexFiles:
     def image(self) -> CopyImage | None:
         return self.loaded.image if self.loaded is not None else None
 
-    @property
-    def disk(self) -> Disk:
-        return Disk(self.backing, self.lanes.data)
+    def with_dco(self, dco_copy: DcoCopy) -> OpenPlex:
+        """These files as those of a volume; ``dco_copy`` is theirs (``copy_of``)."""
+        return OpenPlex(self.backing, self.lanes, dco_copy)
 
     def found(self) -> Found:
         return Found(True, self.image, self.stamp, self.backing.is_block)
@@ -63,7 +44,7 @@ class PlexFiles:
             self.dco.close()
 
 
-def let_go(context: Context, lane: Lane | Lanes, files: PlexFiles | DcoFile) -> None:
+def let_go(context: Context, lane: Lane | Lanes, files: PlexFiles | OpenPlex | DcoFile) -> None:
     """Close them. While a call on them hangs they stay open, and locked, until it has landed (RULES, Join)."""
     if lane.outstanding:
         context.nursery.start_soon(_close_late, lane, files)
@@ -71,7 +52,7 @@ def let_go(context: Context, lane: Lane | Lanes, files: PlexFiles | DcoFile) -> 
         files.close()
 
 
-async def _close_late(lane: Lane | Lanes, files: PlexFiles | DcoFile) -> None:
+async def _close_late(lane: Lane | Lanes, files: PlexFiles | OpenPlex | DcoFile) -> None:
     await lane.idle()
     files.close()
 

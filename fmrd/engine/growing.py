@@ -28,10 +28,9 @@ async def grow(service: Service, length_bytes: int) -> None:
             size = dco_bytes(geometry, service.mirror.store.family.columns)
             unlike, dirty = _beyond(service)
             for plex in service.volume.open_plexes():
-                files = service.files[plex.uuid]
-                await _extend(service, plex.name, files.lanes.data, files.backing, length_bytes)
-                if files.dco is not None:
-                    await _extend(service, f"the DCO of {plex.name}", files.lanes.dco, files.dco, size)
+                opened = service.mirror.opened[plex.uuid]
+                await _extend(service, plex.name, opened.lanes.data, opened.backing, length_bytes)
+                await _extend(service, f"the DCO of {plex.name}", opened.lanes.dco, opened.dco_copy.file, size)
             home = service.mirror.store.home
             await _extend(service, "the home copy of the DCO", home.lane, home.file, size)
             for plex in dirty:
@@ -55,7 +54,7 @@ def _beyond(service: Service) -> tuple[list[Plex], list[Plex]]:
     """
     old = service.volume.geometry.length_bytes
     opened = service.volume.open_plexes()
-    backings = {plex.uuid: service.files[plex.uuid].backing for plex in opened}
+    backings = {plex.uuid: service.mirror.opened[plex.uuid].backing for plex in opened}
     dirty = [p for p in opened if backings[p.uuid].is_block or backings[p.uuid].length > old]
     zeros = [p for p in opened if p not in dirty]
     if not any(p.state is PlexState.ACTIVE for p in zeros):
@@ -68,12 +67,12 @@ async def _clear_the_rest_of_a_region(service: Service, plex: Plex, length_bytes
     geometry = service.volume.geometry
     first = geometry.length_bytes
     count = min(geometry.regions * geometry.region_bytes, length_bytes) - first
-    files = service.files[plex.uuid]
+    there = service.mirror.opened[plex.uuid]
     if count <= 0:
         return
-    write = partial(files.backing.pwrite, first, bytes(count))
+    write = partial(there.backing.pwrite, first, bytes(count))
     try:
-        await ask(service.context.system, files.lanes.data, write, service.timeout_seconds)
+        await ask(service.context.system, there.lanes.data, write, service.timeout_seconds)
     except OSError as error:
         raise Failed("io_error", f"volume {service.volume.name}: {plex.name} cannot grow: {error}") from error
 

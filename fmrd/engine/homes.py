@@ -22,8 +22,9 @@ from fmrd.dco.copy import DcoCopy, Loaded, load
 from fmrd.dco.ledger import Ledger, change
 from fmrd.engine.checksums import forget_checksums
 from fmrd.engine.context import Context
-from fmrd.engine.files import Lanes, let_go
+from fmrd.engine.files import let_go
 from fmrd.engine.mirror import Mirror
+from fmrd.engine.open_plex import Lanes
 from fmrd.errors import Failed, Refused
 
 log = logging.getLogger(__name__)

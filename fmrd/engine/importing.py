@@ -10,8 +10,9 @@ from fmrd.core.recovery import Found, Standing, StartOptions, judge_plexes
 from fmrd.dco.copy import Loaded
 from fmrd.engine.checksums import forget_checksums
 from fmrd.engine.context import Context
-from fmrd.engine.files import Lanes, PlexFiles, dco_bytes, let_go, open_plex
+from fmrd.engine.files import PlexFiles, dco_bytes, let_go, open_plex
 from fmrd.engine.homes import Home
+from fmrd.engine.open_plex import Lanes
 from fmrd.engine.starting import Look, Opening, close_all, open_member
 from fmrd.errors import Failed, FmrdError, Refused
 
@@ -135,7 +136,7 @@ async def _open_all(
     except BaseException:
         for opening in openings:
             del ledger.stores[opening.mirror.volume.settings.uuid]
-            close_all(home.context, opening.files)
+            close_all(home.context, opening.mirror.opened)
         raise
     return openings
 

@@ -65,12 +65,12 @@ async def take_instant(
             taken = snapshot.taken_at_once(mirror.store.family, service.volume, record, name, uuid)
             taken.settings = replace(taken.settings, io_timeout_seconds=copy_on_write.LIMIT_SECONDS)
             ledger = mirror.store.ledger
-            store = Store(ledger, taken, timeout_seconds=ledger.timeout_seconds, failed=report)
-            store.dco_copies[record.uuid] = copy
-            own = Mirror(store, mirror.system, {record.uuid: files.disk}, service.home.mirrors)
+            opened = {record.uuid: files.with_dco(copy)}
+            store = Store(ledger, taken, opened, timeout_seconds=ledger.timeout_seconds, failed=report)
+            own = Mirror(store, mirror.system, opened, service.home.mirrors)
             service.home.mirrors[uuid] = own
             service.lanes[record.uuid] = files.lanes
-            opening.append(Opening(own, service.home, {record.uuid: files}, []))
+            opening.append(Opening(own, service.home, []))
             units.append(registry.add(name, service.home))
             seconds = trio.current_time() - began
 
@@ -170,7 +170,7 @@ async def _complete(service: Service) -> None:
     await service.mirror.store.renew_copies()
     await change([origin.store, service.mirror.store], step)
     if not done[0]:
-        for copy in service.mirror.store.dco_copies.values():
-            copy.broken = True
+        for opened in service.mirror.opened.values():
+            opened.dco_copy.broken = True
         raise Failed("snap_invalid", f"snapshot {service.volume.name} has lost regions and cannot be completed")
     await service.renew_copies()

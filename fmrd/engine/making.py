@@ -16,7 +16,8 @@ from fmrd.dco.copy import DcoCopy
 from fmrd.dco.ledger import Ledger
 from fmrd.dco.store import Store
 from fmrd.engine.context import Context
-from fmrd.engine.files import Lanes, PlexFiles, copy_of, dco_bytes, let_go
+from fmrd.engine.files import PlexFiles, copy_of, dco_bytes, let_go
+from fmrd.engine.open_plex import Lanes, OpenPlex
 from fmrd.errors import BadRequest, Failed, FmrdError, Refused
 
 log = logging.getLogger(__name__)
@@ -102,16 +103,18 @@ async def make(
         home_file = await ask(context.system, home_lane, lambda: context.host.create_home(settings.name, size), timeout)
         home = DcoCopy("home", home_file, home_lane, family.uuid, family.columns)
         ledger = Ledger(family, home, context.system, timeout_seconds=timeout)
-        store = Store(ledger, volume, timeout_seconds=timeout, failed=lambda plex, why: None)
+        carriers: dict[str, OpenPlex] = {}
+        store = Store(ledger, volume, carriers, timeout_seconds=timeout, failed=lambda plex, why: None)
         try:
             for plex, files in zip(plexes, opened, strict=True):
-                store.dco_copies[plex.uuid] = await copy_of(
+                copy = await copy_of(
                     context, files, plex.name, plex.uuid, family.uuid, geometry, family.columns,
                     plex.path, plex.dco_path, timeout,
                 )  # fmt: skip
+                carriers[plex.uuid] = files.with_dco(copy)
                 plex.stamp = await ask(context.system, files.lanes.data, files.backing.stamp, timeout)
             await store.commit(everything=True)
-            if volume.demotions or any(copy.broken for copy in store.dco_copies.values()):
+            if volume.demotions or any(carrier.dco_copy.broken for carrier in carriers.values()):
                 raise Failed("failed", f"volume {settings.name}: a copy of the DCO could not be written")
         finally:
             let_go(context, home_lane, home_file)

@@ -20,8 +20,9 @@ from fmrd.core.unreadable import Unreadable
 from fmrd.core.volume import Volume
 from fmrd.dco.store import Store
 from fmrd.engine import copy_on_write, reading
+from fmrd.engine.open_plex import OpenPlex
 from fmrd.engine.ranges import Ranges
-from fmrd.engine.writes_under_way import Disk, Landing, Writer, Zeroer
+from fmrd.engine.writes_under_way import Landing, Writer, Zeroer
 from fmrd.errors import Failed, FmrdError
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ ZERO_BYTES = 16 << 20
 """Zeros made in one go: where a device must be written, that takes well under io_timeout."""
 Parts = Sequence[tuple[int, int]]
 """(offset, length) in bytes of what one plex takes of a write."""
-ToCall = Callable[[Disk, Parts], Call]
+ToCall = Callable[[OpenPlex, Parts], Call]
 """What a write is on one disk."""
 
 
@@ -78,7 +79,7 @@ class Mirror:
 
     store: Store
     system: SystemCalls
-    disks: dict[str, Disk]
+    opened: dict[str, OpenPlex]
     kin: dict[str, "Mirror"] = field(default_factory=dict)
     """The started volumes of its family, by uuid."""
     ranges: Ranges = field(default_factory=Ranges)
@@ -128,7 +129,7 @@ class Mirror:
         """On every plex that should have it when it returns (rule 1 before, rule 5 after)."""
         view = memoryview(data)
 
-        def writer(disk: Disk, parts: Parts) -> Call:
+        def writer(disk: OpenPlex, parts: Parts) -> Call:
             work = Writer(disk.backing, [(at, view[at - offset : at - offset + size]) for at, size in parts])
             return disk.writing(work, work.spans, inline=disk.inline)
 
@@ -137,7 +138,7 @@ class Mirror:
     async def make_zero(self, offset: int, length: int, *, punch: bool) -> None:
         """The same for zeros (a discard, with ``punch``), a stretch at a time: who has the next waits for no more."""
 
-        def zeroer(disk: Disk, parts: Parts) -> Call:
+        def zeroer(disk: OpenPlex, parts: Parts) -> Call:
             work = Zeroer(disk.backing, tuple([(at, at + size) for at, size in parts]), punch)
             return disk.writing(work, work.spans, inline=False)
 
@@ -216,7 +217,7 @@ class Mirror:
             verdict = await self.judge(plan, errors)
             if any(isinstance(error, TimeoutError) for error in errors.values()):
                 span = ((offset, offset + length),)
-                late = [each for plex in volume.open_plexes() for each in self.disks[plex.uuid].late(span)]
+                late = [each for plex in volume.open_plexes() for each in self.opened[plex.uuid].late(span)]
             return verdict
         finally:
             if late:
@@ -265,7 +266,7 @@ class Mirror:
     async def _fan_out(self, plan: WritePlan, call: ToCall) -> dict[str, Exception]:
         calls = []
         for target in plan.targets:
-            calls.append(call(self.disks[target.plex.uuid], target.parts))
+            calls.append(call(self.opened[target.plex.uuid], target.parts))
             target.plex.writes += 1
             target.plex.write_bytes += sum(size for _, size in target.parts)
         outcomes = await self.system.in_turn(calls, self.timeout_seconds)
@@ -287,7 +288,7 @@ class Mirror:
         return verdict
 
     async def _fdatasync(self, plan: SyncPlan) -> dict[str, Exception]:
-        disks = [self.disks[target.plex.uuid] for target in plan.targets]
+        disks = [self.opened[target.plex.uuid] for target in plan.targets]
         calls = [Call(disk.lane, disk.backing.fdatasync, disk.inline) for disk in disks]
         return _errors([t.plex for t in plan.targets], await self.system.at_once(calls, self.timeout_seconds))
 

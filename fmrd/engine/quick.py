@@ -16,8 +16,8 @@ from fmrd.backing.system_calls import SystemCalls
 from fmrd.core.instant import is_instant
 from fmrd.core.plans import WritePlan
 from fmrd.core.plex import Plex
+from fmrd.engine.open_plex import OpenPlex
 from fmrd.engine.ranges import Claim
-from fmrd.engine.writes_under_way import Disk
 
 if TYPE_CHECKING:
     from fmrd.engine.mirror import Mirror
@@ -35,7 +35,7 @@ class Quick:
         self._volume = mirror.volume
         self._drl = mirror.volume.drl
         self._extent_bytes = mirror.volume.geometry.extent_bytes
-        self._disks = mirror.disks
+        self._disks = mirror.opened
         self._ranges = mirror.ranges
         self._load = mirror.load
         self._half: Half | None = None
@@ -170,7 +170,7 @@ class Half:
     sees it half done; what else is asked of the volume in that step waits for it, unless it is a large write elsewhere.
     """
 
-    def __init__(self, quick: Quick, targets: list[Plex], disks: list[Disk], offset: int, view: memoryview) -> None:
+    def __init__(self, quick: Quick, targets: list[Plex], disks: list[OpenPlex], offset: int, view: memoryview) -> None:
         self._quick = quick
         self._targets = targets
         self._offset, self._length = offset, len(view)

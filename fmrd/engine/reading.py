@@ -41,7 +41,7 @@ async def seek(mirror: "Mirror", offset: int, *, data: bool) -> int:
     with mirror.load.request(mirror.volume):
         while at < length:
             part = mirror.volume.plan_read(at, min(SEEK_BYTES, length - at))[0]
-            disk = mirror.disks[part.plex.uuid]
+            disk = mirror.opened[part.plex.uuid]
             ask = Call(disk.lane, partial(disk.backing.data_until, at, at + part.length))
             [outcome] = await mirror.system.in_turn([ask], mirror.timeout_seconds)
             # A plex that fails is not asked where its holes are: reading there will tell.
@@ -100,7 +100,7 @@ async def read_part(mirror: "Mirror", part: ReadPart, *, mend: bool = True) -> b
 
 
 async def _pread(mirror: "Mirror", part: ReadPart) -> Outcome:
-    disk = mirror.disks[part.plex.uuid]
+    disk = mirror.opened[part.plex.uuid]
     part.plex.reads += 1
     part.plex.read_bytes += part.length
     call = Call(disk.lane, lambda: disk.backing.pread(part.offset, part.length), disk.inline)
@@ -122,7 +122,7 @@ async def repair(mirror: "Mirror", plex: Plex, offset: int, length: int, why: Ex
         outcome = await _pread(mirror, source)
         if more or plex.generation != generation or not isinstance(outcome.value, bytes):
             return
-        disk = mirror.disks[plex.uuid]
+        disk = mirror.opened[plex.uuid]
         writer = Writer(disk.backing, [(start, memoryview(outcome.value))])
         call = disk.writing(writer, writer.spans, inline=disk.inline)
         [written] = await mirror.system.in_turn([call], mirror.timeout_seconds)

@@ -12,7 +12,8 @@ import trio
 from fmrd.backing.system_calls import ask
 from fmrd.core.plex import Plex
 from fmrd.core.record import Stamp
-from fmrd.engine.files import PlexFiles, let_go
+from fmrd.engine.files import let_go
+from fmrd.engine.open_plex import OpenPlex
 from fmrd.errors import FmrdError
 
 if TYPE_CHECKING:
@@ -58,24 +59,22 @@ class Releaser:
         """The last steps, under the verb lock, when nothing is outstanding on the plex. Nothing left to do: returns."""
         service = self._service
         lanes = service.lanes[plex.uuid]
-        files = service.files.get(plex.uuid)
-        if plex.is_open or files is None:
+        opened = service.mirror.opened.get(plex.uuid)
+        if plex.is_open or opened is None:
             self._end(plex.uuid)
             return
         if lanes.outstanding:
             return
-        plex.stamp = await self.stamp(files)
+        plex.stamp = await self.stamp(opened)
         if lanes.outstanding:
             return  # the fdatasync hangs; the files stay open until it has landed
-        del service.files[plex.uuid]
-        service.mirror.disks.pop(plex.uuid, None)
-        service.mirror.store.dco_copies.pop(plex.uuid, None)
+        del service.mirror.opened[plex.uuid]
         try:
             await service.mirror.store.commit()
         except FmrdError as error:
             log.warning("volume %s: the stamp of plex %s is not recorded: %s", service.volume.name, plex.name, error)
         try:
-            await ask(service.context.system, lanes.data, files.close, service.timeout_seconds)
+            await ask(service.context.system, lanes.data, opened.close, service.timeout_seconds)
         except OSError as error:
             log.warning("volume %s: closing plex %s: %s", service.volume.name, plex.name, error)
         self._end(plex.uuid)
@@ -85,27 +84,28 @@ class Releaser:
         if event is not None:
             event.set()
 
-    async def stamp(self, files: PlexFiles) -> Stamp | None:
+    async def stamp(self, opened: OpenPlex) -> Stamp | None:
         """How fmrd leaves the file (DESIGN 4): after an fdatasync, where it answers. None where it does not."""
 
         def run() -> Stamp | None:
             try:
-                files.backing.fdatasync()
+                opened.backing.fdatasync()
             except OSError as error:
-                log.info("%s: the last fdatasync before its stamp failed: %s", files.backing.path, error)
-            return files.backing.stamp()
+                log.info("%s: the last fdatasync before its stamp failed: %s", opened.backing.path, error)
+            return opened.backing.stamp()
 
         service = self._service
         try:
-            return await ask(service.context.system, files.lanes.data, run, service.timeout_seconds)
+            return await ask(service.context.system, opened.lanes.data, run, service.timeout_seconds)
         except OSError:
             return None
 
     def close_all(self) -> None:
-        """The volume ended. What hangs is closed when it has landed."""
+        """The volume ended. What hangs is closed when it has landed. The closed ones can still be looked up: who keeps
+        old data on a snapshot may come just then, and asks for itself whether that is still there.
+        """
         service = self._service
-        for files in service.files.values():
-            let_go(service.context, files.lanes, files)
-        service.files.clear()
+        for opened in service.mirror.opened.values():
+            let_go(service.context, opened.lanes, opened)
         for uuid in list(self._under_way):
             self._end(uuid)

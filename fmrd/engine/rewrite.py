@@ -42,7 +42,7 @@ async def _rewrite(mirror: Mirror, plex: Plex, offset: int, data: memoryview, re
     if not plex.is_open or not all(right.is_durable(region) for region in regions):
         return False
     generation = plex.generation
-    disk = mirror.disks[plex.uuid]
+    disk = mirror.opened[plex.uuid]
     writer = Writer(disk.backing, [(offset, data)])
     [outcome] = await mirror.system.in_turn([disk.writing(writer, writer.spans, inline=False)], mirror.timeout_seconds)
     if plex.generation != generation:

@@ -20,7 +20,8 @@ from fmrd.engine.attach import Attacher
 from fmrd.engine.checksums import Checksums
 from fmrd.engine.context import Context
 from fmrd.engine.copy_tasks import CopyTasks
-from fmrd.engine.files import Lanes, let_go
+from fmrd.engine.files import let_go
+from fmrd.engine.open_plex import Lanes
 from fmrd.engine.reattach import Reattacher
 from fmrd.engine.release import Releaser
 from fmrd.engine.starting import Opening
@@ -40,7 +41,6 @@ class Service:
         self.mirror = opening.mirror
         self.home = opening.home
         self.lanes = opening.home.lanes
-        self.files = opening.files
         self.open_count = 0
         self.copying = CopyTasks(self)
         self.attacher = Attacher(self)
@@ -140,7 +140,7 @@ class Service:
                 if plex.is_open:
                     async with self.at_rest():
                         # Taken before the gate closes, so that one commit holds both: nothing writes to the file now.
-                        stamp = await self.releaser.stamp(self.files[plex.uuid])
+                        stamp = await self.releaser.stamp(self.mirror.opened[plex.uuid])
                         failed = not plex.is_open  # meanwhile, by itself
                         self.volume.close_gate(plex, state)
                         plex.stamp = None if failed else stamp
@@ -222,7 +222,7 @@ class Service:
     def _is_settled(self) -> bool:
         """At a stop: nothing to recover, and a stamp of each plex that can have one (a disk that hangs gave none)."""
         opened = self.volume.open_plexes()
-        stamped = all(p.stamp is not None or self.files[p.uuid].backing.is_block for p in opened)
+        stamped = all(p.stamp is not None or self.mirror.opened[p.uuid].backing.is_block for p in opened)
         return stamped and not self.volume.drl.count and self.volume.suspicion() is None
 
     async def close(self, *, stopped: bool) -> None:
@@ -236,8 +236,8 @@ class Service:
             async with self.at_rest():
                 for plex in list(self.volume.plexes):
                     if plex.is_open:
-                        plex.stamp = await self.releaser.stamp(self.files[plex.uuid])
-                    elif plex.uuid in self.files and not self.lanes[plex.uuid].outstanding:
+                        plex.stamp = await self.releaser.stamp(self.mirror.opened[plex.uuid])
+                    elif plex.uuid in self.mirror.opened and not self.lanes[plex.uuid].outstanding:
                         await self.releaser.complete(plex)
                 await self._renew_copies()
                 settings = replace(self.volume.settings, stopped=stopped, settled=self._is_settled())
@@ -260,11 +260,9 @@ class Service:
 
     def give_up(self, uuid: str) -> None:
         """Of a plex that went to another volume: its files are let go of."""
-        self.mirror.disks.pop(uuid, None)
-        self.mirror.store.dco_copies.pop(uuid, None)
-        files = self.files.pop(uuid, None)
-        if files is not None:
-            let_go(self.context, files.lanes, files)
+        opened = self.mirror.opened.pop(uuid, None)
+        if opened is not None:
+            let_go(self.context, opened.lanes, opened)
 
     def resume(self) -> None:
         """What it was brought to rest for did not come to be."""

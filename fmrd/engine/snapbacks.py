@@ -164,9 +164,7 @@ async def _replace(pair: Pair, service: Service, plexes: Sequence[Plex], kept: u
             kept.step()
         snapshot.from_replica(store.family, origin.volume, pair.volume, plexes)
         for plex in plexes:  # they serve the original from now on
-            origin.files[plex.uuid] = service.files.pop(plex.uuid)
-            origin.mirror.disks[plex.uuid] = service.mirror.disks.pop(plex.uuid)
-            store.dco_copies[plex.uuid] = service.mirror.store.dco_copies.pop(plex.uuid)
+            origin.mirror.opened[plex.uuid] = service.mirror.opened.pop(plex.uuid)
             plex.stamp = None
 
     async with origin.checksums.becoming_other():
@@ -195,7 +193,7 @@ async def _take_plexes(pair: Pair, service: Service | None, plexes: Sequence[Ple
     async with _withdrawn(pair, service, ends=ends), service.at_rest():
         for plex in plexes:
             if plex.is_open:
-                plex.stamp = await service.releaser.stamp(service.files[plex.uuid])
+                plex.stamp = await service.releaser.stamp(service.mirror.opened[plex.uuid])
             else:  # it left the snapshot before, by an error or by hand
                 await service.releaser.complete(plex)
 

@@ -15,9 +15,10 @@ from fmrd.dco.ledger import Ledger
 from fmrd.dco.store import Store
 from fmrd.engine.checksums import forget_checksums
 from fmrd.engine.context import Context
-from fmrd.engine.files import Lanes, PlexFiles, copy_of, find_plex, let_go, tail_bytes
+from fmrd.engine.files import PlexFiles, copy_of, find_plex, let_go, tail_bytes
 from fmrd.engine.homes import Home
 from fmrd.engine.mirror import Mirror
+from fmrd.engine.open_plex import Lanes, OpenPlex
 from fmrd.errors import Failed
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,6 @@ class Opening:
 
     mirror: Mirror
     home: Home
-    files: dict[str, PlexFiles]
     notes: list[str]
 
 
@@ -120,30 +120,29 @@ async def open_member(
     context = home.context
     volume, notes = open_volume(record, settings, image, look.found, standing)
     volume.configure(replace(volume.settings, stopped=False, settled=False))
-    store = Store(ledger, volume, timeout_seconds=settings.io_timeout_seconds, failed=report)
+    opened: dict[str, OpenPlex] = {}
+    store = Store(ledger, volume, opened, timeout_seconds=settings.io_timeout_seconds, failed=report)
     ledger.family.put(volume)
-    mirror = Mirror(store, context.system, {}, home.mirrors)
+    mirror = Mirror(store, context.system, opened, home.mirrors)
     files = look.take(settings.plexes)
-    online: dict[str, PlexFiles] = {}
     try:
         for plex in volume.plexes:
-            here = files.pop(plex.uuid, None)
+            here = files.get(plex.uuid)
             if here is None:
                 continue
             if here.loaded is not None:
                 home.keep_ahead_of(ledger, here.loaded)
             if not plex.is_open or not standing[plex.uuid].online:
-                let_go(context, here.lanes, here)
+                let_go(context, here.lanes, files.pop(plex.uuid))
                 continue
-            online[plex.uuid] = here
             plex.stamp = None
-            store.dco_copies[plex.uuid] = await copy_of(
+            copy = await copy_of(
                 context, here, plex.name, plex.uuid, ledger.family.uuid, volume.geometry, ledger.family.columns,
                 plex.path, plex.dco_path, settings.io_timeout_seconds,
             )  # fmt: skip
-            mirror.disks[plex.uuid] = here.disk
             # An instant snapshot is nothing without its original, so its copy would be of no use elsewhere.
-            store.dco_copies[plex.uuid].broken = is_instant(volume)
+            copy.broken = is_instant(volume)
+            opened[plex.uuid] = files.pop(plex.uuid).with_dco(copy)
         ledger.family.begin_lineage(context.new_uuid())
         await store.commit(everything=True)
         if volume.drl.count:
@@ -153,12 +152,12 @@ async def open_member(
         await mirror.until_recorded()
     except BaseException:
         del ledger.stores[volume.settings.uuid]
-        close_all(context, online)
+        close_all(context, opened)
         close_all(context, files)
         raise
     for note in notes:
         log.warning("volume %s: %s", volume.name, note)
-    return Opening(mirror, home, online, notes)
+    return Opening(mirror, home, notes)
 
 
 def report(plex: Plex, sentence: str) -> None:
@@ -166,7 +165,7 @@ def report(plex: Plex, sentence: str) -> None:
     log.warning("%s", sentence)
 
 
-def close_all(context: Context, files: dict[str, PlexFiles]) -> None:
-    for opened in files.values():
-        let_go(context, opened.lanes, opened)
+def close_all(context: Context, files: dict[str, PlexFiles] | dict[str, OpenPlex]) -> None:
+    for each in files.values():
+        let_go(context, each.lanes, each)
     files.clear()

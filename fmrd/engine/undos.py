@@ -15,11 +15,11 @@ from fmrd.core import snapshot
 from fmrd.core.plex import Plex
 from fmrd.core.record import Column, PlexRecord
 from fmrd.core.states import PlexState
-from fmrd.dco.copy import DcoCopy
 from fmrd.dco.store import Store
 from fmrd.engine.copy_tasks import Then
-from fmrd.engine.files import Lanes, PlexFiles, copy_of, let_go, name_owner
+from fmrd.engine.files import PlexFiles, copy_of, let_go, name_owner
 from fmrd.engine.mirror import Mirror
+from fmrd.engine.open_plex import Lanes, OpenPlex
 from fmrd.engine.registry import Registry
 from fmrd.engine.service import Service
 from fmrd.engine.starting import Opening, report
@@ -40,8 +40,7 @@ class Kept:
     registry: Registry
     service: Service
     record: PlexRecord
-    files: PlexFiles
-    copy: DcoCopy
+    opened: OpenPlex
     opening: Opening | None = None
 
     def step(self) -> None:
@@ -52,14 +51,11 @@ class Kept:
             store.family, self.service.volume, self.record, undo_name(self.service.volume.name),
             self.registry.context.new_uuid(),
         )  # fmt: skip
-        own = Store(store.ledger, taken, timeout_seconds=store.timeout_seconds, failed=report)
-        own.dco_copies[self.record.uuid] = self.copy
-        self.service.lanes[self.record.uuid] = self.files.lanes
-        disks = {self.record.uuid: self.files.disk}
-        self.opening = Opening(
-            Mirror(own, mirror.system, disks, self.service.home.mirrors), self.service.home,
-            {self.record.uuid: self.files}, [],
-        )  # fmt: skip
+        opened = {self.record.uuid: self.opened}
+        own = Store(store.ledger, taken, opened, timeout_seconds=store.timeout_seconds, failed=report)
+        self.service.lanes[self.record.uuid] = self.opened.lanes
+        kin = self.service.home.mirrors
+        self.opening = Opening(Mirror(own, mirror.system, opened, kin), self.service.home, [])
 
     async def serve(self) -> None:
         """After the record: a snapshot like any other."""
@@ -73,7 +69,7 @@ class Kept:
 
     async def give_up(self) -> None:
         """The restore was refused: the clone is removed."""
-        let_go(self.service.context, self.files.lanes, self.files)
+        let_go(self.service.context, self.opened.lanes, self.opened)
         await _erase(self.service, self.record.path)
 
 
@@ -127,7 +123,7 @@ async def _opened(registry: Registry, service: Service, path: str) -> Kept:
         let_go(service.context, lanes, files)
         raise
     copy.broken = True  # it is written when the snapshot is there
-    return Kept(registry, service, record, files, copy)
+    return Kept(registry, service, record, files.with_dco(copy))
 
 
 def clean_up(service: Service, clone: Plex) -> Then:

@@ -215,7 +215,7 @@ class Verify:
 
     def _in_flight(self, regions: range) -> bool:
         offset, length = self._service.volume.geometry.bytes_of(regions)
-        disks = [self._service.mirror.disks[p.uuid] for p in self._service.volume.open_plexes()]
+        disks = [self._service.mirror.opened[p.uuid] for p in self._service.volume.open_plexes()]
         return any(disk.late(((offset, offset + length),)) for disk in disks)
 
     async def _read(self, regions: range) -> tuple[dict[str, bytes], dict[Plex, Exception]]:
@@ -223,7 +223,7 @@ class Verify:
         service = self._service
         offset, length = service.volume.geometry.bytes_of(regions)
         plexes = [p for p in service.volume.open_plexes() if p.is_current(regions)]
-        disks = [service.mirror.disks[p.uuid] for p in plexes]
+        disks = [service.mirror.opened[p.uuid] for p in plexes]
         calls = [Call(disk.lane, partial(disk.backing.pread, offset, length)) for disk in disks]
         outcomes = await service.mirror.system.at_once(calls, service.timeout_seconds)
         contents, errors = {}, {}

@@ -14,10 +14,11 @@ from fmrd.backing.protocol import SourceError
 from fmrd.backing.system_calls import Outcome
 from fmrd.core.plex import Plex
 from fmrd.engine.mirror import Mirror
+from fmrd.engine.open_plex import OpenPlex
 from fmrd.engine.tasks import Task
 from fmrd.engine.transfers import Transfer, Wanted
 from fmrd.engine.windows import Window, WindowSize, still_missing, until, window_of
-from fmrd.engine.writes_under_way import NOT_LANDED, Disk
+from fmrd.engine.writes_under_way import NOT_LANDED
 from fmrd.errors import FmrdError
 
 SERVED_SECONDS = 0.02
@@ -138,7 +139,7 @@ class WindowCopier:
         """Copy it in one hop, or as much of it as there is time for: the second value. An outcome without a value: it
         may have been copied, and does not count.
         """
-        target, origin = self.mirror.disks[self.plex.uuid], self.mirror.disks[source.uuid]
+        target, origin = self.mirror.opened[self.plex.uuid], self.mirror.opened[source.uuid]
         if origin.late(tuple(window.spans)):  # what it will hold there is not known yet
             return Outcome(error=SourceError(OSError(errno.EAGAIN, f"plex {source.name}: {NOT_LANDED}"))), window
         volume = self.mirror.volume
@@ -159,7 +160,7 @@ class WindowCopier:
             return Outcome(), window
         return Outcome(transfer.written), window
 
-    async def _carry_out(self, transfer: Transfer, origin: Disk, target: Disk) -> Outcome:
+    async def _carry_out(self, transfer: Transfer, origin: OpenPlex, target: OpenPlex) -> Outcome:
         """On a thread; beside an application, where nothing can block, on this one. What is not known to be data cannot
         block either, but tmpfs may take milliseconds to find out.
         """

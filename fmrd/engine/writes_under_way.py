@@ -1,12 +1,11 @@
-"""A plex's data as a mirror sees it: the open backing, its lane, and the writes on their way to it."""
+"""What is written to a plex: the calls that carry a request's bytes or zeros there, and whether they have landed."""
 
 import errno
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fmrd.backing.protocol import Backing
-from fmrd.backing.system_calls import Call, Lane
-from fmrd.engine.ranges import Claim, overlap
+from fmrd.engine.ranges import Claim
 
 NOT_LANDED = "an earlier write to the same bytes was given up and may land yet"
 
@@ -27,34 +26,8 @@ class Landing:
             self.landed = True
 
 
-@dataclass
-class Disk:
-    """A plex's open backing and its lane."""
-
-    backing: Backing
-    lane: Lane
-    landings: list[Landing] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.inline = self.backing.inline
-
-    def writing(self, run: Callable[[], object], spans: Claim, *, inline: bool) -> Call:
-        """The call of a write to these [start, stop) in bytes, which whoever asks holds. Where one that was given up
-        has not landed yet, it fails at once with ETIMEDOUT: the late one would overwrite it.
-        """
-        if self.late(spans):
-            return Call(self.lane, _refuse, inline=True)
-        landing = Landing(run, spans)
-        self.landings.append(landing)
-        return Call(self.lane, landing, inline)
-
-    def late(self, spans: Claim) -> list[Landing]:
-        """What was given up there and has not landed."""
-        self.landings = [each for each in self.landings if not each.landed]
-        return [each for each in self.landings if overlap(each.spans, spans)]
-
-
-def _refuse() -> None:
+def refuse() -> None:
+    """A call in the place of a write that may not be issued yet."""
     raise TimeoutError(errno.ETIMEDOUT, NOT_LANDED)
 
 

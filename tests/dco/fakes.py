@@ -92,6 +92,13 @@ class Inline:
         return [outcome_of(call) for call in calls]
 
 
+@dataclass
+class Carrier:
+    """An open plex, as far as a store knows it."""
+
+    dco_copy: DcoCopy
+
+
 class Rig:
     """A family of one volume with these plexes, its home copy and a travelling copy for each, all committed once."""
 
@@ -106,9 +113,11 @@ class Rig:
         self.told: list[str] = []
         self.home = self.copy("home", layout.HOME)
         self.ledger = Ledger(self.family, self.home, self.system, timeout_seconds=1)
+        self.opened: dict[str, Carrier] = {}
         self.store = Store(
-            self.ledger, self.volume, timeout_seconds=1, failed=lambda plex, why: self.told.append(plex.name)
-        )
+            self.ledger, self.volume, self.opened, timeout_seconds=1,
+            failed=lambda plex, why: self.told.append(plex.name),
+        )  # fmt: skip
 
     def copy(self, name: str, owner: str) -> DcoCopy:
         size = layout.copy_bytes(self.volume.geometry.pages, COLUMNS)
@@ -118,11 +127,16 @@ class Rig:
         """Everything written for the first time; from here on ``writes`` begins anew."""
         for plex in self.plexes:
             if plex.is_open:
-                self.store.dco_copies[plex.uuid] = self.copy(plex.name, plex.uuid)
+                self.opened[plex.uuid] = Carrier(self.copy(plex.name, plex.uuid))
         await self.store.commit(everything=True)
         self.trouble.writes.clear()
         self.system.batches.clear()
         return self
+
+    def open(self, plex: Plex, copy: DcoCopy) -> None:
+        """The step that ends a join."""
+        self.opened[plex.uuid] = Carrier(copy)
+        self.volume.open_gate(plex)
 
     def read(self, name: str = "home") -> Loaded:
         """What a start would find on that copy."""
@@ -134,7 +148,7 @@ class Rig:
         return record
 
     def file(self, name: str) -> MemoryDco:
-        copies = [self.home, *self.store.dco_copies.values()]
+        copies = [self.home, *(carrier.dco_copy for carrier in self.opened.values())]
         [file] = [copy.file for copy in copies if copy.name == name]
         assert isinstance(file, MemoryDco)
         return file

@@ -13,7 +13,7 @@ from fmrd.core.states import PlexState
 from fmrd.core.volume import Volume
 from fmrd.dco.store import Store
 from tests.core.making import UUID, plex_record, volume_record
-from tests.dco.fakes import Rig
+from tests.dco.fakes import Carrier, Rig
 
 ACTIVE = PlexState.ACTIVE
 DISK = "SNAP-v-02"
@@ -31,8 +31,8 @@ async def family() -> tuple[Rig, Store]:
     plex = Plex(record, geometry_of(settings), full=False)
     snapshot = Volume(settings, [plex])
     rig.family.volumes.append(snapshot)
-    store = Store(rig.ledger, snapshot, timeout_seconds=1, failed=lambda plex, why: rig.told.append(plex.name))
-    store.dco_copies[plex.uuid] = rig.copy(DISK, plex.uuid)
+    opened = {plex.uuid: Carrier(rig.copy(DISK, plex.uuid))}
+    store = Store(rig.ledger, snapshot, opened, timeout_seconds=1, failed=lambda plex, why: rig.told.append(plex.name))
     await store.commit(everything=True)
     return rig, store
 

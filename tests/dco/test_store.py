@@ -53,7 +53,7 @@ async def test_a_joining_plex_gets_its_copy_last_and_the_first_record_that_names
     def open_gate() -> None:
         opened.append(rig.kinds())
         assert not rig.record().volume.plexes[1].is_open, "the record of a join still names it closed"
-        rig.volume.open_gate(plex)
+        rig.open(plex, copy)
 
     await rig.store.join(plex, copy, open_gate)
     assert [name for name, _ in opened[0]][-1] == "v-02" and ("v-02", "record") in opened[0]
@@ -81,7 +81,7 @@ async def test_a_join_writes_what_the_home_copy_holds_not_what_memory_does() -> 
             rig.plexes[0].map.mark(range(5, 6))
 
     rig.system.gate = mark_while_the_record_lands
-    await rig.store.join(rig.plexes[1], copy, lambda: rig.volume.open_gate(rig.plexes[1]))
+    await rig.store.join(rig.plexes[1], copy, lambda: rig.open(rig.plexes[1], copy))
     assert rig.plexes[0].map.any() and rig.missing(0, "v-02") == rig.missing(0) == set()
 
 
@@ -90,9 +90,9 @@ async def test_a_join_whose_copy_cannot_be_written_leaves_the_plex_out() -> None
     copy = rig.copy("v-02", rig.plexes[1].uuid)
     rig.trouble.failing.add("v-02")
     with pytest.raises(Failed) as failed:
-        await rig.store.join(rig.plexes[1], copy, lambda: rig.volume.open_gate(rig.plexes[1]))
+        await rig.store.join(rig.plexes[1], copy, lambda: rig.open(rig.plexes[1], copy))
     assert failed.value.code == "io_error" and "v-02" in failed.value.message
-    assert not rig.plexes[1].is_open and rig.plexes[1].uuid not in rig.store.dco_copies
+    assert not rig.plexes[1].is_open and rig.plexes[1].uuid not in rig.opened
     await rig.store.commit()
 
 

@@ -16,7 +16,7 @@ SOON = 0.3
 
 
 async def let_go_of(rig: Rig, letter: str) -> None:
-    await until(lambda: rig.plex(letter).uuid not in rig.service.files)
+    await until(lambda: rig.plex(letter).uuid not in rig.service.mirror.opened)
 
 
 async def test_a_write_error_detaches_the_plex_and_its_map_has_the_missed_region(rig: Rig) -> None:

@@ -27,7 +27,7 @@ async def quick(rig: Rig, letters: str = "ab", **options: object) -> None:
 
 
 def no_block(rig: Rig) -> None:
-    for disk in rig.service.mirror.disks.values():
+    for disk in rig.service.mirror.opened.values():
         disk.inline = True
 
 

@@ -127,7 +127,7 @@ async def test_a_copy_does_not_take_what_a_late_write_may_still_change(tmp_path:
             assert (task["state"], task["done_regions"]) == ("failed", 1)
             hang.let_go()
             await until(lambda: not rig.service.lanes[rig.plex("a").uuid].outstanding)
-        await until(lambda: rig.plex("b").uuid not in rig.service.files)
+        await until(lambda: rig.plex("b").uuid not in rig.service.mirror.opened)
         assert (await rig.end(await rig.att("b")))["state"] == "done"
         await rig.stop()
         assert rig.same("a", "b")

@@ -108,7 +108,7 @@ async def test_where_only_the_administrator_can_decide_it_is_left_alone(
 ) -> None:
     await fail_b(rig)
     other = rig.path("b.dco")
-    await until(lambda: rig.plex("b").uuid not in rig.service.files)
+    await until(lambda: rig.plex("b").uuid not in rig.service.mirror.opened)
     other.write_bytes(rig.path("a.dco").read_bytes())
     await until(lambda: rig.plex("b").state == "ACTIVE" or "is not attached by itself" in caplog.text)
     assert await rig.states() == "ACTIVE IOFAIL"
