@@ -3,7 +3,6 @@
 import logging
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 from fmrd.backing.system_calls import ask
 from fmrd.core import joining
@@ -12,13 +11,12 @@ from fmrd.core.joining import Decision
 from fmrd.core.plex import Plex
 from fmrd.core.record import PlexRecord
 from fmrd.core.states import PlexState
-from fmrd.engine.copy_tasks import Then
+from fmrd.engine.copy_tasks import CopyTasks, Then
 from fmrd.engine.files import PlexFiles, copy_of, let_go, open_plex, tail_bytes
+from fmrd.engine.release import Releaser
+from fmrd.engine.running import Running
 from fmrd.engine.tasks import Task
 from fmrd.errors import Failed, FmrdError, Refused
-
-if TYPE_CHECKING:
-    from fmrd.engine.service import Service
 
 log = logging.getLogger(__name__)
 
@@ -26,20 +24,22 @@ log = logging.getLogger(__name__)
 class Attacher:
     """Of one started volume."""
 
-    def __init__(self, service: "Service") -> None:
-        self._service = service
+    def __init__(self, running: Running, copying: CopyTasks, releaser: Releaser) -> None:
+        self._running = running
+        self._copying = copying
+        self._releaser = releaser
 
     async def decide(self, plex: Plex, *, full: bool = False, discard: bool = False) -> Decision:
         """What an attach would copy, and why; nothing changes."""
         if plex.is_open:
             return self._decision_of_open(plex)
-        self._service.lanes_of(plex)
-        async with self._service.verb():
+        self._running.lanes_of(plex)
+        async with self._running.verb():
             files = await self._reopen(plex)
             try:
                 return self._decision(plex, files, full=full, discard=discard)
             finally:
-                let_go(self._service.context, files.lanes, files)
+                let_go(self._running.context, files.lanes, files)
 
     async def attach(
         self, plex: Plex, *, full: bool = False, discard: bool = False, rate: int = 0, kind: str = "",
@@ -48,9 +48,9 @@ class Attacher:
         """RULES, Join. Returns the task, and a notice when the plex was attached already. ``kind`` and ``then``: of the
         task (CopyTasks.start). ``if_failed``: Failed('plex_state') for one that did not fail, or is detached by now.
         """
-        service = self._service
-        async with service.verb():
-            service.must_have(plex)
+        running = self._running
+        async with running.verb():
+            running.must_have(plex)
             if if_failed and plex.state is not PlexState.IOFAIL:
                 raise Failed("plex_state", f"plex {plex.name} is {plex.state} meanwhile")
             if plex.is_open:
@@ -60,72 +60,72 @@ class Attacher:
                 decision = self._decision(plex, files, full=full, discard=discard)
                 await self._join(plex, files, decision)
             except BaseException:
-                joined = service.mirror.opened.get(plex.uuid)
+                joined = running.mirror.opened.get(plex.uuid)
                 if joined is None or joined.backing is not files.backing:
-                    let_go(service.context, files.lanes, files)
+                    let_go(running.context, files.lanes, files)
                 raise
-            return service.copying.start(plex, (decision.code, decision.message), rate, kind, then), None
+            return self._copying.start(plex, (decision.code, decision.message), rate, kind, then), None
 
     def _decision_of_open(self, plex: Plex) -> Decision:
         """Holes, and what an earlier copy had to leave, unless a copy is at it."""
-        service = self._service
-        regions = 0 if is_instant(service.volume) else plex.map.count()
-        if not regions or service.context.tasks.running(service.volume.name, plex.name):
+        running = self._running
+        regions = 0 if is_instant(running.volume) else plex.map.count()
+        if not regions or running.context.tasks.running(running.volume.name, plex.name):
             return Decision("nothing_missed", "it is attached", False, 0, 0)
-        size = service.volume.geometry.bytes_in(regions, bool(plex.map.bits[-1]))
-        return Decision(*service.copying.unfinished(plex), False, regions, size)
+        size = running.volume.geometry.bytes_in(regions, bool(plex.map.bits[-1]))
+        return Decision(*self._copying.unfinished(plex), False, regions, size)
 
     def _attached_already(self, plex: Plex, rate: int) -> tuple[Task, str | None]:
-        service = self._service
+        running = self._running
         decision = self._decision_of_open(plex)
         if decision.regions:
-            return service.copying.start(plex, (decision.code, decision.message), rate), None
-        if plex.attaching and not service.context.tasks.running(service.volume.name, plex.name):
-            return service.copying.start(plex, service.copying.unfinished(plex), rate), None
-        task = service.context.tasks.last(service.volume.name, plex.name)
+            return self._copying.start(plex, (decision.code, decision.message), rate), None
+        if plex.attaching and not running.context.tasks.running(running.volume.name, plex.name):
+            return self._copying.start(plex, self._copying.unfinished(plex), rate), None
+        task = running.context.tasks.last(running.volume.name, plex.name)
         if task is None:
             reason = ("nothing_missed", "it is attached")
-            task = service.context.tasks.ended("PLXATT", service.volume.name, plex.name, reason)
+            task = running.context.tasks.ended("PLXATT", running.volume.name, plex.name, reason)
         return task, f"nothing to change: {plex.name} is already {plex.state}"
 
     def _decision(self, plex: Plex, files: PlexFiles, *, full: bool, discard: bool) -> Decision:
-        service = self._service
-        family = service.mirror.store.family
+        running = self._running
+        family = running.mirror.store.family
         return joining.decide(
-            service.volume, family.record(family.sequence), plex, files.image, files.stamp,
+            running.volume, family.record(family.sequence), plex, files.image, files.stamp,
             is_block=files.backing.is_block, full=full, discard=discard,
         )  # fmt: skip
 
     async def _reopen(self, plex: Plex) -> PlexFiles:
         """Its files, opened anew, after whatever is left of an earlier parting."""
-        service = self._service
-        service.must_have(plex)
+        running = self._running
+        running.must_have(plex)
         if plex.state is PlexState.OFFLINE:
             raise Refused(
-                "plex_state", f"plex {plex.name} is OFFLINE", f"plex on {service.volume.name} {plex.name} first"
+                "plex_state", f"plex {plex.name} is OFFLINE", f"plex on {running.volume.name} {plex.name} first"
             )
-        lanes = service.lanes_of(plex)
-        await service.releaser.complete(plex)
-        service.lanes_of(plex)
-        tail = tail_bytes(service.volume.geometry)
-        return await open_plex(service.context, plex.path, plex.dco_path, lanes, tail, service.timeout_seconds)
+        lanes = running.lanes_of(plex)
+        await self._releaser.complete(plex)
+        running.lanes_of(plex)
+        tail = tail_bytes(running.volume.geometry)
+        return await open_plex(running.context, plex.path, plex.dco_path, lanes, tail, running.timeout_seconds)
 
     async def _join(self, plex: Plex, files: PlexFiles, decision: Decision) -> None:
-        service = self._service
-        store, volume = service.mirror.store, service.volume
+        running = self._running
+        store, volume = running.mirror.store, running.volume
         family = store.family
         if files.backing.length < volume.geometry.length_bytes:
             length = volume.geometry.length_bytes
             await ask(
-                service.context.system, files.lanes.data, partial(files.backing.extend, length), service.timeout_seconds
+                running.context.system, files.lanes.data, partial(files.backing.extend, length), running.timeout_seconds
             )
             # A kill before the next record leaves a file that nobody stamped: it is copied in full then, and says so.
             plex.stamp = await ask(
-                service.context.system, files.lanes.data, files.backing.stamp, service.timeout_seconds
+                running.context.system, files.lanes.data, files.backing.stamp, running.timeout_seconds
             )
         copy = await copy_of(
-            service.context, files, plex.name, plex.uuid, family.uuid, volume.geometry, family.columns,
-            plex.path, plex.dco_path, service.timeout_seconds,
+            running.context, files, plex.name, plex.uuid, family.uuid, volume.geometry, family.columns,
+            plex.path, plex.dco_path, running.timeout_seconds,
         )  # fmt: skip
         joining.inherit(plex, decision)
         theirs = files.image.record if files.image is not None else None
@@ -138,7 +138,7 @@ class Attacher:
         left = plex.stamp
 
         def open_gate() -> None:
-            service.mirror.opened[plex.uuid] = files.with_dco(copy)
+            running.mirror.opened[plex.uuid] = files.with_dco(copy)
             volume.open_gate(plex)
 
         # The record of the join has it closed, and data follows before the next one: its time of change is no sign of a
@@ -157,33 +157,33 @@ class Attacher:
     async def _unrecord(self) -> None:
         """A record that landed may tell of a plex that did not come."""
         try:
-            await self._service.mirror.store.commit()
+            await self._running.mirror.store.commit()
         except FmrdError as error:
             log.warning(
-                "volume %s: the record still tells of a plex that did not come: %s", self._service.volume.name, error
+                "volume %s: the record still tells of a plex that did not come: %s", self._running.volume.name, error
             )
 
     async def add(
         self, path: str, dco_path: str | None, files: PlexFiles, rate: int = 0, *, snap: bool = False
     ) -> Task:
         """One more mirror on files just made, fully copied; ``snap``: to be broken off later."""
-        service = self._service
-        async with service.verb():
-            family = service.mirror.store.family
+        running = self._running
+        async with running.verb():
+            family = running.mirror.store.family
             record = PlexRecord(
-                name=family.new_plex_name(service.volume), uuid=service.context.new_uuid(), path=path,
+                name=family.new_plex_name(running.volume), uuid=running.context.new_uuid(), path=path,
                 dco_path=dco_path, state=PlexState.STALE, map=family.new_column(),
                 reason="full_new_plex", snap=snap,
             )  # fmt: skip
-            service.volume.add_plex(Plex(record, service.volume.geometry))
-            plex = service.volume.plexes[-1]
-            service.lanes[plex.uuid] = files.lanes
+            running.volume.add_plex(Plex(record, running.volume.geometry))
+            plex = running.volume.plexes[-1]
+            running.home.lanes[plex.uuid] = files.lanes
             decision = Decision("full_new_plex", f"plex {plex.name} is new: all of it is copied", True, 0, 0)
             try:
                 await self._join(plex, files, decision)
             except BaseException as error:
-                service.volume.remove_plex(plex)
+                running.volume.remove_plex(plex)
                 if isinstance(error, FmrdError | OSError):
                     await self._unrecord()
                 raise
-            return service.copying.start(plex, (decision.code, decision.message), rate)
+            return self._copying.start(plex, (decision.code, decision.message), rate)

@@ -22,7 +22,7 @@ from fmrd.dco.store import Store
 from fmrd.engine.context import Context
 from fmrd.engine.mirror import Mirror
 from fmrd.engine.registry import Registry, Unit
-from fmrd.engine.service import Service
+from fmrd.engine.running import Running
 from fmrd.engine.starting import Opening, close_all, report
 from fmrd.errors import BadRequest, Failed, FmrdError, Refused
 
@@ -65,25 +65,25 @@ def must_be_free(registry: Registry, name: str) -> None:
 
 def check(registry: Registry, wishes: Sequence[Wish]) -> None:
     """What would be refused, without changing anything."""
-    services = [registry.service(wish.volume) for wish in wishes]
-    for service, plexes in zip(services, _Instant(registry, services, wishes).choose(), strict=True):
-        snapshot.check_break_off(service.mirror.store.family, service.volume, plexes)
+    originals = [registry.service(wish.volume).running for wish in wishes]
+    for running, plexes in zip(originals, _Instant(registry, originals, wishes).choose(), strict=True):
+        snapshot.check_break_off(running.mirror.store.family, running.volume, plexes)
 
 
 async def break_off(registry: Registry, wishes: Sequence[Wish], freeze: Sequence[str] = ()) -> tuple[list[Unit], float]:
     """All of them or none. Returns the snapshots' units, and how long the volumes were held, in seconds."""
-    services = [registry.service(wish.volume) for wish in wishes]
+    originals = [registry.service(wish.volume).running for wish in wishes]
     order = sorted(range(len(wishes)), key=lambda at: wishes[at].volume)
-    instant = _Instant(registry, services, wishes)
+    instant = _Instant(registry, originals, wishes)
     async with AsyncExitStack() as locks:
         for at in order:
-            await locks.enter_async_context(services[at].verb())
-        for service in services:
-            await _settle(service)
+            await locks.enter_async_context(originals[at].verb())
+        for running in originals:
+            await _settle(running)
         async with AsyncExitStack() as thaws:
             for mountpoint in freeze:
                 await thaws.enter_async_context(frozen(registry.context, mountpoint))
-            await _break_off_held(instant, [services[at] for at in order])
+            await _break_off_held(instant, [originals[at] for at in order])
         for unit, opening in zip(instant.units, instant.openings, strict=True):
             await _serve(registry, unit, opening)
     names = ", ".join(f"{wish.name} of {wish.volume}" for wish in wishes)
@@ -91,63 +91,63 @@ async def break_off(registry: Registry, wishes: Sequence[Wish], freeze: Sequence
     return instant.units, instant.seconds
 
 
-async def _break_off_held(instant: "_Instant", in_order: Sequence[Service]) -> None:
+async def _break_off_held(instant: "_Instant", in_order: Sequence[Running]) -> None:
     try:
-        for service in in_order:
-            await instant.hold(service)
+        for running in in_order:
+            await instant.hold(running)
         instant.durable = instant.choose()
-        await _make_durable(instant.services, instant.durable)
-        await change([service.mirror.store for service in instant.services], instant.step)
+        await _make_durable(instant.originals, instant.durable)
+        await change([running.mirror.store for running in instant.originals], instant.step)
     except FmrdError as error:
         if instant.openings:  # broken off, and not recorded yet
-            land_later(instant.registry, instant.services, instant.units, instant.openings, error)
+            land_later(instant.registry, instant.originals, instant.units, instant.openings, error)
         raise
     finally:
         instant.release()
 
 
-async def _settle(service: Service) -> None:
+async def _settle(running: Running) -> None:
     """Beforehand, so that the instant itself has little to wait for."""
     try:
-        await service.mirror.clean()
+        await running.mirror.clean()
     except FmrdError as error:
-        log.warning("volume %s: not settled before a snapshot: %s", service.volume.name, error)
+        log.warning("volume %s: not settled before a snapshot: %s", running.volume.name, error)
 
 
-async def _make_durable(services: Sequence[Service], chosen: Sequence[Sequence[Plex]]) -> None:
+async def _make_durable(originals: Sequence[Running], chosen: Sequence[Sequence[Plex]]) -> None:
     """The plexes that leave, fdatasync'ed: from now on nobody else can say what they held."""
     async with trio.open_nursery() as nursery:
-        for service, plexes in zip(services, chosen, strict=True):
+        for running, plexes in zip(originals, chosen, strict=True):
             for plex in plexes:
-                nursery.start_soon(service.mirror.sync, plex)
+                nursery.start_soon(running.mirror.sync, plex)
 
 
 class _Instant:
     """Holds every volume, and breaks off in one step."""
 
-    def __init__(self, registry: Registry, services: Sequence[Service], wishes: Sequence[Wish]) -> None:
+    def __init__(self, registry: Registry, originals: Sequence[Running], wishes: Sequence[Wish]) -> None:
         self.registry = registry
-        self.services = services
+        self.originals = originals
         self.openings: list[Opening] = []
         self.units: list[Unit] = []
         self.seconds = 0.0
         self.durable: list[list[Plex]] = []
         """Those that were fdatasync'ed since the volumes are held."""
         self._wishes = wishes
-        self._held: list[tuple[Service, tuple[tuple[int, int], ...]]] = []
+        self._held: list[tuple[Running, tuple[tuple[int, int], ...]]] = []
         self._began = 0.0
 
-    async def hold(self, service: Service) -> None:
-        claim = ((0, service.volume.geometry.length_bytes),)
+    async def hold(self, running: Running) -> None:
+        claim = ((0, running.volume.geometry.length_bytes),)
         self._began = self._began or trio.current_time()
-        await service.mirror.ranges.acquire(claim)
-        self._held.append((service, claim))
+        await running.mirror.ranges.acquire(claim)
+        self._held.append((running, claim))
 
     def release(self) -> None:
         if self._held:
             self.seconds = trio.current_time() - self._began
-        for service, claim in self._held:
-            service.mirror.ranges.release(claim)
+        for running, claim in self._held:
+            running.mirror.ranges.release(claim)
         self._held = []
 
     def choose(self, durable: Sequence[Plex] | None = None) -> list[list[Plex]]:
@@ -155,8 +155,8 @@ class _Instant:
         Refused('snap_missing') where one volume has too few.
         """
         chosen = []
-        for service, wish in zip(self.services, self._wishes, strict=True):
-            volume = service.volume
+        for running, wish in zip(self.originals, self._wishes, strict=True):
+            volume = running.volume
             if volume.settings.snapshot_of is not None:
                 raise Refused(
                     "snap_of_snap", f"volume {volume.name} is a snapshot of {volume.settings.snapshot_of} itself"
@@ -172,14 +172,14 @@ class _Instant:
         chosen = self.choose([plex for plexes in self.durable for plex in plexes])
         for wish in self._wishes:
             must_be_free(self.registry, wish.name)
-        families = [service.mirror.store.family for service in self.services]
-        for family, service, plexes in zip(families, self.services, chosen, strict=True):
-            snapshot.check_break_off(family, service.volume, plexes)
-        for family, service, plexes, wish in zip(families, self.services, chosen, self._wishes, strict=True):
+        families = [running.mirror.store.family for running in self.originals]
+        for family, running, plexes in zip(families, self.originals, chosen, strict=True):
+            snapshot.check_break_off(family, running.volume, plexes)
+        for family, running, plexes, wish in zip(families, self.originals, chosen, self._wishes, strict=True):
             uuid = self.registry.context.new_uuid()
-            volume = snapshot.break_off(family, service.volume, plexes, wish.name, uuid)
-            self.openings.append(_moved(service, volume))
-            self.units.append(self.registry.add(wish.name, service.home))
+            volume = snapshot.break_off(family, running.volume, plexes, wish.name, uuid)
+            self.openings.append(_moved(running, volume))
+            self.units.append(self.registry.add(wish.name, running.home))
         self.release()
 
 
@@ -194,13 +194,13 @@ def _too_few(volume: Volume, ready: int, wanted: int) -> Refused:
     return Refused("snap_missing", message, f"fmrctl snapwait {volume.name}")
 
 
-def _moved(service: Service, volume: Volume) -> Opening:
+def _moved(running: Running, volume: Volume) -> Opening:
     """The plexes, open as they are, in a mirror of their own."""
-    origin = service.mirror
+    origin = running.mirror
     timeout = volume.settings.io_timeout_seconds
     opened = {plex.uuid: origin.opened.pop(plex.uuid) for plex in volume.plexes}
     store = Store(origin.store.ledger, volume, opened, timeout_seconds=timeout, failed=report)
-    return Opening(Mirror(store, origin.system, opened, service.home.mirrors), service.home, [])
+    return Opening(Mirror(store, origin.system, opened, running.home.mirrors), running.home, [])
 
 
 async def _serve(registry: Registry, unit: Unit, opening: Opening) -> None:
@@ -212,37 +212,37 @@ async def _serve(registry: Registry, unit: Unit, opening: Opening) -> None:
 
     async def when_idle() -> None:
         for plex in list(service.volume.plexes):
-            await service.lanes[plex.uuid].data.idle()
+            await service.running.home.lanes[plex.uuid].data.idle()
         if unit.service is service:
             registry.serve(unit)
         done.set()
 
     registry.context.nursery.start_soon(when_idle)
-    with trio.move_on_after(service.timeout_seconds):
+    with trio.move_on_after(service.running.timeout_seconds):
         await done.wait()
         return
     log.warning("snapshot %s is not to be seen yet: a call on its plex has not returned", unit.name)
 
 
 def land_later(
-    registry: Registry, services: Sequence[Service], units: Sequence[Unit], openings: Sequence[Opening],
+    registry: Registry, originals: Sequence[Running], units: Sequence[Unit], openings: Sequence[Opening],
     error: FmrdError,
 ) -> None:  # fmt: skip
     """The home copy did not take the record. The originals go on, their verdicts wait for it; the snapshots appear when
     it landed, and are nobody's before, since until then the plexes are still their original's for a start.
     """
 
-    async def land(service: Service, unit: Unit, opening: Opening) -> None:
+    async def land(running: Running, unit: Unit, opening: Opening) -> None:
         try:
-            while not service.gone.is_set():
+            while not running.life.gone.is_set():
                 with trio.move_on_after(RETRY_SECONDS):
-                    await service.gone.wait()
+                    await running.life.gone.wait()
                 try:
-                    await service.mirror.until_recorded()
+                    await running.mirror.until_recorded()
                 except FmrdError as again:
                     log.error("snapshot %s is not recorded yet: %s", unit.name, again)
                     continue
-                if not service.gone.is_set():
+                if not running.life.gone.is_set():
                     await _serve(registry, unit, opening)
                 return
         finally:
@@ -252,9 +252,9 @@ def land_later(
                 close_all(registry.context, opening.mirror.opened)
                 opening.home.close_if_idle()
 
-    for service, unit, opening in zip(services, units, openings, strict=True):
+    for running, unit, opening in zip(originals, units, openings, strict=True):
         unit.failure = error
-        registry.context.nursery.start_soon(land, service, unit, opening)
+        registry.context.nursery.start_soon(land, running, unit, opening)
 
 
 @asynccontextmanager

@@ -13,28 +13,26 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import trio
 from bitarray import bitarray
 from bitarray.util import ones, zeros
 
+from fmrd.backing.protocol import Notes
 from fmrd.backing.system_calls import Lane, ask
 from fmrd.core.record import Position
 from fmrd.engine import sums_file
+from fmrd.engine.context import Context
+from fmrd.engine.mirror import Mirror
 from fmrd.errors import Failed
-
-if TYPE_CHECKING:
-    from fmrd.backing.protocol import Notes
-    from fmrd.engine.context import Context
-    from fmrd.engine.service import Service
 
 log = logging.getLogger(__name__)
 Json = dict[str, Any]
 T = TypeVar("T")
 
 
-async def forget_checksums(context: "Context", volume: str) -> None:
+async def forget_checksums(context: Context, volume: str) -> None:
     """Of a volume that is not started, and goes, or becomes other data."""
     if context.checksums:
         remove = partial(context.host.remove_checksums, volume)
@@ -46,12 +44,13 @@ class Checksums:
     wrong by now can be neither wiped nor removed, ``void`` raises Failed('home_failed'): its extents stay in the log.
     """
 
-    def __init__(self, service: "Service") -> None:
-        self._service = service
-        self._lane = Lane(f"checksums of {service.volume.name}")
+    def __init__(self, context: Context, mirror: Mirror) -> None:
+        self._context = context
+        self._mirror = mirror
+        self._lane = Lane(f"checksums of {mirror.volume.name}")
         self._lock = trio.Lock()
         self._file: Notes | None = None
-        self._looked = not service.context.checksums
+        self._looked = not context.checksums
         self._have: bitarray = bitarray()
         """Extents, some region of which may have one."""
         self._header: Json = {}
@@ -66,9 +65,9 @@ class Checksums:
 
     async def record(self, regions: range, content: bytes, glance: int) -> None:
         """All copies held this, in a read since that glance."""
-        if not self._service.context.checksums:
+        if not self._context.checksums:
             return
-        size = self._service.volume.geometry.region_bytes
+        size = self._mirror.volume.geometry.region_bytes
         async with self._lock:
             try:
                 await self._look()
@@ -120,7 +119,7 @@ class Checksums:
             try:
                 await self._look()
             except OSError as error:
-                log.warning("volume %s: its checksums cannot be read: %s", self._service.volume.name, error)
+                log.warning("volume %s: its checksums cannot be read: %s", self._mirror.volume.name, error)
             found = self._header.get("verify")
         return found if isinstance(found, dict) else None
 
@@ -130,7 +129,7 @@ class Checksums:
         """These are about to leave the log."""
         self._fit()
         wiped = [extent for extent in extents if self._have[extent] or not self._looked]
-        await self._wipe([self._service.volume.geometry.regions_of_extent(extent) for extent in wiped])
+        await self._wipe([self._mirror.volume.geometry.regions_of_extent(extent) for extent in wiped])
         for extent in wiped:
             self._have[extent] = 0
 
@@ -140,7 +139,7 @@ class Checksums:
 
     async def _wipe(self, spans: Sequence[range]) -> None:
         self._voids += 1
-        if not spans or not self._service.context.checksums:
+        if not spans or not self._context.checksums:
             return
         async with self._lock:
             try:
@@ -156,7 +155,7 @@ class Checksums:
     @asynccontextmanager
     async def becoming_other(self) -> AsyncIterator[None]:
         """While the volume becomes other data without a write. Failed('home_failed') as ``void``."""
-        if not self._service.context.checksums:
+        if not self._context.checksums:
             yield
             return
         async with self._lock:
@@ -175,15 +174,15 @@ class Checksums:
     async def close(self) -> None:
         """The volume stops, or goes back to its original. If that comes to nothing, whoever is next looks again."""
         async with self._lock:
-            file, self._file, self._looked = self._file, None, not self._service.context.checksums
+            file, self._file, self._looked = self._file, None, not self._context.checksums
             if file is not None:
                 try:
                     await self._ask(file.close)
                 except OSError as error:
-                    log.warning("volume %s: its checksums are not closed: %s", self._service.volume.name, error)
+                    log.warning("volume %s: its checksums are not closed: %s", self._mirror.volume.name, error)
 
     def _failed(self, error: OSError) -> Failed:
-        name = self._service.volume.name
+        name = self._mirror.volume.name
         sentence = f"volume {name}: the checksums of its last verify can be neither wiped nor removed: {error}"
         return Failed("home_failed", sentence, "make room in the state directory, or remove its .sums file")
 
@@ -193,8 +192,8 @@ class Checksums:
         """Once: what an earlier start left counts if it is this volume's, of a past that this one has."""
         if self._looked:
             return
-        service = self._service
-        host, name = service.context.host, service.volume.name
+        host, volume = self._context.host, self._mirror.volume
+        name = volume.name
         file = await self._ask(lambda: host.open_checksums(name, make=False))
         if file is None:
             self._looked = True
@@ -204,11 +203,11 @@ class Checksums:
         except OSError:
             file.close()  # not looked at: whoever comes next tries again
             raise
-        family = service.mirror.store.family
-        ours = header.get("volume") == service.volume.settings.uuid
+        family = self._mirror.store.family
+        ours = header.get("volume") == volume.settings.uuid
         known = family.record(family.sequence).knows(Position(str(header.get("lineage")), 0))
         self._file, self._looked = file, True
-        self._header, self._have = header, ones(service.volume.geometry.extents)
+        self._header, self._have = header, ones(volume.geometry.extents)
         if not ours or not known:
             await self._remove(None)
             return
@@ -218,16 +217,16 @@ class Checksums:
             await self._remove(error)
 
     async def _make(self) -> None:
-        host, name = self._service.context.host, self._service.volume.name
+        host, name = self._context.host, self._mirror.volume.name
         self._file = await self._ask(lambda: host.open_checksums(name, make=True))
-        self._have = zeros(self._service.volume.geometry.extents)
-        self._header = {"volume": self._service.volume.settings.uuid}
+        self._have = zeros(self._mirror.volume.geometry.extents)
+        self._header = {"volume": self._mirror.volume.settings.uuid}
         await self._write_header()
 
     async def _write_header(self) -> None:
         """With the lineage of now: a home copy of before, put back, does not know it, and then nothing counts."""
         assert self._file is not None
-        self._header["lineage"] = self._service.mirror.store.family.lineage
+        self._header["lineage"] = self._mirror.store.family.lineage
         await self._ask(partial(sums_file.write_header, self._file, self._header))
 
     async def _give_up(self, error: OSError) -> None:
@@ -235,10 +234,10 @@ class Checksums:
         try:
             await self._remove(error)
         except OSError as again:
-            log.warning("volume %s: its checksums cannot be removed: %s", self._service.volume.name, again)
+            log.warning("volume %s: its checksums cannot be removed: %s", self._mirror.volume.name, again)
 
     async def _remove(self, why: OSError | None) -> None:
-        host, name, file = self._service.context.host, self._service.volume.name, self._file
+        host, name, file = self._context.host, self._mirror.volume.name, self._file
         if why is not None:
             log.warning("volume %s: the checksums of its last verify are given up: %s", name, why)
         await self._ask(lambda: host.remove_checksums(name))
@@ -247,16 +246,16 @@ class Checksums:
             await self._ask(file.close)
 
     async def _ask(self, run: Callable[[], T]) -> T:
-        return await ask(self._service.mirror.system, self._lane, run, self._service.context.io_timeout_seconds)
+        return await ask(self._mirror.system, self._lane, run, self._context.io_timeout_seconds)
 
     # Measures
 
     def _extents(self, regions: range) -> range:
-        geometry = self._service.volume.geometry
+        geometry = self._mirror.volume.geometry
         return geometry.extents_of(*geometry.bytes_of(regions))
 
     def _marked(self, regions: range) -> bool:
-        return self._service.volume.drl.marked.touches(self._extents(regions))
+        return self._mirror.volume.drl.marked.touches(self._extents(regions))
 
     def _fit(self) -> None:
-        self._have.extend(zeros(max(0, self._service.volume.geometry.extents - len(self._have))))
+        self._have.extend(zeros(max(0, self._mirror.volume.geometry.extents - len(self._have))))

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
 import trio
 
@@ -12,11 +11,9 @@ from fmrd.core.plex import Plex
 from fmrd.core.states import PlexState
 from fmrd.core.volume import Volume
 from fmrd.engine.resync import Resync
+from fmrd.engine.running import Running
 from fmrd.engine.tasks import Task
 from fmrd.errors import FmrdError
-
-if TYPE_CHECKING:
-    from fmrd.engine.service import Service
 
 log = logging.getLogger(__name__)
 
@@ -31,13 +28,12 @@ def _arrived(plex: Plex) -> bool:
 class CopyTasks:
     """Of one started volume."""
 
-    def __init__(self, service: "Service") -> None:
-        self._service = service
-        self._over = False
+    def __init__(self, running: Running) -> None:
+        self._running = running
 
     @property
     def _volume(self) -> Volume:
-        return self._service.volume
+        return self._running.volume
 
     def unfinished(self, plex: Plex) -> tuple[str, str]:
         """Why an open plex still has something in its map, or is not recorded in sync: (reason code, sentence)."""
@@ -57,12 +53,12 @@ class CopyTasks:
         self, plex: Plex, reason: tuple[str, str], rate: int = 0, kind: str = "", then: Then | None = None
     ) -> Task:
         """Start copying to an open plex what its map holds. ``then``: what else the task does when that is done."""
-        task = self._service.context.tasks.new(
+        task = self._running.context.tasks.new(
             kind or KINDS.get(plex.state, "RDWRBACK"), self._volume.name, plex.name, reason, rate
         )
         task.total_regions = plex.map.count()
         task.total_bytes = self._volume.geometry.bytes_in(task.total_regions, bool(plex.map.bits[-1]))
-        self._service.context.nursery.start_soon(self._run, plex, task, then)
+        self._running.context.nursery.start_soon(self._run, plex, task, then)
         return task
 
     async def _run(self, plex: Plex, task: Task, then: Then | None) -> None:
@@ -90,20 +86,20 @@ class CopyTasks:
     async def returned(self) -> None:
         """Snapshot plexes from which the others were restored are SNAPDONE again."""
         if snapshot.returned(self._volume):
-            await self._service.mirror.store.commit()
+            await self._running.mirror.store.commit()
 
     def relieve(self) -> None:
         """What a failed flush left suspect is copied back once another plex holds it, or was written anew: go on."""
-        over = self._over or instant.is_instant(self._volume)
+        over = not self._running.life.is_open or instant.is_instant(self._volume)
         for plex in self._volume.open_plexes() if not over else ():
-            if self._service.context.tasks.running(self._volume.name, plex.name):
+            if self._running.context.tasks.running(self._volume.name, plex.name):
                 continue
             if self._volume.relieve(plex) or (plex.attaching and plex.settled):
                 self.start(plex, self.unfinished(plex))
 
     async def _in_turns(self, plex: Plex, task: Task) -> tuple[str, str] | None:
         """One copy a disk at a time; a paused one lets others go first."""
-        resync = Resync(self._service.mirror, plex, task)
+        resync = Resync(self._running.mirror, plex, task)
         while True:
             await task.while_paused()
             async with self._turn(task):
@@ -117,8 +113,8 @@ class CopyTasks:
         held: list[trio.Lock] = []
         try:
             with task.unless_aborted():
-                for name in sorted({disk.backing.disk for disk in self._service.mirror.opened.values()}):
-                    lock = self._service.context.disks[name]
+                for name in sorted({disk.backing.disk for disk in self._running.mirror.opened.values()}):
+                    lock = self._running.context.disks[name]
                     await lock.acquire()
                     held.append(lock)
             yield
@@ -128,21 +124,16 @@ class CopyTasks:
 
     async def halt(self, plex: Plex) -> bool:
         """Stop the copy to this plex, if there is one, and wait for it; its map is kept."""
-        return await self._halt(self._service.context.tasks.running(self._volume.name, plex.name))
+        return await self._halt(self._running.context.tasks.running(self._volume.name, plex.name))
 
     async def halt_all(self) -> None:
         """For good: the volume stops, and no copy begins by itself any more."""
-        self._over = True
-        await self._halt(self._service.context.tasks.running(self._volume.name))
-
-    @property
-    def over(self) -> bool:
-        """The volume stops, or goes back."""
-        return self._over
+        self._running.life.leave()
+        await self._halt(self._running.context.tasks.running(self._volume.name))
 
     def resume(self) -> None:
         """What ``halt_all`` was for did not come to be: go on."""
-        self._over = False
+        self._running.life.come_back()
         for plex in self._volume.open_plexes():
             if (plex.map.any() or plex.attaching) and not instant.is_instant(self._volume):
                 self.start(plex, self.unfinished(plex))

@@ -8,53 +8,53 @@ from fmrd.backing.system_calls import Lane, ask
 from fmrd.core import instant
 from fmrd.core.plex import Plex
 from fmrd.core.states import PlexState
+from fmrd.engine.checksums import Checksums
+from fmrd.engine.copy_tasks import CopyTasks
 from fmrd.engine.files import dco_bytes
-from fmrd.engine.service import Service
+from fmrd.engine.running import Running
 from fmrd.errors import Failed, Refused
 
 
-async def grow(service: Service, length_bytes: int) -> None:
+async def grow(running: Running, copying: CopyTasks, checksums: Checksums, length_bytes: int) -> None:
     """Longer, online: files first (sparse), then the copies of the DCO, then the record."""
-    async with service.verb():
-        if length_bytes <= service.volume.geometry.length_bytes:  # another growth was faster
+    async with running.verb():
+        if length_bytes <= running.volume.geometry.length_bytes:  # another growth was faster
             return
-        if instant.is_instant(service.volume):
-            name = service.volume.name
+        if instant.is_instant(running.volume):
+            name = running.volume.name
             raise Refused(
                 "snap_instant", f"snapshot {name} does not hold all of its data itself", f"fmrctl snapsync {name}"
             )
-        async with service.at_rest():
-            geometry = replace(service.volume.geometry, length_bytes=length_bytes).check()
-            size = dco_bytes(geometry, service.mirror.store.family.columns)
-            unlike, dirty = _beyond(service)
-            for plex in service.volume.open_plexes():
-                opened = service.mirror.opened[plex.uuid]
-                await _extend(service, plex.name, opened.lanes.data, opened.backing, length_bytes)
-                await _extend(service, f"the DCO of {plex.name}", opened.lanes.dco, opened.dco_copy.file, size)
-            home = service.mirror.store.home
-            await _extend(service, "the home copy of the DCO", home.lane, home.file, size)
+        async with running.at_rest():
+            geometry = replace(running.volume.geometry, length_bytes=length_bytes).check()
+            size = dco_bytes(geometry, running.mirror.store.family.columns)
+            unlike, dirty = _beyond(running)
+            for plex in running.volume.open_plexes():
+                opened = running.mirror.opened[plex.uuid]
+                await _extend(running, plex.name, opened.lanes.data, opened.backing, length_bytes)
+                await _extend(running, f"the DCO of {plex.name}", opened.lanes.dco, opened.dco_copy.file, size)
+            home = running.mirror.store.home
+            await _extend(running, "the home copy of the DCO", home.lane, home.file, size)
             for plex in dirty:
-                await _clear_the_rest_of_a_region(service, plex, length_bytes)
+                await _clear_the_rest_of_a_region(running, plex, length_bytes)
             if dirty:
-                await service.mirror.sync()
-            last = service.volume.geometry.regions - 1
-            await service.checksums.forget(range(last, last + 1))  # it gets longer
-            service.volume.grow(length_bytes, unlike)
-            await service.mirror.store.commit(everything=True)
+                await running.mirror.sync()
+            last = running.volume.geometry.regions - 1
+            await checksums.forget(range(last, last + 1))  # it gets longer
+            running.volume.grow(length_bytes, unlike)
+            await running.mirror.store.commit(everything=True)
         for plex in unlike:
-            if not service.context.tasks.running(service.volume.name, plex.name):
-                service.copying.start(
-                    plex, ("grown", f"plex {plex.name}: what was added to the volume is copied to it")
-                )
+            if not running.context.tasks.running(running.volume.name, plex.name):
+                copying.start(plex, ("grown", f"plex {plex.name}: what was added to the volume is copied to it"))
 
 
-def _beyond(service: Service) -> tuple[list[Plex], list[Plex]]:
+def _beyond(running: Running) -> tuple[list[Plex], list[Plex]]:
     """(plexes that must copy what is added, plexes where something lies beyond the volume's end). A file just as
     long as the volume grows by zeros; a longer one, or a device, by what lies there: one plex is right then.
     """
-    old = service.volume.geometry.length_bytes
-    opened = service.volume.open_plexes()
-    backings = {plex.uuid: service.mirror.opened[plex.uuid].backing for plex in opened}
+    old = running.volume.geometry.length_bytes
+    opened = running.volume.open_plexes()
+    backings = {plex.uuid: running.mirror.opened[plex.uuid].backing for plex in opened}
     dirty = [p for p in opened if backings[p.uuid].is_block or backings[p.uuid].length > old]
     zeros = [p for p in opened if p not in dirty]
     if not any(p.state is PlexState.ACTIVE for p in zeros):
@@ -62,27 +62,27 @@ def _beyond(service: Service) -> tuple[list[Plex], list[Plex]]:
     return [p for p in opened if p not in zeros], dirty
 
 
-async def _clear_the_rest_of_a_region(service: Service, plex: Plex, length_bytes: int) -> None:
+async def _clear_the_rest_of_a_region(running: Running, plex: Plex, length_bytes: int) -> None:
     """A region that was short is current on several plexes, and stays so: its new bytes are zeros on all."""
-    geometry = service.volume.geometry
+    geometry = running.volume.geometry
     first = geometry.length_bytes
     count = min(geometry.regions * geometry.region_bytes, length_bytes) - first
-    there = service.mirror.opened[plex.uuid]
+    there = running.mirror.opened[plex.uuid]
     if count <= 0:
         return
     write = partial(there.backing.pwrite, first, bytes(count))
     try:
-        await ask(service.context.system, there.lanes.data, write, service.timeout_seconds)
+        await ask(running.context.system, there.lanes.data, write, running.timeout_seconds)
     except OSError as error:
-        raise Failed("io_error", f"volume {service.volume.name}: {plex.name} cannot grow: {error}") from error
+        raise Failed("io_error", f"volume {running.volume.name}: {plex.name} cannot grow: {error}") from error
 
 
-async def _extend(service: Service, what: str, lane: Lane, file: Backing | DcoFile, length_bytes: int) -> None:
+async def _extend(running: Running, what: str, lane: Lane, file: Backing | DcoFile, length_bytes: int) -> None:
     if lane.hung:  # an older one that lands late would cut off what this one adds
         raise Failed(
-            "io_error", f"volume {service.volume.name}: {what} cannot grow: a system call has not returned yet"
+            "io_error", f"volume {running.volume.name}: {what} cannot grow: a system call has not returned yet"
         )
     try:
-        await ask(service.context.system, lane, partial(file.extend, length_bytes), service.timeout_seconds)
+        await ask(running.context.system, lane, partial(file.extend, length_bytes), running.timeout_seconds)
     except OSError as error:
-        raise Failed("io_error", f"volume {service.volume.name}: {what} cannot grow: {error}") from error
+        raise Failed("io_error", f"volume {running.volume.name}: {what} cannot grow: {error}") from error

@@ -20,6 +20,7 @@ from fmrd.core.unreadable import Unreadable
 from fmrd.core.volume import Volume
 from fmrd.dco.store import Store
 from fmrd.engine import copy_on_write, reading
+from fmrd.engine.life import Lifetime
 from fmrd.engine.open_plex import OpenPlex
 from fmrd.engine.ranges import Ranges
 from fmrd.engine.writes_under_way import Landing, Writer, Zeroer
@@ -84,8 +85,7 @@ class Mirror:
     """The started volumes of its family, by uuid."""
     ranges: Ranges = field(default_factory=Ranges)
     load: Load = field(default_factory=Load)
-    ended: bool = False
-    """Its files are closed."""
+    life: Lifetime = field(default_factory=Lifetime)
     rest_lock: trio.Lock = field(default_factory=trio.Lock)
     """Held by whoever has the volume at rest, and by the original of an instant snapshot while it keeps data on it."""
     _flushes: _Flush = field(default_factory=_Flush)
@@ -302,7 +302,7 @@ class Mirror:
         Failed('home_failed') as for any DCO write.
         """
         async with self._clean_lock:
-            return 0 if self.ended else await self._clean(None, before_tick)
+            return 0 if self.life.ended else await self._clean(None, before_tick)
 
     async def _clean(self, most: int | None, before_tick: int | None = None) -> int:
         volume = self.volume

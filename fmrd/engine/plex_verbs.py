@@ -44,7 +44,7 @@ class PlexVerbs(VerbBase):
         async def work() -> Json:
             wish = PlexWish(path, dco)
             name = f"{volume}-{service.volume.settings.next_plex:02d}"
-            timeout = service.timeout_seconds
+            timeout = service.running.timeout_seconds
             files, new = await obtain(
                 self.context, wish, name, geometry, existing=False, devices=True, timeout_seconds=timeout
             )
@@ -74,7 +74,7 @@ class PlexVerbs(VerbBase):
                 notice: str | None = f"nothing to change: {found.name} is already {found.state}"
             else:
                 notice = await service.detach(found, state)
-            return {"plex": plex_json(service, found)} | ({"notice": notice} if notice else {})
+            return {"plex": plex_json(service.running, found)} | ({"notice": notice} if notice else {})
 
         return await self._apart(work)
 
@@ -83,11 +83,11 @@ class PlexVerbs(VerbBase):
         found = service.volume.plex(plex)
         if found.state is not PlexState.OFFLINE:
             notice = f"nothing to change: {found.name} is {found.state}"
-            return {"plex": plex_json(service, found), "notice": notice}
+            return {"plex": plex_json(service.running, found), "notice": notice}
 
         async def work() -> Json:
             await service.set_state(found, PlexState.STALE)
-            return {"plex": plex_json(service, found)}
+            return {"plex": plex_json(service.running, found)}
 
         return await self._apart(work)
 
@@ -98,7 +98,7 @@ class PlexVerbs(VerbBase):
     async def _dissociate(self, service: Service, plex: Plex) -> Json:
         async def work() -> Json:
             await service.dissociate(plex)
-            shown = plex_json(service, plex)
+            shown = plex_json(service.running, plex)
             await self._ask(partial(self.context.host.remove_dco, plex.path, plex.dco_path))
             return {"plex": shown}
 

@@ -5,17 +5,15 @@ Only what failed (IOFAIL): a plex that the administrator took away stays away. T
 """
 
 import logging
-from typing import TYPE_CHECKING
 
 import trio
 
 from fmrd.core.instant import is_instant
 from fmrd.core.plex import Plex
 from fmrd.core.states import PlexState
+from fmrd.engine.attach import Attacher
+from fmrd.engine.running import Running
 from fmrd.errors import FmrdError, Refused
-
-if TYPE_CHECKING:
-    from fmrd.engine.service import Service
 
 log = logging.getLogger(__name__)
 
@@ -25,33 +23,33 @@ STEADY = 10
 
 
 class Reattacher:
-    """Of one started volume. ``stopping``: set when it ends."""
+    """Of one started volume."""
 
-    def __init__(self, service: "Service", stopping: trio.Event) -> None:
-        self._service = service
-        self._stopping = stopping
+    def __init__(self, running: Running, attacher: Attacher) -> None:
+        self._running = running
+        self._attacher = attacher
         self._waiting: set[str] = set()
         self._tried: dict[str, tuple[float, float]] = {}
         """By plex: when it was attached last, and the pause before that, in seconds."""
 
     def expect(self, plex: Plex) -> None:
         """It failed, or its disk was not there."""
-        service = self._service
-        if not service.context.return_seconds or plex.uuid in self._waiting or is_instant(service.volume):
+        running = self._running
+        if not running.context.return_seconds or plex.uuid in self._waiting or is_instant(running.volume):
             return
         self._waiting.add(plex.uuid)
-        service.context.nursery.start_soon(self._bring_back, plex)
+        running.context.nursery.start_soon(self._bring_back, plex)
 
     async def _bring_back(self, plex: Plex) -> None:
         pause = self._first_pause(plex)
         told = ""
         try:
             while await self._still_away_after(pause, plex):
-                if not self._service.volume.settings.auto_attach:
+                if not self._running.volume.settings.auto_attach:
                     continue
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
                 try:
-                    await self._service.attacher.attach(plex, if_failed=True)
+                    await self._attacher.attach(plex, if_failed=True)
                 except Refused as refused:
                     self._say(plex, f"is not attached by itself: {refused.message}")
                     return
@@ -66,16 +64,16 @@ class Reattacher:
             self._waiting.discard(plex.uuid)
 
     def _first_pause(self, plex: Plex) -> float:
-        first = self._service.context.return_seconds
+        first = self._running.context.return_seconds
         attached, pause = self._tried.get(plex.uuid, (0.0, 0.0))
         return pause if pause and trio.current_time() - attached < STEADY * pause else first
 
     async def _still_away_after(self, seconds: float, plex: Plex) -> bool:
         with trio.move_on_after(seconds):
-            await self._stopping.wait()
-        service = self._service
-        mine = plex in service.volume.plexes and plex.state is PlexState.IOFAIL and not plex.excluded
-        return mine and not self._stopping.is_set() and not service.ended
+            await self._running.life.stopping.wait()
+        running = self._running
+        mine = plex in running.volume.plexes and plex.state is PlexState.IOFAIL and not plex.excluded
+        return mine and not running.life.stopping.is_set() and not running.life.ended
 
     def _say(self, plex: Plex, sentence: str) -> None:
-        log.warning("volume %s: plex %s %s", self._service.volume.name, plex.name, sentence)
+        log.warning("volume %s: plex %s %s", self._running.volume.name, plex.name, sentence)

@@ -57,10 +57,10 @@ class Served:
 
     def opened(self) -> None:
         self._must_be_open()
-        self._service.open_count += 1
+        self._service.running.open_count += 1
 
     def released(self) -> None:
-        self._service.open_count -= 1
+        self._service.running.open_count -= 1
 
     def read_now(self, offset: int, buffer: memoryview) -> int | None:
         """Into ``buffer``, if nothing has to be waited for: how many bytes there were. None: ask by ``read``."""
@@ -222,7 +222,9 @@ class Registry:
         unit.home.mirrors[opening.mirror.volume.settings.uuid] = opening.mirror
         unit.service.start()
         if self.context.checksums:
-            self.context.nursery.start_soon(verifying.go_on, unit.service, partial(self.changed, unit.name))
+            self.context.nursery.start_soon(
+                verifying.go_on, unit.service.running, unit.service.checksums, partial(self.changed, unit.name)
+            )
         if served:
             self.serve(unit)
         return unit.service
@@ -241,10 +243,10 @@ class Registry:
             service = unit.service
             if service is None:
                 return
-            if service.open_count and not even_open:
+            if service.running.open_count and not even_open:
                 raise Refused(
                     "volume_open",
-                    f"volume {unit.name} is open ({service.open_count} time(s))",
+                    f"volume {unit.name} is open ({service.running.open_count} time(s))",
                     "unmount it and detach its loop device first",
                 )
             self.withdraw(unit)

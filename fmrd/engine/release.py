@@ -5,7 +5,6 @@ lock are held until then), fdatasync, stamp, record again, close.
 """
 
 import logging
-from typing import TYPE_CHECKING
 
 import trio
 
@@ -14,10 +13,8 @@ from fmrd.core.plex import Plex
 from fmrd.core.record import Stamp
 from fmrd.engine.files import let_go
 from fmrd.engine.open_plex import OpenPlex
+from fmrd.engine.running import Running
 from fmrd.errors import FmrdError
-
-if TYPE_CHECKING:
-    from fmrd.engine.service import Service
 
 log = logging.getLogger(__name__)
 
@@ -25,14 +22,14 @@ log = logging.getLogger(__name__)
 class Releaser:
     """Of one started volume."""
 
-    def __init__(self, service: "Service") -> None:
-        self._service = service
+    def __init__(self, running: Running) -> None:
+        self._running = running
         self._under_way: dict[str, trio.Event] = {}
 
     def begin(self, plex: Plex) -> None:
         """In the step that closed its gate."""
         self._under_way[plex.uuid] = trio.Event()
-        self._service.context.nursery.start_soon(self._part, plex)
+        self._running.context.nursery.start_soon(self._part, plex)
 
     async def wait(self, plex: Plex) -> None:
         """Returns when the plex was let go of."""
@@ -40,26 +37,26 @@ class Releaser:
             await event.wait()
 
     async def _part(self, plex: Plex) -> None:
-        service = self._service
+        running = self._running
         try:
-            await service.mirror.until_recorded()
+            await running.mirror.until_recorded()
         except FmrdError as error:
-            log.warning("volume %s: plex %s is out, not yet recorded: %s", service.volume.name, plex.name, error)
+            log.warning("volume %s: plex %s is out, not yet recorded: %s", running.volume.name, plex.name, error)
         try:
             while True:
-                await service.lanes[plex.uuid].idle()
+                await running.home.lanes[plex.uuid].idle()
                 if plex.uuid not in self._under_way:
                     return
-                async with service.verb():
+                async with running.verb():
                     await self.complete(plex)
         except FmrdError as error:
-            log.warning("volume %s: letting go of plex %s: %s", service.volume.name, plex.name, error)
+            log.warning("volume %s: letting go of plex %s: %s", running.volume.name, plex.name, error)
 
     async def complete(self, plex: Plex) -> None:
         """The last steps, under the verb lock, when nothing is outstanding on the plex. Nothing left to do: returns."""
-        service = self._service
-        lanes = service.lanes[plex.uuid]
-        opened = service.mirror.opened.get(plex.uuid)
+        running = self._running
+        lanes = running.home.lanes[plex.uuid]
+        opened = running.mirror.opened.get(plex.uuid)
         if plex.is_open or opened is None:
             self._end(plex.uuid)
             return
@@ -68,15 +65,15 @@ class Releaser:
         plex.stamp = await self.stamp(opened)
         if lanes.outstanding:
             return  # the fdatasync hangs; the files stay open until it has landed
-        del service.mirror.opened[plex.uuid]
+        del running.mirror.opened[plex.uuid]
         try:
-            await service.mirror.store.commit()
+            await running.mirror.store.commit()
         except FmrdError as error:
-            log.warning("volume %s: the stamp of plex %s is not recorded: %s", service.volume.name, plex.name, error)
+            log.warning("volume %s: the stamp of plex %s is not recorded: %s", running.volume.name, plex.name, error)
         try:
-            await ask(service.context.system, lanes.data, opened.close, service.timeout_seconds)
+            await ask(running.context.system, lanes.data, opened.close, running.timeout_seconds)
         except OSError as error:
-            log.warning("volume %s: closing plex %s: %s", service.volume.name, plex.name, error)
+            log.warning("volume %s: closing plex %s: %s", running.volume.name, plex.name, error)
         self._end(plex.uuid)
 
     def _end(self, uuid: str) -> None:
@@ -94,9 +91,9 @@ class Releaser:
                 log.info("%s: the last fdatasync before its stamp failed: %s", opened.backing.path, error)
             return opened.backing.stamp()
 
-        service = self._service
+        running = self._running
         try:
-            return await ask(service.context.system, opened.lanes.data, run, service.timeout_seconds)
+            return await ask(running.context.system, opened.lanes.data, run, running.timeout_seconds)
         except OSError:
             return None
 
@@ -104,8 +101,8 @@ class Releaser:
         """The volume ended. What hangs is closed when it has landed. The closed ones can still be looked up: who keeps
         old data on a snapshot may come just then, and asks for itself whether that is still there.
         """
-        service = self._service
-        for opened in service.mirror.opened.values():
-            let_go(service.context, opened.lanes, opened)
+        running = self._running
+        for opened in running.mirror.opened.values():
+            let_go(running.context, opened.lanes, opened)
         for uuid in list(self._under_way):
             self._end(uuid)

@@ -1,30 +1,28 @@
 """What `verify` writes: bytes that one plex is proven to hold, or was chosen for, onto those that hold others."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from fmrd.core.comparing import Mismatch
 from fmrd.core.plex import Plex
+from fmrd.engine.checksums import Checksums
 from fmrd.engine.mirror import Mirror
 from fmrd.engine.writes_under_way import Writer
 
-if TYPE_CHECKING:
-    from fmrd.engine.service import Service
 
-
-async def repair(service: "Service", mismatch: Mismatch, offset: int, contents: Mapping[str, bytes]) -> bool:
+async def repair(
+    mirror: Mirror, checksums: Checksums, mismatch: Mismatch, offset: int, contents: Mapping[str, bytes]
+) -> bool:
     """Under the lock of the bytes; ``contents``: what each plex holds from ``offset`` on. What a detached plex or a
     snapshot holds there is in doubt from then on, too: their maps say so before a byte is written. True if every odd
     one took it.
     """
-    mirror = service.mirror
     volume = mirror.volume
     regions = volume.geometry.regions_of(mismatch.offset, mismatch.length)
     right, *odd = [volume.plex(name) for name in (mismatch.right, *mismatch.odd)]
     if not await _is_durable(mirror, right, regions):
         return False
     volume.distrust_others(regions)
-    await service.checksums.forget(regions)
+    await checksums.forget(regions)
     await mirror.store.write_pages(volume.touched_pages())
     start = mismatch.offset - offset
     data = memoryview(contents[mismatch.right])[start : start + mismatch.length]

@@ -39,7 +39,7 @@ class SnapVerbs(PlexVerbs):
         service = self.registry.service(volume)
         while not (ready := snapshot.ready(service.volume)):
             tasks = await self._on_their_way(service)
-            if service.ended or not tasks:
+            if service.running.life.ended or not tasks:
                 raise Failed(
                     "snap_missing",
                     f"volume {volume} has no snapshot plex on its way",
@@ -47,7 +47,7 @@ class SnapVerbs(PlexVerbs):
                 )
             await tasks[0].finished.wait()
             await trio.lowlevel.checkpoint()
-        return {"plex": plex_json(service, ready[0])}
+        return {"plex": plex_json(service.running, ready[0])}
 
     async def _on_their_way(self, service: Service) -> list[Task]:
         """The copies that a snapshot plex waits for; one that a restart or an error left without is attached."""
@@ -77,11 +77,11 @@ class SnapVerbs(PlexVerbs):
         found = service.volume.plex(plex)
         if found.state is PlexState.SNAPDONE:
             notice = f"nothing to change: {found.name} is already SNAPDONE"
-            return {"plex": plex_json(service, found), "notice": notice}
+            return {"plex": plex_json(service.running, found), "notice": notice}
 
         async def work() -> Json:
             await service.convert(found)
-            return {"plex": plex_json(service, found)}
+            return {"plex": plex_json(service.running, found)}
 
         return await self._apart(work)
 
@@ -108,7 +108,7 @@ class SnapVerbs(PlexVerbs):
 
         async def work() -> Json:
             units, seconds = await breakoffs.break_off(self.registry, wishes, freeze)
-            shown = [volume_json(self.registry.service(u.name), self._path(u.name)) for u in units]
+            shown = [volume_json(self.registry.service(u.name).running, self._path(u.name)) for u in units]
             return {"volume": shown[0], "volumes": shown, "held_seconds": round(seconds, 6)}
 
         return await self._apart(work)
@@ -119,9 +119,9 @@ class SnapVerbs(PlexVerbs):
             return {"notice": f"would take {wish.name} of {wish.volume}, and keep on {plex.path} what is written over"}
 
         async def work() -> Json:
-            geometry = service.volume.geometry
+            geometry, timeout = service.volume.geometry, service.running.timeout_seconds
             files, _ = await obtain(
-                self.context, plex, f"{wish.name}-01", geometry, existing=False, timeout_seconds=service.timeout_seconds
+                self.context, plex, f"{wish.name}-01", geometry, existing=False, timeout_seconds=timeout
             )
             try:
                 unit, seconds = await take_instant(
@@ -131,10 +131,10 @@ class SnapVerbs(PlexVerbs):
                 if not any(p.path == plex.path for p in self._plexes_of(wish.name)):
                     let_go(self.context, files.lanes, files)
                     if isinstance(error, FmrdError | OSError):
-                        await remove_created(self.context, [plex], service.timeout_seconds)
+                        await remove_created(self.context, [plex], timeout)
                 raise
             task = {"task": begin_sync(self.registry, unit).json()} if sync else {}
-            shown = volume_json(self.registry.service(unit.name), self._path(unit.name))
+            shown = volume_json(self.registry.service(unit.name).running, self._path(unit.name))
             return {"volume": shown, "volumes": [shown], "held_seconds": round(seconds, 6)} | task
 
         return await self._apart(work)
@@ -241,8 +241,8 @@ class SnapVerbs(PlexVerbs):
         if volume is not None:
             self.registry.unit(volume)
         return {
-            "snapshots": [shown for service in services for shown in snapshots_json(service)],
-            "detached": [shown for service in services for shown in detached_json(service)],
+            "snapshots": [shown for service in services for shown in snapshots_json(service.running)],
+            "detached": [shown for service in services for shown in detached_json(service.running)],
         }
 
     @staticmethod

@@ -59,18 +59,18 @@ def pair_of(registry: Registry, name: str) -> Pair:
 @asynccontextmanager
 async def _both(pair: Pair) -> AsyncIterator[Service | None]:
     """The locks of both volumes; the snapshot's service, None where it is stopped."""
-    async with pair.unit.busy, pair.origin.verb():
+    async with pair.unit.busy, pair.origin.running.verb():
         service = pair.unit.service
         if service is None:
             yield None
             return
-        if service.open_count:
+        if service.running.open_count:
             raise Refused(
                 "volume_open",
-                f"snapshot {pair.unit.name} is open ({service.open_count} time(s))",
+                f"snapshot {pair.unit.name} is open ({service.running.open_count} time(s))",
                 "unmount it and detach its loop device first",
             )
-        async with service.verb():
+        async with service.running.verb():
             yield service
 
 
@@ -104,10 +104,11 @@ async def restore(
     """
     origin = pair.origin
     snapshot.check_length(origin.volume, pair.volume, replica=True)
-    if origin.open_count and not force:
+    if origin.running.open_count and not force:
         raise Refused(
             "volume_open",
-            f"volume {origin.volume.name} is open ({origin.open_count} time(s)), and its data would change under that",
+            f"volume {origin.volume.name} is open ({origin.running.open_count} time(s)), and its data would change "
+            "under that",
             "unmount it first, or --force",
         )
     async with _both(pair) as service:
@@ -119,14 +120,14 @@ async def restore(
         # The snapshot first: what it is still asked for may need bytes of its original.
         async with (
             _withdrawn(pair, service, ends=len(plexes) == len(pair.volume.plexes)),
-            origin.at_rest(), origin.mirror.reads_held(),
+            origin.running.at_rest(), origin.mirror.reads_held(),
         ):  # fmt: skip
-            if origin.open_count and not force:
+            if origin.running.open_count and not force:
                 raise Refused("volume_open", f"volume {origin.volume.name} was opened meanwhile", "unmount it first")
             await _keep_for_others(pair)
-            kept = await undos.keep(pair.registry, origin) if keep_undo else None
+            kept = await undos.keep(pair.registry, origin.running) if keep_undo else None
             try:
-                async with service.at_rest():
+                async with service.running.at_rest():
                     await _replace(pair, service, plexes, kept)
             except BaseException:
                 if kept is not None and kept.opening is None:
@@ -175,7 +176,7 @@ async def _replace(pair: Pair, service: Service, plexes: Sequence[Plex], kept: u
                 raise  # refused, and nothing was changed
             await _until_recorded(pair, error)
     try:
-        await origin.renew_copies()  # of a plex that kept none, as an instant snapshot's
+        await origin.running.renew_copies()  # of a plex that kept none, as an instant snapshot's
     except FmrdError as error:
         log.warning("volume %s: %s", origin.volume.name, error)
 
@@ -190,7 +191,7 @@ async def _take_plexes(pair: Pair, service: Service | None, plexes: Sequence[Ple
         return
     stores.append(service.mirror.store)
     ends = len(plexes) == len(pair.volume.plexes)
-    async with _withdrawn(pair, service, ends=ends), service.at_rest():
+    async with _withdrawn(pair, service, ends=ends), service.running.at_rest():
         for plex in plexes:
             if plex.is_open:
                 plex.stamp = await service.releaser.stamp(service.mirror.opened[plex.uuid])
@@ -200,7 +201,7 @@ async def _take_plexes(pair: Pair, service: Service | None, plexes: Sequence[Ple
         def taken() -> None:
             step()
             for plex in plexes:
-                service.give_up(plex.uuid)
+                service.running.give_up(plex.uuid)
 
         await change(stores, _and_gone(pair, taken))
 
@@ -270,7 +271,7 @@ def _must_be_there(pair: Pair, plexes: Sequence[Plex]) -> None:
 async def clear(pair: Pair) -> None:
     """Strangers from now on; the snapshot is a volume like any other."""
     origin = pair.origin
-    async with pair.unit.busy, origin.verb():
+    async with pair.unit.busy, origin.running.verb():
         _must_be_there(pair, [])
         service = pair.unit.service
         stores = [origin.mirror.store, *([service.mirror.store] if service is not None else [])]

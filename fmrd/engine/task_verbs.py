@@ -54,7 +54,9 @@ class TaskVerbs(VerbBase):
         service = self.registry.service(volume)
         source = None if from_plex is None else service.volume.plex(from_plex)
         changed = partial(self.registry.changed, volume)
-        task, notice = verifying.begin(service, changed, repair=repair, source=source, rate=rate or 0)
+        task, notice = verifying.begin(
+            service.running, service.checksums, changed, repair=repair, source=source, rate=rate or 0
+        )
         return {"task": task.json()} | ({"notice": notice} if notice else {})
 
     async def verify_report(self, *, id: int) -> Json:

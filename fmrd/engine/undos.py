@@ -21,6 +21,7 @@ from fmrd.engine.files import PlexFiles, copy_of, let_go, name_owner
 from fmrd.engine.mirror import Mirror
 from fmrd.engine.open_plex import Lanes, OpenPlex
 from fmrd.engine.registry import Registry
+from fmrd.engine.running import Running
 from fmrd.engine.service import Service
 from fmrd.engine.starting import Opening, report
 from fmrd.errors import Failed, FmrdError, Refused
@@ -35,71 +36,71 @@ def undo_name(volume: str) -> str:
 
 @dataclass
 class Kept:
-    """A clone that is ready to become a snapshot of ``service``'s volume in a step of somebody else's."""
+    """A clone that is ready to become a snapshot of ``running``'s volume in a step of somebody else's."""
 
     registry: Registry
-    service: Service
+    running: Running
     record: PlexRecord
     opened: OpenPlex
     opening: Opening | None = None
 
     def step(self) -> None:
         """In the step of the restore, before it: what the others gain then, the clone's map gains too."""
-        mirror = self.service.mirror
+        mirror = self.running.mirror
         store = mirror.store
         taken = snapshot.kept(
-            store.family, self.service.volume, self.record, undo_name(self.service.volume.name),
+            store.family, self.running.volume, self.record, undo_name(self.running.volume.name),
             self.registry.context.new_uuid(),
         )  # fmt: skip
         opened = {self.record.uuid: self.opened}
         own = Store(store.ledger, taken, opened, timeout_seconds=store.timeout_seconds, failed=report)
-        self.service.lanes[self.record.uuid] = self.opened.lanes
-        kin = self.service.home.mirrors
-        self.opening = Opening(Mirror(own, mirror.system, opened, kin), self.service.home, [])
+        self.running.home.lanes[self.record.uuid] = self.opened.lanes
+        kin = self.running.home.mirrors
+        self.opening = Opening(Mirror(own, mirror.system, opened, kin), self.running.home, [])
 
     async def serve(self) -> None:
         """After the record: a snapshot like any other."""
         assert self.opening is not None
-        unit = self.registry.add(self.opening.mirror.volume.name, self.service.home)
+        unit = self.registry.add(self.opening.mirror.volume.name, self.running.home)
         service = self.registry.adopt(unit, self.opening)
         try:
-            await service.renew_copies()
+            await service.running.renew_copies()
         except FmrdError as error:
             log.warning("volume %s: %s", unit.name, error)
 
     async def give_up(self) -> None:
         """The restore was refused: the clone is removed."""
-        let_go(self.service.context, self.opened.lanes, self.opened)
-        await _erase(self.service, self.record.path)
+        let_go(self.running.context, self.opened.lanes, self.opened)
+        await _erase(self.running, self.record.path)
 
 
-def check(registry: Registry, service: Service) -> None:
+def check(registry: Registry, running: Running) -> None:
     """Refused where there is something to undo already."""
-    name = undo_name(service.volume.name)
+    name = undo_name(running.volume.name)
     if name in registry.units:
         raise Refused(
-            "undo_present", f"volume {service.volume.name} keeps what it was before an earlier restore",
-            f"fmrctl undo {service.volume.name}, or fmrctl remove {name} --erase",
+            "undo_present", f"volume {running.volume.name} keeps what it was before an earlier restore",
+            f"fmrctl undo {running.volume.name}, or fmrctl remove {name} --erase",
         )  # fmt: skip
 
 
-async def keep(registry: Registry, service: Service) -> Kept:
+async def keep(registry: Registry, running: Running) -> Kept:
     """Clone a plex of a volume that is at rest. Refused('undo_impossible') where blocks cannot be shared."""
-    check(registry, service)
-    host, volume = service.context.host, service.volume
+    check(registry, running)
+    host, volume = running.context.host, running.volume
     candidates = [p for p in volume.plexes if p.state is PlexState.ACTIVE and p.settled]
     problem = "no plex holds all of it"
     for plex in candidates:
         path = plex.path + SUFFIX
         try:
-            await _ask(service, partial(host.clone_plex, plex.path, path))
+            await _ask(running, partial(host.clone_plex, plex.path, path))
         except OSError as error:
             problem = f"{plex.path}: {error.strerror or error}"
             continue
         try:
-            return await _opened(registry, service, path)
+            return await _opened(registry, running, path)
         except BaseException:
-            await _erase(service, path)
+            await _erase(running, path)
             raise
     raise Refused(
         "undo_impossible", f"volume {volume.name}: no plex can be cloned without copying it ({problem})",
@@ -107,23 +108,23 @@ async def keep(registry: Registry, service: Service) -> Kept:
     )  # fmt: skip
 
 
-async def _opened(registry: Registry, service: Service, path: str) -> Kept:
+async def _opened(registry: Registry, running: Running, path: str) -> Kept:
     lanes = Lanes(path)
-    host, volume, family = service.context.host, service.volume, service.mirror.store.family
-    backing = await ask(service.context.system, lanes.data, partial(host.open_plex, path, 0), service.timeout_seconds)
+    host, volume, family = running.context.host, running.volume, running.mirror.store.family
+    backing = await ask(running.context.system, lanes.data, partial(host.open_plex, path, 0), running.timeout_seconds)
     files = PlexFiles(backing, lanes, None, None, None)
     record = PlexRecord("", registry.context.new_uuid(), path, None, PlexState.ACTIVE, Column(0, 0))
     try:
         copy = await copy_of(
-            service.context, files, path, record.uuid, family.uuid, volume.geometry, family.columns, path, None,
-            service.timeout_seconds,
+            running.context, files, path, record.uuid, family.uuid, volume.geometry, family.columns, path, None,
+            running.timeout_seconds,
         )  # fmt: skip
-        await name_owner(service.context, copy, service.mirror.store.ledger.last_record, service.timeout_seconds)
+        await name_owner(running.context, copy, running.mirror.store.ledger.last_record, running.timeout_seconds)
     except BaseException:
-        let_go(service.context, lanes, files)
+        let_go(running.context, lanes, files)
         raise
     copy.broken = True  # it is written when the snapshot is there
-    return Kept(registry, service, record, files.with_dco(copy))
+    return Kept(registry, running, record, files.with_dco(copy))
 
 
 def clean_up(service: Service, clone: Plex) -> Then:
@@ -137,26 +138,26 @@ def clean_up(service: Service, clone: Plex) -> Then:
         if not going and not any(p.is_open and p.map.any() for p in regular):
             going = True
             await service.dissociate(clone)
-            await _erase(service, clone.path)
+            await _erase(service.running, clone.path)
 
     return then
 
 
-async def _erase(service: Service, path: str) -> None:
-    host = service.context.host
+async def _erase(running: Running, path: str) -> None:
+    host = running.context.host
 
     def run() -> None:
         host.remove_dco(path, None)
         host.remove_plex(path)
 
     try:
-        await _ask(service, run)
+        await _ask(running, run)
     except OSError as error:
         log.warning("left behind: %s (%s)", os.path.basename(path), error)
 
 
-async def _ask(service: Service, run: Callable[[], None]) -> None:
-    await ask(service.context.system, Lane("undo"), run, service.timeout_seconds)
+async def _ask(running: Running, run: Callable[[], None]) -> None:
+    await ask(running.context.system, Lane("undo"), run, running.timeout_seconds)
 
 
 def pair_name(registry: Registry, volume: str) -> str:

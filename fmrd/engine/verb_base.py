@@ -30,7 +30,7 @@ class VerbBase:
     def _volume(self, name: str) -> Json:
         unit = self.registry.unit(name)
         if unit.service is not None:
-            return {"volume": volume_json(unit.service, self._path(name))}
+            return {"volume": volume_json(unit.service.running, self._path(name))}
         failure = unit.failure
         error = None if failure is None else {"code": failure.code, "message": failure.message, "hint": failure.hint}
         if unit.settings is None:

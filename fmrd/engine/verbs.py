@@ -183,7 +183,7 @@ class Verbs(SnapVerbs, TaskVerbs):
             return self._volume(volume) | {"notice": f"nothing to change: volume {volume} has {length} bytes"}
 
         async def work() -> Json:
-            await growing.grow(service, size_bytes)
+            await growing.grow(service.running, service.copying, service.checksums, size_bytes)
             self.registry.changed(volume)
             return self._volume(volume)
 

@@ -6,13 +6,13 @@ from fmrd.core.plex import Plex
 from fmrd.core.record import PlexRecord, VolumeRecord
 from fmrd.core.snapshot import difference
 from fmrd.core.states import KSTATE, OPEN_GATE, KState, VolumeState, mode
-from fmrd.engine.service import Service
+from fmrd.engine.running import Running
 
 Json = dict[str, Any]
 
 
-def plex_json(service: Service, plex: Plex) -> Json:
-    geometry = service.volume.geometry
+def plex_json(running: Running, plex: Plex) -> Json:
+    geometry = running.volume.geometry
     dirty = plex.map.count()
     return {
         "name": plex.name,
@@ -32,35 +32,35 @@ def plex_json(service: Service, plex: Plex) -> Json:
     }
 
 
-def volume_json(service: Service, path: str) -> Json:
-    volume = service.volume
+def volume_json(running: Running, path: str) -> Json:
+    volume = running.volume
     return {
         **_settings(volume.settings, path),
         "kstate": KState.ENABLED.value,
         "state": volume.state.value,
-        "open_count": service.open_count,
+        "open_count": running.open_count,
         "drl": {"extent_bytes": volume.geometry.extent_bytes, "dirty_extents": volume.drl.count},
-        "plexes": [plex_json(service, plex) for plex in volume.plexes],
-        "snapshots": snapshots_json(service),
-        "lost": _lost(service),
+        "plexes": [plex_json(running, plex) for plex in volume.plexes],
+        "snapshots": snapshots_json(running),
+        "lost": _lost(running),
         "error": None,
     }
 
 
-def _lost(service: Service) -> list[Json]:
+def _lost(running: Running) -> list[Json]:
     """What no plex could give when it was read last; of an instant snapshot also what it could not keep."""
-    original = service.mirror.store.family.original_of(service.volume)
-    unkept = None if original is None else original.unkept.get(service.volume.settings.uuid)
-    spans = [] if unkept is None else [service.volume.geometry.bytes_of(run) for run in unkept.map.runs()]
-    spans += [(start, stop - start) for start, stop in service.mirror.unreadable.spans]
+    original = running.mirror.store.family.original_of(running.volume)
+    unkept = None if original is None else original.unkept.get(running.volume.settings.uuid)
+    spans = [] if unkept is None else [running.volume.geometry.bytes_of(run) for run in unkept.map.runs()]
+    spans += [(start, stop - start) for start, stop in running.mirror.unreadable.spans]
     return [{"offset_bytes": at, "length_bytes": size} for at, size in spans]
 
 
-def snapshots_json(service: Service) -> list[Json]:
+def snapshots_json(running: Running) -> list[Json]:
     """The association with each snapshot of a volume: how much differs between the two, on either side."""
-    volume = service.volume
+    volume = running.volume
     found = []
-    for snap in service.mirror.store.family.snapshots_of(volume):
+    for snap in running.mirror.store.family.snapshots_of(volume):
         differs = difference(volume, snap)
         regions = differs.count()
         found.append(
@@ -76,9 +76,9 @@ def snapshots_json(service: Service) -> list[Json]:
     return found
 
 
-def detached_json(service: Service) -> list[Json]:
+def detached_json(running: Running) -> list[Json]:
     """Plexes that take no I/O, and what they have missed."""
-    volume = service.volume
+    volume = running.volume
     return [
         {
             "name": plex.name,

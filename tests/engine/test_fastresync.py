@@ -155,7 +155,7 @@ async def test_a_paused_copy_stands_still_and_goes_on_when_told(rig: Rig) -> Non
     await until(lambda: found.done_regions > 0)
     paused = (await rig.verbs.task_pause(id=task["id"]))["task"]
     await rig.verbs.task_set(id=task["id"], rate=0)
-    await rig.service.lanes[rig.plex("b").uuid].data.idle()  # a window that was on its way
+    await rig.service.running.home.lanes[rig.plex("b").uuid].data.idle()  # a window that was on its way
     await trio.testing.wait_all_tasks_blocked()
     done = found.done_regions
     assert paused["state"] == "paused" and done < 20

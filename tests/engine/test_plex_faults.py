@@ -255,7 +255,7 @@ async def test_a_last_plex_that_hangs_answers_with_an_error_and_stays(tmp_path: 
                 await rig.write_regions(1)
             assert await rig.states() == "ACTIVE"
             hang.let_go()
-        await until(lambda: rig.service.lanes[rig.plex("a").uuid].outstanding == 0)
+        await until(lambda: rig.service.running.home.lanes[rig.plex("a").uuid].outstanding == 0)
         await rig.write_regions(1)
         assert await rig.data.read(REGION + 512, 1) == b"w"
 
@@ -286,7 +286,7 @@ async def test_a_volume_with_a_hung_plex_is_stopped_and_started(tmp_path: Path) 
             assert (await rig.states()).startswith("ACTIVE"), "with what answers"
             assert rig.plex("b").state != "ACTIVE"
             await rig.write_regions(8)
-        await until(lambda: rig.service.lanes[rig.plex("b").uuid].outstanding == 0)
+        await until(lambda: rig.service.running.home.lanes[rig.plex("b").uuid].outstanding == 0)
         await rig.verbs.recover()
         await rig.end_all()
         assert await rig.states() == "ACTIVE ACTIVE"
@@ -302,7 +302,7 @@ async def test_a_join_that_fails_leaves_the_stamp_recorded(rig: Rig) -> None:
     assert left is not None
     with rig.host.failing(rig.path("b.dco"), "dco_write"), pytest.raises(Failed, match="io_error"):
         await rig.att("b")
-    recorded = rig.service.home.record
+    recorded = rig.service.running.home.record
     assert recorded is not None
     [kept] = [plex.stamp for plex in recorded.volume.plexes if plex.path == str(rig.path("b"))]
     assert rig.plex("b").stamp == kept == left

@@ -75,7 +75,7 @@ async def test_a_plex_whose_last_call_hangs_is_let_go_of_when_it_has_landed(tmp_
         with rig.host.hanging(rig.path("b"), "fdatasync") as hang:
             with rig.host.failing(rig.path("b"), "pwrite"):
                 await rig.write_regions(3)
-            await until(lambda: hang.waiting == 1 and rig.service.lanes[rig.plex("b").uuid].data.hung == 1)
+            await until(lambda: hang.waiting == 1 and rig.service.running.home.lanes[rig.plex("b").uuid].data.hung == 1)
             assert is_locked(rig.path("b"))
             hang.let_go()
             await until(lambda: not is_locked(rig.path("b")))
@@ -87,7 +87,7 @@ async def test_a_plex_whose_last_call_hangs_is_let_go_of_when_it_has_landed(tmp_
 async def test_no_write_is_acknowledged_that_a_late_one_could_overwrite(tmp_path: Path) -> None:
     async with daemon(tmp_path, io_timeout_seconds=SOON) as rig:
         await rig.make("a")
-        lane = rig.service.lanes[rig.plex("a").uuid].data
+        lane = rig.service.running.home.lanes[rig.plex("a").uuid].data
         with rig.host.hanging(rig.path("a"), "pwrite", first_only=True) as hang:
             with pytest.raises(Failed, match="io_error"):
                 await rig.data.write(3 * REGION, b"old" * 1000)
@@ -110,7 +110,7 @@ async def test_a_write_that_may_land_yet_stays_in_the_drl(tmp_path: Path) -> Non
             await mirror.clean()
             assert mirror.volume.drl.count == 1
             hang.let_go()
-            await until(lambda: not rig.service.lanes[rig.plex("a").uuid].outstanding)
+            await until(lambda: not rig.service.running.home.lanes[rig.plex("a").uuid].outstanding)
             await mirror.clean()
             assert mirror.volume.drl.count == 0
 
@@ -126,7 +126,7 @@ async def test_a_copy_does_not_take_what_a_late_write_may_still_change(tmp_path:
             task = await rig.end(await rig.att("b"))
             assert (task["state"], task["done_regions"]) == ("failed", 1)
             hang.let_go()
-            await until(lambda: not rig.service.lanes[rig.plex("a").uuid].outstanding)
+            await until(lambda: not rig.service.running.home.lanes[rig.plex("a").uuid].outstanding)
         await until(lambda: rig.plex("b").uuid not in rig.service.mirror.opened)
         assert (await rig.end(await rig.att("b")))["state"] == "done"
         await rig.stop()
@@ -215,7 +215,7 @@ async def test_no_copy_begins_by_itself_while_a_volume_stops(rig: Rig) -> None:
         with rig.host.hanging(rig.path("a"), "fdatasync") as hang:
             nursery.start_soon(rig.stop)
             await until(lambda: hang.waiting == 1)
-            for plex in copies._service.volume.plexes:
+            for plex in copies._running.volume.plexes:
                 plex.state = PlexState.TEMP
             copies.relieve()
     assert (await rig.verbs.task_list(all=True))["tasks"] == []
@@ -362,6 +362,6 @@ async def test_nothing_grows_before_what_hung_has_landed(tmp_path: Path, monkeyp
         with pytest.raises(Failed, match="has not returned yet"):
             await rig.verbs.grow(volume="data", size_bytes=3 * SIZE)
         hang.let_go()
-        await until(lambda: not rig.service.lanes[rig.plex("a").uuid].outstanding)
+        await until(lambda: not rig.service.running.home.lanes[rig.plex("a").uuid].outstanding)
         await rig.verbs.grow(volume="data", size_bytes=3 * SIZE)
         assert rig.data.length_bytes == rig.path("a").stat().st_size == 3 * SIZE

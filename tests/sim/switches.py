@@ -28,7 +28,7 @@ from fmrd.engine.files import Lanes
 from fmrd.engine.mirror import Mirror
 from fmrd.engine.ranges import Ranges
 from fmrd.engine.resync import Resync
-from fmrd.engine.service import Service
+from fmrd.engine.running import Running
 
 _cleaning: ContextVar[bool] = ContextVar("_cleaning", default=False)
 """Is the task at work a cleaning of the DRL?"""
@@ -228,10 +228,10 @@ def _copies_before_home() -> Iterator[None]:
 
 @contextmanager
 def _join_while_hanging() -> Iterator[None]:
-    def lanes_of(self: Service, plex: Plex) -> Lanes:
-        return self.lanes.setdefault(plex.uuid, Lanes(plex.name))
+    def lanes_of(self: Running, plex: Plex) -> Lanes:
+        return self.home.lanes.setdefault(plex.uuid, Lanes(plex.name))
 
-    with patch.object(Service, "lanes_of", lanes_of), patch.object(Lanes, "outstanding", 0):
+    with patch.object(Running, "lanes_of", lanes_of), patch.object(Lanes, "outstanding", 0):
         yield
 
 

@@ -1,0 +1,117 @@
+"""What a started volume is: its mirror, its family's home copy, who has it open, and the lock of its verbs.
+
+What is done to it (copies, joins, releases, verify, snapshots) imports this, and is put together by ``Service``.
+"""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from fmrd.core import instant
+from fmrd.core.plex import Plex
+from fmrd.core.volume import Volume
+from fmrd.engine.context import Context
+from fmrd.engine.files import let_go
+from fmrd.engine.homes import Home
+from fmrd.engine.life import Lifetime
+from fmrd.engine.mirror import Mirror
+from fmrd.engine.open_plex import Lanes
+from fmrd.errors import Failed, FmrdError
+
+log = logging.getLogger(__name__)
+
+
+class Running:
+    """One started volume, from its opening to its end."""
+
+    def __init__(self, context: Context, home: Home, mirror: Mirror) -> None:
+        self.context = context
+        self.home = home
+        self.mirror = mirror
+        self.open_count = 0
+        """How many times its file is open."""
+        self._verb = trio.Lock()
+
+    @property
+    def volume(self) -> Volume:
+        return self.mirror.volume
+
+    @property
+    def life(self) -> Lifetime:
+        return self.mirror.life
+
+    @property
+    def timeout_seconds(self) -> float:
+        return self.mirror.timeout_seconds
+
+    @asynccontextmanager
+    async def verb(self) -> AsyncIterator[None]:
+        """One verb at a time, and none on a volume that was stopped while it waited: Failed('volume_stopped')."""
+        async with self._verb:
+            if self.life.ended:
+                raise Failed("volume_stopped", f"volume {self.volume.name} was stopped meanwhile")
+            yield
+
+    def at_rest(self) -> "_AtRest":
+        """Writes held and drained, all open plexes fdatasync'ed, maps durable, DRL cleared."""
+        return _AtRest(self.mirror)
+
+    def lanes_of(self, plex: Plex) -> Lanes:
+        """Failed('plex_hung') while a call on a plex that is out has not returned: a write that lands after a join
+        would overwrite newer bytes.
+        """
+        lanes = self.home.lanes_of(plex.uuid, plex.name)
+        if lanes.outstanding and not plex.is_open:
+            raise Failed("plex_hung", f"plex {plex.name}: {lanes.outstanding} system call(s) have not returned yet")
+        return lanes
+
+    def must_have(self, plex: Plex) -> None:
+        """Failed('plex_unknown') for one that left while a verb waited for its turn."""
+        if plex not in self.volume.plexes:
+            raise Failed("plex_unknown", f"plex {plex.name} left volume {self.volume.name} meanwhile")
+
+    def give_up(self, uuid: str) -> None:
+        """Of a plex that went to another volume: its files are let go of."""
+        opened = self.mirror.opened.pop(uuid, None)
+        if opened is not None:
+            let_go(self.context, opened.lanes, opened)
+
+    async def renew_copies(self) -> None:
+        """Copies of the DCO that failed are made anew; an instant snapshot keeps none. Failed('io_error'): not yet."""
+        if not instant.is_instant(self.volume):
+            await self.mirror.store.renew_copies()
+
+
+class _AtRest:
+    """The whole volume held, and settled as far as its disks allow."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        self._mirror = mirror
+        self._resting = False
+        self._hold = mirror.ranges.hold((0, max(mirror.volume.geometry.length_bytes, 1)))
+
+    async def __aenter__(self) -> None:
+        await self._hold.__aenter__()
+        try:
+            await self._mirror.rest_lock.acquire()
+            self._resting = True
+            await self._settle()
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
+
+    async def _settle(self) -> None:
+        try:
+            await self._mirror.sync()
+            while await self._mirror.clean():
+                pass
+            await self._mirror.store.write_pages(self._mirror.volume.touched_pages())
+        except FmrdError as error:
+            log.warning("volume %s could not be settled: %s", self._mirror.volume.name, error)
+
+    async def __aexit__(self, *details: object) -> None:
+        if self._resting:
+            self._mirror.rest_lock.release()
+        await self._hold.__aexit__(None, None, None)
