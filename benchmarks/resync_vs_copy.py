@@ -22,7 +22,8 @@ from fmrd.backing import libc
 from fmrd.backing.host import LinuxHost
 from fmrd.backing.system_calls import ThreadedCalls
 from fmrd.engine.context import Context
-from fmrd.engine.registry import Registry, Served
+from fmrd.engine.registry import Registry
+from fmrd.engine.served import Served
 from fmrd.engine.verbs import Verbs
 
 MIB = 1 << 20

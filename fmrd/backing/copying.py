@@ -9,20 +9,17 @@ import errno
 import mmap
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from fmrd.backing import libc
+from fmrd.backing.descriptor import Descriptor
 from fmrd.backing.holes import make_zero, segments
 from fmrd.backing.protocol import SourceError
-
-if TYPE_CHECKING:
-    from fmrd.backing.plexfile import PlexFile
 
 _NOT_HERE = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 _BUFFER_BYTES = 1 << 20
 
 
-def copy_range(source: "PlexFile", target: "PlexFile", offset: int, length: int) -> int:
+def copy_range(source: Descriptor, target: Descriptor, offset: int, length: int) -> int:
     """Make the range equal; returns the bytes written. SourceError where reading failed, OSError where writing did."""
     known = source.known_data
     if known[0] <= offset and offset + length <= known[1]:
@@ -39,7 +36,7 @@ def copy_range(source: "PlexFile", target: "PlexFile", offset: int, length: int)
     return written
 
 
-def copy_spans(source: "PlexFile", target: "PlexFile", spans: Sequence[tuple[int, int]]) -> int:
+def copy_spans(source: Descriptor, target: Descriptor, spans: Sequence[tuple[int, int]]) -> int:
     """Make each [start, stop) equal; returns the bytes written. Short runs of data are what a resync mostly meets, and
     the way there must cost little beside the 16 us that the kernel takes for 64 KiB.
     """
@@ -59,7 +56,7 @@ def copy_spans(source: "PlexFile", target: "PlexFile", spans: Sequence[tuple[int
     return written
 
 
-def _must_reach(source: "PlexFile", stop: int) -> None:
+def _must_reach(source: Descriptor, stop: int) -> None:
     """What lies beyond the end of a file looks like a hole; here it is a file that somebody cut."""
     try:
         size = stop if source.is_block else os.fstat(source.fd).st_size
@@ -69,7 +66,7 @@ def _must_reach(source: "PlexFile", stop: int) -> None:
         raise SourceError(OSError(errno.EIO, f"{source.path} ends at byte {size}, before {stop}"))
 
 
-def _copy_data(source: "PlexFile", target: "PlexFile", offset: int, length: int) -> None:
+def _copy_data(source: Descriptor, target: Descriptor, offset: int, length: int) -> None:
     try:
         done = _by_copy_file_range(source, target, offset, length) if _by_kernel(source, target) else 0
         if done < length:
@@ -80,13 +77,13 @@ def _copy_data(source: "PlexFile", target: "PlexFile", offset: int, length: int)
         _by_hand(source, target, offset + done, length - done)
 
 
-def _by_kernel(source: "PlexFile", target: "PlexFile") -> bool:
+def _by_kernel(source: Descriptor, target: Descriptor) -> bool:
     """Two files of one kind of file system that is known to copy: copy_file_range will."""
     same = not (source.is_block or target.is_block) and source.file_system == target.file_system
     return same and source.file_system in libc.SEPARATE_BLOCKS
 
 
-def _by_copy_file_range(source: "PlexFile", target: "PlexFile", offset: int, length: int) -> int:
+def _by_copy_file_range(source: Descriptor, target: Descriptor, offset: int, length: int) -> int:
     done = 0
     while done < length:
         try:
@@ -101,7 +98,7 @@ def _by_copy_file_range(source: "PlexFile", target: "PlexFile", offset: int, len
     return done
 
 
-def _by_sendfile(source: "PlexFile", target: "PlexFile", offset: int, length: int) -> int:
+def _by_sendfile(source: Descriptor, target: Descriptor, offset: int, length: int) -> int:
     descriptor = target.borrow()
     done = 0
     try:
@@ -121,7 +118,7 @@ def _by_sendfile(source: "PlexFile", target: "PlexFile", offset: int, length: in
     return done
 
 
-def _by_hand(source: "PlexFile", target: "PlexFile", offset: int, length: int) -> None:
+def _by_hand(source: Descriptor, target: Descriptor, offset: int, length: int) -> None:
     # Not closed by hand: the traceback of a failed write still holds a slice of it.
     view = memoryview(mmap.mmap(-1, min(length, _BUFFER_BYTES)))
     done = 0
@@ -137,7 +134,7 @@ def _by_hand(source: "PlexFile", target: "PlexFile", offset: int, length: int) -
         done += count
 
 
-def _make_hole(target: "PlexFile", start: int, stop: int) -> int:
+def _make_hole(target: Descriptor, start: int, stop: int) -> int:
     """The bytes written where the target cannot have one."""
     if not target.is_block and all(not is_data for _, _, is_data in segments(target, start, stop)):
         return 0

@@ -2,18 +2,15 @@
 
 import errno
 import os
-from typing import TYPE_CHECKING
 
 from fmrd.backing import libc
-
-if TYPE_CHECKING:
-    from fmrd.backing.plexfile import PlexFile
+from fmrd.backing.descriptor import Descriptor
 
 _ZEROS = memoryview(bytes(1 << 16))
 _CANNOT = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV})
 
 
-def segments(plex: "PlexFile", start: int, stop: int) -> list[tuple[int, int, bool]]:
+def segments(plex: Descriptor, start: int, stop: int) -> list[tuple[int, int, bool]]:
     """(start, stop, is it data) over a range. A block device, or a file system that cannot say, is all data.
 
     The last stretch of data is remembered in ``plex.known_data``: tmpfs looks at every page up to the next hole, which
@@ -42,7 +39,7 @@ def segments(plex: "PlexFile", start: int, stop: int) -> list[tuple[int, int, bo
     return found
 
 
-def make_zero(plex: "PlexFile", start: int, stop: int, *, punch: bool) -> int:
+def make_zero(plex: Descriptor, start: int, stop: int, *, punch: bool) -> int:
     """Zeros: where there can be one, a hole (``punch``), else blocks that read as zeros, else written ones. Returns the
     bytes written.
     """

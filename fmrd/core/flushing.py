@@ -4,25 +4,22 @@ Functions over a volume, called only by Volume's own methods, so inside one sync
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from bitarray import bitarray
 from bitarray.util import zeros
 
 from fmrd.core import faults
+from fmrd.core.facts import VolumeFacts
 from fmrd.core.plans import SyncPlan, SyncTarget
 from fmrd.core.plex import Plex
 from fmrd.errors import Failed
-
-if TYPE_CHECKING:
-    from fmrd.core.volume import Volume
 
 
 def begin(plex: Plex) -> SyncTarget:
     return SyncTarget(plex, plex.generation, plex.begin_sync(), plex.begin_cure(), plex.dropped)
 
 
-def end_batches(volume: "Volume", plan: SyncPlan, errors: Mapping[str, Exception]) -> list[Plex]:
+def end_batches(volume: VolumeFacts, plan: SyncPlan, errors: Mapping[str, Exception]) -> list[Plex]:
     """Regions are durable where the fdatasync succeeded, and suspect where it failed; returns those that failed."""
     dirty = volume.drl.regions() if errors else None
     failed = []
@@ -40,7 +37,7 @@ def end_batches(volume: "Volume", plan: SyncPlan, errors: Mapping[str, Exception
     return failed
 
 
-def suspicion(volume: "Volume") -> Failed | None:
+def suspicion(volume: VolumeFacts) -> Failed | None:
     doubtful = [p.name for p in volume.open_plexes() if p.suspect is not None and p.suspect.any()]
     if not doubtful:
         return None
@@ -48,7 +45,7 @@ def suspicion(volume: "Volume") -> Failed | None:
     return Failed("suspect", f"volume {volume.name}: an earlier flush failed on {names}, the last copy")
 
 
-def suspect_extents(volume: "Volume") -> bitarray | None:
+def suspect_extents(volume: VolumeFacts) -> bitarray | None:
     geometry = volume.geometry
     keep: bitarray | None = None
     for plex in volume.open_plexes():

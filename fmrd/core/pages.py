@@ -3,18 +3,14 @@
 Functions over a volume, called only by Volume's own methods, which say what each means.
 """
 
-from typing import TYPE_CHECKING
-
 from bitarray import frozenbitarray
 from bitarray.util import ones
 
 from fmrd.core.bitmap import Bitmap
-
-if TYPE_CHECKING:
-    from fmrd.core.volume import Volume
+from fmrd.core.facts import VolumeFacts
 
 
-def content(volume: "Volume", column: int, page: int) -> frozenbitarray:
+def content(volume: VolumeFacts, column: int, page: int) -> frozenbitarray:
     if column == volume.settings.drl.index:
         return volume.drl.marked.page(page)
     bitmap = _owner(volume, column)
@@ -23,7 +19,7 @@ def content(volume: "Volume", column: int, page: int) -> frozenbitarray:
     return bits
 
 
-def written(volume: "Volume", column: int, page: int, bits: frozenbitarray) -> None:
+def written(volume: VolumeFacts, column: int, page: int, bits: frozenbitarray) -> None:
     if column == volume.settings.drl.index:
         volume.drl.page_written(page, bits)
         volume.drl_on_home[page] = bits
@@ -31,14 +27,14 @@ def written(volume: "Volume", column: int, page: int, bits: frozenbitarray) -> N
         bitmap.page_written(page, bits)
 
 
-def failed(volume: "Volume", column: int, page: int) -> None:
+def failed(volume: VolumeFacts, column: int, page: int) -> None:
     if column == volume.settings.drl.index:
         volume.drl.marked.touched.add(page)
     elif (bitmap := _by_column(volume, column)) is not None:
         bitmap.page_failed(page)
 
 
-def on_home(volume: "Volume", column: int, page: int) -> frozenbitarray:
+def on_home(volume: VolumeFacts, column: int, page: int) -> frozenbitarray:
     geometry = volume.geometry
     if column == volume.settings.drl.index:
         known = volume.drl_on_home.get(page)
@@ -48,12 +44,12 @@ def on_home(volume: "Volume", column: int, page: int) -> frozenbitarray:
     return frozenbitarray(_owner(volume, column).on_home[start : start + geometry.page_regions])
 
 
-def _by_column(volume: "Volume", column: int) -> Bitmap | None:
+def _by_column(volume: VolumeFacts, column: int) -> Bitmap | None:
     """None for one that went out of use while its page was under way."""
     return next((b for b in volume.bitmaps() if b.column.index == column), None)
 
 
-def _owner(volume: "Volume", column: int) -> Bitmap:
+def _owner(volume: VolumeFacts, column: int) -> Bitmap:
     bitmap = _by_column(volume, column)
     assert bitmap is not None, f"column {column} holds no map of volume {volume.name}"
     return bitmap

@@ -1,17 +1,14 @@
 """Which plexes serve a read. A function over a volume, called only by Volume.plan_read, so in one synchronous step."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from fmrd.core.facts import VolumeFacts
 from fmrd.core.plans import ReadPart
 from fmrd.core.plex import Plex
 from fmrd.errors import Failed
 
-if TYPE_CHECKING:
-    from fmrd.core.volume import Volume
 
-
-def parts_of(volume: "Volume", offset: int, length: int, candidates: list[Plex]) -> list[ReadPart]:
+def parts_of(volume: VolumeFacts, offset: int, length: int, candidates: list[Plex]) -> list[ReadPart]:
     """One plex for all of it where there is one, else region by region, changing plexes as seldom as that allows."""
     geometry, policy = volume.geometry, volume.policy
     regions = geometry.regions_of(offset, length)

@@ -4,17 +4,14 @@ Functions over a volume, called only by Volume's own methods, so inside one sync
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from fmrd.core import faults
+from fmrd.core.facts import VolumeFacts
 from fmrd.core.geometry import Geometry
 from fmrd.core.plans import Target, Verdict, WritePlan
 from fmrd.core.plex import Plex
 from fmrd.core.states import OPEN_GATE
 from fmrd.errors import Failed
-
-if TYPE_CHECKING:
-    from fmrd.core.volume import Volume
 
 
 def target_of(plex: Plex, geometry: Geometry, offset: int, length: int) -> Target:
@@ -41,7 +38,7 @@ def target_of(plex: Plex, geometry: Geometry, offset: int, length: int) -> Targe
     return Target(plex, plex.generation, tuple(parts), plex.dropped, tuple(healing))
 
 
-def plain_targets(volume: "Volume", offset: int, length: int) -> list[Plex] | None:
+def plain_targets(volume: VolumeFacts, offset: int, length: int) -> list[Plex] | None:
     """Volume.choose_targets for a write that ends in this very step: the plexes that take all of it, because they hold
     all of its regions. One that holds none of them, and of which none is covered whole, takes nothing. None where there
     is more to it, or something suspect: then what came of it must be judged. Where one fails: choose_targets.
@@ -68,7 +65,7 @@ def plain_targets(volume: "Volume", offset: int, length: int) -> list[Plex] | No
 
 
 def judge(
-    volume: "Volume", plan: WritePlan, errors: Mapping[str, Exception], *, settled: bool
+    volume: VolumeFacts, plan: WritePlan, errors: Mapping[str, Exception], *, settled: bool
 ) -> tuple[Verdict, list[Plex]]:
     """The verdict, and the plexes to demote. Where the write succeeded, its regions are healed here."""
     standing = [t for t in plan.targets if t.plex.generation == t.generation and t.plex.is_open]

@@ -7,31 +7,59 @@ holds the lock commits for all who asked by then. What must not happen between t
 A task that is cancelled in here leaves the copies as a kill would: only the end of the daemon does that.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import trio
 
 from fmrd.backing.system_calls import SystemCalls
 from fmrd.core.family import Family
 from fmrd.core.record import Record
-from fmrd.dco.copy import DcoCopy
+from fmrd.core.volume import Volume
+from fmrd.dco.copy import DcoCopy, Key
+from fmrd.dco.group_commit import Batch, GroupCommit
 from fmrd.errors import Failed, FmrdError
 
-if TYPE_CHECKING:
-    from fmrd.dco.store import Store
+
+class Member(Protocol):
+    """A started volume of the family, as the ledger knows it: its pages, and the copies of its plexes (Store)."""
+
+    @property
+    def volume(self) -> Volume:
+        """The volume itself."""
+
+    @property
+    def ledger(self) -> "Ledger":
+        """That of its family."""
+
+    @property
+    def page_lock(self) -> trio.Lock:
+        """The writes of one page are serial."""
+
+    def due_pages(self, *, everything: bool) -> set[Key]:
+        """What a commit of this volume writes before its record."""
+
+    def pages_of(self, columns: set[int]) -> set[Key]:
+        """Every page of those columns that are this volume's."""
+
+    async def write_pages(self, keys: Iterable[Key]) -> None:
+        """Durable on the home copy and on every open travelling one. Failed('home_failed') where the home is not."""
+
+    def epochs_committed(self, keys: Iterable[Key]) -> None:
+        """A record landed that names the epoch of these pages."""
+
+    async def record_on_copies(self, record: Record, previous: Record | None) -> None:
+        """On the copies that ``previous`` names open, then on those that joined since."""
 
 
 @dataclass
-class _Batch:
-    """Commits that were asked for together: which volumes' pages go along, and of which all."""
+class _Commits(Batch):
+    """Which volumes' pages go along, and of which all."""
 
-    stores: set["Store"] = field(default_factory=set)
-    whole: set["Store"] = field(default_factory=set)
-    done: bool = False
-    error: FmrdError | None = None
+    members: set[Member] = field(default_factory=set)
+    whole: set[Member] = field(default_factory=set)
 
 
 class Ledger:
@@ -42,14 +70,18 @@ class Ledger:
         self.home = home
         self.system = system
         self.timeout_seconds = timeout_seconds
-        self.stores: dict[str, Store] = {}
+        self.stores: dict[str, Member] = {}
         self.page_sequence = 0
         self.last_record: Record | None = None
         """The last record that is on the home copy."""
         self.committed: dict[int, int] = {}
         """Its epochs, by column."""
-        self.commit_lock = trio.Lock()
-        self._batch = _Batch()
+        self.commits = GroupCommit(_Commits)
+
+    @property
+    def commit_lock(self) -> trio.Lock:
+        """Records are serial for the family."""
+        return self.commits.lock
 
     def assume(self, record: Record) -> None:
         """What the home copy says when the ledger takes over."""
@@ -70,32 +102,28 @@ class Ledger:
         name = self.family.volume.name
         return Failed("home_failed", f"volume {name}: the home copy of the DCO cannot be written: {error}")
 
-    async def commit(self, store: "Store | None" = None, *, everything: bool = False) -> None:
+    async def commit(self, store: Member | None = None, *, everything: bool = False) -> None:
         """A record that says what is true now (or later) is on the home copy when it returns, and, where a store is
         given, its pages and its copies. Failed('home_failed'): it counts as not done.
         """
-        batch = self._batch
+        batch = self.commits.next
         if store is not None:
-            batch.stores.add(store)
+            batch.members.add(store)
             if everything:
                 batch.whole.add(store)
-        async with self.commit_lock:
-            if not batch.done:
-                self._batch = _Batch()
-                try:
-                    await self.commit_locked(batch.stores, whole=batch.whole)
-                except FmrdError as error:
-                    batch.error = error
-                batch.done = True
-        if batch.error is not None:
-            raise batch.error
+        error = await self.commits.served(batch, self._commit)
+        if error is not None:
+            raise error
 
-    async def with_record(self, store: "Store", work: Callable[[Record], Awaitable[None]]) -> None:
+    async def _commit(self, batch: _Commits) -> None:
+        await self.commit_locked(batch.members, whole=batch.whole)
+
+    async def with_record(self, store: Member, work: Callable[[Record], Awaitable[None]]) -> None:
         """A commit, then ``work`` with its record, before any other commit."""
         async with self.commit_lock:
             await work(await self.commit_locked({store}, whole=set()))
 
-    async def commit_locked(self, stores: set["Store"], *, whole: set["Store"]) -> Record:
+    async def commit_locked(self, stores: set[Member], *, whole: set[Member]) -> Record:
         """Pages, the record on H, then on the copies H named open so far, then on plexes that joined since."""
         family = self.family
         family.sequence += 1
@@ -125,7 +153,7 @@ class Ledger:
             volume.demotions_recorded = max(volume.demotions_recorded, demotions)
         return record
 
-    def in_order(self) -> list["Store"]:
+    def in_order(self) -> list[Member]:
         """As their volumes stand in the family: page locks are taken in this order."""
         return sorted(self.stores.values(), key=lambda store: self.family.volumes.index(store.volume))
 
@@ -144,7 +172,7 @@ class Ledger:
 
 
 async def change(
-    stores: Sequence["Store"], step: Callable[[], None], *, whole: bool = False, ledgers: Sequence[Ledger] = ()
+    stores: Sequence[Member], step: Callable[[], None], *, whole: bool = False, ledgers: Sequence[Ledger] = ()
 ) -> None:
     """A synchronous step over several volumes, and the commits that make it true, one a family: no commit and no page
     write of theirs is under way in that step. What the step raises flies on, and nothing was changed; Failed

@@ -19,17 +19,14 @@ from fmrd.core.plex import Plex
 from fmrd.core.record import Record
 from fmrd.core.volume import Volume
 from fmrd.dco.copy import DcoCopy, Key, PageWrite
+from fmrd.dco.group_commit import Batch, GroupCommit
 from fmrd.dco.ledger import Ledger
-from fmrd.errors import Failed, FmrdError
+from fmrd.errors import Failed
 
 
 @dataclass
-class _Batch:
-    """Requests that will be served together."""
-
+class _Pages(Batch):
     keys: set[Key] = field(default_factory=set)
-    done: bool = False
-    error: FmrdError | None = None
 
 
 class CarriesDco(Protocol):
@@ -53,10 +50,9 @@ class Store:
         self.volume = volume
         self.opened = opened
         self.timeout_seconds = timeout_seconds
-        self.page_lock = trio.Lock()
+        self.pages = GroupCommit(_Pages)
         self._failed = failed
         self._record_lock = trio.Lock()
-        self._batch = _Batch()
         ledger.stores[volume.settings.uuid] = self
 
     @property
@@ -66,6 +62,11 @@ class Store:
     @property
     def home(self) -> DcoCopy:
         return self.ledger.home
+
+    @property
+    def page_lock(self) -> trio.Lock:
+        """The writes of one page are serial."""
+        return self.pages.lock
 
     @property
     def _system(self) -> SystemCalls:
@@ -85,19 +86,15 @@ class Store:
         wanted = set(keys)
         if not wanted:
             return
-        batch = self._batch
+        batch = self.pages.next
         batch.keys |= wanted
-        async with self.page_lock:
-            if not batch.done:
-                self._batch = _Batch()
-                await self._write_batch(batch)
-        if batch.error is not None:
-            raise batch.error
+        error = await self.pages.served(batch, self._write_batch)
+        if error is not None:
+            raise error
 
-    async def _write_batch(self, batch: _Batch) -> None:
+    async def _write_batch(self, batch: _Pages) -> None:
         batch.error = self.ledger.home_hangs()
         if batch.error is not None:
-            batch.done = True
             return
         pages = [page for key in sorted(batch.keys) if (page := self._take(key)) is not None]
         copies = [self.home, *self._open_copies()]
@@ -116,7 +113,6 @@ class Store:
                 self.volume.page_written(page.column, page.page, page.bits)
             else:
                 self.volume.page_failed(page.column, page.page)
-        batch.done = True
 
     def _take(self, key: Key) -> PageWrite | None:
         """The content of a page now; None if its column went out of use."""

@@ -8,7 +8,6 @@ original's DCO, and the original goes on: a snapshot never makes it fail.
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import trio
 from bitarray.util import ones
@@ -17,12 +16,11 @@ from fmrd.core import instant
 from fmrd.core.plex import Plex
 from fmrd.core.regionmap import RegionMap
 from fmrd.core.volume import Volume
+from fmrd.dco.group_commit import Batch, GroupCommit
 from fmrd.engine import reading
+from fmrd.engine.mirror import Mirror
 from fmrd.engine.writes_under_way import Writer, Zeroer
 from fmrd.errors import Failed, FmrdError
-
-if TYPE_CHECKING:
-    from fmrd.engine.mirror import Mirror
 
 log = logging.getLogger(__name__)
 LIMIT_SECONDS = 5.0
@@ -32,24 +30,23 @@ PIECE_BYTES = 1 << 20
 
 
 @dataclass
-class _Batch:
-    """Requests that share one fdatasync and one page write."""
+class _Regions(Batch):
+    """They share one fdatasync and one page write."""
 
     regions: set[int] = field(default_factory=set)
     precious: set[int] = field(default_factory=set)
     """Those that the original is about to write: kept now or lost."""
-    done: bool = False
-    error: FmrdError | None = None
 
 
 class CopyOnWrite:
-    """Keeps old data of one original for one instant snapshot, for whoever asks by then together."""
+    """Keeps old data of one original for the instant snapshot of that uuid. It has no state of its own: who asks by
+    then is served together, and what they share is the original's.
+    """
 
-    def __init__(self, origin: "Mirror", uuid: str) -> None:
+    def __init__(self, origin: Mirror, uuid: str) -> None:
         self._origin = origin
         self._uuid = uuid
-        self._lock = trio.Lock()
-        self._batch = _Batch()
+        self._group: GroupCommit[_Regions] = origin.old_data.setdefault(uuid, GroupCommit(_Regions))
 
     @property
     def _snapshot(self) -> Volume:
@@ -59,21 +56,14 @@ class CopyOnWrite:
         """Returns when each is kept or lost, durably. Failed('home_failed') where neither can be written down.
         ``or_lose``: the original is to be written there; otherwise what cannot be kept stays owed.
         """
-        batch = self._batch
+        batch = self._group.next
         regions = list(regions)
         batch.regions.update(regions)
         if or_lose:
             batch.precious.update(regions)
-        async with self._lock:
-            if not batch.done:
-                self._batch = _Batch()
-                try:
-                    await self._keep(sorted(batch.regions), sorted(batch.precious))
-                except FmrdError as error:
-                    batch.error = error
-                batch.done = True
-        if batch.error is not None:
-            raise batch.error
+        error = await self._group.served(batch, self._keep)
+        if error is not None:
+            raise error
 
     def owed(self, regions: Iterable[int]) -> list[int]:
         """None of them where the snapshot went back meanwhile, or holds everything itself."""
@@ -83,22 +73,23 @@ class CopyOnWrite:
         snap = self._snapshot
         return [r for r in regions if instant.owed(origin, snap, range(r, r + 1))]
 
-    async def _keep(self, regions: list[int], precious: list[int]) -> None:
+    async def _keep(self, batch: _Regions) -> None:
+        regions = sorted(batch.regions)
         if not self.owed(regions):
             return
         mirror = self._origin.kin.get(self._uuid)
         why = "it is stopped, or its disk is away"
         if mirror is not None:
             why = await self._copy(mirror, self.owed(regions))
-        left = self.owed(precious)
+        left = self.owed(sorted(batch.precious))
         if left:
             await self._lose(left, why, rest=mirror is not None and self._hangs(mirror))
 
-    def _hangs(self, mirror: "Mirror") -> bool:
+    def _hangs(self, mirror: Mirror) -> bool:
         disk = mirror.opened.get(self._snapshot.plexes[0].uuid)
         return disk is not None and disk.lane.hung > 0
 
-    async def _copy(self, mirror: "Mirror", regions: list[int]) -> str:
+    async def _copy(self, mirror: Mirror, regions: list[int]) -> str:
         """To the snapshot's plex, and durable there. Returns what went wrong, if anything did."""
         with trio.move_on_after(mirror.timeout_seconds) as patience:
             await mirror.rest_lock.acquire()
@@ -109,7 +100,7 @@ class CopyOnWrite:
         finally:
             mirror.rest_lock.release()
 
-    async def _copy_at_work(self, mirror: "Mirror", regions: list[int]) -> str:
+    async def _copy_at_work(self, mirror: Mirror, regions: list[int]) -> str:
         plex = next(iter(mirror.volume.plexes), None)
         if plex is None or not regions:
             return "it went back"
@@ -129,7 +120,7 @@ class CopyOnWrite:
             return str(error)
         return f"plex {plex.name} failed"
 
-    async def _copy_run(self, mirror: "Mirror", plex: Plex, run: range) -> None:
+    async def _copy_run(self, mirror: Mirror, plex: Plex, run: range) -> None:
         """From any plex of the original that answers; OSError if it cannot be copied. Not by the kernel in one call: of
         that nobody could tell which end hangs, and old data would be lost for one plex of several.
         """
@@ -142,7 +133,7 @@ class CopyOnWrite:
             at += len(data)
         mirror.volume.copied_these(plex, run.start, ones(len(run)), dropped)
 
-    async def _put(self, mirror: "Mirror", plex: Plex, at: int, data: bytes) -> None:
+    async def _put(self, mirror: Mirror, plex: Plex, at: int, data: bytes) -> None:
         disk, spans = mirror.opened[plex.uuid], ((at, at + len(data)),)
         zeros = data == bytes(len(data))
         put = Zeroer(disk.backing, spans, True) if zeros else Writer(disk.backing, [(at, memoryview(data))])
@@ -150,7 +141,7 @@ class CopyOnWrite:
         if outcome.error is not None:
             raise outcome.error
 
-    def _must_be_there(self, mirror: "Mirror") -> None:
+    def _must_be_there(self, mirror: Mirror) -> None:
         """Its files are closed when it stops or goes back; calls under way are waited for, new ones come too late."""
         if self._origin.kin.get(self._uuid) is not mirror or self._uuid not in self._origin.volume.unkept:
             raise Failed("volume_stopped", f"snapshot {mirror.volume.name} was stopped meanwhile")
@@ -167,17 +158,17 @@ class CopyOnWrite:
         await origin.store.write_pages((unkept.column.index, page) for page in sorted(unkept.due_pages))
 
 
-async def before_write(mirror: "Mirror", offset: int, length: int) -> None:
+async def before_write(mirror: Mirror, offset: int, length: int) -> None:
     """What must be kept before these bytes are written, on the original or on an instant snapshot."""
     regions = mirror.volume.geometry.regions_of(offset, length)
     for uuid in list(mirror.volume.unkept):
-        if mirror.old_data_for(uuid).owed(regions):
-            await mirror.old_data_for(uuid).keep(regions)
+        if CopyOnWrite(mirror, uuid).owed(regions):
+            await CopyOnWrite(mirror, uuid).keep(regions)
     if instant.is_instant(mirror.volume) and not all(map(mirror.volume.plexes[0].is_kept, regions)):
         await fill(mirror, regions)
 
 
-async def fill(mirror: "Mirror", regions: range) -> None:
+async def fill(mirror: Mirror, regions: range) -> None:
     """An instant snapshot takes these regions over from its original. Failed('snap_invalid') where they are lost,
     'io_error' where its plex fails.
     """
@@ -186,14 +177,14 @@ async def fill(mirror: "Mirror", regions: range) -> None:
     with origin.load.request(origin.volume):
         async with origin.ranges.hold((span[0], sum(span))):
             if instant.is_instant(mirror.volume):
-                old_data = origin.old_data_for(mirror.volume.settings.uuid)
+                old_data = CopyOnWrite(origin, mirror.volume.settings.uuid)
                 await old_data.keep(regions, or_lose=False)
                 check_lost(mirror, origin, regions)
                 if old_data.owed(regions):
                     raise Failed("io_error", f"snapshot {mirror.volume.name}: its plex does not take what it copies")
 
 
-async def read(mirror: "Mirror", offset: int, length: int) -> bytes:
+async def read(mirror: Mirror, offset: int, length: int) -> bytes:
     """Of an instant snapshot: its own data where it has some, the original's elsewhere."""
     geometry = mirror.volume.geometry
     data = []
@@ -206,7 +197,7 @@ async def read(mirror: "Mirror", offset: int, length: int) -> bytes:
     return b"".join(data)
 
 
-async def _read_region(mirror: "Mirror", region: int, offset: int, length: int) -> bytes:
+async def _read_region(mirror: Mirror, region: int, offset: int, length: int) -> bytes:
     plex = mirror.volume.plexes[0]
     regions = range(region, region + 1)
     origin = mirror.kin.get(_origin_uuid(mirror))
@@ -224,22 +215,22 @@ async def _read_region(mirror: "Mirror", region: int, offset: int, length: int) 
     return await _read_region(mirror, region, offset, length)
 
 
-async def _joined(mirror: "Mirror", offset: int, length: int, *, mend: bool = True) -> bytes:
+async def _joined(mirror: Mirror, offset: int, length: int, *, mend: bool = True) -> bytes:
     return b"".join([data async for data in reading.read_parts(mirror, offset, offset + length, mend=mend)])
 
 
-def check_lost(mirror: "Mirror", origin: "Mirror", regions: range) -> None:
+def check_lost(mirror: Mirror, origin: Mirror, regions: range) -> None:
     unkept = origin.volume.unkept.get(mirror.volume.settings.uuid)
     if unkept is not None and unkept.map.touches(regions):
         raise Failed("snap_invalid", f"snapshot {mirror.volume.name} has lost what was at {regions.start} (regions)")
 
 
-def _origin_uuid(mirror: "Mirror") -> str:
+def _origin_uuid(mirror: Mirror) -> str:
     original = mirror.store.family.original_of(mirror.volume)
     return original.settings.uuid if original is not None else ""
 
 
-def _origin_of(mirror: "Mirror") -> "Mirror":
+def _origin_of(mirror: Mirror) -> Mirror:
     origin = mirror.kin.get(_origin_uuid(mirror))
     if origin is None:
         raise Failed(

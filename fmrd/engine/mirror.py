@@ -1,77 +1,37 @@
-"""Carries out the volume's plans: fan-out, fail-over, flush, cleaning of the DRL, and the wait for the record.
+"""One open volume at work: fan-out of writes, rounds of fdatasyncs, cleaning of the DRL, and the wait for the record.
 
 Every decision is the volume's (core/volume.py) and every byte of the DCO the store's (dco/store.py); what is here is
-the order of awaits, which CONCURRENCY.md beside this file goes through checkpoint by checkpoint.
+the order of awaits, which CONCURRENCY.md goes through checkpoint by checkpoint. What a door asks for is requests.py.
 """
 
-import errno
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import trio
 
 from fmrd.backing.system_calls import Call, Outcome, SystemCalls
-from fmrd.core.instant import is_instant
 from fmrd.core.plans import SyncPlan, Verdict, WritePlan
 from fmrd.core.plex import Plex
 from fmrd.core.unreadable import Unreadable
 from fmrd.core.volume import Volume
+from fmrd.dco.group_commit import Batch, GroupCommit
 from fmrd.dco.store import Store
-from fmrd.engine import copy_on_write, reading
 from fmrd.engine.life import Lifetime
+from fmrd.engine.load import Load
 from fmrd.engine.open_plex import OpenPlex
 from fmrd.engine.ranges import Ranges
-from fmrd.engine.writes_under_way import Landing, Writer, Zeroer
-from fmrd.errors import Failed, FmrdError
+from fmrd.engine.writes_under_way import Landing
+from fmrd.errors import FmrdError
 
 log = logging.getLogger(__name__)
 
-ZERO_BYTES = 16 << 20
-"""Zeros made in one go: where a device must be written, that takes well under io_timeout."""
 Parts = Sequence[tuple[int, int]]
 """(offset, length) in bytes of what one plex takes of a write."""
 ToCall = Callable[[OpenPlex, Parts], Call]
 """What a write is on one disk."""
-
-
-@dataclass
-class _Flush:
-    """Flush requests that share one fdatasync round."""
-
-    done: bool = False
-    error: FmrdError | None = None
-
-
-@dataclass
-class Load:
-    """What the application is doing, for those that give way to it."""
-
-    requests: int = 0
-    served: int = 0
-    none_left: trio.Event = field(default_factory=trio.Event)
-    closed: bool = False
-
-    @contextmanager
-    def request(self, volume: Volume) -> Iterator[None]:
-        """One request of the application, from its arrival to its answer; none is taken on a volume that closes."""
-        if self.closed:
-            raise Failed("volume_stopped", f"volume {volume.name} is stopped", errno=errno.ENODEV)
-        self.requests += 1
-        with self.entered():
-            yield
-
-    @contextmanager
-    def entered(self) -> Iterator[None]:
-        """The rest of a request that is counted already."""
-        try:
-            yield
-        finally:
-            self.requests -= 1
-            self.served += 1
-            if self.closed and not self.requests:
-                self.none_left.set()
 
 
 @dataclass
@@ -88,8 +48,8 @@ class Mirror:
     life: Lifetime = field(default_factory=Lifetime)
     rest_lock: trio.Lock = field(default_factory=trio.Lock)
     """Held by whoever has the volume at rest, and by the original of an instant snapshot while it keeps data on it."""
-    _flushes: _Flush = field(default_factory=_Flush)
-    _flush_lock: trio.Lock = field(default_factory=trio.Lock)
+    flushes: GroupCommit[Batch] = field(default_factory=lambda: GroupCommit(Batch))
+    """Flush requests that share one round of fdatasyncs."""
     _clean_lock: trio.Lock = field(default_factory=trio.Lock)
     _sync_lock: trio.Lock = field(default_factory=trio.Lock)
     _late: list[tuple[range, list[Landing]]] = field(default_factory=list)
@@ -98,7 +58,8 @@ class Mirror:
     """Set when reads need not wait any more."""
     leaving: Callable[[Iterable[int]], Awaitable[None]] | None = None
     """Told of extents before they leave the DRL; Failed where they must stay."""
-    _old_data: dict[str, copy_on_write.CopyOnWrite] = field(default_factory=dict)
+    old_data: dict[str, GroupCommit[Any]] = field(default_factory=dict)
+    """What is kept together for an instant snapshot of this volume, by its uuid (copy_on_write.py)."""
 
     @property
     def volume(self) -> Volume:
@@ -107,77 +68,6 @@ class Mirror:
     @property
     def timeout_seconds(self) -> float:
         return self.volume.settings.io_timeout_seconds
-
-    # What a door asks for; quick.py has what is tried first
-
-    async def read(self, offset: int, length: int) -> bytes:
-        """Short at the end of the volume, empty beyond it."""
-        length = min(length, self.volume.geometry.length_bytes - offset)
-        if length <= 0:
-            return b""
-        with self.load.request(self.volume):
-            while self.reads_held_until is not None:
-                await self.reads_held_until.wait()
-            if is_instant(self.volume):
-                return await copy_on_write.read(self, offset, length)
-            part = self.volume.plan_read(offset, length)[0]
-            if part.length == length:
-                return await reading.read_part(self, part)
-            return b"".join([data async for data in reading.read_parts(self, offset, offset + length)])
-
-    async def write(self, offset: int, data: bytes | memoryview) -> None:
-        """On every plex that should have it when it returns (rule 1 before, rule 5 after)."""
-        view = memoryview(data)
-
-        def writer(disk: OpenPlex, parts: Parts) -> Call:
-            work = Writer(disk.backing, [(at, view[at - offset : at - offset + size]) for at, size in parts])
-            return disk.writing(work, work.spans, inline=disk.inline)
-
-        await self._change(offset, len(data), writer)
-
-    async def make_zero(self, offset: int, length: int, *, punch: bool) -> None:
-        """The same for zeros (a discard, with ``punch``), a stretch at a time: who has the next waits for no more."""
-
-        def zeroer(disk: OpenPlex, parts: Parts) -> Call:
-            work = Zeroer(disk.backing, tuple([(at, at + size) for at, size in parts]), punch)
-            return disk.writing(work, work.spans, inline=False)
-
-        for at in range(offset, offset + length, ZERO_BYTES):
-            await self._change(at, min(ZERO_BYTES, offset + length - at), zeroer)
-
-    async def _change(self, offset: int, length: int, call: ToCall) -> None:
-        stop = offset + length
-        if stop > self.volume.geometry.length_bytes:
-            raise Failed("beyond_end", f"volume {self.volume.name} ends before byte {stop}", errno=errno.ENOSPC)
-        if not length:
-            return
-        with self.load.request(self.volume):
-            async with self.ranges.hold((offset, stop)):
-                if self.volume.unkept or is_instant(self.volume):
-                    await copy_on_write.before_write(self, offset, length)
-                if self.volume.demotions_recorded < self.volume.held_until:
-                    await self.until_recorded()
-                verdict = await self._write(offset, length, call)
-                if self.unreadable.spans and verdict.error is None:
-                    self.unreadable.remove(offset, stop)
-            await self.answer(verdict)
-
-    async def flush(self) -> None:
-        """Every write that ended before now is durable on every open plex when it returns."""
-        flush = self._flushes
-        with self.load.request(self.volume):
-            async with self._flush_lock:
-                if not flush.done:
-                    self._flushes = _Flush()
-                    flush.error = (await self.sync()).error
-                    flush.done = True
-            await self.until_recorded()
-            if flush.error is not None:
-                raise flush.error
-
-    def old_data_for(self, uuid: str) -> copy_on_write.CopyOnWrite:
-        """Who keeps old data for that instant snapshot of this volume."""
-        return self._old_data.setdefault(uuid, copy_on_write.CopyOnWrite(self, uuid))
 
     async def quiesce(self) -> None:
         """No new request from now on; returns when those under way are answered."""
@@ -202,7 +92,8 @@ class Mirror:
 
     # Rules 1, 2 and 5
 
-    async def _write(self, offset: int, length: int, call: ToCall) -> Verdict:
+    async def write_held(self, offset: int, length: int, call: ToCall) -> Verdict:
+        """Rules 1 and 3, of bytes that the caller holds: mark, choose who takes it, and judge what came of it."""
         volume = self.volume
         extents = volume.geometry.extents_of(offset, length)
         if volume.drl.crowded_by(extents):

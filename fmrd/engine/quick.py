@@ -10,17 +10,14 @@ This is the hot path: what is asked is asked flat, cheapest first, and a volume 
 import contextlib
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from fmrd.backing.system_calls import SystemCalls
 from fmrd.core.instant import is_instant
 from fmrd.core.plans import WritePlan
 from fmrd.core.plex import Plex
+from fmrd.engine.mirror import Mirror
 from fmrd.engine.open_plex import OpenPlex
 from fmrd.engine.ranges import Claim
-
-if TYPE_CHECKING:
-    from fmrd.engine.mirror import Mirror
 
 LARGE_BYTES = 256 << 10
 """From here on two threads write; below, waking one up costs more than it saves."""
@@ -30,7 +27,7 @@ Rest = Callable[[], Awaitable[None]]
 class Quick:
     """Of one open volume."""
 
-    def __init__(self, mirror: "Mirror") -> None:
+    def __init__(self, mirror: Mirror) -> None:
         self._mirror = mirror
         self._volume = mirror.volume
         self._drl = mirror.volume.drl

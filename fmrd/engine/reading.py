@@ -3,24 +3,21 @@
 import errno
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import TYPE_CHECKING
 
 from fmrd.backing.system_calls import Call, Outcome
 from fmrd.core.instant import is_instant
 from fmrd.core.plans import ReadPart
 from fmrd.core.plex import Plex
+from fmrd.engine.mirror import Mirror
 from fmrd.engine.writes_under_way import Writer
 from fmrd.errors import Failed, FmrdError
-
-if TYPE_CHECKING:
-    from fmrd.engine.mirror import Mirror
 
 REPAIR_UNIT_BYTES = 4096
 SEEK_BYTES = 1 << 30
 """How far a seek for data or a hole plans ahead."""
 
 
-async def read_parts(mirror: "Mirror", at: int, stop: int, *, mend: bool = True) -> AsyncIterator[bytes]:
+async def read_parts(mirror: Mirror, at: int, stop: int, *, mend: bool = True) -> AsyncIterator[bytes]:
     """Planned anew for each: while one is read, the plex that holds the next may leave. ``mend``: as read_part."""
     while at < stop:
         part = mirror.volume.plan_read(at, stop - at)[0]
@@ -28,7 +25,7 @@ async def read_parts(mirror: "Mirror", at: int, stop: int, *, mend: bool = True)
         at += part.length
 
 
-async def seek(mirror: "Mirror", offset: int, *, data: bool) -> int:
+async def seek(mirror: Mirror, offset: int, *, data: bool) -> int:
     """Where the first data (or hole) at or after ``offset`` begins; a hole begins at the end of the volume, too.
     OSError(ENXIO) where there is none. Told by whichever plex would be read there.
     """
@@ -54,7 +51,7 @@ async def seek(mirror: "Mirror", offset: int, *, data: bool) -> int:
     return length
 
 
-async def read_part(mirror: "Mirror", part: ReadPart, *, mend: bool = True) -> bytes:
+async def read_part(mirror: Mirror, part: ReadPart, *, mend: bool = True) -> bytes:
     """From that plex; others step in where it fails, and it is repaired. Failed('io_error') if nobody has it.
     ``mend``: not where the caller holds the bytes, which a repair needs.
     """
@@ -99,7 +96,7 @@ async def read_part(mirror: "Mirror", part: ReadPart, *, mend: bool = True) -> b
     return b"".join(done)
 
 
-async def _pread(mirror: "Mirror", part: ReadPart) -> Outcome:
+async def _pread(mirror: Mirror, part: ReadPart) -> Outcome:
     disk = mirror.opened[part.plex.uuid]
     part.plex.reads += 1
     part.plex.read_bytes += part.length
@@ -107,7 +104,7 @@ async def _pread(mirror: "Mirror", part: ReadPart) -> Outcome:
     return (await mirror.system.in_turn([call], mirror.timeout_seconds))[0]
 
 
-async def repair(mirror: "Mirror", plex: Plex, offset: int, length: int, why: Exception) -> None:
+async def repair(mirror: Mirror, plex: Plex, offset: int, length: int, why: Exception) -> None:
     """Write back to a plex what another one holds, under the region lock; a hole or a demotion if that fails."""
     geometry = mirror.volume.geometry
     start = offset // REPAIR_UNIT_BYTES * REPAIR_UNIT_BYTES

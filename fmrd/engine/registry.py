@@ -6,16 +6,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
-from uuid import UUID
 
 import trio
 
 from fmrd.core.record import VolumeRecord
 from fmrd.core.recovery import StartOptions
-from fmrd.engine import reading, verifying
+from fmrd.engine import verifying
 from fmrd.engine.context import Context
 from fmrd.engine.homes import Home
-from fmrd.engine.quick import Half, Quick, Rest
+from fmrd.engine.served import Served, number_of
 from fmrd.engine.service import Service
 from fmrd.engine.starting import Opening, start_at_home
 from fmrd.engine.still_opening import Arriving
@@ -39,70 +38,6 @@ class Unit:
     def settings(self) -> VolumeRecord | None:
         """As the home copy has them; None where it could never be read."""
         return self.home.settings(self.name)
-
-
-class Served:
-    """What a door sees of one started volume."""
-
-    def __init__(self, unit: Unit, service: Service) -> None:
-        self._service = service
-        self._quick = Quick(service.mirror)
-        self.name = unit.name
-        self.number = number_of(service.volume.settings.uuid)
-        self.closed = False
-
-    @property
-    def length_bytes(self) -> int:
-        return self._service.volume.geometry.length_bytes
-
-    def opened(self) -> None:
-        self._must_be_open()
-        self._service.running.open_count += 1
-
-    def released(self) -> None:
-        self._service.running.open_count -= 1
-
-    def read_now(self, offset: int, buffer: memoryview) -> int | None:
-        """Into ``buffer``, if nothing has to be waited for: how many bytes there were. None: ask by ``read``."""
-        return None if self.closed else self._quick.read(offset, buffer)
-
-    def write_now(self, offset: int, data: bytes | memoryview, *, by_halves: bool = False) -> bool | Rest | Half:
-        """True: done. False: nothing was done, ask by ``write``. Else what is left to be waited for, or with
-        ``by_halves`` perhaps what is to be finished before the next checkpoint.
-        """
-        return False if self.closed else self._quick.write(offset, data, by_halves=by_halves)
-
-    async def read(self, offset: int, length: int) -> bytes:
-        self._must_be_open()
-        return await self._service.mirror.read(offset, length)
-
-    async def write(self, offset: int, data: bytes) -> None:
-        self._must_be_open()
-        await self._service.mirror.write(offset, data)
-
-    async def make_zero(self, offset: int, length: int, *, punch: bool) -> None:
-        """As a write of zeros; with ``punch`` their blocks are given back where that can be."""
-        self._must_be_open()
-        await self._service.mirror.make_zero(offset, length, punch=punch)
-
-    async def seek(self, offset: int, *, data: bool) -> int:
-        self._must_be_open()
-        return await reading.seek(self._service.mirror, offset, data=data)
-
-    async def flush(self) -> None:
-        self._must_be_open()
-        await self._service.mirror.flush()
-
-    def _must_be_open(self) -> None:
-        if self.closed:
-            raise Failed("volume_stopped", f"volume {self.name} is stopped", errno=errno.ENODEV)
-
-
-def number_of(uuid: str) -> int:
-    """What a door calls a volume in its inodes: the same through renaming and restarts, and never that of another. 1 is
-    the root of the mount.
-    """
-    return UUID(uuid).node + 2
 
 
 class Registry:
@@ -231,7 +166,7 @@ class Registry:
 
     def serve(self, unit: Unit) -> None:
         if unit.service is not None and unit.name not in self._served:
-            served = Served(unit, unit.service)
+            served = Served(unit.name, unit.service.running)
             self._served[unit.name] = served
             self._tell(served)
 

@@ -16,6 +16,7 @@ from fmrd.core.plex import Plex
 from fmrd.core.volume import Volume
 from fmrd.dco.ledger import change
 from fmrd.engine import undos
+from fmrd.engine.copy_on_write import CopyOnWrite
 from fmrd.engine.copy_tasks import Then
 from fmrd.engine.registry import Registry, Unit
 from fmrd.engine.service import Service
@@ -152,7 +153,7 @@ async def _keep_for_others(pair: Pair) -> None:
     mirror, own = pair.origin.mirror, pair.volume.settings.uuid
     changed = snapshot.difference(mirror.volume, pair.volume) | mirror.volume.drl.regions() | pair.volume.drl.regions()
     for uuid in [uuid for uuid in mirror.volume.unkept if uuid != own]:
-        await mirror.old_data_for(uuid).keep(changed.search(1))
+        await CopyOnWrite(mirror, uuid).keep(changed.search(1))
 
 
 async def _replace(pair: Pair, service: Service, plexes: Sequence[Plex], kept: undos.Kept | None) -> None:

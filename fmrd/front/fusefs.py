@@ -15,7 +15,8 @@ from typing import Any, NoReturn
 import pyfuse3
 import trio
 
-from fmrd.engine.registry import Registry, Served
+from fmrd.engine.registry import Registry
+from fmrd.engine.served import Served
 from fmrd.errors import Failed
 from fmrd.front.kernel_notify import News
 from fmrd.front.mounts import allow_more_in_flight, clear_stale_mount

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import trio
 
-from fmrd.engine.registry import Registry, Served
+from fmrd.engine.registry import Registry
+from fmrd.engine.served import Served
 
 TELL_SECONDS = 1.0
 """How long a verb waits for the kernel to have heard of what it did."""

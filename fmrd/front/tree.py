@@ -11,7 +11,8 @@ import stat
 import time
 from dataclasses import dataclass
 
-from fmrd.engine.registry import Registry, Served
+from fmrd.engine.registry import Registry
+from fmrd.engine.served import Served
 from fmrd.errors import FmrdError
 from fmrd.front.early_requests import NotYet
 

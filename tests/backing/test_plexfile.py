@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from fmrd.backing import plexfile
-from fmrd.backing.plexfile import PlexFile, create_plex, disk_of, open_plex
+from fmrd.backing.descriptor import disk_of
+from fmrd.backing.plexfile import PlexFile, create_plex, open_plex
 from fmrd.errors import BadRequest, Failed
 from tests.backing import disks
 

@@ -10,7 +10,8 @@ import trio
 from fmrd.backing.system_calls import ThreadedCalls
 from fmrd.core.plex import Plex
 from fmrd.engine.context import Context
-from fmrd.engine.registry import Registry, Served
+from fmrd.engine.registry import Registry
+from fmrd.engine.served import Served
 from fmrd.engine.service import Service
 from fmrd.engine.verbs import Verbs
 from tests.engine.faulty import FaultyHost

@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from fmrd.core.states import PlexState
-from fmrd.engine.registry import Served
+from fmrd.engine.served import Served
 from fmrd.errors import Failed, FmrdError, Refused
 from tests.engine.rig import REGION, Rig, daemon
 from tests.waiting import until

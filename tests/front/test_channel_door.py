@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fmrd.engine.quick import LARGE_BYTES
-from fmrd.engine.registry import Served
+from fmrd.engine.served import Served
 from fmrd.errors import Failed
 from fmrd.front.channel import door
 from fmrd.front.channel.device import Device

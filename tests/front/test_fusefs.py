@@ -9,7 +9,8 @@ from typing import Any, cast
 import pyfuse3
 import pytest
 
-from fmrd.engine.registry import Registry, Served
+from fmrd.engine.registry import Registry
+from fmrd.engine.served import Served
 from fmrd.engine.still_opening import Arriving
 from fmrd.errors import Failed
 from fmrd.front.fusefs import VolumeFiles

@@ -11,7 +11,8 @@ import trio.testing
 from fmrd.core.states import PlexState
 from fmrd.dco.copy import load
 from fmrd.engine.context import Context
-from fmrd.engine.registry import Registry, Served
+from fmrd.engine.registry import Registry
+from fmrd.engine.served import Served
 from fmrd.engine.service import Service
 from fmrd.engine.verbs import Verbs
 from fmrd.errors import Failed, FmrdError

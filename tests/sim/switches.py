@@ -207,7 +207,7 @@ def _without_lock(owner: type, name: str) -> Iterator[None]:
 
     def init(self: Any, *arguments: Any, **options: Any) -> None:
         real(self, *arguments, **options)
-        setattr(self, name, _Open())
+        getattr(self, name).lock = _Open()
 
     with patch.object(owner, "__init__", init):
         yield
@@ -301,8 +301,8 @@ SWITCHES = {
     "8 two slots": _one_slot,
     "9 the last one stays": _last_one_goes,
     "10 ranges exclude": _no_exclusion,
-    "10 page writes are serial": lambda: _without_lock(Store, "page_lock"),
-    "10 commits are serial": lambda: _without_lock(Ledger, "commit_lock"),
+    "10 page writes are serial": lambda: _without_lock(Store, "pages"),
+    "10 commits are serial": lambda: _without_lock(Ledger, "commits"),
     "quick: whoever holds the bytes is waited for": lambda: patch.object(Ranges, "is_free", lambda *_: True),
     "quick: a closed gate remembers": _forgetful_quick_write,
     "quick: a cleaning sees it": lambda: patch.object(DirtyRegionLog, "touch", _touch_unseen),

@@ -20,8 +20,9 @@ NAMED = re.compile(r"\b([A-Za-z_]+)\.(_?[A-Za-z_]+)\b(?!\.)")
 
 
 def names_of_the_code() -> set[str]:
-    """'Class.method', 'Class.attribute' and 'module.name' of everything in the package."""
+    """'Class.method', 'Class.attribute' and 'module.name' of everything in the package; a class has what its base has."""
     found = set()
+    bases = []
     for path in PACKAGE.rglob("*.py"):
         tree = ast.parse(path.read_text())
         for node in tree.body:
@@ -30,13 +31,15 @@ def names_of_the_code() -> set[str]:
             elif isinstance(node, ast.Assign):
                 found |= {f"{path.stem}.{ast.unparse(target)}" for target in node.targets}
         for cls in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
+            bases += [(cls.name, ast.unparse(base)) for base in cls.bases]
             for node in ast.walk(cls):
                 if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                     found.add(f"{cls.name}.{node.name}")
                 elif isinstance(node, ast.AnnAssign | ast.Assign):
                     targets = node.targets if isinstance(node, ast.Assign) else [node.target]
                     found |= {f"{cls.name}.{ast.unparse(t).removeprefix('self.')}" for t in targets}
-    return found
+    inherited = {f"{cls}.{name.split('.')[1]}" for cls, base in bases for name in found if name.startswith(f"{base}.")}
+    return found | inherited
 
 
 @pytest.mark.parametrize("document", sorted(PACKAGE.rglob("*.md")), ids=lambda path: path.name)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from fmrd.engine.quick import Half
-from fmrd.engine.registry import Served
+from fmrd.engine.served import Served
 from fmrd.front.channel import protocol
 from fmrd.front.channel.answers import Work
 from fmrd.front.channel.handles import Handles

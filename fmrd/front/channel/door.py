@@ -16,7 +16,8 @@ import trio
 
 from fmrd.backing.idle_time import IdleTime
 from fmrd.engine.quick import Half
-from fmrd.engine.registry import Registry, Served
+from fmrd.engine.registry import Registry
+from fmrd.engine.served import Served
 from fmrd.front.channel import protocol, takeover
 from fmrd.front.channel.answers import Answers
 from fmrd.front.channel.data import Answer, Files, finished

@@ -1,0 +1,119 @@
+"""The open file of a plex, as copies and holes need it: what it is, reading and writing, and spare descriptors."""
+
+import contextlib
+import errno
+import os
+import stat
+import threading
+
+from fmrd.backing import libc
+
+
+class Descriptor:
+    """Of a plex, open and locked. All methods may be called from any thread."""
+
+    def __init__(self, path: str, descriptor: int, tail_bytes: int) -> None:
+        self.path = path
+        self.fd = descriptor
+        status = os.fstat(descriptor)
+        self.is_block = stat.S_ISBLK(status.st_mode)
+        size = os.lseek(descriptor, 0, os.SEEK_END) if self.is_block else status.st_size
+        self.length = max(0, size - tail_bytes) if self.is_block else size
+        self.file_system = 0 if self.is_block else libc.file_system(descriptor)
+        self.inline = self.file_system in (libc.TMPFS, libc.RAMFS)
+        self.disk = disk_of(status)
+        self.known_data = (0, 0)
+        """[start, stop) in bytes of a stretch that is data, not a hole; see holes.segments."""
+        self._asks_the_cache = True
+        """Until the file system says that it cannot tell whether it would wait (many network ones)."""
+        self._spare: list[int] = []
+        self._spare_lock = threading.Lock()
+        self._closed = False
+
+    def pread(self, offset: int, length: int) -> bytes:
+        data = os.pread(self.fd, length, offset)
+        if len(data) == length:
+            return data
+        parts = [data]
+        got = len(data)
+        while got < length:
+            more = os.pread(self.fd, length - got, offset + got)
+            if not more:
+                raise OSError(errno.EIO, f"{self.path} ends at byte {offset + got}, {length - got} too early")
+            parts.append(more)
+            got += len(more)
+        return b"".join(parts)
+
+    def pread_into(self, offset: int, buffer: memoryview) -> None:
+        got = os.preadv(self.fd, [buffer], offset)
+        while got < len(buffer):
+            more = os.preadv(self.fd, [buffer[got:]], offset + got)
+            if not more:
+                raise OSError(errno.EIO, f"{self.path} ends at byte {offset + got}, {len(buffer) - got} too early")
+            got += more
+
+    def pread_now(self, offset: int, buffer: memoryview) -> bool:
+        if self._asks_the_cache:
+            try:
+                return os.preadv(self.fd, [buffer], offset, os.RWF_NOWAIT) == len(buffer)
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                self._asks_the_cache = error.errno not in (errno.EOPNOTSUPP, errno.EINVAL)
+        return False
+
+    def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        written = os.pwrite(self.fd, data, offset)
+        while written < len(data):
+            more = os.pwrite(self.fd, memoryview(data)[written:], offset + written)
+            if not more:
+                raise OSError(errno.EIO, f"{self.path} took no byte at {offset + written}")
+            written += more
+
+    def borrow(self) -> int:
+        """A descriptor with a file position of its own, for sendfile; give it back with ``give_back``."""
+        with self._spare_lock:
+            if self._spare:
+                return self._spare.pop()
+        return os.open(f"/proc/self/fd/{self.fd}", os.O_RDWR | os.O_CLOEXEC)
+
+    def give_back(self, descriptor: int) -> None:
+        with self._spare_lock:
+            if not self._closed:
+                self._spare.append(descriptor)
+                return
+        os.close(descriptor)
+
+    def close(self) -> None:
+        """Once is enough, twice does no harm. A call that comes too late fails with EBADF: the number of a closed
+        descriptor may belong to another plex by then.
+        """
+        with self._spare_lock:
+            if self._closed:
+                return
+            self._closed = True
+            descriptors, self._spare = [*self._spare, self.fd], []
+            self.fd = -1
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def disk_of(status: os.stat_result) -> str:
+    """The whole disk behind a file's file system or a device, by its kernel name where there is one: through
+    partitions, loop devices, and device-mapper targets that lie on a single device.
+    """
+    device = status.st_rdev if stat.S_ISBLK(status.st_mode) else status.st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        where = os.path.realpath(f"/sys/dev/block/{number}", strict=True)
+    except OSError:
+        return f"dev:{number}"
+    if os.path.exists(os.path.join(where, "partition")):
+        where = os.path.dirname(where)
+    with contextlib.suppress(OSError):
+        below = os.listdir(os.path.join(where, "slaves"))
+        if len(below) == 1:
+            return disk_of(os.stat(f"/dev/{below[0]}"))
+        with open(os.path.join(where, "loop", "backing_file")) as file:
+            return disk_of(os.stat(file.read().rstrip("\n")))
+    return os.path.basename(where)
