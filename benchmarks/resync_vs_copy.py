@@ -19,12 +19,12 @@ from pathlib import Path
 import trio
 
 from fmrd.backing import libc
+from fmrd.backing.calls.system_calls import ThreadedCalls
 from fmrd.backing.host import LinuxHost
-from fmrd.backing.system_calls import ThreadedCalls
 from fmrd.engine.context import Context
 from fmrd.engine.registry import Registry
 from fmrd.engine.served import Served
-from fmrd.engine.verbs import Verbs
+from fmrd.engine.verbs.verbs import Verbs
 
 MIB = 1 << 20
 REGION = 64 << 10

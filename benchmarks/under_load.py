@@ -27,7 +27,7 @@ from pathlib import Path
 
 from fio_doors import BIN, fio, run, volume
 
-from fmrd.front.client import Client
+from fmrd.front.ctl.client import Client
 
 JOBS = {
     "4K write, depth 1": ("randwrite", "4k", 1),
@@ -43,9 +43,9 @@ Figures = dict[str, float]
 
 def untracked(arguments: list[str]) -> None:
     """fmrd without a dirty region log, for comparison: nothing of it would survive a crash."""
-    from fmrd.core.drl import DirtyRegionLog
-    from fmrd.engine.quick import Quick
-    from fmrd.front.daemon import main as fmrd
+    from fmrd.core.maps.drl import DirtyRegionLog
+    from fmrd.engine.serving.quick import Quick
+    from fmrd.front.daemon.daemon import main as fmrd
 
     Quick._is_hot = lambda *_: True  # type: ignore[method-assign]  # that is the point
     DirtyRegionLog.touch = lambda *_: True  # type: ignore[method-assign]  # that is the point

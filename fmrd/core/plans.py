@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from fmrd.core.plex import Plex
-from fmrd.core.regionmap import RegionMap
+from fmrd.core.maps.regionmap import RegionMap
+from fmrd.core.volume.plex import Plex
 from fmrd.errors import FmrdError
 
 

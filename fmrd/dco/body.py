@@ -12,9 +12,9 @@ from typing import Any
 from uuid import UUID
 
 from fmrd.core.names import PLEX_LENGTH, VOLUME_LENGTH, is_name
-from fmrd.core.readpolicy import check_policy
 from fmrd.core.record import Column, Link, PlexRecord, Position, Record, Stamp, VolumeRecord, geometry_of
 from fmrd.core.states import PlexState
+from fmrd.core.volume.readpolicy import check_policy
 from fmrd.errors import FmrdError
 
 MOST = (1 << 63) - 1

@@ -10,8 +10,8 @@ from functools import partial
 
 from bitarray import frozenbitarray
 
+from fmrd.backing.calls.system_calls import Call, Lane
 from fmrd.backing.protocol import DCO_BLOCK_BYTES, DcoFile
-from fmrd.backing.system_calls import Call, Lane
 from fmrd.core.images import CopyImage, PageSlot
 from fmrd.core.record import Record, geometry_of
 from fmrd.dco import layout

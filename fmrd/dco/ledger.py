@@ -14,10 +14,10 @@ from typing import Protocol
 
 import trio
 
-from fmrd.backing.system_calls import SystemCalls
-from fmrd.core.family import Family
+from fmrd.backing.calls.system_calls import SystemCalls
 from fmrd.core.record import Record
-from fmrd.core.volume import Volume
+from fmrd.core.volume.family import Family
+from fmrd.core.volume.volume import Volume
 from fmrd.dco.copy import DcoCopy, Key
 from fmrd.dco.group_commit import Batch, GroupCommit
 from fmrd.errors import Failed, FmrdError

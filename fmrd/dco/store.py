@@ -13,11 +13,11 @@ from typing import Protocol
 
 import trio
 
-from fmrd.backing.system_calls import SystemCalls
-from fmrd.core.family import Family
-from fmrd.core.plex import Plex
+from fmrd.backing.calls.system_calls import SystemCalls
 from fmrd.core.record import Record
-from fmrd.core.volume import Volume
+from fmrd.core.volume.family import Family
+from fmrd.core.volume.plex import Plex
+from fmrd.core.volume.volume import Volume
 from fmrd.dco.copy import DcoCopy, Key, PageWrite
 from fmrd.dco.group_commit import Batch, GroupCommit
 from fmrd.dco.ledger import Ledger

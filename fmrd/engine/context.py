@@ -8,8 +8,8 @@ from time import time
 
 import trio
 
+from fmrd.backing.calls.system_calls import SystemCalls
 from fmrd.backing.protocol import Host
-from fmrd.backing.system_calls import SystemCalls
 from fmrd.engine.tasks import TaskList
 
 

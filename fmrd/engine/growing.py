@@ -3,15 +3,15 @@
 from dataclasses import replace
 from functools import partial
 
+from fmrd.backing.calls.system_calls import Lane, ask
 from fmrd.backing.protocol import Backing, DcoFile
-from fmrd.backing.system_calls import Lane, ask
-from fmrd.core import instant
-from fmrd.core.plex import Plex
+from fmrd.core.decisions import instant
 from fmrd.core.states import PlexState
-from fmrd.engine.checksums import Checksums
-from fmrd.engine.copy_tasks import CopyTasks
-from fmrd.engine.files import dco_bytes
+from fmrd.core.volume.plex import Plex
+from fmrd.engine.opening.files import dco_bytes
+from fmrd.engine.resync.copy_tasks import CopyTasks
 from fmrd.engine.running import Running
+from fmrd.engine.verify.checksums import Checksums
 from fmrd.errors import Failed, Refused
 
 

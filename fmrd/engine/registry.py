@@ -9,15 +9,15 @@ from typing import TypeVar
 
 import trio
 
+from fmrd.core.decisions.recovery import StartOptions
 from fmrd.core.record import VolumeRecord
-from fmrd.core.recovery import StartOptions
-from fmrd.engine import verifying
 from fmrd.engine.context import Context
-from fmrd.engine.homes import Home
+from fmrd.engine.opening.homes import Home
+from fmrd.engine.opening.start import Opening, start_at_home
+from fmrd.engine.opening.still_opening import Arriving
 from fmrd.engine.served import Served, number_of
 from fmrd.engine.service import Service
-from fmrd.engine.starting import Opening, start_at_home
-from fmrd.engine.still_opening import Arriving
+from fmrd.engine.verify import verifying
 from fmrd.errors import Failed, FmrdError, Refused
 
 log = logging.getLogger(__name__)

@@ -9,15 +9,15 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from fmrd.core import instant
-from fmrd.core.plex import Plex
-from fmrd.core.volume import Volume
+from fmrd.core.decisions import instant
+from fmrd.core.volume.plex import Plex
+from fmrd.core.volume.volume import Volume
 from fmrd.engine.context import Context
-from fmrd.engine.files import let_go
-from fmrd.engine.homes import Home
-from fmrd.engine.life import Lifetime
-from fmrd.engine.mirror import Mirror
-from fmrd.engine.open_plex import Lanes
+from fmrd.engine.opening.files import let_go
+from fmrd.engine.opening.homes import Home
+from fmrd.engine.serving.life import Lifetime
+from fmrd.engine.serving.mirror import Mirror
+from fmrd.engine.serving.open_plex import Lanes
 from fmrd.errors import Failed, FmrdError
 
 log = logging.getLogger(__name__)

@@ -3,9 +3,9 @@
 import errno
 from uuid import UUID
 
-from fmrd.engine import reading, requests
-from fmrd.engine.quick import Half, Quick, Rest
 from fmrd.engine.running import Running
+from fmrd.engine.serving import reading, requests
+from fmrd.engine.serving.quick import Half, Quick, Rest
 from fmrd.errors import Failed
 
 

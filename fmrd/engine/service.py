@@ -10,19 +10,19 @@ from dataclasses import replace
 
 import trio
 
-from fmrd.core import instant, snapshot
-from fmrd.core.plex import Plex
+from fmrd.core.decisions import instant, snapshot
 from fmrd.core.states import PlexState
-from fmrd.core.volume import Volume
-from fmrd.engine.attach import Attacher
-from fmrd.engine.checksums import Checksums
+from fmrd.core.volume.plex import Plex
+from fmrd.core.volume.volume import Volume
 from fmrd.engine.context import Context
-from fmrd.engine.copy_tasks import CopyTasks
-from fmrd.engine.mirror import Mirror
-from fmrd.engine.reattach import Reattacher
-from fmrd.engine.release import Releaser
+from fmrd.engine.opening.start import Opening
+from fmrd.engine.plexes.attach import Attacher
+from fmrd.engine.plexes.reattach import Reattacher
+from fmrd.engine.plexes.release import Releaser
+from fmrd.engine.resync.copy_tasks import CopyTasks
 from fmrd.engine.running import Running
-from fmrd.engine.starting import Opening
+from fmrd.engine.serving.mirror import Mirror
+from fmrd.engine.verify.checksums import Checksums
 from fmrd.errors import Failed, FmrdError
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import trio
 
-from fmrd.backing.idle_time import LAG_SECONDS, PAUSE_RATIO, IdleTime
+from fmrd.backing.calls.idle_time import LAG_SECONDS, PAUSE_RATIO, IdleTime
 
 
 class Bench:

@@ -8,9 +8,9 @@ from functools import partial
 import pytest
 import trio
 
-from fmrd.backing import system_calls
+from fmrd.backing.calls import system_calls
+from fmrd.backing.calls.system_calls import Call, Lane, Outcome, ThreadedCalls, ask
 from fmrd.backing.protocol import SourceError
-from fmrd.backing.system_calls import Call, Lane, Outcome, ThreadedCalls, ask
 from fmrd.errors import Failed
 from tests.waiting import LATE_SECONDS as LATE
 from tests.waiting import until

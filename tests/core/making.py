@@ -7,13 +7,13 @@ from typing import Any
 from bitarray import bitarray
 from bitarray.util import zeros
 
-from fmrd.core.family import Family
 from fmrd.core.geometry import Geometry
 from fmrd.core.plans import SyncPlan, Verdict, WritePlan
-from fmrd.core.plex import Plex
 from fmrd.core.record import Column, PlexRecord, Record, VolumeRecord
 from fmrd.core.states import PlexState
-from fmrd.core.volume import Volume
+from fmrd.core.volume.family import Family
+from fmrd.core.volume.plex import Plex
+from fmrd.core.volume.volume import Volume
 
 REGION = 4096
 REGIONS = 8

@@ -5,7 +5,7 @@ import zlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmrd.core.comparing import SECTOR_BYTES, Mismatch, mismatches, mismatches_in
+from fmrd.core.decisions.comparing import SECTOR_BYTES, Mismatch, mismatches, mismatches_in
 
 LENGTH = 40 * SECTOR_BYTES
 GOOD = bytes(LENGTH)

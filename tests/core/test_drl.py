@@ -6,8 +6,8 @@ from bitarray.util import zeros
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from fmrd.core.drl import CleanToken, DirtyRegionLog
 from fmrd.core.geometry import Geometry
+from fmrd.core.maps.drl import CleanToken, DirtyRegionLog
 
 REGION = 4096
 EXTENTS = 12

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from fmrd.core import faults
 from fmrd.core.states import PlexState
+from fmrd.core.volume import faults
 from tests.core.making import REGIONS, Rig, bits, held
 
 ACTIVE, TEMP, STALE = PlexState.ACTIVE, PlexState.TEMP, PlexState.STALE

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 from bitarray import frozenbitarray
 
+from fmrd.core.decisions.joining import Decision, decide, inherit
 from fmrd.core.images import CopyImage, PageSlot
-from fmrd.core.joining import Decision, decide, inherit
 from fmrd.core.record import Position, Record, Stamp
 from fmrd.core.states import PlexState
 from fmrd.errors import EXPLANATIONS, Refused

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fmrd.core.geometry import Geometry
-from fmrd.core.plex import Plex
 from fmrd.core.states import OPEN_GATE, PlexState
+from fmrd.core.volume.plex import Plex
 from tests.core.making import PAGE_REGIONS, REGION, REGIONS, bits, held, plex_record
 
 GEOMETRY = Geometry(REGIONS * REGION, REGION, 2 * REGION, PAGE_REGIONS)

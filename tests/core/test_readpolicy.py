@@ -2,8 +2,8 @@
 
 import pytest
 
-from fmrd.core.readpolicy import ReadPolicy, check_policy
 from fmrd.core.states import PlexState
+from fmrd.core.volume.readpolicy import ReadPolicy, check_policy
 from fmrd.errors import BadRequest
 from tests.core.making import Rig
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from fmrd.core.family import Family
 from fmrd.core.record import HISTORY_LIMIT, Column, Position, trimmed
 from fmrd.core.states import PlexState
+from fmrd.core.volume.family import Family
 from fmrd.errors import Failed
 from tests.core.making import Rig, bits, family_record, plex_record
 

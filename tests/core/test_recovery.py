@@ -5,11 +5,11 @@ from dataclasses import dataclass, field, replace
 import pytest
 from bitarray import bitarray, frozenbitarray
 
+from fmrd.core.decisions.recovery import Found, Standing, StartOptions, choose_record, judge_plexes, open_volume, seed
 from fmrd.core.images import CopyImage, PageSlot
 from fmrd.core.record import PlexRecord, Position, Record, Stamp
-from fmrd.core.recovery import Found, Standing, StartOptions, choose_record, judge_plexes, open_volume, seed
 from fmrd.core.states import PlexState
-from fmrd.core.volume import Volume
+from fmrd.core.volume.volume import Volume
 from fmrd.errors import Refused
 from tests.core.making import PAGE_REGIONS, REGIONS, UUID, bits, family_record, held, plex_record
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from fmrd.core.regionmap import RegionMap, runs_of
+from fmrd.core.maps.regionmap import RegionMap, runs_of
 
 
 def members(bits: bitarray) -> set[int]:

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmrd.core import instant, snapshot
-from fmrd.core.family import Family
-from fmrd.core.plex import Plex
+from fmrd.core.decisions import instant, snapshot
 from fmrd.core.record import Column, PlexRecord
 from fmrd.core.states import PlexState
-from fmrd.core.volume import Volume
+from fmrd.core.volume.family import Family
+from fmrd.core.volume.plex import Plex
+from fmrd.core.volume.volume import Volume
 from fmrd.errors import FmrdError, Refused
 from tests.core.making import REGION, REGIONS, UUID, Rig, held
 

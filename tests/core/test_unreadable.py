@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmrd.core.unreadable import MOST_SPANS, Unreadable
+from fmrd.core.maps.unreadable import MOST_SPANS, Unreadable
 
 spans = st.tuples(st.integers(0, 60), st.integers(1, 20)).map(lambda t: (t[0], t[0] + t[1]))
 

@@ -13,14 +13,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from fmrd.core.drl import CleanToken
-from fmrd.core.family import Family
+from fmrd.core.decisions.recovery import Found, StartOptions, judge_plexes, open_volume, seed
 from fmrd.core.images import CopyImage, PageSlot
+from fmrd.core.maps.drl import CleanToken
 from fmrd.core.plans import SyncPlan, WritePlan
-from fmrd.core.plex import Plex
 from fmrd.core.record import Record
-from fmrd.core.recovery import Found, StartOptions, judge_plexes, open_volume, seed
 from fmrd.core.states import PlexState
+from fmrd.core.volume.family import Family
+from fmrd.core.volume.plex import Plex
 from fmrd.errors import FmrdError, Refused
 from tests.core.making import EIO, REGION, REGIONS, Rig
 from tests.core.model import Disk, Oracle

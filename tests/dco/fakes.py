@@ -5,13 +5,13 @@ from dataclasses import dataclass, field, replace
 
 import trio
 
+from fmrd.backing.calls.system_calls import Call, Lane, Outcome, outcome_of
 from fmrd.backing.protocol import DCO_BLOCK_BYTES
-from fmrd.backing.system_calls import Call, Lane, Outcome, outcome_of
-from fmrd.core.family import Family
-from fmrd.core.plex import Plex
 from fmrd.core.record import Record, geometry_of
 from fmrd.core.states import PlexState
-from fmrd.core.volume import Volume
+from fmrd.core.volume.family import Family
+from fmrd.core.volume.plex import Plex
+from fmrd.core.volume.volume import Volume
 from fmrd.dco import layout
 from fmrd.dco.copy import DcoCopy, Loaded, load
 from fmrd.dco.ledger import Ledger

@@ -8,7 +8,7 @@ from bitarray import frozenbitarray
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmrd.backing.system_calls import Lane
+from fmrd.backing.calls.system_calls import Lane
 from fmrd.core.record import Column, Record
 from fmrd.core.states import PlexState
 from fmrd.dco import layout

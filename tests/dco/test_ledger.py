@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import trio
 import trio.testing
 
-from fmrd.backing.system_calls import Call
+from fmrd.backing.calls.system_calls import Call
 from fmrd.core.geometry import PAGE_REGIONS
-from fmrd.core.plex import Plex
 from fmrd.core.record import Column, Link, geometry_of
 from fmrd.core.states import PlexState
-from fmrd.core.volume import Volume
+from fmrd.core.volume.plex import Plex
+from fmrd.core.volume.volume import Volume
 from fmrd.dco.store import Store
 from tests.core.making import UUID, plex_record, volume_record
 from tests.dco.fakes import Carrier, Rig

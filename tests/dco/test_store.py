@@ -7,7 +7,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from fmrd.backing.system_calls import Call
+from fmrd.backing.calls.system_calls import Call
 from fmrd.core.states import PlexState
 from fmrd.dco import layout
 from fmrd.errors import Failed

@@ -23,8 +23,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from fmrd.front.cli import run
-from fmrd.front.client import Client
+from fmrd.front.ctl.cli import run
+from fmrd.front.ctl.client import Client
 
 Json = dict[str, Any]
 T = TypeVar("T")

@@ -7,13 +7,13 @@ from typing import Any
 
 import trio
 
-from fmrd.backing.system_calls import ThreadedCalls
-from fmrd.core.plex import Plex
+from fmrd.backing.calls.system_calls import ThreadedCalls
+from fmrd.core.volume.plex import Plex
 from fmrd.engine.context import Context
 from fmrd.engine.registry import Registry
 from fmrd.engine.served import Served
 from fmrd.engine.service import Service
-from fmrd.engine.verbs import Verbs
+from fmrd.engine.verbs.verbs import Verbs
 from tests.engine.faulty import FaultyHost
 
 Json = dict[str, Any]

@@ -12,8 +12,8 @@ import pytest
 import trio
 
 from fmrd.backing.protocol import Notes
-from fmrd.engine import sums_file, verifying
-from fmrd.engine.sums_file import decoded, encoded
+from fmrd.engine.verify import sums_file, verifying
+from fmrd.engine.verify.sums_file import decoded, encoded
 from fmrd.errors import Failed
 from tests.engine.rig import REGION, SIZE, Json, Rig, daemon
 from tests.engine.test_verifying import rot, verify

@@ -20,7 +20,7 @@ from fmrd.core.images import PageSlot
 from fmrd.core.record import Record
 from fmrd.dco import layout
 from fmrd.dco.copy import Loaded, load
-from fmrd.front.offline import read_dco
+from fmrd.front.ctl.offline import read_dco
 from tests.engine.rig import REGION, Rig, daemon
 
 PAGE = 8

@@ -7,7 +7,7 @@ import pytest
 import trio
 import trio.testing
 
-from fmrd.engine import windows
+from fmrd.engine.resync import windows
 from fmrd.errors import Failed
 from tests.engine.rig import REGION, SIZE, Rig
 from tests.waiting import until

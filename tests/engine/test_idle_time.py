@@ -7,8 +7,8 @@ import threading
 import pytest
 import trio
 
-from fmrd.backing import idle_time
-from fmrd.engine import transfers, windows
+from fmrd.backing.calls import idle_time
+from fmrd.engine.resync import transfers, windows
 from tests.engine.faulty import FaultyBacking, Operation
 from tests.engine.rig import REGION, SIZE, Json, Rig
 from tests.waiting import LATE_SECONDS

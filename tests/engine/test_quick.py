@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from fmrd.backing.second_thread import SecondThread, Share
-from fmrd.engine import windows
-from fmrd.engine.quick import LARGE_BYTES, Half
+from fmrd.backing.calls.second_thread import SecondThread, Share
+from fmrd.engine.resync import windows
+from fmrd.engine.serving.quick import LARGE_BYTES, Half
 from tests.engine.faulty import Operation
 from tests.engine.rig import REGION, SIZE, Rig
 from tests.waiting import until

@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from fmrd.core.states import PlexState
-from fmrd.engine import files
+from fmrd.engine.opening import files
 from fmrd.errors import Failed, Refused
 from tests.engine.faulty import FaultyBacking, Hang
 from tests.engine.rig import REGION, SIZE, Rig, daemon

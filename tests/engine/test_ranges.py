@@ -8,7 +8,7 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fmrd.engine.ranges import Ranges, Span
+from fmrd.engine.serving.ranges import Ranges, Span
 
 
 class Holder:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fmrd.engine import reattach
+from fmrd.engine.plexes import reattach
 from fmrd.errors import Failed
 from tests.engine.rig import REGION, SIZE, Rig, daemon
 from tests.waiting import until

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fmrd.engine.settings import parse_settings
+from fmrd.engine.verbs.settings import parse_settings
 from fmrd.errors import BadRequest
 
 

@@ -5,7 +5,7 @@ import zlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmrd.engine.sums_file import HEADER_BYTES, decoded, encoded, read_sums, wipe, write_sums
+from fmrd.engine.verify.sums_file import HEADER_BYTES, decoded, encoded, read_sums, wipe, write_sums
 
 HEADER = {"volume": "u", "verify": {"next": 7, "report": []}}
 

@@ -7,7 +7,7 @@ import pytest
 import trio
 import trio.testing
 
-from fmrd.engine import resync
+from fmrd.engine.resync import resync
 from fmrd.engine.tasks import Task
 from tests.engine.rig import REGION, SIZE, Json, Rig, daemon
 from tests.waiting import LATE_SECONDS, until

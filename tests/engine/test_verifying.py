@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from fmrd.engine import rewrite, verifying
-from fmrd.engine.writes_under_way import Landing
+from fmrd.engine.serving.writes_under_way import Landing
+from fmrd.engine.verify import rewrite, verifying
 from fmrd.errors import Failed, Refused
 from tests.engine.rig import REGION, SIZE, Json, Rig, daemon
 from tests.waiting import until

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from fmrd.backing.protocol import Backing
 from fmrd.core.geometry import Geometry
-from fmrd.core.regionmap import RegionMap
-from fmrd.engine import transfers
-from fmrd.engine.transfers import LONGEST_PAUSE_SECONDS, Transfer, Wanted, pieces_of
-from fmrd.engine.windows import (
+from fmrd.core.maps.regionmap import RegionMap
+from fmrd.engine.resync import transfers
+from fmrd.engine.resync.transfers import LONGEST_PAUSE_SECONDS, Transfer, Wanted, pieces_of
+from fmrd.engine.resync.windows import (
     BUSY_WINDOW_BYTES,
     LONG_WINDOW_BYTES,
     WINDOW_BYTES,

@@ -8,14 +8,15 @@ from typing import Any, cast
 import trio
 import trio.testing
 
-from fmrd.backing.idle_time import IdleTime
-from fmrd.engine.quick import LARGE_BYTES, Half
+from fmrd.backing.calls.idle_time import IdleTime
+from fmrd.engine.opening.still_opening import Arriving
 from fmrd.engine.registry import Registry
-from fmrd.engine.still_opening import Arriving
-from fmrd.front.channel.device import Device
-from fmrd.front.channel.door import ChannelDoor
-from fmrd.front.channel.handles import Handles
-from fmrd.front.channel.protocol import (
+from fmrd.engine.serving.quick import LARGE_BYTES, Half
+from fmrd.front.daemon.supervisor import Supervisor
+from fmrd.front.doors.channel.device import Device
+from fmrd.front.doors.channel.door import ChannelDoor
+from fmrd.front.doors.channel.handles import Handles
+from fmrd.front.doors.channel.protocol import (
     FIXED,
     IN_HEADER,
     MAX_WRITE_BYTES,
@@ -23,7 +24,6 @@ from fmrd.front.channel.protocol import (
     WRITE_FIXED_BYTES,
     Op,
 )
-from fmrd.front.supervisor import Supervisor
 
 INODE = 5
 LENGTH = 1 << 20

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmrd.engine.verbs import Verbs
+from fmrd.engine.verbs.verbs import Verbs
 from fmrd.errors import BadRequest
 from fmrd.front.arguments import VERBS, check_arguments, check_name
 

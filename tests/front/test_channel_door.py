@@ -11,20 +11,20 @@ import trio.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fmrd.engine.quick import LARGE_BYTES
 from fmrd.engine.served import Served
+from fmrd.engine.serving.quick import LARGE_BYTES
 from fmrd.errors import Failed
-from fmrd.front.channel import door
-from fmrd.front.channel.device import Device
-from fmrd.front.channel.door import LOOK_SECONDS
-from fmrd.front.channel.protocol import (
+from fmrd.front.doors.channel import door
+from fmrd.front.doors.channel.device import Device
+from fmrd.front.doors.channel.door import LOOK_SECONDS
+from fmrd.front.doors.channel.protocol import (
     FIXED,
     IN_HEADER,
     MAX_WRITE_BYTES,
     UNIQUE_RESEND,
     Op,
 )
-from fmrd.front.tree import ROOT
+from fmrd.front.doors.tree import ROOT
 from tests.front.channel_rig import INODE, Rig, a_read, a_write
 
 

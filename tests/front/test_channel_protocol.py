@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmrd.front.channel import protocol
-from fmrd.front.channel.handles import SLOTS, Handles
-from fmrd.front.channel.protocol import IN_HEADER, UNIQUE_RESEND, Init, Malformed, Offer, Op, Session
+from fmrd.front.doors.channel import protocol
+from fmrd.front.doors.channel.handles import SLOTS, Handles
+from fmrd.front.doors.channel.protocol import IN_HEADER, UNIQUE_RESEND, Init, Malformed, Offer, Op, Session
 
 INIT = bytes.fromhex(
     "680000001a00000002000000000000000000000000000000000000000000000000000000000000000700"

@@ -15,10 +15,10 @@ import trio
 import trio.testing
 
 from fmrd.engine.tasks import TaskList
-from fmrd.engine.verbs import Verbs
+from fmrd.engine.verbs.verbs import Verbs
 from fmrd.errors import Failed, FmrdError, Refused
-from fmrd.front import control
-from fmrd.front.control import Control, RequestPace
+from fmrd.front.daemon import control
+from fmrd.front.daemon.control import Control, RequestPace
 from fmrd.front.wire import REQUEST_LIMIT_BYTES, Request
 from tests.waiting import until
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from fmrd.front import daemon
-from fmrd.front.daemon import Daemon
+from fmrd.front.daemon import daemon
+from fmrd.front.daemon.daemon import Daemon
 
 
 @pytest.fixture

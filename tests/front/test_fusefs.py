@@ -9,11 +9,11 @@ from typing import Any, cast
 import pyfuse3
 import pytest
 
+from fmrd.engine.opening.still_opening import Arriving
 from fmrd.engine.registry import Registry
 from fmrd.engine.served import Served
-from fmrd.engine.still_opening import Arriving
 from fmrd.errors import Failed
-from fmrd.front.fusefs import VolumeFiles
+from fmrd.front.doors.fusefs import VolumeFiles
 
 
 class Volume:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from fmrd.front.mount_holder import LONGEST_PAUSE_SECONDS, MountHolder
-from fmrd.front.supervisor import Supervisor
+from fmrd.front.daemon.mount_holder import LONGEST_PAUSE_SECONDS, MountHolder
+from fmrd.front.daemon.supervisor import Supervisor
 
 ME = os.getpid()
 
@@ -133,8 +133,7 @@ def test_no_child_can_be_had_for_a_moment(keeper: MountHolder, monkeypatch: pyte
 
 def test_it_needs_nothing_but_the_standard_library() -> None:
     """It must stay small, and have nothing that can fail."""
-    script = (
-        "import sys, fmrd.front.mount_holder; print(sorted({m.split('.')[0] for m in sys.modules} & {'trio', 'click'}))"
-    )
+    heavy = "{m.split('.')[0] for m in sys.modules} & {'trio', 'click'}"
+    script = f"import sys, fmrd.front.daemon.mount_holder; print(sorted({heavy}))"
     done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fmrd.front import supervisor
-from fmrd.front.supervisor import Supervisor, supervisor_of
+from fmrd.front.daemon import supervisor
+from fmrd.front.daemon.supervisor import Supervisor, supervisor_of
 
 ME = os.getpid()
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fmrd.front.cli_tables import console, print_volumes
+from fmrd.front.ctl.tables import console, print_volumes
 from fmrd.front.wire import Json
 
 LONG = "/srv/" + "/".join(["d" * 200] * 15)

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fmrd.errors import BadRequest
-from fmrd.front import cli_words as words
-from fmrd.front.cli import _hoisted
-from fmrd.front.cli_words import format_size, parse_pairs, parse_size
+from fmrd.front.ctl import words
+from fmrd.front.ctl.cli import _hoisted
+from fmrd.front.ctl.words import format_size, parse_pairs, parse_size
 from fmrd.front.places import default_places
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import trio
 
-from fmrd.backing.system_calls import Call
+from fmrd.backing.calls.system_calls import Call
 from fmrd.core.states import PlexState
 from tests.sim.disks import GRANULE, SimBacking
 from tests.sim.life import EXTENT, NAME, REGION, Life, Script

@@ -14,7 +14,7 @@ from fmrd.engine.context import Context
 from fmrd.engine.registry import Registry
 from fmrd.engine.served import Served
 from fmrd.engine.service import Service
-from fmrd.engine.verbs import Verbs
+from fmrd.engine.verbs.verbs import Verbs
 from fmrd.errors import Failed, FmrdError
 from tests.sim import snaps
 from tests.sim.disks import GRANULE, Crash, data_of, labels_of

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from fmrd.core.plex import Plex
+from fmrd.core.volume.plex import Plex
 from fmrd.errors import FmrdError
 from tests.sim import lies, snaps
 from tests.sim.disks import GRANULE

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import trio
 
-from fmrd.backing.system_calls import Call
+from fmrd.backing.calls.system_calls import Call
 from tests.sim.directed import KILL, POWER, until
 from tests.sim.disks import GRANULE
 from tests.sim.life import NAME, REGION, Life

@@ -21,7 +21,9 @@ import trio.testing
 from fmrd.core.record import geometry_of
 from fmrd.dco import layout
 from fmrd.dco.copy import load
-from fmrd.engine import quick, resync, sums_file, transfers, windows
+from fmrd.engine.resync import resync, transfers, windows
+from fmrd.engine.serving import quick
+from fmrd.engine.verify import sums_file
 from fmrd.errors import FmrdError
 from tests.sim import parted
 from tests.sim.disks import GRANULE, Crash, SimDco

@@ -4,7 +4,7 @@ from functools import partial
 
 import trio
 
-from fmrd.backing.system_calls import Call
+from fmrd.backing.calls.system_calls import Call
 from fmrd.dco import layout
 from tests.sim import snaps
 from tests.sim.directed import KILL, POWER, until

@@ -8,13 +8,14 @@ from unittest.mock import patch
 from bitarray import bitarray
 from bitarray.util import zeros
 
-from fmrd.core import instant, recovery, snapshot
-from fmrd.core.bitmap import Bitmap
-from fmrd.core.family import Family
-from fmrd.core.plex import Plex
-from fmrd.core.volume import Volume
-from fmrd.engine import breakoffs, copy_on_write
-from fmrd.engine.mirror import Mirror
+from fmrd.core.decisions import instant, recovery, snapshot
+from fmrd.core.maps.bitmap import Bitmap
+from fmrd.core.volume.family import Family
+from fmrd.core.volume.plex import Plex
+from fmrd.core.volume.volume import Volume
+from fmrd.engine.serving import copy_on_write
+from fmrd.engine.serving.mirror import Mirror
+from fmrd.engine.snapshots import breakoffs
 from tests.sim.switches import while_cleaning
 
 

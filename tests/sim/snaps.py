@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from fmrd.core.instant import is_instant
+from fmrd.core.decisions.instant import is_instant
 from fmrd.engine.registry import Unit
 from fmrd.errors import FmrdError
 from tests.sim.disks import GRANULE

@@ -12,23 +12,25 @@ from unittest.mock import patch
 from bitarray import bitarray, frozenbitarray
 from bitarray.util import zeros
 
-from fmrd.core import faults, images, joining, recovery
-from fmrd.core.drl import DirtyRegionLog
+from fmrd.core import images
+from fmrd.core.decisions import joining, recovery
+from fmrd.core.maps.drl import DirtyRegionLog
+from fmrd.core.maps.regionmap import RegionMap
 from fmrd.core.plans import SyncPlan
-from fmrd.core.plex import Plex
-from fmrd.core.regionmap import RegionMap
 from fmrd.core.states import PlexState
-from fmrd.core.volume import Volume
+from fmrd.core.volume import faults
+from fmrd.core.volume.plex import Plex
+from fmrd.core.volume.volume import Volume
 from fmrd.dco.copy import DcoCopy
 from fmrd.dco.ledger import Ledger
 from fmrd.dco.store import Store
-from fmrd.engine import starting
-from fmrd.engine.checksums import Checksums
-from fmrd.engine.files import Lanes
-from fmrd.engine.mirror import Mirror
-from fmrd.engine.ranges import Ranges
-from fmrd.engine.resync import Resync
+from fmrd.engine.opening import start
+from fmrd.engine.opening.files import Lanes
+from fmrd.engine.resync.resync import Resync
 from fmrd.engine.running import Running
+from fmrd.engine.serving.mirror import Mirror
+from fmrd.engine.serving.ranges import Ranges
+from fmrd.engine.verify.checksums import Checksums
 
 _cleaning: ContextVar[bool] = ContextVar("_cleaning", default=False)
 """Is the task at work a cleaning of the DRL?"""
@@ -149,7 +151,7 @@ def _hasty_promotion() -> Iterator[None]:
 
 @contextmanager
 def _no_source_chosen() -> Iterator[None]:
-    with patch.object(starting, "seed", lambda volume: 0):
+    with patch.object(start, "seed", lambda volume: 0):
         yield
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import trio
 
-from fmrd.backing.second_thread import Share
-from fmrd.backing.system_calls import Call, Lane, Outcome, outcome_of
+from fmrd.backing.calls.second_thread import Share
+from fmrd.backing.calls.system_calls import Call, Lane, Outcome, outcome_of
 from tests.sim.disks import Crash, SimBacking
 from tests.sim.machine import Machine
 

@@ -11,7 +11,7 @@ import pytest
 from fmrd.backing import dcofile
 from fmrd.dco import layout
 from fmrd.explanations import REASONS
-from fmrd.front.cli import cli
+from fmrd.front.ctl.cli import cli
 
 PACKAGE = Path(__file__).parents[2] / "fmrd"
 README = (PACKAGE.parent / "README.md").read_text()
@@ -20,7 +20,7 @@ NAMED = re.compile(r"\b([A-Za-z_]+)\.(_?[A-Za-z_]+)\b(?!\.)")
 
 
 def names_of_the_code() -> set[str]:
-    """'Class.method', 'Class.attribute' and 'module.name' of everything in the package; a class has what its base has."""
+    """'Class.method', 'Class.attribute', 'module.name' of all in the package; a class has what its base has."""
     found = set()
     bases = []
     for path in PACKAGE.rglob("*.py"):

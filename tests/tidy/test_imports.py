@@ -13,8 +13,8 @@ ROOMS = {
     "explanations": set(),
     "core": {"core", "errors"},
     "backing": {"backing", "core", "errors"},
-    "dco": {"dco", "backing.protocol", "backing.system_calls", "core", "errors"},
-    "engine": {"engine", "dco", "backing.protocol", "backing.system_calls", "core", "errors"},
+    "dco": {"dco", "backing.protocol", "backing.calls.system_calls", "core", "errors"},
+    "engine": {"engine", "dco", "backing.protocol", "backing.calls.system_calls", "core", "errors"},
     "front": {"front", "engine", "dco", "backing", "core", "errors", "explanations"},
 }
 """What each room may import of fmrd."""
@@ -33,7 +33,7 @@ CORE_MAY_USE = {
 """core is pure: values only. No clock, no randomness, no system, no trio, no log."""
 
 ONLY = {
-    "pyfuse3": {"front/fusefs.py"},
+    "pyfuse3": {"front/doors/fusefs.py"},
     "click": {"front"},
     "rich": {"front"},
     "ctypes": {"backing/libc.py", "front"},
@@ -43,7 +43,7 @@ ONLY = {
 SYSTEM_CALLS = {"pread", "preadv", "pwrite", "pwritev", "fdatasync", "fsync", "copy_file_range", "sendfile"}
 """Calls of os that only backing makes: data passes one door."""
 
-READS_BY_ITSELF = {"front/offline.py"}
+READS_BY_ITSELF = {"front/ctl/offline.py"}
 """fmrctl dump reads a copy of the DCO where no daemon runs, and must not open it for writing."""
 
 
@@ -56,7 +56,7 @@ def name_of(path: Path) -> str:
 
 
 def imports_of(path: Path) -> list[str]:
-    """Dotted names of what is imported, anywhere in the module: 'fmrd.core.plex' for 'from fmrd.core import plex'."""
+    """Dotted names of what is imported, anywhere in the module: 'fmrd.core.names' for 'from fmrd.core import names'."""
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):

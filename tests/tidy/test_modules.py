@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS = {"fmrd.front.daemon", "fmrd.front.mount_holder", "fmrd.front.cli", "tests.sim.__main__"}
+PROGRAMS = {"fmrd.front.daemon.daemon", "fmrd.front.daemon.mount_holder", "fmrd.front.ctl.cli", "tests.sim.__main__"}
 """Where execution begins, besides the tests themselves."""
 
 

@@ -1,0 +1,171 @@
+"""Attach is decided by lineage and position (RULES, "Join"): nothing missed, fast, full, or refused, with a reason."""
+
+from dataclasses import dataclass, field
+
+from bitarray import bitarray
+from bitarray.util import zeros
+
+from fmrd.core.images import CopyImage, own_bitmap, read_bitmap
+from fmrd.core.record import Column, Record, Stamp
+from fmrd.core.volume.plex import Plex
+from fmrd.core.volume.volume import Volume
+from fmrd.errors import Refused
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Why what is copied: reason code, sentence, and whether the whole map becomes dirty."""
+
+    code: str
+    message: str
+    full: bool
+    regions: int
+    bytes: int
+    gained: bitarray = field(default_factory=bitarray)
+    """What the map gains by this join, bits by region; none: nothing."""
+
+
+def decide(
+    volume: Volume,
+    record: Record,
+    plex: Plex,
+    image: CopyImage | None,
+    stamp: Stamp | None,
+    *,
+    is_block: bool,
+    full: bool = False,
+    discard: bool = False,
+) -> Decision:
+    """``record``: the family as it stands; ``image``: the plex's own copy, None where there is none. Refused with
+    'refused_split_brain' or 'refused_unknown_plex' where only the administrator can decide.
+    """
+    if full:
+        return _full(volume, "full_forced", f"plex {plex.name} is copied in full, as asked for")
+    theirs = image.record if image is not None else None
+    if theirs is None:
+        code = plex.reason if plex.reason.startswith("full_") else "full_map_lost"
+        return _full(volume, code, f"plex {plex.name} has no readable copy of the DCO: {_why(code)}")
+    assert image is not None
+    if theirs.family != record.family or image.owner != plex.uuid:
+        raise Refused(
+            "refused_unknown_plex",
+            f"plex {plex.name} carries the DCO of another plex "
+            f"(volume {theirs.volume.name}, family {theirs.family[:8]})",
+            "att --full overwrites it",
+        )
+    if not theirs.knows(plex.has) and plex.has is not None:
+        return _full(volume, "full_backing_changed", f"an old image of plex {plex.name} was restored")
+    left, gained, parted = plex.stamp, _own_dirt(volume, image), ""
+    if theirs.position != plex.has and not record.knows(theirs.position):
+        written = _written_elsewhere(volume, record, image) if theirs.knows(plex.has) else None
+        parted = _sides(volume, record, plex, theirs, written)
+        if not discard:
+            raise _diverged(plex, theirs, parted)
+        if written is None:
+            return _full(
+                volume, "full_forced", f"{parted}; all of it is copied, and what was written there is given up"
+            )
+        mine = theirs.volume.plex(plex.uuid)
+        left, gained = mine.stamp if mine is not None else None, written
+    if plex.reason.startswith("full_") and plex.map.count() == len(plex.map):
+        why = f"plex {plex.name} is copied in full: {_why(plex.reason)}"
+        return Decision(plex.reason, why, False, len(plex.map), volume.geometry.length_bytes)
+    if not is_block and (left is None or not left.fits(stamp)):
+        known = "differs from how fmrd left it" if left else "was not stamped when fmrd let go of it"
+        return _full(volume, "full_backing_changed", f"the file of plex {plex.name} {known}")
+    missed = plex.map.bits | gained
+    regions = missed.count()
+    size = volume.geometry.bytes_in(regions, bool(missed[-1]))
+    if not regions:
+        return Decision("nothing_missed", f"plex {plex.name} missed nothing", False, 0, 0)
+    message = f"plex {plex.name} missed writes to {regions} of {len(missed)} regions; only those are copied"
+    if parted:
+        message = f"{parted}; only {regions} of {len(missed)} are copied, and what was written there is given up"
+    return Decision("fast", message, False, regions, size, gained)
+
+
+def inherit(plex: Plex, decision: Decision) -> None:
+    """Join, step 1: the map gains the DRL in the plex's own copy; after a split, what that copy tells of the other
+    side; or everything.
+    """
+    if decision.full:
+        plex.map.fill()
+    elif decision.gained:
+        plex.map.union(decision.gained)
+    plex.reason = decision.code if decision.code.startswith("full_") else ""
+
+
+def _own_dirt(volume: Volume, image: CopyImage) -> bitarray:
+    """The DRL in the plex's own copy, bits by region."""
+    geometry = volume.geometry
+    theirs = image.record
+    dirt = zeros(geometry.regions)
+    mine = theirs.holder(image.owner) if theirs is not None else None
+    if mine is None:
+        return dirt
+    extents = own_bitmap(mine.drl, geometry.extents, geometry.page_extents, image)
+    for extent in extents.search(1):
+        span = geometry.regions_of_extent(extent)
+        dirt[span.start : span.stop] = 1
+    return dirt
+
+
+def _written_elsewhere(volume: Volume, record: Record, image: CopyImage) -> bitarray | None:
+    """After a split, by the plex's own copy: where it may differ from what this side held when they parted. None where
+    the copy cannot tell: it must know a plex that is current here, which was away there, at a position of our past. And
+    the plex must have left there in order: a last plex stays though its copy fails, which then misses marks.
+    """
+    theirs = image.record
+    assert theirs is not None
+    there, geometry = theirs.volume, volume.geometry
+    mine = there.plex(image.owner)
+    same = (there.uuid, there.length_bytes, there.region_bytes, there.fmr)
+    if mine is None or same != (volume.settings.uuid, geometry.length_bytes, geometry.region_bytes, True):
+        return None
+    if mine.is_open and not there.settled:
+        return None
+    found = []
+    for ours in volume.open_plexes():
+        away = there.plex(ours.uuid)
+        if away is not None and not away.is_open and record.knows(away.has):
+            found.append(_map_there(volume, away.map, image) | ours.in_doubt())
+    if not found:
+        return None
+    fewest = min(found, key=bitarray.count)
+    return fewest | _map_there(volume, mine.map, image) | _own_dirt(volume, image)
+
+
+def _map_there(volume: Volume, column: Column, image: CopyImage) -> bitarray:
+    """Nobody else tells it: a page with a slot that cannot be read is all ones."""
+    geometry = volume.geometry
+    bits, _ = read_bitmap(column, geometry.regions, geometry.page_regions, image, [], settled=True)
+    return bits
+
+
+def _sides(volume: Volume, record: Record, plex: Plex, theirs: Record, written: bitarray | None) -> str:
+    there = "nobody can tell how many" if written is None else str(written.count())
+    return (
+        f"plex {plex.name} was written elsewhere since it left: {plex.map.count()} region(s) may differ by what was "
+        f"written here (volume {volume.name}, {record.sequence} of lineage {record.lineage[:8]}), {there} by what was "
+        f"written there ({theirs.sequence} of {theirs.lineage[:8]})"
+    )
+
+
+def _diverged(plex: Plex, theirs: Record, sides: str) -> Refused:
+    if plex.has is not None and theirs.knows(plex.has):
+        return Refused("refused_split_brain", sides, "att --discard gives up what was written there")
+    return Refused("refused_unknown_plex", f"nobody remembers that past: {sides}", "att --full overwrites it")
+
+
+def _full(volume: Volume, code: str, message: str) -> Decision:
+    geometry = volume.geometry
+    return Decision(code, message, True, geometry.regions, geometry.length_bytes)
+
+
+def _why(code: str) -> str:
+    return {
+        "full_new_plex": "it is new",
+        "full_fmr_off": "FastResync was off while it was away",
+        "full_backing_changed": "its file was changed",
+        "full_forced": "that was asked for",
+    }.get(code, "its map is lost")

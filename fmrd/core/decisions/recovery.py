@@ -1,0 +1,297 @@
+"""Start at home: from the copies of the DCO to an opening state (RULES, "Start at home", steps 1 to 6).
+
+Pure: ``choose_record`` adopts a record, ``judge_plexes`` says which plexes are on-line and why the others are not,
+``open_volume`` builds the volume from maps and DRL, ``seed`` chooses one right copy per region once the opening is on
+disk (rule 7; choosing it earlier was caught in simulation).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from bitarray import bitarray
+from bitarray.util import ones, zeros
+
+from fmrd.core.geometry import Geometry
+from fmrd.core.images import CopyImage, drl_union, read_bitmap
+from fmrd.core.maps.bitmap import Bitmap
+from fmrd.core.maps.regionmap import RegionMap
+from fmrd.core.record import Column, PlexRecord, Record, Stamp, VolumeRecord, geometry_of
+from fmrd.core.states import IN_SYNC, OPEN_GATE, PlexState
+from fmrd.core.volume.plex import Plex
+from fmrd.core.volume.volume import Volume
+from fmrd.errors import Refused
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is there of one plex. ``image``: its travelling copy, None where it has none that can be read."""
+
+    present: bool
+    image: CopyImage | None = None
+    stamp: Stamp | None = None
+    is_block: bool = False
+    problem: str = ""
+    """Why it is not present, or not usable."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The verdict over one plex: on-line, or out with a state, a reason code and a sentence."""
+
+    online: bool
+    full: bool = False
+    reason: str = ""
+    sentence: str = ""
+    left_out: bool = False
+    """By the administrator, who is not asked again."""
+
+
+@dataclass(frozen=True)
+class StartOptions:
+    """What the administrator allowed: plexes by name."""
+
+    without: frozenset[str] = frozenset()
+    accept: str | None = None
+    force: bool = False
+
+
+def choose_record(home: CopyImage, found: Mapping[str, Found], options: StartOptions) -> Record:
+    """Step 1: the home copy's newest valid slot, or, if its other slot is bad, what its open plexes may know better."""
+    record = home.record
+    if record is None:
+        raise Refused("home_damaged", "no record of the home copy is valid", "import the volume from its plexes")
+    if not home.torn:
+        return record
+    best = record
+    snapshots = {p.uuid for v in record.volumes[1:] for p in v.plexes}
+    for plex in (p for v in record.volumes for p in v.plexes):
+        if not plex.is_open or plex.name in options.without:
+            continue
+        here = found.get(plex.uuid)
+        if here is None or not here.present:
+            if not options.force and plex.uuid not in snapshots:
+                raise Refused(
+                    "home_torn",
+                    f"volume {record.volume.name}: a record slot of the home copy is damaged, and plex {plex.name}, "
+                    "which might hold the newest record, is absent",
+                    f"bring {plex.name} back, or start --force with what is here",
+                )
+            continue
+        theirs = here.image.record if here.image else None
+        if theirs and theirs.family == record.family and theirs.lineage == record.lineage:
+            best = max(best, theirs, key=lambda r: r.sequence)
+    return best
+
+
+def judge_plexes(
+    record: Record, volume: VolumeRecord, found: Mapping[str, Found], options: StartOptions
+) -> dict[str, Standing]:
+    """Steps 2 and 3, and the stamps of DESIGN 4: by plex uuid. Refused('foreign_plex') where the pasts do not fit."""
+    return {p.uuid: _judge(record, volume, p, found.get(p.uuid, Found(False)), options) for p in volume.plexes}
+
+
+def _judge(record: Record, volume: VolumeRecord, plex: PlexRecord, here: Found, options: StartOptions) -> Standing:
+    if plex.name in options.without or plex.excluded:
+        return Standing(False, sentence=f"plex {plex.name} is left out (--without)", left_out=True)
+    if not here.present:
+        return Standing(False, sentence=f"plex {plex.name} is not there: {here.problem or plex.path}")
+    theirs = here.image.record if here.image else None
+    if options.accept is not None:
+        if plex.name == options.accept:
+            return Standing(True, sentence=f"plex {plex.name} is taken as it is (--accept)")
+        return Standing(False, True, "full_backing_changed", f"plex {plex.name} gives way to {options.accept}")
+    if theirs is None:
+        known = plex.reason if plex.reason.startswith("full_") else "full_map_lost"
+        return Standing(False, True, known, f"plex {plex.name} has no readable copy of the DCO beside it")
+    assert here.image is not None
+    if theirs.family != record.family or here.image.owner != plex.uuid:
+        return Standing(
+            False, True, "refused_unknown_plex", f"plex {plex.name} carries the DCO of another volume or plex"
+        )
+    if not record.knows(theirs.position) and theirs.position != plex.has:
+        raise Refused(
+            "foreign_plex",
+            f"volume {volume.name}: plex {plex.name} was at {theirs.sequence} of lineage {theirs.lineage[:8]}, "
+            f"which the home copy ({record.sequence} of {record.lineage[:8]}) does not know",
+            f"import the plexes to take that line, or start --without {plex.name}",
+        )
+    if not plex.is_open:
+        return Standing(False, reason=plex.reason)
+    if plex.has is not None and not theirs.knows(plex.has):
+        return Standing(False, True, "full_backing_changed", f"an old image of plex {plex.name} was restored")
+    if volume.settled and not here.is_block and here.stamp != plex.stamp:
+        return Standing(
+            False, True, "full_backing_changed", f"plex {plex.name} was changed while the volume was stopped"
+        )
+    return Standing(True)
+
+
+def shelved_volume(record: Record, settings: VolumeRecord, home: CopyImage) -> Volume:
+    """A volume as the home copy alone tells it, for as long as it is not started: nothing is asked, nothing judged."""
+    volume, _, _ = _read_volume(record, settings, home, [])
+    return volume
+
+
+def open_volume(
+    record: Record, settings: VolumeRecord, home: CopyImage, found: Mapping[str, Found],
+    standing: Mapping[str, Standing],
+) -> tuple[Volume, list[str]]:  # fmt: skip
+    """Steps 4 and 5: maps from the home copy, the DRL of all, absent plexes detached; Refused('no_current_plex') where
+    some region has nobody. Returns the volume and the sentences to log.
+    """
+    online = [i for p in settings.plexes if standing[p.uuid].online and (i := found[p.uuid].image) is not None]
+    instant = settings.link is not None and settings.link.unkept is not None
+    if instant:
+        online = []  # its copy is not kept up to date: what it says of the map is old
+    volume, dirty, doubts = _read_volume(record, settings, home, online)
+    if instant:
+        _check_instant(settings, volume, doubts)
+    notes = [s.sentence for s in standing.values() if s.sentence] + doubts
+    for plex in volume.plexes:
+        verdict = standing[plex.uuid]
+        if verdict.online:
+            continue
+        if plex.state in OPEN_GATE:
+            plex.close_gate(PlexState.STALE, dirty)
+            if not settings.fmr:
+                plex.map.fill()
+                plex.reason = "full_fmr_off"
+        elif dirty.any():
+            plex.map.union(dirty)
+        if verdict.full:
+            plex.map.fill()
+            plex.reason = verdict.reason
+        plex.excluded |= verdict.left_out
+    _check_regions(volume, settings, standing, found)
+    return volume, notes
+
+
+def _read_volume(
+    record: Record, settings: VolumeRecord, home: CopyImage, online: Sequence[CopyImage]
+) -> tuple[Volume, bitarray, list[str]]:
+    """(the volume as its pages tell it, the regions of its DRL, sentences about pages that could not be verified)."""
+    geometry = geometry_of(settings)
+    notes: list[str] = []
+
+    def read(column: Column, whose: str) -> tuple[bitarray, int]:
+        bits, lost = read_bitmap(
+            column, geometry.regions, geometry.page_regions, home, online, settled=settings.settled
+        )
+        if lost:
+            notes.append(f"{lost} map page(s) of {whose} could not be verified and count as all dirty")
+        return bits, lost
+
+    plexes = [_restore(old, geometry, *read(old.map, f"plex {old.name}")) for old in settings.plexes]
+    tracks: dict[str, Bitmap] = {}
+    unkept: dict[str, Bitmap] = {}
+    for snapshot in (settings, *record.snapshots_of(settings)):
+        link = snapshot.link
+        if link is None:
+            continue
+        column = link.own if snapshot is settings else link.origin
+        tracks[snapshot.uuid] = _bitmap(column, geometry, read(column, f"volume {settings.name} ({snapshot.name})")[0])
+        if link.unkept is not None and snapshot is not settings:
+            bits, _ = read(link.unkept, f"volume {settings.name} ({snapshot.name}, lost)")
+            unkept[snapshot.uuid] = _bitmap(link.unkept, geometry, bits)
+    volume = Volume(replace(settings, plexes=()), plexes, tracks)
+    volume.unkept = unkept
+    drl = drl_union(settings.drl, geometry.extents, geometry.page_extents, home, online, settled=settings.settled)
+    volume.drl.restore(drl)
+    dirty = volume.drl.regions()
+    for track in tracks.values():
+        _inherit(track, dirty)
+    for plex, old in zip(plexes, settings.plexes, strict=True):
+        if old.suspect:
+            plex.suspect = RegionMap(geometry.regions, geometry.page_regions)
+            plex.suspect.union(dirty)
+    return volume, dirty, notes
+
+
+def _bitmap(column: Column, geometry: Geometry, bits: bitarray) -> Bitmap:
+    found = Bitmap(column, geometry, full=False)
+    found.restore(bits)
+    return found
+
+
+def _inherit(track: Bitmap, dirty: bitarray) -> None:
+    """What was being written when the volume went down may have changed, and the map was not yet written."""
+    track.map.union(dirty)
+
+
+def _restore(record: PlexRecord, geometry: Geometry, bits: bitarray, lost: int) -> Plex:
+    plex = Plex(record, geometry, full=False)
+    plex.restore(bits)
+    plex.home_open = record.is_open
+    if lost and not record.is_open:
+        plex.reason = plex.reason or "full_map_lost"
+    return plex
+
+
+def _check_instant(settings: VolumeRecord, volume: Volume, doubts: Sequence[str]) -> None:
+    """What an instant snapshot has not copied it reads from its original, where it may be newer by now: so its map must
+    be known for certain, and a doubt is no dirt here.
+    """
+    if doubts:
+        raise Refused(
+            "snap_invalid",
+            f"snapshot {settings.name}: which regions it holds cannot be told any more ({doubts[0]})",
+            f"fmrctl remove {settings.name}",
+        )
+
+
+def _check_regions(
+    volume: Volume, settings: VolumeRecord, standing: Mapping[str, Standing], found: Mapping[str, Found]
+) -> None:
+    """Step 5, also under force: a half-copied plex is never a source."""
+    lacking = ones(volume.geometry.regions)
+    for plex in volume.plexes:
+        if plex.is_open and standing[plex.uuid].online:
+            lacking &= zeros(len(lacking)) if settings.link is not None and settings.link.unkept else plex.map.bits
+    if not lacking.any():
+        return
+    changed = [p.name for p in volume.plexes if standing[p.uuid].reason == "full_backing_changed"]
+    absent = [p.name for p in settings.plexes if not found.get(p.uuid, Found(False)).present and p.is_open]
+    lost = [p.name for p in volume.plexes if standing[p.uuid].reason == "full_map_lost" and p.name not in absent]
+    if (changed or lost) and not absent:
+        names = changed or lost
+        raise Refused(
+            "plexes_changed",
+            f"volume {settings.name}: no plex is as fmrd left it (changed or without its DCO: {', '.join(names)})",
+            f"start --accept {names[0]} takes that plex as it is, and copies it to the others; if it is the state "
+            "directory that is old, import the plexes in use since",
+        )
+    missing = f"absent: {', '.join(absent)}" if absent else "none of those here is complete"
+    raise Refused(
+        "no_current_plex",
+        f"volume {settings.name}: {lacking.count()} region(s) are current on no plex that is here ({missing})",
+        f"bring back {', '.join(absent)}" if absent else "import, or restore a plex from elsewhere",
+    )
+
+
+def seed(volume: Volume) -> int:
+    """Rule 7, after the opening commit: where the DRL is set, one plex is right and the others copy it.
+
+    Returns how many plexes were seeded. Sources are chosen per region: in-sync plexes first, and one whose last
+    fdatasync failed there only where nobody else is.
+    """
+    dirty = volume.drl.regions()
+    if not dirty.any():
+        return 0
+    order: Sequence[Plex] = sorted(volume.open_plexes(), key=lambda p: p.state not in IN_SYNC)
+    unclaimed = bitarray(dirty)
+    claims = [zeros(len(dirty)) for _ in order]
+    for with_suspects in (False, True):
+        for plex, claimed in zip(order, claims, strict=True):
+            mine = unclaimed & ~plex.map.bits
+            if plex.suspect is not None and not with_suspects:
+                mine &= ~plex.suspect.bits
+            claimed |= mine
+            unclaimed &= ~mine
+    seeded = 0
+    for plex, claimed in zip(order, claims, strict=True):
+        missing = dirty & ~claimed
+        if missing.any():
+            plex.map.union(missing)
+            seeded += 1
+            plex.reason = plex.reason or "recovery"
+    return seeded

@@ -1,0 +1,264 @@
+"""Snapshots as decisions over a volume and its snapshots (RULES, "Snapshots: each verb is one commit").
+
+Every function here is one synchronous step over a family, taken under the commit lock and the page locks of both
+volumes, with their writes held and their plexes fdatasync'ed; the record that follows is the commit point. What the
+data needs before and after is the engine's business.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from bitarray import bitarray
+
+from fmrd.core.decisions import instant
+from fmrd.core.decisions.instant import fitted
+from fmrd.core.maps.bitmap import Bitmap
+from fmrd.core.record import Column, Link, PlexRecord
+from fmrd.core.states import PlexState
+from fmrd.core.volume import faults
+from fmrd.core.volume.family import Family
+from fmrd.core.volume.plex import Plex
+from fmrd.core.volume.volume import Volume
+from fmrd.errors import Failed, Refused
+
+
+def ready(volume: Volume) -> list[Plex]:
+    """SNAPDONE plexes that hold everything, the one that was added last first."""
+    return [p for p in reversed(volume.plexes) if p.state is PlexState.SNAPDONE and p.settled]
+
+
+def check_break_off(family: Family, origin: Volume, plexes: Sequence[Plex]) -> None:
+    """Refused where they cannot leave; several volumes are asked before the first is changed."""
+    family.new_columns(3)
+    for plex in plexes:
+        if plex.state is not PlexState.SNAPDONE or not plex.settled:
+            raise Refused("snap_missing", f"plex {plex.name} of volume {origin.name} is not SNAPDONE any more")
+    _must_be_covered(plexes, origin, "attach another plex and let it finish")
+
+
+def break_off(family: Family, origin: Volume, plexes: Sequence[Plex], name: str, uuid: str) -> Volume:
+    """The instant: SNAPDONE plexes leave and become a volume of their own, with empty maps on both sides."""
+    check_break_off(family, origin, plexes)
+    drl, own, theirs = family.new_columns(3)  # while the plexes' own are in use
+    for plex in plexes:
+        origin.plexes.remove(plex)
+        plex.column = family.renewed(plex.column)
+        plex.state = PlexState.ACTIVE
+        plex.generation += 1
+    return tie(family, origin, list(plexes), name, uuid, drl, Link(theirs, own))
+
+
+def kept(family: Family, origin: Volume, plex: PlexRecord, name: str, uuid: str) -> Volume:
+    """A snapshot on a plex that holds all of the original already, as a clone of one of its plexes does. ``plex``:
+    still without a name and a column.
+    """
+    drl, own, theirs, map_ = family.new_columns(4)
+    held = Plex(replace(plex, name=family.new_plex_name(origin), map=map_), origin.geometry, full=False)
+    return tie(family, origin, [held], name, uuid, drl, Link(theirs, own))
+
+
+def taken_at_once(family: Family, origin: Volume, plex: PlexRecord, name: str, uuid: str) -> Volume:
+    """An instant snapshot: its plex holds nothing yet, and what it has not copied it reads from the original. ``plex``:
+    still without a name and a column.
+    """
+    drl, own, theirs, unkept, map_ = family.new_columns(5)
+    held = Plex(replace(plex, name=family.new_plex_name(origin), map=map_), origin.geometry, full=True)
+    return tie(family, origin, [held], name, uuid, drl, Link(theirs, own, unkept))
+
+
+def tie(family: Family, origin: Volume, plexes: list[Plex], name: str, uuid: str, drl: Column, link: Link) -> Volume:
+    """A new snapshot volume on these plexes, with an empty map on each side. Verdicts of the original wait for the
+    record that knows it.
+    """
+    settings = replace(
+        origin.settings, name=name, uuid=uuid, drl=drl, plexes=(), rdpol="select", stopped=False, settled=False,
+        next_plex=1, snapshot_of=origin.name, link=link,
+    )  # fmt: skip
+    full = not origin.settings.fmr
+    snapshot = Volume(settings, plexes, {uuid: Bitmap(link.own, origin.geometry, full=full)})
+    origin.tracks[uuid] = Bitmap(link.origin, origin.geometry, full=full)
+    if link.unkept is not None:
+        origin.unkept[uuid] = Bitmap(link.unkept, origin.geometry, full=False)
+    origin.demotions += 1
+    family.volumes.append(snapshot)
+    return snapshot
+
+
+def difference(origin: Volume, snapshot: Volume) -> bitarray:
+    """The union of both sides' maps, bits by region of the original: what may differ between the two."""
+    found = bitarray(origin.tracks[snapshot.settings.uuid].map.bits)
+    found |= fitted(snapshot.tracks[snapshot.settings.uuid].map.bits, len(found))
+    return found
+
+
+def check_length(origin: Volume, snapshot: Volume, *, replica: bool) -> None:
+    """Refused('refused_incomplete') where a plex would be left that is too short for its volume."""
+    ours, theirs = origin.geometry.length_bytes, snapshot.geometry.length_bytes
+    if theirs < ours:
+        raise Refused(
+            "refused_incomplete",
+            f"volume {origin.name} has {ours} bytes, its snapshot {snapshot.name} only {theirs}",
+            f"fmrctl grow {snapshot.name} {ours}",
+        )
+    if replica and theirs > ours:
+        raise Refused(
+            "refused_incomplete",
+            f"snapshot {snapshot.name} has {theirs} bytes, volume {origin.name} only {ours}",
+            f"fmrctl grow {origin.name} {theirs}",
+        )
+
+
+def go_back(family: Family, origin: Volume, snapshot: Volume, plexes: Sequence[Plex]) -> list[Plex]:
+    """Snapback: these plexes return to the original, detached, with the union of both maps to be copied to them. The
+    snapshot goes with its last plex. Returns them as plexes of the original.
+    """
+    check_length(origin, snapshot, replica=False)
+    _may_leave(snapshot, plexes)
+    missed = difference(origin, snapshot)
+    missed |= fitted(snapshot.drl.regions(), len(missed))
+    tracked = origin.settings.fmr and snapshot.settings.fmr
+    back = []
+    for plex in plexes:
+        snapshot.plexes.remove(plex)
+        plex.close_gate(PlexState.STALE)
+        plex.reason = "" if tracked else "full_fmr_off"
+        settings = replace(plex.record(), map=family.renewed(plex.column), suspect=False, snap=True)
+        moved = Plex(settings, origin.geometry, full=False)
+        moved.map.union(missed | fitted(plex.map.bits, len(missed)))
+        origin.plexes.append(moved)
+        back.append(moved)
+    origin.demotions += 1
+    _let_go(family, origin, snapshot)
+    return back
+
+
+def check_restore(origin: Volume, snapshot: Volume, plexes: Sequence[Plex]) -> None:
+    """Refused where the data of these plexes cannot become the original's."""
+    check_length(origin, snapshot, replica=True)
+    _may_leave(snapshot, plexes)
+    if instant.is_instant(snapshot):
+        instant.check_lost(origin, snapshot)
+    for plex in plexes:
+        doubt = plex.in_doubt()
+        if instant.is_instant(snapshot):
+            doubt &= ~plex.map.bits
+        if doubt.any():
+            raise Refused(
+                "snap_missing", f"plex {plex.name} of snapshot {snapshot.name} does not hold all of it for certain"
+            )
+
+
+def from_replica(family: Family, origin: Volume, snapshot: Volume, plexes: Sequence[Plex]) -> bitarray:
+    """The snapshot's data becomes the original's: its plexes are current at once, all others copy the union from them,
+    and whoever else is compared with the original gains it. Returns the union.
+    """
+    check_restore(origin, snapshot, plexes)
+    changed = difference(origin, snapshot) | origin.drl.regions() | snapshot.drl.regions()
+    if instant.is_instant(snapshot):
+        # What it has not copied nobody wrote since, whatever the coarse marks say: it is the original's still.
+        changed &= ~plexes[0].map.bits
+    for bitmap in (*origin.plexes, *origin.tracks.values()):
+        _gain(bitmap, changed)
+    for other in origin.open_plexes():
+        if other.state is PlexState.ACTIVE and changed.any():
+            other.reason = "restore"
+        other.column = family.renewed(other.column)
+        other.generation += 1
+    for plex in plexes:
+        snapshot.plexes.remove(plex)
+        plex.column = family.renewed(plex.column)
+        plex.generation += 1
+        plex.snap = True
+        plex.state = PlexState.SNAPATT if plex.map.any() else PlexState.ACTIVE
+        origin.plexes.append(plex)
+    origin.demotions += 1
+    _let_go(family, origin, snapshot)
+    return changed
+
+
+def clear(family: Family, origin: Volume, snapshot: Volume) -> None:
+    """The association is forgotten: two volumes that know nothing of each other."""
+    if instant.is_instant(snapshot):
+        raise Refused(
+            "snap_instant", f"snapshot {snapshot.name} reads from {origin.name} what it has not copied",
+            f"fmrctl snapsync {snapshot.name} makes it a full copy first",
+        )  # fmt: skip
+    del origin.tracks[snapshot.settings.uuid]
+    snapshot.tracks.clear()
+    snapshot.settings = replace(snapshot.settings, snapshot_of=None, link=None)
+    for plex in snapshot.plexes:
+        plex.snap = False
+
+
+def forget(family: Family, volume: Volume) -> None:
+    """A volume is removed: from its family, and from what its original tracks."""
+    origin = family.original_of(volume)
+    if origin is not None:
+        origin.demotions += 1
+        _untie(origin, volume)
+    family.volumes.remove(volume)
+
+
+def convert(volume: Volume, plex: Plex) -> None:
+    """A regular plex becomes SNAPDONE; never the last one that is regular and complete."""
+    if plex.state is not PlexState.ACTIVE or not plex.settled:
+        raise Failed(
+            "plex_state", f"plex {plex.name} is {plex.state}", "only an ACTIVE plex that misses nothing is converted"
+        )
+    others = [p for p in volume.plexes if p is not plex and p.state is PlexState.ACTIVE]
+    if faults.uncovered(plex, others).any():
+        raise Refused(
+            "last_plex", f"plex {plex.name} is the last regular plex of volume {volume.name}", "add another one first"
+        )
+    plex.snap = True
+    plex.state = PlexState.SNAPDONE
+
+
+def returned(volume: Volume) -> list[Plex]:
+    """Snapshot plexes that served as the source of a snapback from the replica are SNAPDONE again once the regular
+    plexes hold everything themselves. Returns those that are now.
+    """
+    found = []
+    for plex in volume.plexes:
+        regular = [p for p in volume.plexes if p.state is PlexState.ACTIVE and not p.snap]
+        if plex.snap and plex.state is PlexState.ACTIVE and plex.settled and not faults.uncovered(plex, regular).any():
+            plex.state = PlexState.SNAPDONE
+            found.append(plex)
+    return found
+
+
+def _may_leave(snapshot: Volume, plexes: Sequence[Plex]) -> None:
+    """Rule 9 for what stays behind; a snapshot that goes as a whole leaves nobody."""
+    if any(p not in plexes for p in snapshot.plexes):
+        _must_be_covered(plexes, snapshot, "take all of its plexes back (--all-plexes)")
+
+
+def _must_be_covered(plexes: Sequence[Plex], volume: Volume, hint: str) -> None:
+    """By those of the volume that stay when these go."""
+    staying = [p for p in volume.plexes if p not in plexes]
+    for plex in plexes:
+        missing = faults.uncovered(plex, staying)
+        if missing.any():
+            raise Refused(
+                "last_plex",
+                f"plex {plex.name} is the last current copy of {missing.count()} region(s) of volume {volume.name}",
+                hint,
+            )
+
+
+def _gain(bitmap: Bitmap, changed: bitarray) -> None:
+    """A plex, attached or not, and another snapshot are compared with data that is no more."""
+    bitmap.map.union(changed)
+
+
+def _let_go(family: Family, origin: Volume, snapshot: Volume) -> None:
+    if not snapshot.plexes:
+        family.volumes.remove(snapshot)
+        _untie(origin, snapshot)
+
+
+def _untie(origin: Volume, snapshot: Volume) -> None:
+    """The step counted a demotion already."""
+    del origin.tracks[snapshot.settings.uuid]
+    if origin.unkept.pop(snapshot.settings.uuid, None) is not None:
+        origin.held_until = origin.demotions

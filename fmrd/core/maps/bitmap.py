@@ -1,0 +1,57 @@
+"""A map with a column of its own in the DCO: a plex's, or what a volume tracks for a snapshot or for its original."""
+
+from bitarray import bitarray, frozenbitarray
+from bitarray.util import ones, zeros
+
+from fmrd.core.geometry import Geometry
+from fmrd.core.maps.regionmap import RegionMap
+from fmrd.core.record import Column
+
+
+class Bitmap:
+    """What it holds now, and what the home copy may hold of it. Changed only by its volume's synchronous methods."""
+
+    def __init__(self, column: Column, geometry: Geometry, *, full: bool) -> None:
+        self.column = column
+        self.geometry = geometry
+        self.map = RegionMap(geometry.regions, geometry.page_regions, full=full)
+        self.on_home: bitarray = zeros(geometry.regions)
+        self.writing: set[int] = set()
+        """Pages on their way to the DCO."""
+
+    def page(self, page: int) -> frozenbitarray:
+        """As the DCO must hold it."""
+        return self.map.page(page)
+
+    def page_begins(self, page: int, content: frozenbitarray) -> None:
+        """A write of the page is under way: until it ended, the home copy may hold the old or the new one."""
+        start = page * self.geometry.page_regions
+        self.on_home[start : start + len(content)] |= content
+        self.writing.add(page)
+
+    def page_written(self, page: int, content: frozenbitarray) -> None:
+        start = page * self.geometry.page_regions
+        self.on_home[start : start + len(content)] = content
+        self.writing.discard(page)
+
+    def page_failed(self, page: int) -> None:
+        """The home copy may hold the old or the new one from now on, and the page is due again."""
+        self.map.touched.add(page)
+        self.writing.discard(page)
+
+    @property
+    def due_pages(self) -> set[int]:
+        """Touched since they were last taken, or taken and not written yet: that write may still fail."""
+        return self.map.touched | self.writing
+
+    def restore(self, bits: bitarray) -> None:
+        """Take over what the home copy holds."""
+        self.map.union(bits)
+        self.on_home = bitarray(bits)
+
+    def grow(self, geometry: Geometry, *, missed: bool) -> None:
+        """The volume became longer; ``missed``: the new regions are in the map."""
+        fresh = geometry.regions - self.geometry.regions
+        self.geometry = geometry
+        self.map.grow(geometry.regions, full=missed)
+        self.on_home.extend(ones(fresh) if missed else zeros(fresh))

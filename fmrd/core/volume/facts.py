@@ -1,0 +1,111 @@
+"""What a volume is made of: its settings and measures, its plexes and their maps, the log, and what is recorded.
+
+The rooms in which its steps are worked out (reading, writing, flushing, pages) know a volume by these; the steps
+themselves are ``Volume``'s, and nobody else changes what is here.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+
+from bitarray import frozenbitarray
+
+from fmrd.core.maps.bitmap import Bitmap
+from fmrd.core.maps.drl import DirtyRegionLog
+from fmrd.core.record import Column, VolumeRecord, geometry_of
+from fmrd.core.states import PlexState, VolumeState
+from fmrd.core.volume.plex import Plex
+from fmrd.core.volume.readpolicy import ReadPolicy
+from fmrd.errors import Failed
+
+
+class VolumeFacts:
+    """Plexes, their maps, the DRL. ``demotions`` counts what a verdict must find recorded (rule 5).
+
+    ``tracks``: by the uuid of a snapshot volume, what was written since its instant: on the original one map for each
+    of its snapshots, on a snapshot its own.
+    """
+
+    def __init__(self, record: VolumeRecord, plexes: list[Plex], tracks: dict[str, Bitmap] | None = None) -> None:
+        self.settings = record
+        self.geometry = geometry_of(record)
+        self.drl = DirtyRegionLog(self.geometry, record.hot_extents)
+        self.plexes = plexes
+        self.tracks = tracks if tracks is not None else {}
+        self.unkept: dict[str, Bitmap] = {}
+        """By the uuid of an instant snapshot of this volume: regions of which it could not keep the old data."""
+        self.policy = ReadPolicy(record.rdpol)
+        self.drl_on_home: dict[int, frozenbitarray] = {}
+        self.demotions = 0
+        self.demotions_recorded = 0
+        self.held_until = 0
+        """So many demotions must be recorded before anything is written: until then an instant snapshot that went is
+        still there for a start, and nobody keeps old data for it any more.
+        """
+        self.gate_closed: Callable[[Plex], None] = lambda plex: None
+        """Told of each gate that closes, in that step."""
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
+
+    @property
+    def state(self) -> VolumeState:
+        recovering = any(p.state is PlexState.ACTIVE and p.reason == "recovery" and p.map.any() for p in self.plexes)
+        return VolumeState.SYNC if recovering else VolumeState.ACTIVE
+
+    def plex(self, name: str) -> Plex:
+        """By name, path or uuid; Failed('plex_unknown') otherwise."""
+        for plex in self.plexes:
+            if name in (plex.name, plex.path, plex.uuid):
+                return plex
+        raise Failed("plex_unknown", f"volume {self.name} has no plex {name}")
+
+    def open_plexes(self) -> list[Plex]:
+        return [p for p in self.plexes if p.is_open]
+
+    # What the DCO holds of it
+
+    def bitmaps(self) -> list[Bitmap]:
+        return [*self.plexes, *self.tracks.values(), *self.unkept.values()]
+
+    def columns(self) -> list[Column]:
+        return [self.settings.drl, *(b.column for b in self.bitmaps())]
+
+    def record(self) -> VolumeRecord:
+        return replace(self.settings, plexes=tuple(p.record() for p in self.plexes))
+
+    # Settings and length
+
+    def configure(self, settings: VolumeRecord) -> None:
+        self.settings = settings
+        self.policy.policy = settings.rdpol
+
+    def set_fmr(self, on: bool) -> None:
+        """Off frees the maps: whatever is detached will be copied in full, even when FMR is on again by then."""
+        self.settings = replace(self.settings, fmr=on)
+        if not on:
+            for track in self.tracks.values():
+                track.map.fill()
+            for plex in self.plexes:
+                if not plex.is_open:
+                    plex.map.fill()
+                    plex.reason = "full_fmr_off"
+
+    def grow(self, length_bytes: int, unlike: Collection[Plex] = ()) -> None:
+        """Longer. The new regions are the same on every open plex but those ``unlike`` the others, which copy them, as
+        the closed ones will. Verdicts wait for the record: a crash before it makes the volume short again.
+        """
+        self.demotions += 1
+        self.settings = replace(self.settings, length_bytes=length_bytes)
+        old = self.geometry
+        self.geometry = replace(old, length_bytes=length_bytes)
+        self.drl.grow(self.geometry)
+        for plex in self.plexes:
+            plex.grow(self.geometry, missed=not plex.is_open or plex in unlike)
+        for track in self.tracks.values():
+            track.grow(self.geometry, missed=True)
+        for unkept in self.unkept.values():
+            unkept.grow(self.geometry, missed=False)
+        if old.length_bytes % old.region_bytes:
+            for bitmap in (*self.tracks.values(), *(p for p in self.plexes if not p.is_open)):
+                bitmap.map.mark(range(old.regions - 1, old.regions))

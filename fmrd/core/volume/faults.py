@@ -1,0 +1,130 @@
+"""What an error of a plex does (RULES, "What an error does"), and the test of the last durably current copy (rule 9).
+
+Functions over a volume's plexes, called only by Volume's own methods, so inside one synchronous step.
+"""
+
+from collections.abc import Collection, Sequence
+
+from bitarray import bitarray
+from bitarray.util import ones
+
+from fmrd.core.maps.regionmap import RegionMap, runs_of
+from fmrd.core.volume.plex import Plex
+
+
+def uncovered(
+    plex: Plex, others: Sequence[Plex], failing: Collection[Plex] = (), regions: range = range(0)
+) -> bitarray:
+    """Regions that ``plex`` holds and no other open plex durably; ``failing`` ones do not count in ``regions``. All of
+    them where no other is open: an instant snapshot's plex holds little, and is the last one all the same.
+    """
+    doubt = ones(plex.geometry.regions)
+    if not any(other is not plex and other.is_open for other in others):
+        return doubt
+    for other in others:
+        if other is plex or not other.is_open:
+            continue
+        lacking = other.in_doubt()
+        if other in failing:
+            lacking[regions.start : regions.stop] = 1
+        doubt &= lacking
+    doubt &= ~plex.map.bits
+    return doubt
+
+
+def may_close(plex: Plex, others: Sequence[Plex], failing: Collection[Plex] = (), regions: range = range(0)) -> bool:
+    """Rule 9: is every region that this plex holds durably current on another one?"""
+    return not uncovered(plex, others, failing, regions).any()
+
+
+def held_elsewhere(plex: Plex, region: int, others: Sequence[Plex], failing: Collection[Plex]) -> bool:
+    """Is this one region durably current on another plex, which did not fail just now?"""
+    return any(other is not plex and other not in failing and other.is_durable(region) for other in others)
+
+
+def failed_write(
+    failing: Sequence[Plex], regions: range, plexes: Sequence[Plex], succeeded: Sequence[Plex], *, settled: bool
+) -> tuple[list[Plex], list[str], bool, bool]:
+    """Judge a write that failed on some plexes in these regions.
+
+    Returns (plexes to demote, sentences, whether the caller gets the error, whether to settle first and ask again).
+    Holes are made here; gates are closed by the caller, who knows what the DRL holds.
+    """
+    lost: list[int] = []
+    demoted: list[Plex] = []
+    events: list[str] = []
+    holes: list[tuple[Plex, int]] = []
+    for plex in failing:
+        # Asked anew for each: a plex demoted a moment ago does not count for the next one.
+        rest = [p for p in plexes if p not in demoted]
+        if may_close(plex, rest, failing, regions):
+            demoted.append(plex)
+            continue
+        for region in regions:
+            if region in plex.map:
+                continue
+            if held_elsewhere(plex, region, rest, failing):
+                holes.append((plex, region))
+            else:
+                lost.append(region)
+    if lost and not settled and any(p.is_current(range(r, r + 1)) for p in succeeded for r in lost):
+        return [], [], False, True
+    for plex, region in holes:
+        plex.map.mark(range(region, region + 1))
+    for region in sorted(set(lost)):
+        # The caller is told. The copies may differ now, so one keeps the region and the others copy it back. Where
+        # nobody is durable (all suspect, say), one of those that a start would take for current.
+        current = [p for p in plexes if p not in demoted and p.is_current(range(region, region + 1))]
+        known = [p for p in current if p.home_open and not p.on_home[region]]
+        keeper = next((p for p in known if p.is_durable(region)), known[0] if known else None)
+        if keeper is None:
+            continue
+        for other in current:
+            if other is not keeper:
+                other.map.mark(range(region, region + 1))
+    if holes:
+        names = ", ".join(sorted({p.name for p, _ in holes}))
+        events.append(f"{len(holes)} region(s) failed on {names} and are held by others: holes, to be copied back")
+    return demoted, events, bool(lost), False
+
+
+def suspect(plex: Plex, dirty: bitarray) -> None:
+    """After a failed fdatasync: what the kernel may have dropped on this plex is not durable there. That holds for what
+    another fdatasync, under way just now, was to make durable too: a lost page is told of once a descriptor.
+    """
+    plex.dropped += 1
+    doubt: bitarray = dirty | plex.young.bits
+    for batch in plex.syncing:
+        doubt |= batch.bits
+    if plex.suspect is None:
+        plex.suspect = RegionMap(plex.geometry.regions, plex.geometry.page_regions)
+    plex.suspect.union(doubt & ~plex.map.bits)
+    plex.rewritten.empty()
+
+
+def make_holes_of_suspects(plex: Plex, others: Sequence[Plex]) -> None:
+    """A plex that stays after a failed fdatasync: what others hold durably is copied back from them; what nobody else
+    holds stays suspect. (A copied region has no mark in the DRL, so only a hole survives a crash.)
+    """
+    if plex.suspect is None:
+        return
+    elsewhere = plex.suspect.bits & ~uncovered(plex, others)
+    plex.map.union(elsewhere)
+    for run in runs_of(elsewhere):
+        plex.suspect.clear(run)
+
+
+def give_back(plex: Plex) -> None:
+    """Of an instant snapshot, after a failed fdatasync: what was copied to it and may have been dropped it does not
+    hold; its original still has that.
+    """
+    copied = bitarray(plex.young.bits)
+    for batch in plex.syncing:
+        copied |= batch.bits
+    plex.map.union(copied)
+    for run in runs_of(copied):
+        plex.young.clear(run)
+        if plex.suspect is not None:
+            plex.suspect.clear(run)
+        for batch in plex.syncing:
+            batch.clear(run)

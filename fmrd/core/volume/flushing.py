@@ -1,0 +1,57 @@
+"""What an fdatasync proved, and what is doubtful after one that failed.
+
+Functions over a volume, called only by Volume's own methods, so inside one synchronous step.
+"""
+
+from collections.abc import Mapping
+
+from bitarray import bitarray
+from bitarray.util import zeros
+
+from fmrd.core.plans import SyncPlan, SyncTarget
+from fmrd.core.volume import faults
+from fmrd.core.volume.facts import VolumeFacts
+from fmrd.core.volume.plex import Plex
+from fmrd.errors import Failed
+
+
+def begin(plex: Plex) -> SyncTarget:
+    return SyncTarget(plex, plex.generation, plex.begin_sync(), plex.begin_cure(), plex.dropped)
+
+
+def end_batches(volume: VolumeFacts, plan: SyncPlan, errors: Mapping[str, Exception]) -> list[Plex]:
+    """Regions are durable where the fdatasync succeeded, and suspect where it failed; returns those that failed."""
+    dirty = volume.drl.regions() if errors else None
+    failed = []
+    for target in plan.targets:
+        plex = target.plex
+        if plex.generation != target.generation:
+            continue
+        plex.end_sync(target.batch, succeeded=plex.uuid not in errors)
+        if dirty is not None and plex.uuid in errors:
+            failed.append(plex)
+            plex.errors += 1
+            faults.suspect(plex, dirty)
+        elif plex.dropped == target.dropped and plex.end_cure(target.cured):
+            volume.demotions += 1  # the record still says that something is suspect, and a start would believe it
+    return failed
+
+
+def suspicion(volume: VolumeFacts) -> Failed | None:
+    doubtful = [p.name for p in volume.open_plexes() if p.suspect is not None and p.suspect.any()]
+    if not doubtful:
+        return None
+    names = ", ".join(doubtful)
+    return Failed("suspect", f"volume {volume.name}: an earlier flush failed on {names}, the last copy")
+
+
+def suspect_extents(volume: VolumeFacts) -> bitarray | None:
+    geometry = volume.geometry
+    keep: bitarray | None = None
+    for plex in volume.open_plexes():
+        if plex.suspect is not None:
+            for run in plex.suspect.runs():
+                keep = keep if keep is not None else zeros(geometry.extents)
+                for extent in geometry.extents_of(*geometry.bytes_of(run)):
+                    keep[extent] = 1
+    return keep

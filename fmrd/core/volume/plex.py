@@ -1,0 +1,192 @@
+"""One plex as its volume sees it: gate, map, what is not yet fdatasync'ed, and what the home copy says of it.
+
+Three layers of truth about a region r of a plex p, from weak to strong:
+*current*: the gate is open and r is not in the map;
+*synced*: current, and an fdatasync that began after r was copied has ended (r is not in unsynced);
+*durably current*: synced, and the home copy says so too: its record has the gate open, and its page of p's map has
+lost r. Only a durably current copy may be the one that everything else relies on (rule 9).
+"""
+
+from bitarray import bitarray, frozenbitarray
+from bitarray.util import ones
+
+from fmrd.core.geometry import Geometry
+from fmrd.core.maps.bitmap import Bitmap
+from fmrd.core.maps.regionmap import RegionMap, runs_of
+from fmrd.core.record import PlexRecord, Position, Stamp
+from fmrd.core.states import OPEN_GATE, PROMOTED, PlexState
+
+
+class Plex(Bitmap):
+    """Changed only by its volume's synchronous methods."""
+
+    def __init__(self, record: PlexRecord, geometry: Geometry, *, full: bool = True) -> None:
+        super().__init__(record.map, geometry, full=full)
+        self.name = record.name
+        self.uuid = record.uuid
+        self.path = record.path
+        self.dco_path = record.dco_path
+        self.state = record.state
+        self.has: Position | None = record.has
+        self.stamp: Stamp | None = record.stamp
+        self.reason = record.reason
+        self.excluded = record.excluded
+        self.snap = record.snap
+        self.young = RegionMap(geometry.regions, geometry.page_regions)
+        self.syncing: list[RegionMap] = []
+        self.home_open = False
+        self.suspect: RegionMap | None = None
+        self.rewritten = RegionMap(geometry.regions, geometry.page_regions)
+        """Suspect regions that were written whole since: the next fdatasync that succeeds ends the suspicion. They are
+        not unsynced: that would put them into the map on the home copy, where this may be their only plex.
+        """
+        self.generation = 0
+        self.dropped = 0
+        """fdatasyncs that failed: what was written before one of them ended may be lost."""
+        self.reads = self.read_bytes = self.writes = self.write_bytes = self.errors = 0
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in OPEN_GATE
+
+    @property
+    def attaching(self) -> bool:
+        return self.state in PROMOTED
+
+    def is_current(self, regions: range) -> bool:
+        return self.is_open and not self.map.touches(regions)
+
+    def in_doubt(self) -> bitarray:
+        """Regions where this plex is not durably current, bits by region."""
+        if not self.is_open or not self.home_open:
+            return ones(self.geometry.regions)
+        doubt = self.map.bits | self.on_home | self.young.bits
+        for batch in self.syncing:
+            doubt |= batch.bits
+        if self.suspect is not None:
+            doubt |= self.suspect.bits
+        return doubt
+
+    def is_durable(self, region: int) -> bool:
+        """Is it durably current in this one region?"""
+        return self.is_kept(region) and not (self.suspect is not None and region in self.suspect)
+
+    def is_kept(self, region: int) -> bool:
+        """Was it copied here, durably, and does the home copy know? What was written since may be suspect."""
+        return (
+            self.is_open
+            and self.home_open
+            and region not in self.map
+            and region not in self.young
+            and not self.on_home[region]
+            and not any(region in batch for batch in self.syncing)
+        )
+
+    @property
+    def settled(self) -> bool:
+        """Durably current in every region: the plex may be promoted (rule 6)."""
+        return not self.in_doubt().any()
+
+    # What the DCO holds of the map
+
+    def page(self, page: int) -> frozenbitarray:
+        """The map as the DCO must hold it: map | unsynced, and no bit less than the home copy has while the home
+        copy's record still names the plex closed ("closed on H until its copy is rewritten").
+        """
+        content = bitarray(self.map.page(page))
+        start = page * self.geometry.page_regions
+        span = slice(start, start + len(content))
+        content |= self.young.bits[span]
+        for batch in self.syncing:
+            content |= batch.bits[span]
+        if not self.home_open:
+            content |= self.on_home[span]
+        return frozenbitarray(content)
+
+    def home_opened(self) -> None:
+        """The home copy's record names the plex open from now on, so its pages may lose bits: those are due."""
+        surplus = self.on_home & ~self.map.bits
+        for run in runs_of(surplus):
+            pages = self.geometry.page_regions
+            self.map.touched.update(range(run.start // pages, (run.stop - 1) // pages + 1))
+
+    # fdatasync
+
+    def drained(self, regions: range) -> None:
+        """Copied or healed: current now, and not durable before the next fdatasync."""
+        self.map.clear(regions)
+        if self.suspect is not None:
+            self.suspect.clear(regions)
+        self.young.mark(regions)
+
+    def drained_these(self, start: int, bits: bitarray) -> None:
+        """The same for regions that are bits, counted from ``start``."""
+        self.map.clear_these(start, bits)
+        if self.suspect is not None:
+            self.suspect.clear_these(start, bits)
+        self.young.mark_these(start, bits)
+
+    def begin_sync(self) -> RegionMap | None:
+        """An fdatasync begins: what is unsynced now will be durable if it succeeds. None: nothing is."""
+        if not self.young.any():
+            return None
+        batch = self.young
+        self.young = RegionMap(self.geometry.regions, self.geometry.page_regions)
+        self.syncing.append(batch)
+        return batch
+
+    def end_sync(self, batch: RegionMap | None, *, succeeded: bool) -> None:
+        if batch is None or batch not in self.syncing:
+            return  # the gate closed meanwhile, and the batch went into the map
+        self.syncing.remove(batch)
+        if succeeded:
+            self.map.touched |= batch.touched
+        else:
+            self.young.union(batch)
+
+    def begin_cure(self) -> RegionMap | None:
+        """SecondThread begin_sync: the suspect regions that it would make durable. None: there are none."""
+        if not self.rewritten.any():
+            return None
+        cured = self.rewritten
+        self.rewritten = RegionMap(self.geometry.regions, self.geometry.page_regions)
+        return cured
+
+    def end_cure(self, cured: RegionMap | None) -> bool:
+        """That fdatasync succeeded, and none has failed since it began. True if nothing is suspect any more."""
+        if self.suspect is None:
+            return False
+        for run in cured.runs() if cured is not None else ():
+            self.suspect.clear(run)
+        if self.suspect.any():
+            return False
+        self.suspect = None
+        return True
+
+    def close_gate(self, state: PlexState, *inherited: bitarray) -> None:
+        """Rule 4: the map gains whatever is not surely on the plex; it is never replaced."""
+        self.state = state
+        self.generation += 1
+        self.map.union(self.young)
+        for batch in self.syncing:
+            self.map.union(batch)
+        for bits in inherited:
+            self.map.union(bits)
+        if self.suspect is not None:
+            self.map.union(self.suspect)
+        self.young = RegionMap(self.geometry.regions, self.geometry.page_regions)
+        self.syncing = []
+        self.suspect = None
+        self.rewritten.empty()
+
+    def grow(self, geometry: Geometry, *, missed: bool) -> None:
+        """``missed``: the new regions are not on this plex as they are on the others."""
+        super().grow(geometry, missed=missed)
+        for part in (self.young, self.rewritten, *self.syncing, *([self.suspect] if self.suspect is not None else [])):
+            part.grow(geometry.regions, full=False)
+
+    def record(self) -> PlexRecord:
+        return PlexRecord(
+            self.name, self.uuid, self.path, self.dco_path, self.state, self.column, self.has, self.stamp,
+            self.reason, self.suspect is not None and self.suspect.any(), self.excluded, self.snap,
+        )  # fmt: skip

@@ -1,0 +1,46 @@
+"""Which of several current plexes serves a read: VxVM's select, round and prefer."""
+
+from collections.abc import Sequence
+
+from fmrd.core.volume.plex import Plex
+from fmrd.errors import BadRequest
+
+
+def check_policy(policy: str) -> str:
+    """``select``, ``round`` or ``prefer:PLEX``, else BadRequest('bad_setting')."""
+    if policy in ("select", "round") or (policy.startswith("prefer:") and len(policy) > len("prefer:")):
+        return policy
+    raise BadRequest("bad_setting", f"rdpol={policy} is none of select, round, prefer:PLEX")
+
+
+class ReadPolicy:
+    """Keeps where each plex's last read ended, so that a sequential reader stays on one disk."""
+
+    def __init__(self, policy: str) -> None:
+        self.policy = policy
+        self._ended: dict[str, int] = {}
+        self._turn = 0
+
+    def choose(self, plexes: Sequence[Plex], offset_bytes: int, length_bytes: int) -> Plex:
+        """One of ``plexes`` (not empty). ``round`` rotates per non-sequential read, ``prefer`` falls back to select."""
+        chosen = plexes[0] if len(plexes) == 1 else self._pick(plexes, offset_bytes)
+        self._ended[chosen.uuid] = offset_bytes + length_bytes
+        return chosen
+
+    def _pick(self, plexes: Sequence[Plex], offset_bytes: int) -> Plex:
+        if self.policy.startswith("prefer:"):
+            for plex in plexes:
+                if self.policy[len("prefer:") :] in (plex.name, plex.path):
+                    return plex
+        # select: the disk whose head is nearest. For a disk without heads that is as good as any other choice.
+        nearest, least = plexes[0], -1
+        for plex in plexes:
+            distance = abs(self._ended.get(plex.uuid, 0) - offset_bytes)
+            if not distance:
+                return plex
+            if distance < least or least < 0:
+                nearest, least = plex, distance
+        if self.policy == "round":
+            self._turn += 1
+            return plexes[self._turn % len(plexes)]
+        return nearest

@@ -1,0 +1,245 @@
+"""The truth of one volume. Only its own synchronous methods change it, so each is atomic between two checkpoints.
+
+It does no I/O: it returns plans and judges outcomes. The rules it keeps by itself: 1 (is_marked before
+choose_targets), 3 (choose_targets marks closed gates in the same step), 4 (every closing goes through _close),
+6 (promote), 9 (faults.py, in the step that closes). The rest is a matter of order and lives in dco/ and engine/.
+
+The long ones are worked out in reading.py, writing.py, flushing.py, faults.py and pages.py, which nobody else calls.
+"""
+
+from collections.abc import Mapping
+
+from bitarray import bitarray, frozenbitarray
+from bitarray.util import ones
+
+from fmrd.core.plans import ReadPart, SyncPlan, Verdict, WritePlan
+from fmrd.core.states import OPEN_GATE, PROMOTED, PlexState
+from fmrd.core.volume import faults, flushing, pages, reading, writing
+from fmrd.core.volume.facts import VolumeFacts
+from fmrd.core.volume.plex import Plex
+from fmrd.errors import Failed, Refused
+
+
+class Volume(VolumeFacts):
+    """The steps in which the facts change."""
+
+    # Reads
+
+    def plan_read(self, offset: int, length: int, without: tuple[Plex, ...] = ()) -> list[ReadPart]:
+        """Who serves which bytes: only plexes that are current there. Failed('io_error') where nobody is."""
+        candidates = [p for p in self.open_plexes() if p not in without]
+        return reading.parts_of(self, offset, length, candidates)
+
+    def holders(self, offset: int, length: int) -> list[Plex]:
+        """The plexes that are current in all of it."""
+        found = []
+        for plex in self.plexes:
+            if plex.state in OPEN_GATE and (
+                plex.map.blank or not plex.map.touches(self.geometry.regions_of(offset, length))
+            ):
+                found.append(plex)
+        return found
+
+    # Writes
+
+    def choose_targets(self, offset: int, length: int) -> WritePlan:
+        """Rule 1 and 3: only when the DRL is durable here; closed gates remember in this very step."""
+        regions = self.geometry.regions_of(offset, length)
+        extents = self.geometry.extents_of(offset, length)
+        assert self.drl.is_durable(extents), "rule 1: mark before write"
+        self._track(regions)
+        targets = []
+        for plex in self.plexes:
+            if not plex.is_open:
+                self._remember(plex, regions)
+            else:
+                target = writing.target_of(plex, self.geometry, offset, length)
+                if target.parts:
+                    targets.append(target)
+        return WritePlan(offset, length, regions, extents, tuple(targets))
+
+    plain_targets = writing.plain_targets
+
+    def _remember(self, plex: Plex, regions: range) -> None:
+        plex.map.mark(regions)
+
+    def _track(self, regions: range) -> None:
+        """As a closed gate remembers: for each snapshot of this volume, or for its original."""
+        for track in self.tracks.values():
+            track.map.mark(regions)
+
+    def end_write(self, plan: WritePlan, errors: Mapping[str, Exception], *, settled: bool = False) -> Verdict:
+        """Judge a write. ``errors`` by plex uuid. Asked twice when the first verdict says settle."""
+        verdict, demoted = writing.judge(self, plan, errors, settled=settled)
+        for plex in demoted:
+            self._close(plex, PlexState.IOFAIL)
+        return verdict
+
+    # Flushes
+
+    def begin_sync(self, only: Plex | None = None) -> SyncPlan:
+        """An fdatasync of every open plex (or one of them) is about to begin."""
+        plexes = [p for p in self.open_plexes() if only is None or p is only]
+        return SyncPlan(tuple(flushing.begin(p) for p in plexes))
+
+    def end_sync(self, plan: SyncPlan, errors: Mapping[str, Exception]) -> Verdict:
+        """Judge it: a plex whose fdatasync failed is demoted, or, as the last copy, has holes and suspect regions."""
+        failed = flushing.end_batches(self, plan, errors)
+        events: list[str] = []
+        for plex in failed:
+            self.demotions += 1
+            if faults.may_close(plex, self.plexes):
+                self._close(plex, PlexState.IOFAIL)
+                events.append(f"plex {plex.name} detached (IOFAIL) after a flush error: {errors[plex.uuid]}")
+            else:
+                if self.settings.link is not None and self.settings.link.unkept is not None:
+                    faults.give_back(plex)
+                faults.make_holes_of_suspects(plex, self.plexes)
+                events.append(
+                    f"plex {plex.name} failed a flush and is the last copy of some regions: {errors[plex.uuid]}"
+                )
+        return Verdict(self.suspicion(), events=tuple(events))
+
+    def suspicion(self) -> Failed | None:
+        """The error of a flush while regions are suspect."""
+        return flushing.suspicion(self)
+
+    def suspect_extents(self) -> bitarray | None:
+        """Extents that must stay in the DRL, bits by extent; None if there are none."""
+        return flushing.suspect_extents(self)
+
+    # Gates
+
+    def _close(self, plex: Plex, state: PlexState) -> None:
+        """Rule 4, and fmr=off: what is not surely on the plex goes into its map."""
+        plex.close_gate(state, self.drl.regions())
+        plex.stamp = None
+        if plex.reason in ("recovery", "restore"):
+            plex.reason = ""
+        if not self.settings.fmr:
+            plex.map.fill()
+            plex.reason = "full_fmr_off"
+        self.gate_closed(plex)
+
+    def close_gate(self, plex: Plex, state: PlexState, *, failing: bool = False) -> None:
+        """Detach; Refused('last_plex') where nobody else holds a region durably, tested in this same step (rule 9)."""
+        if plex.is_open:
+            missing = faults.uncovered(plex, self.plexes)
+            if missing.any():
+                raise Refused(
+                    "last_plex",
+                    f"plex {plex.name} is the last current copy of {missing.count()} region(s) of volume {self.name}",
+                    "attach another plex and let it finish, or stop the volume",
+                )
+            self._close(plex, state)
+            self.demotions += 1
+        else:
+            plex.state = state
+        if failing:
+            plex.errors += 1
+
+    def fail_plex(self, plex: Plex, why: object) -> str | None:
+        """An error that is no write's and no flush's (a copy of the DCO, a hang): demote it if it may go."""
+        if not plex.is_open or plex not in self.plexes:  # out already, or another volume's by now
+            return None
+        plex.errors += 1
+        if not faults.may_close(plex, self.plexes):
+            return f"plex {plex.name} failed and stays, as the last copy of some regions: {why}"
+        self._close(plex, PlexState.IOFAIL)
+        self.demotions += 1
+        return f"plex {plex.name} detached (IOFAIL): {why}"
+
+    def copied(self, plex: Plex, regions: range, dropped: int) -> bool:
+        """A resync copied these: current now, durable after the next fdatasync (rule 2b). ``dropped``: that of the plex
+        when the copy began; False where an fdatasync failed since, and may have dropped what was copied.
+        """
+        return self.copied_these(plex, regions.start, ones(len(regions)), dropped)
+
+    def copied_these(self, plex: Plex, start: int, bits: bitarray, dropped: int) -> bool:
+        """The same for regions that are bits, counted from ``start``."""
+        if plex.dropped != dropped:
+            return False
+        plex.drained_these(start, bits)
+        return True
+
+    def recovered(self, plex: Plex) -> None:
+        """Its map is empty again after a crash, a hole or a restore."""
+        plex.reason = ""
+
+    def may_repair(self, plex: Plex, regions: range) -> bool:
+        """A read repair makes the plex doubtful until its next fdatasync, so another must hold the regions durably."""
+        held = all(faults.held_elsewhere(plex, region, self.plexes, ()) for region in regions)
+        return held and plex in self.plexes and plex.is_current(regions)
+
+    def repaired(self, plex: Plex, regions: range) -> None:
+        """The same bytes were written back: no mark is needed, and no promise before the next fdatasync."""
+        plex.young.mark(regions)
+
+    def distrust_others(self, regions: range) -> None:
+        """Where open plexes differed and are made equal, a detached one or a snapshot may hold what was given up."""
+        self._track(regions)
+        for plex in self.plexes:
+            if not plex.is_open:
+                self._remember(plex, regions)
+
+    def make_holes(self, plex: Plex, regions: range) -> bool:
+        """Regions that failed on this plex outside a write; only those that others hold durably. True if any."""
+        held = [r for r in regions if r not in plex.map and faults.held_elsewhere(plex, r, self.plexes, (plex,))]
+        for region in held:
+            plex.map.mark(range(region, region + 1))
+        self.demotions += bool(held)
+        return bool(held)
+
+    def relieve(self, plex: Plex) -> bool:
+        """Suspect regions that others hold durably by now become holes, to be copied back. True if any did."""
+        before = plex.map.count()
+        faults.make_holes_of_suspects(plex, self.plexes)
+        gained = plex.map.count() > before
+        self.demotions += gained
+        return gained
+
+    def open_gate(self, plex: Plex) -> None:
+        """The step that ends a join."""
+        plex.state = PlexState.SNAPATT if plex.snap else PlexState.TEMP
+        plex.generation += 1
+        plex.stamp = None
+        plex.excluded = False
+
+    def promote(self, plex: Plex) -> bool:
+        """Rule 6: in sync only when every region is durably on it and the home copy knows. True if it is now."""
+        if plex.attaching and plex.settled:
+            plex.state = PROMOTED[plex.state]
+            plex.reason = ""
+            return True
+        return False
+
+    def add_plex(self, plex: Plex) -> None:
+        """A new one, its gate closed and its map all ones."""
+        self.plexes.append(plex)
+
+    def remove_plex(self, plex: Plex) -> None:
+        """Dissociate one whose gate is closed."""
+        assert not plex.is_open, "rule 9 is asked where a gate closes"
+        self.plexes.remove(plex)
+
+    # What the DCO holds
+
+    def page(self, column: int, page: int) -> frozenbitarray:
+        """The content of a page as it must be written now."""
+        return pages.content(self, column, page)
+
+    def page_written(self, column: int, page: int, content: frozenbitarray) -> None:
+        """A write of that content ended on the home copy and on every open travelling one."""
+        pages.written(self, column, page, content)
+
+    def page_failed(self, column: int, page: int) -> None:
+        """The home copy did not take it: the page is due again."""
+        pages.failed(self, column, page)
+
+    def page_on_home(self, column: int, page: int) -> frozenbitarray:
+        """What the home copy holds of a page (while no write of it is under way): all ones if it never got it."""
+        return pages.on_home(self, column, page)
+
+    def touched_pages(self) -> list[tuple[int, int]]:
+        """(column, page) of every map page whose content is not surely in the DCO."""
+        return [(b.column.index, page) for b in self.bitmaps() for page in sorted(b.due_pages)]

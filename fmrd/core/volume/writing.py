@@ -1,0 +1,110 @@
+"""Which plexes take a write, and what came of it.
+
+Functions over a volume, called only by Volume's own methods, so inside one synchronous step; gates are closed there.
+"""
+
+from collections.abc import Mapping
+
+from fmrd.core.geometry import Geometry
+from fmrd.core.plans import Target, Verdict, WritePlan
+from fmrd.core.states import OPEN_GATE
+from fmrd.core.volume import faults
+from fmrd.core.volume.facts import VolumeFacts
+from fmrd.core.volume.plex import Plex
+from fmrd.errors import Failed
+
+
+def target_of(plex: Plex, geometry: Geometry, offset: int, length: int) -> Target:
+    """What an open plex takes of a write: all of it where it is current, and of the other regions those that the write
+    covers whole, which heals them.
+    """
+    regions = geometry.regions_of(offset, length)
+    if not plex.map.touches(regions):
+        return Target(plex, plex.generation, ((offset, length),), plex.dropped)
+    whole = geometry.whole_regions_of(offset, length)
+    parts: list[tuple[int, int]] = []
+    healing = []
+    for region in regions:
+        if region in plex.map and region not in whole:
+            continue
+        if region in plex.map:
+            healing.append(range(region, region + 1))
+        start, size = geometry.bytes_of(range(region, region + 1))
+        start, stop = max(start, offset), min(start + size, offset + length)
+        if parts and sum(parts[-1]) == start:
+            parts[-1] = (parts[-1][0], stop - parts[-1][0])
+        else:
+            parts.append((start, stop - start))
+    return Target(plex, plex.generation, tuple(parts), plex.dropped, tuple(healing))
+
+
+def plain_targets(volume: VolumeFacts, offset: int, length: int) -> list[Plex] | None:
+    """Volume.choose_targets for a write that ends in this very step: the plexes that take all of it, because they hold
+    all of its regions. One that holds none of them, and of which none is covered whole, takes nothing. None where there
+    is more to it, or something suspect: then what came of it must be judged. Where one fails: choose_targets.
+    """
+    size = volume.geometry.region_bytes
+    first, last = offset // size, (offset + length - 1) // size
+    targets, closed = [], []
+    for plex in volume.plexes:
+        missing = plex.map
+        if plex.state not in OPEN_GATE:
+            closed.append(missing)
+        elif plex.suspect is not None:
+            return None
+        elif missing.blank or missing.bits.find(1, first, last + 1) == -1:
+            targets.append(plex)
+        elif missing.bits.find(0, first, last + 1) != -1 or volume.geometry.whole_regions_of(offset, length):
+            return None
+    if volume.tracks:
+        closed += [track.map for track in volume.tracks.values()]
+    for missing in closed:
+        if first != last or not missing.bits[first]:
+            missing.mark(range(first, last + 1))
+    return targets or None
+
+
+def judge(
+    volume: VolumeFacts, plan: WritePlan, errors: Mapping[str, Exception], *, settled: bool
+) -> tuple[Verdict, list[Plex]]:
+    """The verdict, and the plexes to demote. Where the write succeeded, its regions are healed here."""
+    standing = [t for t in plan.targets if t.plex.generation == t.generation and t.plex.is_open]
+    failing = [t.plex for t in standing if t.plex.uuid in errors]
+    succeeded = [t for t in standing if t.plex.uuid not in errors]
+    for target in succeeded:
+        _heal(target, volume.geometry.whole_regions_of(plan.offset, plan.length))
+    if not failing:
+        if all(any(region not in t.plex.map for t in succeeded) for region in plan.regions):
+            return Verdict(), []
+        return Verdict(Failed("io_error", f"volume {volume.name}: no plex took the write at {plan.offset}")), []
+    demoted, events, lost, settle = faults.failed_write(
+        failing, plan.regions, volume.plexes, [t.plex for t in succeeded], settled=settled
+    )
+    if settle:
+        return Verdict(settle=True), []
+    for plex in failing:
+        plex.errors += 1
+    events += [f"plex {p.name} detached (IOFAIL) after a write error: {errors[p.uuid]}" for p in demoted]
+    volume.demotions += 1
+    error = None
+    if lost:
+        what = "; ".join(f"{p.name}: {errors[p.uuid]}" for p in failing)
+        sentence = f"volume {volume.name}: the write at {plan.offset} failed on the last copy ({what})"
+        error = Failed("io_error", sentence)
+    return Verdict(error, events=tuple(events)), demoted
+
+
+def _heal(target: Target, whole: range) -> None:
+    """Regions that the write covered whole are current again, and suspect only until the next fdatasync; not if one
+    failed meanwhile, since it may have dropped the write.
+    """
+    plex = target.plex
+    if plex.dropped != target.dropped:
+        return
+    for run in target.healing:
+        if plex.map.touches(run):
+            plex.drained(run)
+    if plex.suspect is not None:
+        for region in whole:
+            if region in plex.suspect:
+                plex.rewritten.mark(range(region, region + 1))

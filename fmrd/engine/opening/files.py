@@ -1,0 +1,147 @@
+"""Opening what a plex consists of: its backing, its copy of the DCO, and what is to be known before it is trusted."""
+
+from dataclasses import dataclass
+
+from fmrd.backing.calls.system_calls import Lane, ask
+from fmrd.backing.protocol import LOCATOR_BYTES, Backing, DcoFile
+from fmrd.core.decisions.recovery import Found
+from fmrd.core.geometry import Geometry
+from fmrd.core.images import CopyImage
+from fmrd.core.record import Record, Stamp
+from fmrd.dco import layout
+from fmrd.dco.copy import DcoCopy, Loaded, load
+from fmrd.engine.context import Context
+from fmrd.engine.serving.open_plex import Lanes, OpenPlex
+from fmrd.errors import Failed, FmrdError
+
+
+@dataclass
+class PlexFiles:
+    """What opening a plex gave, before a volume has it. ``loaded`` is None where the copy of the DCO is missing, or has
+    no valid record.
+    """
+
+    backing: Backing
+    lanes: Lanes
+    dco: DcoFile | None
+    loaded: Loaded | None
+    stamp: Stamp | None
+
+    @property
+    def image(self) -> CopyImage | None:
+        return self.loaded.image if self.loaded is not None else None
+
+    def with_dco(self, dco_copy: DcoCopy) -> OpenPlex:
+        """These files as those of a volume; ``dco_copy`` is theirs (``copy_of``)."""
+        return OpenPlex(self.backing, self.lanes, dco_copy)
+
+    def found(self) -> Found:
+        return Found(True, self.image, self.stamp, self.backing.is_block)
+
+    def close(self) -> None:
+        self.backing.close()
+        if self.dco is not None:
+            self.dco.close()
+
+
+def let_go(context: Context, lane: Lane | Lanes, files: PlexFiles | OpenPlex | DcoFile) -> None:
+    """Close them. While a call on them hangs they stay open, and locked, until it has landed (RULES, Join)."""
+    if lane.outstanding:
+        context.nursery.start_soon(_close_late, lane, files)
+    else:
+        files.close()
+
+
+async def _close_late(lane: Lane | Lanes, files: PlexFiles | OpenPlex | DcoFile) -> None:
+    await lane.idle()
+    files.close()
+
+
+def dco_bytes(geometry: Geometry, columns: int = layout.COLUMNS) -> int:
+    return layout.copy_bytes(geometry.pages, columns)
+
+
+def tail_bytes(geometry: Geometry) -> int:
+    """What a block device keeps for its DCO."""
+    return dco_bytes(geometry) + LOCATOR_BYTES
+
+
+async def open_plex(
+    context: Context, path: str, dco_path: str | None, lanes: Lanes, tail: int, timeout_seconds: float
+) -> PlexFiles:
+    """Open and lock a plex, and read its copy of the DCO. FmrdError or OSError where the plex cannot be had; a copy
+    that cannot be read is no error, its absence is what the decision is about.
+    """
+    host = context.host
+
+    def run() -> PlexFiles:
+        known = host.tail_bytes(path)
+        backing = host.open_plex(path, known if known is not None else tail if dco_path is None else 0)
+        try:
+            files = PlexFiles(backing, lanes, None, None, backing.stamp())
+        except BaseException:
+            backing.close()
+            raise
+        try:
+            files.dco = host.open_dco(path, dco_path)
+            loaded = load(files.dco) if files.dco is not None else None
+            files.loaded = loaded if loaded is not None and loaded.image.record is not None else None
+        except OSError:
+            pass
+        except BaseException:
+            files.close()
+            raise
+        return files
+
+    return await ask(context.system, lanes.data, run, timeout_seconds)
+
+
+async def find_plex(
+    context: Context, path: str, dco_path: str | None, lanes: Lanes, tail: int, timeout_seconds: float
+) -> tuple[Found, PlexFiles | None]:
+    """The same, where absence is an answer."""
+    try:
+        files = await open_plex(context, path, dco_path, lanes, tail, timeout_seconds)
+    except (FmrdError, OSError) as error:
+        return Found(False, problem=str(error)), None
+    return files.found(), files
+
+
+async def copy_of(
+    context: Context, files: PlexFiles, name: str, owner: str, family: str, geometry: Geometry, columns: int,
+    path: str, dco_path: str | None, timeout_seconds: float,
+) -> DcoCopy:  # fmt: skip
+    """The plex's copy of the DCO, ready to be written: the one that is there, or a new one."""
+    size = dco_bytes(geometry, columns)
+    usable = files.loaded is not None and files.loaded.image.record is not None
+    same = usable and files.loaded is not None and _fits(files.loaded, family, columns)
+
+    def prepare() -> DcoFile:
+        if files.dco is not None and same:
+            files.dco.extend(size)
+            return files.dco
+        if files.dco is not None:
+            files.dco.close()
+        return context.host.create_dco(path, dco_path, size)
+
+    files.dco = await ask(context.system, files.lanes.dco, prepare, timeout_seconds)
+    copy = DcoCopy(name, files.dco, files.lanes.dco, family, columns, owner)
+    if same and files.loaded is not None:
+        copy.adopt(files.loaded)
+    return copy
+
+
+async def name_owner(context: Context, copy: DcoCopy, record: Record | None, timeout_seconds: float) -> None:
+    """A copy that says whose plex it lies beside, before a commit makes that its plex: with the last record, which
+    does not know the plex yet. Failed('io_error').
+    """
+    assert record is not None, "the home copy has a record"
+    [outcome] = await context.system.at_once([copy.write_record(record)], timeout_seconds)
+    if outcome.error is not None:
+        raise Failed("io_error", f"{copy.name}: its copy of the DCO cannot be written: {outcome.error}")
+    copy.record_written()
+
+
+def _fits(loaded: Loaded, family: str, columns: int) -> bool:
+    record = loaded.image.record
+    return record is not None and record.family == family and record.columns == columns

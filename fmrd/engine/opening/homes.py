@@ -1,0 +1,186 @@
+"""One home copy of the DCO, and what is open of its family: a volume and its snapshots, each started on its own.
+
+The home copy is opened with the first of them and closed with the last. What stands for a volume that is not started is
+a Volume as the home copy tells it (`recovery.shelved_volume`), which nothing writes to.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+import trio
+
+from fmrd.backing.calls.system_calls import ask
+from fmrd.core.decisions.recovery import shelved_volume
+from fmrd.core.decisions.snapshot import forget
+from fmrd.core.images import CopyImage
+from fmrd.core.record import Record, VolumeRecord
+from fmrd.core.volume.family import Family
+from fmrd.dco.copy import DcoCopy, Loaded, load
+from fmrd.dco.ledger import Ledger, change
+from fmrd.engine.context import Context
+from fmrd.engine.opening.files import let_go
+from fmrd.engine.serving.mirror import Mirror
+from fmrd.engine.serving.open_plex import Lanes
+from fmrd.engine.verify.checksums import forget_checksums
+from fmrd.errors import Failed, Refused
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Home:
+    """``name``: of the file in the state directory, which is the original's. ``lanes``: by plex uuid; they outlive what
+    is open, since a call that hangs counts until it has landed.
+    """
+
+    context: Context
+    name: str
+    ledger: Ledger | None = None
+    lanes: dict[str, Lanes] = field(default_factory=dict)
+    lane: Lanes = field(init=False)
+    """The home copy's own."""
+    mirrors: dict[str, Mirror] = field(default_factory=dict)
+    """Of the volumes that are started, by uuid."""
+    busy: trio.Lock = field(default_factory=trio.Lock)
+    """One volume of the family is opened at a time."""
+    _last: Record | None = None
+    _in_use: bool = False
+    """Something is done to the record, or is about to be, though nothing may be started."""
+
+    def __post_init__(self) -> None:
+        self.lane = Lanes(f"{self.name} home")
+
+    @property
+    def record(self) -> Record | None:
+        """As it is, or was when it was last open or read; None if it never could be."""
+        return self.ledger.last_record if self.ledger is not None else self._last
+
+    def lanes_of(self, uuid: str, name: str) -> Lanes:
+        return self.lanes.setdefault(uuid, Lanes(name))
+
+    async def read(self) -> Loaded:
+        """The file, read and closed again. Refused('home_damaged') if it has no valid record."""
+
+        def run() -> Loaded:
+            file = self.context.host.open_home(self.name)
+            try:
+                return load(file)
+            finally:
+                file.close()
+
+        lanes = Lanes(f"{self.name} home")
+        loaded = await ask(self.context.system, lanes.data, run, self.context.io_timeout_seconds)
+        if loaded.image.record is None:
+            raise Refused(
+                "home_damaged", f"volume {self.name}: no record of the home copy is valid", "fmrctl import PATH..."
+            )
+        self._last = loaded.image.record
+        return loaded
+
+    def must_not_hang(self) -> None:
+        """Failed('home_failed') while a call on the home copy has not returned."""
+        count = self.lane.data.outstanding
+        if count and self.ledger is None:
+            raise Failed(
+                "home_failed", f"volume {self.name}: {count} system call(s) on the home copy have not returned yet"
+            )
+
+    async def open(self, record: Record, loaded: Loaded) -> Ledger:
+        """The ledger, over the file that is there."""
+        lane = self.lane.data
+        file = await ask(
+            self.context.system, lane, lambda: self.context.host.open_home(self.name), self.context.io_timeout_seconds
+        )
+        home = DcoCopy("home", file, lane, record.family, record.columns)
+        home.adopt(loaded)
+        return self._begin(record, home, loaded, loaded.image)
+
+    async def create(self, record: Record, size_bytes: int) -> Ledger:
+        """The ledger over a new file, which counts once it is published: nothing is known of any page."""
+        lane = self.lane.data
+        file = await ask(
+            self.context.system, lane, lambda: self.context.host.create_home(self.name, size_bytes),
+            self.context.io_timeout_seconds,
+        )  # fmt: skip
+        home = DcoCopy("home", file, lane, record.family, record.columns)
+        return self._begin(record, home, None, CopyImage((None, None)))
+
+    def _begin(self, record: Record, home: DcoCopy, loaded: Loaded | None, image: CopyImage) -> Ledger:
+        family = Family.of(record, [shelved_volume(record, settings, image) for settings in record.volumes])
+        timeout = record.volume.io_timeout_seconds
+        ledger = Ledger(family, home, self.context.system, timeout_seconds=timeout)
+        ledger.assume(record)
+        if loaded is not None:
+            self.keep_ahead_of(ledger, loaded)
+        self.ledger = ledger
+        return ledger
+
+    @staticmethod
+    def keep_ahead_of(ledger: Ledger, loaded: Loaded) -> None:
+        """What is written from now on is newer than whatever lies on that copy."""
+        ledger.page_sequence = max(ledger.page_sequence, loaded.page_sequence)
+        ledger.family.next_epoch = max(ledger.family.next_epoch, loaded.next_epoch)
+
+    async def publish(self) -> None:
+        """The commit point of an import."""
+        await ask(
+            self.context.system, self.lane.data, lambda: self.context.host.publish_home(self.name),
+            self.context.io_timeout_seconds,
+        )  # fmt: skip
+
+    def close_if_idle(self) -> None:
+        """When no volume of the family is started any more."""
+        if self.ledger is not None and not self.ledger.stores and not self._in_use:
+            self._last = self.ledger.last_record or self._last
+            let_go(self.context, self.lane.data, self.ledger.home.file)
+            self.ledger = None
+
+    @asynccontextmanager
+    async def kept_open(self) -> AsyncIterator[None]:
+        """One at a time. A home copy that is open stays so, also when the last volume stops meanwhile; or what was read
+        of it before that stop would be taken for the newest.
+        """
+        async with self.busy:
+            self._in_use = True
+            try:
+                yield
+            finally:
+                self._in_use = False
+                self.close_if_idle()
+
+    async def forget(self, name: str) -> None:
+        """A volume that is stopped leaves its family; with the last one the home copy goes too."""
+        await forget_checksums(self.context, name)
+        record = self.record
+        if record is None or len(record.volumes) == 1:
+            await self._ask(partial(self.context.host.remove_home, self.name))
+            return
+        async with self.kept_open():
+            await self._forget(self.ledger or await self._reopen(), name)
+
+    async def _forget(self, ledger: Ledger, name: str) -> None:
+        left = [v.name for v in ledger.family.volumes if v.name != name]
+        if self.name == name:  # first, or a new volume of that name would overwrite what is the others' now
+            await self._ask(partial(self.context.host.rename_home, name, left[0]))
+            self.name = left[0]
+        volume = next(v for v in ledger.family.volumes if v.name == name)
+        origin = ledger.family.original_of(volume)
+        store = None if origin is None else ledger.stores.get(origin.settings.uuid)
+        stores = [store] if store is not None else []
+        await change(stores, lambda: forget(ledger.family, volume), ledgers=[ledger])
+
+    async def _reopen(self) -> Ledger:
+        self.must_not_hang()
+        loaded = await self.read()
+        assert loaded.image.record is not None
+        return await self.open(loaded.image.record, loaded)
+
+    async def _ask(self, run: Callable[[], None]) -> None:
+        await ask(self.context.system, Lanes(self.name).data, run, self.context.io_timeout_seconds)
+
+    def settings(self, name: str) -> VolumeRecord | None:
+        """Of a volume of the family, as it is recorded."""
+        return self.record.named(name) if self.record is not None else None

@@ -1,0 +1,219 @@
+"""`import`: a volume known only by its plexes (RULES, "Import")."""
+
+from dataclasses import replace
+
+import trio
+
+from fmrd.core.decisions.recovery import Found, Standing, StartOptions, judge_plexes
+from fmrd.core.images import CopyImage
+from fmrd.core.record import Record, VolumeRecord, geometry_of
+from fmrd.dco.copy import Loaded
+from fmrd.engine.context import Context
+from fmrd.engine.opening.files import PlexFiles, dco_bytes, let_go, open_plex
+from fmrd.engine.opening.homes import Home
+from fmrd.engine.opening.start import Look, Opening, close_all, open_member
+from fmrd.engine.serving.open_plex import Lanes
+from fmrd.engine.verify.checksums import forget_checksums
+from fmrd.errors import Failed, FmrdError, Refused
+
+ByUuid = dict[str, tuple[str, PlexFiles]]
+"""Path and files of each plex."""
+
+
+async def read_paths(context: Context, paths: list[str]) -> dict[str, PlexFiles]:
+    """Every path, opened, by path. Failed('not_imported') names those that carry no DCO."""
+    opened: dict[str, PlexFiles] = {}
+    problems: dict[str, str] = {}
+
+    async def one(path: str) -> None:
+        try:
+            files = await open_plex(context, path, None, Lanes(path), 0, context.io_timeout_seconds)
+        except (FmrdError, OSError) as error:
+            problems[path] = str(error)
+            return
+        opened[path] = files
+        if files.image is None:
+            problems[path] = "no readable DCO beside it"
+
+    async with trio.open_nursery() as nursery:
+        for path in paths:
+            nursery.start_soon(one, path)
+    owners: dict[str, str] = {}
+    for path, files in opened.items():
+        if files.image is not None and owners.setdefault(files.image.owner, path) != path:
+            problems[path] = f"it is the same plex as {owners[files.image.owner]}"
+    families = {f.image.record.family for f in opened.values() if f.image and f.image.record}
+    if not problems and len(families) > 1:
+        problems = {path: "they belong to different volumes" for path in paths[:1]}
+    if problems:
+        for files in opened.values():
+            let_go(context, files.lanes, files)
+        raise Failed("not_imported", "; ".join(f"{path}: {why}" for path, why in sorted(problems.items())))
+    return opened
+
+
+def newest_of(opened: dict[str, PlexFiles], prefer: str | None) -> tuple[str, Record]:
+    """(path, record) of the copy that is an ancestor of no other; Refused('split_brain') where there are several."""
+    records = {path: _record(files) for path, files in opened.items()}
+    leaders = [
+        path
+        for path, record in records.items()
+        if not any(
+            other.knows(record.position) and other.position != record.position
+            for name, other in records.items()
+            if name != path
+        )
+    ] or list(records)  # copies that were tampered with may each claim to be the other's future
+    positions = {records[path].position for path in leaders}
+    if prefer is not None:
+        chosen = [p for p in opened if prefer in (p, _name(records[p], opened[p]))]
+        if not chosen:
+            raise Failed("plex_unknown", f"--prefer {prefer} is none of the plexes given")
+        return chosen[0], records[chosen[0]]
+    if len(positions) > 1:
+        sides = ", ".join(f"{path} (at {records[path].sequence} of {records[path].lineage[:8]})" for path in leaders)
+        raise Refused("split_brain", f"these plexes were written separately: {sides}", "--prefer PLEX chooses one side")
+    return leaders[0], records[leaders[0]]
+
+
+async def import_family(
+    home: Home, opened: dict[str, PlexFiles], old: Loaded | None, *, prefer: str | None, force: bool
+) -> list[Opening]:
+    """``old``: an existing home copy of that family, which must be an ancestor unless ``force``. Opens every volume of
+    the family that has plexes among the paths, the one that leads first; the others stay stopped.
+    """
+    context = home.context
+    look = Look(context, {}, {f.image.owner: f for f in opened.values() if f.image is not None})
+    try:
+        leader, record = newest_of(opened, prefer)
+        by_uuid = {f.image.owner: (path, f) for path, f in opened.items() if f.image is not None}
+        home.lanes.update({uuid: f.lanes for uuid, (_, f) in by_uuid.items()})
+        record = _at_new_paths(record, by_uuid)
+        before = old.image.record if old is not None else None
+        if before is not None and not record.knows(before.position) and not force:
+            raise Refused(
+                "foreign_plex",
+                f"volume {record.volume.name}: the home copy here is at {before.sequence} of lineage "
+                f"{before.lineage[:8]}, which these plexes do not know",
+                "import --force gives up the home copy's line",
+            )
+        present = [v for v in record.volumes if any(p.uuid in by_uuid for p in v.plexes) and not _is_instant(v)]
+        if not present:
+            raise Failed("not_imported", "an instant snapshot is nothing without the volume's own plexes")
+        missing = [p.name for v in present for p in v.plexes if p.is_open and p.uuid not in by_uuid]
+        if missing and not force:
+            raise Refused(
+                "no_current_plex",
+                f"volume {record.volume.name}: {', '.join(missing)} took part in the last writes and is not among the "
+                "paths",
+                "name it too, or import --force with what is here",
+            )
+        look.found = {p.uuid: _found(by_uuid.get(p.uuid)) for v in record.volumes for p in v.plexes}
+        standing = {v.name: _judge(record, v, look.found, leader if force else None, by_uuid) for v in present}
+        async with home.busy:
+            return await _open_all(home, record, present, opened[leader], look, standing)
+    finally:
+        look.close()
+        home.close_if_idle()
+
+
+async def _open_all(
+    home: Home, record: Record, present: list[VolumeRecord], leader: PlexFiles, look: Look,
+    standing: dict[str, dict[str, Standing]],
+) -> list[Opening]:  # fmt: skip
+    """A new home copy, made from the copies of the plexes, and published when the volumes are open."""
+    home.must_not_hang()
+    size = dco_bytes(geometry_of(max(record.volumes, key=lambda v: v.length_bytes)), record.columns)
+    ledger = await home.create(record, size)
+    openings: list[Opening] = []
+    try:
+        for volume in sorted(present, key=lambda v: not _leads(v, leader)):
+            image = _image_of(volume, record, leader, look)
+            openings.append(await open_member(home, ledger, record, volume, image, look, standing[volume.name]))
+            await _lose_instants(openings[-1])
+            await forget_checksums(home.context, volume.name)
+        await home.publish()
+    except BaseException:
+        for opening in openings:
+            del ledger.stores[opening.mirror.volume.settings.uuid]
+            close_all(home.context, opening.mirror.opened)
+        raise
+    return openings
+
+
+def _is_instant(volume: VolumeRecord) -> bool:
+    return volume.link is not None and volume.link.unkept is not None
+
+
+async def _lose_instants(opening: Opening) -> None:
+    """What an instant snapshot holds only the home copy knew."""
+    mirror = opening.mirror
+    for unkept in mirror.volume.unkept.values():
+        unkept.map.fill()
+        await mirror.store.write_pages((unkept.column.index, page) for page in sorted(unkept.due_pages))
+
+
+def _leads(volume: VolumeRecord, leader: PlexFiles) -> bool:
+    return leader.image is not None and volume.plex(leader.image.owner) is not None
+
+
+def _image_of(volume: VolumeRecord, record: Record, leader: PlexFiles, look: Look) -> CopyImage:
+    """The newest copy that travels with one of its own plexes: no other is sure to hold all of its pages."""
+    own = [f.image for p in volume.plexes if (f := look.files.get(p.uuid)) is not None and f.image is not None]
+    known = [i for i in own if i.record is not None and record.knows(i.record.position)]
+    if _leads(volume, leader) and leader.image is not None:
+        return leader.image
+    order = {p.lineage: at for at, p in enumerate((*record.history, record.position))}
+    return max(
+        known or own,
+        key=lambda i: (order.get(i.record.lineage, -1), i.record.sequence) if i.record is not None else (-2, 0),
+    )
+
+
+def _at_new_paths(record: Record, by_uuid: ByUuid) -> Record:
+    def moved(volume: VolumeRecord) -> VolumeRecord:
+        plexes = tuple(replace(p, path=by_uuid[p.uuid][0]) if p.uuid in by_uuid else p for p in volume.plexes)
+        return replace(volume, plexes=plexes)
+
+    return replace(record, volumes=tuple(moved(v) for v in record.volumes))
+
+
+def _judge(
+    record: Record, volume: VolumeRecord, found: dict[str, Found], accepted: str | None, by_uuid: ByUuid
+) -> dict[str, Standing]:
+    """Who is on-line. Where each plex was changed since the volume was stopped (files that were copied look so, too),
+    only the administrator can say that one of them is good: by force, the path that leads.
+    """
+    without = frozenset(p.name for p in volume.plexes if _diverged(record, found[p.uuid].image))
+    standing = judge_plexes(record, volume, found, StartOptions(without=without))
+    changed = [p.name for p in volume.plexes if standing[p.uuid].reason == "full_backing_changed"]
+    if not changed or any(standing[p.uuid].online for p in volume.plexes):
+        return standing
+    if accepted is None:
+        raise Refused(
+            "plexes_changed",
+            f"volume {volume.name}: no plex is as fmrd left it (copied, or changed since: {', '.join(changed)})",
+            "import --force takes one as it is (--prefer says which), and copies it to the others",
+        )
+    mine = [p.name for p in volume.plexes if p.uuid in by_uuid]
+    name = next((p.name for p in volume.plexes if p.uuid in by_uuid and by_uuid[p.uuid][0] == accepted), mine[0])
+    return judge_plexes(record, volume, found, StartOptions(without=without, accept=name))
+
+
+def _record(files: PlexFiles) -> Record:
+    assert files.image is not None and files.image.record is not None
+    return files.image.record
+
+
+def _name(record: Record, files: PlexFiles) -> str:
+    volume = record.holder(files.image.owner) if files.image else None
+    plex = volume.plex(files.image.owner) if volume is not None and files.image else None
+    return plex.name if plex is not None else ""
+
+
+def _found(here: tuple[str, PlexFiles] | None) -> Found:
+    return here[1].found() if here is not None else Found(False, problem="not among the paths")
+
+
+def _diverged(record: Record, image: CopyImage | None) -> bool:
+    return image is not None and image.record is not None and not record.knows(image.record.position)

@@ -1,0 +1,171 @@
+"""From files to an open volume: start at home, and import (RULES). What is decided is in core/decisions/recovery.py."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import trio
+
+from fmrd.core.decisions.instant import is_instant
+from fmrd.core.decisions.recovery import Found, Standing, StartOptions, choose_record, judge_plexes, open_volume, seed
+from fmrd.core.images import CopyImage
+from fmrd.core.record import PlexRecord, Record, VolumeRecord, geometry_of
+from fmrd.core.volume.plex import Plex
+from fmrd.dco.ledger import Ledger
+from fmrd.dco.store import Store
+from fmrd.engine.context import Context
+from fmrd.engine.opening.files import PlexFiles, copy_of, find_plex, let_go, tail_bytes
+from fmrd.engine.opening.homes import Home
+from fmrd.engine.serving.mirror import Mirror
+from fmrd.engine.serving.open_plex import Lanes, OpenPlex
+from fmrd.engine.verify.checksums import forget_checksums
+from fmrd.errors import Failed
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Opening:
+    """An open volume, before anything runs on it."""
+
+    mirror: Mirror
+    home: Home
+    notes: list[str]
+
+
+@dataclass
+class Look:
+    """What is there of some plexes, by uuid. Whoever takes files out of it closes them; ``close`` closes the rest."""
+
+    context: Context
+    found: dict[str, Found]
+    files: dict[str, PlexFiles]
+
+    def take(self, plexes: Iterable[PlexRecord]) -> dict[str, PlexFiles]:
+        return {p.uuid: self.files.pop(p.uuid) for p in plexes if p.uuid in self.files}
+
+    def close(self) -> None:
+        close_all(self.context, self.files)
+
+
+async def look_for(home: Home, volumes: Iterable[VolumeRecord]) -> Look:
+    """Open every plex that can be had, all at once: a disk that hangs delays the others by nothing."""
+    context = home.context
+    look = Look(context, {}, {})
+
+    async def one(volume: VolumeRecord, plex: PlexRecord, lanes: Lanes) -> None:
+        timeout = min(volume.io_timeout_seconds, context.io_timeout_seconds) / 2
+        tail = tail_bytes(geometry_of(volume))
+        look.found[plex.uuid], opened = await find_plex(context, plex.path, plex.dco_path, lanes, tail, timeout)
+        if opened is None:
+            return
+        look.files[plex.uuid] = opened
+        if opened.backing.length < volume.length_bytes:
+            short = "it is shorter than the volume"
+            look.found[plex.uuid] = replace(look.found[plex.uuid], present=False, problem=short)
+
+    async with trio.open_nursery() as nursery:
+        for volume in volumes:
+            for plex in volume.plexes:
+                if plex.state.value == "OFFLINE" or plex.excluded:
+                    look.found[plex.uuid] = Found(False, problem="it is offline")
+                    continue
+                nursery.start_soon(one, volume, plex, home.lanes_of(plex.uuid, plex.name))
+    return look
+
+
+async def start_at_home(home: Home, name: str, options: StartOptions) -> Opening:
+    """RULES, "Start at home", of one volume of the family. Everything that was opened is closed again when it is
+    refused.
+    """
+    context = home.context
+    async with home.kept_open():
+        home.must_not_hang()
+        loaded = await home.read()
+        newest = home.ledger.last_record if home.ledger is not None else loaded.image.record
+        settings = newest.named(name) if newest is not None else None
+        if newest is None or settings is None:
+            raise Failed("volume_missing", f"there is no volume {name}")
+        wanted = {settings.name: settings}
+        original = newest.named(settings.snapshot_of or "")
+        if home.ledger is None and original is not None:
+            wanted[original.name] = original
+        if home.ledger is None and loaded.image.torn:
+            wanted = {volume.name: volume for volume in newest.volumes}
+        look = await look_for(home, wanted.values())
+        try:
+            if home.ledger is None:
+                record = choose_record(loaded.image, look.found, options)
+                settings = record.named(name) or settings
+                if original is not None:  # a home copy that was rolled back is as wrong for its snapshots
+                    judge_plexes(record, record.named(original.name) or original, look.found, StartOptions())
+                ledger = await home.open(record, loaded)
+            else:
+                record, ledger = newest, home.ledger
+            standing = judge_plexes(record, settings, look.found, options)
+            if options != StartOptions():  # the administrator says what the volume's data is
+                await forget_checksums(context, name)
+            return await open_member(home, ledger, record, settings, loaded.image, look, standing)
+        finally:
+            look.close()
+
+
+async def open_member(
+    home: Home, ledger: Ledger, record: Record, settings: VolumeRecord, image: CopyImage, look: Look,
+    standing: dict[str, Standing],
+) -> Opening:  # fmt: skip
+    """Steps 4 to 6: the opening commit, then the seeds, then a second commit. Only after that may anything be
+    served. ``image``: of the copy that tells the maps.
+    """
+    context = home.context
+    volume, notes = open_volume(record, settings, image, look.found, standing)
+    volume.configure(replace(volume.settings, stopped=False, settled=False))
+    opened: dict[str, OpenPlex] = {}
+    store = Store(ledger, volume, opened, timeout_seconds=settings.io_timeout_seconds, failed=report)
+    ledger.family.put(volume)
+    mirror = Mirror(store, context.system, opened, home.mirrors)
+    files = look.take(settings.plexes)
+    try:
+        for plex in volume.plexes:
+            here = files.get(plex.uuid)
+            if here is None:
+                continue
+            if here.loaded is not None:
+                home.keep_ahead_of(ledger, here.loaded)
+            if not plex.is_open or not standing[plex.uuid].online:
+                let_go(context, here.lanes, files.pop(plex.uuid))
+                continue
+            plex.stamp = None
+            copy = await copy_of(
+                context, here, plex.name, plex.uuid, ledger.family.uuid, volume.geometry, ledger.family.columns,
+                plex.path, plex.dco_path, settings.io_timeout_seconds,
+            )  # fmt: skip
+            # An instant snapshot is nothing without its original, so its copy would be of no use elsewhere.
+            copy.broken = is_instant(volume)
+            opened[plex.uuid] = files.pop(plex.uuid).with_dco(copy)
+        ledger.family.begin_lineage(context.new_uuid())
+        await store.commit(everything=True)
+        if volume.drl.count:
+            seeded = seed(volume)
+            notes.append(f"recovery: {volume.drl.count} dirty extent(s), {seeded} plex(es) to copy to")
+            await store.commit()
+        await mirror.until_recorded()
+    except BaseException:
+        del ledger.stores[volume.settings.uuid]
+        close_all(context, opened)
+        close_all(context, files)
+        raise
+    for note in notes:
+        log.warning("volume %s: %s", volume.name, note)
+    return Opening(mirror, home, notes)
+
+
+def report(plex: Plex, sentence: str) -> None:
+    """Of a copy of the DCO that failed."""
+    log.warning("%s", sentence)
+
+
+def close_all(context: Context, files: dict[str, PlexFiles] | dict[str, OpenPlex]) -> None:
+    for each in files.values():
+        let_go(context, each.lanes, each)
+    files.clear()

@@ -1,0 +1,189 @@
+"""How a plex joins a started volume (RULES, Join): an attach, and a new plex. core/decisions/joining.py decides."""
+
+import logging
+from dataclasses import replace
+from functools import partial
+
+from fmrd.backing.calls.system_calls import ask
+from fmrd.core.decisions import joining
+from fmrd.core.decisions.instant import is_instant
+from fmrd.core.decisions.joining import Decision
+from fmrd.core.record import PlexRecord
+from fmrd.core.states import PlexState
+from fmrd.core.volume.plex import Plex
+from fmrd.engine.opening.files import PlexFiles, copy_of, let_go, open_plex, tail_bytes
+from fmrd.engine.plexes.release import Releaser
+from fmrd.engine.resync.copy_tasks import CopyTasks, Then
+from fmrd.engine.running import Running
+from fmrd.engine.tasks import Task
+from fmrd.errors import Failed, FmrdError, Refused
+
+log = logging.getLogger(__name__)
+
+
+class Attacher:
+    """Of one started volume."""
+
+    def __init__(self, running: Running, copying: CopyTasks, releaser: Releaser) -> None:
+        self._running = running
+        self._copying = copying
+        self._releaser = releaser
+
+    async def decide(self, plex: Plex, *, full: bool = False, discard: bool = False) -> Decision:
+        """What an attach would copy, and why; nothing changes."""
+        if plex.is_open:
+            return self._decision_of_open(plex)
+        self._running.lanes_of(plex)
+        async with self._running.verb():
+            files = await self._reopen(plex)
+            try:
+                return self._decision(plex, files, full=full, discard=discard)
+            finally:
+                let_go(self._running.context, files.lanes, files)
+
+    async def attach(
+        self, plex: Plex, *, full: bool = False, discard: bool = False, rate: int = 0, kind: str = "",
+        then: Then | None = None, if_failed: bool = False,
+    ) -> tuple[Task, str | None]:  # fmt: skip
+        """RULES, Join. Returns the task, and a notice when the plex was attached already. ``kind`` and ``then``: of the
+        task (CopyTasks.start). ``if_failed``: Failed('plex_state') for one that did not fail, or is detached by now.
+        """
+        running = self._running
+        async with running.verb():
+            running.must_have(plex)
+            if if_failed and plex.state is not PlexState.IOFAIL:
+                raise Failed("plex_state", f"plex {plex.name} is {plex.state} meanwhile")
+            if plex.is_open:
+                return self._attached_already(plex, rate)
+            files = await self._reopen(plex)
+            try:
+                decision = self._decision(plex, files, full=full, discard=discard)
+                await self._join(plex, files, decision)
+            except BaseException:
+                joined = running.mirror.opened.get(plex.uuid)
+                if joined is None or joined.backing is not files.backing:
+                    let_go(running.context, files.lanes, files)
+                raise
+            return self._copying.start(plex, (decision.code, decision.message), rate, kind, then), None
+
+    def _decision_of_open(self, plex: Plex) -> Decision:
+        """Holes, and what an earlier copy had to leave, unless a copy is at it."""
+        running = self._running
+        regions = 0 if is_instant(running.volume) else plex.map.count()
+        if not regions or running.context.tasks.running(running.volume.name, plex.name):
+            return Decision("nothing_missed", "it is attached", False, 0, 0)
+        size = running.volume.geometry.bytes_in(regions, bool(plex.map.bits[-1]))
+        return Decision(*self._copying.unfinished(plex), False, regions, size)
+
+    def _attached_already(self, plex: Plex, rate: int) -> tuple[Task, str | None]:
+        running = self._running
+        decision = self._decision_of_open(plex)
+        if decision.regions:
+            return self._copying.start(plex, (decision.code, decision.message), rate), None
+        if plex.attaching and not running.context.tasks.running(running.volume.name, plex.name):
+            return self._copying.start(plex, self._copying.unfinished(plex), rate), None
+        task = running.context.tasks.last(running.volume.name, plex.name)
+        if task is None:
+            reason = ("nothing_missed", "it is attached")
+            task = running.context.tasks.ended("PLXATT", running.volume.name, plex.name, reason)
+        return task, f"nothing to change: {plex.name} is already {plex.state}"
+
+    def _decision(self, plex: Plex, files: PlexFiles, *, full: bool, discard: bool) -> Decision:
+        running = self._running
+        family = running.mirror.store.family
+        return joining.decide(
+            running.volume, family.record(family.sequence), plex, files.image, files.stamp,
+            is_block=files.backing.is_block, full=full, discard=discard,
+        )  # fmt: skip
+
+    async def _reopen(self, plex: Plex) -> PlexFiles:
+        """Its files, opened anew, after whatever is left of an earlier parting."""
+        running = self._running
+        running.must_have(plex)
+        if plex.state is PlexState.OFFLINE:
+            raise Refused(
+                "plex_state", f"plex {plex.name} is OFFLINE", f"plex on {running.volume.name} {plex.name} first"
+            )
+        lanes = running.lanes_of(plex)
+        await self._releaser.complete(plex)
+        running.lanes_of(plex)
+        tail = tail_bytes(running.volume.geometry)
+        return await open_plex(running.context, plex.path, plex.dco_path, lanes, tail, running.timeout_seconds)
+
+    async def _join(self, plex: Plex, files: PlexFiles, decision: Decision) -> None:
+        running = self._running
+        store, volume = running.mirror.store, running.volume
+        family = store.family
+        if files.backing.length < volume.geometry.length_bytes:
+            length = volume.geometry.length_bytes
+            await ask(
+                running.context.system, files.lanes.data, partial(files.backing.extend, length), running.timeout_seconds
+            )
+            # A kill before the next record leaves a file that nobody stamped: it is copied in full then, and says so.
+            plex.stamp = await ask(
+                running.context.system, files.lanes.data, files.backing.stamp, running.timeout_seconds
+            )
+        copy = await copy_of(
+            running.context, files, plex.name, plex.uuid, family.uuid, volume.geometry, family.columns,
+            plex.path, plex.dco_path, running.timeout_seconds,
+        )  # fmt: skip
+        joining.inherit(plex, decision)
+        theirs = files.image.record if files.image is not None else None
+        if theirs is not None and files.loaded is not None:
+            family.sequence = max(family.sequence, theirs.sequence)
+            ledger = store.ledger
+            ledger.page_sequence = max(ledger.page_sequence, files.loaded.page_sequence)
+        ours = theirs is not None and theirs.family == family.uuid
+        plex.has = theirs.position if ours and theirs is not None else None
+        left = plex.stamp
+
+        def open_gate() -> None:
+            running.mirror.opened[plex.uuid] = files.with_dco(copy)
+            volume.open_gate(plex)
+
+        # The record of the join has it closed, and data follows before the next one: its time of change is no sign of a
+        # stranger then. What it misses is told by its map and by the DRL in its own copy, as of any plex at a crash.
+        if left is not None:
+            plex.stamp = replace(left, mtime_ns=0)
+        try:
+            await store.join(plex, copy, open_gate)
+        except BaseException as error:
+            if not plex.is_open:
+                plex.stamp = left
+                if left is not None and isinstance(error, FmrdError | OSError):
+                    await self._unrecord()
+            raise
+
+    async def _unrecord(self) -> None:
+        """A record that landed may tell of a plex that did not come."""
+        try:
+            await self._running.mirror.store.commit()
+        except FmrdError as error:
+            log.warning(
+                "volume %s: the record still tells of a plex that did not come: %s", self._running.volume.name, error
+            )
+
+    async def add(
+        self, path: str, dco_path: str | None, files: PlexFiles, rate: int = 0, *, snap: bool = False
+    ) -> Task:
+        """One more mirror on files just made, fully copied; ``snap``: to be broken off later."""
+        running = self._running
+        async with running.verb():
+            family = running.mirror.store.family
+            record = PlexRecord(
+                name=family.new_plex_name(running.volume), uuid=running.context.new_uuid(), path=path,
+                dco_path=dco_path, state=PlexState.STALE, map=family.new_column(),
+                reason="full_new_plex", snap=snap,
+            )  # fmt: skip
+            running.volume.add_plex(Plex(record, running.volume.geometry))
+            plex = running.volume.plexes[-1]
+            running.home.lanes[plex.uuid] = files.lanes
+            decision = Decision("full_new_plex", f"plex {plex.name} is new: all of it is copied", True, 0, 0)
+            try:
+                await self._join(plex, files, decision)
+            except BaseException as error:
+                running.volume.remove_plex(plex)
+                if isinstance(error, FmrdError | OSError):
+                    await self._unrecord()
+                raise
+            return self._copying.start(plex, (decision.code, decision.message), rate)

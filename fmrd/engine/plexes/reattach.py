@@ -1,0 +1,79 @@
+"""A plex that failed is attached again by itself once its disk answers: tried soon, then less and less often.
+
+Only what failed (IOFAIL): a plex that the administrator took away stays away. The decision is that of any attach
+(RULES, Join), so it is fast where its map and its file allow; where only the administrator can decide it is left alone.
+"""
+
+import logging
+
+import trio
+
+from fmrd.core.decisions.instant import is_instant
+from fmrd.core.states import PlexState
+from fmrd.core.volume.plex import Plex
+from fmrd.engine.plexes.attach import Attacher
+from fmrd.engine.running import Running
+from fmrd.errors import FmrdError, Refused
+
+log = logging.getLogger(__name__)
+
+LONGEST_PAUSE_SECONDS = 300.0
+STEADY = 10
+"""A plex that stayed for so many pauses had come back; one that failed earlier waits twice as long as before."""
+
+
+class Reattacher:
+    """Of one started volume."""
+
+    def __init__(self, running: Running, attacher: Attacher) -> None:
+        self._running = running
+        self._attacher = attacher
+        self._waiting: set[str] = set()
+        self._tried: dict[str, tuple[float, float]] = {}
+        """By plex: when it was attached last, and the pause before that, in seconds."""
+
+    def expect(self, plex: Plex) -> None:
+        """It failed, or its disk was not there."""
+        running = self._running
+        if not running.context.return_seconds or plex.uuid in self._waiting or is_instant(running.volume):
+            return
+        self._waiting.add(plex.uuid)
+        running.context.nursery.start_soon(self._bring_back, plex)
+
+    async def _bring_back(self, plex: Plex) -> None:
+        pause = self._first_pause(plex)
+        told = ""
+        try:
+            while await self._still_away_after(pause, plex):
+                if not self._running.volume.settings.auto_attach:
+                    continue
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+                try:
+                    await self._attacher.attach(plex, if_failed=True)
+                except Refused as refused:
+                    self._say(plex, f"is not attached by itself: {refused.message}")
+                    return
+                except (FmrdError, OSError) as error:
+                    if str(error) != told:
+                        told = str(error)
+                        self._say(plex, f"stays {plex.state}: {told}; tried again in {pause:g} s, and so on")
+                else:
+                    self._tried[plex.uuid] = trio.current_time(), pause
+                    return
+        finally:
+            self._waiting.discard(plex.uuid)
+
+    def _first_pause(self, plex: Plex) -> float:
+        first = self._running.context.return_seconds
+        attached, pause = self._tried.get(plex.uuid, (0.0, 0.0))
+        return pause if pause and trio.current_time() - attached < STEADY * pause else first
+
+    async def _still_away_after(self, seconds: float, plex: Plex) -> bool:
+        with trio.move_on_after(seconds):
+            await self._running.life.stopping.wait()
+        running = self._running
+        mine = plex in running.volume.plexes and plex.state is PlexState.IOFAIL and not plex.excluded
+        return mine and not running.life.stopping.is_set() and not running.life.ended
+
+    def _say(self, plex: Plex, sentence: str) -> None:
+        log.warning("volume %s: plex %s %s", self._running.volume.name, plex.name, sentence)

@@ -1,0 +1,108 @@
+"""How a volume parts with a plex whose gate has closed, and with all of its files at the end.
+
+Runs by itself after the gate closed: record, wait until the plex's last system call has landed (its buffers and its
+lock are held until then), fdatasync, stamp, record again, close.
+"""
+
+import logging
+
+import trio
+
+from fmrd.backing.calls.system_calls import ask
+from fmrd.core.record import Stamp
+from fmrd.core.volume.plex import Plex
+from fmrd.engine.opening.files import let_go
+from fmrd.engine.running import Running
+from fmrd.engine.serving.open_plex import OpenPlex
+from fmrd.errors import FmrdError
+
+log = logging.getLogger(__name__)
+
+
+class Releaser:
+    """Of one started volume."""
+
+    def __init__(self, running: Running) -> None:
+        self._running = running
+        self._under_way: dict[str, trio.Event] = {}
+
+    def begin(self, plex: Plex) -> None:
+        """In the step that closed its gate."""
+        self._under_way[plex.uuid] = trio.Event()
+        self._running.context.nursery.start_soon(self._part, plex)
+
+    async def wait(self, plex: Plex) -> None:
+        """Returns when the plex was let go of."""
+        while (event := self._under_way.get(plex.uuid)) is not None:
+            await event.wait()
+
+    async def _part(self, plex: Plex) -> None:
+        running = self._running
+        try:
+            await running.mirror.until_recorded()
+        except FmrdError as error:
+            log.warning("volume %s: plex %s is out, not yet recorded: %s", running.volume.name, plex.name, error)
+        try:
+            while True:
+                await running.home.lanes[plex.uuid].idle()
+                if plex.uuid not in self._under_way:
+                    return
+                async with running.verb():
+                    await self.complete(plex)
+        except FmrdError as error:
+            log.warning("volume %s: letting go of plex %s: %s", running.volume.name, plex.name, error)
+
+    async def complete(self, plex: Plex) -> None:
+        """The last steps, under the verb lock, when nothing is outstanding on the plex. Nothing left to do: returns."""
+        running = self._running
+        lanes = running.home.lanes[plex.uuid]
+        opened = running.mirror.opened.get(plex.uuid)
+        if plex.is_open or opened is None:
+            self._end(plex.uuid)
+            return
+        if lanes.outstanding:
+            return
+        plex.stamp = await self.stamp(opened)
+        if lanes.outstanding:
+            return  # the fdatasync hangs; the files stay open until it has landed
+        del running.mirror.opened[plex.uuid]
+        try:
+            await running.mirror.store.commit()
+        except FmrdError as error:
+            log.warning("volume %s: the stamp of plex %s is not recorded: %s", running.volume.name, plex.name, error)
+        try:
+            await ask(running.context.system, lanes.data, opened.close, running.timeout_seconds)
+        except OSError as error:
+            log.warning("volume %s: closing plex %s: %s", running.volume.name, plex.name, error)
+        self._end(plex.uuid)
+
+    def _end(self, uuid: str) -> None:
+        event = self._under_way.pop(uuid, None)
+        if event is not None:
+            event.set()
+
+    async def stamp(self, opened: OpenPlex) -> Stamp | None:
+        """How fmrd leaves the file (DESIGN 4): after an fdatasync, where it answers. None where it does not."""
+
+        def run() -> Stamp | None:
+            try:
+                opened.backing.fdatasync()
+            except OSError as error:
+                log.info("%s: the last fdatasync before its stamp failed: %s", opened.backing.path, error)
+            return opened.backing.stamp()
+
+        running = self._running
+        try:
+            return await ask(running.context.system, opened.lanes.data, run, running.timeout_seconds)
+        except OSError:
+            return None
+
+    def close_all(self) -> None:
+        """The volume ended. What hangs is closed when it has landed. The closed ones can still be looked up: who keeps
+        old data on a snapshot may come just then, and asks for itself whether that is still there.
+        """
+        running = self._running
+        for opened in running.mirror.opened.values():
+            let_go(running.context, opened.lanes, opened)
+        for uuid in list(self._under_way):
+            self._end(uuid)

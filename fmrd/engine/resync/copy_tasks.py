@@ -1,0 +1,146 @@
+"""The copies of a started volume that run in the background: each drains the map of one open plex."""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import trio
+
+from fmrd.core.decisions import instant, snapshot
+from fmrd.core.states import PlexState
+from fmrd.core.volume.plex import Plex
+from fmrd.core.volume.volume import Volume
+from fmrd.engine.resync.resync import Resync
+from fmrd.engine.running import Running
+from fmrd.engine.tasks import Task
+from fmrd.errors import FmrdError
+
+log = logging.getLogger(__name__)
+
+KINDS = {PlexState.TEMP: "PLXATT", PlexState.SNAPATT: "SNAPATT"}
+Then = Callable[[Plex], Awaitable[None]]
+
+
+def _arrived(plex: Plex) -> bool:
+    return plex.is_open and not plex.map.any() and not plex.attaching
+
+
+class CopyTasks:
+    """Of one started volume."""
+
+    def __init__(self, running: Running) -> None:
+        self._running = running
+
+    @property
+    def _volume(self) -> Volume:
+        return self._running.volume
+
+    def unfinished(self, plex: Plex) -> tuple[str, str]:
+        """Why an open plex still has something in its map, or is not recorded in sync: (reason code, sentence)."""
+        count = plex.map.count()
+        if not count:
+            return "nothing_missed", f"plex {plex.name} only has to be recorded in sync"
+        if plex.reason == "recovery":
+            return "recovery", f"plex {plex.name}: {count} region(s) were being written when the volume went down"
+        if plex.reason == "restore":
+            return "fast", f"plex {plex.name} goes on with the {count} region(s) that a restore has to copy to it"
+        if plex.state is PlexState.ACTIVE:
+            return "hole", f"plex {plex.name}: {count} region(s) failed on it, and are copied back from the others"
+        code = plex.reason if plex.reason.startswith("full_") else "fast"
+        return code, f"plex {plex.name} goes on with the {count} region(s) that it still misses"
+
+    def start(
+        self, plex: Plex, reason: tuple[str, str], rate: int = 0, kind: str = "", then: Then | None = None
+    ) -> Task:
+        """Start copying to an open plex what its map holds. ``then``: what else the task does when that is done."""
+        task = self._running.context.tasks.new(
+            kind or KINDS.get(plex.state, "RDWRBACK"), self._volume.name, plex.name, reason, rate
+        )
+        task.total_regions = plex.map.count()
+        task.total_bytes = self._volume.geometry.bytes_in(task.total_regions, bool(plex.map.bits[-1]))
+        self._running.context.nursery.start_soon(self._run, plex, task, then)
+        return task
+
+    async def _run(self, plex: Plex, task: Task, then: Then | None) -> None:
+        code, sentence = task.reason
+        log.info("volume %s: task %d, plex %s: %s (%s)", self._volume.name, task.id, plex.name, sentence, code)
+        try:
+            problem = await self._in_turns(plex, task)
+            done = problem is None and _arrived(plex)
+            if done:
+                await self.returned()
+            if done and then is not None:
+                task.halted.set()
+                await then(plex)
+        except (FmrdError, OSError) as error:
+            problem, done = (getattr(error, "code", "io_error"), str(error)), False
+        if done:
+            task.end("done")
+            self.relieve()
+        elif problem is None:
+            task.end("aborted")
+        else:
+            log.warning("volume %s: task %d failed: %s", self._volume.name, task.id, problem[1])
+            task.end("failed", problem)
+
+    async def returned(self) -> None:
+        """Snapshot plexes from which the others were restored are SNAPDONE again."""
+        if snapshot.returned(self._volume):
+            await self._running.mirror.store.commit()
+
+    def relieve(self) -> None:
+        """What a failed flush left suspect is copied back once another plex holds it, or was written anew: go on."""
+        over = not self._running.life.is_open or instant.is_instant(self._volume)
+        for plex in self._volume.open_plexes() if not over else ():
+            if self._running.context.tasks.running(self._volume.name, plex.name):
+                continue
+            if self._volume.relieve(plex) or (plex.attaching and plex.settled):
+                self.start(plex, self.unfinished(plex))
+
+    async def _in_turns(self, plex: Plex, task: Task) -> tuple[str, str] | None:
+        """One copy a disk at a time; a paused one lets others go first."""
+        resync = Resync(self._running.mirror, plex, task)
+        while True:
+            await task.while_paused()
+            async with self._turn(task):
+                problem = await resync.run()
+            if not resync.waits:
+                return problem
+
+    @asynccontextmanager
+    async def _turn(self, task: Task) -> AsyncIterator[None]:
+        """The locks of every disk that the copy touches, taken in one order by all; without them if it was aborted."""
+        held: list[trio.Lock] = []
+        try:
+            with task.unless_aborted():
+                for name in sorted({disk.backing.disk for disk in self._running.mirror.opened.values()}):
+                    lock = self._running.context.disks[name]
+                    await lock.acquire()
+                    held.append(lock)
+            yield
+        finally:
+            for lock in held:
+                lock.release()
+
+    async def halt(self, plex: Plex) -> bool:
+        """Stop the copy to this plex, if there is one, and wait for it; its map is kept."""
+        return await self._halt(self._running.context.tasks.running(self._volume.name, plex.name))
+
+    async def halt_all(self) -> None:
+        """For good: the volume stops, and no copy begins by itself any more."""
+        self._running.life.leave()
+        await self._halt(self._running.context.tasks.running(self._volume.name))
+
+    def resume(self) -> None:
+        """What ``halt_all`` was for did not come to be: go on."""
+        self._running.life.come_back()
+        for plex in self._volume.open_plexes():
+            if (plex.map.any() or plex.attaching) and not instant.is_instant(self._volume):
+                self.start(plex, self.unfinished(plex))
+
+    async def _halt(self, tasks: list[Task]) -> bool:
+        for task in tasks:
+            task.abort()
+        for task in tasks:
+            await task.halted.wait()
+        return bool(tasks)

@@ -1,0 +1,89 @@
+"""The copy of one window: piece by piece, on a thread or in idle time, and no further than somebody lets it."""
+
+import time
+from collections.abc import Iterator
+
+from fmrd.backing.protocol import Backing
+from fmrd.engine.resync.windows import Window
+from fmrd.engine.serving.ranges import Span
+
+PIECE_BYTES, SHORT_PIECE_BYTES = 256 << 10, 128 << 10
+"""A window is copied in pieces, the short ones in memory. After each it ends early if somebody waits for its bytes, and
+while the application is served its thread rests: a copy of some milliseconds would keep a processor from those who
+serve, and to wake the thread up from outside for each piece would cost them more.
+"""
+PAUSE_RATIO = 2
+"""A rest is so many times as long as the piece took: a resync keeps a third of its speed, and gains on any load."""
+LONGEST_PAUSE_SECONDS = 0.05
+
+
+class Wanted:
+    """Does somebody wait for the bytes of a window? Told on trio's thread, asked on a worker's."""
+
+    def __init__(self) -> None:
+        self.now = False
+
+    def tell(self) -> None:
+        self.now = True
+
+
+class Transfer:
+    """The copy of one window, piece by piece. Where it is wanted it ends after the piece under way."""
+
+    def __init__(self, target: Backing, source: Backing, window: Window, wanted: Wanted, region_bytes: int) -> None:
+        self._target = target
+        self._source = source
+        self.window = window
+        self._wanted = wanted
+        self._end = window.spans[-1][1]
+        most = SHORT_PIECE_BYTES if target.inline and source.inline else PIECE_BYTES
+        self._pieces = pieces_of(window.spans, max(1, most // region_bytes) * region_bytes)
+        self.stop = 0
+        """What lies before this byte is copied."""
+        self.written = 0
+        self.seconds = 0.0
+        """Spent on copying."""
+
+    def step(self) -> bool:
+        """Copy a piece; False if there is none left, or enough is done: one is always copied, so that a resync gains on
+        whatever comes between.
+        """
+        if self._wanted.now and self.stop:
+            return False
+        piece = next(self._pieces)
+        began = time.perf_counter()
+        self.written += self._target.copy_spans(self._source, piece)
+        self.seconds += time.perf_counter() - began
+        self.stop = piece[-1][1]
+        return self.stop < self._end
+
+    def go(self) -> None:
+        """All of it, on a worker thread."""
+        while self.step():
+            pass
+
+    def go_gently(self) -> None:
+        """The same, with rests."""
+        before = 0.0
+        while self.step():
+            time.sleep(min(PAUSE_RATIO * (self.seconds - before), LONGEST_PAUSE_SECONDS))
+            before = self.seconds
+
+
+def pieces_of(spans: list[Span], most: int) -> Iterator[list[Span]]:
+    """The same bytes in the same order, at most so many at a time; a span that fits into a piece stays whole."""
+    piece: list[Span] = []
+    left = most
+    for start, stop in spans:
+        if piece and stop - start > left:
+            yield piece
+            piece, left = [], most
+        for at in range(start, stop, most):
+            end = min(stop, at + most)
+            piece.append((at, end))
+            left -= end - at
+            if left <= 0:
+                yield piece
+                piece, left = [], most
+    if piece:
+        yield piece

@@ -1,0 +1,89 @@
+"""What a resync copies in one thread hop: as many runs of missing regions as make up the bytes of a window."""
+
+from dataclasses import dataclass
+
+from bitarray import bitarray
+from bitarray.util import zeros
+
+from fmrd.core.geometry import Geometry
+from fmrd.core.maps.regionmap import RegionMap
+from fmrd.engine.serving.ranges import Span
+
+WINDOW_BYTES = 4 << 20
+LONG_WINDOW_BYTES = 32 << 20
+BUSY_WINDOW_BYTES = 16 << 20
+"""At most while the application is served. From one window to the next costs as much as a few requests, so there must
+be few; and a write that meets one waits for a piece and a round of the event loop, so they must be short.
+"""
+QUICK_SECONDS = 0.02
+"""A window that took longer is not followed by one above WINDOW_BYTES."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """Runs of regions, in order. The same as byte spans, and as bits, because a scattered map has many of them."""
+
+    runs: list[range]
+    spans: list[Span]
+    bits: bitarray
+    """Counted from the first region of the first run."""
+
+    @property
+    def regions(self) -> range:
+        """From the first to the last, with the gaps."""
+        return range(self.runs[0].start, self.runs[-1].stop)
+
+    @property
+    def bytes(self) -> int:
+        return sum([stop - start for start, stop in self.spans])
+
+
+def window_of(runs: list[range], geometry: Geometry) -> Window:
+    """``runs``: at least one."""
+    size, length, first = geometry.region_bytes, geometry.length_bytes, runs[0].start
+    spans = [(run.start * size, run.stop * size) for run in runs]
+    if spans[-1][1] > length:
+        spans[-1] = (spans[-1][0], length)
+    bits = zeros(runs[-1].stop - first)
+    for run in runs:
+        bits[run.start - first : run.stop - first] = 1
+    return Window(runs, spans, bits)
+
+
+def still_missing(window: Window, missing: RegionMap, geometry: Geometry) -> Window | None:
+    """What is left of a window in the map, once it has its locks: writes may have healed regions meanwhile."""
+    now = missing.these(window.regions) & window.bits
+    if now == window.bits:
+        return window
+    first = window.regions.start
+    left = RegionMap(len(now), len(now))
+    left.mark_these(0, now)
+    runs = [range(first + run.start, first + run.stop) for run in left.runs()]
+    return window_of(runs, geometry) if runs else None
+
+
+def until(window: Window, stop: int, geometry: Geometry) -> Window:
+    """Its regions before byte ``stop``, where a region ends, or the window; one at least."""
+    if stop == window.spans[-1][1]:
+        return window
+    end = stop // geometry.region_bytes
+    return window_of([range(run.start, min(run.stop, end)) for run in window.runs if run.start < end], geometry)
+
+
+class WindowSize:
+    """How long the next window is: longer on a quick disk, so that waking a thread up costs little beside the copy."""
+
+    def __init__(self) -> None:
+        self._bytes = WINDOW_BYTES
+
+    def window_bytes(self, rate: int, *, busy: bool) -> int:
+        """``rate``: bytes a second, 0 for no limit; it is kept by small steps. ``busy``: the application is served."""
+        most = min(self._bytes, BUSY_WINDOW_BYTES) if busy else self._bytes
+        return min(most, rate // 8) if rate else most
+
+    def copied(self, size: int, seconds: float) -> None:
+        """That many bytes, in so many seconds of copying."""
+        if seconds > QUICK_SECONDS:
+            self._bytes = WINDOW_BYTES
+        elif size >= self._bytes:
+            self._bytes = min(2 * self._bytes, LONG_WINDOW_BYTES)

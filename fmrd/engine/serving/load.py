@@ -1,0 +1,41 @@
+"""The requests of the application on one volume: how many are under way, and whether new ones are taken."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import trio
+
+from fmrd.core.volume.volume import Volume
+from fmrd.errors import Failed
+
+
+@dataclass
+class Load:
+    """What the application is doing, for those that give way to it."""
+
+    requests: int = 0
+    served: int = 0
+    none_left: trio.Event = field(default_factory=trio.Event)
+    closed: bool = False
+
+    @contextmanager
+    def request(self, volume: Volume) -> Iterator[None]:
+        """One request of the application, from its arrival to its answer; none is taken on a volume that closes."""
+        if self.closed:
+            raise Failed("volume_stopped", f"volume {volume.name} is stopped", errno=errno.ENODEV)
+        self.requests += 1
+        with self.entered():
+            yield
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """The rest of a request that is counted already."""
+        try:
+            yield
+        finally:
+            self.requests -= 1
+            self.served += 1
+            if self.closed and not self.requests:
+                self.none_left.set()

@@ -1,0 +1,231 @@
+"""One open volume at work: fan-out of writes, rounds of fdatasyncs, cleaning of the DRL, and the wait for the record.
+
+Every decision is the volume's (core/volume/) and every byte of the DCO the store's (dco/store.py); what is here is the
+order of awaits, which CONCURRENCY.md goes through checkpoint by checkpoint. What a door asks for is requests.py.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+
+from fmrd.backing.calls.system_calls import Call, Outcome, SystemCalls
+from fmrd.core.maps.unreadable import Unreadable
+from fmrd.core.plans import SyncPlan, Verdict, WritePlan
+from fmrd.core.volume.plex import Plex
+from fmrd.core.volume.volume import Volume
+from fmrd.dco.group_commit import Batch, GroupCommit
+from fmrd.dco.store import Store
+from fmrd.engine.serving.life import Lifetime
+from fmrd.engine.serving.load import Load
+from fmrd.engine.serving.open_plex import OpenPlex
+from fmrd.engine.serving.ranges import Ranges
+from fmrd.engine.serving.writes_under_way import Landing
+from fmrd.errors import FmrdError
+
+log = logging.getLogger(__name__)
+
+Parts = Sequence[tuple[int, int]]
+"""(offset, length) in bytes of what one plex takes of a write."""
+ToCall = Callable[[OpenPlex, Parts], Call]
+"""What a write is on one disk."""
+
+
+@dataclass
+class Mirror:
+    """One open volume at work. Lengths and offsets in bytes; failures are FmrdError with an errno."""
+
+    store: Store
+    system: SystemCalls
+    opened: dict[str, OpenPlex]
+    kin: dict[str, "Mirror"] = field(default_factory=dict)
+    """The started volumes of its family, by uuid."""
+    ranges: Ranges = field(default_factory=Ranges)
+    load: Load = field(default_factory=Load)
+    life: Lifetime = field(default_factory=Lifetime)
+    rest_lock: trio.Lock = field(default_factory=trio.Lock)
+    """Held by whoever has the volume at rest, and by the original of an instant snapshot while it keeps data on it."""
+    flushes: GroupCommit[Batch] = field(default_factory=lambda: GroupCommit(Batch))
+    """Flush requests that share one round of fdatasyncs."""
+    _clean_lock: trio.Lock = field(default_factory=trio.Lock)
+    _sync_lock: trio.Lock = field(default_factory=trio.Lock)
+    _late: list[tuple[range, list[Landing]]] = field(default_factory=list)
+    unreadable: Unreadable = field(default_factory=Unreadable)
+    reads_held_until: trio.Event | None = None
+    """Set when reads need not wait any more."""
+    leaving: Callable[[Iterable[int]], Awaitable[None]] | None = None
+    """Told of extents before they leave the DRL; Failed where they must stay."""
+    old_data: dict[str, GroupCommit[Any]] = field(default_factory=dict)
+    """What is kept together for an instant snapshot of this volume, by its uuid (copy_on_write.py)."""
+
+    @property
+    def volume(self) -> Volume:
+        return self.store.volume
+
+    @property
+    def timeout_seconds(self) -> float:
+        return self.volume.settings.io_timeout_seconds
+
+    async def quiesce(self) -> None:
+        """No new request from now on; returns when those under way are answered."""
+        self.load.closed = True
+        if self.load.requests:
+            await self.load.none_left.wait()
+
+    def resume(self) -> None:
+        """What ``quiesce`` was for did not come to be."""
+        self.load.closed = False
+        self.load.none_left = trio.Event()
+
+    @asynccontextmanager
+    async def reads_held(self) -> AsyncIterator[None]:
+        """Reads wait: the volume becomes other data, and nobody sees that before it is recorded."""
+        self.reads_held_until = trio.Event()
+        try:
+            yield
+        finally:
+            self.reads_held_until.set()
+            self.reads_held_until = None
+
+    # Rules 1, 2 and 5
+
+    async def write_held(self, offset: int, length: int, call: ToCall) -> Verdict:
+        """Rules 1 and 3, of bytes that the caller holds: mark, choose who takes it, and judge what came of it."""
+        volume = self.volume
+        extents = volume.geometry.extents_of(offset, length)
+        if volume.drl.crowded_by(extents):
+            await self._make_room(extents)
+        volume.drl.enter(extents)
+        late: list[Landing] = []
+        try:
+            if not volume.drl.is_durable(extents):
+                await self._mark(extents)
+            plan = volume.choose_targets(offset, length)
+            errors = await self._fan_out(plan, call)
+            verdict = await self.judge(plan, errors)
+            if any(isinstance(error, TimeoutError) for error in errors.values()):
+                span = ((offset, offset + length),)
+                late = [each for plex in volume.open_plexes() for each in self.opened[plex.uuid].late(span)]
+            return verdict
+        finally:
+            if late:
+                self._late.append((extents, late))
+            else:
+                volume.drl.leave(extents)
+
+    async def judge(self, plan: WritePlan, errors: dict[str, Exception]) -> Verdict:
+        """While the bytes are held and their extents are pending."""
+        verdict = self.volume.end_write(plan, errors)
+        if verdict.settle:
+            try:
+                await self.settle()
+            except FmrdError as error:  # judge all the same, or two copies differ and both count
+                self.say(f"not settled after a write error: {error}")
+            verdict = self.volume.end_write(plan, errors, settled=True)
+        return verdict
+
+    async def answer(self, verdict: Verdict) -> None:
+        """What a write is answered with (rule 5), once its bytes are free again."""
+        self._tell(verdict)
+        await self.until_recorded()
+        if verdict.error is not None:
+            raise verdict.error
+
+    def _leave_late(self) -> None:
+        """A write that was given up on a plex that stays is pending until it has landed (rule 2a)."""
+        for extents, landings in self._late[:]:
+            if all(each.landed for each in landings):
+                self._late.remove((extents, landings))
+                self.volume.drl.leave(extents)
+
+    async def _make_room(self, extents: range) -> None:
+        """The DRL is bounded: an eighth of it leaves at once, so that a scattered load pays one fdatasync for many."""
+        drl = self.volume.drl
+        async with self._clean_lock:
+            while drl.crowded_by(extents) and await self._clean(max(1, drl.hot_extents // 8)):
+                pass
+
+    async def _mark(self, extents: range) -> None:
+        """Rule 1: durable on the home copy and on every open travelling one before any data."""
+        column = self.volume.settings.drl.index
+        width = self.volume.geometry.page_extents
+        await self.store.write_pages((column, page) for page in range(extents[0] // width, extents[-1] // width + 1))
+
+    async def _fan_out(self, plan: WritePlan, call: ToCall) -> dict[str, Exception]:
+        calls = []
+        for target in plan.targets:
+            calls.append(call(self.opened[target.plex.uuid], target.parts))
+            target.plex.writes += 1
+            target.plex.write_bytes += sum(size for _, size in target.parts)
+        outcomes = await self.system.in_turn(calls, self.timeout_seconds)
+        return _errors([t.plex for t in plan.targets], outcomes)
+
+    async def until_recorded(self) -> None:
+        """Rule 5: return when a record that began after the last demotion is on the home copy."""
+        while self.volume.demotions_recorded < self.volume.demotions:
+            await self.store.commit()
+
+    async def sync(self, only: Plex | None = None) -> Verdict:
+        """One fdatasync round over the open plexes (or one of them), judged. One at a time: Linux tells of a lost page
+        once, so of two rounds under way one may fail and the other, which proves nothing then, be judged first.
+        """
+        async with self._sync_lock:
+            plan = self.volume.begin_sync(only)
+            verdict = self.volume.end_sync(plan, await self._fdatasync(plan))
+        self._tell(verdict)
+        return verdict
+
+    async def _fdatasync(self, plan: SyncPlan) -> dict[str, Exception]:
+        disks = [self.opened[target.plex.uuid] for target in plan.targets]
+        calls = [Call(disk.lane, disk.backing.fdatasync, disk.inline) for disk in disks]
+        return _errors([t.plex for t in plan.targets], await self.system.at_once(calls, self.timeout_seconds))
+
+    async def settle(self) -> None:
+        """Make durable, and known to the home copy, whatever is current now."""
+        await self.sync()
+        await self.store.commit()
+
+    async def clean(self, before_tick: int | None = None) -> int:
+        """Rule 2: let idle extents leave the DRL (those not written since a tick); returns how many left.
+        Failed('home_failed') as for any DCO write.
+        """
+        async with self._clean_lock:
+            return 0 if self.life.ended else await self._clean(None, before_tick)
+
+    async def _clean(self, most: int | None, before_tick: int | None = None) -> int:
+        volume = self.volume
+        self._leave_late()
+        token = volume.drl.begin_clean(most, before_tick)
+        if not token.extents:
+            return 0
+        demotions = volume.demotions
+        await self.sync()
+        if volume.demotions != demotions:
+            await self.until_recorded()
+            return 0
+        if self.leaving is not None:
+            await self.leaving(token.extents)
+        await self.store.write_pages(volume.touched_pages())
+        if volume.demotions != demotions:  # a map gained what these pages do not hold
+            await self.until_recorded()
+            return 0
+        left = volume.drl.end_clean(token, volume.suspect_extents())
+        column = volume.settings.drl.index
+        await self.store.write_pages((column, page) for page in sorted(volume.drl.marked.touched))
+        return left
+
+    def _tell(self, verdict: Verdict) -> None:
+        for sentence in verdict.events:
+            self.say(sentence)
+
+    def say(self, sentence: str | None) -> None:
+        """In the log; nothing for None."""
+        if sentence is not None:
+            log.warning("volume %s: %s", self.volume.name, sentence)
+
+
+def _errors(plexes: Sequence[Plex], outcomes: Sequence[Outcome]) -> dict[str, Exception]:
+    return {p.uuid: o.error for p, o in zip(plexes, outcomes, strict=True) if o.error is not None}

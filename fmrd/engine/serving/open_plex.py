@@ -1,0 +1,74 @@
+"""One open plex: its data, its copy of the DCO, the calls under way on both, and the writes that may land yet.
+
+Everything that belongs to a plex while its files are open is in one object, in one dict of its volume
+(``Mirror.opened``, by plex uuid), from which the volume's store takes the copies of the DCO, too. A plex that moves to
+another volume is one pop and one assignment. Its lanes alone outlive it, with the family's ``Home``: a call that hangs
+counts until it has landed, whoever has let go of the files by then.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from fmrd.backing.calls.system_calls import Call, Lane
+from fmrd.backing.protocol import Backing
+from fmrd.dco.copy import DcoCopy
+from fmrd.engine.serving.ranges import Claim, overlap
+from fmrd.engine.serving.writes_under_way import Landing, refuse
+
+
+@dataclass
+class Lanes:
+    """The system calls under way on one plex, on its data and on its copy of the DCO. They outlive descriptors."""
+
+    name: str
+    data: Lane = field(init=False)
+    dco: Lane = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.data = Lane(self.name)
+        self.dco = Lane(f"{self.name} dco")
+
+    @property
+    def outstanding(self) -> int:
+        """How many calls have not returned."""
+        return self.data.outstanding + self.dco.outstanding
+
+    async def idle(self) -> None:
+        """Return when no call is outstanding."""
+        await self.data.idle()
+        await self.dco.idle()
+
+
+@dataclass(eq=False)
+class OpenPlex:
+    """A plex that a started volume has open. It is closed by ``files.let_go``, never under a call that hangs."""
+
+    backing: Backing
+    lanes: Lanes
+    dco_copy: DcoCopy
+    landings: list[Landing] = field(default_factory=list)
+    """Writes on their way, and those that were given up and have not landed."""
+
+    def __post_init__(self) -> None:
+        self.inline = self.backing.inline
+        self.lane = self.lanes.data
+
+    def writing(self, run: Callable[[], object], spans: Claim, *, inline: bool) -> Call:
+        """The call of a write to these [start, stop) in bytes, which whoever asks holds. Where one that was given up
+        has not landed yet, it fails at once with ETIMEDOUT: the late one would overwrite it.
+        """
+        if self.late(spans):
+            return Call(self.lane, refuse, inline=True)
+        landing = Landing(run, spans)
+        self.landings.append(landing)
+        return Call(self.lane, landing, inline)
+
+    def late(self, spans: Claim) -> list[Landing]:
+        """What was given up there and has not landed."""
+        self.landings = [each for each in self.landings if not each.landed]
+        return [each for each in self.landings if overlap(each.spans, spans)]
+
+    def close(self) -> None:
+        """Give up the descriptors and the lock."""
+        self.backing.close()
+        self.dco_copy.file.close()

@@ -1,0 +1,136 @@
+"""Reads that fail over to another plex, and read repair. Functions over a mirror."""
+
+import errno
+from collections.abc import AsyncIterator
+from functools import partial
+
+from fmrd.backing.calls.system_calls import Call, Outcome
+from fmrd.core.decisions.instant import is_instant
+from fmrd.core.plans import ReadPart
+from fmrd.core.volume.plex import Plex
+from fmrd.engine.serving.mirror import Mirror
+from fmrd.engine.serving.writes_under_way import Writer
+from fmrd.errors import Failed, FmrdError
+
+REPAIR_UNIT_BYTES = 4096
+SEEK_BYTES = 1 << 30
+"""How far a seek for data or a hole plans ahead."""
+
+
+async def read_parts(mirror: Mirror, at: int, stop: int, *, mend: bool = True) -> AsyncIterator[bytes]:
+    """Planned anew for each: while one is read, the plex that holds the next may leave. ``mend``: as read_part."""
+    while at < stop:
+        part = mirror.volume.plan_read(at, stop - at)[0]
+        yield await read_part(mirror, part, mend=mend)
+        at += part.length
+
+
+async def seek(mirror: Mirror, offset: int, *, data: bool) -> int:
+    """Where the first data (or hole) at or after ``offset`` begins; a hole begins at the end of the volume, too.
+    OSError(ENXIO) where there is none. Told by whichever plex would be read there.
+    """
+    length = mirror.volume.geometry.length_bytes
+    if not 0 <= offset < length:
+        raise OSError(errno.ENXIO, "beyond the end of the volume")
+    if is_instant(mirror.volume):
+        return offset if data else length
+    at = offset
+    with mirror.load.request(mirror.volume):
+        while at < length:
+            part = mirror.volume.plan_read(at, min(SEEK_BYTES, length - at))[0]
+            disk = mirror.opened[part.plex.uuid]
+            ask = Call(disk.lane, partial(disk.backing.data_until, at, at + part.length))
+            [outcome] = await mirror.system.in_turn([ask], mirror.timeout_seconds)
+            # A plex that fails is not asked where its holes are: reading there will tell.
+            is_data, end = outcome.value if isinstance(outcome.value, tuple) else (True, at + part.length)
+            if is_data is data:
+                return at
+            at = end
+    if data:
+        raise OSError(errno.ENXIO, "no data up to the end of the volume")
+    return length
+
+
+async def read_part(mirror: Mirror, part: ReadPart, *, mend: bool = True) -> bytes:
+    """From that plex; others step in where it fails, and it is repaired. Failed('io_error') if nobody has it.
+    ``mend``: not where the caller holds the bytes, which a repair needs.
+    """
+    tried: tuple[Plex, ...] = ()
+    failures: list[tuple[Plex, Exception]] = []
+    done: list[bytes] = []
+    at, stop = part.offset, part.offset + part.length
+    piece = part
+    while True:
+        outcome = await _pread(mirror, piece)
+        if outcome.error is None:
+            assert isinstance(outcome.value, bytes)
+            done.append(outcome.value)
+            at += piece.length
+            if at == stop:
+                break
+        else:
+            piece.plex.errors += 1
+            failures.append((piece.plex, outcome.error))
+            tried = (*tried, piece.plex)
+        try:
+            piece = mirror.volume.plan_read(at, stop - at, without=tried)[0]
+        except FmrdError as nobody:
+            divisible = at // REPAIR_UNIT_BYTES != (stop - 1) // REPAIR_UNIT_BYTES
+            if divisible and not any(isinstance(error, TimeoutError) for _, error in failures):
+                # Each failed somewhere in it: who fails here may be the one that holds what the other cannot give.
+                middle = max((at + stop) // 2, at + REPAIR_UNIT_BYTES) // REPAIR_UNIT_BYTES * REPAIR_UNIT_BYTES
+                for start, end in ((at, middle), (middle, stop)):
+                    done += [data async for data in read_parts(mirror, start, end, mend=mend)]
+                return b"".join(done)
+            mirror.unreadable.add(at, stop)
+            what = "; ".join(f"{plex.name}: {error}" for plex, error in failures)
+            sentence = f"volume {mirror.volume.name}: reading at {at} failed ({what})"
+            raise Failed("io_error", sentence) from nobody
+    if mirror.unreadable.spans:
+        mirror.unreadable.remove(part.offset, stop)
+    for plex, error in failures:
+        if isinstance(error, TimeoutError):
+            mirror.say(mirror.volume.fail_plex(plex, error))
+        elif mend:
+            await repair(mirror, plex, part.offset, part.length, error)
+    return b"".join(done)
+
+
+async def _pread(mirror: Mirror, part: ReadPart) -> Outcome:
+    disk = mirror.opened[part.plex.uuid]
+    part.plex.reads += 1
+    part.plex.read_bytes += part.length
+    call = Call(disk.lane, lambda: disk.backing.pread(part.offset, part.length), disk.inline)
+    return (await mirror.system.in_turn([call], mirror.timeout_seconds))[0]
+
+
+async def repair(mirror: Mirror, plex: Plex, offset: int, length: int, why: Exception) -> None:
+    """Write back to a plex what another one holds, under the region lock; a hole or a demotion if that fails."""
+    geometry = mirror.volume.geometry
+    start = offset // REPAIR_UNIT_BYTES * REPAIR_UNIT_BYTES
+    stop = min(-(-(offset + length) // REPAIR_UNIT_BYTES) * REPAIR_UNIT_BYTES, geometry.length_bytes)
+    regions = geometry.regions_of(start, stop - start)
+    first, size = geometry.bytes_of(regions)
+    async with mirror.ranges.hold((first, first + size)):
+        if not mirror.volume.may_repair(plex, regions):
+            return
+        generation = plex.generation
+        [source, *more] = mirror.volume.plan_read(start, stop - start, without=(plex,))
+        outcome = await _pread(mirror, source)
+        if more or plex.generation != generation or not isinstance(outcome.value, bytes):
+            return
+        disk = mirror.opened[plex.uuid]
+        writer = Writer(disk.backing, [(start, memoryview(outcome.value))])
+        call = disk.writing(writer, writer.spans, inline=disk.inline)
+        [written] = await mirror.system.in_turn([call], mirror.timeout_seconds)
+        if plex.generation != generation:
+            return
+        if written.error is None:
+            mirror.volume.repaired(plex, regions)
+            mirror.say(f"plex {plex.name}: read error at {offset} corrected from {source.plex.name} ({why})")
+            return
+        sentence = mirror.volume.fail_plex(plex, written.error)
+        if plex.is_open and mirror.volume.make_holes(plex, regions):
+            where = f"regions {regions.start}-{regions.stop - 1}"
+            sentence = f"plex {plex.name}: {where} failed and became holes ({why})"
+        mirror.say(sentence)

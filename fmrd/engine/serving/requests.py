@@ -1,0 +1,89 @@
+"""What a door asks of an open volume, where it has to be waited for: functions over a mirror.
+
+quick.py has what is tried first. Offsets and lengths are bytes; failures are FmrdError with an errno. Each request
+counts in the volume's load from its arrival to its answer.
+"""
+
+import errno
+
+from fmrd.backing.calls.system_calls import Call
+from fmrd.core.decisions.instant import is_instant
+from fmrd.dco.group_commit import Batch
+from fmrd.engine.serving import copy_on_write, reading
+from fmrd.engine.serving.mirror import Mirror, Parts, ToCall
+from fmrd.engine.serving.open_plex import OpenPlex
+from fmrd.engine.serving.writes_under_way import Writer, Zeroer
+from fmrd.errors import Failed
+
+ZERO_BYTES = 16 << 20
+"""Zeros made in one go: where a device must be written, that takes well under io_timeout."""
+
+
+async def read(mirror: Mirror, offset: int, length: int) -> bytes:
+    """Short at the end of the volume, empty beyond it."""
+    length = min(length, mirror.volume.geometry.length_bytes - offset)
+    if length <= 0:
+        return b""
+    with mirror.load.request(mirror.volume):
+        while mirror.reads_held_until is not None:
+            await mirror.reads_held_until.wait()
+        if is_instant(mirror.volume):
+            return await copy_on_write.read(mirror, offset, length)
+        part = mirror.volume.plan_read(offset, length)[0]
+        if part.length == length:
+            return await reading.read_part(mirror, part)
+        return b"".join([data async for data in reading.read_parts(mirror, offset, offset + length)])
+
+
+async def write(mirror: Mirror, offset: int, data: bytes | memoryview) -> None:
+    """On every plex that should have it when it returns (rule 1 before, rule 5 after)."""
+    view = memoryview(data)
+
+    def writer(plex: OpenPlex, parts: Parts) -> Call:
+        work = Writer(plex.backing, [(at, view[at - offset : at - offset + size]) for at, size in parts])
+        return plex.writing(work, work.spans, inline=plex.inline)
+
+    await _change(mirror, offset, len(data), writer)
+
+
+async def make_zero(mirror: Mirror, offset: int, length: int, *, punch: bool) -> None:
+    """The same for zeros (a discard, with ``punch``), a stretch at a time: who has the next waits for no more."""
+
+    def zeroer(plex: OpenPlex, parts: Parts) -> Call:
+        work = Zeroer(plex.backing, tuple([(at, at + size) for at, size in parts]), punch)
+        return plex.writing(work, work.spans, inline=False)
+
+    for at in range(offset, offset + length, ZERO_BYTES):
+        await _change(mirror, at, min(ZERO_BYTES, offset + length - at), zeroer)
+
+
+async def _change(mirror: Mirror, offset: int, length: int, call: ToCall) -> None:
+    volume, stop = mirror.volume, offset + length
+    if stop > volume.geometry.length_bytes:
+        raise Failed("beyond_end", f"volume {volume.name} ends before byte {stop}", errno=errno.ENOSPC)
+    if not length:
+        return
+    with mirror.load.request(volume):
+        async with mirror.ranges.hold((offset, stop)):
+            if volume.unkept or is_instant(volume):
+                await copy_on_write.before_write(mirror, offset, length)
+            if volume.demotions_recorded < volume.held_until:
+                await mirror.until_recorded()
+            verdict = await mirror.write_held(offset, length, call)
+            if mirror.unreadable.spans and verdict.error is None:
+                mirror.unreadable.remove(offset, stop)
+        await mirror.answer(verdict)
+
+
+async def flush(mirror: Mirror) -> None:
+    """Every write that ended before now is durable on every open plex when it returns."""
+
+    async def sync(batch: Batch) -> None:
+        batch.error = (await mirror.sync()).error
+
+    batch = mirror.flushes.next
+    with mirror.load.request(mirror.volume):
+        error = await mirror.flushes.served(batch, sync)
+        await mirror.until_recorded()
+        if error is not None:
+            raise error

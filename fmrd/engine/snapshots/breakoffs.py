@@ -1,0 +1,276 @@
+"""`snapshot`: SNAPDONE plexes leave their volumes at one instant, and are served as volumes of their own.
+
+All volumes are held together: requests in flight are answered first, later ones wait until the plexes have left. The
+step that takes them out is one, over all volumes; each family's record is its commit point (RULES, "Break-off").
+"""
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import trio
+
+from fmrd.backing.calls.system_calls import Lane, ask
+from fmrd.core.decisions import snapshot
+from fmrd.core.names import VOLUME_LENGTH, is_name
+from fmrd.core.states import PlexState
+from fmrd.core.volume.plex import Plex
+from fmrd.core.volume.volume import Volume
+from fmrd.dco.ledger import change
+from fmrd.dco.store import Store
+from fmrd.engine.context import Context
+from fmrd.engine.opening.start import Opening, close_all, report
+from fmrd.engine.registry import Registry, Unit
+from fmrd.engine.running import Running
+from fmrd.engine.serving.mirror import Mirror
+from fmrd.errors import BadRequest, Failed, FmrdError, Refused
+
+log = logging.getLogger(__name__)
+RETRY_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A snapshot to be taken: of which volume, under which name, with how many of its SNAPDONE plexes."""
+
+    volume: str
+    name: str
+    plexes: int = 1
+
+
+def names_for(registry: Registry, volumes: Sequence[str], pattern: str | None) -> list[str]:
+    """``pattern``: a name in which %v stands for the volume's; without one SNAP-VOL, or SNAP1-VOL if that is taken."""
+    if pattern is not None and len(volumes) > 1 and "%v" not in pattern:
+        raise BadRequest("bad_name", f"--name {pattern}: %v must stand for the volume where there are several")
+    found = []
+    for volume in volumes:
+        if pattern is not None:
+            name = pattern.replace("%v", volume)
+        else:
+            choices = (f"SNAP{number or ''}-{volume}" for number in range(10_000))
+            name = next(choice for choice in choices if choice not in registry.units)
+        if not is_name(name, VOLUME_LENGTH):
+            raise BadRequest("bad_name", f"{name!r} cannot name a snapshot")
+        if name in registry.units or name in found:
+            raise Failed("volume_exists", f"volume {name} exists already")
+        found.append(name)
+    return found
+
+
+def must_be_free(registry: Registry, name: str) -> None:
+    if name in registry.units:
+        raise Failed("volume_exists", f"volume {name} exists already")
+
+
+def check(registry: Registry, wishes: Sequence[Wish]) -> None:
+    """What would be refused, without changing anything."""
+    originals = [registry.service(wish.volume).running for wish in wishes]
+    for running, plexes in zip(originals, _Instant(registry, originals, wishes).choose(), strict=True):
+        snapshot.check_break_off(running.mirror.store.family, running.volume, plexes)
+
+
+async def break_off(registry: Registry, wishes: Sequence[Wish], freeze: Sequence[str] = ()) -> tuple[list[Unit], float]:
+    """All of them or none. Returns the snapshots' units, and how long the volumes were held, in seconds."""
+    originals = [registry.service(wish.volume).running for wish in wishes]
+    order = sorted(range(len(wishes)), key=lambda at: wishes[at].volume)
+    instant = _Instant(registry, originals, wishes)
+    async with AsyncExitStack() as locks:
+        for at in order:
+            await locks.enter_async_context(originals[at].verb())
+        for running in originals:
+            await _settle(running)
+        async with AsyncExitStack() as thaws:
+            for mountpoint in freeze:
+                await thaws.enter_async_context(frozen(registry.context, mountpoint))
+            await _break_off_held(instant, [originals[at] for at in order])
+        for unit, opening in zip(instant.units, instant.openings, strict=True):
+            await _serve(registry, unit, opening)
+    names = ", ".join(f"{wish.name} of {wish.volume}" for wish in wishes)
+    log.info("snapshot %s: writes were held for %.1f ms", names, instant.seconds * 1000)
+    return instant.units, instant.seconds
+
+
+async def _break_off_held(instant: "_Instant", in_order: Sequence[Running]) -> None:
+    try:
+        for running in in_order:
+            await instant.hold(running)
+        instant.durable = instant.choose()
+        await _make_durable(instant.originals, instant.durable)
+        await change([running.mirror.store for running in instant.originals], instant.step)
+    except FmrdError as error:
+        if instant.openings:  # broken off, and not recorded yet
+            land_later(instant.registry, instant.originals, instant.units, instant.openings, error)
+        raise
+    finally:
+        instant.release()
+
+
+async def _settle(running: Running) -> None:
+    """Beforehand, so that the instant itself has little to wait for."""
+    try:
+        await running.mirror.clean()
+    except FmrdError as error:
+        log.warning("volume %s: not settled before a snapshot: %s", running.volume.name, error)
+
+
+async def _make_durable(originals: Sequence[Running], chosen: Sequence[Sequence[Plex]]) -> None:
+    """The plexes that leave, fdatasync'ed: from now on nobody else can say what they held."""
+    async with trio.open_nursery() as nursery:
+        for running, plexes in zip(originals, chosen, strict=True):
+            for plex in plexes:
+                nursery.start_soon(running.mirror.sync, plex)
+
+
+class _Instant:
+    """Holds every volume, and breaks off in one step."""
+
+    def __init__(self, registry: Registry, originals: Sequence[Running], wishes: Sequence[Wish]) -> None:
+        self.registry = registry
+        self.originals = originals
+        self.openings: list[Opening] = []
+        self.units: list[Unit] = []
+        self.seconds = 0.0
+        self.durable: list[list[Plex]] = []
+        """Those that were fdatasync'ed since the volumes are held."""
+        self._wishes = wishes
+        self._held: list[tuple[Running, tuple[tuple[int, int], ...]]] = []
+        self._began = 0.0
+
+    async def hold(self, running: Running) -> None:
+        claim = ((0, running.volume.geometry.length_bytes),)
+        self._began = self._began or trio.current_time()
+        await running.mirror.ranges.acquire(claim)
+        self._held.append((running, claim))
+
+    def release(self) -> None:
+        if self._held:
+            self.seconds = trio.current_time() - self._began
+        for running, claim in self._held:
+            running.mirror.ranges.release(claim)
+        self._held = []
+
+    def choose(self, durable: Sequence[Plex] | None = None) -> list[list[Plex]]:
+        """The plexes that leave, of those that are durable: another one may have become SNAPDONE meanwhile.
+        Refused('snap_missing') where one volume has too few.
+        """
+        chosen = []
+        for running, wish in zip(self.originals, self._wishes, strict=True):
+            volume = running.volume
+            if volume.settings.snapshot_of is not None:
+                raise Refused(
+                    "snap_of_snap", f"volume {volume.name} is a snapshot of {volume.settings.snapshot_of} itself"
+                )
+            ready = [p for p in snapshot.ready(volume) if durable is None or p in durable]
+            plexes = ready[: wish.plexes]
+            if len(plexes) < wish.plexes:
+                raise _too_few(volume, len(plexes), wish.plexes)
+            chosen.append(plexes)
+        return chosen
+
+    def step(self) -> None:
+        chosen = self.choose([plex for plexes in self.durable for plex in plexes])
+        for wish in self._wishes:
+            must_be_free(self.registry, wish.name)
+        families = [running.mirror.store.family for running in self.originals]
+        for family, running, plexes in zip(families, self.originals, chosen, strict=True):
+            snapshot.check_break_off(family, running.volume, plexes)
+        for family, running, plexes, wish in zip(families, self.originals, chosen, self._wishes, strict=True):
+            uuid = self.registry.context.new_uuid()
+            volume = snapshot.break_off(family, running.volume, plexes, wish.name, uuid)
+            self.openings.append(_moved(running, volume))
+            self.units.append(self.registry.add(wish.name, running.home))
+        self.release()
+
+
+def _too_few(volume: Volume, ready: int, wanted: int) -> Refused:
+    copied_to = [p.name for p in volume.plexes if p.state is PlexState.SNAPDONE and not p.settled]
+    if ready + len(copied_to) < wanted:
+        message = f"volume {volume.name} has {ready} SNAPDONE plex(es), {wanted} wanted"
+        return Refused(
+            "snap_missing", message, f"fmrctl snapstart {volume.name} PATH, then fmrctl snapwait {volume.name}"
+        )
+    message = f"volume {volume.name}: {', '.join(copied_to)} is SNAPDONE, but misses something that is copied to it"
+    return Refused("snap_missing", message, f"fmrctl snapwait {volume.name}")
+
+
+def _moved(running: Running, volume: Volume) -> Opening:
+    """The plexes, open as they are, in a mirror of their own."""
+    origin = running.mirror
+    timeout = volume.settings.io_timeout_seconds
+    opened = {plex.uuid: origin.opened.pop(plex.uuid) for plex in volume.plexes}
+    store = Store(origin.store.ledger, volume, opened, timeout_seconds=timeout, failed=report)
+    return Opening(Mirror(store, origin.system, opened, running.home.mirrors), running.home, [])
+
+
+async def _serve(registry: Registry, unit: Unit, opening: Opening) -> None:
+    """The record of the break-off landed. Not before reads of the original that are still under way on the plex have
+    ended: they would see what is written to the snapshot.
+    """
+    service = registry.adopt(unit, opening, served=False)
+    done = trio.Event()
+
+    async def when_idle() -> None:
+        for plex in list(service.volume.plexes):
+            await service.running.home.lanes[plex.uuid].data.idle()
+        if unit.service is service:
+            registry.serve(unit)
+        done.set()
+
+    registry.context.nursery.start_soon(when_idle)
+    with trio.move_on_after(service.running.timeout_seconds):
+        await done.wait()
+        return
+    log.warning("snapshot %s is not to be seen yet: a call on its plex has not returned", unit.name)
+
+
+def land_later(
+    registry: Registry, originals: Sequence[Running], units: Sequence[Unit], openings: Sequence[Opening],
+    error: FmrdError,
+) -> None:  # fmt: skip
+    """The home copy did not take the record. The originals go on, their verdicts wait for it; the snapshots appear when
+    it landed, and are nobody's before, since until then the plexes are still their original's for a start.
+    """
+
+    async def land(running: Running, unit: Unit, opening: Opening) -> None:
+        try:
+            while not running.life.gone.is_set():
+                with trio.move_on_after(RETRY_SECONDS):
+                    await running.life.gone.wait()
+                try:
+                    await running.mirror.until_recorded()
+                except FmrdError as again:
+                    log.error("snapshot %s is not recorded yet: %s", unit.name, again)
+                    continue
+                if not running.life.gone.is_set():
+                    await _serve(registry, unit, opening)
+                return
+        finally:
+            if unit.service is None:
+                opening.mirror.store.ledger.stores.pop(opening.mirror.volume.settings.uuid, None)
+                opening.home.mirrors.pop(opening.mirror.volume.settings.uuid, None)
+                close_all(registry.context, opening.mirror.opened)
+                opening.home.close_if_idle()
+
+    for running, unit, opening in zip(originals, units, openings, strict=True):
+        unit.failure = error
+        registry.context.nursery.start_soon(land, running, unit, opening)
+
+
+@asynccontextmanager
+async def frozen(context: Context, mountpoint: str) -> AsyncIterator[None]:
+    """A mounted file system, at rest in itself: clean in the snapshot. Thawed whatever happens."""
+    freezer = context.host.freezer(mountpoint)
+    lane = Lane(f"freeze {mountpoint}")
+    try:
+        try:
+            await ask(context.system, lane, freezer.freeze, context.io_timeout_seconds)
+        except OSError as error:
+            raise Failed("freeze_failed", f"{mountpoint} cannot be frozen: {error}") from error
+        yield
+    finally:
+        with trio.CancelScope(shield=True):
+            try:
+                await ask(context.system, lane, freezer.thaw, context.io_timeout_seconds)
+            except OSError as error:
+                log.error("%s is not known to be thawed: %s", mountpoint, error)

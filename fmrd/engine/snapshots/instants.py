@@ -1,0 +1,176 @@
+"""`snapshot --instant`: readable at once, on a sparse file that gets old data before the original writes over it.
+
+`--sync` (and `snapsync`) lets the rest be copied in the background, after which it is a snapshot like the others.
+"""
+
+import logging
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from functools import partial
+
+import trio
+
+from fmrd.backing.calls.system_calls import ask
+from fmrd.core.decisions import instant, snapshot
+from fmrd.core.record import Column, PlexRecord
+from fmrd.core.states import PlexState
+from fmrd.dco.copy import DcoCopy
+from fmrd.dco.ledger import change
+from fmrd.dco.store import Store
+from fmrd.engine.opening.files import PlexFiles, copy_of, name_owner
+from fmrd.engine.opening.start import Opening, report
+from fmrd.engine.registry import Registry, Unit
+from fmrd.engine.running import Running
+from fmrd.engine.serving import copy_on_write
+from fmrd.engine.serving.mirror import Mirror
+from fmrd.engine.snapshots.breakoffs import frozen, land_later, must_be_free
+from fmrd.engine.tasks import Task
+from fmrd.errors import Failed, FmrdError, Refused
+
+log = logging.getLogger(__name__)
+WINDOW_BYTES = 4 << 20
+
+
+async def take_instant(
+    registry: Registry, volume: str, name: str, path: str, dco: str | None, files: PlexFiles, freeze: Sequence[str],
+) -> tuple[Unit, float]:  # fmt: skip
+    """On files just made, which are the snapshot's then. Returns its unit, and how long writes were held."""
+    running = registry.service(volume).running
+    mirror = running.mirror
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(running.verb())
+        if running.volume.settings.snapshot_of is not None:
+            raise Refused("snap_of_snap", f"volume {volume} is a snapshot of {running.volume.settings.snapshot_of}")
+        record = PlexRecord("", registry.context.new_uuid(), path, dco, PlexState.ACTIVE, Column(0, 0))
+        length = running.volume.geometry.length_bytes
+        if files.backing.length < length:  # the volume grew meanwhile
+            extend = partial(files.backing.extend, length)
+            await ask(registry.context.system, files.lanes.data, extend, running.timeout_seconds)
+        copy = await _recognisable(running, record, files)
+        await mirror.clean()
+        for mountpoint in freeze:
+            await stack.enter_async_context(frozen(registry.context, mountpoint))
+        claim = ((0, running.volume.geometry.length_bytes),)
+        began = trio.current_time()
+        await mirror.ranges.acquire(claim)
+        opening: list[Opening] = []
+        units: list[Unit] = []
+        seconds = 0.0
+
+        def step() -> None:
+            nonlocal seconds
+            must_be_free(registry, name)
+            uuid = registry.context.new_uuid()
+            taken = snapshot.taken_at_once(mirror.store.family, running.volume, record, name, uuid)
+            taken.settings = replace(taken.settings, io_timeout_seconds=copy_on_write.LIMIT_SECONDS)
+            ledger = mirror.store.ledger
+            opened = {record.uuid: files.with_dco(copy)}
+            store = Store(ledger, taken, opened, timeout_seconds=ledger.timeout_seconds, failed=report)
+            own = Mirror(store, mirror.system, opened, running.home.mirrors)
+            running.home.mirrors[uuid] = own
+            running.home.lanes[record.uuid] = files.lanes
+            opening.append(Opening(own, running.home, []))
+            units.append(registry.add(name, running.home))
+            seconds = trio.current_time() - began
+
+        try:
+            error = (await mirror.sync()).error
+            if error is not None:
+                raise error
+            await change([mirror.store], step)
+        except FmrdError as error:
+            if opening:
+                land_later(registry, [running], units, opening, error)
+            raise
+        finally:
+            mirror.ranges.release(claim)
+        registry.adopt(units[0], opening[0])
+    log.info("snapshot %s of %s: writes were held for %.1f ms", name, volume, seconds * 1000)
+    return units[0], seconds
+
+
+async def _recognisable(running: Running, plex: PlexRecord, files: PlexFiles) -> DcoCopy:
+    """A copy of the DCO that says whose plex this is. It is not kept up to date: without its original the snapshot is
+    nothing, and the home copy knows all of it.
+    """
+    store, volume = running.mirror.store, running.volume
+    copy = await copy_of(
+        running.context, files, plex.path, plex.uuid, store.family.uuid, volume.geometry, store.family.columns,
+        plex.path, plex.dco_path, running.timeout_seconds,
+    )  # fmt: skip
+    await name_owner(running.context, copy, store.ledger.last_record, running.timeout_seconds)
+    copy.broken = True
+    return copy
+
+
+def begin_sync(registry: Registry, unit: Unit, rate: int = 0) -> Task:
+    """Copy all that the snapshot still reads from its original."""
+    service = unit.service
+    if service is None:
+        raise Failed("volume_stopped", f"snapshot {unit.name} is stopped", f"fmrctl start {unit.name}")
+    plex = service.volume.plexes[0]
+    tasks = registry.context.tasks.running(unit.name, plex.name)
+    if tasks:
+        return tasks[0]
+    regions = plex.map.count()
+    message = f"snapshot {unit.name} copies the {regions} region(s) that it reads from its original"
+    reason = ("full_new_plex", message) if regions else ("nothing_missed", f"snapshot {unit.name} holds everything")
+    task = registry.context.tasks.new("SNAPSYNC", unit.name, plex.name, reason, rate)
+    task.total_regions = regions
+    task.total_bytes = service.volume.geometry.bytes_in(regions, bool(plex.map.bits[-1]))
+    registry.context.nursery.start_soon(_sync, service.running, task)
+    return task
+
+
+async def _sync(running: Running, task: Task) -> None:
+    try:
+        await _fill_all(running, task)
+        if task.aborting or running.life.ended:
+            task.end("aborted")
+            return
+        await _complete(running)
+    except (FmrdError, OSError) as error:
+        log.warning("snapshot %s: task %d failed: %s", task.volume, task.id, error)
+        task.end("failed", (getattr(error, "code", "io_error"), str(error)))
+    else:
+        task.end("done")
+
+
+async def _fill_all(running: Running, task: Task) -> None:
+    plex, geometry = running.volume.plexes[0], running.volume.geometry
+    while not (task.aborting or running.life.ended):
+        await task.while_paused()
+        run = plex.map.next_run(0, max(1, WINDOW_BYTES // geometry.region_bytes))
+        if run is None:
+            return
+        began = trio.current_time()
+        await copy_on_write.fill(running.mirror, run)
+        size = geometry.bytes_of(run)[1]
+        task.progressed(len(run), size, size)
+        await task.give_way(size, trio.current_time() - began, running.volume.settings.rate)
+
+
+async def _complete(running: Running) -> None:
+    """One commit: from now on its plex is all that it needs, and carries the DCO again."""
+    family = running.mirror.store.family
+    original = family.original_of(running.volume)
+    origin = None if original is None else running.home.mirrors.get(original.settings.uuid)
+    if origin is None or original is None:
+        raise Failed("volume_stopped", f"the original of snapshot {running.volume.name} is stopped")
+    done: list[bool] = []
+
+    def step() -> None:
+        done.append(instant.complete(original, running.volume))
+        if done[0]:  # its original waits for it no more
+            patience = original.settings.io_timeout_seconds
+            running.volume.configure(replace(running.volume.settings, io_timeout_seconds=patience))
+
+    # The commit is also on the copies of the original's plexes: who imports from them needs these pages beside its own.
+    await running.mirror.store.renew_copies()
+    await change([origin.store, running.mirror.store], step)
+    if not done[0]:
+        for opened in running.mirror.opened.values():
+            opened.dco_copy.broken = True
+        raise Failed("snap_invalid", f"snapshot {running.volume.name} has lost regions and cannot be completed")
+    await running.renew_copies()

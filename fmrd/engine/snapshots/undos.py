@@ -1,0 +1,168 @@
+"""`snapback --from-replica --keep-undo`: the original as it was, as a snapshot of its own; `undo` puts it back.
+
+One plex of the original is cloned where the file system can share blocks, which takes no time and no room; in the very
+commit of the restore the clone becomes a snapshot, so that the same maps say what an undo has to copy.
+"""
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from fmrd.backing.calls.system_calls import Lane, ask
+from fmrd.core.decisions import snapshot
+from fmrd.core.record import Column, PlexRecord
+from fmrd.core.states import PlexState
+from fmrd.core.volume.plex import Plex
+from fmrd.dco.store import Store
+from fmrd.engine.opening.files import PlexFiles, copy_of, let_go, name_owner
+from fmrd.engine.opening.start import Opening, report
+from fmrd.engine.registry import Registry
+from fmrd.engine.resync.copy_tasks import Then
+from fmrd.engine.running import Running
+from fmrd.engine.service import Service
+from fmrd.engine.serving.mirror import Mirror
+from fmrd.engine.serving.open_plex import Lanes, OpenPlex
+from fmrd.errors import Failed, FmrdError, Refused
+
+log = logging.getLogger(__name__)
+SUFFIX = ".undo"
+
+
+def undo_name(volume: str) -> str:
+    return f"UNDO-{volume}"
+
+
+@dataclass
+class Kept:
+    """A clone that is ready to become a snapshot of ``running``'s volume in a step of somebody else's."""
+
+    registry: Registry
+    running: Running
+    record: PlexRecord
+    opened: OpenPlex
+    opening: Opening | None = None
+
+    def step(self) -> None:
+        """In the step of the restore, before it: what the others gain then, the clone's map gains too."""
+        mirror = self.running.mirror
+        store = mirror.store
+        taken = snapshot.kept(
+            store.family, self.running.volume, self.record, undo_name(self.running.volume.name),
+            self.registry.context.new_uuid(),
+        )  # fmt: skip
+        opened = {self.record.uuid: self.opened}
+        own = Store(store.ledger, taken, opened, timeout_seconds=store.timeout_seconds, failed=report)
+        self.running.home.lanes[self.record.uuid] = self.opened.lanes
+        kin = self.running.home.mirrors
+        self.opening = Opening(Mirror(own, mirror.system, opened, kin), self.running.home, [])
+
+    async def serve(self) -> None:
+        """After the record: a snapshot like any other."""
+        assert self.opening is not None
+        unit = self.registry.add(self.opening.mirror.volume.name, self.running.home)
+        service = self.registry.adopt(unit, self.opening)
+        try:
+            await service.running.renew_copies()
+        except FmrdError as error:
+            log.warning("volume %s: %s", unit.name, error)
+
+    async def give_up(self) -> None:
+        """The restore was refused: the clone is removed."""
+        let_go(self.running.context, self.opened.lanes, self.opened)
+        await _erase(self.running, self.record.path)
+
+
+def check(registry: Registry, running: Running) -> None:
+    """Refused where there is something to undo already."""
+    name = undo_name(running.volume.name)
+    if name in registry.units:
+        raise Refused(
+            "undo_present", f"volume {running.volume.name} keeps what it was before an earlier restore",
+            f"fmrctl undo {running.volume.name}, or fmrctl remove {name} --erase",
+        )  # fmt: skip
+
+
+async def keep(registry: Registry, running: Running) -> Kept:
+    """Clone a plex of a volume that is at rest. Refused('undo_impossible') where blocks cannot be shared."""
+    check(registry, running)
+    host, volume = running.context.host, running.volume
+    candidates = [p for p in volume.plexes if p.state is PlexState.ACTIVE and p.settled]
+    problem = "no plex holds all of it"
+    for plex in candidates:
+        path = plex.path + SUFFIX
+        try:
+            await _ask(running, partial(host.clone_plex, plex.path, path))
+        except OSError as error:
+            problem = f"{plex.path}: {error.strerror or error}"
+            continue
+        try:
+            return await _opened(registry, running, path)
+        except BaseException:
+            await _erase(running, path)
+            raise
+    raise Refused(
+        "undo_impossible", f"volume {volume.name}: no plex can be cloned without copying it ({problem})",
+        "without --keep-undo; or plexes as files on XFS or btrfs",
+    )  # fmt: skip
+
+
+async def _opened(registry: Registry, running: Running, path: str) -> Kept:
+    lanes = Lanes(path)
+    host, volume, family = running.context.host, running.volume, running.mirror.store.family
+    backing = await ask(running.context.system, lanes.data, partial(host.open_plex, path, 0), running.timeout_seconds)
+    files = PlexFiles(backing, lanes, None, None, None)
+    record = PlexRecord("", registry.context.new_uuid(), path, None, PlexState.ACTIVE, Column(0, 0))
+    try:
+        copy = await copy_of(
+            running.context, files, path, record.uuid, family.uuid, volume.geometry, family.columns, path, None,
+            running.timeout_seconds,
+        )  # fmt: skip
+        await name_owner(running.context, copy, running.mirror.store.ledger.last_record, running.timeout_seconds)
+    except BaseException:
+        let_go(running.context, lanes, files)
+        raise
+    copy.broken = True  # it is written when the snapshot is there
+    return Kept(registry, running, record, files.with_dco(copy))
+
+
+def clean_up(service: Service, clone: Plex) -> Then:
+    """After an undo: once every plex has its data again, the clone goes."""
+
+    going = False
+
+    async def then(_: Plex) -> None:
+        nonlocal going
+        regular = [p for p in service.volume.plexes if p is not clone]
+        if not going and not any(p.is_open and p.map.any() for p in regular):
+            going = True
+            await service.dissociate(clone)
+            await _erase(service.running, clone.path)
+
+    return then
+
+
+async def _erase(running: Running, path: str) -> None:
+    host = running.context.host
+
+    def run() -> None:
+        host.remove_dco(path, None)
+        host.remove_plex(path)
+
+    try:
+        await _ask(running, run)
+    except OSError as error:
+        log.warning("left behind: %s (%s)", os.path.basename(path), error)
+
+
+async def _ask(running: Running, run: Callable[[], None]) -> None:
+    await ask(running.context.system, Lane("undo"), run, running.timeout_seconds)
+
+
+def pair_name(registry: Registry, volume: str) -> str:
+    """Failed('undo_missing') where nothing was kept."""
+    name = undo_name(volume)
+    if name not in registry.units:
+        raise Failed("undo_missing", f"volume {volume} has nothing to undo")
+    return name

@@ -1,0 +1,151 @@
+"""The verbs over plexes: they come, leave, return, and are dissociated; and `recover`, which brings back all it can."""
+
+from functools import partial
+
+from fmrd.core.decisions.instant import is_instant
+from fmrd.core.states import PlexState
+from fmrd.core.volume.plex import Plex
+from fmrd.engine.opening.files import let_go
+from fmrd.engine.opening.making import PlexWish, obtain, remove_created
+from fmrd.engine.service import Service
+from fmrd.engine.tasks import Task
+from fmrd.engine.verbs.verb_base import Json, VerbBase
+from fmrd.engine.verbs.view import plex_json
+from fmrd.errors import Failed, FmrdError, Refused
+
+
+class PlexVerbs(VerbBase):
+    """A part of Verbs."""
+
+    async def plex_add(
+        self, *, volume: str, path: str, dco: str | None = None, rate: int | None = None, dry_run: bool = False
+    ) -> Json:
+        return await self._add_plex(volume, path, dco, rate, dry_run=dry_run, snap=False)
+
+    async def _add_plex(
+        self, volume: str, path: str, dco: str | None, rate: int | None, *, dry_run: bool, snap: bool
+    ) -> Json:
+        service = self.registry.service(volume)
+        if is_instant(service.volume):
+            raise Refused(
+                "snap_instant", f"snapshot {volume} does not hold all of its data itself", f"fmrctl snapsync {volume}"
+            )
+        if any(p.path == path for p in service.volume.plexes):
+            raise Failed("plex_exists", f"{path} is a plex of volume {volume} already")
+        geometry = service.volume.geometry
+        if dry_run:
+            message = f"a new plex on {path}: all of it is copied"
+            return {
+                "decision": self._decision(
+                    volume, path, "full_new_plex", message, geometry.regions, geometry.length_bytes
+                )
+            }
+
+        async def work() -> Json:
+            wish = PlexWish(path, dco)
+            name = f"{volume}-{service.volume.settings.next_plex:02d}"
+            timeout = service.running.timeout_seconds
+            files, new = await obtain(
+                self.context, wish, name, geometry, existing=False, devices=True, timeout_seconds=timeout
+            )
+            try:
+                task = await service.attacher.add(path, dco, files, rate or 0, snap=snap)
+            except BaseException as error:
+                let_go(self.context, files.lanes, files)
+                if new and isinstance(error, FmrdError | OSError):
+                    await remove_created(self.context, [wish], timeout)
+                raise
+            return {"task": task.json()}
+
+        return await self._apart(work)
+
+    async def plex_det(self, *, volume: str, plex: str, force: bool = False) -> Json:
+        return await self._leave(volume, plex, PlexState.STALE)
+
+    async def plex_off(self, *, volume: str, plex: str) -> Json:
+        return await self._leave(volume, plex, PlexState.OFFLINE)
+
+    async def _leave(self, volume: str, plex: str, state: PlexState) -> Json:
+        service = self.registry.service(volume)
+        found = service.volume.plex(plex)
+
+        async def work() -> Json:
+            if state is PlexState.STALE and not found.is_open and found.state is not PlexState.IOFAIL:
+                notice: str | None = f"nothing to change: {found.name} is already {found.state}"
+            else:
+                notice = await service.detach(found, state)
+            return {"plex": plex_json(service.running, found)} | ({"notice": notice} if notice else {})
+
+        return await self._apart(work)
+
+    async def plex_on(self, *, volume: str, plex: str) -> Json:
+        service = self.registry.service(volume)
+        found = service.volume.plex(plex)
+        if found.state is not PlexState.OFFLINE:
+            notice = f"nothing to change: {found.name} is {found.state}"
+            return {"plex": plex_json(service.running, found), "notice": notice}
+
+        async def work() -> Json:
+            await service.set_state(found, PlexState.STALE)
+            return {"plex": plex_json(service.running, found)}
+
+        return await self._apart(work)
+
+    async def plex_dis(self, *, volume: str, plex: str) -> Json:
+        service = self.registry.service(volume)
+        return await self._dissociate(service, service.volume.plex(plex))
+
+    async def _dissociate(self, service: Service, plex: Plex) -> Json:
+        async def work() -> Json:
+            await service.dissociate(plex)
+            shown = plex_json(service.running, plex)
+            await self._ask(partial(self.context.host.remove_dco, plex.path, plex.dco_path))
+            return {"plex": shown}
+
+        return await self._apart(work)
+
+    async def plex_att(
+        self, *, volume: str, plex: str, full: bool = False, discard: bool = False, force: bool = False,
+        rate: int | None = None, dry_run: bool = False,
+    ) -> Json:  # fmt: skip
+        service = self.registry.service(volume)
+        found = service.volume.plex(plex)
+
+        async def work() -> Json:
+            if dry_run:
+                d = await service.attacher.decide(found, full=full, discard=discard)
+                return {"decision": self._decision(volume, found.name, d.code, d.message, d.regions, d.bytes)}
+            task, notice = await service.attacher.attach(found, full=full, discard=discard, rate=rate or 0)
+            return {"task": task.json()} | ({"notice": notice} if notice else {})
+
+        return await self._apart(work)
+
+    async def recover(self, *, volume: str | None = None, dry_run: bool = False) -> Json:
+        """Attach every STALE and IOFAIL plex whose backing answers, and mend the holes of the others."""
+        names = [volume] if volume is not None else sorted(n for n, u in self.registry.units.items() if u.service)
+
+        async def work() -> Json:
+            tasks: list[Task] = []
+            failed: list[Json] = []
+            decisions: list[Json] = []
+            for name in names:
+                service = self.registry.service(name)
+                for plex in list(service.volume.plexes) if not is_instant(service.volume) else ():
+                    holed = plex.is_open and plex.map.any() and not self.context.tasks.running(name, plex.name)
+                    if not holed and plex.state not in (PlexState.STALE, PlexState.IOFAIL):
+                        continue
+                    try:
+                        if dry_run:
+                            d = await service.attacher.decide(plex)
+                            decisions.append(self._decision(name, plex.name, d.code, d.message, d.regions, d.bytes))
+                        else:
+                            tasks.append((await service.attacher.attach(plex))[0])
+                    except (FmrdError, OSError) as error:
+                        code = error.code if isinstance(error, FmrdError) else "io_error"
+                        failed.append({"volume": name, "plex": plex.name, "code": code, "message": str(error)})
+            if dry_run:
+                return {"decisions": decisions, "failed": failed}
+            notice = {} if tasks or failed else {"notice": "nothing to change: no plex is STALE or IOFAIL"}
+            return {"tasks": [t.json() for t in tasks], "failed": failed} | notice
+
+        return await self._apart(work)

@@ -1,0 +1,264 @@
+"""The verbs over snapshots: prepare a plex, break it off, give it back, and forget what ties two volumes."""
+
+from collections.abc import Sequence
+
+import trio
+
+from fmrd.core.decisions import snapshot
+from fmrd.core.states import PlexState
+from fmrd.core.volume.plex import Plex
+from fmrd.engine.opening.files import let_go
+from fmrd.engine.opening.making import PlexWish, obtain, remove_created
+from fmrd.engine.service import Service
+from fmrd.engine.snapshots import breakoffs, snapbacks, undos
+from fmrd.engine.snapshots.breakoffs import Wish
+from fmrd.engine.snapshots.instants import begin_sync, take_instant
+from fmrd.engine.tasks import Task
+from fmrd.engine.verbs.plex_verbs import PlexVerbs
+from fmrd.engine.verbs.verb_base import Json
+from fmrd.engine.verbs.view import detached_json, plex_json, snapshots_json, volume_json
+from fmrd.errors import BadRequest, Failed, FmrdError, Refused
+
+SNAP_STATES = (PlexState.SNAPATT, PlexState.SNAPDONE)
+
+
+class SnapVerbs(PlexVerbs):
+    """A part of Verbs."""
+
+    async def snapstart(
+        self, *, volume: str, path: str, dco: str | None = None, rate: int | None = None, dry_run: bool = False
+    ) -> Json:
+        """A plex to be broken off later: copied in full, and kept current from then on."""
+        service = self.registry.service(volume)
+        if service.volume.settings.snapshot_of is not None:
+            raise Refused("snap_of_snap", f"volume {volume} is a snapshot of {service.volume.settings.snapshot_of}")
+        return await self._add_plex(volume, path, dco, rate, dry_run=dry_run, snap=True)
+
+    async def snapwait(self, *, volume: str) -> Json:
+        """Returns when a plex is SNAPDONE and holds everything, also after a crash: it can be broken off."""
+        service = self.registry.service(volume)
+        while not (ready := snapshot.ready(service.volume)):
+            tasks = await self._on_their_way(service)
+            if service.running.life.ended or not tasks:
+                raise Failed(
+                    "snap_missing",
+                    f"volume {volume} has no snapshot plex on its way",
+                    f"fmrctl snapstart {volume} PATH",
+                )
+            await tasks[0].finished.wait()
+            await trio.lowlevel.checkpoint()
+        return {"plex": plex_json(service.running, ready[0])}
+
+    async def _on_their_way(self, service: Service) -> list[Task]:
+        """The copies that a snapshot plex waits for; one that a restart or an error left without is attached."""
+        tasks, volume = self.context.tasks, service.volume
+        coming = [p for p in volume.plexes if p.snap and p.state is not PlexState.OFFLINE]
+        found = [task for plex in coming for task in tasks.running(volume.name, plex.name)]
+        if not found and any(p.state is PlexState.ACTIVE for p in coming):  # others are being restored from it
+            found = tasks.running(volume.name)
+        left = [p for p in coming if not p.is_open or p.map.any()]
+        return found or [(await service.attacher.attach(plex))[0] for plex in left[:1]]
+
+    async def snapabort(self, *, volume: str, plex: str | None = None) -> Json:
+        """Give up a SNAPATT or SNAPDONE plex; its file stays."""
+        service = self.registry.service(volume)
+        if plex is not None:
+            chosen = [service.volume.plex(plex)]
+        else:
+            chosen = [p for p in reversed(service.volume.plexes) if p.snap]
+            chosen.sort(key=lambda p: p.state is not PlexState.SNAPATT)
+        if not chosen or not chosen[0].snap:
+            raise Failed("snap_missing", f"volume {volume} has no snapshot plex to give up")
+        return await self._dissociate(service, chosen[0])
+
+    async def plex_convert(self, *, volume: str, plex: str) -> Json:
+        """A regular plex becomes SNAPDONE; never the last one."""
+        service = self.registry.service(volume)
+        found = service.volume.plex(plex)
+        if found.state is PlexState.SNAPDONE:
+            notice = f"nothing to change: {found.name} is already SNAPDONE"
+            return {"plex": plex_json(service.running, found), "notice": notice}
+
+        async def work() -> Json:
+            await service.convert(found)
+            return {"plex": plex_json(service.running, found)}
+
+        return await self._apart(work)
+
+    async def snapshot(
+        self, *, volumes: Sequence[str] = (), all: bool = False, name: str | None = None, nmirror: int = 1,
+        freeze: Sequence[str] = (), instant: str | None = None, dco: str | None = None, sync: bool = False,
+        dry_run: bool = False,
+    ) -> Json:  # fmt: skip
+        """Break SNAPDONE plexes off, of every volume named, at one instant; or take one copy on write (``instant``)."""
+        names = list(volumes)
+        if all:
+            names += [unit.name for unit in self.registry.originals() if unit.name not in names]
+        if not names or len(set(names)) != len(names) or not 1 <= nmirror <= 8:
+            raise BadRequest("bad_request", "name each volume once (or --all), and 1 to 8 mirrors")
+        if (sync and instant is None) or (instant is not None and len(names) != 1):
+            raise BadRequest("bad_request", "--instant PATH is for one volume, and --sync goes with it")
+        chosen = breakoffs.names_for(self.registry, names, name)
+        wishes = [Wish(volume, snap, nmirror) for volume, snap in zip(names, chosen, strict=True)]
+        if instant is not None:
+            return await self._instant(wishes[0], PlexWish(instant, dco), freeze, sync=sync, dry_run=dry_run)
+        if dry_run:
+            breakoffs.check(self.registry, wishes)
+            return {"notice": "would take " + ", ".join(f"{w.name} of {w.volume}" for w in wishes)}
+
+        async def work() -> Json:
+            units, seconds = await breakoffs.break_off(self.registry, wishes, freeze)
+            shown = [volume_json(self.registry.service(u.name).running, self._path(u.name)) for u in units]
+            return {"volume": shown[0], "volumes": shown, "held_seconds": round(seconds, 6)}
+
+        return await self._apart(work)
+
+    async def _instant(self, wish: Wish, plex: PlexWish, freeze: Sequence[str], *, sync: bool, dry_run: bool) -> Json:
+        service = self.registry.service(wish.volume)
+        if dry_run:
+            return {"notice": f"would take {wish.name} of {wish.volume}, and keep on {plex.path} what is written over"}
+
+        async def work() -> Json:
+            geometry, timeout = service.volume.geometry, service.running.timeout_seconds
+            files, _ = await obtain(
+                self.context, plex, f"{wish.name}-01", geometry, existing=False, timeout_seconds=timeout
+            )
+            try:
+                unit, seconds = await take_instant(
+                    self.registry, wish.volume, wish.name, plex.path, plex.dco_path, files, freeze
+                )
+            except BaseException as error:
+                if not any(p.path == plex.path for p in self._plexes_of(wish.name)):
+                    let_go(self.context, files.lanes, files)
+                    if isinstance(error, FmrdError | OSError):
+                        await remove_created(self.context, [plex], timeout)
+                raise
+            task = {"task": begin_sync(self.registry, unit).json()} if sync else {}
+            shown = volume_json(self.registry.service(unit.name).running, self._path(unit.name))
+            return {"volume": shown, "volumes": [shown], "held_seconds": round(seconds, 6)} | task
+
+        return await self._apart(work)
+
+    def _plexes_of(self, name: str) -> Sequence[Plex]:
+        """As they are in memory, recorded or not."""
+        unit = self.registry.units.get(name)
+        ledger = unit.home.ledger if unit is not None else None
+        return [p for v in ledger.family.volumes if v.name == name for p in v.plexes] if ledger is not None else []
+
+    async def snapsync(self, *, snapshot: str, rate: int | None = None) -> Json:
+        """Let an instant snapshot become a full copy, in the background."""
+        unit = self.registry.unit(snapshot)
+        if unit.settings is None or unit.settings.link is None:
+            raise Failed("snap_unknown", f"volume {snapshot} is no snapshot")
+        if unit.settings.link.unkept is None:
+            return self._volume(snapshot) | {"notice": f"nothing to change: {snapshot} holds everything itself"}
+        return {"task": begin_sync(self.registry, unit, rate or 0).json()}
+
+    async def snapback(
+        self, *, snapshot: str, from_replica: bool = False, plexes: Sequence[str] = (), all_plexes: bool = False,
+        keep_undo: bool = False, force: bool = False, rate: int | None = None, dry_run: bool = False,
+    ) -> Json:  # fmt: skip
+        """Return to the original and copy what changed; with ``from_replica`` onto the original."""
+        pair = snapbacks.pair_of(self.registry, snapshot)
+        if keep_undo and not from_replica:
+            raise BadRequest(
+                "bad_request", "--keep-undo goes with --from-replica: without it the original stays as it is"
+            )
+        chosen = pair.plexes(plexes, every=all_plexes or (from_replica and not plexes))
+        if dry_run:
+            return {"decision": self._union(pair, from_replica=from_replica)}
+
+        async def work() -> Json:
+            if from_replica:
+                tasks = await snapbacks.restore(pair, chosen, rate or 0, force=force, keep_undo=keep_undo)
+            else:
+                tasks = await snapbacks.back(pair, chosen, rate or 0)
+            if not tasks:
+                reason = ("nothing_missed", f"{snapshot} and {pair.origin.volume.name} hold the same")
+                tasks = [self.context.tasks.ended("SNAPBACK", pair.origin.volume.name, chosen[0].name, reason)]
+            return {"task": tasks[0].json(), "tasks": [t.json() for t in tasks]}
+
+        return await self._apart(work)
+
+    async def refresh(
+        self, *, snapshot: str, freeze: Sequence[str] = (), rate: int | None = None, dry_run: bool = False
+    ) -> Json:
+        """Give it back, and take it anew under the same name when its plexes have arrived."""
+        pair = snapbacks.pair_of(self.registry, snapshot)
+        if dry_run:
+            return {"decision": self._union(pair, from_replica=False)}
+        plexes = list(pair.volume.plexes)
+        wish = Wish(pair.origin.volume.name, snapshot, len(plexes))
+        names = {plex.name for plex in plexes}
+
+        async def again(plex: Plex) -> None:
+            returned = [p for p in pair.origin.volume.plexes if p.name in names]
+            if all(p.state is PlexState.SNAPDONE for p in returned):
+                await breakoffs.break_off(self.registry, [wish], freeze)
+
+        async def work() -> Json:
+            tasks = await snapbacks.back(pair, plexes, rate or 0, again)
+            return {"task": tasks[-1].json(), "tasks": [t.json() for t in tasks]}
+
+        return await self._apart(work)
+
+    async def undo(
+        self, *, volume: str, force: bool = False, rate: int | None = None, dry_run: bool = False
+    ) -> Json:  # fmt: skip
+        """Put back what --keep-undo kept, by the same maps."""
+        pair = snapbacks.pair_of(self.registry, undos.pair_name(self.registry, volume))
+        if dry_run:
+            return {"decision": self._union(pair, from_replica=True)}
+
+        async def work() -> Json:
+            [clone] = pair.volume.plexes
+            then = undos.clean_up(pair.origin, clone)
+            tasks = await snapbacks.restore(pair, [clone], rate or 0, force=force, kind="UNDO", then=then)
+            if not tasks:
+                await then(clone)
+                reason = ("nothing_missed", f"volume {volume} is as it was")
+                tasks = [self.context.tasks.ended("UNDO", volume, clone.name, reason)]
+            return {"task": tasks[0].json(), "tasks": [t.json() for t in tasks]}
+
+        return await self._apart(work)
+
+    async def snapclear(self, *, snapshot: str) -> Json:
+        pair = snapbacks.pair_of(self.registry, snapshot)
+
+        async def work() -> Json:
+            await snapbacks.clear(pair)
+            return self._volume(snapshot)
+
+        return await self._apart(work)
+
+    async def snapprint(self, *, volume: str | None = None) -> Json:
+        """Every association and every detached plex, of one volume or of all."""
+        services = [
+            unit.service
+            for unit in self.registry.originals()
+            if unit.service is not None and volume in (None, unit.name, *self._snapshots_of(unit.service))
+        ]
+        if volume is not None:
+            self.registry.unit(volume)
+        return {
+            "snapshots": [shown for service in services for shown in snapshots_json(service.running)],
+            "detached": [shown for service in services for shown in detached_json(service.running)],
+        }
+
+    @staticmethod
+    def _snapshots_of(service: Service) -> list[str]:
+        return [s.name for s in service.mirror.store.family.snapshots_of(service.volume)]
+
+    def _union(self, pair: snapbacks.Pair, *, from_replica: bool) -> Json:
+        snapshot.check_length(pair.origin.volume, pair.volume, replica=from_replica)
+        differs = snapshot.difference(pair.origin.volume, pair.volume)
+        regions = differs.count()
+        size = pair.origin.volume.geometry.bytes_in(regions, bool(differs[-1]))
+        source, target = pair.volume.name, pair.origin.volume.name
+        if not from_replica:
+            source, target = target, source
+        message = (
+            f"{regions} of {len(differs)} regions changed on either side, and are copied from {source} to {target}"
+        )
+        code = "fast" if regions else "nothing_missed"
+        return self._decision(pair.origin.volume.name, pair.volume.plexes[0].name, code, message, regions, size)

@@ -1,0 +1,152 @@
+"""Volumes, plexes and detached maps as the JSON of CONTRACT.md."""
+
+from typing import Any
+
+from fmrd.core.decisions.snapshot import difference
+from fmrd.core.record import PlexRecord, VolumeRecord
+from fmrd.core.states import KSTATE, OPEN_GATE, KState, VolumeState, mode
+from fmrd.core.volume.plex import Plex
+from fmrd.engine.running import Running
+
+Json = dict[str, Any]
+
+
+def plex_json(running: Running, plex: Plex) -> Json:
+    geometry = running.volume.geometry
+    dirty = plex.map.count()
+    return {
+        "name": plex.name,
+        "uuid": plex.uuid,
+        "path": plex.path,
+        "kstate": KSTATE[plex.state].value,
+        "state": plex.state.value,
+        "mode": mode(plex.state),
+        "dirty_regions": dirty,
+        "dirty_bytes": geometry.bytes_in(dirty, bool(plex.map.bits[-1])),
+        "reads": plex.reads,
+        "read_bytes": plex.read_bytes,
+        "writes": plex.writes,
+        "write_bytes": plex.write_bytes,
+        "errors": plex.errors,
+        "reason": plex.reason or None,
+    }
+
+
+def volume_json(running: Running, path: str) -> Json:
+    volume = running.volume
+    return {
+        **_settings(volume.settings, path),
+        "kstate": KState.ENABLED.value,
+        "state": volume.state.value,
+        "open_count": running.open_count,
+        "drl": {"extent_bytes": volume.geometry.extent_bytes, "dirty_extents": volume.drl.count},
+        "plexes": [plex_json(running, plex) for plex in volume.plexes],
+        "snapshots": snapshots_json(running),
+        "lost": _lost(running),
+        "error": None,
+    }
+
+
+def _lost(running: Running) -> list[Json]:
+    """What no plex could give when it was read last; of an instant snapshot also what it could not keep."""
+    original = running.mirror.store.family.original_of(running.volume)
+    unkept = None if original is None else original.unkept.get(running.volume.settings.uuid)
+    spans = [] if unkept is None else [running.volume.geometry.bytes_of(run) for run in unkept.map.runs()]
+    spans += [(start, stop - start) for start, stop in running.mirror.unreadable.spans]
+    return [{"offset_bytes": at, "length_bytes": size} for at, size in spans]
+
+
+def snapshots_json(running: Running) -> list[Json]:
+    """The association with each snapshot of a volume: how much differs between the two, on either side."""
+    volume = running.volume
+    found = []
+    for snap in running.mirror.store.family.snapshots_of(volume):
+        differs = difference(volume, snap)
+        regions = differs.count()
+        found.append(
+            {
+                "name": snap.name,
+                "volume": volume.name,
+                "length_bytes": snap.geometry.length_bytes,
+                "dirty_regions": regions,
+                "dirty_bytes": volume.geometry.bytes_in(regions, bool(differs[-1])),
+                "percent_dirty": round(100.0 * regions / len(differs), 2),
+            }
+        )
+    return found
+
+
+def detached_json(running: Running) -> list[Json]:
+    """Plexes that take no I/O, and what they have missed."""
+    volume = running.volume
+    return [
+        {
+            "name": plex.name,
+            "volume": volume.name,
+            "length_bytes": volume.geometry.length_bytes,
+            "dirty_regions": plex.map.count(),
+            "dirty_bytes": volume.geometry.bytes_in(plex.map.count(), bool(plex.map.bits[-1])),
+            "percent_dirty": round(plex.map.percent(), 2),
+        }
+        for plex in volume.plexes
+        if not plex.is_open
+    ]
+
+
+def stopped_json(record: VolumeRecord, path: str, *, error: Json | None) -> Json:
+    """A volume that is not open, as its home copy tells it; maps are not read for this."""
+    return {
+        **_settings(record, path),
+        "kstate": KState.DISABLED.value,
+        "state": (VolumeState.CLEAN if record.settled else VolumeState.NEEDSYNC).value,
+        "open_count": 0,
+        "drl": {"extent_bytes": record.extent_bytes, "dirty_extents": 0},
+        "plexes": [_stopped_plex(plex, settled=record.settled) for plex in record.plexes],
+        "error": error,
+    }
+
+
+def unreadable_json(name: str, path: str, error: Json) -> Json:
+    """A home copy that cannot be read."""
+    return {"name": name, "path": path, "kstate": KState.DISABLED.value, "state": "NEEDSYNC", "open_count": 0,
+            "uuid": None, "length_bytes": 0, "region_size_bytes": 0, "fmr": True, "rdpol": "select", "io_timeout": 0,
+            "rate": 0, "auto_attach": True, "drl": {"extent_bytes": 0, "dirty_extents": 0}, "plexes": [],
+            "snapshots": [], "lost": [], "snapshot_of": None, "error": error}  # fmt: skip
+
+
+def _settings(record: VolumeRecord, path: str) -> Json:
+    return {
+        "name": record.name,
+        "uuid": record.uuid,
+        "length_bytes": record.length_bytes,
+        "region_size_bytes": record.region_bytes,
+        "fmr": record.fmr,
+        "rdpol": record.rdpol,
+        "io_timeout": record.io_timeout_seconds,
+        "rate": record.rate,
+        "auto_attach": record.auto_attach,
+        "path": path,
+        "snapshots": [],
+        "lost": [],
+        "snapshot_of": record.snapshot_of,
+    }
+
+
+def _stopped_plex(plex: PlexRecord, *, settled: bool) -> Json:
+    opened = plex.state in OPEN_GATE
+    return {
+        "name": plex.name,
+        "uuid": plex.uuid,
+        "path": plex.path,
+        "kstate": KState.DISABLED.value,
+        "state": "CLEAN" if opened and settled and plex.state == "ACTIVE" else plex.state.value,
+        "mode": "-",
+        "dirty_regions": 0,
+        "dirty_bytes": 0,
+        "reads": 0,
+        "read_bytes": 0,
+        "writes": 0,
+        "write_bytes": 0,
+        "errors": 0,
+        "reason": plex.reason or None,
+    }

@@ -1,0 +1,137 @@
+"""What every verb of fmrctl shares: asking the daemon, waiting for tasks, and saying the outcome."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import TransferSpeedColumn as SpeedColumn
+
+from fmrd.errors import Failed, FmrdError
+from fmrd.front.ctl.client import Client
+from fmrd.front.ctl.tables import console, decision_line, print_plex, print_tasks, print_volumes, task_line
+from fmrd.front.wire import Json, error_json
+
+
+@dataclass
+class App:
+    socket: Path
+    as_json: bool
+    out: Console = field(default_factory=console)
+    err: Console = field(default_factory=lambda: console(stderr=True))
+
+    def ask(self, verb: str, on_progress: Callable[[list[Json]], None] | None = None, **args: Any) -> Json:
+        return Client(self.socket).ask(verb, on_progress, **args)
+
+    def show(self, result: Json, people: Callable[[Json], None] | None = None) -> None:
+        """One JSON object on standard output, or the same for people; notices on standard error."""
+        if "notice" in result:
+            self.err.print(f"fmrctl: {result['notice']}")
+        if self.as_json:
+            print_json(result)
+        else:
+            (people or self._for_people)(result)
+
+    def _for_people(self, result: Json) -> None:
+        if "volume" in result:
+            print_volumes(self.out, [result["volume"]])
+        if "plex" in result:
+            print_plex(self.out, result["plex"], str(result["plex"]["name"]).rpartition("-")[0])
+        for decision in [*result.get("decisions", []), *([result["decision"]] if "decision" in result else [])]:
+            self.out.print(decision_line(decision))
+        for task in _tasks_in(result):
+            self.out.print(task_line(task))
+        for failed in result.get("failed", []):
+            self.err.print(f"fmrctl: {failed['code']}: {failed['message']}")
+
+    def conclude(self, result: Json, *, wait: bool, people: Callable[[Console, Json], None] | None = None) -> None:
+        """Show what a verb answered; with ``wait`` first wait for its tasks, and fail if one of them failed."""
+        show = None if people is None else partial(people, self.out)
+        tasks = _tasks_in(result)
+        if wait and tasks:
+            ended = self.wait([task["id"] for task in tasks])
+            result |= {"tasks": ended} if "tasks" in result else {}
+            result |= {"task": ended[0]} if "task" in result else {}
+            if "volume" in result:
+                result["volume"] = self.ask("print", volume=result["volume"]["name"])["volumes"][0]
+            problem = problem_of(ended)
+            if problem is not None and self.as_json:
+                result["error"] = error_json(problem)
+            self.show(result, show)
+            if problem is not None:
+                raise Told(problem)
+        else:
+            self.show(result, show)
+
+    def wait(self, ids: list[int] | None) -> list[Json]:
+        """Until these tasks (None: all that run now) have ended; a progress bar where a terminal can show it."""
+        if self.err.is_terminal:
+            with _bars(self.err) as draw:
+                ended = list(self.ask("task_monitor", draw, ids=ids)["tasks"])
+                draw(ended)
+                return ended
+        return list(self.ask("task_monitor", ids=ids)["tasks"])
+
+    def show_tasks(self, result: Json) -> None:
+        self.show(result, lambda shown: print_tasks(self.out, shown["tasks"]))
+
+
+class Told(Exception):
+    """A failure that the JSON object on standard output tells already."""
+
+    def __init__(self, error: FmrdError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def problem_of(ended: list[Json]) -> FmrdError | None:
+    """The first task that did not do what it was for, as an error."""
+    for task in ended:
+        if task["state"] != "done":
+            why = task["error"]["message"] if task["error"] else "somebody aborted it"
+            hint = f"fmrctl plex att {task['volume']} {task['plex']} goes on from its map"
+            if task["type"] == "VERIFY":
+                hint = f"fmrctl verify {task['volume']} begins anew"
+            elif task["type"] == "SNAPSYNC":
+                hint = f"fmrctl snapsync {task['volume']} goes on with the rest"
+            return Failed("task_failed", f"task {task['id']} {task['state']}: {why}", hint)
+    return None
+
+
+def print_json(value: Json) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+
+
+def _tasks_in(result: Json) -> list[Json]:
+    return list(result.get("tasks", [result["task"]] if "task" in result else []))
+
+
+class _bars:
+    """A bar for each task."""
+
+    def __init__(self, err: Console) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True), SpeedColumn(),
+                   TimeRemainingColumn())  # fmt: skip
+        self._progress = Progress(*columns, console=err)
+        self._bars: dict[int, TaskID] = {}
+
+    def __enter__(self) -> Callable[[list[Json]], None]:
+        self._progress.start()
+        return self._draw
+
+    def __exit__(self, *details: object) -> None:
+        self._progress.stop()
+
+    def _draw(self, tasks: list[Json]) -> None:
+        for task in tasks:
+            if task["id"] not in self._bars:
+                name = f"task {task['id']} {task['plex']} ({task['reason']['code']})"
+                self._bars[task["id"]] = self._progress.add_task(name, total=task["total_bytes"] or None)
+            self._progress.update(
+                self._bars[task["id"]], total=task["total_bytes"] or None, completed=task["done_bytes"]
+            )

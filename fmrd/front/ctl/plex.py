@@ -1,0 +1,88 @@
+"""fmrctl plex ...: mirrors come and go; and recover."""
+
+import click
+
+from fmrd.front.ctl import words
+from fmrd.front.ctl.app import App
+from fmrd.front.wire import Json
+
+WAIT = click.option("--wait", is_flag=True, help="Return when the copy has ended; draw its progress.")
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the decision and its reason, and change nothing.")
+RATE = click.option("--rate", type=words.size, help="Copy at most so many bytes a second.")
+
+
+@click.group(no_args_is_help=False)
+def plex() -> None:
+    """Add, detach, attach and dissociate the plexes of a volume."""
+
+
+@plex.command()
+@click.argument("volume")
+@click.argument("path", type=words.wish)
+@RATE
+@WAIT
+@DRY_RUN
+@click.pass_obj
+def add(app: App, volume: str, path: Json, rate: int | None, wait: bool, dry_run: bool) -> None:
+    """One more mirror on PATH, fully copied."""
+    result = app.ask("plex_add", volume=volume, path=path["path"], dco=path.get("dco"), rate=rate, dry_run=dry_run)
+    app.conclude(result, wait=wait)
+
+
+@plex.command()
+@click.argument("volume")
+@click.argument("plex", type=words.plex)
+@click.option("--force", is_flag=True, help="Accepted; never overrides the rule that the last copy stays.")
+@click.pass_obj
+def det(app: App, volume: str, plex: str, force: bool) -> None:
+    """Detach: the plex takes no I/O, and what it misses is remembered."""
+    app.show(app.ask("plex_det", volume=volume, plex=plex, force=force))
+
+
+@plex.command()
+@click.argument("volume")
+@click.argument("plex", type=words.plex)
+@click.option("--full", is_flag=True, help="Copy everything, whatever the map says.")
+@click.option("--discard", is_flag=True, help="In a split brain: give up what was written to this plex alone.")
+@click.option("--force", is_flag=True, help="Accepted; never overrides the rule that the last copy stays.")
+@RATE
+@WAIT
+@DRY_RUN
+@click.pass_obj
+def att(
+    app: App, volume: str, plex: str, full: bool, discard: bool, force: bool, rate: int | None, wait: bool,
+    dry_run: bool,
+) -> None:  # fmt: skip
+    """Attach: copy what the plex missed, in the background."""
+    if discard and not dry_run:  # what is given up is told first
+        would = app.ask("plex_att", volume=volume, plex=plex, full=full, discard=True, dry_run=True)["decision"]
+        app.err.print(f"fmrctl: {would['reason']['message']}")
+    result = app.ask(
+        "plex_att", volume=volume, plex=plex, full=full, discard=discard, force=force, rate=rate, dry_run=dry_run
+    )
+    app.conclude(result, wait=wait)
+
+
+def _simple(name: str, text: str) -> None:
+    @plex.command(name, help=text)
+    @click.argument("volume")
+    @click.argument("plex", type=words.plex)
+    @click.pass_obj
+    def verb(app: App, volume: str, plex: str) -> None:
+        app.show(app.ask(f"plex_{name}", volume=volume, plex=plex))
+
+
+_simple("convert", "A regular plex becomes SNAPDONE: ready to be broken off. Never the last one.")
+_simple("dis", "Dissociate: the volume forgets the plex and its map; the file stays.")
+_simple("off", "Take offline: the plex stays away across restarts.")
+_simple("on", "Back from offline: the plex is STALE, and may be attached.")
+
+
+@click.command()
+@click.argument("volume", required=False)
+@WAIT
+@DRY_RUN
+@click.pass_obj
+def recover(app: App, volume: str | None, wait: bool, dry_run: bool) -> None:
+    """Attach every STALE and IOFAIL plex whose backing answers."""
+    app.conclude(app.ask("recover", volume=volume, dry_run=dry_run), wait=wait)

@@ -1,0 +1,156 @@
+"""fmrctl's verbs over snapshots: prepare a plex, break it off, give it back, restore from it."""
+
+import click
+
+from fmrd.front.ctl import words
+from fmrd.front.ctl.app import App
+from fmrd.front.ctl.tables import print_snapshots, print_taken
+from fmrd.front.wire import Json
+
+WAIT = click.option("--wait", is_flag=True, help="Return when the copy has ended; draw its progress.")
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
+RATE = click.option("--rate", type=words.size, help="Copy at most so many bytes a second.")
+FREEZE = click.option(
+    "--freeze", "freeze", type=words.path, multiple=True, metavar="MOUNTPOINT",
+    help="Freeze the file system mounted there around the instant. May be repeated.",
+)  # fmt: skip
+
+
+@click.command()
+@click.argument("volume")
+@click.argument("path", type=words.wish)
+@RATE
+@WAIT
+@DRY_RUN
+@click.pass_obj
+def snapstart(app: App, volume: str, path: Json, rate: int | None, wait: bool, dry_run: bool) -> None:
+    """Prepare a plex on PATH to be broken off: copied in full, and kept current until then."""
+    result = app.ask("snapstart", volume=volume, path=path["path"], dco=path.get("dco"), rate=rate, dry_run=dry_run)
+    app.conclude(result, wait=wait)
+
+
+@click.command()
+@click.argument("volume")
+@click.pass_obj
+def snapwait(app: App, volume: str) -> None:
+    """Return when a plex of VOLUME is SNAPDONE."""
+    app.show(app.ask("snapwait", volume=volume))
+
+
+@click.command()
+@click.argument("volume")
+@click.option("--plex", type=words.plex, help="Which, where there are several.")
+@click.pass_obj
+def snapabort(app: App, volume: str, plex: str | None) -> None:
+    """Give up a SNAPATT or SNAPDONE plex; its file stays."""
+    app.show(app.ask("snapabort", volume=volume, plex=plex))
+
+
+@click.command()
+@click.argument("volume", nargs=-1)
+@click.option(
+    "--all", "every", is_flag=True, help="Every volume that is no snapshot; fails wholly if one is not ready."
+)
+@click.option(
+    "--name", metavar="PATTERN", help="The snapshot's name; %v stands for the volume's. Default: SNAP-VOLUME."
+)
+@click.option("--nmirror", type=click.IntRange(1, 8), default=1, help="With so many plexes.")
+@FREEZE
+@click.option(
+    "--instant", type=words.wish, metavar="PATH",
+    help="Without a prepared plex: old data is kept on PATH before it is written over.",
+)  # fmt: skip
+@click.option("--sync", is_flag=True, help="With --instant: copy the rest too, in the background.")
+@WAIT
+@DRY_RUN
+@click.pass_obj
+def snapshot(
+    app: App, volume: tuple[str, ...], every: bool, name: str | None, nmirror: int, freeze: tuple[str, ...],
+    instant: Json | None, sync: bool, wait: bool, dry_run: bool,
+) -> None:  # fmt: skip
+    """Take a snapshot of each VOLUME, all at one instant: a volume of its own, readable and writable at once."""
+    place = instant or {}
+    result = app.ask(
+        "snapshot", volumes=list(volume), all=every, name=name, nmirror=nmirror, freeze=list(freeze),
+        instant=place.get("path"), dco=place.get("dco"), sync=sync, dry_run=dry_run,
+    )  # fmt: skip
+    app.conclude(result, wait=wait, people=print_taken)
+
+
+@click.command()
+@click.argument("snapshot")
+@RATE
+@WAIT
+@click.pass_obj
+def snapsync(app: App, snapshot: str, rate: int | None, wait: bool) -> None:
+    """Let an instant snapshot copy all that it still reads from its original."""
+    app.conclude(app.ask("snapsync", snapshot=snapshot, rate=rate), wait=wait)
+
+
+@click.command()
+@click.argument("snapshot")
+@click.option("--from-replica", is_flag=True, help="The other way: the snapshot's data onto its original.")
+@click.option("--plex", type=words.plex, multiple=True, help="Only this plex of the snapshot. May be repeated.")
+@click.option("--all-plexes", is_flag=True, help="All plexes of the snapshot, not only one.")
+@click.option("--keep-undo", is_flag=True, help="With --from-replica: keep the original as it was, for 'undo'.")
+@click.option("--force", is_flag=True, help="With --from-replica: though the original is open.")
+@RATE
+@WAIT
+@DRY_RUN
+@click.pass_obj
+def snapback(
+    app: App, snapshot: str, from_replica: bool, plex: tuple[str, ...], all_plexes: bool, keep_undo: bool, force: bool,
+    rate: int | None, wait: bool, dry_run: bool,
+) -> None:  # fmt: skip
+    """Give SNAPSHOT back to its original: only what changed on either side is copied, the original's data wins."""
+    result = app.ask(
+        "snapback", snapshot=snapshot, from_replica=from_replica, plexes=list(plex), all_plexes=all_plexes,
+        keep_undo=keep_undo, force=force, rate=rate, dry_run=dry_run,
+    )  # fmt: skip
+    app.conclude(result, wait=wait)
+
+
+@click.command()
+@click.argument("volume")
+@click.option("--force", is_flag=True, help="Though the volume is open.")
+@RATE
+@WAIT
+@DRY_RUN
+@click.pass_obj
+def undo(app: App, volume: str, force: bool, rate: int | None, wait: bool, dry_run: bool) -> None:
+    """Put back what 'snapback --from-replica --keep-undo' kept."""
+    app.conclude(app.ask("undo", volume=volume, force=force, rate=rate, dry_run=dry_run), wait=wait)
+
+
+@click.command()
+@click.argument("snapshot")
+@FREEZE
+@RATE
+@WAIT
+@DRY_RUN
+@click.pass_obj
+def refresh(
+    app: App, snapshot: str, freeze: tuple[str, ...], rate: int | None, wait: bool, dry_run: bool
+) -> None:  # fmt: skip
+    """Give SNAPSHOT back and take it anew under its name: for the nightly backup."""
+    result = app.ask("refresh", snapshot=snapshot, freeze=list(freeze), rate=rate, dry_run=dry_run)
+    app.conclude(result, wait=wait)
+
+
+@click.command()
+@click.argument("snapshot")
+@click.pass_obj
+def snapclear(app: App, snapshot: str) -> None:
+    """Forget what ties SNAPSHOT to its original, for good: two volumes that are strangers."""
+    app.show(app.ask("snapclear", snapshot=snapshot))
+
+
+@click.command()
+@click.argument("volume", required=False)
+@click.pass_obj
+def snapprint(app: App, volume: str | None) -> None:
+    """Show how much differs between snapshots and their originals, and what detached plexes miss."""
+    app.show(app.ask("snapprint", volume=volume), lambda shown: print_snapshots(app.out, shown))
+
+
+COMMANDS = (snapstart, snapwait, snapabort, snapshot, snapsync, snapback, undo, refresh, snapclear, snapprint)

@@ -1,0 +1,131 @@
+"""What fmrctl prints for people: volumes and plexes in the spirit of ``vxprint -ht``, tasks, decisions."""
+
+from collections.abc import Sequence
+
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console
+
+from fmrd.front.ctl.words import format_size
+from fmrd.front.wire import Json
+
+VOLUME_HEAD = ("V", "NAME", "FMR", "KSTATE", "STATE", "LENGTH", "READPOL", "OPEN", "PATH")
+PLEX_HEAD = ("PL", "NAME", "VOLUME", "KSTATE", "STATE", "LENGTH", "DIRTY", "MODE", "PATH")
+SNAP_HEAD = ("SS", "NAME", "VOLUME", "LENGTH", "DIRTY", "%DIRTY")
+TASK_HEAD = ("ID", "TYPE", "VOLUME", "PLEX", "STATE", "DONE", "BYTES", "COPIED", "RATE", "ETA", "REASON")
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Lines are written whole, however long: a terminal wraps them, a pipe gets all of it."""
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def print_volumes(out: Console, volumes: Sequence[Json], tasks: Sequence[Json] = ()) -> None:
+    if not volumes:
+        out.print("there are no volumes")
+        return
+    rows: list[Sequence[str]] = [VOLUME_HEAD, PLEX_HEAD]
+    for volume in volumes:
+        rows.append(_volume(volume))
+        rows += [_plex(plex, volume["name"], volume["length_bytes"]) for plex in volume["plexes"]]
+    _print(out, rows)
+    associations = [snap for volume in volumes for snap in volume["snapshots"]]
+    if associations:
+        out.print()
+        _print(out, [SNAP_HEAD, *(_association("ss", snap) for snap in associations)])
+    for volume in volumes:
+        for part in volume["lost"]:
+            where = f"{format_size(part['length_bytes'])} at byte {part['offset_bytes']}"
+            if volume["snapshot_of"]:
+                out.print(f"snapshot {volume['name']} is invalid: {where} could not be kept, or cannot be read")
+            else:
+                out.print(f"volume {volume['name']}: {where} cannot be read from any plex; write them anew")
+        error = volume.get("error")
+        if error:
+            hint = f" (hint: {error['hint']})" if error.get("hint") else ""
+            out.print(f"volume {volume['name']} does not start: {error['code']}: {error['message']}{hint}")
+    if tasks:
+        out.print()
+        print_tasks(out, tasks)
+
+
+def print_plex(out: Console, plex: Json, volume: str) -> None:
+    _print(out, [PLEX_HEAD, _plex(plex, volume, None)])
+
+
+def _volume(v: Json) -> tuple[str, ...]:
+    return ("v", v["name"], "on" if v["fmr"] else "off", v["kstate"], v["state"], format_size(v["length_bytes"]),
+            v["rdpol"].upper() if ":" not in v["rdpol"] else v["rdpol"], str(v["open_count"]), v["path"])  # fmt: skip
+
+
+def _plex(p: Json, volume: str, length: int | None) -> tuple[str, ...]:
+    shown = "-" if length is None else format_size(length)
+    return ("pl", p["name"], volume, p["kstate"], p["state"], shown, format_size(p["dirty_bytes"]), p["mode"],
+            p["path"])  # fmt: skip
+
+
+def _association(kind: str, snap: Json) -> tuple[str, ...]:
+    return (kind, snap["name"], snap["volume"], format_size(snap["length_bytes"]), format_size(snap["dirty_bytes"]),
+            f"{snap['percent_dirty']:g}")  # fmt: skip
+
+
+def print_snapshots(out: Console, result: Json) -> None:
+    """snapprint: associations (ss) and detached plexes (dp)."""
+    rows = [_association("ss", snap) for snap in result["snapshots"]]
+    rows += [_association("dp", plex) for plex in result["detached"]]
+    if not rows:
+        out.print("there are no snapshots and no detached plexes")
+        return
+    _print(out, [SNAP_HEAD, ("DP", *SNAP_HEAD[1:]), *rows])
+
+
+def print_taken(out: Console, result: Json) -> None:
+    """What snapshot made of which volume, where it is seen, and how long writes waited."""
+    for volume in result.get("volumes", []):
+        out.print(f"snapshot {volume['name']} of volume {volume['snapshot_of']}: {volume['path']}")
+    if "held_seconds" in result:
+        out.print(f"writes were held for {1000 * result['held_seconds']:.1f} ms")
+    for task in [*result.get("tasks", []), *([result["task"]] if "task" in result else [])]:
+        out.print(task_line(task))
+
+
+def print_tasks(out: Console, tasks: Sequence[Json]) -> None:
+    if not tasks:
+        out.print("there are no tasks")
+        return
+    _print(out, [TASK_HEAD, *map(_task, tasks)])
+
+
+def _task(t: Json) -> tuple[str, ...]:
+    eta = "-" if t["eta_seconds"] is None or t["ended"] is not None else f"{t['eta_seconds']:.0f}s"
+    return (str(t["id"]), t["type"], t["volume"], t["plex"], t["state"], f"{percent(t):.0f}%",
+            format_size(t["total_bytes"]), format_size(t["copied_bytes"]),
+            f"{format_size(t['rate_bytes_per_second'])}/s", eta, t["reason"]["code"])  # fmt: skip
+
+
+def percent(task: Json) -> float:
+    total: int = task["total_bytes"]
+    if total:
+        return float(min(100.0, 100.0 * task["done_bytes"] / total))
+    return 100.0 if task["state"] == "done" else 0.0
+
+
+def task_line(task: Json) -> str:
+    """A task as a sentence: what it copies and why."""
+    regions, size = task["total_regions"], format_size(task["total_bytes"])
+    what = f"{regions} region(s), {size}" if regions else "nothing to copy"
+    return f"task {task['id']}: {task['reason']['message']} ({task['reason']['code']}; {what}) - {task['state']}"
+
+
+def decision_line(decision: Json) -> str:
+    reason = decision["reason"]
+    return (
+        f"{decision['plex']}: {reason['message']} ({reason['code']}; {decision['regions']} region(s), "
+        f"{format_size(decision['bytes'])}, about {decision['estimate_seconds']:g} s)"
+    )
+
+
+def _print(out: Console, rows: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as what is in them; nothing is ever cut, so that a path can be copied from here."""
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        out.print(" ".join(set_cell_size(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,221 @@
+"""fmrd: options, one nursery, signals, and an orderly stop."""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+import click
+import trio
+
+from fmrd.backing.calls.idle_time import IdleTime
+from fmrd.backing.calls.system_calls import ThreadedCalls
+from fmrd.backing.host import LinuxHost
+from fmrd.engine.context import Context
+from fmrd.engine.registry import Registry
+from fmrd.engine.verbs.verbs import Verbs
+from fmrd.errors import Failed, FmrdError
+from fmrd.front.daemon.control import Control
+from fmrd.front.daemon.lock_memory import stay_out_of_memory_pressure
+from fmrd.front.daemon.supervisor import Supervisor, supervisor_of
+from fmrd.front.doors.channel import takeover
+from fmrd.front.doors.channel.door import ChannelDoor
+from fmrd.front.doors.fusefs import FuseDoor
+from fmrd.front.doors.mounts import write_back
+from fmrd.front.places import default_places
+
+log = logging.getLogger("fmrd")
+
+DOORS = ("channel", "pyfuse3")
+FINISH_SECONDS = 5.0
+"""How long an orderly stop waits for requests that do not end."""
+
+
+@dataclass
+class Daemon:
+    """``run`` for the life of the process; it returns after an orderly stop and raises FmrdError if it cannot run."""
+
+    state: Path
+    mount: Path
+    socket: Path
+    door: str = "channel"
+    supervisor: Supervisor = field(default_factory=Supervisor)
+    _stop: trio.Event = field(default_factory=trio.Event)
+    _may_leave: bool = False
+    _mount_gone: Failed | None = None
+
+    async def run(self) -> None:
+        host = _own(self.state)
+        system = ThreadedCalls()
+        registry = Registry(Context(host, system), str(self.mount))
+        door = self._door(registry, system.idle)
+        control = Control(self.socket, Verbs(registry), door.caught_up)
+        async with trio.open_nursery() as nursery:
+            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                nursery.start_soon(self._heed, signals, nursery.cancel_scope)
+                await nursery.start(self._serve, door)
+                opened = trio.Event()
+                nursery.start_soon(_open, registry, opened)
+                await registry.running.wait()
+                control_scope = await nursery.start(_until_told, control)
+                nursery.start_soon(self._announce, opened)
+                await self._stop.wait()
+                heard = self.supervisor.notify("STOPPING=1")
+                control_scope.cancel()
+                if self._may_leave and heard and door.leave():
+                    log.info("leaving %s to the next fmrd", self.mount)
+                    await _ended(door)
+                    await registry.close()
+                else:
+                    await write_back(self.mount)
+                    await registry.close()
+                    await _ended(door)
+                nursery.cancel_scope.cancel()
+        if self._mount_gone is not None:
+            raise self._mount_gone
+
+    def _door(self, registry: Registry, idle: IdleTime) -> ChannelDoor | FuseDoor:
+        if self.door == "pyfuse3":
+            takeover.drop(self.supervisor)
+            return FuseDoor(registry, self.mount)
+        return ChannelDoor(registry, self.mount, self.supervisor, idle)
+
+    async def _serve(self, door: ChannelDoor | FuseDoor, task_status: trio.TaskStatus[None]) -> None:
+        """Without its mount the daemon is of no use: it stops in order, and fails."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(door.run)
+            task_status.started()
+        if not self._stop.is_set():
+            self._mount_gone = Failed("mount_failed", f"{self.mount} was unmounted by somebody else: stopping in order")
+            log.error("%s", self._mount_gone.message)
+            self._stop.set()
+
+    async def _heed(self, signals: AsyncIterator[int], everything: trio.CancelScope) -> None:
+        """The first signal asks for an orderly stop, a second one for an end at once (then the DRL has work).
+        SIGTERM is what a restart or an upgrade sends: where somebody keeps the mount, files that are open stay open.
+        """
+        async for number in signals:
+            name = signal.Signals(number).name
+            if self._stop.is_set():
+                log.warning("%s again: leaving at once", name)
+                everything.cancel()
+                return
+            log.info("%s: stopping in order", name)
+            self._may_leave = number == signal.SIGTERM
+            self._stop.set()
+
+    async def _announce(self, opened: trio.Event) -> None:
+        await opened.wait()
+        log.info("ready: volumes in %s, commands on %s", self.mount, self.socket)
+        self.supervisor.notify("READY=1")
+
+
+async def _ended(door: ChannelDoor | FuseDoor) -> None:
+    with trio.move_on_after(FINISH_SECONDS):
+        await door.stop()
+
+
+async def _open(registry: Registry, opened: trio.Event) -> None:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(registry.run)
+        opened.set()
+
+
+async def _until_told(control: Control, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(control.run)
+            task_status.started(scope)
+
+
+def _own(state: Path) -> LinuxHost:
+    try:
+        host = LinuxHost(state)
+        host.lock()
+    except OSError as error:
+        raise Failed("state_failed", f"{state} cannot be used: {error.strerror or error}") from error
+    return host
+
+
+HOLDER = "fmrd.front.daemon.mount_holder"
+THIS = "fmrd.front.daemon.daemon"
+
+
+def a_path(text: str) -> Path:
+    """Not click.Path, which asks the system about it: a mount that is to be taken over does not answer."""
+    return Path(text)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--state", type=a_path, metavar="DIRECTORY", envvar="FMRD_STATE", help="Directory of the home copies.")
+@click.option("--mount", type=a_path, metavar="DIRECTORY", envvar="FMRD_MOUNT", help="Where volumes appear as files.")
+@click.option("--socket", type=a_path, metavar="PATH", envvar="FMRD_SOCKET", help="Control socket of fmrctl.")
+@click.option(
+    "--door",
+    type=click.Choice(DOORS),
+    default="channel",
+    show_default=True,
+    envvar="FMRD_DOOR",
+    help="Who speaks with the kernel: fmrd itself, or pyfuse3.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    envvar="FMRD_LOG_LEVEL",
+)
+@click.option("--keeper", is_flag=True, help="Hold the mount, and run fmrd itself as a child, again when it dies.")
+@click.version_option(package_name="fmrd")
+def main(state: Path | None, mount: Path | None, socket: Path | None, door: str, log_level: str, keeper: bool) -> None:
+    """Serve mirrored volumes as files, in the foreground, until SIGTERM or SIGINT. Logs go to standard error.
+
+    Without options the places are /var/lib/fmrd, /run/fmrd/volumes and /run/fmrd/fmrd.sock for root, and the user's
+    XDG state and runtime directories for others. Missing directories are made.
+    """
+    logging.basicConfig(
+        stream=sys.stderr, level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    places = default_places()
+    daemon = Daemon(
+        (state or places.state).absolute(), (mount or places.mount).absolute(),
+        (socket or places.socket).absolute(), door, supervisor_of(os.environ, os.getpid()),
+    )  # fmt: skip
+    if keeper:
+        _become_mount_holder(daemon, log_level)
+    stay_out_of_memory_pressure()
+    error: FmrdError | None = None
+    try:
+        trio.run(daemon.run, strict_exception_groups=True)
+    except* FmrdError as group:
+        error = _first(group)
+    if error is not None:  # not in the handler: Python 3.11 before 3.11.4 wraps what is raised there in a group
+        log.error("%s", error)
+        if error.hint:
+            log.error("hint: %s", error.hint)
+        sys.exit(error.exit_status)
+
+
+def _become_mount_holder(daemon: Daemon, log_level: str) -> NoReturn:
+    """In this process, without what only a serving one needs."""
+    if daemon.door != "channel":
+        raise click.UsageError("--keeper needs --door channel: no other door's mount can be taken over")
+    options = ["--state", daemon.state, "--mount", daemon.mount, "--socket", daemon.socket]
+    child = [sys.executable, "-P", "-m", THIS, *map(str, options), "--door", daemon.door, "--log-level", log_level]
+    os.execv(sys.executable, [sys.executable, "-P", "-m", HOLDER, *child])
+
+
+def _first(group: BaseExceptionGroup[FmrdError]) -> FmrdError:
+    inner: BaseException = group
+    while isinstance(inner, BaseExceptionGroup):
+        inner = inner.exceptions[0]
+    assert isinstance(inner, FmrdError)
+    return inner
+
+
+if __name__ == "__main__":
+    main()

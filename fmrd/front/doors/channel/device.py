@@ -1,0 +1,127 @@
+"""The descriptor of /dev/fuse: mounting, and one request or answer at a time, never waiting."""
+
+import array
+import contextlib
+import ctypes
+import errno
+import mmap
+import os
+import shutil
+import socket
+import stat
+import subprocess
+from pathlib import Path
+
+from fmrd.errors import Failed
+from fmrd.front.doors.channel.protocol import MAX_WRITE_BYTES, WRITE_FIXED_BYTES
+
+MS_NOSUID, MS_NODEV, MS_NOATIME = 2, 4, 1024
+HUGE_BYTES = 2 << 20
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def open_and_mount(mount: Path) -> int:
+    """A new mount there; its descriptor. Failed('mount_failed')."""
+    try:
+        return _by_system_call(mount) if os.geteuid() == 0 else _by_helper(mount)
+    except OSError as error:
+        raise Failed("mount_failed", f"{mount} cannot be mounted: {error.strerror or error}") from error
+
+
+def _by_system_call(mount: Path) -> int:
+    descriptor = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        mode = stat.S_IFMT(os.stat(mount).st_mode)
+        who = f"user_id={os.geteuid()},group_id={os.getegid()}"
+        options = f"fd={descriptor},rootmode={mode:o},{who},default_permissions"
+        flags = MS_NOSUID | MS_NODEV | MS_NOATIME
+        if _libc.mount(b"fmrd", os.fsencode(mount), b"fuse.fmrd", ctypes.c_ulong(flags), options.encode()) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _by_helper(mount: Path) -> int:
+    """fusermount3 mounts for users, and sends the descriptor over a socket."""
+    helper = shutil.which("fusermount3")
+    if helper is None:
+        raise Failed("mount_failed", "only root mounts without fusermount3 (package fuse3)")
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        done = subprocess.run(
+            [helper, "-o", "default_permissions,nosuid,nodev,noatime,fsname=fmrd,subtype=fmrd", "--", str(mount)],
+            env=os.environ | {"_FUSE_COMMFD": str(theirs.fileno())}, pass_fds=[theirs.fileno()],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode != 0:
+            raise Failed("mount_failed", f"{mount} cannot be mounted: {done.stderr.strip()}")
+        theirs.close()
+        _, ancillary, _, _ = ours.recvmsg(1, socket.CMSG_LEN(4))
+    for _, kind, data in ancillary:
+        if kind == socket.SCM_RIGHTS:
+            [descriptor] = array.array("i", data[:4])
+            os.set_inheritable(descriptor, False)
+            return descriptor
+    raise Failed("mount_failed", f"{helper} sent no descriptor for {mount}")
+
+
+def _parts() -> tuple[bytearray, memoryview]:
+    """For a header and for data, the latter on a huge page where there are any."""
+    memory = mmap.mmap(-1, 2 * HUGE_BYTES)
+    with contextlib.suppress(OSError):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    start = -ctypes.addressof(ctypes.c_char.from_buffer(memory)) % HUGE_BYTES
+    return bytearray(WRITE_FIXED_BYTES), memoryview(memory)[start : start + MAX_WRITE_BYTES + mmap.PAGESIZE]
+
+
+class Device:
+    """Requests come in two parts, so that the data of a write begins on a page: in-kernel copies into unaligned memory
+    cost four times as much.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        os.set_blocking(descriptor, False)
+        self.head, self.data = self._parts = _parts()
+        self._others = _parts()
+
+    def swap(self) -> None:
+        """What was received last stays as it is until this is called again."""
+        self._parts, self._others = self._others, self._parts
+        self.head, self.data = self._parts
+
+    def receive(self) -> int:
+        """The bytes of the next request, in ``head`` and ``data``; 0 if there is none. OSError(ENODEV): unmounted."""
+        while True:
+            try:
+                return os.readv(self.descriptor, self._parts)
+            except BlockingIOError:
+                return 0
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.EINTR):  # the one it was about went away meanwhile
+                    raise
+
+    def request(self, count: int) -> bytes:
+        """What was received last, to be kept."""
+        return bytes(self.head[:count]) + bytes(self.data[: max(0, count - len(self.head))])
+
+    def put_back(self, request: bytes) -> int:
+        """As if it were received now."""
+        head, data = request[: len(self.head)], request[len(self.head) :]
+        self.head[: len(head)] = head
+        self.data[: len(data)] = data
+        return len(request)
+
+    def send(self, *parts: bytes | memoryview) -> None:
+        """An answer or a notification. Nobody wants it where the request is gone (interrupted), or the mount."""
+        try:
+            os.writev(self.descriptor, parts)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENODEV, errno.ENOTCONN):
+                raise
+
+    def close(self) -> None:
+        os.close(self.descriptor)

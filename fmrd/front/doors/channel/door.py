@@ -1,0 +1,273 @@
+"""The channel door: the mount's requests, read from /dev/fuse itself by one task (README, "Doors").
+
+One task drains the descriptor until nothing is left, and answers what needs no waiting in place, without a task or a
+lock. A request that has to wait gets a task. After so many requests in a row the others have their turn.
+"""
+
+import contextlib
+import errno
+import logging
+import mmap
+import os
+from pathlib import Path
+from time import perf_counter
+
+import trio
+
+from fmrd.backing.calls.idle_time import IdleTime
+from fmrd.engine.registry import Registry
+from fmrd.engine.served import Served
+from fmrd.engine.serving.quick import Half
+from fmrd.front.daemon.supervisor import Supervisor
+from fmrd.front.doors.channel import protocol, takeover
+from fmrd.front.doors.channel.answers import Answers
+from fmrd.front.doors.channel.data import Answer, Files, finished
+from fmrd.front.doors.channel.device import Device
+from fmrd.front.doors.channel.handles import Handles
+from fmrd.front.doors.channel.names import Names
+from fmrd.front.doors.channel.protocol import (
+    IN_HEADER,
+    READ_OR_WRITE,
+    WRITE_FIXED_BYTES,
+    Malformed,
+    Op,
+)  # fmt: skip
+from fmrd.front.doors.early_requests import Early, NotYet
+from fmrd.front.doors.kernel_notify import News
+from fmrd.front.doors.mounts import unmount
+from fmrd.front.doors.tree import ROOT, Tree
+
+log = logging.getLogger(__name__)
+
+IN_A_ROW = 64
+"""Requests answered before other tasks have their turn."""
+LOOK_SECONDS = 0.0001
+"""How long a request is looked for in vain before the task goes to sleep, where one that came within that time followed
+the last one; a look is a microsecond or two.
+"""
+NO_ANSWER = frozenset({Op.FORGET, Op.BATCH_FORGET})
+READ, WRITE = int(Op.READ), int(Op.WRITE)
+
+
+class ChannelDoor:
+    """Mounts, serves until ``stop``, unmounts; or takes over what the supervisor kept, and leaves it to the next."""
+
+    def __init__(self, registry: Registry, mount: Path, supervisor: Supervisor, idle: IdleTime) -> None:
+        self._registry = registry
+        self._idle = idle
+        self._mount = mount
+        self._supervisor = supervisor
+        self._tree = Tree(registry)
+        self._names = Names(self._tree)
+        self._mounted = self._kept = self._leaving = False
+        self._early = Early()
+        self._patience = self._gave_up = 0.0
+        """Seconds to look for the next request; when it was last given up."""
+        self._half: tuple[int, int, Half] | None = None
+        """A large write that is under way: unique, bytes. It is finished after the next request was received, so that
+        large ones that follow each other overlap in time; before anything that could see it; and in the same step.
+        """
+        self._news = News(registry, self._tell_kernel)
+        self.caught_up = self._news.caught_up
+        self._stopping = trio.CancelScope()
+        self._ended = trio.Event()
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Started when mounted, or Failed('mount_failed'); returns after ``stop``, or when somebody else unmounts."""
+        device, handles = await takeover.take_or_mount(self._supervisor, self._mount)
+        self._begin(device, handles)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._news.run)
+                nursery.start_soon(self._await_arrivals, nursery)
+                task_status.started()
+                with self._stopping:
+                    await self._serve(device, nursery)
+                await self._answers.all_sent()
+                nursery.cancel_scope.cancel()
+        finally:
+            if self._mounted and not self._leaving:
+                unmount(self._mount)
+            if not self._leaving:
+                takeover.forget(self._supervisor)
+            device.close()
+            self._handles.close()
+            self._ended.set()
+
+    def _begin(self, device: Device, handles: Handles) -> None:
+        self._device = device
+        self._answers = Answers(device)
+        self._handles = handles
+        self._files = Files(self._tree, handles)
+        for served in self._registry.served():
+            self._files.appeared(served)
+        self._mounted = True
+        self._registry.watch(self._hear)
+        self._kept = handles.session is not None
+
+    def leave(self) -> bool:
+        """True: somebody keeps the mount, files are open there, and ``stop`` will leave it to the next fmrd."""
+        self._leaving = self._kept and self._mounted and len(self._handles) > 0
+        return self._leaving
+
+    async def stop(self) -> None:
+        """Return when ``run`` has answered what is under way, and unmounted, or left the mount."""
+        await self.caught_up()
+        self._stopping.cancel()
+        await self._ended.wait()
+
+    # Requests
+
+    async def _serve(self, device: Device, nursery: trio.Nursery) -> None:
+        """Until the mount is gone."""
+        try:
+            while True:
+                await trio.lowlevel.wait_readable(device.descriptor)
+                self._woken()
+                while self.answer_all(device, nursery):
+                    await trio.lowlevel.checkpoint()
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            self._mounted = False
+
+    def _woken(self) -> None:
+        """Would it have paid to look on? Then the next one is looked for as long as that."""
+        self._patience = LOOK_SECONDS if perf_counter() - self._gave_up < LOOK_SECONDS else 0.0
+
+    def answer_all(self, device: Device, nursery: trio.Nursery) -> bool:
+        """Answer what is there; True if there may be more, and others have their turn first."""
+        try:
+            return self._answer_some(device, nursery)
+        finally:
+            self._finish(nursery)
+
+    def _answer_some(self, device: Device, nursery: trio.Nursery) -> bool:
+        """To be woken costs more than to answer, so where one request soon follows another the next is looked for."""
+        answered = 0
+        until = 0.0
+        while answered < IN_A_ROW:
+            count = device.receive()
+            if count:
+                self._answer(device, nursery, count)
+                answered += 1
+                until = 0.0
+            elif self._half is not None:
+                self._finish(nursery)
+            elif not self._idle.use():
+                self._gave_up = perf_counter()
+                until = until or self._gave_up + self._patience
+                if self._answers.under_way or self._gave_up >= until:
+                    return False
+        return True
+
+    def _finish(self, nursery: trio.Nursery) -> None:
+        """The large write that is under way, if one is."""
+        if self._half is None:
+            return
+        (unique, size, half), self._half = self._half, None
+        try:
+            work = finished(half, size)
+        except Exception as error:
+            self._answers.refuse(WRITE, unique, error)
+            return
+        if work is None:
+            self._answers.written(unique, size)
+        else:
+            self._answers.later(nursery, WRITE, unique, work)
+
+    def _answer(self, device: Device, nursery: trio.Nursery, count: int) -> None:
+        """One request: its answer is sent, or a task will send it."""
+        length, opcode, unique, inode, handle, offset, size = READ_OR_WRITE.unpack_from(device.head)
+        if self._half is not None and opcode != WRITE:
+            self._finish(nursery)
+        try:
+            if length != count:
+                raise Malformed(f"a request of {length} bytes came with {count}")
+            if opcode == WRITE and count == WRITE_FIXED_BYTES + size:
+                answer = self._files.write(handle, offset, device.data[:size])
+                if isinstance(answer, Half):
+                    device.swap()
+                    self._finish(nursery)
+                    self._half = unique, size, answer
+                    return
+                if answer is None:
+                    self._answers.written(unique, size)
+                    return
+            elif opcode == READ and count == WRITE_FIXED_BYTES:
+                answer = self._files.read(handle, offset, size)
+            else:
+                answer = self._other(device, opcode, unique, inode, count)
+        except NotYet:
+            self._early.put(unique, device.request(count))
+            return
+        except Exception as error:
+            self._answers.refuse(opcode, unique, error)
+            return
+        if callable(answer):
+            self._answers.later(nursery, opcode, unique, answer)
+        elif answer is not None:
+            self._answers.send(unique, answer)
+
+    def _other(self, device: Device, opcode: int, unique: int, inode: int, count: int) -> Answer | None:
+        """A request that is neither read nor write. None: it has no answer."""
+        body = bytes(device.head[IN_HEADER.size : min(count, WRITE_FIXED_BYTES)])
+        body += device.data[: max(0, count - WRITE_FIXED_BYTES)]
+        work = self._files.answers.get(opcode)
+        if work is not None:
+            return work(unique, inode, body)
+        if opcode == Op.INTERRUPT:
+            self._interrupt(protocol.fixed_of(Op.INTERRUPT, body)[0])
+            return None
+        if opcode in NO_ANSWER:
+            return None
+        if opcode == Op.INIT:
+            return self._init(device, body)
+        return self._names.answer(opcode, inode, body)
+
+    def _interrupt(self, unique: int) -> None:
+        if self._early.take(unique) is None:
+            self._answers.interrupt(unique)
+        else:  # nothing of it was done
+            self._answers.refuse(Op.INTERRUPT, unique, OSError(errno.EINTR, "interrupted"))
+
+    def _init(self, device: Device, body: bytes) -> bytes:
+        offer = protocol.offer_of(body)
+        session = protocol.negotiate(offer)
+        if session is None:
+            raise OSError(errno.EPROTO, f"FUSE {offer.major}.{offer.minor} is too old")
+        self._handles.session = session
+        self._kept = takeover.keep(self._supervisor, device, self._handles)
+        return protocol.pack_init(session, offer, mmap.PAGESIZE)
+
+    # Volumes that come
+
+    async def _await_arrivals(self, nursery: trio.Nursery) -> None:
+        """Ask again whatever came too early, each time another volume is there, or is known to stay away."""
+        arriving = self._registry.arriving
+        while True:
+            arrived = arriving.arrived
+            for request in self._early.take_all():
+                self._answer(self._device, nursery, self._device.put_back(request))
+            self._finish(nursery)
+            if not arriving.may_come():
+                return
+            await arrived.wait()
+
+    # What the kernel must be told
+
+    def _hear(self, served: Served) -> None:
+        if not served.closed:
+            self._files.appeared(served)
+
+    def _tell_kernel(self, served: Served) -> None:
+        """On a thread. What the kernel cached of a volume may be other data since a restore. The stat makes it take
+        over the length now: loop devices of old kernels read it there without asking.
+        """
+        device = self._device
+        with contextlib.suppress(OSError):  # the kernel never heard of it
+            if served.closed:
+                device.send(protocol.forget_name(ROOT, os.fsencode(served.name)))
+            else:
+                device.send(protocol.forget_pages(served.number))
+                os.stat(self._mount / served.name)
