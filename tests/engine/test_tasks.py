@@ -89,7 +89,7 @@ async def test_a_pause_holds_until_resume_or_abort(tasks: TaskList) -> None:
                 await passed.wait()
 
 
-async def test_a_pause_ends_when_the_task_is_told_something_and_never_begins_once_it_is_aborted(tasks: TaskList) -> None:
+async def test_a_pause_ends_when_the_task_is_told_something_and_never_begins_once_aborted(tasks: TaskList) -> None:
     task = new(tasks)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(task.pause_for, 1e6)
