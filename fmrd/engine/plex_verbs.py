@@ -59,7 +59,7 @@ class PlexVerbs(VerbBase):
 
         return await self._apart(work)
 
-    async def plex_det(self, *, volume: str, plex: str, force: bool = False) -> Json:
+    async def plex_det(self, *, volume: str, plex: str) -> Json:
         return await self._leave(volume, plex, PlexState.STALE)
 
     async def plex_off(self, *, volume: str, plex: str) -> Json:
@@ -105,8 +105,8 @@ class PlexVerbs(VerbBase):
         return await self._apart(work)
 
     async def plex_att(
-        self, *, volume: str, plex: str, full: bool = False, discard: bool = False, force: bool = False,
-        rate: int | None = None, dry_run: bool = False,
+        self, *, volume: str, plex: str, full: bool = False, discard: bool = False, rate: int | None = None,
+        dry_run: bool = False,
     ) -> Json:  # fmt: skip
         service = self.registry.service(volume)
         found = service.volume.plex(plex)

@@ -56,6 +56,8 @@ def test_a_name_is_a_plain_file_name(text: str) -> None:
         ("make", {"volume": "v", "size_bytes": 1, "plexes": [{"path": "/\ud800"}]}, "not a line of text"),
         ("plex_att", {"volume": "v", "plex": "v-01", "full": "yes"}, "full is neither true nor false"),
         ("plex_att", {"volume": "v", "plex": "../v"}, "not an absolute path"),
+        ("plex_att", {"volume": "v", "plex": "v-01", "force": True}, "no argument 'force'"),
+        ("plex_det", {"volume": "v", "plex": "v-01", "force": True}, "no argument 'force'"),
         ("set", {"volume": "v", "settings": {}}, "settings are KEY=VALUE"),
         ("set", {"volume": "v", "settings": {"fmr": True}}, "fmr is not a line of text"),
         ("task_get", {"id": 1 << 63}, "id is not a whole number"),
