@@ -4,11 +4,8 @@ import click
 
 from fmrd.front import cli_words as words
 from fmrd.front.cli_app import App
+from fmrd.front.cli_options import DRY_RUN, RATE, WAIT
 from fmrd.front.wire import Json
-
-WAIT = click.option("--wait", is_flag=True, help="Return when the copy has ended; draw its progress.")
-DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the decision and its reason, and change nothing.")
-RATE = click.option("--rate", type=words.size, help="Copy at most so many bytes a second.")
 
 
 @click.group(no_args_is_help=False)
