@@ -13,13 +13,14 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 from bitarray import bitarray
 from bitarray.util import ones, zeros
 
 from fmrd.backing.system_calls import Lane, ask
+from fmrd.core.json_object import Json
 from fmrd.core.record import Position
 from fmrd.engine import sums_file
 from fmrd.errors import Failed
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from fmrd.engine.service import Service
 
 log = logging.getLogger(__name__)
-Json = dict[str, Any]
 T = TypeVar("T")
 
 

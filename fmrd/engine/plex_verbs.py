@@ -3,13 +3,14 @@
 from functools import partial
 
 from fmrd.core.instant import is_instant
+from fmrd.core.json_object import Json
 from fmrd.core.plex import Plex
 from fmrd.core.states import PlexState
 from fmrd.engine.files import let_go
 from fmrd.engine.making import PlexWish, obtain, remove_created
 from fmrd.engine.service import Service
 from fmrd.engine.tasks import Task
-from fmrd.engine.verb_base import Json, VerbBase
+from fmrd.engine.verb_base import VerbBase
 from fmrd.engine.view import plex_json
 from fmrd.errors import Failed, FmrdError, Refused
 

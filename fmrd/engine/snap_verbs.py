@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import trio
 
 from fmrd.core import snapshot
+from fmrd.core.json_object import Json
 from fmrd.core.plex import Plex
 from fmrd.core.states import PlexState
 from fmrd.engine import breakoffs, snapbacks, undos
@@ -15,7 +16,6 @@ from fmrd.engine.making import PlexWish, obtain, remove_created
 from fmrd.engine.plex_verbs import PlexVerbs
 from fmrd.engine.service import Service
 from fmrd.engine.tasks import Task
-from fmrd.engine.verb_base import Json
 from fmrd.engine.view import detached_json, plex_json, snapshots_json, volume_json
 from fmrd.errors import BadRequest, Failed, FmrdError, Refused
 

@@ -2,8 +2,9 @@
 
 from functools import partial
 
+from fmrd.core.json_object import Json
 from fmrd.engine import verifying
-from fmrd.engine.verb_base import Json, VerbBase
+from fmrd.engine.verb_base import VerbBase
 
 
 class TaskVerbs(VerbBase):

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from fmrd.core.geometry import Geometry
+from fmrd.core.json_object import Json
 from fmrd.core.record import Column, Record, VolumeRecord
 from fmrd.core.recovery import StartOptions
 from fmrd.dco.copy import Loaded
@@ -13,7 +14,6 @@ from fmrd.engine.making import PlexWish, make
 from fmrd.engine.settings import parse_settings
 from fmrd.engine.snap_verbs import SnapVerbs
 from fmrd.engine.task_verbs import TaskVerbs
-from fmrd.engine.verb_base import Json
 from fmrd.errors import BadRequest, Failed, Refused
 
 

@@ -1,14 +1,11 @@
 """Volumes, plexes and detached maps as the JSON of CONTRACT.md."""
 
-from typing import Any
-
+from fmrd.core.json_object import Json
 from fmrd.core.plex import Plex
 from fmrd.core.record import PlexRecord, VolumeRecord
 from fmrd.core.snapshot import difference
 from fmrd.core.states import KSTATE, OPEN_GATE, KState, VolumeState, mode
 from fmrd.engine.service import Service
-
-Json = dict[str, Any]
 
 
 def plex_json(service: Service, plex: Plex) -> Json:

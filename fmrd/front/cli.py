@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from fmrd.core.json_object import Json
 from fmrd.errors import EXPLANATIONS, BadRequest, Failed, FmrdError
 from fmrd.front import cli_words as words
 from fmrd.front.cli_app import App, Told, print_json
@@ -19,7 +20,7 @@ from fmrd.front.cli_task import task
 from fmrd.front.cli_verify import verify
 from fmrd.front.cli_words import parse_pairs
 from fmrd.front.places import default_places
-from fmrd.front.wire import Json, error_json
+from fmrd.front.wire import error_json
 
 INTERRUPTED = 130
 

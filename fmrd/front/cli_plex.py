@@ -2,10 +2,10 @@
 
 import click
 
+from fmrd.core.json_object import Json
 from fmrd.front import cli_words as words
 from fmrd.front.cli_app import App
 from fmrd.front.cli_options import DRY_RUN, RATE, WAIT
-from fmrd.front.wire import Json
 
 
 @click.group(no_args_is_help=False)

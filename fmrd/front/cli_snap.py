@@ -2,11 +2,11 @@
 
 import click
 
+from fmrd.core.json_object import Json
 from fmrd.front import cli_words as words
 from fmrd.front.cli_app import App
 from fmrd.front.cli_options import DRY_RUN, FREEZE, RATE, WAIT, force
 from fmrd.front.cli_tables import print_snapshots, print_taken
-from fmrd.front.wire import Json
 
 
 @click.command()

@@ -3,13 +3,14 @@
 import click
 from rich.console import Console
 
+from fmrd.core.json_object import Json
 from fmrd.errors import Failed, FmrdError
 from fmrd.front import cli_words as words
 from fmrd.front.cli_app import App, Told, problem_of
 from fmrd.front.cli_options import RATE
 from fmrd.front.cli_tables import task_line
 from fmrd.front.file_names import names_of
-from fmrd.front.wire import Json, error_json
+from fmrd.front.wire import error_json
 
 
 @click.command()
