@@ -27,7 +27,7 @@ from pathlib import Path
 
 from fio_doors import BIN, fio, run, volume
 
-from fmrd.front.ctl.client import Client
+from fmrd.front.client import Client
 
 JOBS = {
     "4K write, depth 1": ("randwrite", "4k", 1),

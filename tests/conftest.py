@@ -1,8 +1,10 @@
-"""What all tests share: how they are dealt out to pytest-xdist's workers (scripts/test runs two)."""
+"""What all tests share: how they are dealt out to pytest-xdist's workers (scripts/test runs two), and counted."""
 
 from pathlib import Path
 
 import pytest
+
+from tests.tiers import pytest_terminal_summary  # noqa: F401  (pytest looks for its hooks here)
 
 _HERE = Path(__file__).parent
 _MACHINE = _HERE / "e2e"

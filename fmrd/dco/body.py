@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+from fmrd.core.json_object import Json
 from fmrd.core.names import PLEX_LENGTH, VOLUME_LENGTH, is_name
 from fmrd.core.record import Column, Link, PlexRecord, Position, Record, Stamp, VolumeRecord, geometry_of
 from fmrd.core.states import PlexState
@@ -27,7 +28,7 @@ def encode_body(record: Record) -> bytes:
     """The part of a record that is not in its header (family, sequence and settled are). ValueError for a record that
     could not be read again: better no commit than a volume that does not open any more.
     """
-    body: dict[str, Any] = {
+    body: Json = {
         **record.extra,
         "lineage": record.lineage,
         "history": [[p.lineage, p.sequence] for p in record.history],
@@ -74,7 +75,7 @@ def decode_body(body: bytes, *, family: str, sequence: int, settled: bool, colum
     return record
 
 
-def _volume(v: VolumeRecord) -> dict[str, Any]:
+def _volume(v: VolumeRecord) -> Json:
     return {
         "name": v.name,
         "uuid": v.uuid,
@@ -103,7 +104,7 @@ def _columns(link: Link) -> list[list[int]]:
     return [[c.index, c.epoch] for c in columns]
 
 
-def _plex(p: PlexRecord) -> dict[str, Any]:
+def _plex(p: PlexRecord) -> Json:
     return {
         "name": p.name,
         "uuid": p.uuid,
@@ -120,7 +121,7 @@ def _plex(p: PlexRecord) -> dict[str, Any]:
     }
 
 
-def _read_volume(data: dict[str, Any], columns: int) -> VolumeRecord:
+def _read_volume(data: Json, columns: int) -> VolumeRecord:
     volume = VolumeRecord(
         name=_name(data["name"], VOLUME_LENGTH),
         uuid=_uuid(data["uuid"]),
@@ -146,7 +147,7 @@ def _read_volume(data: dict[str, Any], columns: int) -> VolumeRecord:
     return volume
 
 
-def _read_plex(data: dict[str, Any], columns: int) -> PlexRecord:
+def _read_plex(data: Json, columns: int) -> PlexRecord:
     stamp = data["stamp"]
     return PlexRecord(
         name=_name(data["name"], PLEX_LENGTH),

@@ -10,6 +10,8 @@ import trio
 
 from fmrd.backing.calls.system_calls import SystemCalls
 from fmrd.backing.protocol import Host
+from fmrd.core.geometry import PAGE_REGIONS
+from fmrd.core.maps.drl import HOT_EXTENTS
 from fmrd.engine.tasks import TaskList
 
 
@@ -32,6 +34,10 @@ class Context:
     """After so long a plex that failed is tried again, at first; 0: never."""
     checksums: bool = True
     """Whether verify keeps some, and goes on after a restart."""
+    hot_extents: int = HOT_EXTENTS
+    """How many extents the DRL of a volume holds that is made now. Tests make it small: then it is crowded soon."""
+    page_regions: int = PAGE_REGIONS
+    """How many regions share a page in a volume that is made now. Tests make it small: then there are several pages."""
     nursery: trio.Nursery = field(init=False)
     tasks: TaskList = field(init=False)
     disks: dict[str, trio.Lock] = field(init=False)

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import trio
 
+from fmrd.core.json_object import Json
 from fmrd.errors import Failed
 
 HISTORY = 200
@@ -33,7 +33,7 @@ class Task:
     copied_bytes: int = 0
     ended: float | None = None
     error: tuple[str, str] | None = None
-    report: list[dict[str, Any]] | None = None
+    report: list[Json] | None = None
     """What a verify found."""
     not_compared: int = 0
     """Regions that only one plex held when a verify came by."""
@@ -120,7 +120,7 @@ class Task:
         self.done_bytes += byte_count
         self.copied_bytes += copied
 
-    def json(self) -> dict[str, Any]:
+    def json(self) -> Json:
         """The TASK of CONTRACT.md."""
         until = self.ended if self.ended is not None else self.now()
         seconds = max(until - self.started, 1e-6)

@@ -7,12 +7,10 @@ A client sends one request, ``{"verb": ..., "args": {...}}``. The daemon answers
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
 
+from fmrd.core.json_object import Json
 from fmrd.errors import EXPLANATIONS, BadRequest, Failed, FmrdError, Refused, Unreachable
 from fmrd.front.arguments import check_arguments
-
-Json = dict[str, Any]
 
 REQUEST_LIMIT_BYTES = 512 << 10
 """The longest request line: 64 paths of 4 KiB, and room for escapes."""

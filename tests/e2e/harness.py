@@ -23,10 +23,10 @@ from typing import Any, TypeVar
 
 import pytest
 
+from fmrd.core.json_object import Json
+from fmrd.front.client import Client
 from fmrd.front.ctl.cli import run
-from fmrd.front.ctl.client import Client
 
-Json = dict[str, Any]
 T = TypeVar("T")
 
 BIN = Path(sys.executable).parent

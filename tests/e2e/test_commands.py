@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fmrd.errors import Refused
-from fmrd.front.ctl.client import Client
+from fmrd.front.client import Client
 from tests.e2e.harness import BIN, MIB, Daemon, needs_fuse, write_at
 
 pytestmark = needs_fuse

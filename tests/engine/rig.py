@@ -8,6 +8,7 @@ from typing import Any
 import trio
 
 from fmrd.backing.calls.system_calls import ThreadedCalls
+from fmrd.core.json_object import Json
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.context import Context
 from fmrd.engine.registry import Registry
@@ -16,7 +17,6 @@ from fmrd.engine.service import Service
 from fmrd.engine.verbs.verbs import Verbs
 from tests.engine.faulty import FaultyHost
 
-Json = dict[str, Any]
 REGION = 64 << 10
 SIZE = 64 * REGION
 """One extent of the DRL, 64 regions."""

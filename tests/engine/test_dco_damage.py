@@ -154,7 +154,8 @@ def _chosen(order: list[int], slots: str) -> list[int]:
 
 async def leave(directory: Path, how: str) -> None:
     async with daemon(directory) as rig:
-        await rig.make("abc", page_regions=PAGE, drl_extent_bytes=2 * REGION)
+        rig.registry.context.page_regions = PAGE
+        await rig.make("abc", drl_extent_bytes=2 * REGION)
         await rig.write_regions(*range(64), byte=b"1")
         await rig.verbs.plex_off(volume="data", plex="data-03")
         await rig.write_regions(*MISSED, byte=b"2")

@@ -466,7 +466,8 @@ async def test_the_dirty_region_log_forgets_what_is_idle(tmp_path: Path) -> None
 
 
 async def test_a_scattered_load_over_more_than_the_log_holds(rig: Rig) -> None:
-    await rig.make(hot_extents=4, drl_extent_bytes=REGION)
+    rig.registry.context.hot_extents = 4
+    await rig.make(drl_extent_bytes=REGION)
     for region in range(64):
         await rig.write_regions(region)
         assert rig.service.volume.drl.count <= 4

@@ -2,8 +2,8 @@
 
 import pytest
 
+from fmrd.core.json_object import Json
 from fmrd.front.ctl.tables import console, print_volumes
-from fmrd.front.wire import Json
 
 LONG = "/srv/" + "/".join(["d" * 200] * 15)
 

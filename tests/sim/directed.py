@@ -33,9 +33,11 @@ def run(script: Script, profile: Profile) -> None:
 
 
 async def _make(life: Life) -> None:
+    context = life.registry.context
+    context.hot_extents, context.page_regions = 8, 8
     await life.verbs.make(
         volume=NAME, size_bytes=life.schedule.length, plexes=[{"path": "/a"}, {"path": "/b"}],
-        region_size_bytes=REGION, drl_extent_bytes=EXTENT, hot_extents=8, page_regions=8,
+        region_size_bytes=REGION, drl_extent_bytes=EXTENT,
     )  # fmt: skip
 
 

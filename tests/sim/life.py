@@ -79,15 +79,15 @@ class Life:
     # The scripts of a life
 
     async def first(self) -> None:
-        schedule, rng = self.schedule, self.rng
+        schedule, rng, context = self.schedule, self.rng, self.registry.context
+        context.hot_extents = rng.choice([1, 2, 3])
+        context.page_regions = rng.choice([2, 4, 8])
         await self.verbs.make(
             volume=NAME,
             size_bytes=schedule.length,
             plexes=[{"path": f"/{letter}"} for letter in "abcdefgh"[: schedule.profile.plexes]],
             region_size_bytes=REGION,
             drl_extent_bytes=EXTENT,
-            hot_extents=rng.choice([1, 2, 3]),
-            page_regions=rng.choice([2, 4, 8]),
             rdpol=rng.choice(["select", "round"]),
         )
 

@@ -6,6 +6,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PROGRAMS = {"fmrd.front.daemon.daemon", "fmrd.front.daemon.mount_holder", "fmrd.front.ctl.cli", "tests.sim.__main__"}
 """Where execution begins, besides the tests themselves."""
+OF_EACH_MODULE = {"log", "T", "_libc", "_CREDENTIALS"}
+"""Names that are no shared knowledge: a logger, a type variable, the C library, and what SO_PEERCRED packs, which the
+mount holder must know without the rooms it stands apart from.
+"""
 
 
 def modules(folder: str) -> dict[str, Path]:
@@ -46,3 +50,17 @@ def test_every_helper_of_the_tests_is_used_by_a_test() -> None:
     packages = {name for name, path in known.items() if path.name == "__init__.py"}
     dead = set(known) - reached(tests | PROGRAMS, known) - packages
     assert not dead, f"nothing imports {', '.join(sorted(dead))}"
+
+
+def test_what_several_modules_call_alike_is_written_once() -> None:
+    """Types of JSON, units, options of commands: a second one would not follow when the first one changes. Numbers may
+    happen to be the same.
+    """
+    found: dict[tuple[str, str], list[str]] = {}
+    for name, path in modules("fmrd").items():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.Assign) and not isinstance(node.value, ast.Constant | ast.BinOp):
+                for target in map(ast.unparse, node.targets):
+                    found.setdefault((target, ast.unparse(node.value)), []).append(name)
+    again = {what: names for what, names in found.items() if len(names) > 1 and what[0] not in OF_EACH_MODULE}
+    assert not again

@@ -3,13 +3,14 @@
 from functools import partial
 
 from fmrd.core.decisions.instant import is_instant
+from fmrd.core.json_object import Json
 from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.opening.files import let_go
 from fmrd.engine.opening.making import PlexWish, obtain, remove_created
 from fmrd.engine.service import Service
 from fmrd.engine.tasks import Task
-from fmrd.engine.verbs.verb_base import Json, VerbBase
+from fmrd.engine.verbs.verb_base import VerbBase
 from fmrd.engine.verbs.view import plex_json
 from fmrd.errors import Failed, FmrdError, Refused
 
@@ -59,7 +60,7 @@ class PlexVerbs(VerbBase):
 
         return await self._apart(work)
 
-    async def plex_det(self, *, volume: str, plex: str, force: bool = False) -> Json:
+    async def plex_det(self, *, volume: str, plex: str) -> Json:
         return await self._leave(volume, plex, PlexState.STALE)
 
     async def plex_off(self, *, volume: str, plex: str) -> Json:
@@ -105,8 +106,8 @@ class PlexVerbs(VerbBase):
         return await self._apart(work)
 
     async def plex_att(
-        self, *, volume: str, plex: str, full: bool = False, discard: bool = False, force: bool = False,
-        rate: int | None = None, dry_run: bool = False,
+        self, *, volume: str, plex: str, full: bool = False, discard: bool = False, rate: int | None = None,
+        dry_run: bool = False,
     ) -> Json:  # fmt: skip
         service = self.registry.service(volume)
         found = service.volume.plex(plex)

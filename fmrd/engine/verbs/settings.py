@@ -2,11 +2,11 @@
 
 from typing import Any
 
+from fmrd.core.sizes import read_size
 from fmrd.core.volume.readpolicy import check_policy
 from fmrd.errors import BadRequest
 
 MOST_RATE = 1 << 60
-UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 def parse_settings(settings: dict[str, str]) -> dict[str, Any]:
@@ -39,10 +39,9 @@ def _seconds(value: str) -> float:
 
 
 def _rate(value: str) -> int:
-    number, unit = (value[:-1], value[-1].upper()) if value[-1:].upper() in UNITS and value[-1:] else (value, "")
-    if not (number.isascii() and number.isdigit()):
+    rate = read_size(value)
+    if rate is None:
         raise BadRequest("bad_setting", f"rate={value}: bytes a second, with K, M, G or T; 0 is unlimited")
-    rate = int(number[:20]) * UNITS[unit]
-    if rate > MOST_RATE or len(number) > 20:
+    if rate > MOST_RATE:
         raise BadRequest("bad_setting", f"rate={value}: no disk is so fast; 0 is unlimited")
     return rate

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import trio
 
 from fmrd.core.decisions import snapshot
+from fmrd.core.json_object import Json
 from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.opening.files import let_go
@@ -15,7 +16,6 @@ from fmrd.engine.snapshots.breakoffs import Wish
 from fmrd.engine.snapshots.instants import begin_sync, take_instant
 from fmrd.engine.tasks import Task
 from fmrd.engine.verbs.plex_verbs import PlexVerbs
-from fmrd.engine.verbs.verb_base import Json
 from fmrd.engine.verbs.view import detached_json, plex_json, snapshots_json, volume_json
 from fmrd.errors import BadRequest, Failed, FmrdError, Refused
 

@@ -2,7 +2,8 @@
 
 from functools import partial
 
-from fmrd.engine.verbs.verb_base import Json, VerbBase
+from fmrd.core.json_object import Json
+from fmrd.engine.verbs.verb_base import VerbBase
 from fmrd.engine.verify import verifying
 
 

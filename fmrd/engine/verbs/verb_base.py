@@ -1,14 +1,12 @@
 """What every verb of fmrctl stands on."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from fmrd.backing.calls.system_calls import Lane, ask
+from fmrd.core.json_object import Json
 from fmrd.engine.registry import Registry
 from fmrd.engine.verbs.view import stopped_json, unreadable_json, volume_json
 from fmrd.errors import Failed
-
-Json = dict[str, Any]
 
 
 class VerbBase:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from fmrd.core.decisions.recovery import StartOptions
 from fmrd.core.geometry import Geometry
+from fmrd.core.json_object import Json
 from fmrd.core.record import Column, Record, VolumeRecord
 from fmrd.dco.copy import Loaded
 from fmrd.engine import growing
@@ -13,7 +14,6 @@ from fmrd.engine.opening.making import PlexWish, make
 from fmrd.engine.verbs.settings import parse_settings
 from fmrd.engine.verbs.snap_verbs import SnapVerbs
 from fmrd.engine.verbs.task_verbs import TaskVerbs
-from fmrd.engine.verbs.verb_base import Json
 from fmrd.errors import BadRequest, Failed, Refused
 
 
@@ -23,17 +23,18 @@ class Verbs(SnapVerbs, TaskVerbs):
     async def make(
         self, *, volume: str, size_bytes: int, plexes: Sequence[Json], from_path: str | None = None,
         force: bool = False, region_size_bytes: int = 64 << 10, drl_extent_bytes: int = 4 << 20, fmr: bool = True,
-        rdpol: str = "select", dry_run: bool = False, hot_extents: int = 1024, page_regions: int | None = None,
+        rdpol: str = "select", dry_run: bool = False,
     ) -> Json:  # fmt: skip
-        """A new volume, started. The last two arguments are for tests that need small measures."""
+        """Make a new volume, and start it."""
         if not plexes:
             raise BadRequest("bad_request", "a volume has at least one plex")
-        geometry = Geometry(size_bytes, region_size_bytes, drl_extent_bytes)
+        geometry = Geometry(size_bytes, region_size_bytes, drl_extent_bytes, self.context.page_regions)
         settings = VolumeRecord(
             name=volume, uuid=self.context.new_uuid(), length_bytes=size_bytes, region_bytes=region_size_bytes,
-            extent_bytes=drl_extent_bytes, page_regions=page_regions or geometry.page_regions, drl=Column(0, 1),
+            extent_bytes=drl_extent_bytes, page_regions=geometry.page_regions, drl=Column(0, 1),
             plexes=(), fmr=fmr, rdpol=parse_settings({"rdpol": rdpol})["rdpol"],
-            io_timeout_seconds=self.context.io_timeout_seconds, hot_extents=hot_extents, next_plex=len(plexes) + 1,
+            io_timeout_seconds=self.context.io_timeout_seconds, hot_extents=self.context.hot_extents,
+            next_plex=len(plexes) + 1,
         )  # fmt: skip
         wishes = [PlexWish(p["path"], p.get("dco")) for p in plexes]
         if volume in self.registry.units:

@@ -1,14 +1,11 @@
 """Volumes, plexes and detached maps as the JSON of CONTRACT.md."""
 
-from typing import Any
-
 from fmrd.core.decisions.snapshot import difference
+from fmrd.core.json_object import Json
 from fmrd.core.record import PlexRecord, VolumeRecord
 from fmrd.core.states import KSTATE, OPEN_GATE, KState, VolumeState, mode
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.running import Running
-
-Json = dict[str, Any]
 
 
 def plex_json(running: Running, plex: Plex) -> Json:

@@ -13,7 +13,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import trio
 from bitarray import bitarray
@@ -21,6 +21,7 @@ from bitarray.util import ones, zeros
 
 from fmrd.backing.calls.system_calls import Lane, ask
 from fmrd.backing.protocol import Notes
+from fmrd.core.json_object import Json
 from fmrd.core.record import Position
 from fmrd.engine.context import Context
 from fmrd.engine.serving.mirror import Mirror
@@ -28,7 +29,6 @@ from fmrd.engine.verify import sums_file
 from fmrd.errors import Failed
 
 log = logging.getLogger(__name__)
-Json = dict[str, Any]
 T = TypeVar("T")
 
 

@@ -8,9 +8,9 @@ import json
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from fmrd.backing.protocol import Notes
+from fmrd.core.json_object import Json
 
 HEADER_BYTES = 4 << 20
 """Room for as many ranges as a verify may find."""
@@ -18,7 +18,6 @@ _HEADER = struct.Struct("<8sIIQ")
 """magic, CRC-32 of the JSON behind it, version, its length"""
 _MAGIC, _VERSION = b"FMRDsums", 1
 _SUM = struct.Struct("<II")
-Json = dict[str, Any]
 
 
 def read_header(file: Notes) -> Json:

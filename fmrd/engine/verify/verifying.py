@@ -8,13 +8,13 @@ the odd ones, with --from what one plex holds is written to all others, in that 
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import trio
 
 from fmrd.backing.calls.system_calls import Call, Lane, ask
 from fmrd.core.decisions.comparing import Mismatch, mismatches_in
 from fmrd.core.decisions.instant import is_instant
+from fmrd.core.json_object import Json
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.running import Running
 from fmrd.engine.serving import reading
@@ -30,7 +30,6 @@ MOST_FOUND = 10_000
 """Ranges after which it gives up: a plex that differs everywhere is no copy, and not listed sector by sector."""
 NOTE_SECONDS = 2.0
 """How much of it a crash may cost."""
-Json = dict[str, Any]
 
 
 def begin(

@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import TransferSpeedColumn as SpeedColumn
 
+from fmrd.core.json_object import Json
 from fmrd.errors import Failed, FmrdError
-from fmrd.front.ctl.client import Client
+from fmrd.front.client import Client
 from fmrd.front.ctl.tables import console, decision_line, print_plex, print_tasks, print_volumes, task_line
-from fmrd.front.wire import Json, error_json
+from fmrd.front.wire import error_json
 
 
 @dataclass

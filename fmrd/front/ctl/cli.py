@@ -7,10 +7,12 @@ from pathlib import Path
 
 import click
 
+from fmrd.core.json_object import Json
 from fmrd.errors import EXPLANATIONS, BadRequest, Failed, FmrdError
 from fmrd.front.ctl import words
 from fmrd.front.ctl.app import App, Told, print_json
 from fmrd.front.ctl.dump import dump
+from fmrd.front.ctl.options import DRY_RUN, WAIT, force
 from fmrd.front.ctl.plex import plex, recover
 from fmrd.front.ctl.snap import COMMANDS as SNAP_COMMANDS
 from fmrd.front.ctl.tables import print_volumes
@@ -18,11 +20,9 @@ from fmrd.front.ctl.task import task
 from fmrd.front.ctl.verify import verify
 from fmrd.front.ctl.words import parse_pairs
 from fmrd.front.places import default_places
-from fmrd.front.wire import Json, error_json
+from fmrd.front.wire import error_json
 
 INTERRUPTED = 130
-WAIT = click.option("--wait", is_flag=True, help="Return when the copies it starts have ended.")
-DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
 
 
 @click.group(no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
@@ -45,7 +45,7 @@ def cli(ctx: click.Context, as_json: bool, socket: str | None) -> None:
 @click.argument("size", type=words.size)
 @click.argument("path", type=words.wish, nargs=-1, required=True)
 @click.option("--from", "from_path", type=words.path, help="Keep this plex's content; the others are copied from it.")
-@click.option("--force", is_flag=True, help="Overwrite files that exist.")
+@force("Overwrite files that exist.")
 @click.option("--region-size", type=words.size, default="64K", show_default=True, help="The grain of the maps.")
 @click.option(
     "--drl-extent", type=words.size, default="4M", show_default=True, help="The grain of the dirty region log."
@@ -73,7 +73,7 @@ def make(
 @cli.command("import")
 @click.argument("path", type=words.path, nargs=-1, required=True)
 @click.option("--prefer", type=words.plex, help="In a split brain: the side that is kept.")
-@click.option("--force", is_flag=True, help="Without plexes that took part in the last writes.")
+@force("Without plexes that took part in the last writes.")
 @WAIT
 @DRY_RUN
 @click.pass_obj
@@ -91,7 +91,7 @@ def import_volume(
 @click.option(
     "--accept", type=words.plex, help="Take this plex as it is, though it was changed; the others are copied."
 )
-@click.option("--force", is_flag=True, help="Accept an older record where the newest may be missing.")
+@force("Accept an older record where the newest may be missing.")
 @WAIT
 @click.pass_obj
 def start(app: App, volume: str, without: tuple[str, ...], accept: str | None, force: bool, wait: bool) -> None:

@@ -5,8 +5,8 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 
+from fmrd.core.json_object import Json
 from fmrd.errors import Failed
-from fmrd.front.wire import Json
 
 MOST_BLOCKS = 512
 """Blocks that are asked for; of a plex that differs everywhere the first ones are enough."""

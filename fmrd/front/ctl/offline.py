@@ -9,12 +9,12 @@ from rich.console import Console
 from fmrd.backing import dcofile
 from fmrd.backing.protocol import DcoFile
 from fmrd.core.images import CopyImage, own_bitmap
+from fmrd.core.json_object import Json
 from fmrd.core.record import Column, Link, PlexRecord, Record, VolumeRecord, geometry_of
 from fmrd.dco.copy import Loaded, load
 from fmrd.dco.layout import HOME
 from fmrd.errors import Failed
 from fmrd.front.ctl.words import format_size
-from fmrd.front.wire import Json
 
 
 class _ReadOnly:

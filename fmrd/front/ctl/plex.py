@@ -2,13 +2,10 @@
 
 import click
 
+from fmrd.core.json_object import Json
 from fmrd.front.ctl import words
 from fmrd.front.ctl.app import App
-from fmrd.front.wire import Json
-
-WAIT = click.option("--wait", is_flag=True, help="Return when the copy has ended; draw its progress.")
-DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the decision and its reason, and change nothing.")
-RATE = click.option("--rate", type=words.size, help="Copy at most so many bytes a second.")
+from fmrd.front.ctl.options import DRY_RUN, RATE, WAIT
 
 
 @click.group(no_args_is_help=False)
@@ -32,11 +29,10 @@ def add(app: App, volume: str, path: Json, rate: int | None, wait: bool, dry_run
 @plex.command()
 @click.argument("volume")
 @click.argument("plex", type=words.plex)
-@click.option("--force", is_flag=True, help="Accepted; never overrides the rule that the last copy stays.")
 @click.pass_obj
-def det(app: App, volume: str, plex: str, force: bool) -> None:
+def det(app: App, volume: str, plex: str) -> None:
     """Detach: the plex takes no I/O, and what it misses is remembered."""
-    app.show(app.ask("plex_det", volume=volume, plex=plex, force=force))
+    app.show(app.ask("plex_det", volume=volume, plex=plex))
 
 
 @plex.command()
@@ -44,22 +40,18 @@ def det(app: App, volume: str, plex: str, force: bool) -> None:
 @click.argument("plex", type=words.plex)
 @click.option("--full", is_flag=True, help="Copy everything, whatever the map says.")
 @click.option("--discard", is_flag=True, help="In a split brain: give up what was written to this plex alone.")
-@click.option("--force", is_flag=True, help="Accepted; never overrides the rule that the last copy stays.")
 @RATE
 @WAIT
 @DRY_RUN
 @click.pass_obj
 def att(
-    app: App, volume: str, plex: str, full: bool, discard: bool, force: bool, rate: int | None, wait: bool,
-    dry_run: bool,
+    app: App, volume: str, plex: str, full: bool, discard: bool, rate: int | None, wait: bool, dry_run: bool
 ) -> None:  # fmt: skip
     """Attach: copy what the plex missed, in the background."""
     if discard and not dry_run:  # what is given up is told first
         would = app.ask("plex_att", volume=volume, plex=plex, full=full, discard=True, dry_run=True)["decision"]
         app.err.print(f"fmrctl: {would['reason']['message']}")
-    result = app.ask(
-        "plex_att", volume=volume, plex=plex, full=full, discard=discard, force=force, rate=rate, dry_run=dry_run
-    )
+    result = app.ask("plex_att", volume=volume, plex=plex, full=full, discard=discard, rate=rate, dry_run=dry_run)
     app.conclude(result, wait=wait)
 
 

@@ -2,18 +2,11 @@
 
 import click
 
+from fmrd.core.json_object import Json
 from fmrd.front.ctl import words
 from fmrd.front.ctl.app import App
+from fmrd.front.ctl.options import DRY_RUN, FREEZE, RATE, WAIT, force
 from fmrd.front.ctl.tables import print_snapshots, print_taken
-from fmrd.front.wire import Json
-
-WAIT = click.option("--wait", is_flag=True, help="Return when the copy has ended; draw its progress.")
-DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
-RATE = click.option("--rate", type=words.size, help="Copy at most so many bytes a second.")
-FREEZE = click.option(
-    "--freeze", "freeze", type=words.path, multiple=True, metavar="MOUNTPOINT",
-    help="Freeze the file system mounted there around the instant. May be repeated.",
-)  # fmt: skip
 
 
 @click.command()
@@ -93,7 +86,7 @@ def snapsync(app: App, snapshot: str, rate: int | None, wait: bool) -> None:
 @click.option("--plex", type=words.plex, multiple=True, help="Only this plex of the snapshot. May be repeated.")
 @click.option("--all-plexes", is_flag=True, help="All plexes of the snapshot, not only one.")
 @click.option("--keep-undo", is_flag=True, help="With --from-replica: keep the original as it was, for 'undo'.")
-@click.option("--force", is_flag=True, help="With --from-replica: though the original is open.")
+@force("With --from-replica: though the original is open.")
 @RATE
 @WAIT
 @DRY_RUN
@@ -112,7 +105,7 @@ def snapback(
 
 @click.command()
 @click.argument("volume")
-@click.option("--force", is_flag=True, help="Though the volume is open.")
+@force("Though the volume is open.")
 @RATE
 @WAIT
 @DRY_RUN

@@ -3,13 +3,14 @@
 import click
 from rich.console import Console
 
+from fmrd.core.json_object import Json
 from fmrd.errors import Failed, FmrdError
 from fmrd.front.ctl import words
 from fmrd.front.ctl.app import App, Told, problem_of
 from fmrd.front.ctl.file_names import names_of
-from fmrd.front.ctl.plex import RATE
+from fmrd.front.ctl.options import RATE
 from fmrd.front.ctl.tables import task_line
-from fmrd.front.wire import Json, error_json
+from fmrd.front.wire import error_json
 
 
 @click.command()

@@ -3,19 +3,18 @@
 import os
 import re
 
+from fmrd.core.sizes import UNITS, read_size
 from fmrd.errors import BadRequest
 
-UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SIZE = re.compile(r"([0-9]{1,18})([KMGT]?)", re.ASCII)
 _PLEX_NAME = re.compile(r".+-[0-9]{2,}", re.ASCII)
 
 
 def parse_size(text: str) -> int:
     """Bytes; BadRequest('bad_size')."""
-    found = _SIZE.fullmatch(text.strip().upper())
+    found = read_size(text.strip())
     if found is None:
         raise BadRequest("bad_size", f"{text!r} is not a size", "bytes, or a whole number with K, M, G or T")
-    return int(found[1]) * UNITS[found[2]]
+    return found
 
 
 def format_size(size: int) -> str:

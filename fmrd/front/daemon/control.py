@@ -15,10 +15,11 @@ from pathlib import Path
 
 import trio
 
+from fmrd.core.json_object import Json
 from fmrd.engine.tasks import Task
 from fmrd.engine.verbs.verbs import Verbs
 from fmrd.errors import BadRequest, Failed, FmrdError, Refused
-from fmrd.front.wire import REQUEST_LIMIT_BYTES, Json, Lines, Problem, Progress, Reply, Request, Result
+from fmrd.front.wire import REQUEST_LIMIT_BYTES, Lines, Problem, Progress, Reply, Request, Result
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 import trio
@@ -24,9 +24,11 @@ from fmrd.front.daemon.lock_memory import stay_out_of_memory_pressure
 from fmrd.front.daemon.supervisor import Supervisor, supervisor_of
 from fmrd.front.doors.channel import takeover
 from fmrd.front.doors.channel.door import ChannelDoor
-from fmrd.front.doors.fusefs import FuseDoor
 from fmrd.front.doors.mounts import write_back
 from fmrd.front.places import default_places
+
+if TYPE_CHECKING:
+    from fmrd.front.doors.fusefs import FuseDoor
 
 log = logging.getLogger("fmrd")
 
@@ -78,13 +80,14 @@ class Daemon:
         if self._mount_gone is not None:
             raise self._mount_gone
 
-    def _door(self, registry: Registry, idle: IdleTime) -> ChannelDoor | FuseDoor:
+    def _door(self, registry: Registry, idle: IdleTime) -> "ChannelDoor | FuseDoor":
         if self.door == "pyfuse3":
+            door = _pyfuse3_door(registry, self.mount)
             takeover.drop(self.supervisor)
-            return FuseDoor(registry, self.mount)
+            return door
         return ChannelDoor(registry, self.mount, self.supervisor, idle)
 
-    async def _serve(self, door: ChannelDoor | FuseDoor, task_status: trio.TaskStatus[None]) -> None:
+    async def _serve(self, door: "ChannelDoor | FuseDoor", task_status: trio.TaskStatus[None]) -> None:
         """Without its mount the daemon is of no use: it stops in order, and fails."""
         async with trio.open_nursery() as nursery:
             await nursery.start(door.run)
@@ -114,7 +117,18 @@ class Daemon:
         self.supervisor.notify("READY=1")
 
 
-async def _ended(door: ChannelDoor | FuseDoor) -> None:
+def _pyfuse3_door(registry: Registry, mount: Path) -> "FuseDoor":
+    """Make that door, or raise Failed('door_missing'). The library is imported here and not above: the other door does
+    not need it.
+    """
+    try:
+        from fmrd.front.doors.fusefs import FuseDoor
+    except ImportError as error:
+        raise Failed("door_missing", f"--door pyfuse3: that library cannot be imported ({error})") from error
+    return FuseDoor(registry, mount)
+
+
+async def _ended(door: "ChannelDoor | FuseDoor") -> None:
     with trio.move_on_after(FINISH_SECONDS):
         await door.stop()
 

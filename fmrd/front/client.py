@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fmrd.core.json_object import Json
 from fmrd.errors import Unreachable
-from fmrd.front.wire import REPLY_LIMIT_BYTES, Json, Lines, Problem, Progress, Request, Result, decode_reply
+from fmrd.front.wire import REPLY_LIMIT_BYTES, Lines, Problem, Progress, Request, Result, decode_reply
 
 CHUNK_BYTES = 256 << 10
 CONNECT_SECONDS = 10.0

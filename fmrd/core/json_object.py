@@ -1,0 +1,5 @@
+"""The type of what is written as a JSON object: answers of verbs, records, reports."""
+
+from typing import Any
+
+Json = dict[str, Any]

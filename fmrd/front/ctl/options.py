@@ -1,0 +1,21 @@
+"""Options that several verbs of fmrctl take: each means, and says, the same everywhere."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from fmrd.front.ctl import words
+
+WAIT = click.option("--wait", is_flag=True, help="Return when the copies it starts have ended; draw their progress.")
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be done, and why, and change nothing.")
+RATE = click.option("--rate", type=words.size, help="Copy at most so many bytes a second.")
+FREEZE = click.option(
+    "--freeze", "freeze", type=words.path, multiple=True, metavar="MOUNTPOINT",
+    help="Freeze the file system mounted there around the instant. May be repeated.",
+)  # fmt: skip
+
+
+def force(what: str) -> Callable[[Any], Any]:
+    """Return --force. It allows something else with each verb, so ``what`` it allows is said there."""
+    return click.option("--force", is_flag=True, help=what)

@@ -1,0 +1,127 @@
+"""scripts/test: what it runs, in which order, with which exit status, and what it says of each tier."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tests.tiers import TIERS, counted, table
+
+ROOT = Path(__file__).parents[2]
+
+STUBS = {
+    "scripts/bootstrap": 'echo "bootstrap" >>calls',
+    "scripts/check": 'echo "check" >>calls; [ -z "${FMRD_TIERS:-}" ] || echo "tidy" >"$FMRD_TIERS"; exit ${CHECK:-0}',
+    ".venv/bin/python": 'echo "$*" >>calls; [ -z "${FMRD_TIERS:-}" ] || cat "$FMRD_TIERS" >>calls; exit ${PYTEST:-0}',
+}
+"""What scripts/test calls; each says that it was called, and ends as the environment says."""
+
+TREE = {
+    "core/test_a.py": "def test_well(): pass\ndef test_wrong(): assert not 'wrong'\n",
+    "core/deep/test_b.py": "import pytest\n@pytest.mark.xfail(reason='known')\ndef test_known(): assert False\n",
+    "engine/test_c.py": "import pytest\n@pytest.fixture\ndef broken(): raise OSError\ndef test_setup(broken): pass\n",
+    "other/test_d.py": "import pytest\npytest.skip('nothing here', allow_module_level=True)\n",
+    "sim/test_e.py": "import pytest\n@pytest.mark.parametrize('n', range(3))\ndef test_each(n): pass\n",
+}
+EXPECTED = [
+    ("core", "1 passed, 1 failed, 1 xfailed"), ("engine", "1 error"), ("sim", "3 passed"), ("other", "1 skipped"),
+]  # fmt: skip
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout in which only scripts/test is real."""
+    for name, script in STUBS.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/usr/bin/env bash\n{script}\n")
+        path.chmod(0o755)
+    shutil.copy(ROOT / "scripts" / "test", tmp_path / "scripts" / "test")
+    return tmp_path
+
+
+def run(checkout: Path, *words: str, **environment: str) -> tuple[int, list[str]]:
+    """The exit status, and what was called."""
+    done = subprocess.run([checkout / "scripts" / "test", *words], env=clean() | environment, timeout=60)
+    return done.returncode, (checkout / "calls").read_text().splitlines()
+
+
+def clean() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(("FMRD_", "PYTEST_"))}
+
+
+def test_the_check_comes_first_and_its_tests_run_once(checkout: Path) -> None:
+    status, [first, second, third, passed_on] = run(checkout)
+    assert (status, first, second, passed_on) == (0, "bootstrap", "check", "tidy")
+    assert third.startswith("-m pytest ") and third.endswith(" --ignore=tests/tidy")
+
+
+def test_arguments_go_to_pytest_and_nothing_else_runs(checkout: Path) -> None:
+    status, [first, second] = run(checkout, "-k", "a name", "tests/tidy")
+    assert (status, first) == (0, "bootstrap")
+    assert second.endswith(" -k a name tests/tidy") and "--ignore" not in second
+
+
+def test_what_fails_makes_it_fail(checkout: Path) -> None:
+    status, calls = run(checkout, CHECK="3")
+    assert (status, calls[-1]) == (3, "check")
+    assert run(checkout, PYTEST="4")[0] == 4
+    assert run(checkout, "-x", PYTEST="5")[0] == 5
+
+
+def run_pytest(place: Path, *words: str, **environment: str) -> tuple[int, list[str]]:
+    """The exit status, and the lines of its output."""
+    command = [sys.executable, "-m", "pytest", "-p", "xdist", "-p", "tests.tiers", "-p", "no:cacheprovider", *words]
+    environment = clean() | {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"} | environment
+    done = subprocess.run(command, cwd=place, env=environment, stdout=subprocess.PIPE, text=True, timeout=60)
+    return done.returncode, done.stdout.splitlines()
+
+
+def rows(lines: list[str]) -> list[tuple[str, str]]:
+    """(tier, outcomes) of the table."""
+    found = [re.fullmatch(r"(\w+) +(\d.*?) +\d+\.\d s", line) for line in lines]
+    return [(row[1], row[2]) for row in found if row is not None]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    for name, source in TREE.items():
+        path = tmp_path / "tests" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+    return tmp_path
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_each_tier_says_what_became_of_its_tests(tree: Path, workers: str) -> None:
+    status, lines = run_pytest(tree, "-n", workers, "tests")
+    assert (status, rows(lines)) == (1, EXPECTED)
+    assert re.search(r"1 failed, 4 passed, 1 skipped, 1 xfailed, 1 error in", lines[-1]), "pytest has the last word"
+
+
+def test_what_one_run_counted_the_next_one_says_too(tree: Path) -> None:
+    between = str(tree / "between")
+    tidy = tree / "tests" / "tidy" / "test_f.py"
+    tidy.parent.mkdir()
+    tidy.write_text("def test_well(): pass\n")
+    status, lines = run_pytest(tree, "-q", "tests/tidy", FMRD_TIERS=between)
+    assert (status, rows(lines)) == (0, []), "one tier is what the closing line is about"
+    status, lines = run_pytest(tree, "--ignore=tests/tidy", FMRD_TIERS=between)
+    assert (status, rows(lines)) == (1, [("tidy", "1 passed"), *EXPECTED])
+
+
+def test_seconds_are_those_of_setup_call_and_teardown() -> None:
+    parts = [SimpleNamespace(nodeid="tests/core/test_a.py::test_a", duration=seconds) for seconds in (0.5, 2.0, 1.0)]
+    tally = counted({"": [parts[0], parts[2]], "passed": [parts[1]]})
+    assert tally == {"core": {"passed": 1, "seconds": 3.5}}
+    assert table(tally) == ["core     1 passed     3.5 s"]
+
+
+def test_every_folder_of_tests_is_a_tier() -> None:
+    assert {path.parent.name for path in (ROOT / "tests").glob("*/__init__.py")} == set(TIERS)
