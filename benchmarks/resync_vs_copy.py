@@ -14,6 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -23,7 +24,7 @@ from fmrd.backing.calls.system_calls import ThreadedCalls
 from fmrd.backing.host import LinuxHost
 from fmrd.engine.context import Context
 from fmrd.engine.registry import Registry
-from fmrd.engine.served import Served
+from fmrd.engine.served import Served, answer_to
 from fmrd.engine.verbs.verbs import Verbs
 
 MIB = 1 << 20
@@ -62,8 +63,8 @@ async def resync(verbs: Verbs, served: Served, runs: list[Run]) -> tuple[float, 
     await verbs.plex_det(volume="bench", plex="bench-02")
     for offset, length in runs:
         for at in range(offset, offset + length, REGION):
-            await served.write(at, os.urandom(4096))
-    await served.flush()
+            await answer_to(partial(served.write_now, at, os.urandom(4096)))
+    await answer_to(served.flush_now)
     began = time.perf_counter()
     task = (await verbs.plex_att(volume="bench", plex="bench-02"))["task"]
     assert task["reason"]["code"] == "fast", task

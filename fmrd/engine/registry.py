@@ -191,7 +191,7 @@ class Registry:
         """Its file disappears, and it serves nobody any more."""
         served = self._served.pop(unit.name, None)
         if served is not None:
-            served.closed = True
+            served.withdrawn = True
             self._tell(served)
         unit.service = None
 

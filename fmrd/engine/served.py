@@ -1,69 +1,124 @@
-"""What a door sees of a started volume: the file behind it, and what can be asked of that."""
+"""What a door sees of a started volume: the file behind it, and what can be asked of that.
+
+Every request begins in the step in which it is asked for, and is answered by a callback, once: in that very step where
+nothing has to be waited for, else by a task of the engine's. The callback is told what came of it, or the exception.
+Whoever would rather wait awaits ``answer_to``.
+"""
 
 import errno
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
 from uuid import UUID
+
+import trio
 
 from fmrd.engine.running import Running
 from fmrd.engine.serving import reading, requests
-from fmrd.engine.serving.quick import Half, Quick, Rest
+from fmrd.engine.serving.quick import Quick
 from fmrd.errors import Failed
+
+T = TypeVar("T")
+Done = Callable[[T | Exception], None]
 
 
 class Served:
-    """What a door sees of one started volume."""
+    """Of one volume. Offsets and lengths are bytes; exceptions are FmrdError or OSError with an errno, unless a bug."""
 
     def __init__(self, name: str, running: Running) -> None:
-        self._running = running
-        self._quick = Quick(running.mirror)
         self.name = name
         self.number = number_of(running.volume.settings.uuid)
-        self.closed = False
+        self.withdrawn = False
+        """It serves nobody any more."""
+        self.start = running.context.nursery.start_soon
+        """What has to be waited for is started by this."""
+        self._running = running
+        self._quick = Quick(running.mirror, lambda work: self.start(work))
 
     @property
     def length_bytes(self) -> int:
         return self._running.volume.geometry.length_bytes
 
     def opened(self) -> None:
-        self._must_be_open()
+        """Its file was opened; Failed('volume_stopped') where that comes too late."""
+        self._must_serve()
         self._running.open_count += 1
 
     def released(self) -> None:
+        """Its file was closed, once for each that was opened."""
         self._running.open_count -= 1
 
-    def read_now(self, offset: int, buffer: memoryview) -> int | None:
-        """Into ``buffer``, if nothing has to be waited for: how many bytes there were. None: ask by ``read``."""
-        return None if self.closed else self._quick.read(offset, buffer)
-
-    def write_now(self, offset: int, data: bytes | memoryview, *, by_halves: bool = False) -> bool | Rest | Half:
-        """True: done. False: nothing was done, ask by ``write``. Else what is left to be waited for, or with
-        ``by_halves`` perhaps what is to be finished before the next checkpoint.
+    def read_now(self, offset: int, buffer: memoryview, done: Done[memoryview | bytes]) -> None:
+        """As many bytes as ``buffer`` has, fewer at the end of the volume: that part of ``buffer`` where they are
+        there at once, else bytes of their own.
         """
-        return False if self.closed else self._quick.write(offset, data, by_halves=by_halves)
+        count = None if self.withdrawn else self._quick.read(offset, buffer)
+        if count is not None:
+            done(buffer[:count])
+        else:
+            self._later(partial(requests.read, self._running.mirror, offset, len(buffer)), done)
 
-    async def read(self, offset: int, length: int) -> bytes:
-        self._must_be_open()
-        return await requests.read(self._running.mirror, offset, length)
+    def write_now(self, offset: int, data: bytes | memoryview, done: Done[int]) -> bool:
+        """As on a device: up to the end of the volume, told how many bytes; ENOSPC where nothing fits. True: ``data``
+        must stay as it is until ``done`` is called, later in this step (IdleTime.begin_step).
+        """
+        under_way = None if self.withdrawn else self._quick.write(offset, data, done)
+        if under_way is None:
+            room = max(0, self.length_bytes - offset)
+            data = bytes(data[:room] if room else data)
+            self._later(partial(_written, self._running, offset, data), done)
+        return bool(under_way)
 
-    async def write(self, offset: int, data: bytes) -> None:
-        self._must_be_open()
-        await requests.write(self._running.mirror, offset, data)
-
-    async def make_zero(self, offset: int, length: int, *, punch: bool) -> None:
+    def make_zero_now(self, offset: int, length: int, done: Done[None], *, punch: bool) -> None:
         """As a write of zeros; with ``punch`` their blocks are given back where that can be."""
-        self._must_be_open()
-        await requests.make_zero(self._running.mirror, offset, length, punch=punch)
+        self._later(partial(requests.make_zero, self._running.mirror, offset, length, punch=punch), done)
 
-    async def seek(self, offset: int, *, data: bool) -> int:
-        self._must_be_open()
-        return await reading.seek(self._running.mirror, offset, data=data)
+    def seek_now(self, offset: int, done: Done[int], *, data: bool) -> None:
+        """Where the first data (or hole) at or after ``offset`` begins; OSError(ENXIO) where there is none."""
+        self._later(partial(reading.seek, self._running.mirror, offset, data=data), done)
 
-    async def flush(self) -> None:
-        self._must_be_open()
-        await requests.flush(self._running.mirror)
+    def flush_now(self, done: Done[None]) -> None:
+        """Every write that was answered before now is durable on every open plex."""
+        self._later(partial(requests.flush, self._running.mirror), done)
 
-    def _must_be_open(self) -> None:
-        if self.closed:
+    def _later(self, work: Callable[[], Awaitable[T]], done: Done[T]) -> None:
+        async def run() -> None:
+            try:
+                self._must_serve()
+                result = await work()
+            except Exception as error:
+                done(error)
+            else:
+                done(result)
+
+        self.start(run)
+
+    def _must_serve(self) -> None:
+        if self.withdrawn:
             raise Failed("volume_stopped", f"volume {self.name} is stopped", errno=errno.ENODEV)
+
+
+async def _written(running: Running, offset: int, data: bytes) -> int:
+    await requests.write(running.mirror, offset, data)
+    return len(data)
+
+
+async def answer_to(begin: Callable[[Done[T]], object]) -> T:
+    """Begin a request, and return what it is told, or raise it: for doors that await."""
+    results: list[T | Exception] = []
+    answered = trio.Event()
+
+    def done(result: T | Exception) -> None:
+        results.append(result)
+        answered.set()
+
+    begin(done)
+    if not results:
+        await answered.wait()
+    [result] = results
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 def number_of(uuid: str) -> int:

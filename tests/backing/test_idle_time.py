@@ -1,4 +1,4 @@
-"""IdleTime time: work on trio's thread, a piece at a time and a fifth of the time, whoever calls for the next piece."""
+"""Idle time: work on trio's thread, a piece at a time and a fifth of the time, whoever calls for the next piece."""
 
 from collections.abc import Callable
 
@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from fmrd.backing.calls.idle_time import LAG_SECONDS, PAUSE_RATIO, IdleTime
+from fmrd.backing.calls.second_thread import SecondThread
 
 
 class Bench:
@@ -14,7 +15,7 @@ class Bench:
     def __init__(self) -> None:
         self.now, self.piece_seconds = 1000.0, 1.0
         self.done: list[str] = []
-        self.idle = IdleTime(lambda: self.now)
+        self.idle = IdleTime(SecondThread(), lambda: self.now)
 
     def work(self, name: str, pieces: int = 1000) -> Callable[[], bool]:
         left = [pieces]
@@ -55,7 +56,7 @@ async def test_a_work_goes_on_by_itself_until_it_says_that_it_is_done() -> None:
         done.append(len(done))
         return len(done) < 20
 
-    idle = IdleTime()
+    idle = IdleTime(SecondThread())
     await idle.run(step)
     assert done == list(range(20)) and not idle.use()
 

@@ -12,9 +12,9 @@ from fmrd.core.json_object import Json
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.context import Context
 from fmrd.engine.registry import Registry
-from fmrd.engine.served import Served
 from fmrd.engine.service import Service
 from fmrd.engine.verbs.verbs import Verbs
+from tests.door import Door
 from tests.engine.faulty import FaultyHost
 
 REGION = 64 << 10
@@ -42,10 +42,13 @@ class Rig:
         return await self.verbs.make(volume="data", size_bytes=size_bytes, plexes=plexes, **options)
 
     @property
-    def data(self) -> Served:
-        found = self.registry.find("data")
-        assert found is not None, "the volume is not started"
-        return found
+    def data(self) -> Door:
+        return self.door("data")
+
+    def door(self, volume: str) -> Door:
+        found = self.registry.find(volume)
+        assert found is not None, f"volume {volume} is not started"
+        return Door(found)
 
     @property
     def service(self) -> Service:
@@ -56,10 +59,8 @@ class Rig:
 
     async def write_regions(self, *regions: int, byte: bytes = b"w", volume: str = "data") -> None:
         """A little in each of them."""
-        served = self.registry.find(volume)
-        assert served is not None
         for region in regions:
-            await served.write(region * REGION + 512, byte * 512)
+            await self.door(volume).write(region * REGION + 512, byte * 512)
 
     async def det(self, letter: str) -> Json:
         return await self.verbs.plex_det(volume="data", plex=str(self.path(letter)))

@@ -55,7 +55,7 @@ async def detached(rig: Rig, letters: str = "ab") -> Pieces:
 
 
 async def attached(rig: Rig) -> Json:
-    """SecondThread a request that takes as long as that."""
+    """Beside a request that takes as long as that."""
     with trio.fail_after(LATE_SECONDS), rig.service.mirror.load.request(rig.service.volume):
         return await rig.end(await rig.att("b"))
 

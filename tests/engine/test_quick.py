@@ -2,12 +2,15 @@
 
 import errno
 import os
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from fmrd.backing.calls.second_thread import SecondThread, Share
+from fmrd.backing.calls.system_calls import ThreadedCalls
 from fmrd.engine.resync import windows
-from fmrd.engine.serving.quick import LARGE_BYTES, Half
+from fmrd.engine.serving.quick import LARGE_BYTES
 from tests.engine.faulty import Operation
 from tests.engine.rig import REGION, SIZE, Rig
 from tests.waiting import until
@@ -31,16 +34,50 @@ def no_block(rig: Rig) -> None:
         disk.inline = True
 
 
+class Asked:
+    """A request that was begun: what it was told, and the work that it left to a task."""
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+        self.left: list[Callable[[], Awaitable[None]]] = []
+
+    @property
+    def at_once(self) -> bool:
+        return bool(self.told)
+
+    async def end(self) -> object:
+        """What it is told in the end."""
+        for work in self.left:
+            await work()
+        [told] = self.told
+        return told
+
+
+def write(rig: Rig, offset: int, data: bytes) -> Asked:
+    served, asked = rig.data.served, Asked()
+    served.start = asked.left.append  # type: ignore[assignment]  # a test has it done itself
+    served.write_now(offset, data, asked.told.append)
+    return asked
+
+
+def read(rig: Rig, offset: int, length: int) -> bytes | None:
+    """None: it has to be waited for."""
+    asked = Asked()
+    rig.data.served.start = asked.left.append  # type: ignore[assignment]  # a test has it done itself
+    rig.data.served.read_now(offset, memoryview(bytearray(length)), asked.told.append)
+    return bytes(asked.told[0]) if asked.told else None  # type: ignore[call-overload]  # bytes, or a part of the buffer
+
+
 async def test_a_write_reaches_every_plex_at_once(rig: Rig) -> None:
     await quick(rig)
-    assert rig.data.write_now(5 * REGION, b"quick") is True
+    assert write(rig, 5 * REGION, b"quick").at_once
     assert rig.bytes_of("a")[5 * REGION :][:5] == rig.bytes_of("b")[5 * REGION :][:5] == b"quick"
 
 
 async def test_a_write_whose_extent_is_not_durable_takes_the_other_way(rig: Rig) -> None:
     await rig.make()
     no_block(rig)
-    assert rig.data.write_now(0, b"too soon") is False
+    assert not write(rig, 0, b"too soon").at_once
     assert rig.bytes_of("a") == bytes(SIZE)
 
 
@@ -48,18 +85,18 @@ async def test_while_bytes_are_lost_nothing_is_quick(rig: Rig) -> None:
     """The other way sees what comes back."""
     await quick(rig)
     rig.service.mirror.unreadable.add(REGION, REGION + 512)
-    assert rig.data.write_now(REGION, b"anew") is False
-    assert rig.data.read_now(REGION, memoryview(bytearray(512))) is None
+    assert not write(rig, REGION, b"anew").at_once
+    assert read(rig, REGION, 512) is None
     await rig.data.write(REGION, bytes(512))
-    assert rig.data.write_now(REGION, b"anew") is True
+    assert write(rig, REGION, b"anew").at_once
 
 
 async def test_what_a_detached_plex_misses_is_in_its_map(rig: Rig) -> None:
     await quick(rig, "abc")
     await rig.det("c")
     await rig.data.write(0, b"marked anew")
-    assert rig.data.write_now(7 * REGION - 2, b"over two") is True
-    assert rig.data.write_now(9 * REGION, b"one") is True
+    assert write(rig, 7 * REGION - 2, b"over two").at_once
+    assert write(rig, 9 * REGION, b"one").at_once
     await rig.end(task := await rig.att("c"))
     assert (task["reason"]["code"], task["total_regions"]) == ("fast", 4)
     await rig.stop()
@@ -75,12 +112,12 @@ async def test_an_attaching_plex_is_passed_by_where_it_holds_nothing(rig: Rig, o
         task = await rig.att("b")
         await until(lambda: hang.waiting == 2)
         no_block(rig)
-        assert rig.data.write_now(5 * REGION, b"held by both") is True
-        assert rig.data.write_now(30 * REGION + 256, b"n" * REGION) is True, "missed by b, and no region whole"
-        assert rig.data.write_now(19 * REGION + 256, b"n" * REGION) is False, "the second region is being copied"
-        assert rig.data.write_now(40 * REGION, b"w" * REGION) is False, "it would heal b"
+        assert write(rig, 5 * REGION, b"held by both").at_once
+        assert write(rig, 30 * REGION + 256, b"n" * REGION).at_once, "missed by b, and no region whole"
+        assert not write(rig, 19 * REGION + 256, b"n" * REGION).at_once, "the second region is being copied"
+        assert not write(rig, 40 * REGION, b"w" * REGION).at_once, "it would heal b"
         await rig.data.write(40 * REGION, b"w" * REGION)
-        assert rig.data.write_now(40 * REGION + 256, b"n" * REGION) is False, "the first region is healed now"
+        assert not write(rig, 40 * REGION + 256, b"n" * REGION).at_once, "the first region is healed now"
         before = rig.bytes_of("b")
         assert before[5 * REGION :][:12] == b"held by both"
         assert before[30 * REGION :][: 2 * REGION] == bytes(2 * REGION)
@@ -92,7 +129,7 @@ async def test_an_attaching_plex_is_passed_by_where_it_holds_nothing(rig: Rig, o
 async def test_a_large_write_is_on_both_plexes_when_it_is_answered(rig: Rig) -> None:
     await quick(rig)
     data = os.urandom(LARGE_BYTES)
-    assert rig.data.write_now(REGION, data) is True
+    assert write(rig, REGION, data).at_once
     assert rig.bytes_of("a")[REGION:][:LARGE_BYTES] == rig.bytes_of("b")[REGION:][:LARGE_BYTES] == data
 
 
@@ -101,9 +138,9 @@ async def test_a_large_write_is_on_both_plexes_when_it_is_answered(rig: Rig) -> 
 async def test_a_plex_that_fails_leaves_before_the_write_is_answered(rig: Rig, letter: str, length: int) -> None:
     await quick(rig)
     with rig.host.failing(rig.path(letter), "pwrite", code=errno.EIO):
-        rest = rig.data.write_now(REGION, b"x" * length)
-    assert callable(rest), "there is something to wait for"
-    await rest()
+        asked = write(rig, REGION, b"x" * length)
+    assert not asked.at_once, "there is something to wait for"
+    assert await asked.end() == length
     assert (await rig.shown(letter))["state"] == "IOFAIL"
     assert (await rig.shown(letter))["dirty_regions"] >= 1
     other = "b" if letter == "a" else "a"
@@ -111,24 +148,33 @@ async def test_a_plex_that_fails_leaves_before_the_write_is_answered(rig: Rig, l
 
 
 @pytest.mark.parametrize("length", [512, LARGE_BYTES])
-async def test_a_bug_in_a_write_is_raised_where_it_is_asked_for(rig: Rig, length: int) -> None:
-    """Also from another thread; the next one works."""
+async def test_a_bug_in_a_write_is_told_to_who_asked(rig: Rig, length: int) -> None:
+    """In its step, or by the callback where another thread met it; the next one works."""
     await quick(rig)
 
     def bug(operation: object) -> None:
         raise ZeroDivisionError
 
     rig.host.watch.hooks.append(bug)
-    with pytest.raises(ZeroDivisionError):
-        rig.data.write_now(REGION, b"x" * length)
+    try:
+        [told] = write(rig, REGION, b"x" * length).told
+    except ZeroDivisionError as raised:
+        told = raised
+    assert isinstance(told, ZeroDivisionError)
     rig.host.watch.hooks.clear()
-    assert rig.data.write_now(REGION, b"x" * length) is True
+    assert write(rig, REGION, b"x" * length).at_once
 
 
-def half_of(rig: Rig, offset: int, data: bytes) -> Half:
-    half = rig.data.write_now(offset, data, by_halves=True)
-    assert isinstance(half, Half)
-    return half
+@contextmanager
+def a_step(rig: Rig) -> Iterator[None]:
+    """As a door takes it in which large writes may overlap."""
+    system = rig.registry.context.system
+    assert isinstance(system, ThreadedCalls)
+    system.idle.begin_step()
+    try:
+        yield
+    finally:
+        system.idle.end_step()
 
 
 def both(rig: Rig, offset: int, length: int) -> bytes:
@@ -138,15 +184,27 @@ def both(rig: Rig, offset: int, length: int) -> bytes:
     return found.pop()
 
 
-async def test_a_large_write_may_be_finished_after_another_was_begun(rig: Rig) -> None:
+async def test_a_large_write_may_end_after_the_next_one_began(rig: Rig) -> None:
     await quick(rig)
     one, two = os.urandom(LARGE_BYTES), os.urandom(LARGE_BYTES)
-    first = half_of(rig, 0, one)
-    second = half_of(rig, LARGE_BYTES, two)
-    assert first.finish() is True and second.finish() is True
+    with a_step(rig):
+        first = write(rig, 0, one)
+        assert not first.told
+        second = write(rig, LARGE_BYTES, two)
+        assert first.told == [LARGE_BYTES] and not second.told, "one is under way at a time"
+    assert second.told == [LARGE_BYTES]
     assert both(rig, 0, 2 * LARGE_BYTES) == one + two
-    assert first.finish() is True, "the same when asked again"
     assert (await rig.shown("a"))["writes"] == 3, "and counted once"
+
+
+async def test_a_large_write_says_whether_its_data_is_still_in_use(rig: Rig) -> None:
+    await quick(rig)
+    told: list[object] = []
+    assert rig.data.served.write_now(0, b"1" * LARGE_BYTES, told.append) is False and told == [LARGE_BYTES]
+    with a_step(rig):
+        assert rig.data.served.write_now(0, b"2" * LARGE_BYTES, told.append) is True
+        assert rig.data.served.write_now(LARGE_BYTES, b"small", told.append) is False
+    assert told == [LARGE_BYTES, LARGE_BYTES, 5]
 
 
 @pytest.mark.parametrize("what", ["a read", "a small write", "a large write over it"])
@@ -155,37 +213,38 @@ async def test_what_could_see_a_large_write_half_done_waits_for_it(
 ) -> None:
     """A part of it is taken by nobody before it is finished, so that the test can fail."""
     await quick(rig)
-    monkeypatch.setattr(SecondThread, "begin", lambda self, calls: Share(calls))
-    half = half_of(rig, 0, b"1" * LARGE_BYTES)
-    if what == "a read":
-        buffer = memoryview(bytearray(LARGE_BYTES))
-        assert rig.data.read_now(0, buffer) == LARGE_BYTES
-        assert bytes(buffer) == b"1" * LARGE_BYTES
-    elif what == "a small write":
-        assert rig.data.write_now(100, b"small") is True
-        assert both(rig, 98, 9) == b"11small11"
-    else:
-        other = half_of(rig, LARGE_BYTES // 2, b"2" * LARGE_BYTES)
-        assert both(rig, 0, LARGE_BYTES // 2) == b"1" * (LARGE_BYTES // 2)
-        assert other.finish() is True
+    monkeypatch.setattr(SecondThread, "_start", lambda self, calls: Share(calls))
+    with a_step(rig):
+        large = write(rig, 0, b"1" * LARGE_BYTES)
+        assert not large.told
+        if what == "a read":
+            assert read(rig, 0, LARGE_BYTES) == b"1" * LARGE_BYTES
+        elif what == "a small write":
+            assert write(rig, 100, b"small").at_once
+            assert both(rig, 98, 9) == b"11small11"
+        else:
+            other = write(rig, LARGE_BYTES // 2, b"2" * LARGE_BYTES)
+            assert both(rig, 0, LARGE_BYTES // 2) == b"1" * (LARGE_BYTES // 2)
+            assert not other.told
+        assert large.told == [LARGE_BYTES]
+    if what == "a large write over it":
         assert both(rig, LARGE_BYTES // 2, LARGE_BYTES) == b"2" * LARGE_BYTES
-    assert half.finish() is True
 
 
 async def test_two_that_follow_each_other_may_both_fail(rig: Rig) -> None:
     await quick(rig)
-    with rig.host.failing(rig.path("b"), "pwrite"):
-        halves = [half_of(rig, turn * LARGE_BYTES, b"x" * LARGE_BYTES) for turn in range(2)]
-        rests = [half.finish() for half in halves]
-    for rest in rests:
-        assert callable(rest)
-        await rest()
+    with rig.host.failing(rig.path("b"), "pwrite"), a_step(rig):
+        asked = [write(rig, turn * LARGE_BYTES, b"x" * LARGE_BYTES) for turn in range(2)]
+    # Both left their work where the second one was begun.
+    for work in asked[1].left:
+        await work()
+    assert [each.told for each in asked] == [[LARGE_BYTES], [LARGE_BYTES]]
     assert (await rig.shown("b"))["state"] == "IOFAIL"
     assert (await rig.shown("b"))["dirty_regions"] >= 2 * LARGE_BYTES // REGION
     assert rig.bytes_of("a")[: 2 * LARGE_BYTES] == b"x" * 2 * LARGE_BYTES
 
 
-async def test_a_bug_in_a_large_write_is_told_to_whoever_finishes_it_and_to_nobody_else(rig: Rig) -> None:
+async def test_a_bug_in_a_large_write_is_told_to_who_asked_for_it_and_to_nobody_else(rig: Rig) -> None:
     await quick(rig)
 
     def bug(operation: Operation) -> None:
@@ -193,9 +252,9 @@ async def test_a_bug_in_a_large_write_is_told_to_whoever_finishes_it_and_to_nobo
             raise ZeroDivisionError
 
     rig.host.watch.hooks.append(bug)
-    half = half_of(rig, 0, b"x" * LARGE_BYTES)
-    assert rig.data.write_now(LARGE_BYTES, b"small") is True
-    assert rig.data.read_now(LARGE_BYTES, memoryview(bytearray(5))) == 5
-    for _ in range(2):
-        with pytest.raises(ZeroDivisionError):
-            half.finish()
+    with a_step(rig):
+        large = write(rig, 0, b"x" * LARGE_BYTES)
+        assert write(rig, LARGE_BYTES, b"small").at_once
+        assert read(rig, LARGE_BYTES, 5) == b"small"
+    [told] = large.told
+    assert isinstance(told, ZeroDivisionError)

@@ -9,8 +9,8 @@ import trio
 import trio.testing
 
 from fmrd.core.states import PlexState
-from fmrd.engine.served import Served
 from fmrd.errors import Failed, FmrdError, Refused
+from tests.door import Door
 from tests.engine.rig import REGION, Rig, daemon
 from tests.waiting import until
 
@@ -33,10 +33,8 @@ async def take(rig: Rig, letter: str = "s", **options: object) -> None:
     await rig.verbs.snapshot(volumes=["data"], **options)
 
 
-def snap(rig: Rig, name: str = "SNAP-data") -> Served:
-    found = rig.registry.find(name)
-    assert found is not None, f"{name} is not served"
-    return found
+def snap(rig: Rig, name: str = "SNAP-data") -> Door:
+    return rig.door(name)
 
 
 async def back(rig: Rig, name: str = "SNAP-data", **options: object) -> list[dict[str, object]]:
@@ -52,8 +50,7 @@ async def test_two_volumes_are_taken_at_one_instant(rig: Rig) -> None:
     numbers: list[int] = []
 
     async def count(stop: trio.Event) -> None:
-        first, second = rig.registry.find("data"), rig.registry.find("more")
-        assert first is not None and second is not None
+        first, second = rig.door("data"), rig.door("more")
         while not stop.is_set():
             numbers.append(len(numbers))
             word = numbers[-1].to_bytes(512, "big")

@@ -1,6 +1,7 @@
 """A channel door over a descriptor that is none, and a volume that is none, for the tests of the door."""
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -9,9 +10,10 @@ import trio
 import trio.testing
 
 from fmrd.backing.calls.idle_time import IdleTime
+from fmrd.backing.calls.second_thread import SecondThread, Share
 from fmrd.engine.opening.still_opening import Arriving
 from fmrd.engine.registry import Registry
-from fmrd.engine.serving.quick import LARGE_BYTES, Half
+from fmrd.engine.serving.quick import LARGE_BYTES
 from fmrd.front.daemon.supervisor import Supervisor
 from fmrd.front.doors.channel.device import Device
 from fmrd.front.doors.channel.door import ChannelDoor
@@ -30,16 +32,20 @@ LENGTH = 1 << 20
 
 
 class Volume:
-    """A Served in memory; ``slow`` requests must wait, others end at once."""
+    """A Served in memory; ``slow`` requests must wait, others end at once. Large writes are under way until the door's
+    idle time ends them, and are done by nobody before.
+    """
 
-    def __init__(self) -> None:
-        self.name, self.number, self.length_bytes, self.closed = "v", INODE, LENGTH, False
+    def __init__(self, nursery: trio.Nursery, second: SecondThread) -> None:
+        self.name, self.number, self.length_bytes, self.withdrawn = "v", INODE, LENGTH, False
         self.content = bytearray(LENGTH)
         self.failure: Exception | None = None
         self.slow = False
         self.go = trio.Event()
         self.count = 0
-        self.halves: list[FakeHalf] | None = None
+        self.began = 0
+        """Large writes."""
+        self._nursery, self._second = nursery, second
 
     def opened(self) -> None:
         self._fail()
@@ -48,61 +54,62 @@ class Volume:
     def released(self) -> None:
         self.count -= 1
 
-    def read_now(self, offset: int, buffer: memoryview) -> int | None:
+    def read_now(self, offset: int, buffer: memoryview, done: Callable[[Any], None]) -> None:
+        def read() -> bytes:
+            return bytes(self.content[offset : offset + len(buffer)])
+
         if self.slow:
-            return None
+            self._later(read, done)
+            return
+        self._second.finish()
         self._fail()
-        found = self.content[offset : offset + len(buffer)]
+        found = read()
         buffer[: len(found)] = found
-        return len(found)
+        done(buffer[: len(found)])
 
-    def write_now(self, offset: int, data: memoryview, *, by_halves: bool) -> bool | Half:
+    def write_now(self, offset: int, data: memoryview, done: Callable[[Any], None]) -> bool:
+        def write() -> int:
+            self.content[offset : offset + len(data)] = data
+            return len(data)
+
         if self.slow:
+            data = memoryview(bytes(data))
+            self._later(write, done)
             return False
-        if self.halves is not None and len(data) >= LARGE_BYTES:
-            self.halves.append(FakeHalf(self, offset, data))
-            return self.halves[-1]
+        if len(data) >= LARGE_BYTES:
+            self.began += 1
+            return self._second.begin([], lambda _: done(self.failure or write()))
         self._fail()
-        self.content[offset : offset + len(data)] = data
-        return True
+        done(write())
+        return False
 
-    async def read(self, offset: int, length: int) -> bytes:
-        await self.go.wait()
-        self._fail()
-        return bytes(self.content[offset : offset + length])
-
-    async def write(self, offset: int, data: bytes) -> None:
-        await self.go.wait()
-        self._fail()
-        self.content[offset : offset + len(data)] = data
-
-    async def make_zero(self, offset: int, length: int, *, punch: bool) -> None:
+    def make_zero_now(self, offset: int, length: int, done: Callable[[Any], None], *, punch: bool) -> None:
         self.content[offset : offset + length] = bytes(length)
+        self._later(lambda: None, done)
 
-    async def seek(self, offset: int, *, data: bool) -> int:
-        return offset
+    def seek_now(self, offset: int, done: Callable[[Any], None], *, data: bool) -> None:
+        self._later(lambda: offset, done)
 
-    async def flush(self) -> None:
-        await self.go.wait()
-        self._fail()
+    def flush_now(self, done: Callable[[Any], None]) -> None:
+        self._later(lambda: None, done)
+
+    def _later(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        async def run() -> None:
+            await self.go.wait()
+            done(self.failure or work())
+
+        self._nursery.start_soon(run)
 
     def _fail(self) -> None:
         if self.failure is not None:
             raise self.failure
 
 
-class FakeHalf(Half):
-    """Nothing is written before it is finished."""
+class Unaided(SecondThread):
+    """Nothing is done before it is finished."""
 
-    def __init__(self, volume: Volume, offset: int, data: memoryview) -> None:
-        self.volume, self.offset, self.data = volume, offset, data
-        self.has_ended = False
-
-    def finish(self) -> bool:
-        self.has_ended = True
-        self.volume._fail()
-        self.volume.content[self.offset : self.offset + len(self.data)] = self.data
-        return True
+    def _start(self, calls: Sequence[Callable[[], object]]) -> Share:
+        return Share([*calls, lambda: None])
 
 
 class Wire:
@@ -145,10 +152,11 @@ class Wire:
 
 class Rig:
     def __init__(self, nursery: trio.Nursery) -> None:
-        self.volume, self.wire, self.nursery, self.unique = Volume(), Wire(), nursery, 0
+        second = Unaided()
+        self.volume, self.wire, self.nursery, self.unique = Volume(nursery, second), Wire(), nursery, 0
         self.arriving = Arriving()
         self.now = 0.0
-        self.idle = IdleTime(lambda: self.now)
+        self.idle = IdleTime(second, lambda: self.now)
         self.arriving.found([])
         find = {"v": self.volume}.get
         self.registered = {INODE: self.volume}
@@ -166,7 +174,7 @@ class Rig:
         total = IN_HEADER.size + len(body)
         head = IN_HEADER.pack(total if length is None else length, opcode, self.unique, inode, 0, 0, 0, 0, 0)
         self.wire.requests.append(head + body)
-        while self.door.answer_all(cast(Device, self.wire), self.nursery):
+        while self.door.answer_all(cast(Device, self.wire)):
             pass
         return self.unique
 

@@ -45,7 +45,7 @@ async def test_what_is_written_is_read(rig: Rig, size: int, slow: bool) -> None:
     assert await rig.ask(Op.READ, a_read(handle, 0, size)) == (0, data)
 
 
-async def test_what_is_to_be_done_in_spare_time_is_done_when_no_request_is_there(rig: Rig) -> None:
+async def test_what_is_to_be_done_in_idle_time_is_done_when_no_request_is_there(rig: Rig) -> None:
     """Its share of the time, and without a round of the event loop, which goes on only after many requests."""
     pieces: list[int] = []
 
@@ -211,7 +211,7 @@ def still_opening(rig: Rig) -> None:
     rig.arriving.found(["v"])
     rig.volume.number = 0
     rig.registered.clear()
-    rig.nursery.start_soon(rig.door._await_arrivals, rig.nursery)
+    rig.nursery.start_soon(rig.door._await_arrivals)
 
 
 def opens(rig: Rig) -> None:
@@ -271,7 +271,7 @@ async def test_an_open_that_is_sent_again_counts_once(rig: Rig) -> None:
     rig.door._files.appeared(cast(Served, rig.volume))
     head = IN_HEADER.pack(IN_HEADER.size + 8, Op.OPEN, 77 | UNIQUE_RESEND, INODE, 0, 0, 0, 0, 0)
     rig.wire.requests.append(head + FIXED[Op.OPEN].pack(os.O_RDWR, 0))
-    rig.door.answer_all(cast(Device, rig.wire), rig.nursery)
+    rig.door.answer_all(cast(Device, rig.wire))
     error, body = rig.answered(77 | UNIQUE_RESEND)
     assert (error, int.from_bytes(body[:8], "little"), rig.volume.count) == (0, handle, 1)
 
@@ -290,31 +290,27 @@ def put_several(rig: Rig, *bodies: bytes) -> list[int]:
         head = IN_HEADER.pack(IN_HEADER.size + len(body), Op.WRITE, rig.unique, INODE, 0, 0, 0, 0, 0)
         rig.wire.requests.append(head + body)
         uniques.append(rig.unique)
-    rig.door.answer_all(cast(Device, rig.wire), rig.nursery)
+    rig.door.answer_all(cast(Device, rig.wire))
     return uniques
 
 
 async def test_large_writes_overlap_in_time_and_each_has_its_own_data_and_answer(rig: Rig) -> None:
     handle = await rig.open()
-    rig.volume.halves = []
     bodies = [a_write(handle, turn * LARGE, bytes([turn + 1]) * LARGE) for turn in range(3)]
     for unique in put_several(rig, *bodies, a_write(handle, 3 * LARGE, b"small")):
         assert rig.answered(unique)[0] == 0
-    assert [half.has_ended for half in rig.volume.halves] == [True] * 3
+    assert rig.volume.began == 3
     assert [rig.volume.content[turn * LARGE] for turn in range(4)] == [1, 2, 3, ord("s")]
-    assert rig.door._half is None
 
 
 async def test_one_large_write_is_answered_without_another(rig: Rig) -> None:
     handle = await rig.open()
-    rig.volume.halves = []
     unique = rig.put(Op.WRITE, a_write(handle, 0, b"x" * LARGE))
     assert rig.answered(unique)[0] == 0 and rig.volume.content[:LARGE] == b"x" * LARGE
 
 
 async def test_what_comes_behind_a_large_write_sees_it(rig: Rig) -> None:
     handle = await rig.open()
-    rig.volume.halves = []
     body = a_write(handle, 0, b"x" * LARGE)
     head = IN_HEADER.pack(IN_HEADER.size + len(body), Op.WRITE, 1000, INODE, 0, 0, 0, 0, 0)
     rig.wire.requests.append(head + body)
@@ -323,7 +319,6 @@ async def test_what_comes_behind_a_large_write_sees_it(rig: Rig) -> None:
 
 async def test_a_bug_in_a_large_write_is_an_error_of_that_one_alone(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     handle = await rig.open()
-    rig.volume.halves = []
     rig.volume.failure = ZeroDivisionError("a bug")
     first = rig.put(Op.WRITE, a_write(handle, 0, b"x" * LARGE))
     assert rig.answered(first)[0] == errno.EIO
@@ -335,7 +330,6 @@ async def test_a_bug_in_a_large_write_is_an_error_of_that_one_alone(rig: Rig, ca
 
 async def test_a_large_write_ends_though_the_mount_goes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     handle = await rig.open()
-    rig.volume.halves = []
     real = rig.wire.receive
 
     def receive() -> int:
@@ -346,12 +340,11 @@ async def test_a_large_write_ends_though_the_mount_goes(rig: Rig, monkeypatch: p
     monkeypatch.setattr(rig.wire, "receive", receive)
     with pytest.raises(OSError, match="unmounted"):
         put_several(rig, a_write(handle, 0, b"x" * LARGE))
-    assert rig.volume.halves[0].has_ended
+    assert rig.volume.content[:LARGE] == b"x" * LARGE
 
 
 async def test_a_large_write_that_came_before_its_volume_is_finished_like_any_other(rig: Rig) -> None:
     handle = rig.handles.take(INODE, 77)
-    rig.volume.halves = []
     still_opening(rig)
     asked = [rig.put(Op.WRITE, a_write(handle, turn * LARGE, b"x" * LARGE)) for turn in range(2)]
     opens(rig)

@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -32,18 +33,19 @@ class Volume:
     def released(self) -> None:
         self.count -= 1
 
-    async def read(self, offset: int, length: int) -> bytes:
-        self._fail()
-        return b"r" * length
+    def read_now(self, offset: int, buffer: memoryview, done: Callable[[Any], None]) -> None:
+        done(self.failure or b"r" * len(buffer))
 
-    async def write(self, offset: int, data: bytes) -> None:
-        self._fail()
-        if offset + len(data) > self.length_bytes:
-            raise Failed("beyond_end", "too far", errno=errno.ENOSPC)
-        self.written.append((offset, data))
+    def write_now(self, offset: int, data: bytes, done: Callable[[Any], None]) -> bool:
+        """The last byte of the volume is the last that fits."""
+        room = self.length_bytes - offset
+        too_far = None if room > 0 else Failed("beyond_end", "too far", errno=errno.ENOSPC)
+        self.written.append((offset, data[:room]))
+        done(self.failure or too_far or min(len(data), room))
+        return False
 
-    async def flush(self) -> None:
-        self._fail()
+    def flush_now(self, done: Callable[[Any], None]) -> None:
+        done(self.failure)
 
     def _fail(self) -> None:
         if self.failure is not None:
@@ -100,10 +102,11 @@ async def test_a_bug_is_an_io_error_and_a_log_entry(
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_a_write_stops_at_the_end(files: VolumeFiles, volume: Volume) -> None:
+async def test_a_write_is_answered_with_what_was_written(files: VolumeFiles, volume: Volume) -> None:
     handle = (await files.open(2, os.O_RDWR, None)).fh
     assert await files.write(handle, 8190, b"abcd") == 2
     assert volume.written == [(8190, b"ab")]
+    assert await files.write(handle, 0, b"abcd") == 4
     assert await code_of(files.write(handle, 8192, b"abcd")) == errno.ENOSPC
 
 

@@ -36,7 +36,7 @@ class Lie:
 
 
 async def verify(life: "Life") -> None:
-    """SecondThread whatever goes on: no false alarm."""
+    """Beside whatever goes on: no false alarm."""
     schedule = life.schedule
     if schedule.lie is not None:
         return

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -16,6 +17,7 @@ from fmrd.engine.served import Served
 from fmrd.engine.service import Service
 from fmrd.engine.verbs.verbs import Verbs
 from fmrd.errors import Failed, FmrdError
+from tests.door import Door
 from tests.sim import snaps
 from tests.sim.disks import GRANULE, Crash, data_of, labels_of
 from tests.sim.operations import APPLICATION, CHANGES, OPERATIONS, choose
@@ -163,14 +165,14 @@ class Life:
         """A flush that failed on a last copy leaves regions suspect until they are written anew: so they are."""
         served = self.served_as(volume)
         try:
-            await served.flush()
+            await Door(served).flush()
         except FmrdError as error:
             if error.code != "suspect" or not self.schedule.faulted:
                 raise
             await self.write(0, served.length_bytes, volume=volume)
             [shown] = (await self.verbs.print(volume=volume))["volumes"]
             if not shown["lost"]:  # what an instant snapshot has lost cannot be written either
-                await served.flush()
+                await Door(served).flush()
 
     async def settle_tasks(self) -> None:
         while running := self.registry.context.tasks.running():
@@ -307,7 +309,7 @@ class Life:
         write = oracle.begin_write(range(offset // GRANULE, (offset + length) // GRANULE), zeros=zeros)
         try:
             if zeros:
-                await self.served_as(volume).make_zero(offset, length, punch=self.rng.random() < 0.5)
+                await Door(self.served_as(volume)).make_zero(offset, length, punch=self.rng.random() < 0.5)
             else:
                 data = data_of([write.label] * (length // GRANULE))
                 await self.write_as_a_door(self.served_as(volume), offset, data)
@@ -322,21 +324,25 @@ class Life:
 
     async def read_as_a_door(self, served: Served, offset: int, length: int) -> bytes:
         buffer = memoryview(bytearray(length))
-        with self.schedule.machine.quickly(self.system.step):
-            count = served.read_now(offset, buffer)
-        self.schedule.count("read at once" if count is not None else "read later")
-        return bytes(buffer[:count]) if count is not None else await served.read(offset, length)
+        return bytes(await self._as_a_door("read", served, partial(served.read_now, offset, buffer)))
 
     async def write_as_a_door(self, served: Served, offset: int, data: bytes) -> None:
+        await self._as_a_door("write", served, partial(served.write_now, offset, data))
+
+    async def _as_a_door(self, what: str, served: Served, begin: Callable[[Callable[[Any], None]], object]) -> Any:
+        """What has to be waited for is done by the task that asks."""
+        results: list[Any] = []
+        left: list[Callable[[], Awaitable[None]]] = []
+        served.start = left.append  # type: ignore[assignment]  # a door's own way to have it done
         with self.schedule.machine.quickly(self.system.step):
-            done = served.write_now(offset, data)
-        self.schedule.count(
-            "write at once" if done is True else "write later" if done is False else "write failed at once"
-        )
-        if done is False:
-            await served.write(offset, data)
-        elif done is not True:
-            await done()
+            begin(results.append)
+        self.schedule.count(f"{what} at once" if results else f"{what} later")
+        for work in left:
+            await work()
+        [result] = results
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     async def flush(self, volume: str = NAME) -> None:
         if self.quiet:
@@ -345,7 +351,7 @@ class Life:
         self.busy += 1
         flush = oracle.begin_flush()
         try:
-            await self.served_as(volume).flush()
+            await Door(self.served_as(volume)).flush()
         except FmrdError as error:
             self.excuse("flush", error)
             oracle.end_flush(flush, acknowledged=False)

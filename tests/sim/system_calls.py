@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from fmrd.backing.calls.second_thread import Share
+from fmrd.backing.calls.second_thread import Errors, Share
 from fmrd.backing.calls.system_calls import Call, Lane, Outcome, outcome_of
 from tests.sim.disks import Crash, SimBacking
 from tests.sim.machine import Machine
@@ -110,13 +110,17 @@ class SimCalls:
             if outcome.error is not None or not outcome.value:
                 return outcome
 
-    def share(self, calls: Sequence[Callable[[], object]]) -> Share:
+    def share(self, calls: Sequence[Callable[[], object]], ended: Callable[[Errors], None]) -> bool:
         """One after the other, in any order: nobody can tell."""
         share = Share(calls)
         self.rng.shuffle(share._left)
         while share.run_one():
             pass
-        return share
+        ended(share.errors)
+        return False
+
+    def finish_share(self) -> None:
+        """None is under way."""
 
     @staticmethod
     def _mark(call: Call) -> dict[int, int] | None:

@@ -1,4 +1,4 @@
-"""IdleTime time of trio's thread: a copy in memory is made there, in pieces, while no request is to be answered.
+"""Idle time of trio's thread: a copy in memory is made there, in pieces, while no request is to be answered.
 
 A thread that copies beside it takes Python's lock twice for each piece, and whoever answers a request meanwhile falls
 asleep over it: 50 to 100 us on busy processors, more than the piece takes. Here nobody waits for a lock, and a request
@@ -12,6 +12,8 @@ from collections.abc import Callable
 import outcome
 import trio
 
+from fmrd.backing.calls.second_thread import SecondThread
+
 PAUSE_RATIO = 4
 """After a piece nothing is done for so many times as long as it took: the rest of the thread's time is for others."""
 LAG_SECONDS = 0.001
@@ -21,9 +23,10 @@ gains on any load.
 
 
 class IdleTime:
-    """Used on trio's thread alone. ``clock`` in seconds."""
+    """Used on trio's thread alone. ``clock`` in seconds. ``second``: the thread that takes a part of large writes."""
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, second: SecondThread, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._second = second
         self._clock = clock
         self._works: deque[_Work] = deque()
         self._due = 0.0
@@ -46,8 +49,10 @@ class IdleTime:
 
     def use(self) -> bool:
         """Do a piece of what is to be done; False if nothing is, or not yet. For whoever has looked in vain for more
-        urgent work; the event loop comes by in every round.
+        urgent work; the event loop comes by in every round. A large write that is under way is the first.
         """
+        if self._second.finish():
+            return True
         if not self._works:
             return False
         began = self._clock()
@@ -59,6 +64,15 @@ class IdleTime:
             self._works.popleft()
         self._due = max(self._due, began - LAG_SECONDS) + (1 + PAUSE_RATIO) * (self._clock() - began)
         return True
+
+    def begin_step(self) -> None:
+        """Requests come now, one after the other, with no checkpoint in between: large writes may overlap."""
+        self._second.overlaps = True
+
+    def end_step(self) -> None:
+        """Nothing that began in this step is left under way."""
+        self._second.overlaps = False
+        self._second.finish()
 
 
 class _Work:

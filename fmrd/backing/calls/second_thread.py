@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 
 Work = Callable[[], object]
+Errors = Sequence[BaseException | None]
+"""What each of the calls raised."""
 
 
 class Share:
@@ -46,14 +48,38 @@ class Share:
 
 
 class SecondThread:
-    """Used from one thread. The other one is started when it is needed, for the life of the process."""
+    """Used from one thread. The other one is started when it is needed, for the life of the process.
+
+    One share is under way at a time: it ends before ``begin`` returns, or, in a step of somebody who may begin the next
+    one first (``overlaps``), when that was begun, or when it is ``finished``: in that same step.
+    """
 
     def __init__(self) -> None:
+        self.overlaps = False
+        """Whoever has the step sees to it that what is under way is finished in it."""
         self._shares: SimpleQueue[Share] = SimpleQueue()
         self._started = False
+        self._under_way: tuple[Share, Callable[[Errors], None]] | None = None
 
-    def begin(self, calls: Sequence[Work]) -> Share:
-        """They are under way; ``finish`` the share."""
+    def begin(self, calls: Sequence[Work], ended: Callable[[Errors], None]) -> bool:
+        """Have them run; ``ended`` is called when all have. True: they are still under way."""
+        share = self._start(calls)
+        self.finish()
+        self._under_way = share, ended
+        if not self.overlaps:
+            self.finish()
+        return self._under_way is not None
+
+    def finish(self) -> bool:
+        """End what is under way; False if nothing was. What ``ended`` raises flies on."""
+        if self._under_way is None:
+            return False
+        (share, ended), self._under_way = self._under_way, None
+        share.finish()
+        ended(share.errors)
+        return True
+
+    def _start(self, calls: Sequence[Work]) -> Share:
         if not self._started:
             _thread.start_new_thread(self._stand_by, ())
             self._started = True

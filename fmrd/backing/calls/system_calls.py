@@ -18,7 +18,7 @@ import outcome
 import trio
 
 from fmrd.backing.calls.idle_time import IdleTime
-from fmrd.backing.calls.second_thread import SecondThread, Share
+from fmrd.backing.calls.second_thread import Errors, SecondThread
 from fmrd.backing.protocol import SourceError
 from fmrd.errors import FmrdError
 
@@ -87,8 +87,13 @@ class SystemCalls(Protocol):
     async def in_idle_time(self, step: Callable[[], bool]) -> Outcome:
         """Something that cannot block, piece by piece until ``step`` says False, while nothing else is to be done."""
 
-    def share(self, calls: Sequence[Callable[[], object]]) -> Share:
-        """Large calls that cannot block: they are under way, and must be finished in this very step."""
+    def share(self, calls: Sequence[Callable[[], object]], ended: Callable[[Errors], None]) -> bool:
+        """Large calls that cannot block, by two threads. ``ended`` is told what each raised, in this very step. True:
+        they are still under way, until ``finish_share`` or the end of the step.
+        """
+
+    def finish_share(self) -> None:
+        """End what is under way, if anything is."""
 
 
 def outcome_of(call: Call) -> Outcome:
@@ -219,10 +224,13 @@ class ThreadedCalls:
     def __init__(self, threads: int = THREADS) -> None:
         self._slots = trio.Semaphore(threads)
         self._second_thread = SecondThread()
-        self.idle = IdleTime()
+        self.idle = IdleTime(self._second_thread)
 
-    def share(self, calls: Sequence[Callable[[], object]]) -> Share:
-        return self._second_thread.begin(calls)
+    def share(self, calls: Sequence[Callable[[], object]], ended: Callable[[Errors], None]) -> bool:
+        return self._second_thread.begin(calls, ended)
+
+    def finish_share(self) -> None:
+        self._second_thread.finish()
 
     async def in_idle_time(self, step: Callable[[], bool]) -> Outcome:
         try:

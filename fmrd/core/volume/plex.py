@@ -145,7 +145,7 @@ class Plex(Bitmap):
             self.young.union(batch)
 
     def begin_cure(self) -> RegionMap | None:
-        """SecondThread begin_sync: the suspect regions that it would make durable. None: there are none."""
+        """Beside begin_sync: the suspect regions that it would make durable. None: there are none."""
         if not self.rewritten.any():
             return None
         cured = self.rewritten

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,7 +17,7 @@ import pyfuse3
 import trio
 
 from fmrd.engine.registry import Registry
-from fmrd.engine.served import Served
+from fmrd.engine.served import Served, answer_to
 from fmrd.errors import Failed
 from fmrd.front.doors.kernel_notify import News
 from fmrd.front.doors.mounts import allow_more_in_flight, clear_stale_mount
@@ -133,21 +134,17 @@ class VolumeFiles(pyfuse3.Operations):
 
     async def read(self, fh: int, offset: int, size: int) -> bytes:
         with _errors_as_errno("read"):
-            return await self._handles[fh].read(offset, size)
+            read = partial(self._handles[fh].read_now, offset, memoryview(bytearray(size)))
+            return bytes(await answer_to(read))
 
     async def write(self, fh: int, offset: int, data: bytes) -> int:
         """Up to the end of the volume, as on a device; ENOSPC when nothing fits."""
         with _errors_as_errno("write"):
-            served = self._handles[fh]
-            room = max(0, served.length_bytes - offset)
-            if len(data) > room > 0:
-                data = data[:room]
-            await served.write(offset, data)
-            return len(data)
+            return await answer_to(partial(self._handles[fh].write_now, offset, data))
 
     async def fsync(self, fh: int, datasync: bool) -> None:
         with _errors_as_errno("fsync"):
-            await self._handles[fh].flush()
+            await answer_to(self._handles[fh].flush_now)
 
 
 class FuseDoor:
@@ -196,7 +193,7 @@ class FuseDoor:
         over the length now: loop devices of old kernels read it there without asking.
         """
         with contextlib.suppress(OSError):  # the kernel never heard of it
-            if served.closed:
+            if served.withdrawn:
                 pyfuse3.invalidate_entry(ROOT, os.fsencode(served.name))
             else:
                 pyfuse3.invalidate_inode(served.number, attr_only=False)

@@ -1,8 +1,9 @@
-"""How requests are answered: once each, at once or by a task, with what they asked for or an errno."""
+"""How requests are answered: once each, in the step in which they came or later, by what they asked for or an errno."""
 
 import errno
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from typing import Any
 
 import trio
 
@@ -13,12 +14,56 @@ from fmrd.front.doors.tree import errno_of
 
 log = logging.getLogger(__name__)
 
-Work = Callable[[], Awaitable[bytes | memoryview]]
-"""What is left to be waited for; it gives the body of the answer."""
+READ, WRITE = int(Op.READ), int(Op.WRITE)
 INTERRUPTED = frozenset({Op.READ, Op.FSYNC})
 """Whoever waits for one of these and is told to go need not wait for its end. A write is waited for: what the program
 does next may rely on that it is over.
 """
+Body = bytes | memoryview
+Pack = Callable[[Any], Body]
+
+
+def nothing(_: object) -> bytes:
+    """The body of an answer that says no more than that it is done."""
+    return b""
+
+
+class Answer:
+    """To one request: called with what came of it, or an exception. Only the first call counts; one that was
+    interrupted is over.
+    """
+
+    __slots__ = ("_answers", "_pack", "later", "opcode", "over", "unique")
+
+    def __init__(self, answers: "Answers", opcode: int, unique: int, pack: Pack | None = None) -> None:
+        self.opcode = opcode
+        self.unique = unique
+        self.over = False
+        self.later = False
+        self._answers = answers
+        self._pack = pack
+        """None: what came of it is the body."""
+
+    def again(self, opcode: int, unique: int) -> "Answer":
+        """The same object for the next request, where this one is over: most are, in the step in which they came."""
+        self.opcode = opcode
+        self.unique = unique
+        self.over = False
+        return self
+
+    def __call__(self, result: Any) -> None:
+        if self.over:
+            return
+        self.over = True
+        answers = self._answers
+        if isinstance(result, Exception):
+            answers.refuse(self.opcode, self.unique, result)
+        elif self.opcode == WRITE:
+            answers.written(self.unique, result)
+        else:
+            answers.send(self.unique, result if self._pack is None else self._pack(result))
+        if self.later:
+            answers.ended(self.unique)
 
 
 class Answers:
@@ -26,11 +71,11 @@ class Answers:
 
     def __init__(self, device: Device) -> None:
         self._device = device
-        self.under_way: dict[int, int] = {}
-        """The opcodes of requests that have a task, by their unique."""
+        self.under_way: dict[int, Answer] = {}
+        """Those that are not over when the step ended in which they came, by their unique."""
         self._none_left = trio.Event()
 
-    def send(self, unique: int, body: bytes | memoryview) -> None:
+    def send(self, unique: int, body: Body) -> None:
         self._device.send(OUT_HEADER.pack(OUT_HEADER.size + len(body), 0, unique), body)
 
     def written(self, unique: int, size: int) -> None:
@@ -43,36 +88,25 @@ class Answers:
             error = OSError(errno.EINVAL, str(error))
         self._device.send(protocol.refusal(unique, errno_of(error, what)))
 
-    def later(self, nursery: trio.Nursery, opcode: int, unique: int, work: Work) -> None:
-        """By a task."""
-        self.under_way[unique] = opcode
-        nursery.start_soon(self._work, opcode, unique, work)
+    def expect(self, answer: Answer) -> None:
+        """It will be given later."""
+        answer.later = True
+        self.under_way[answer.unique] = answer
 
-    async def _work(self, opcode: int, unique: int, work: Work) -> None:
-        try:
-            answer = await work()
-        except Exception as error:
-            self._end(opcode, unique, error)
-        else:
-            self._end(opcode, unique, answer)
-
-    def _end(self, opcode: int, unique: int, result: bytes | memoryview | Exception) -> None:
-        """Unless it was interrupted meanwhile."""
-        if self.under_way.pop(unique, None) is not None:
-            if isinstance(result, Exception):
-                self.refuse(opcode, unique, result)
-            else:
-                self.send(unique, result)
+    def ended(self, unique: int) -> None:
+        """That one was given."""
+        self.under_way.pop(unique, None)
         if not self.under_way:
             self._none_left.set()
 
     def interrupt(self, unique: int) -> None:
         """Whoever waits for that one is told to go."""
-        opcode = self.under_way.get(unique)
-        if opcode in INTERRUPTED:
-            self._end(opcode, unique, OSError(errno.EINTR, "interrupted"))
+        answer = self.under_way.get(unique)
+        if answer is not None and answer.opcode in INTERRUPTED:
+            answer(OSError(errno.EINTR, "interrupted"))
 
     async def all_sent(self) -> None:
+        """Return when none is under way."""
         while self.under_way:
             self._none_left = trio.Event()
             await self._none_left.wait()

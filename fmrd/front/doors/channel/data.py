@@ -1,25 +1,31 @@
-"""Open files and their data: answered at once where nothing has to be waited for, by a task where something has."""
+"""Open files and their data: which volume a request is for, and what it asks of that."""
 
 import errno
 import mmap
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 from fmrd.engine.served import Served
-from fmrd.engine.serving.quick import Half
 from fmrd.front.doors.channel import protocol
-from fmrd.front.doors.channel.answers import Work
+from fmrd.front.doors.channel.answers import Answer, Pack, nothing
 from fmrd.front.doors.channel.handles import Handles
 from fmrd.front.doors.channel.protocol import Op
 from fmrd.front.doors.tree import Tree
 
-Answer = bytes | memoryview | Work
+
+@dataclass(frozen=True)
+class Begun:
+    """A request that ends by a callback: how it begins, and how its answer is packed."""
+
+    begin: Callable[[Answer], object]
+    pack: Pack = nothing
 
 
 class Files:
-    """The volumes behind the handles of the mount. Each of ``answers`` takes (unique, inode, body); they, ``read`` and
-    ``write`` raise OSError or FmrdError for a refusal.
+    """The volumes behind the handles of the mount. Each of ``answers`` takes (unique, inode, body), and gives the body
+    of the answer or what is to be begun; they, ``read`` and ``write`` raise OSError or FmrdError for a refusal.
     """
 
     def __init__(self, tree: Tree, handles: Handles) -> None:
@@ -28,7 +34,7 @@ class Files:
         self._served: dict[int, Served] = {}
         self._buffer = memoryview(mmap.mmap(-1, protocol.MAX_WRITE_BYTES))
         """What is read at once, from the beginning of a page."""
-        self.answers: dict[int, Callable[[int, int, bytes], Answer]] = {
+        self.answers: dict[int, Callable[[int, int, bytes], bytes | Begun]] = {
             Op.OPEN: self._open,
             Op.RELEASE: self._release,
             Op.FSYNC: self._fsync,
@@ -43,7 +49,7 @@ class Files:
                 self._served[handle] = served
                 served.opened()
 
-    def _open(self, unique: int, inode: int, body: bytes) -> Answer:
+    def _open(self, unique: int, inode: int, body: bytes) -> bytes:
         """O_TRUNC changes nothing; the kernel asks for the length again before it believes otherwise."""
         served = self._tree.served(inode)
         handle = self._handles.take(inode, unique)
@@ -58,7 +64,7 @@ class Files:
             self._served[handle] = served
         return protocol.pack_open(handle)
 
-    def _release(self, unique: int, inode: int, body: bytes) -> Answer:
+    def _release(self, unique: int, inode: int, body: bytes) -> bytes:
         handle = protocol.fixed_of(Op.RELEASE, body)[0]
         self._handles.give_back(handle)
         served = self._served.pop(handle, None)
@@ -75,10 +81,10 @@ class Files:
             raise OSError(errno.EIO, "the volume of this file is not served")
         return served
 
-    def _fsync(self, unique: int, inode: int, body: bytes) -> Answer:
-        return partial(_flushed, self._of(protocol.fixed_of(Op.FSYNC, body)[0]))
+    def _fsync(self, unique: int, inode: int, body: bytes) -> Begun:
+        return Begun(self._of(protocol.fixed_of(Op.FSYNC, body)[0]).flush_now)
 
-    def _fallocate(self, unique: int, inode: int, body: bytes) -> Answer:
+    def _fallocate(self, unique: int, inode: int, body: bytes) -> Begun:
         """Discard and zeroes. Anything else that fallocate can do makes no sense for a device."""
         handle, offset, length, mode, _ = protocol.fixed_of(Op.FALLOCATE, body)
         served = self._of(handle)
@@ -88,56 +94,18 @@ class Files:
         room = max(0, served.length_bytes - offset)
         if length > room and not mode & protocol.KEEP_SIZE:
             raise OSError(errno.ENOSPC, "beyond the end of the volume")
-        return partial(_made_zero, served, offset, min(length, room), punch)
+        return Begun(partial(served.make_zero_now, offset, min(length, room), punch=punch))
 
-    def _lseek(self, unique: int, inode: int, body: bytes) -> Answer:
+    def _lseek(self, unique: int, inode: int, body: bytes) -> Begun:
         handle, offset, whence, _ = protocol.fixed_of(Op.LSEEK, body)
         if whence not in (os.SEEK_DATA, os.SEEK_HOLE):
             raise OSError(errno.EINVAL, f"lseek by {whence}")
-        return partial(_sought, self._of(handle), offset, whence == os.SEEK_DATA)
+        seek = partial(self._of(handle).seek_now, offset, data=whence == os.SEEK_DATA)
+        return Begun(seek, protocol.pack_offset)
 
-    def read(self, handle: int, offset: int, size: int) -> Answer:
-        served = self._of(handle)
-        count = served.read_now(offset, self._buffer[:size])
-        return partial(served.read, offset, size) if count is None else self._buffer[:count]
+    def read(self, handle: int, offset: int, size: int, answer: Answer) -> None:
+        self._of(handle).read_now(offset, self._buffer[:size], answer)
 
-    def write(self, handle: int, offset: int, data: memoryview) -> Answer | Half | None:
-        """None: all of it is written. Up to the end of the volume, as on a device; ENOSPC when nothing fits. A Half is
-        to be ``finished`` before the next checkpoint.
-        """
-        served = self._of(handle)
-        done = served.write_now(offset, data, by_halves=True)
-        if done is True:
-            return None
-        if isinstance(done, Half):
-            return done
-        if done is not False:
-            return partial(_written, done, len(data))
-        room = max(0, served.length_bytes - offset)
-        data = data[:room] if room else data
-        return partial(_written, partial(served.write, offset, bytes(data)), len(data))
-
-
-def finished(half: Half, count: int) -> Work | None:
-    """None: it is written."""
-    done = half.finish()
-    return partial(_written, done, count) if callable(done) else None
-
-
-async def _written(work: Callable[[], Awaitable[None]], count: int) -> bytes:
-    await work()
-    return protocol.pack_written(count)
-
-
-async def _made_zero(served: Served, offset: int, length: int, punch: bool) -> bytes:
-    await served.make_zero(offset, length, punch=punch)
-    return b""
-
-
-async def _sought(served: Served, offset: int, data: bool) -> bytes:
-    return protocol.pack_offset(await served.seek(offset, data=data))
-
-
-async def _flushed(served: Served) -> bytes:
-    await served.flush()
-    return b""
+    def write(self, handle: int, offset: int, data: memoryview, answer: Answer) -> bool:
+        """True: ``data`` must stay as it is until the answer is given."""
+        return self._of(handle).write_now(offset, data, answer)

@@ -1,7 +1,7 @@
 """The channel door: the mount's requests, read from /dev/fuse itself by one task (README, "Doors").
 
-One task drains the descriptor until nothing is left, and answers what needs no waiting in place, without a task or a
-lock. A request that has to wait gets a task. After so many requests in a row the others have their turn.
+One task reads the descriptor until nothing is left. What needs no waiting is answered in place, without a task or a
+lock; what has to wait is answered by a callback. After so many requests in a row the others have their turn.
 """
 
 import contextlib
@@ -17,11 +17,10 @@ import trio
 from fmrd.backing.calls.idle_time import IdleTime
 from fmrd.engine.registry import Registry
 from fmrd.engine.served import Served
-from fmrd.engine.serving.quick import Half
 from fmrd.front.daemon.supervisor import Supervisor
 from fmrd.front.doors.channel import protocol, takeover
-from fmrd.front.doors.channel.answers import Answers
-from fmrd.front.doors.channel.data import Answer, Files, finished
+from fmrd.front.doors.channel.answers import READ, WRITE, Answer, Answers
+from fmrd.front.doors.channel.data import Begun, Files
 from fmrd.front.doors.channel.device import Device
 from fmrd.front.doors.channel.handles import Handles
 from fmrd.front.doors.channel.names import Names
@@ -46,7 +45,6 @@ LOOK_SECONDS = 0.0001
 the last one; a look is a microsecond or two.
 """
 NO_ANSWER = frozenset({Op.FORGET, Op.BATCH_FORGET})
-READ, WRITE = int(Op.READ), int(Op.WRITE)
 
 
 class ChannelDoor:
@@ -63,10 +61,6 @@ class ChannelDoor:
         self._early = Early()
         self._patience = self._gave_up = 0.0
         """Seconds to look for the next request; when it was last given up."""
-        self._half: tuple[int, int, Half] | None = None
-        """A large write that is under way: unique, bytes. It is finished after the next request was received, so that
-        large ones that follow each other overlap in time; before anything that could see it; and in the same step.
-        """
         self._news = News(registry, self._tell_kernel)
         self.caught_up = self._news.caught_up
         self._stopping = trio.CancelScope()
@@ -79,10 +73,10 @@ class ChannelDoor:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._news.run)
-                nursery.start_soon(self._await_arrivals, nursery)
+                nursery.start_soon(self._await_arrivals)
                 task_status.started()
                 with self._stopping:
-                    await self._serve(device, nursery)
+                    await self._serve(device)
                 await self._answers.all_sent()
                 nursery.cancel_scope.cancel()
         finally:
@@ -97,6 +91,8 @@ class ChannelDoor:
     def _begin(self, device: Device, handles: Handles) -> None:
         self._device = device
         self._answers = Answers(device)
+        self._answer_object = Answer(self._answers, 0, 0)
+        """For the next request."""
         self._handles = handles
         self._files = Files(self._tree, handles)
         for served in self._registry.served():
@@ -118,13 +114,13 @@ class ChannelDoor:
 
     # Requests
 
-    async def _serve(self, device: Device, nursery: trio.Nursery) -> None:
+    async def _serve(self, device: Device) -> None:
         """Until the mount is gone."""
         try:
             while True:
                 await trio.lowlevel.wait_readable(device.descriptor)
                 self._woken()
-                while self.answer_all(device, nursery):
+                while self.answer_all(device):
                     await trio.lowlevel.checkpoint()
         except OSError as error:
             if error.errno != errno.ENODEV:
@@ -135,25 +131,24 @@ class ChannelDoor:
         """Would it have paid to look on? Then the next one is looked for as long as that."""
         self._patience = LOOK_SECONDS if perf_counter() - self._gave_up < LOOK_SECONDS else 0.0
 
-    def answer_all(self, device: Device, nursery: trio.Nursery) -> bool:
+    def answer_all(self, device: Device) -> bool:
         """Answer what is there; True if there may be more, and others have their turn first."""
+        self._idle.begin_step()
         try:
-            return self._answer_some(device, nursery)
+            return self._answer_some(device)
         finally:
-            self._finish(nursery)
+            self._idle.end_step()
 
-    def _answer_some(self, device: Device, nursery: trio.Nursery) -> bool:
+    def _answer_some(self, device: Device) -> bool:
         """To be woken costs more than to answer, so where one request soon follows another the next is looked for."""
         answered = 0
         until = 0.0
         while answered < IN_A_ROW:
             count = device.receive()
             if count:
-                self._answer(device, nursery, count)
+                self._answer(device, count)
                 answered += 1
                 until = 0.0
-            elif self._half is not None:
-                self._finish(nursery)
             elif not self._idle.use():
                 self._gave_up = perf_counter()
                 until = until or self._gave_up + self._patience
@@ -161,69 +156,52 @@ class ChannelDoor:
                     return False
         return True
 
-    def _finish(self, nursery: trio.Nursery) -> None:
-        """The large write that is under way, if one is."""
-        if self._half is None:
-            return
-        (unique, size, half), self._half = self._half, None
-        try:
-            work = finished(half, size)
-        except Exception as error:
-            self._answers.refuse(WRITE, unique, error)
-            return
-        if work is None:
-            self._answers.written(unique, size)
-        else:
-            self._answers.later(nursery, WRITE, unique, work)
-
-    def _answer(self, device: Device, nursery: trio.Nursery, count: int) -> None:
-        """One request: its answer is sent, or a task will send it."""
+    def _answer(self, device: Device, count: int) -> None:
+        """One request: its answer is sent, or will be."""
         length, opcode, unique, inode, handle, offset, size = READ_OR_WRITE.unpack_from(device.head)
-        if self._half is not None and opcode != WRITE:
-            self._finish(nursery)
+        answer = self._answer_object.again(opcode, unique)
         try:
             if length != count:
                 raise Malformed(f"a request of {length} bytes came with {count}")
             if opcode == WRITE and count == WRITE_FIXED_BYTES + size:
-                answer = self._files.write(handle, offset, device.data[:size])
-                if isinstance(answer, Half):
+                if self._files.write(handle, offset, device.data[:size], answer):
                     device.swap()
-                    self._finish(nursery)
-                    self._half = unique, size, answer
-                    return
-                if answer is None:
-                    self._answers.written(unique, size)
-                    return
             elif opcode == READ and count == WRITE_FIXED_BYTES:
-                answer = self._files.read(handle, offset, size)
+                self._files.read(handle, offset, size, answer)
             else:
-                answer = self._other(device, opcode, unique, inode, count)
+                self._other(device, answer, inode, count)
+                return
         except NotYet:
             self._early.put(unique, device.request(count))
             return
         except Exception as error:
             self._answers.refuse(opcode, unique, error)
             return
-        if callable(answer):
-            self._answers.later(nursery, opcode, unique, answer)
-        elif answer is not None:
-            self._answers.send(unique, answer)
+        if not answer.over:
+            self._answers.expect(answer)
+            self._answer_object = Answer(self._answers, 0, 0)
 
-    def _other(self, device: Device, opcode: int, unique: int, inode: int, count: int) -> Answer | None:
-        """A request that is neither read nor write. None: it has no answer."""
+    def _other(self, device: Device, answer: Answer, inode: int, count: int) -> None:
+        """A request that is neither read nor write."""
+        opcode, unique = answer.opcode, answer.unique
         body = bytes(device.head[IN_HEADER.size : min(count, WRITE_FIXED_BYTES)])
         body += device.data[: max(0, count - WRITE_FIXED_BYTES)]
         work = self._files.answers.get(opcode)
         if work is not None:
-            return work(unique, inode, body)
-        if opcode == Op.INTERRUPT:
+            result = work(unique, inode, body)
+            if isinstance(result, Begun):
+                later = Answer(self._answers, opcode, unique, result.pack)
+                result.begin(later)
+                if not later.over:
+                    self._answers.expect(later)
+            else:
+                answer(result)
+        elif opcode == Op.INTERRUPT:
             self._interrupt(protocol.fixed_of(Op.INTERRUPT, body)[0])
-            return None
-        if opcode in NO_ANSWER:
-            return None
-        if opcode == Op.INIT:
-            return self._init(device, body)
-        return self._names.answer(opcode, inode, body)
+        elif opcode == Op.INIT:
+            answer(self._init(device, body))
+        elif opcode not in NO_ANSWER:
+            answer(self._names.answer(opcode, inode, body))
 
     def _interrupt(self, unique: int) -> None:
         if self._early.take(unique) is None:
@@ -242,14 +220,13 @@ class ChannelDoor:
 
     # Volumes that come
 
-    async def _await_arrivals(self, nursery: trio.Nursery) -> None:
+    async def _await_arrivals(self) -> None:
         """Ask again whatever came too early, each time another volume is there, or is known to stay away."""
         arriving = self._registry.arriving
         while True:
             arrived = arriving.arrived
             for request in self._early.take_all():
-                self._answer(self._device, nursery, self._device.put_back(request))
-            self._finish(nursery)
+                self._answer(self._device, self._device.put_back(request))
             if not arriving.may_come():
                 return
             await arrived.wait()
@@ -257,7 +234,7 @@ class ChannelDoor:
     # What the kernel must be told
 
     def _hear(self, served: Served) -> None:
-        if not served.closed:
+        if not served.withdrawn:
             self._files.appeared(served)
 
     def _tell_kernel(self, served: Served) -> None:
@@ -266,7 +243,7 @@ class ChannelDoor:
         """
         device = self._device
         with contextlib.suppress(OSError):  # the kernel never heard of it
-            if served.closed:
+            if served.withdrawn:
                 device.send(protocol.forget_name(ROOT, os.fsencode(served.name)))
             else:
                 device.send(protocol.forget_pages(served.number))
