@@ -20,7 +20,7 @@ from pathlib import Path
 import trio
 
 from fmrd.backing import libc
-from fmrd.backing.calls.system_calls import ThreadedCalls
+from fmrd.backing.calls.threaded_calls import ThreadedCalls
 from fmrd.backing.host import LinuxHost
 from fmrd.engine.context import Context
 from fmrd.engine.registry import Registry

@@ -9,8 +9,9 @@ from typing import TypeVar
 
 import trio
 
-from fmrd.core.decisions.recovery import StartOptions
+from fmrd.core.decisions.standing import StartOptions
 from fmrd.core.record import VolumeRecord
+from fmrd.engine.apart import Apart
 from fmrd.engine.context import Context
 from fmrd.engine.opening.homes import Home
 from fmrd.engine.opening.start import Opening, start_at_home
@@ -51,9 +52,7 @@ class Registry:
         self.arriving = Arriving()
         self._watchers: list[Callable[[Served], None]] = []
         self._scope = trio.CancelScope()
-        self._closing = False
-        self._verbs = 0
-        self._verb_ended = trio.Event()
+        self._apart = Apart()
         self.running = trio.Event()
         """Verbs may be called."""
 
@@ -198,7 +197,7 @@ class Registry:
     @property
     def closing(self) -> bool:
         """The daemon goes down."""
-        return self._closing
+        return self._apart.closed
 
     async def close(self) -> None:
         """Stop all volumes, each on its own, and end ``run``."""
@@ -209,10 +208,9 @@ class Registry:
             except (FmrdError, OSError) as error:
                 log.error("volume %s was not closed in order: %s", unit.name, error)
 
-        self._closing = True
+        self._apart.closed = True
         await self._stop_all(one)
-        while self._verbs:
-            await self._verb_ended.wait()
+        await self._apart.all_ended()
         await self._stop_all(one)  # what a verb under way had still started
         self._scope.cancel()
 
@@ -246,28 +244,4 @@ class Registry:
 
     async def apart(self, work: Callable[[], Awaitable[T]]) -> T:
         """Run a verb to its end, even if whoever asked goes away. Failed('stopping') when the daemon goes down."""
-        if self._closing:
-            raise Failed("stopping", "the daemon is going down")
-        results: list[T] = []
-        failures: list[Exception] = []
-        done = trio.Event()
-
-        async def go() -> None:
-            try:
-                results.append(await work())
-            except Exception as error:  # handed to the caller below
-                failures.append(error)
-            finally:
-                self._verbs -= 1
-                self._verb_ended.set()
-                self._verb_ended = trio.Event()
-                done.set()
-
-        self._verbs += 1
-        self.context.nursery.start_soon(go)
-        await done.wait()
-        if failures:
-            raise failures[0]
-        if not results:
-            raise Failed("stopping", "the daemon went down meanwhile")
-        return results[0]
+        return await self._apart.run(self.context.nursery, work)

@@ -8,8 +8,9 @@ from functools import partial
 import pytest
 import trio
 
-from fmrd.backing.calls import system_calls
-from fmrd.backing.calls.system_calls import Call, Lane, Outcome, ThreadedCalls, ask
+from fmrd.backing.calls import threaded_calls
+from fmrd.backing.calls.system_calls import Call, Lane, Outcome, ask
+from fmrd.backing.calls.threaded_calls import ThreadedCalls
 from fmrd.backing.protocol import SourceError
 from fmrd.errors import Failed
 from tests.waiting import LATE_SECONDS as LATE
@@ -162,7 +163,7 @@ async def test_calls_that_hang_do_not_use_up_the_threads(lane: Lane) -> None:
 async def test_a_disk_that_hangs_soon_holds_up_the_calls_of_others_no_more(
     lane: Lane, hang: Hang, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(system_calls, "SLOW_SECONDS", SOON)
+    monkeypatch.setattr(threaded_calls, "SLOW_SECONDS", SOON)
     shared = ThreadedCalls(threads=1)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(shared.in_turn, [Call(lane, hang)], LATE)

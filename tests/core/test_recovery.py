@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 from bitarray import bitarray, frozenbitarray
 
-from fmrd.core.decisions.recovery import Found, Standing, StartOptions, choose_record, judge_plexes, open_volume, seed
+from fmrd.core.decisions.recovery import open_volume, seed
+from fmrd.core.decisions.standing import Found, Standing, StartOptions, choose_record, judge_plexes
 from fmrd.core.images import CopyImage, PageSlot
 from fmrd.core.record import PlexRecord, Position, Record, Stamp
 from fmrd.core.states import PlexState

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmrd.core.decisions import instant, snapshot
+from fmrd.core.decisions import instant, snapback, snapshot
 from fmrd.core.record import Column, PlexRecord
 from fmrd.core.states import PlexState
 from fmrd.core.volume.family import Family
@@ -71,7 +71,7 @@ def test_the_plex_leaves_and_both_maps_are_empty() -> None:
     [plex] = snap.plexes
     assert (plex, plex.state, plex.map.count()) == (rig.plexes[2], ACTIVE, 0)
     assert plex not in rig.volume.plexes and rig.family.snapshots_of(rig.volume) == [snap]
-    assert snapshot.difference(rig.volume, snap).count() == 0
+    assert snapback.difference(rig.volume, snap).count() == 0
     assert rig.volume.demotions == demotions + 1, "verdicts of the original wait for the record"
     assert (snap.settings.snapshot_of, snap.settings.stopped, snap.settings.rdpol) == ("v", False, "select")
     record = rig.family.record(1)
@@ -99,8 +99,8 @@ def test_the_last_current_copy_of_a_region_does_not_leave() -> None:
 def test_without_fast_resync_both_maps_are_full() -> None:
     rig = fresh(fmr=False)
     snap = broken_off(rig)
-    assert snapshot.difference(rig.volume, snap).count() == REGIONS
-    [back] = snapshot.go_back(rig.family, rig.volume, snap, list(snap.plexes))
+    assert snapback.difference(rig.volume, snap).count() == REGIONS
+    [back] = snapback.go_back(rig.family, rig.volume, snap, list(snap.plexes))
     assert (back.reason, back.map.count()) == ("full_fmr_off", REGIONS)
 
 
@@ -111,7 +111,7 @@ def test_what_goes_back_misses_just_what_either_side_wrote(ours: set[int], their
     write(rig.volume, *ours)
     write(snap, *theirs)
     before = rig.plexes[2].column
-    [back] = snapshot.go_back(rig.family, rig.volume, snap, list(snap.plexes))
+    [back] = snapback.go_back(rig.family, rig.volume, snap, list(snap.plexes))
     assert held(back.map.bits) == ours | theirs
     assert (back.state, back.snap, back.uuid) == (STALE, True, rig.plexes[2].uuid)
     assert back.column.index == before.index and back.column.epoch > before.epoch
@@ -126,11 +126,11 @@ def test_a_restore_seeds_the_union_into_everything_else(ours: set[int], theirs: 
     epochs = [p.column.epoch for p in rig.plexes[:4]]
     write(rig.volume, *ours)
     write(snap, *theirs)
-    changed = snapshot.from_replica(rig.family, rig.volume, snap, list(snap.plexes))
+    changed = snapback.from_replica(rig.family, rig.volume, snap, list(snap.plexes))
     union = ours | theirs
     assert held(changed) == union
     assert [held(p.map.bits) for p in rig.plexes[:4]] == [union, union, set(), union]
-    assert held(snapshot.difference(rig.volume, other)) == union
+    assert held(snapback.difference(rig.volume, other)) == union
     renewed = [p.column.epoch != e for p, e in zip(rig.plexes[:4], epochs, strict=True)]
     assert renewed == [True, True, True, False], "maps of open gates count with the record only"
     assert rig.plexes[2] in rig.volume.plexes and rig.plexes[2].state is ACTIVE
@@ -141,7 +141,7 @@ def test_the_source_of_a_restore_is_snapdone_again_when_the_others_hold_everythi
     rig = fresh()
     snap = broken_off(rig)
     write(rig.volume, 1)
-    snapshot.from_replica(rig.family, rig.volume, snap, list(snap.plexes))
+    snapback.from_replica(rig.family, rig.volume, snap, list(snap.plexes))
     commit(rig.family)
     assert snapshot.returned(rig.volume) == []
     for plex in rig.plexes[:2]:
@@ -156,14 +156,14 @@ def test_a_plex_in_doubt_is_no_source_of_a_restore() -> None:
     snap = broken_off(rig)
     rig.plexes[2].young.mark(range(2, 3))
     with pytest.raises(Refused, match="for certain"):
-        snapshot.from_replica(rig.family, rig.volume, snap, list(snap.plexes))
+        snapback.from_replica(rig.family, rig.volume, snap, list(snap.plexes))
     assert all(not p.map.any() for p in rig.volume.plexes) and snap in rig.family.volumes
 
 
 LONGER: list[tuple[str, bool, bool, Callable[..., object]]] = [
-    ("the original has grown: too short to go back", True, False, snapshot.go_back),
-    ("the original has grown: too short to restore", True, False, snapshot.from_replica),
-    ("the snapshot has grown: too long to restore", False, True, snapshot.from_replica),
+    ("the original has grown: too short to go back", True, False, snapback.go_back),
+    ("the original has grown: too short to restore", True, False, snapback.from_replica),
+    ("the snapshot has grown: too long to restore", False, True, snapback.from_replica),
 ]
 
 
@@ -184,7 +184,7 @@ def test_a_snapshot_that_has_grown_goes_back_to_its_original_s_length() -> None:
     rig = fresh()
     snap = broken_off(rig)
     snap.grow((REGIONS + 3) * REGION)
-    [back] = snapshot.go_back(rig.family, rig.volume, snap, list(snap.plexes))
+    [back] = snapback.go_back(rig.family, rig.volume, snap, list(snap.plexes))
     assert len(back.map) == REGIONS and not back.map.any()
 
 
@@ -192,7 +192,7 @@ def test_growth_of_the_original_is_dirty() -> None:
     rig = fresh()
     snap = broken_off(rig)
     rig.volume.grow((REGIONS + 2) * REGION)
-    assert held(snapshot.difference(rig.volume, snap)) == {REGIONS, REGIONS + 1}
+    assert held(snapback.difference(rig.volume, snap)) == {REGIONS, REGIONS + 1}
 
 
 def test_one_plex_of_two_goes_back_and_the_snapshot_stays() -> None:
@@ -200,19 +200,19 @@ def test_one_plex_of_two_goes_back_and_the_snapshot_stays() -> None:
     snap = snapshot.break_off(rig.family, rig.volume, rig.plexes[1:], "SNAP-v", SNAP)
     commit(rig.family)
     write(snap, 5)
-    [back] = snapshot.go_back(rig.family, rig.volume, snap, [rig.plexes[1]])
+    [back] = snapback.go_back(rig.family, rig.volume, snap, [rig.plexes[1]])
     assert held(back.map.bits) == {5} and snap.plexes == [rig.plexes[2]] and SNAP in rig.volume.tracks
     rig.plexes[2].map.mark(range(1))
     snap.plexes.insert(0, rig.plexes[1])
     rig.plexes[1].state = ACTIVE
     with pytest.raises(Refused, match="last_plex"):
-        snapshot.go_back(rig.family, rig.volume, snap, [rig.plexes[1]])
+        snapback.go_back(rig.family, rig.volume, snap, [rig.plexes[1]])
 
 
 def test_strangers_know_nothing_of_each_other() -> None:
     rig = fresh()
     snap = broken_off(rig)
-    snapshot.clear(rig.family, rig.volume, snap)
+    snapback.clear(rig.family, rig.volume, snap)
     assert not rig.volume.tracks and not snap.tracks and rig.family.original_of(snap) is None
     assert (snap.settings.snapshot_of, snap.settings.link, snap.plexes[0].snap) == (None, None, False)
     write(rig.volume, 1)
@@ -290,7 +290,7 @@ def test_an_instant_snapshot_restores_what_it_holds_and_copies_the_rest_itself()
     write(rig.volume, 2)
     rig.volume.drl.enter(range(REGIONS // 2))  # coarse marks that name what nobody wrote
     rig.volume.drl.leave(range(REGIONS // 2))
-    changed = snapshot.from_replica(rig.family, rig.volume, snap, [plex])
+    changed = snapback.from_replica(rig.family, rig.volume, snap, [plex])
     assert held(changed) == {2}
     assert [held(p.map.bits) for p in rig.plexes[:2]] == [{2}, {2}]
     assert held(plex.map.bits) == set(range(REGIONS)) - {2} and plex.state is SNAPATT
@@ -301,9 +301,9 @@ def test_what_was_lost_can_be_restored_by_nobody() -> None:
     snap = at_once(rig)
     instant.lose(rig.volume, snap, [4])
     with pytest.raises(Refused, match="snap_invalid"):
-        snapshot.from_replica(rig.family, rig.volume, snap, list(snap.plexes))
+        snapback.from_replica(rig.family, rig.volume, snap, list(snap.plexes))
     with pytest.raises(Refused, match="snap_instant"):
-        snapshot.clear(rig.family, rig.volume, snap)
+        snapback.clear(rig.family, rig.volume, snap)
 
 
 def test_a_full_one_is_like_the_others() -> None:
@@ -312,7 +312,7 @@ def test_a_full_one_is_like_the_others() -> None:
     assert not instant.complete(rig.volume, snap)
     keep(rig.family, snap.plexes[0], *range(REGIONS))
     assert instant.complete(rig.volume, snap) and not rig.volume.unkept and not instant.is_instant(snap)
-    snapshot.clear(rig.family, rig.volume, snap)
+    snapback.clear(rig.family, rig.volume, snap)
 
 
 def test_the_only_plex_of_an_instant_snapshot_never_goes_though_it_holds_nothing() -> None:
@@ -325,5 +325,5 @@ def test_the_only_plex_of_an_instant_snapshot_never_goes_though_it_holds_nothing
 def test_a_removed_snapshot_is_tracked_no_more() -> None:
     rig = fresh()
     snap = at_once(rig)
-    snapshot.forget(rig.family, snap)
+    snapback.forget(rig.family, snap)
     assert not rig.volume.tracks and not rig.volume.unkept and rig.family.volumes == [rig.volume]

@@ -13,7 +13,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from fmrd.core.decisions.recovery import Found, StartOptions, judge_plexes, open_volume, seed
+from fmrd.core.decisions.recovery import open_volume, seed
+from fmrd.core.decisions.standing import Found, StartOptions, judge_plexes
 from fmrd.core.images import CopyImage, PageSlot
 from fmrd.core.maps.drl import CleanToken
 from fmrd.core.plans import SyncPlan, WritePlan

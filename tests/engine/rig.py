@@ -7,7 +7,7 @@ from typing import Any
 
 import trio
 
-from fmrd.backing.calls.system_calls import ThreadedCalls
+from fmrd.backing.calls.threaded_calls import ThreadedCalls
 from fmrd.core.json_object import Json
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.context import Context

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from fmrd.backing.protocol import Notes
-from fmrd.engine.verify import sums_file, verifying
+from fmrd.engine.verify import one_pass, sums_file
 from fmrd.engine.verify.sums_file import decoded, encoded
 from fmrd.errors import Failed
 from tests.engine.rig import REGION, SIZE, Json, Rig, daemon
@@ -291,7 +291,7 @@ async def test_writes_at_random_never_make_it_blame_the_wrong_copy(rig: Rig) -> 
 @pytest.mark.parametrize("end", ["stopped", "killed"])
 async def test_a_verify_goes_on_after_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
     """With what it had found, and what it was told."""
-    monkeypatch.setattr(verifying, "NOTE_SECONDS", 0.0)
+    monkeypatch.setattr(one_pass, "NOTE_SECONDS", 0.0)
     async with verified(tmp_path) as rig:
         for region in (3, 250):
             rot(rig, "b", region * REGION)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from fmrd.backing.calls.second_thread import SecondThread, Share
-from fmrd.backing.calls.system_calls import ThreadedCalls
+from fmrd.backing.calls.threaded_calls import ThreadedCalls
 from fmrd.engine.resync import windows
 from fmrd.engine.serving.quick import LARGE_BYTES
 from tests.engine.faulty import Operation

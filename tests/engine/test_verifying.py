@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from fmrd.engine.serving.writes_under_way import Landing
-from fmrd.engine.verify import rewrite, verifying
+from fmrd.engine.verify import one_pass, rewrite
 from fmrd.errors import Failed, Refused
 from tests.engine.rig import REGION, SIZE, Json, Rig, daemon
 from tests.waiting import until
@@ -173,7 +173,7 @@ async def test_what_stays_unreadable_is_told(rig: Rig) -> None:
 
 
 async def test_too_many_ranges_are_a_failure_and_never_seem_right(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verifying, "MOST_FOUND", 2)
+    monkeypatch.setattr(one_pass, "MOST_FOUND", 2)
     for region in (1, 2, 3):
         rot(rig, "b", region * REGION)
     result = await verify(rig, repair=True)

@@ -18,14 +18,7 @@ from fmrd.front.daemon.supervisor import Supervisor
 from fmrd.front.doors.channel.device import Device
 from fmrd.front.doors.channel.door import ChannelDoor
 from fmrd.front.doors.channel.handles import Handles
-from fmrd.front.doors.channel.protocol import (
-    FIXED,
-    IN_HEADER,
-    MAX_WRITE_BYTES,
-    OUT_HEADER,
-    WRITE_FIXED_BYTES,
-    Op,
-)
+from fmrd.front.doors.channel.protocol import FIXED, IN_HEADER, MAX_WRITE_BYTES, OUT_HEADER, WRITE_FIXED_BYTES, Op
 
 INODE = 5
 LENGTH = 1 << 20

@@ -17,13 +17,7 @@ from fmrd.errors import Failed
 from fmrd.front.doors.channel import door
 from fmrd.front.doors.channel.device import Device
 from fmrd.front.doors.channel.door import LOOK_SECONDS
-from fmrd.front.doors.channel.protocol import (
-    FIXED,
-    IN_HEADER,
-    MAX_WRITE_BYTES,
-    UNIQUE_RESEND,
-    Op,
-)
+from fmrd.front.doors.channel.protocol import FIXED, IN_HEADER, MAX_WRITE_BYTES, UNIQUE_RESEND, Op
 from fmrd.front.doors.tree import ROOT
 from tests.front.channel_rig import INODE, Rig, a_read, a_write
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmrd.front.doors.channel import protocol
+from fmrd.front.doors.channel import protocol, replies
 from fmrd.front.doors.channel.handles import SLOTS, Handles
 from fmrd.front.doors.channel.protocol import IN_HEADER, UNIQUE_RESEND, Init, Malformed, Offer, Op, Session
 
@@ -92,7 +92,7 @@ def test_a_name_ends_or_is_malformed(data: bytes) -> None:
 
 @given(st.binary(max_size=255), st.integers(0, 2**64 - 1), st.integers(0, 2**63 - 1))
 def test_names_of_a_listing_begin_on_eight_bytes(name: bytes, inode: int, offset: int) -> None:
-    record = protocol.pack_dirent(inode, offset, 8, name)
+    record = replies.pack_dirent(inode, offset, 8, name)
     assert len(record) % 8 == 0
     assert record[24 : 24 + len(name)] == name
 

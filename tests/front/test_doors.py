@@ -11,7 +11,7 @@ CHANNEL = """
 import sys
 from pathlib import Path
 from fmrd.backing.host import LinuxHost
-from fmrd.backing.calls.system_calls import ThreadedCalls
+from fmrd.backing.calls.threaded_calls import ThreadedCalls
 from fmrd.engine.context import Context
 from fmrd.engine.registry import Registry
 from fmrd.front.doors.channel.door import ChannelDoor

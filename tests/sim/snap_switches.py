@@ -8,7 +8,7 @@ from unittest.mock import patch
 from bitarray import bitarray
 from bitarray.util import zeros
 
-from fmrd.core.decisions import instant, recovery, snapshot
+from fmrd.core.decisions import instant, recovery, snapback, snapshot
 from fmrd.core.maps.bitmap import Bitmap
 from fmrd.core.volume.family import Family
 from fmrd.core.volume.plex import Plex
@@ -78,14 +78,14 @@ def _half_a_union(verb: str, *, own: bool) -> Iterator[None]:
 
 @contextmanager
 def _nobody_gains(kind: type[Bitmap]) -> Iterator[None]:
-    real = snapshot._gain
+    real = snapback._gain
 
     def gain(bitmap: Bitmap, changed: bitarray) -> None:
         spared = type(bitmap) is kind if kind is Bitmap else isinstance(bitmap, Plex) and not bitmap.is_open
         if not spared:
             real(bitmap, changed)
 
-    with patch.object(snapshot, "_gain", gain):
+    with patch.object(snapback, "_gain", gain):
         yield
 
 

@@ -13,7 +13,7 @@ from bitarray import bitarray, frozenbitarray
 from bitarray.util import zeros
 
 from fmrd.core import images
-from fmrd.core.decisions import joining, recovery
+from fmrd.core.decisions import joining, standing
 from fmrd.core.maps.drl import DirtyRegionLog
 from fmrd.core.maps.regionmap import RegionMap
 from fmrd.core.plans import SyncPlan
@@ -239,13 +239,13 @@ def _join_while_hanging() -> Iterator[None]:
 
 @contextmanager
 def _foreign_is_welcome() -> Iterator[None]:
-    real = recovery._judge
+    real = standing._judge
 
     def judge(record: Any, *rest: Any) -> Any:
         with patch.object(type(record), "knows", lambda self, position: True):
             return real(record, *rest)
 
-    with patch.object(recovery, "_judge", judge):
+    with patch.object(standing, "_judge", judge):
         yield
 
 

@@ -8,10 +8,6 @@ data needs before and after is the engine's business.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bitarray import bitarray
-
-from fmrd.core.decisions import instant
-from fmrd.core.decisions.instant import fitted
 from fmrd.core.maps.bitmap import Bitmap
 from fmrd.core.record import Column, Link, PlexRecord
 from fmrd.core.states import PlexState
@@ -84,121 +80,6 @@ def tie(family: Family, origin: Volume, plexes: list[Plex], name: str, uuid: str
     return snapshot
 
 
-def difference(origin: Volume, snapshot: Volume) -> bitarray:
-    """The union of both sides' maps, bits by region of the original: what may differ between the two."""
-    found = bitarray(origin.tracks[snapshot.settings.uuid].map.bits)
-    found |= fitted(snapshot.tracks[snapshot.settings.uuid].map.bits, len(found))
-    return found
-
-
-def check_length(origin: Volume, snapshot: Volume, *, replica: bool) -> None:
-    """Refused('refused_incomplete') where a plex would be left that is too short for its volume."""
-    ours, theirs = origin.geometry.length_bytes, snapshot.geometry.length_bytes
-    if theirs < ours:
-        raise Refused(
-            "refused_incomplete",
-            f"volume {origin.name} has {ours} bytes, its snapshot {snapshot.name} only {theirs}",
-            f"fmrctl grow {snapshot.name} {ours}",
-        )
-    if replica and theirs > ours:
-        raise Refused(
-            "refused_incomplete",
-            f"snapshot {snapshot.name} has {theirs} bytes, volume {origin.name} only {ours}",
-            f"fmrctl grow {origin.name} {theirs}",
-        )
-
-
-def go_back(family: Family, origin: Volume, snapshot: Volume, plexes: Sequence[Plex]) -> list[Plex]:
-    """Snapback: these plexes return to the original, detached, with the union of both maps to be copied to them. The
-    snapshot goes with its last plex. Returns them as plexes of the original.
-    """
-    check_length(origin, snapshot, replica=False)
-    _may_leave(snapshot, plexes)
-    missed = difference(origin, snapshot)
-    missed |= fitted(snapshot.drl.regions(), len(missed))
-    tracked = origin.settings.fmr and snapshot.settings.fmr
-    back = []
-    for plex in plexes:
-        snapshot.plexes.remove(plex)
-        plex.close_gate(PlexState.STALE)
-        plex.reason = "" if tracked else "full_fmr_off"
-        settings = replace(plex.record(), map=family.renewed(plex.column), suspect=False, snap=True)
-        moved = Plex(settings, origin.geometry, full=False)
-        moved.map.union(missed | fitted(plex.map.bits, len(missed)))
-        origin.plexes.append(moved)
-        back.append(moved)
-    origin.demotions += 1
-    _let_go(family, origin, snapshot)
-    return back
-
-
-def check_restore(origin: Volume, snapshot: Volume, plexes: Sequence[Plex]) -> None:
-    """Refused where the data of these plexes cannot become the original's."""
-    check_length(origin, snapshot, replica=True)
-    _may_leave(snapshot, plexes)
-    if instant.is_instant(snapshot):
-        instant.check_lost(origin, snapshot)
-    for plex in plexes:
-        doubt = plex.in_doubt()
-        if instant.is_instant(snapshot):
-            doubt &= ~plex.map.bits
-        if doubt.any():
-            raise Refused(
-                "snap_missing", f"plex {plex.name} of snapshot {snapshot.name} does not hold all of it for certain"
-            )
-
-
-def from_replica(family: Family, origin: Volume, snapshot: Volume, plexes: Sequence[Plex]) -> bitarray:
-    """The snapshot's data becomes the original's: its plexes are current at once, all others copy the union from them,
-    and whoever else is compared with the original gains it. Returns the union.
-    """
-    check_restore(origin, snapshot, plexes)
-    changed = difference(origin, snapshot) | origin.drl.regions() | snapshot.drl.regions()
-    if instant.is_instant(snapshot):
-        # What it has not copied nobody wrote since, whatever the coarse marks say: it is the original's still.
-        changed &= ~plexes[0].map.bits
-    for bitmap in (*origin.plexes, *origin.tracks.values()):
-        _gain(bitmap, changed)
-    for other in origin.open_plexes():
-        if other.state is PlexState.ACTIVE and changed.any():
-            other.reason = "restore"
-        other.column = family.renewed(other.column)
-        other.generation += 1
-    for plex in plexes:
-        snapshot.plexes.remove(plex)
-        plex.column = family.renewed(plex.column)
-        plex.generation += 1
-        plex.snap = True
-        plex.state = PlexState.SNAPATT if plex.map.any() else PlexState.ACTIVE
-        origin.plexes.append(plex)
-    origin.demotions += 1
-    _let_go(family, origin, snapshot)
-    return changed
-
-
-def clear(family: Family, origin: Volume, snapshot: Volume) -> None:
-    """The association is forgotten: two volumes that know nothing of each other."""
-    if instant.is_instant(snapshot):
-        raise Refused(
-            "snap_instant", f"snapshot {snapshot.name} reads from {origin.name} what it has not copied",
-            f"fmrctl snapsync {snapshot.name} makes it a full copy first",
-        )  # fmt: skip
-    del origin.tracks[snapshot.settings.uuid]
-    snapshot.tracks.clear()
-    snapshot.settings = replace(snapshot.settings, snapshot_of=None, link=None)
-    for plex in snapshot.plexes:
-        plex.snap = False
-
-
-def forget(family: Family, volume: Volume) -> None:
-    """A volume is removed: from its family, and from what its original tracks."""
-    origin = family.original_of(volume)
-    if origin is not None:
-        origin.demotions += 1
-        _untie(origin, volume)
-    family.volumes.remove(volume)
-
-
 def convert(volume: Volume, plex: Plex) -> None:
     """A regular plex becomes SNAPDONE; never the last one that is regular and complete."""
     if plex.state is not PlexState.ACTIVE or not plex.settled:
@@ -227,12 +108,6 @@ def returned(volume: Volume) -> list[Plex]:
     return found
 
 
-def _may_leave(snapshot: Volume, plexes: Sequence[Plex]) -> None:
-    """Rule 9 for what stays behind; a snapshot that goes as a whole leaves nobody."""
-    if any(p not in plexes for p in snapshot.plexes):
-        _must_be_covered(plexes, snapshot, "take all of its plexes back (--all-plexes)")
-
-
 def _must_be_covered(plexes: Sequence[Plex], volume: Volume, hint: str) -> None:
     """By those of the volume that stay when these go."""
     staying = [p for p in volume.plexes if p not in plexes]
@@ -244,21 +119,3 @@ def _must_be_covered(plexes: Sequence[Plex], volume: Volume, hint: str) -> None:
                 f"plex {plex.name} is the last current copy of {missing.count()} region(s) of volume {volume.name}",
                 hint,
             )
-
-
-def _gain(bitmap: Bitmap, changed: bitarray) -> None:
-    """A plex, attached or not, and another snapshot are compared with data that is no more."""
-    bitmap.map.union(changed)
-
-
-def _let_go(family: Family, origin: Volume, snapshot: Volume) -> None:
-    if not snapshot.plexes:
-        family.volumes.remove(snapshot)
-        _untie(origin, snapshot)
-
-
-def _untie(origin: Volume, snapshot: Volume) -> None:
-    """The step counted a demotion already."""
-    del origin.tracks[snapshot.settings.uuid]
-    if origin.unkept.pop(snapshot.settings.uuid, None) is not None:
-        origin.held_until = origin.demotions

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from fmrd.backing.calls.system_calls import Lane, ask
 from fmrd.backing.protocol import LOCATOR_BYTES, Backing, DcoFile
-from fmrd.core.decisions.recovery import Found
+from fmrd.core.decisions.standing import Found
 from fmrd.core.geometry import Geometry
 from fmrd.core.images import CopyImage
 from fmrd.core.record import Record, Stamp

@@ -12,9 +12,9 @@ from functools import partial
 
 import trio
 
-from fmrd.backing.calls.system_calls import ask
+from fmrd.backing.calls.system_calls import Lane, ask
 from fmrd.core.decisions.recovery import shelved_volume
-from fmrd.core.decisions.snapshot import forget
+from fmrd.core.decisions.snapback import forget
 from fmrd.core.images import CopyImage
 from fmrd.core.record import Record, VolumeRecord
 from fmrd.core.volume.family import Family
@@ -24,7 +24,6 @@ from fmrd.engine.context import Context
 from fmrd.engine.opening.files import let_go
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.serving.open_plex import Lanes
-from fmrd.engine.verify.checksums import forget_checksums
 from fmrd.errors import Failed, Refused
 
 log = logging.getLogger(__name__)
@@ -184,3 +183,10 @@ class Home:
     def settings(self, name: str) -> VolumeRecord | None:
         """Of a volume of the family, as it is recorded."""
         return self.record.named(name) if self.record is not None else None
+
+
+async def forget_checksums(context: Context, volume: str) -> None:
+    """Of a volume that is not started, and goes, or becomes other data."""
+    if context.checksums:
+        remove = partial(context.host.remove_checksums, volume)
+        await ask(context.system, Lane(f"checksums of {volume}"), remove, context.io_timeout_seconds)

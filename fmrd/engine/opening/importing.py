@@ -4,16 +4,15 @@ from dataclasses import replace
 
 import trio
 
-from fmrd.core.decisions.recovery import Found, Standing, StartOptions, judge_plexes
+from fmrd.core.decisions.standing import Found, Standing, StartOptions, judge_plexes
 from fmrd.core.images import CopyImage
 from fmrd.core.record import Record, VolumeRecord, geometry_of
 from fmrd.dco.copy import Loaded
 from fmrd.engine.context import Context
 from fmrd.engine.opening.files import PlexFiles, dco_bytes, let_go, open_plex
-from fmrd.engine.opening.homes import Home
+from fmrd.engine.opening.homes import Home, forget_checksums
 from fmrd.engine.opening.start import Look, Opening, close_all, open_member
 from fmrd.engine.serving.open_plex import Lanes
-from fmrd.engine.verify.checksums import forget_checksums
 from fmrd.errors import Failed, FmrdError, Refused
 
 ByUuid = dict[str, tuple[str, PlexFiles]]

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import trio
 
 from fmrd.core.decisions.instant import is_instant
-from fmrd.core.decisions.recovery import Found, Standing, StartOptions, choose_record, judge_plexes, open_volume, seed
+from fmrd.core.decisions.recovery import open_volume, seed
+from fmrd.core.decisions.standing import Found, Standing, StartOptions, choose_record, judge_plexes
 from fmrd.core.images import CopyImage
 from fmrd.core.record import PlexRecord, Record, VolumeRecord, geometry_of
 from fmrd.core.volume.plex import Plex
@@ -15,10 +16,9 @@ from fmrd.dco.ledger import Ledger
 from fmrd.dco.store import Store
 from fmrd.engine.context import Context
 from fmrd.engine.opening.files import PlexFiles, copy_of, find_plex, let_go, tail_bytes
-from fmrd.engine.opening.homes import Home
+from fmrd.engine.opening.homes import Home, forget_checksums
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.serving.open_plex import Lanes, OpenPlex
-from fmrd.engine.verify.checksums import forget_checksums
 from fmrd.errors import Failed
 
 log = logging.getLogger(__name__)

@@ -5,13 +5,12 @@ step that takes them out is one, over all volumes; each family's record is its c
 """
 
 import logging
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import trio
 
-from fmrd.backing.calls.system_calls import Lane, ask
 from fmrd.core.decisions import snapshot
 from fmrd.core.names import VOLUME_LENGTH, is_name
 from fmrd.core.states import PlexState
@@ -19,15 +18,15 @@ from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
 from fmrd.dco.ledger import change
 from fmrd.dco.store import Store
-from fmrd.engine.context import Context
-from fmrd.engine.opening.start import Opening, close_all, report
+from fmrd.engine.opening.start import Opening, report
 from fmrd.engine.registry import Registry, Unit
 from fmrd.engine.running import Running
 from fmrd.engine.serving.mirror import Mirror
+from fmrd.engine.snapshots.appearing import appear, land_later
+from fmrd.engine.snapshots.frozen import frozen
 from fmrd.errors import BadRequest, Failed, FmrdError, Refused
 
 log = logging.getLogger(__name__)
-RETRY_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ async def break_off(registry: Registry, wishes: Sequence[Wish], freeze: Sequence
                 await thaws.enter_async_context(frozen(registry.context, mountpoint))
             await _break_off_held(instant, [originals[at] for at in order])
         for unit, opening in zip(instant.units, instant.openings, strict=True):
-            await _serve(registry, unit, opening)
+            await appear(registry, unit, opening)
     names = ", ".join(f"{wish.name} of {wish.volume}" for wish in wishes)
     log.info("snapshot %s: writes were held for %.1f ms", names, instant.seconds * 1000)
     return instant.units, instant.seconds
@@ -201,76 +200,3 @@ def _moved(running: Running, volume: Volume) -> Opening:
     opened = {plex.uuid: origin.opened.pop(plex.uuid) for plex in volume.plexes}
     store = Store(origin.store.ledger, volume, opened, timeout_seconds=timeout, failed=report)
     return Opening(Mirror(store, origin.system, opened, running.home.mirrors), running.home, [])
-
-
-async def _serve(registry: Registry, unit: Unit, opening: Opening) -> None:
-    """The record of the break-off landed. Not before reads of the original that are still under way on the plex have
-    ended: they would see what is written to the snapshot.
-    """
-    service = registry.adopt(unit, opening, served=False)
-    done = trio.Event()
-
-    async def when_idle() -> None:
-        for plex in list(service.volume.plexes):
-            await service.running.home.lanes[plex.uuid].data.idle()
-        if unit.service is service:
-            registry.serve(unit)
-        done.set()
-
-    registry.context.nursery.start_soon(when_idle)
-    with trio.move_on_after(service.running.timeout_seconds):
-        await done.wait()
-        return
-    log.warning("snapshot %s is not to be seen yet: a call on its plex has not returned", unit.name)
-
-
-def land_later(
-    registry: Registry, originals: Sequence[Running], units: Sequence[Unit], openings: Sequence[Opening],
-    error: FmrdError,
-) -> None:  # fmt: skip
-    """The home copy did not take the record. The originals go on, their verdicts wait for it; the snapshots appear when
-    it landed, and are nobody's before, since until then the plexes are still their original's for a start.
-    """
-
-    async def land(running: Running, unit: Unit, opening: Opening) -> None:
-        try:
-            while not running.life.gone.is_set():
-                with trio.move_on_after(RETRY_SECONDS):
-                    await running.life.gone.wait()
-                try:
-                    await running.mirror.until_recorded()
-                except FmrdError as again:
-                    log.error("snapshot %s is not recorded yet: %s", unit.name, again)
-                    continue
-                if not running.life.gone.is_set():
-                    await _serve(registry, unit, opening)
-                return
-        finally:
-            if unit.service is None:
-                opening.mirror.store.ledger.stores.pop(opening.mirror.volume.settings.uuid, None)
-                opening.home.mirrors.pop(opening.mirror.volume.settings.uuid, None)
-                close_all(registry.context, opening.mirror.opened)
-                opening.home.close_if_idle()
-
-    for running, unit, opening in zip(originals, units, openings, strict=True):
-        unit.failure = error
-        registry.context.nursery.start_soon(land, running, unit, opening)
-
-
-@asynccontextmanager
-async def frozen(context: Context, mountpoint: str) -> AsyncIterator[None]:
-    """A mounted file system, at rest in itself: clean in the snapshot. Thawed whatever happens."""
-    freezer = context.host.freezer(mountpoint)
-    lane = Lane(f"freeze {mountpoint}")
-    try:
-        try:
-            await ask(context.system, lane, freezer.freeze, context.io_timeout_seconds)
-        except OSError as error:
-            raise Failed("freeze_failed", f"{mountpoint} cannot be frozen: {error}") from error
-        yield
-    finally:
-        with trio.CancelScope(shield=True):
-            try:
-                await ask(context.system, lane, freezer.thaw, context.io_timeout_seconds)
-            except OSError as error:
-                log.error("%s is not known to be thawed: %s", mountpoint, error)

@@ -24,7 +24,9 @@ from fmrd.engine.registry import Registry, Unit
 from fmrd.engine.running import Running
 from fmrd.engine.serving import copy_on_write
 from fmrd.engine.serving.mirror import Mirror
-from fmrd.engine.snapshots.breakoffs import frozen, land_later, must_be_free
+from fmrd.engine.snapshots.appearing import land_later
+from fmrd.engine.snapshots.breakoffs import must_be_free
+from fmrd.engine.snapshots.frozen import frozen
 from fmrd.engine.tasks import Task
 from fmrd.errors import Failed, FmrdError, Refused
 

@@ -7,19 +7,17 @@ changed is copied, and the snapshot's requests are answered; then the step, and 
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import trio
 
-from fmrd.core.decisions import snapshot
+from fmrd.core.decisions import snapback
 from fmrd.core.volume.plex import Plex
-from fmrd.core.volume.volume import Volume
 from fmrd.dco.ledger import change
-from fmrd.engine.registry import Registry, Unit
 from fmrd.engine.resync.copy_tasks import Then
 from fmrd.engine.service import Service
 from fmrd.engine.serving.copy_on_write import CopyOnWrite
 from fmrd.engine.snapshots import undos
+from fmrd.engine.snapshots.pairs import Pair, both
 from fmrd.engine.tasks import Task
 from fmrd.errors import Failed, FmrdError, Refused
 
@@ -27,66 +25,18 @@ log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
 
 
-@dataclass(frozen=True)
-class Pair:
-    """A snapshot, started or not, and its original, which must be started."""
-
-    registry: Registry
-    unit: Unit
-    origin: Service
-    volume: Volume
-    """The snapshot's."""
-
-    @property
-    def service(self) -> Service | None:
-        return self.unit.service
-
-    def plexes(self, names: Sequence[str], *, every: bool) -> list[Plex]:
-        """Those that were asked for; without a word, one."""
-        if every:
-            return list(self.volume.plexes)
-        return [self.volume.plex(name) for name in names] or self.volume.plexes[:1]
-
-
-def pair_of(registry: Registry, name: str) -> Pair:
-    """Failed('snap_unknown') for a volume that is no snapshot, 'volume_stopped' if its original is not started."""
-    unit = registry.unit(name)
-    if unit.settings is None or unit.settings.snapshot_of is None:
-        raise Failed("snap_unknown", f"volume {name} is no snapshot")
-    origin = registry.service(unit.settings.snapshot_of)
-    return Pair(registry, unit, origin, origin.mirror.store.family.by_uuid(unit.settings.uuid))
-
-
-@asynccontextmanager
-async def _both(pair: Pair) -> AsyncIterator[Service | None]:
-    """The locks of both volumes; the snapshot's service, None where it is stopped."""
-    async with pair.unit.busy, pair.origin.running.verb():
-        service = pair.unit.service
-        if service is None:
-            yield None
-            return
-        if service.running.open_count:
-            raise Refused(
-                "volume_open",
-                f"snapshot {pair.unit.name} is open ({service.running.open_count} time(s))",
-                "unmount it and detach its loop device first",
-            )
-        async with service.running.verb():
-            yield service
-
-
 async def back(pair: Pair, plexes: Sequence[Plex], rate: int = 0, then: Then | None = None) -> list[Task]:
     """The original's data wins: the plexes return, and copy the union of what changed on either side. ``then``: what
     each task does besides when its plex has arrived.
     """
     origin = pair.origin
-    snapshot.check_length(origin.volume, pair.volume, replica=False)
+    snapback.check_length(origin.volume, pair.volume, replica=False)
     returned: list[Plex] = []
 
     def step() -> None:
-        returned.extend(snapshot.go_back(origin.mirror.store.family, origin.volume, pair.volume, plexes))
+        returned.extend(snapback.go_back(origin.mirror.store.family, origin.volume, pair.volume, plexes))
 
-    async with _both(pair) as service:
+    async with both(pair) as service:
         _must_be_there(pair, plexes)
         await _take_plexes(pair, service, plexes, step)
     tasks = []
@@ -104,7 +54,7 @@ async def restore(
     is kept beside it. ``kind`` and ``then``: of the tasks.
     """
     origin = pair.origin
-    snapshot.check_length(origin.volume, pair.volume, replica=True)
+    snapback.check_length(origin.volume, pair.volume, replica=True)
     if origin.running.open_count and not force:
         raise Refused(
             "volume_open",
@@ -112,7 +62,7 @@ async def restore(
             "under that",
             "unmount it first, or --force",
         )
-    async with _both(pair) as service:
+    async with both(pair) as service:
         _must_be_there(pair, plexes)
         if service is None:
             raise Failed("volume_stopped", f"snapshot {pair.unit.name} is stopped", f"fmrctl start {pair.unit.name}")
@@ -149,9 +99,9 @@ async def restore(
 
 async def _keep_for_others(pair: Pair) -> None:
     """Instant snapshots of the same original still read from it what will be other data."""
-    snapshot.check_length(pair.origin.volume, pair.volume, replica=True)
+    snapback.check_length(pair.origin.volume, pair.volume, replica=True)
     mirror, own = pair.origin.mirror, pair.volume.settings.uuid
-    changed = snapshot.difference(mirror.volume, pair.volume) | mirror.volume.drl.regions() | pair.volume.drl.regions()
+    changed = snapback.difference(mirror.volume, pair.volume) | mirror.volume.drl.regions() | pair.volume.drl.regions()
     for uuid in [uuid for uuid in mirror.volume.unkept if uuid != own]:
         await CopyOnWrite(mirror, uuid).keep(changed.search(1))
 
@@ -161,10 +111,10 @@ async def _replace(pair: Pair, service: Service, plexes: Sequence[Plex], kept: u
     store = origin.mirror.store
 
     def step() -> None:
-        snapshot.check_restore(origin.volume, pair.volume, plexes)
+        snapback.check_restore(origin.volume, pair.volume, plexes)
         if kept is not None:
             kept.step()
-        snapshot.from_replica(store.family, origin.volume, pair.volume, plexes)
+        snapback.from_replica(store.family, origin.volume, pair.volume, plexes)
         for plex in plexes:  # they serve the original from now on
             origin.mirror.opened[plex.uuid] = service.mirror.opened.pop(plex.uuid)
             plex.stamp = None
@@ -276,4 +226,4 @@ async def clear(pair: Pair) -> None:
         _must_be_there(pair, [])
         service = pair.unit.service
         stores = [origin.mirror.store, *([service.mirror.store] if service is not None else [])]
-        await change(stores, lambda: snapshot.clear(origin.mirror.store.family, origin.volume, pair.volume))
+        await change(stores, lambda: snapback.clear(origin.mirror.store.family, origin.volume, pair.volume))

@@ -4,25 +4,23 @@ from collections.abc import Sequence
 
 import trio
 
-from fmrd.core.decisions import snapshot
+from fmrd.core.decisions import snapback, snapshot
 from fmrd.core.json_object import Json
 from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
-from fmrd.engine.opening.files import let_go
-from fmrd.engine.opening.making import PlexWish, obtain, remove_created
+from fmrd.engine.opening.making import PlexWish
 from fmrd.engine.service import Service
-from fmrd.engine.snapshots import breakoffs, snapbacks, undos
+from fmrd.engine.snapshots import breakoffs, pairs, snapbacks, undos
 from fmrd.engine.snapshots.breakoffs import Wish
-from fmrd.engine.snapshots.instants import begin_sync, take_instant
 from fmrd.engine.tasks import Task
-from fmrd.engine.verbs.plex_verbs import PlexVerbs
+from fmrd.engine.verbs.instant_verbs import InstantVerbs
 from fmrd.engine.verbs.view import detached_json, plex_json, snapshots_json, volume_json
-from fmrd.errors import BadRequest, Failed, FmrdError, Refused
+from fmrd.errors import BadRequest, Failed, Refused
 
 SNAP_STATES = (PlexState.SNAPATT, PlexState.SNAPDONE)
 
 
-class SnapVerbs(PlexVerbs):
+class SnapVerbs(InstantVerbs):
     """A part of Verbs."""
 
     async def snapstart(
@@ -113,53 +111,12 @@ class SnapVerbs(PlexVerbs):
 
         return await self._apart(work)
 
-    async def _instant(self, wish: Wish, plex: PlexWish, freeze: Sequence[str], *, sync: bool, dry_run: bool) -> Json:
-        service = self.registry.service(wish.volume)
-        if dry_run:
-            return {"notice": f"would take {wish.name} of {wish.volume}, and keep on {plex.path} what is written over"}
-
-        async def work() -> Json:
-            geometry, timeout = service.volume.geometry, service.running.timeout_seconds
-            files, _ = await obtain(
-                self.context, plex, f"{wish.name}-01", geometry, existing=False, timeout_seconds=timeout
-            )
-            try:
-                unit, seconds = await take_instant(
-                    self.registry, wish.volume, wish.name, plex.path, plex.dco_path, files, freeze
-                )
-            except BaseException as error:
-                if not any(p.path == plex.path for p in self._plexes_of(wish.name)):
-                    let_go(self.context, files.lanes, files)
-                    if isinstance(error, FmrdError | OSError):
-                        await remove_created(self.context, [plex], timeout)
-                raise
-            task = {"task": begin_sync(self.registry, unit).json()} if sync else {}
-            shown = volume_json(self.registry.service(unit.name).running, self._path(unit.name))
-            return {"volume": shown, "volumes": [shown], "held_seconds": round(seconds, 6)} | task
-
-        return await self._apart(work)
-
-    def _plexes_of(self, name: str) -> Sequence[Plex]:
-        """As they are in memory, recorded or not."""
-        unit = self.registry.units.get(name)
-        ledger = unit.home.ledger if unit is not None else None
-        return [p for v in ledger.family.volumes if v.name == name for p in v.plexes] if ledger is not None else []
-
-    async def snapsync(self, *, snapshot: str, rate: int | None = None) -> Json:
-        """Let an instant snapshot become a full copy, in the background."""
-        unit = self.registry.unit(snapshot)
-        if unit.settings is None or unit.settings.link is None:
-            raise Failed("snap_unknown", f"volume {snapshot} is no snapshot")
-        if unit.settings.link.unkept is None:
-            return self._volume(snapshot) | {"notice": f"nothing to change: {snapshot} holds everything itself"}
-        return {"task": begin_sync(self.registry, unit, rate or 0).json()}
-
     async def snapback(
         self, *, snapshot: str, from_replica: bool = False, plexes: Sequence[str] = (), all_plexes: bool = False,
         keep_undo: bool = False, force: bool = False, rate: int | None = None, dry_run: bool = False,
     ) -> Json:  # fmt: skip
         """Return to the original and copy what changed; with ``from_replica`` onto the original."""
-        pair = snapbacks.pair_of(self.registry, snapshot)
+        pair = pairs.pair_of(self.registry, snapshot)
         if keep_undo and not from_replica:
             raise BadRequest(
                 "bad_request", "--keep-undo goes with --from-replica: without it the original stays as it is"
@@ -184,7 +141,7 @@ class SnapVerbs(PlexVerbs):
         self, *, snapshot: str, freeze: Sequence[str] = (), rate: int | None = None, dry_run: bool = False
     ) -> Json:
         """Give it back, and take it anew under the same name when its plexes have arrived."""
-        pair = snapbacks.pair_of(self.registry, snapshot)
+        pair = pairs.pair_of(self.registry, snapshot)
         if dry_run:
             return {"decision": self._union(pair, from_replica=False)}
         plexes = list(pair.volume.plexes)
@@ -206,7 +163,7 @@ class SnapVerbs(PlexVerbs):
         self, *, volume: str, force: bool = False, rate: int | None = None, dry_run: bool = False
     ) -> Json:  # fmt: skip
         """Put back what --keep-undo kept, by the same maps."""
-        pair = snapbacks.pair_of(self.registry, undos.pair_name(self.registry, volume))
+        pair = pairs.pair_of(self.registry, undos.pair_name(self.registry, volume))
         if dry_run:
             return {"decision": self._union(pair, from_replica=True)}
 
@@ -223,7 +180,7 @@ class SnapVerbs(PlexVerbs):
         return await self._apart(work)
 
     async def snapclear(self, *, snapshot: str) -> Json:
-        pair = snapbacks.pair_of(self.registry, snapshot)
+        pair = pairs.pair_of(self.registry, snapshot)
 
         async def work() -> Json:
             await snapbacks.clear(pair)
@@ -249,9 +206,9 @@ class SnapVerbs(PlexVerbs):
     def _snapshots_of(service: Service) -> list[str]:
         return [s.name for s in service.mirror.store.family.snapshots_of(service.volume)]
 
-    def _union(self, pair: snapbacks.Pair, *, from_replica: bool) -> Json:
-        snapshot.check_length(pair.origin.volume, pair.volume, replica=from_replica)
-        differs = snapshot.difference(pair.origin.volume, pair.volume)
+    def _union(self, pair: pairs.Pair, *, from_replica: bool) -> Json:
+        snapback.check_length(pair.origin.volume, pair.volume, replica=from_replica)
+        differs = snapback.difference(pair.origin.volume, pair.volume)
         regions = differs.count()
         size = pair.origin.volume.geometry.bytes_in(regions, bool(differs[-1]))
         source, target = pair.volume.name, pair.origin.volume.name

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fmrd.core.decisions.recovery import StartOptions
+from fmrd.core.decisions.standing import StartOptions
 from fmrd.core.geometry import Geometry
 from fmrd.core.json_object import Json
 from fmrd.core.record import Column, Record, VolumeRecord

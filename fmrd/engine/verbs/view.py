@@ -1,6 +1,6 @@
 """Volumes, plexes and detached maps as the JSON of CONTRACT.md."""
 
-from fmrd.core.decisions.snapshot import difference
+from fmrd.core.decisions.snapback import difference
 from fmrd.core.json_object import Json
 from fmrd.core.record import PlexRecord, VolumeRecord
 from fmrd.core.states import KSTATE, OPEN_GATE, KState, VolumeState, mode

@@ -32,13 +32,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-async def forget_checksums(context: Context, volume: str) -> None:
-    """Of a volume that is not started, and goes, or becomes other data."""
-    if context.checksums:
-        remove = partial(context.host.remove_checksums, volume)
-        await ask(context.system, Lane(f"checksums of {volume}"), remove, context.io_timeout_seconds)
-
-
 class Checksums:
     """Of one started volume. Nothing here ever fails a verify: what cannot be kept is given up. Only where what is
     wrong by now can be neither wiped nor removed, ``void`` raises Failed('home_failed'): its extents stay in the log.
@@ -67,7 +60,6 @@ class Checksums:
         """All copies held this, in a read since that glance."""
         if not self._context.checksums:
             return
-        size = self._mirror.volume.geometry.region_bytes
         async with self._lock:
             try:
                 await self._look()
@@ -79,26 +71,23 @@ class Checksums:
                 self._fit()
                 for extent in self._extents(regions):
                     self._have[extent] = 1
+                size = self._mirror.volume.geometry.region_bytes
                 await self._ask(partial(sums_file.write_sums, self._file, regions.start, content, size))
             except OSError as error:
                 await self._give_up(error)
 
     async def known(self, regions: range) -> list[int | None]:
         """The checksum of each that has one that counts."""
-        nothing: list[int | None] = [None] * len(regions)
         async with self._lock:
             try:
                 await self._look()
-                if self._file is None:
-                    return nothing
-                file = self._file
-                found = await self._ask(lambda: list(sums_file.read_sums(file, regions)))
+                if (file := self._file) is not None:
+                    found = await self._ask(lambda: list(sums_file.read_sums(file, regions)))
+                    if not self._marked(regions):
+                        return found
             except OSError as error:
                 await self._give_up(error)
-                return nothing
-            if self._marked(regions):
-                return nothing
-        return found
+        return [None] * len(regions)
 
     async def note(self, verify: Json | None) -> None:
         """How far a verify has come; None: it has ended."""

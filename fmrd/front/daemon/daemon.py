@@ -13,7 +13,7 @@ import click
 import trio
 
 from fmrd.backing.calls.idle_time import IdleTime
-from fmrd.backing.calls.system_calls import ThreadedCalls
+from fmrd.backing.calls.threaded_calls import ThreadedCalls
 from fmrd.backing.host import LinuxHost
 from fmrd.engine.context import Context
 from fmrd.engine.registry import Registry

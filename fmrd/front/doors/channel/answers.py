@@ -7,7 +7,7 @@ from typing import Any
 
 import trio
 
-from fmrd.front.doors.channel import protocol
+from fmrd.front.doors.channel import replies
 from fmrd.front.doors.channel.device import Device
 from fmrd.front.doors.channel.protocol import OUT_HEADER, WRITTEN, Malformed, Op
 from fmrd.front.doors.tree import errno_of
@@ -86,7 +86,7 @@ class Answers:
         if isinstance(error, Malformed):
             log.warning("%s: %s", what, error)
             error = OSError(errno.EINVAL, str(error))
-        self._device.send(protocol.refusal(unique, errno_of(error, what)))
+        self._device.send(replies.refusal(unique, errno_of(error, what)))
 
     def expect(self, answer: Answer) -> None:
         """It will be given later."""

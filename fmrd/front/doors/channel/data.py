@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from fmrd.engine.served import Served
-from fmrd.front.doors.channel import protocol
+from fmrd.front.doors.channel import protocol, replies
 from fmrd.front.doors.channel.answers import Answer, Pack, nothing
 from fmrd.front.doors.channel.handles import Handles
 from fmrd.front.doors.channel.protocol import Op
@@ -62,7 +62,7 @@ class Files:
                 self._handles.give_back(handle)
                 raise
             self._served[handle] = served
-        return protocol.pack_open(handle)
+        return replies.pack_open(handle)
 
     def _release(self, unique: int, inode: int, body: bytes) -> bytes:
         handle = protocol.fixed_of(Op.RELEASE, body)[0]
@@ -101,7 +101,7 @@ class Files:
         if whence not in (os.SEEK_DATA, os.SEEK_HOLE):
             raise OSError(errno.EINVAL, f"lseek by {whence}")
         seek = partial(self._of(handle).seek_now, offset, data=whence == os.SEEK_DATA)
-        return Begun(seek, protocol.pack_offset)
+        return Begun(seek, replies.pack_offset)
 
     def read(self, handle: int, offset: int, size: int, answer: Answer) -> None:
         self._of(handle).read_now(offset, self._buffer[:size], answer)

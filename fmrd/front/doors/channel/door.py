@@ -18,19 +18,13 @@ from fmrd.backing.calls.idle_time import IdleTime
 from fmrd.engine.registry import Registry
 from fmrd.engine.served import Served
 from fmrd.front.daemon.supervisor import Supervisor
-from fmrd.front.doors.channel import protocol, takeover
+from fmrd.front.doors.channel import protocol, replies, takeover
 from fmrd.front.doors.channel.answers import READ, WRITE, Answer, Answers
 from fmrd.front.doors.channel.data import Begun, Files
 from fmrd.front.doors.channel.device import Device
 from fmrd.front.doors.channel.handles import Handles
 from fmrd.front.doors.channel.names import Names
-from fmrd.front.doors.channel.protocol import (
-    IN_HEADER,
-    READ_OR_WRITE,
-    WRITE_FIXED_BYTES,
-    Malformed,
-    Op,
-)  # fmt: skip
+from fmrd.front.doors.channel.protocol import IN_HEADER, READ_OR_WRITE, WRITE_FIXED_BYTES, Malformed, Op
 from fmrd.front.doors.early_requests import Early, NotYet
 from fmrd.front.doors.kernel_notify import News
 from fmrd.front.doors.mounts import unmount
@@ -244,7 +238,7 @@ class ChannelDoor:
         device = self._device
         with contextlib.suppress(OSError):  # the kernel never heard of it
             if served.withdrawn:
-                device.send(protocol.forget_name(ROOT, os.fsencode(served.name)))
+                device.send(replies.forget_name(ROOT, os.fsencode(served.name)))
             else:
-                device.send(protocol.forget_pages(served.number))
+                device.send(replies.forget_pages(served.number))
                 os.stat(self._mount / served.name)

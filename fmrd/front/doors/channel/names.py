@@ -4,8 +4,9 @@ import errno
 import stat
 from collections.abc import Callable
 
-from fmrd.front.doors.channel import protocol
-from fmrd.front.doors.channel.protocol import Attributes, Op
+from fmrd.front.doors.channel import protocol, replies
+from fmrd.front.doors.channel.protocol import Op
+from fmrd.front.doors.channel.replies import Attributes
 from fmrd.front.doors.tree import BLOCK_BYTES, CACHE_SECONDS, NAME_BYTES, Entry, Tree
 
 Body = bytes
@@ -40,31 +41,31 @@ class Names:
         return work(inode, body)
 
     def _lookup(self, inode: int, body: Body) -> bytes:
-        return protocol.pack_entry(self._attributes(self._tree.lookup(inode, protocol.name_of(body))))
+        return replies.pack_entry(self._attributes(self._tree.lookup(inode, protocol.name_of(body))))
 
     def _getattr(self, inode: int, body: Body) -> bytes:
-        return protocol.pack_attr(self._attributes(self._tree.entry(inode)))
+        return replies.pack_attr(self._attributes(self._tree.entry(inode)))
 
     def _setattr(self, inode: int, body: Body) -> bytes:
         valid, _, _, size = protocol.fixed_of(Op.SETATTR, body)
         other = bool(valid & (protocol.SET_MODE | protocol.SET_UID | protocol.SET_GID))
         wanted = size if valid & protocol.SET_SIZE else None
-        return protocol.pack_attr(self._attributes(self._tree.change(inode, owner_or_mode=other, size=wanted)))
+        return replies.pack_attr(self._attributes(self._tree.change(inode, owner_or_mode=other, size=wanted)))
 
     def _statfs(self, inode: int, body: Body) -> bytes:
         blocks, files = self._tree.space()
-        return protocol.pack_statfs(blocks, 0, files, BLOCK_BYTES, NAME_BYTES)
+        return replies.pack_statfs(blocks, 0, files, BLOCK_BYTES, NAME_BYTES)
 
     def _opendir(self, inode: int, body: Body) -> bytes:
         self._tree.must_be_root(inode)
-        return protocol.pack_open(0)
+        return replies.pack_open(0)
 
     def _readdir(self, inode: int, body: Body) -> bytes:
         _, offset, size, *_ = protocol.fixed_of(Op.READDIR, body)
         listing = b""
         for name, entry in self._tree.files():
             if entry.inode > offset:
-                record = protocol.pack_dirent(entry.inode, entry.inode, stat.S_IFREG >> 12, name)
+                record = replies.pack_dirent(entry.inode, entry.inode, stat.S_IFREG >> 12, name)
                 if len(listing) + len(record) > size:
                     break
                 listing += record

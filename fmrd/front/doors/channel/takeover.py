@@ -11,7 +11,8 @@ from pathlib import Path
 from fmrd.front.daemon.supervisor import Supervisor
 from fmrd.front.doors.channel.device import Device, open_and_mount
 from fmrd.front.doors.channel.handles import Handles
-from fmrd.front.doors.channel.protocol import Notify, notification
+from fmrd.front.doors.channel.protocol import Notify
+from fmrd.front.doors.channel.replies import notification
 from fmrd.front.doors.mounts import clear_stale_mount
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,156 @@
+"""The real way to run system calls: trio's worker threads, and in place what cannot block.
+
+A call that is given up goes on; its thread delivers it when it lands, and until then its lane counts it."""
+
+import contextlib
+import errno
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import outcome
+import trio
+
+from fmrd.backing.calls.idle_time import IdleTime
+from fmrd.backing.calls.second_thread import Errors, SecondThread
+from fmrd.backing.calls.system_calls import Call, Outcome, outcome_of
+from fmrd.backing.protocol import SourceError
+
+THREADS = 64
+"""Calls under way at once."""
+
+
+SLOW_SECONDS = 1.0
+"""After this a call no longer counts as one of them: a disk that hangs holds up the others' calls no longer."""
+
+
+class _Errand:
+    """The calls of one hop. A call is claimed before it is run, so that one given up in time is never run late."""
+
+    def __init__(self, calls: Sequence[Call]) -> None:
+        self.calls = calls
+        self.outcomes: list[Outcome] = []
+        self.done = trio.Event()
+        self._token = trio.lowlevel.current_trio_token()
+        self._lock = threading.Lock()
+        self._running: Call | None = None
+        self._since = 0.0
+        self.failure: outcome.Outcome[None] = outcome.Value(None)
+        self._abandoned = False
+        self.hung: Call | None = None
+
+    def start(self) -> None:
+        self._since = time.monotonic()
+        trio.lowlevel.start_thread_soon(self.run, self.deliver, name="fmrd hop")
+
+    async def wait(self, timeout_seconds: float) -> None:
+        """Until all of them have ended, or one has taken longer than that."""
+        while not self.done.is_set() and (left := self.patience(timeout_seconds)) > 0:
+            with trio.move_on_after(left):
+                await self.done.wait()
+
+    def run(self) -> None:
+        """On the worker thread."""
+        for call in self.calls:
+            with self._lock:
+                if self._abandoned:
+                    return
+                self._running = call
+                self._since = time.monotonic()
+            result = outcome_of(call)
+            with self._lock:
+                self._running = None
+                if self._abandoned:
+                    return
+                self.outcomes.append(result)
+
+    def deliver(self, result: outcome.Outcome[None]) -> None:
+        """On the worker thread, when ``run`` has ended."""
+        with contextlib.suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._landed, result)
+
+    def _landed(self, result: outcome.Outcome[None]) -> None:
+        if self.hung is not None:
+            self.hung.lane.hung -= 1
+            self.hung.lane.leave()
+        self.failure = result
+        self.done.set()
+
+    def patience(self, timeout_seconds: float) -> float:
+        """How much longer the call that is running now may take."""
+        with self._lock:
+            return self._since + timeout_seconds - time.monotonic()
+
+    def abandon(self) -> None:
+        """Give up the call that is running; those behind it are never run, those before it have their outcomes."""
+        with self._lock:
+            self._abandoned = True
+            self.hung = self._running
+            behind = len(self.outcomes) + (self.hung is not None)
+        if self.hung is not None:
+            self.hung.lane.hung += 1
+        for call in [*self.calls[: len(self.outcomes)], *self.calls[behind:]]:
+            call.lane.leave()
+
+
+class ThreadedCalls:
+    """The real one: trio's worker threads. Calls that cannot block (page cache in memory) run where they are asked."""
+
+    def __init__(self, threads: int = THREADS) -> None:
+        self._slots = trio.Semaphore(threads)
+        self._second_thread = SecondThread()
+        self.idle = IdleTime(self._second_thread)
+
+    def share(self, calls: Sequence[Callable[[], object]], ended: Callable[[Errors], None]) -> bool:
+        return self._second_thread.begin(calls, ended)
+
+    def finish_share(self) -> None:
+        self._second_thread.finish()
+
+    async def in_idle_time(self, step: Callable[[], bool]) -> Outcome:
+        try:
+            return Outcome(await self.idle.run(step))
+        except (OSError, SourceError) as error:
+            return Outcome(error=error)
+
+    async def in_turn(self, calls: Sequence[Call], timeout_seconds: float) -> list[Outcome]:
+        if all(call.inline for call in calls):
+            return [outcome_of(call) for call in calls]
+        errand = _Errand(calls)
+        for call in calls:
+            call.lane.enter()  # while it waits for a thread too: nobody closes its file meanwhile
+        try:
+            async with self._slots:
+                errand.start()
+                with trio.move_on_after(min(timeout_seconds, SLOW_SECONDS)):
+                    await errand.done.wait()
+            if not errand.done.is_set():
+                await errand.wait(timeout_seconds)
+        finally:
+            if errand.done.is_set():
+                for call in calls:
+                    call.lane.leave()
+            else:
+                errand.abandon()
+        if errand.done.is_set():
+            errand.failure.unwrap()
+            return errand.outcomes
+        done = list(errand.outcomes)
+        if errand.hung is not None:
+            sentence = f"{errand.hung.lane.name}: no answer within {timeout_seconds:g} s"
+            done.append(Outcome(error=TimeoutError(errno.ETIMEDOUT, sentence)))
+        rest = calls[len(done) :]
+        return [*done, *(await self.in_turn(rest, timeout_seconds) if rest else [])]
+
+    async def at_once(self, calls: Sequence[Call], timeout_seconds: float) -> list[Outcome]:
+        if len(calls) <= 1 or all(call.inline for call in calls):
+            return await self.in_turn(calls, timeout_seconds) if calls else []
+        outcomes: list[Outcome] = [Outcome()] * len(calls)
+
+        async def one(index: int) -> None:
+            [outcomes[index]] = await self.in_turn([calls[index]], timeout_seconds)
+
+        async with trio.open_nursery() as nursery:
+            for index in range(len(calls)):
+                nursery.start_soon(one, index)
+        return outcomes
