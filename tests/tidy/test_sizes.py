@@ -1,4 +1,4 @@
-"""Rooms are small: a module of 100 to 250 lines is the aim, a function fits a screen."""
+"""Functions fit a screen, and modules beside the package are not long. For those of the package: test_house.py."""
 
 import ast
 from pathlib import Path
@@ -8,8 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 MODULES = sorted(p for folder in ("fmrd", "tests", "benchmarks") for p in (ROOT / folder).rglob("*.py"))
 
-MOST_LINES = 350
-"""Of the package and the benchmarks; 250 is the aim, and a room beyond it is divided when it is next worked on."""
+MOST_LINES_OF_A_BENCHMARK = 350
 
 MOST_LINES_OF_A_TEST = 500
 """Tests are read one at a time, so their modules may be longer."""
@@ -25,10 +24,10 @@ def lines_of(path: Path) -> int:
     return len(path.read_text().splitlines())
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_a_module_is_no_longer_than_a_room(path: Path) -> None:
+@pytest.mark.parametrize("path", [p for p in MODULES if not p.is_relative_to(ROOT / "fmrd")], ids=name_of)
+def test_a_module_beside_the_package_is_not_long(path: Path) -> None:
     name = name_of(path)
-    most = MOST_LINES_OF_A_TEST if name.startswith("tests/") else MOST_LINES
+    most = MOST_LINES_OF_A_TEST if name.startswith("tests/") else MOST_LINES_OF_A_BENCHMARK
     assert lines_of(path) <= most, f"{name} has {lines_of(path)} lines, {most} are the most: divide it"
 
 
