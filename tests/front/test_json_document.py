@@ -20,10 +20,11 @@ from fmrd.errors import Failed
 from fmrd.explanations import ERRORS, REASONS
 from fmrd.front import cli_verify
 from fmrd.front.cli import cli, run
+from fmrd.front.cli_app import OUTPUT_VERSION
 from fmrd.front.control import Control
 from fmrd.front.wire import STATUSES, Json
 from tests.engine.rig import REGION, Rig, daemon
-from tests.front.json_document import COMMANDS, OBJECTS, Seen, table, words
+from tests.front.json_document import COMMANDS, DOCUMENT, OBJECTS, Seen, table, words
 
 
 @dataclass
@@ -47,9 +48,10 @@ class Fmrctl:
         self.statuses.add(ended)
         [text] = out.splitlines()
         printed: Json = json.loads(text)
-        self.seen.look(printed, "answer", f"{' '.join(typed[3:])}")
-        if printed.keys() - {"error"}:
-            self._whole(printed.keys() - {"error"}, typed[3:])
+        self.seen.look(printed, "answer", " ".join(typed[3:]))
+        assert printed["output_version"] == OUTPUT_VERSION
+        if result := printed.keys() - {"output_version", "error"}:
+            self._whole(result, typed[3:])
         return printed
 
     def _whole(self, printed: set[str], typed: list[str]) -> None:
@@ -241,6 +243,11 @@ async def test_what_is_printed_is_documented_and_what_is_documented_is_printed(
     with_dry_run = {f"{name} --dry-run" for name, command in COMMANDS.items() if command.dry_run}
     assert fmrctl.ran == COMMANDS.keys() | with_dry_run
     assert sorted(fmrctl.statuses) == [int(status) for status, _ in table("Exit status")] == [0, *STATUSES]
+
+
+def test_the_version_is_that_of_the_program() -> None:
+    assert f"`output_version`, which is {OUTPUT_VERSION} now" in " ".join(DOCUMENT.split())
+    assert ["`output_version`", "integer", str(OUTPUT_VERSION)] in table("answer")
 
 
 def test_every_command_is_in_the_document() -> None:
