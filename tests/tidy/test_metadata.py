@@ -31,3 +31,8 @@ def test_what_the_package_imports_is_what_it_declares() -> None:
     needed = {normal(each) for name in set(imported(ROOT / "fmrd")) for each in distributions.get(name, [name])}
     declared = {normal(re.split(r"[^\w.-]", each)[0]) for each in PROJECT["dependencies"]}
     assert needed == declared
+
+
+def test_the_licence_is_in_the_tree() -> None:
+    assert (PROJECT["license"], PROJECT["license-files"]) == ("MIT", ["LICENSE"])
+    assert (ROOT / "LICENSE").read_text().startswith("MIT License\n\nCopyright (c) 2026 the fmrd authors\n")
