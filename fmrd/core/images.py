@@ -1,4 +1,4 @@
-"""What was read from the copies of a DCO, and how a page is made out of it (RULES, "Pages"; rule 8)."""
+"""What was read from the copies of a DCO, and how a page is made out of it (PROTOCOLS, "Pages"; rule 8)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,7 @@
 """What a DCO record says, as values: the family, its volumes and plexes, their maps' epochs, lineage and history.
 
 Positions order records: a position is an *ancestor* of a record in the same lineage with an equal or higher sequence,
-or of one whose history holds that lineage with an equal or higher last sequence (RULES, "The home copy decides").
+or of one whose history holds that lineage with an equal or higher last sequence (PROTOCOLS, "The home copy decides").
 """
 
 from dataclasses import dataclass, field, replace

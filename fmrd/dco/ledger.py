@@ -1,4 +1,4 @@
-"""The records of one family on its home copy: a commit is what makes a change of states true (RULES, "H first").
+"""The records of one family on its home copy: a commit is what makes a change of states true (PROTOCOLS, "H first").
 
 A volume and its snapshots share the ledger; each has a store (store.py) for its own pages and its plexes' copies. Two
 kinds of locks, in this order: the commit lock here, then the page locks of the stores. Commits are grouped: whoever

@@ -1,4 +1,4 @@
-"""The pages of one volume, and the copies that travel with its plexes (RULES, "H first", "Waiting", "Join").
+"""The pages of one volume, and the copies that travel with its plexes (PROTOCOLS, "H first", "Waiting", "Join").
 
 Page writes are batched: whoever holds the page lock writes for all who asked by then, so marks under load share one
 durable write, and the writes of one page are serial. Records are the ledger's (ledger.py).
@@ -195,7 +195,7 @@ class Store:
     # Join
 
     async def join(self, plex: Plex, copy: DcoCopy, open_gate: Callable[[], None]) -> None:
-        """RULES, Join, steps 2 and 3: the record that still names the plex closed, then all of it onto the plex's
+        """PROTOCOLS, "Join", steps 2 and 3: the record that still names the plex closed, then all of it onto the plex's
         copy, from what the home copy holds; ``open_gate`` opens the plex, and runs in the step that ends this.
         Failed('io_error') if the copy cannot be written: the plex stays out, and the message tells the OSError.
         """

@@ -143,7 +143,7 @@ class Registry:
         return unit.service
 
     async def start(self, unit: Unit, options: StartOptions, *, served: bool = True) -> Service:
-        """RULES, "Start at home", then everything that runs by itself."""
+        """PROTOCOLS, "Start at home", then everything that runs by itself."""
         async with unit.busy:
             if unit.service is not None:
                 return unit.service

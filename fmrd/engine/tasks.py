@@ -121,7 +121,7 @@ class Task:
         self.copied_bytes += copied
 
     def json(self) -> Json:
-        """The TASK of CONTRACT.md."""
+        """The task of docs/JSON.md."""
         until = self.ended if self.ended is not None else self.now()
         seconds = max(until - self.started, 1e-6)
         speed = self.done_bytes / seconds

@@ -1,4 +1,4 @@
-"""Where the daemon keeps its state, mounts its volumes and answers, unless told otherwise (CONTRACT, "Places")."""
+"""Where the daemon keeps its state, mounts volumes and answers, unless told otherwise (README, "Where things are")."""
 
 import os
 from dataclasses import dataclass

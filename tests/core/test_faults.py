@@ -1,4 +1,4 @@
-"""What an error does (RULES): demote, make holes, or tell the caller; by what the others hold, region by region."""
+"""PROTOCOLS, "What an error does": demote, make holes, or tell the caller, by what others hold of each region."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""How a page is made out of the copies that were read (RULES, "Pages"; rule 8: doubt is dirt)."""
+"""How a page is made out of the copies that were read (PROTOCOLS, "Pages"; rule 8: doubt is dirt)."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Start at home (RULES): what the copies of the DCO say -> which record, who is on-line, how the volume begins."""
+"""PROTOCOLS, "Start at home": what the copies of the DCO say -> which record, who is on-line, how the volume begins."""
 
 from dataclasses import dataclass, field, replace
 

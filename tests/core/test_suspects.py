@@ -1,4 +1,4 @@
-"""After a failed fdatasync (RULES): what may be lost is a hole where others hold it, and suspect elsewhere."""
+"""After a failed fdatasync what may be lost is a hole or suspect (PROTOCOLS, "What an error does")."""
 
 from fmrd.core.states import PlexState
 from tests.core.making import EIO, Rig, held, hole, missing

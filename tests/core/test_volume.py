@@ -1,4 +1,4 @@
-"""The truth of one volume, rule by rule (DESIGN, 3). What a rule needs of the order of awaits is the simulation's."""
+"""The truth of one volume, rule by rule (INVARIANTS). What a rule needs of the order of awaits is the simulation's."""
 
 import pytest
 

@@ -12,7 +12,7 @@ from tests.e2e.harness import REGION, Daemon, needs_fuse, read_at, same_bytes, u
 pytestmark = needs_fuse
 
 ANSWER_SECONDS = 1.0
-"""What CONTRACT promises of the control socket."""
+"""How soon the control socket answers, whatever hangs."""
 
 
 @pytest.fixture

@@ -4,10 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
+import trio
 
 from fmrd.errors import BadRequest, Failed, FmrdError, Refused
 from tests.backing import disks
 from tests.engine.rig import REGION, SIZE, Rig
+from tests.waiting import until
 
 
 async def test_new_sparse_plexes_need_no_first_copy(rig: Rig) -> None:
@@ -123,6 +125,16 @@ async def test_a_copy_of_the_dco_that_cannot_be_written_makes_no_volume(rig: Rig
     assert sorted(p.name for p in rig.directory.iterdir()) == ["state"]
     assert rig.host.homes() == []
     await rig.make()
+
+
+async def test_while_it_is_made_it_is_shown_without_an_error(rig: Rig) -> None:
+    with rig.host.hanging(rig.path("a.dco"), "dco_write") as hang:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rig.make)
+            await until(lambda: hang.waiting > 0)
+            [shown] = (await rig.verbs.print())["volumes"]
+            hang.let_go()
+    assert (shown["uuid"], shown["error"]) == (None, None)
 
 
 async def test_a_dry_run_makes_nothing(rig: Rig) -> None:

@@ -124,7 +124,7 @@ async def killed_while_marks_overtake_each_other(life: Life) -> None:
 
 
 async def a_hung_write_lands_after_a_join(life: Life) -> None:
-    """RULES, Join: a plex does not join before its last call has landed."""
+    """PROTOCOLS, "Join": a plex does not join before its last call has landed."""
     life.system.laziness = 0
     life.system.hung = {"v-02"}
     await life.write(0, REGION)  # /b does not answer, and is detached

@@ -42,7 +42,10 @@ def names_of_the_code() -> set[str]:
     return found | inherited
 
 
-@pytest.mark.parametrize("document", sorted(PACKAGE.rglob("*.md")), ids=lambda path: path.name)
+PROTOCOLS = PACKAGE.parent / "docs" / "PROTOCOLS.md"
+
+
+@pytest.mark.parametrize("document", [*sorted(PACKAGE.rglob("*.md")), PROTOCOLS], ids=lambda path: path.name)
 def test_every_function_that_a_document_names_exists(document: Path) -> None:
     text = document.read_text()
     named = {f"{a}.{b}" for a, b in NAMED.findall(text) if b not in ("py", "md", "g", "dco")}

@@ -79,7 +79,7 @@ def test_a_room_imports_only_what_lies_below_it(path: Path) -> None:
     if room == "__init__":
         assert not [i for i in imports_of(path) if i.startswith("fmrd.")]
         return
-    assert room in ROOMS, f"{name_of(path)} is in no room of DESIGN's house"
+    assert room in ROOMS, f"{name_of(path)} is in none of the rooms"
     wrong = [i for i in imports_of(path) if i.split(".")[0] == "fmrd" and not allowed(i, ROOMS[room])]
     assert not wrong, f"{name_of(path)} reaches up: {', '.join(wrong)}"
 

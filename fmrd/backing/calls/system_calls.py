@@ -3,7 +3,7 @@
 A thread hop costs more than the page-cache write it carries, so the calls of one request share one hop (``in_turn``);
 durable writes and fdatasyncs, which wait for a disk anyway, get one each (``at_once``). A call that does not answer in
 time is given up, not forgotten: its lane counts it until it has landed, and a plex does not join before that
-(RULES, Join: a hung write that lands late would overwrite newer bytes).
+(PROTOCOLS, "Join": a hung write that lands late would overwrite newer bytes).
 """
 
 import threading

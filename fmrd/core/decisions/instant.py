@@ -1,4 +1,4 @@
-"""Instant snapshots as decisions: which regions are owed, kept and lost (RULES, "Instant snapshots").
+"""Instant snapshots as decisions: which regions are owed, kept and lost (PROTOCOLS, "Instant snapshots").
 
 The map of the snapshot's only plex says what is still the original's; the original keeps a map of what was lost. A
 region is *owed* while it is in neither for certain: before it is written, the original has it copied, or loses it.

@@ -1,4 +1,4 @@
-"""Attach is decided by lineage and position (RULES, "Join"): nothing missed, fast, full, or refused, with a reason."""
+"""Attach is decided by lineage and position (PROTOCOLS, "Join"): nothing missed, fast, full, refused, with a reason."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""Start at home: from the copies of the DCO to an opening state (RULES, "Start at home", steps 1 to 6).
+"""Start at home: from the copies of the DCO to an opening state (PROTOCOLS, "Start at home", steps 1 to 6).
 
 Pure: ``choose_record`` adopts a record, ``judge_plexes`` says which plexes are on-line and why the others are not,
 ``open_volume`` builds the volume from maps and DRL, ``seed`` chooses one right copy per region once the opening is on

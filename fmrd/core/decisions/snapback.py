@@ -1,4 +1,4 @@
-"""Snapshots that end, as decisions: they go back, restore their original, or are let go (RULES, "Snapback").
+"""Snapshots that end, as decisions: they go back, restore their original, or are let go (PROTOCOLS, "Snapback").
 
 Each is one synchronous step over the volumes of a family, under its commit lock.
 """

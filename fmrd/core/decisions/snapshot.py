@@ -1,4 +1,4 @@
-"""Snapshots as decisions over a volume and its snapshots (RULES, "Snapshots: each verb is one commit").
+"""Snapshots as decisions over a volume and its snapshots (PROTOCOLS, "Snapshots: each verb is one commit").
 
 Every function here is one synchronous step over a family, taken under the commit lock and the page locks of both
 volumes, with their writes held and their plexes fdatasync'ed; the record that follows is the commit point. What the

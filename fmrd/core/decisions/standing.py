@@ -1,6 +1,6 @@
 """Who is on-line at a start: by what was found of the plexes and their copies of the DCO.
 
-RULES, "Start at home", steps 1 to 3. Nothing is opened here; recovery.py goes on with what was judged.
+PROTOCOLS, "Start at home", steps 1 to 3. Nothing is opened here; recovery.py goes on with what was judged.
 """
 
 from collections.abc import Mapping
@@ -75,7 +75,7 @@ def choose_record(home: CopyImage, found: Mapping[str, Found], options: StartOpt
 def judge_plexes(
     record: Record, volume: VolumeRecord, found: Mapping[str, Found], options: StartOptions
 ) -> dict[str, Standing]:
-    """Steps 2 and 3, and the stamps of DESIGN 4: by plex uuid. Refused('foreign_plex') where the pasts do not fit."""
+    """Steps 2 and 3, and PROTOCOLS, "Stamps": by plex uuid. Refused('foreign_plex') where the pasts do not fit."""
     return {p.uuid: _judge(record, volume, p, found.get(p.uuid, Found(False)), options) for p in volume.plexes}
 
 

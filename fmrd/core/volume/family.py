@@ -94,7 +94,7 @@ class Family:
 
     def begin_commit(self, record: Record) -> None:
         """The record is on its way: until it landed, a plex counts as open on the home copy only if old and new
-        agree (RULES: the last durably current copy is asked of what the home copy surely says)."""
+        agree (PROTOCOLS, "Last durably current copy": asked of what the home copy surely says)."""
         for volume in self.volumes:
             for plex in volume.plexes:
                 named = next((p for v in record.volumes if (p := v.plex(plex.uuid)) is not None), None)

@@ -1,4 +1,4 @@
-"""What an error of a plex does (RULES, "What an error does"), and the test of the last durably current copy (rule 9).
+"""PROTOCOLS, "What an error does", and the test of the last durably current copy (rule 9).
 
 Functions over a volume's plexes, called only by Volume's own methods, so inside one synchronous step.
 """

@@ -45,7 +45,7 @@ class PlexFiles:
 
 
 def let_go(context: Context, lane: Lane | Lanes, files: PlexFiles | OpenPlex | DcoFile) -> None:
-    """Close them. While a call on them hangs they stay open, and locked, until it has landed (RULES, Join)."""
+    """Close them. While a call on them hangs they stay open, and locked, until it has landed (PROTOCOLS, "Join")."""
     if lane.outstanding:
         context.nursery.start_soon(_close_late, lane, files)
     else:

@@ -1,4 +1,4 @@
-"""`import`: a volume known only by its plexes (RULES, "Import")."""
+"""`import`: a volume known only by its plexes (PROTOCOLS, "Import")."""
 
 from dataclasses import replace
 

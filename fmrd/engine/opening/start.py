@@ -1,4 +1,4 @@
-"""From files to an open volume: start at home, and import (RULES). What is decided is in core/decisions/recovery.py."""
+"""From files to an open volume (PROTOCOLS, "Start at home", "Import"). core/decisions/recovery.py decides."""
 
 import logging
 from collections.abc import Iterable
@@ -75,7 +75,7 @@ async def look_for(home: Home, volumes: Iterable[VolumeRecord]) -> Look:
 
 
 async def start_at_home(home: Home, name: str, options: StartOptions) -> Opening:
-    """RULES, "Start at home", of one volume of the family. Everything that was opened is closed again when it is
+    """PROTOCOLS, "Start at home", of one volume of the family. What was opened is closed again when it is
     refused.
     """
     context = home.context

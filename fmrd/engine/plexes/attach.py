@@ -1,4 +1,4 @@
-"""How a plex joins a started volume (RULES, Join): an attach, and a new plex. core/decisions/joining.py decides."""
+"""How a plex joins a started volume (PROTOCOLS, "Join"): an attach, and a new plex. What it copies is joining.py's."""
 
 import logging
 from dataclasses import replace
@@ -45,7 +45,7 @@ class Attacher:
         self, plex: Plex, *, full: bool = False, discard: bool = False, rate: int = 0, kind: str = "",
         then: Then | None = None, if_failed: bool = False,
     ) -> tuple[Task, str | None]:  # fmt: skip
-        """RULES, Join. Returns the task, and a notice when the plex was attached already. ``kind`` and ``then``: of the
+        """PROTOCOLS, "Join". Returns the task, and a notice if it was attached already. ``kind`` and ``then``: of the
         task (CopyTasks.start). ``if_failed``: Failed('plex_state') for one that did not fail, or is detached by now.
         """
         running = self._running

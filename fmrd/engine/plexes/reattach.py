@@ -1,7 +1,7 @@
 """A plex that failed is attached again by itself once its disk answers: tried soon, then less and less often.
 
 Only what failed (IOFAIL): a plex that the administrator took away stays away. The decision is that of any attach
-(RULES, Join), so it is fast where its map and its file allow; where only the administrator can decide it is left alone.
+(PROTOCOLS, "Join"), so it is fast where its map and its file allow; where only people can decide it stays out.
 """
 
 import logging

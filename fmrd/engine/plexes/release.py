@@ -82,7 +82,7 @@ class Releaser:
             event.set()
 
     async def stamp(self, opened: OpenPlex) -> Stamp | None:
-        """How fmrd leaves the file (DESIGN 4): after an fdatasync, where it answers. None where it does not."""
+        """How fmrd leaves the file (PROTOCOLS, "Stamps"): after an fdatasync. None where that does not answer."""
 
         def run() -> Stamp | None:
             try:

@@ -1,4 +1,4 @@
-"""Copy on write for instant snapshots (RULES, "Instant snapshots"): old data is kept before the original is written.
+"""Copy on write (PROTOCOLS, "Instant snapshots"): old data is kept before the original is written.
 
 A region is *owed* until its old data is on the snapshot's plex, fdatasync'ed, and the home copy knows. Who must have it
 kept holds its bytes on the original. Where that fails, or takes too long, the region is *lost*, durably, in the

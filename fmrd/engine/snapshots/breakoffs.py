@@ -1,7 +1,7 @@
 """`snapshot`: SNAPDONE plexes leave their volumes at one instant, and are served as volumes of their own.
 
 All volumes are held together: requests in flight are answered first, later ones wait until the plexes have left. The
-step that takes them out is one, over all volumes; each family's record is its commit point (RULES, "Break-off").
+step that takes them out is one, over all volumes; each family's record is its commit point (PROTOCOLS, "Break-off").
 """
 
 import logging

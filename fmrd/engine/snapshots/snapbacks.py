@@ -1,6 +1,6 @@
 """`snapback`, `refresh` and `snapclear`: a snapshot returns to its original, restores it, or is let go.
 
-Each is one commit (RULES, "Snapshots: each verb is one commit"). Both volumes settle first, so that only what really
+Each is one commit (PROTOCOLS, "Snapshots: each verb is one commit"). Both sides settle first, so that only what really
 changed is copied, and the snapshot's requests are answered; then the step, and its record.
 """
 

@@ -32,7 +32,7 @@ class VerbBase:
         failure = unit.failure
         error = None if failure is None else {"code": failure.code, "message": failure.message, "hint": failure.hint}
         if unit.settings is None:
-            return {"volume": unreadable_json(name, self._path(name), error or {})}
+            return {"volume": unreadable_json(name, self._path(name), error)}
         return {"volume": stopped_json(unit.settings, self._path(name), error=error)}
 
     def _decision(self, volume: str, plex: str, code: str, message: str, regions: int, size: int) -> Json:

@@ -1,4 +1,4 @@
-"""Every verb of fmrctl: checked arguments in, the JSON of CONTRACT.md out. Those over volumes are here."""
+"""Every verb of fmrctl: checked arguments in, the JSON of docs/JSON.md out. Those over volumes are here."""
 
 from collections.abc import Sequence
 

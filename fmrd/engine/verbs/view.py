@@ -1,4 +1,4 @@
-"""Volumes, plexes and detached maps as the JSON of CONTRACT.md."""
+"""Volumes, plexes and detached maps as the JSON of docs/JSON.md."""
 
 from fmrd.core.decisions.snapback import difference
 from fmrd.core.json_object import Json
@@ -103,8 +103,8 @@ def stopped_json(record: VolumeRecord, path: str, *, error: Json | None) -> Json
     }
 
 
-def unreadable_json(name: str, path: str, error: Json) -> Json:
-    """A home copy that cannot be read."""
+def unreadable_json(name: str, path: str, error: Json | None) -> Json:
+    """A home copy that cannot be read, or is being made just now (no error)."""
     return {"name": name, "path": path, "kstate": KState.DISABLED.value, "state": "NEEDSYNC", "open_count": 0,
             "uuid": None, "length_bytes": 0, "region_size_bytes": 0, "fmr": True, "rdpol": "select", "io_timeout": 0,
             "rate": 0, "auto_attach": True, "drl": {"extent_bytes": 0, "dirty_extents": 0}, "plexes": [],

@@ -18,6 +18,9 @@ from fmrd.front.client import Client
 from fmrd.front.ctl.tables import console, decision_line, print_plex, print_tasks, print_volumes, task_line
 from fmrd.front.wire import error_json
 
+OUTPUT_VERSION = 1
+"""Of what --json prints (docs/JSON.md): raised when a field changes its meaning or goes, not where one is added."""
+
 
 @dataclass
 class App:
@@ -105,7 +108,8 @@ def problem_of(ended: list[Json]) -> FmrdError | None:
 
 
 def print_json(value: Json) -> None:
-    sys.stdout.write(json.dumps(value) + "\n")
+    """The only place that does."""
+    sys.stdout.write(json.dumps({"output_version": OUTPUT_VERSION, **value}) + "\n")
 
 
 def _tasks_in(result: Json) -> list[Json]:

@@ -1,4 +1,4 @@
-"""What every door shows: one directory of volumes that behave like block devices (CONTRACT, "Places").
+"""What every door shows: one directory of volumes that behave like block devices.
 
 Fixed lengths, no truncation but to the length they have, no other mode or owner than their own. Refusals are OSError
 with the errno that a program is to see.

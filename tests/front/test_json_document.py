@@ -1,0 +1,302 @@
+"""docs/JSON.md is what fmrctl --json prints: every command is run, on a daemon without a door, and what it prints is
+held against the tables of the document; what the tables have and nobody prints is told, too.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+import pytest
+import trio
+
+from fmrd.core.json_object import Json
+from fmrd.core.states import KSTATE, KState, PlexState, VolumeState, mode
+from fmrd.dco import layout
+from fmrd.errors import Failed
+from fmrd.explanations import ERRORS, REASONS
+from fmrd.front.ctl import verify
+from fmrd.front.ctl.app import OUTPUT_VERSION
+from fmrd.front.ctl.cli import cli, run
+from fmrd.front.daemon.control import Control
+from fmrd.front.wire import STATUSES
+from tests.engine.rig import REGION, Rig, daemon
+from tests.front.json_document import COMMANDS, DOCUMENT, OBJECTS, Seen, table, words
+
+
+@dataclass
+class Fmrctl:
+    """The program, in a thread of this process, and the record of what it printed."""
+
+    socket: Path
+    output: pytest.CaptureFixture[str]
+    seen: Seen = field(default_factory=Seen)
+    ran: set[str] = field(default_factory=set)
+    """Commands, and with --dry-run once more, as 'make' and 'make --dry-run'."""
+    statuses: set[int] = field(default_factory=set)
+
+    async def __call__(self, *line: object, status: int = 0) -> Json:
+        """What is printed. A command ends with this status, and where it does not fail prints all that it should."""
+        typed = ["--json", "--socket", str(self.socket), *map(str, line)]
+        with trio.fail_after(60):
+            ended = await trio.to_thread.run_sync(run, typed)
+        out, err = self.output.readouterr()
+        assert ended == status, f"{line}: {out} {err}"
+        self.statuses.add(ended)
+        [text] = out.splitlines()
+        printed: Json = json.loads(text)
+        self.seen.look(printed, "answer", " ".join(typed[3:]))
+        assert printed["output_version"] == OUTPUT_VERSION
+        if result := printed.keys() - {"output_version", "error"}:
+            self._whole(result, typed[3:])
+        return printed
+
+    def _whole(self, printed: set[str], typed: list[str]) -> None:
+        name = " ".join(typed[:2]) if " ".join(typed[:2]) in COMMANDS else typed[0]
+        told = COMMANDS[name]
+        if "--dry-run" in typed:
+            assert printed == told.dry_run, f"{typed}: {sorted(printed)}"
+            name += " --dry-run"
+        else:
+            assert told.always <= printed <= told.always | told.maybe, f"{typed}: {sorted(printed)}"
+        self.ran.add(name)
+
+
+@pytest.fixture
+def fmrctl(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Fmrctl:
+    monkeypatch.chdir(tmp_path)
+    return Fmrctl(tmp_path / "run" / "fmrd.sock", capsys)
+
+
+@asynccontextmanager
+async def serving(directory: Path, fmrctl: Fmrctl) -> AsyncIterator[Rig]:
+    """A daemon that fmrctl reaches."""
+    async with daemon(directory) as rig, trio.open_nursery() as nursery:
+        await nursery.start(Control(fmrctl.socket, rig.verbs).run)
+        yield rig
+        nursery.cancel_scope.cancel()
+
+
+# What is typed, in an order in which each command finds what it needs. Volume 'data' has the plexes a and b.
+
+
+async def plexes(fmrctl: Fmrctl, rig: Rig) -> None:
+    await fmrctl("make", "data", "4M", "a", "b", "--dry-run")
+    await fmrctl("make", "data", "4M", "a", "b,dco=b-elsewhere.dco")
+    await fmrctl("plex", "add", "data", "c", "--dry-run")
+    await fmrctl("plex", "add", "data", "c", "--wait")
+    for verb in ("det", "off", "on", "on"):
+        await fmrctl("plex", verb, "data", "data-02")
+        await fmrctl("dump", "a.dco")
+    await rig.write_regions(1, 2)
+    await fmrctl("snapprint")
+    await fmrctl("plex", "att", "data", "data-02", "--dry-run")
+    await fmrctl("recover", "--dry-run")
+    await fmrctl("plex", "att", "data", "data-02", "--wait")
+    await fmrctl("plex", "att", "data", "data-02")
+    await fmrctl("plex", "det", "data", "data-03")
+    (rig.path("c")).rename(rig.path("c-aside"))
+    await fmrctl("recover")
+    (rig.path("c-aside")).rename(rig.path("c"))
+    await fmrctl("recover", "--wait")
+    await fmrctl("plex", "convert", "data", "data-03")
+    await fmrctl("snapabort", "data")
+    await fmrctl("set", "data", "fmr=off")
+    await fmrctl("plex", "det", "data", "data-02")
+    await fmrctl("plex", "dis", "data", "data-02")
+    await fmrctl("set", "data", "fmr=on")
+    await fmrctl("explain", "fast")
+
+
+async def tasks(fmrctl: Fmrctl, rig: Rig) -> None:
+    """Copies of a disk that hangs, and of one that fails."""
+    with rig.host.hanging(rig.path("d"), "copy_from") as hang:
+        task = (await fmrctl("plex", "add", "data", "d"))["task"]["id"]
+        await fmrctl("print")
+        for verb in ("pause", "resume"):
+            await fmrctl("task", verb, task)
+        await fmrctl("task", "set", task, "rate=1G")
+        await fmrctl("dump", "a.dco")
+        hang.let_go()
+        await fmrctl("task", "monitor", task)
+    await fmrctl("plex", "det", "data", "data-04")
+    with rig.host.failing(rig.path("d"), "copy_from"):
+        failed = await fmrctl("plex", "att", "data", "data-04", "--full", "--wait", status=1)
+    assert failed["error"]["code"] == "task_failed" and failed["task"]["error"]
+    await rig.service.releaser.wait(rig.plex("d"))
+    slow = (await fmrctl("plex", "att", "data", "data-04", "--full", "--rate", "1"))["task"]
+    await fmrctl("task", "abort", slow["id"])
+    await fmrctl("task", "list", "--all")
+    await fmrctl("plex", "att", "data", "data-04", "--wait")
+
+
+async def snapshots(fmrctl: Fmrctl, rig: Rig) -> None:
+    await fmrctl("snapstart", "data", "s", "--dry-run")
+    await fmrctl("snapstart", "data", "s")
+    await fmrctl("snapwait", "data")
+    await fmrctl("snapshot", "data", "--dry-run")
+    await fmrctl("snapshot", "data")
+    await rig.write_regions(3)
+    await rig.write_regions(4, volume="SNAP-data")
+    await fmrctl("snapprint", "data")
+    await fmrctl("print")
+    for file in ("a.dco", "s.dco"):
+        await fmrctl("dump", file)
+    for verb in ("refresh", "snapback"):
+        await fmrctl(verb, "SNAP-data", "--dry-run")
+    await fmrctl("refresh", "SNAP-data", "--wait")
+    await rig.write_regions(5)
+    await fmrctl("snapback", "SNAP-data", "--from-replica", "--keep-undo", "--wait")
+    await fmrctl("undo", "data", "--dry-run")
+    await fmrctl("undo", "data", "--wait")
+    await fmrctl("snapwait", "data")
+    await fmrctl("snapshot", "data")
+    await fmrctl("snapclear", "SNAP-data")
+    await fmrctl("snapshot", "data", "--instant", "i", "--name", "kept", "--sync", "--wait")
+    await fmrctl("snapsync", "kept")
+    await fmrctl("snapshot", "data", "--instant", "j", "--name", "old")
+    await fmrctl("dump", rig.directory / "state" / "volumes" / "data.dco")
+    await fmrctl("snapsync", "old", "--wait")
+    for name in ("kept", "old"):
+        await fmrctl("stop", name)
+        await fmrctl("remove", name, "--erase")
+
+
+async def faults(fmrctl: Fmrctl, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies that differ, bytes that nobody gives, a copy of the DCO that is damaged."""
+    await fmrctl("grow", "data", "5M")
+    await fmrctl("grow", "data", "5M")
+    with rig.path("d").open("r+b") as file:
+        file.seek(9 * REGION)
+        file.write(b"rotten")
+    monkeypatch.setattr(verify, "names_of", lambda path, ranges: [["/etc/motd"] for _ in ranges])
+    await fmrctl("verify", "data", "--files", status=1)
+    await fmrctl("verify", "data", "--from", "data-01")
+    with rig.host.failing(rig.path("a"), "pread"), rig.host.failing(rig.path("d"), "pread"):
+        with pytest.raises(Failed, match="reading at"):
+            await rig.data.read(0, 4096)
+        await fmrctl("print", "data")
+    damaged = rig.path("damaged.dco")
+    shutil.copy(rig.path("a.dco"), damaged)
+    with damaged.open("r+b") as file:
+        file.write(bytes(4096))
+        file.seek(layout.page_offset(0, 0, 0))
+        file.write(b"x" * 4096)
+    await fmrctl("dump", damaged)
+
+
+async def ends(fmrctl: Fmrctl, rig: Rig) -> None:
+    rig.path("x").write_bytes(os.urandom(REGION))
+    await fmrctl("make", "other", "4M", "x", "y", "--from", "x")
+    await fmrctl("snapback", "other", status=1)
+    await fmrctl("make", "third", "4M", "x", status=3)
+    await fmrctl("grow", "other", status=2)
+    for verb in ("stop", "stop", "start", "start"):
+        await fmrctl(verb, "other")
+    await fmrctl("start", "other", "--wait")
+    await fmrctl("stop", "other")
+    await fmrctl("print")
+    await fmrctl("remove", "other")
+
+
+async def starts(directory: Path, fmrctl: Fmrctl) -> None:
+    """Of volumes that do not: one whose plexes are away, one whose home copy is garbage. And of one without any."""
+    volumes = directory / "state" / "volumes"
+    (volumes / "broken.dco").write_bytes(b"garbage")
+    for name in ("a", "d"):
+        (directory / name).rename(directory / f"{name}-aside")
+    async with serving(directory, fmrctl):
+        await fmrctl("print")
+    for name in ("a", "d"):
+        (directory / f"{name}-aside").rename(directory / name)
+    volumes.rename(directory / "lost")
+    async with serving(directory, fmrctl):
+        await fmrctl("import", "a", "d", "--dry-run")
+        await fmrctl("import", "a", "d", "--wait")
+
+
+def commands(command: click.Command, name: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Every command of fmrctl, by its words."""
+    if isinstance(command, click.Group):
+        for word, inner in command.commands.items():
+            yield from commands(inner, f"{name} {word}".strip())
+    else:
+        yield name, command
+
+
+async def test_what_is_printed_is_documented_and_what_is_documented_is_printed(
+    tmp_path: Path, fmrctl: Fmrctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(tmp_path, fmrctl) as rig:
+        monkeypatch.setattr(rig.host, "clone_plex", shutil.copy)  # as a file system that shares blocks would
+        await plexes(fmrctl, rig)
+        await tasks(fmrctl, rig)
+        await snapshots(fmrctl, rig)
+        await faults(fmrctl, rig, monkeypatch)
+        await ends(fmrctl, rig)
+    await starts(tmp_path, fmrctl)
+    await fmrctl("print", status=4)
+    assert fmrctl.seen.never() == []
+    with_dry_run = {f"{name} --dry-run" for name, command in COMMANDS.items() if command.dry_run}
+    assert fmrctl.ran == COMMANDS.keys() | with_dry_run
+    assert sorted(fmrctl.statuses) == [int(status) for status, _ in table("Exit status")] == [0, *STATUSES]
+
+
+def test_the_version_is_that_of_the_program() -> None:
+    assert f"`output_version`, which is {OUTPUT_VERSION} now" in " ".join(DOCUMENT.split())
+    assert ["`output_version`", "integer", str(OUTPUT_VERSION)] in table("answer")
+
+
+def test_every_command_is_in_the_document() -> None:
+    assert sorted(name for name, _ in commands(cli)) == sorted(COMMANDS)
+
+
+def test_every_dry_run_is_in_the_document() -> None:
+    offered = [name for name, each in commands(cli) if any("--dry-run" in option.opts for option in each.params)]
+    assert sorted(offered) == sorted(name for name, command in COMMANDS.items() if command.dry_run)
+
+
+@pytest.mark.parametrize(("title", "codes"), [("Reasons", REASONS), ("Errors", ERRORS)])
+def test_the_codes_are_those_of_the_program(title: str, codes: dict[str, str]) -> None:
+    assert [words(code)[0] for code, _ in table(title)] == list(codes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "values"),
+    [
+        ("volume", "state", set(VolumeState)),
+        ("volume", "kstate", {KState.ENABLED, KState.DISABLED}),
+        ("plex", "state", {*PlexState, "CLEAN"}),
+        ("plex", "kstate", set(KSTATE.values())),
+        ("plex", "mode", set(map(mode, PlexState))),
+        ("dco_plex", "state", set(PlexState)),
+    ],
+)
+def test_the_words_for_states_are_those_of_the_program(kind: str, name: str, values: set[str]) -> None:
+    assert set(OBJECTS[kind][name].one_of) == values
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"surprise": 1}, "not documented"),
+        ({"offset_bytes": None}, "is null"),
+        ({"offset_bytes": "0"}, "not integer"),
+        ({"offset_bytes": True}, "not integer"),
+        ({"proven": 1}, "not boolean"),
+        ({"plexes": [1]}, "not string"),
+        ({"plexes": "a", "files": ["b", None]}, "files is null"),
+    ],
+)
+def test_what_is_not_as_documented_is_seen(change: Json, complaint: str) -> None:
+    right: Json = {"offset_bytes": 0, "length_bytes": 1, "plexes": ["a"], "proven": True, "repaired": False}
+    Seen().look(right, "mismatch")
+    with pytest.raises(AssertionError, match=complaint):
+        Seen().look(right | change, "mismatch")
+    del right["plexes"]
+    with pytest.raises(AssertionError, match="is not there"):
+        Seen().look(right, "mismatch")
