@@ -7,6 +7,7 @@ or of one whose history holds that lineage with an equal or higher last sequence
 from dataclasses import dataclass, field, replace
 
 from fmrd.core.geometry import Geometry
+from fmrd.core.reasons import Reason
 from fmrd.core.states import OPEN_GATE, PlexState
 
 HISTORY_LIMIT = 512
@@ -53,7 +54,7 @@ class PlexRecord:
     map: Column
     has: Position | None = None
     stamp: Stamp | None = None
-    reason: str = ""
+    reason: Reason = Reason.NONE
     """Why its map is what it is, where that is not simply 'missed writes': a reason code."""
     suspect: bool = False
     """An fdatasync failed here while it was the only copy: what the DRL holds is in doubt until rewritten."""
@@ -105,6 +106,11 @@ class VolumeRecord:
     snapshot_of: str | None = None
     link: Link | None = None
     """Of a snapshot, until it is cleared or goes back."""
+
+    @property
+    def is_instant(self) -> bool:
+        """Is it a snapshot that reads from its original what it has not copied?"""
+        return self.link is not None and self.link.unkept is not None
 
     def plex(self, uuid: str) -> PlexRecord | None:
         return next((p for p in self.plexes if p.uuid == uuid), None)

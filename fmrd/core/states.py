@@ -32,6 +32,28 @@ class VolumeState(StrEnum):
     NEEDSYNC = "NEEDSYNC"
 
 
+class TaskType(StrEnum):
+    """What a task does: attach a plex, recover or heal one, fill a snapshot plex, return, complete, undo, compare."""
+
+    PLXATT = "PLXATT"
+    RDWRBACK = "RDWRBACK"
+    SNAPATT = "SNAPATT"
+    SNAPBACK = "SNAPBACK"
+    SNAPSYNC = "SNAPSYNC"
+    UNDO = "UNDO"
+    VERIFY = "VERIFY"
+
+
+class TaskState(StrEnum):
+    """How far it is. Only the first two may change."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    DONE = "done"
+    FAILED = "failed"
+    ABORTED = "aborted"
+
+
 OPEN_GATE = (PlexState.ACTIVE, PlexState.TEMP, PlexState.SNAPATT, PlexState.SNAPDONE)
 """In the order of their frequency: asked with every request, and a tuple does not hash."""
 IN_SYNC = frozenset({PlexState.ACTIVE, PlexState.SNAPDONE})

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from fmrd.core.json_object import Json
 from fmrd.core.names import PLEX_LENGTH, VOLUME_LENGTH, is_name
+from fmrd.core.reasons import reason_of
 from fmrd.core.record import Column, Link, PlexRecord, Position, Record, Stamp, VolumeRecord, geometry_of
 from fmrd.core.states import PlexState
 from fmrd.core.volume.readpolicy import check_policy
@@ -100,8 +101,7 @@ def _volume(v: VolumeRecord) -> Json:
 
 
 def _columns(link: Link) -> list[list[int]]:
-    columns = [link.origin, link.own, *([link.unkept] if link.unkept is not None else [])]
-    return [[c.index, c.epoch] for c in columns]
+    return [[c.index, c.epoch] for c in (link.origin, link.own, link.unkept) if c is not None]
 
 
 def _plex(p: PlexRecord) -> Json:
@@ -158,7 +158,7 @@ def _read_plex(data: Json, columns: int) -> PlexRecord:
         map=_column(data["map"], columns),
         has=None if data["has"] is None else _position(data["has"]),
         stamp=None if stamp is None else _stamp(stamp),
-        reason=_text(data["reason"]),
+        reason=reason_of(_text(data["reason"])),
         suspect=_flag(data["suspect"]),
         excluded=_flag(data["excluded"]),
         snap=_flag(data["snap"]),

@@ -5,7 +5,7 @@ from functools import partial
 
 from fmrd.backing.calls.system_calls import Lane, ask
 from fmrd.backing.protocol import Backing, DcoFile
-from fmrd.core.decisions import instant
+from fmrd.core.reasons import Reason
 from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.opening.files import dco_bytes
@@ -20,7 +20,7 @@ async def grow(running: Running, copying: CopyTasks, checksums: Checksums, lengt
     async with running.verb():
         if length_bytes <= running.volume.geometry.length_bytes:  # another growth was faster
             return
-        if instant.is_instant(running.volume):
+        if running.volume.settings.is_instant:
             name = running.volume.name
             raise Refused(
                 "snap_instant", f"snapshot {name} does not hold all of its data itself", f"fmrctl snapsync {name}"
@@ -45,7 +45,7 @@ async def grow(running: Running, copying: CopyTasks, checksums: Checksums, lengt
             await running.mirror.store.commit(everything=True)
         for plex in unlike:
             if not running.context.tasks.running(running.volume.name, plex.name):
-                copying.start(plex, ("grown", f"plex {plex.name}: what was added to the volume is copied to it"))
+                copying.start(plex, (Reason.GROWN, f"plex {plex.name}: what was added to the volume is copied to it"))
 
 
 def _beyond(running: Running) -> tuple[list[Plex], list[Plex]]:

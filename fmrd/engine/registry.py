@@ -88,7 +88,7 @@ class Registry:
         settings = [unit.settings for unit in units if unit.settings is not None]
         self.arriving.read(home.name, {each.name: number_of(each.uuid) for each in settings if not each.stopped})
         # An original that is written before its instant snapshots are there would lose what they were to keep.
-        instant = any(each.link is not None and each.link.unkept is not None for each in settings)
+        instant = any(each.is_instant for each in settings)
         for unit in units:
             await self._open_at_boot(unit, served=not instant)
         for unit in units if instant else ():

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from fmrd.core.decisions import instant
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
 from fmrd.engine.context import Context
@@ -80,7 +79,7 @@ class Running:
 
     async def renew_copies(self) -> None:
         """Copies of the DCO that failed are made anew; an instant snapshot keeps none. Failed('io_error'): not yet."""
-        if not instant.is_instant(self.volume):
+        if not self.volume.settings.is_instant:
             await self.mirror.store.renew_copies()
 
 

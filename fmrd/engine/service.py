@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import trio
 
-from fmrd.core.decisions import instant, snapshot
+from fmrd.core.decisions import snapshot
 from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
@@ -58,7 +58,7 @@ class Service:
         """Go on where a stop or a crash left off: drains, returning plexes, and the cleaning of the DRL."""
         self.context.nursery.start_soon(self._clean_now_and_then)
         for plex in self.volume.plexes:
-            if plex.is_open and (plex.map.any() or plex.attaching) and not instant.is_instant(self.volume):
+            if plex.is_open and (plex.map.any() or plex.attaching) and not self.volume.settings.is_instant:
                 self.copying.start(plex, self.copying.unfinished(plex))
         if self.volume.settings.auto_attach:
             self.context.nursery.start_soon(self._attach_those_that_answer)

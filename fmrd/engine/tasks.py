@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import trio
 
 from fmrd.core.json_object import Json
+from fmrd.core.reasons import Reason
+from fmrd.core.states import TaskState, TaskType
 from fmrd.errors import Failed
 
 HISTORY = 200
@@ -19,15 +21,15 @@ class Task:
     """One copy. Times are seconds since the epoch, rates bytes per second (0: unlimited)."""
 
     id: int
-    type: str
+    type: TaskType
     volume: str
     plex: str
-    reason: tuple[str, str]
+    reason: tuple[Reason, str]
     now: Callable[[], float]
     total_regions: int = 0
     total_bytes: int = 0
     rate: int = 0
-    state: str = "running"
+    state: TaskState = TaskState.RUNNING
     done_regions: int = 0
     done_bytes: int = 0
     copied_bytes: int = 0
@@ -48,7 +50,7 @@ class Task:
     def __post_init__(self) -> None:
         self.started = self.now()
 
-    def end(self, state: str, error: tuple[str, str] | None = None) -> None:
+    def end(self, state: TaskState, error: tuple[str, str] | None = None) -> None:
         """done, failed or aborted; only the first end counts."""
         if self.ended is None:
             self.state, self.error, self.ended = state, error, self.now()
@@ -58,12 +60,12 @@ class Task:
 
     def pause(self) -> None:
         self._must_run()
-        self.state = "paused"
+        self.state = TaskState.PAUSED
         self._notify()
 
     def resume(self) -> None:
         self._must_run()
-        self.state = "running"
+        self.state = TaskState.RUNNING
         self._notify()
 
     def abort(self) -> None:
@@ -80,7 +82,7 @@ class Task:
 
     @property
     def paused(self) -> bool:
-        return self.state == "paused" and not self.aborting
+        return self.state is TaskState.PAUSED and not self.aborting
 
     async def while_paused(self) -> None:
         while self.paused:
@@ -155,7 +157,7 @@ class TaskList:
         self._tasks: dict[int, Task] = {}
         self._next = 1
 
-    def new(self, kind: str, volume: str, plex: str, reason: tuple[str, str], rate: int = 0) -> Task:
+    def new(self, kind: TaskType, volume: str, plex: str, reason: tuple[Reason, str], rate: int = 0) -> Task:
         task = Task(self._next, kind, volume, plex, reason, self._now, rate=rate)
         self._next += 1
         self._tasks[task.id] = task
@@ -164,10 +166,10 @@ class TaskList:
             del self._tasks[old]
         return task
 
-    def ended(self, kind: str, volume: str, plex: str, reason: tuple[str, str]) -> Task:
+    def ended(self, kind: TaskType, volume: str, plex: str, reason: tuple[Reason, str]) -> Task:
         """One that had nothing to do."""
         task = self.new(kind, volume, plex, reason)
-        task.end("done")
+        task.end(TaskState.DONE)
         return task
 
     def find(self, task_id: int) -> Task:

@@ -7,6 +7,7 @@ from bitarray import frozenbitarray
 
 from fmrd.core.decisions.joining import Decision, decide, inherit
 from fmrd.core.images import CopyImage, PageSlot
+from fmrd.core.reasons import Reason
 from fmrd.core.record import Position, Record, Stamp
 from fmrd.core.states import PlexState
 from fmrd.errors import EXPLANATIONS, Refused
@@ -172,7 +173,7 @@ def rig_of(case: Case) -> tuple[Rig, Record, CopyImage | None]:
     plex = rig.plexes[1]
     plex.map.empty()
     plex.map.union(bits(case.missing))
-    plex.has, plex.reason, plex.stamp = case.has, case.reason, case.left
+    plex.has, plex.reason, plex.stamp = case.has, Reason(case.reason), case.left
     record = family_record(plex_record(1), plex_record(2, PlexState.STALE), sequence=10, history=HISTORY)
     return rig, record, None if case.theirs is None else image_of(case.theirs, record)
 

@@ -8,6 +8,7 @@ from bitarray import bitarray, frozenbitarray
 from fmrd.core.decisions.recovery import open_volume, seed
 from fmrd.core.decisions.standing import Found, Standing, StartOptions, choose_record, judge_plexes
 from fmrd.core.images import CopyImage, PageSlot
+from fmrd.core.reasons import Reason
 from fmrd.core.record import PlexRecord, Position, Record, Stamp
 from fmrd.core.states import PlexState
 from fmrd.core.volume.volume import Volume
@@ -139,7 +140,7 @@ JUDGEMENTS = [
     Judgement("an image of an opening before", plex(1), here(KNOWN, 1, lineage="before", sequence=5),
               full="full_backing_changed"),
     Judgement("never had a record", plex(1, has=None), here(KNOWN, 1, sequence=1), online=True),
-    Judgement("it was closed", plex(1, STALE, reason="full_fmr_off"), here(KNOWN, 1, sequence=7)),
+    Judgement("it was closed", plex(1, STALE, reason=Reason.FULL_FMR_OFF), here(KNOWN, 1, sequence=7)),
     Judgement("closed, and foreign", plex(1, STALE), here(KNOWN, 1, sequence=11), refused="foreign_plex"),
     Judgement("closed, and where it was left, beyond what the home copy knows", plex(1, STALE,
               has=Position("elsewhere", 40)), here(KNOWN, 1, lineage="elsewhere", sequence=40)),

@@ -311,7 +311,7 @@ def test_a_full_one_is_like_the_others() -> None:
     snap = at_once(rig)
     assert not instant.complete(rig.volume, snap)
     keep(rig.family, snap.plexes[0], *range(REGIONS))
-    assert instant.complete(rig.volume, snap) and not rig.volume.unkept and not instant.is_instant(snap)
+    assert instant.complete(rig.volume, snap) and not rig.volume.unkept and not snap.settings.is_instant
     snapback.clear(rig.family, rig.volume, snap)
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from fmrd.core.reasons import Reason
 from fmrd.core.states import OPEN_GATE, PlexState, VolumeState
 from fmrd.errors import Failed, FmrdError, Refused
 from tests.core.making import EIO, REGION, REGIONS, Rig, bits, hole, missing
@@ -363,7 +364,7 @@ def test_a_page_that_the_home_copy_never_got_reads_as_all_ones_there() -> None:
 def test_the_volume_is_in_sync_state_while_it_recovers() -> None:
     rig = Rig(ACTIVE, ACTIVE)
     assert rig.volume.state is VolumeState.ACTIVE
-    rig.plexes[1].reason = "recovery"
+    rig.plexes[1].reason = Reason.RECOVERY
     assert rig.volume.state is VolumeState.ACTIVE
     rig.plexes[1].map.mark(range(1))
     assert rig.volume.state.value == VolumeState.SYNC

@@ -6,6 +6,7 @@ from uuid import UUID
 from hypothesis import strategies as st
 
 from fmrd.core.geometry import PAGE_REGIONS
+from fmrd.core.reasons import Reason
 from fmrd.core.record import Column, Link, PlexRecord, Position, Record, Stamp, VolumeRecord
 from fmrd.core.states import PlexState
 from fmrd.dco import layout
@@ -29,7 +30,7 @@ def plexes(draw: st.DrawFn, volume: str, number: int, uuid: str, column: int) ->
         map=Column(column, draw(counts)),
         has=draw(st.none() | positions),
         stamp=draw(st.none() | st.builds(Stamp, counts, counts, st.integers(-(1 << 62), 1 << 62))),
-        reason=draw(st.sampled_from(["", "full_new_plex", "recovery"])),
+        reason=draw(st.sampled_from(Reason)),
         suspect=draw(st.booleans()),
         excluded=draw(st.booleans()),
         snap=draw(st.booleans()),

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fmrd.core.reasons import Reason, reason_of
 from fmrd.core.record import Record
 from fmrd.dco.body import decode_body, encode_body
 from tests.dco.making import records, some_record
@@ -171,3 +172,11 @@ def test_any_json_in_any_place_is_read_or_refused_cleanly(path: tuple[Any, ...],
     except ValueError:
         return
     assert decode(encode_body(record)) == record
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"), [("full_of_the_future", Reason.FULL_MAP_LOST), ("of the future", Reason.NONE)]
+)
+def test_a_reason_that_only_a_newer_fmrd_knows_says_no_more_than_it_must(text: str, reason: Reason) -> None:
+    """A plex that is to be copied in full stays one."""
+    assert reason_of(text) is reason

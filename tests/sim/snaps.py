@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from fmrd.core.decisions.instant import is_instant
 from fmrd.engine.registry import Unit
 from fmrd.errors import FmrdError
 from tests.sim.disks import GRANULE
@@ -359,12 +358,12 @@ async def started(life: "Life", name: str) -> bool:
 
 async def same_length(life: "Life", name: str) -> bool:
     """False of an instant snapshot that is too short to go back, and can never hold all it should."""
-    if is_instant(life.registry.service(name).volume):
+    if life.registry.service(name).volume.settings.is_instant:
         if life.registry.service(name).volume.geometry == life.service.volume.geometry:
             return True
         task = (await life.verbs.snapsync(snapshot=name))["task"]
         await life.verbs.task_wait(id=task["id"])
-        if is_instant(life.registry.service(name).volume):
+        if life.registry.service(name).volume.settings.is_instant:
             return False
     longest = max(life.registry.service(v).volume.geometry.length_bytes for v in (name, NAME))
     for volume in (name, NAME):

@@ -4,6 +4,7 @@ import ast
 import re
 from pathlib import Path
 
+from fmrd.core.reasons import Reason
 from fmrd.explanations import ERRORS, REASONS
 
 PACKAGE = Path(__file__).parents[2] / "fmrd"
@@ -28,15 +29,6 @@ def raised() -> dict[str, str]:
     return found
 
 
-def mentioned() -> set[str]:
-    return {
-        node.value
-        for path in SOURCES
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
-
-
 def test_each_error_that_is_raised_is_explained() -> None:
     unexplained = {code: where for code, where in raised().items() if code not in ERRORS and code not in REASONS}
     assert not unexplained
@@ -47,7 +39,18 @@ def test_each_explained_error_is_raised_somewhere() -> None:
 
 
 def test_each_reason_is_given_somewhere() -> None:
-    assert sorted(set(REASONS) - mentioned()) == []
+    used = {
+        node.attr
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "Reason"
+    }
+    assert sorted(set(Reason.__members__) - used) == []
+
+
+def test_each_reason_is_explained() -> None:
+    """But for those that are of a plex alone, and never of a copy."""
+    assert {reason.value for reason in Reason} - {Reason.NONE, Reason.RESTORE} == set(REASONS)
 
 
 def test_no_reason_code_of_the_contract_is_renamed() -> None:

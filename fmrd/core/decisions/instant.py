@@ -14,11 +14,6 @@ from fmrd.core.volume.volume import Volume
 from fmrd.errors import Refused
 
 
-def is_instant(snapshot: Volume) -> bool:
-    """Does it read from its original what it has not copied?"""
-    return snapshot.settings.link is not None and snapshot.settings.link.unkept is not None
-
-
 def owed(origin: Volume, snapshot: Volume, regions: range) -> list[int]:
     """Regions that the original must not write before their old data is on the snapshot's plex and known to be."""
     if snapshot.settings.uuid not in origin.unkept:

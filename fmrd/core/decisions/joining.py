@@ -6,6 +6,7 @@ from bitarray import bitarray
 from bitarray.util import zeros
 
 from fmrd.core.images import CopyImage, own_bitmap, read_bitmap
+from fmrd.core.reasons import Reason
 from fmrd.core.record import Column, Record, Stamp
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
@@ -16,7 +17,7 @@ from fmrd.errors import Refused
 class Decision:
     """Why what is copied: reason code, sentence, and whether the whole map becomes dirty."""
 
-    code: str
+    code: Reason
     message: str
     full: bool
     regions: int
@@ -40,21 +41,21 @@ def decide(
     'refused_split_brain' or 'refused_unknown_plex' where only the administrator can decide.
     """
     if full:
-        return _full(volume, "full_forced", f"plex {plex.name} is copied in full, as asked for")
+        return _full(volume, Reason.FULL_FORCED, f"plex {plex.name} is copied in full, as asked for")
     theirs = image.record if image is not None else None
     if theirs is None:
-        code = plex.reason if plex.reason.startswith("full_") else "full_map_lost"
+        code = plex.reason if plex.reason.is_full else Reason.FULL_MAP_LOST
         return _full(volume, code, f"plex {plex.name} has no readable copy of the DCO: {_why(code)}")
     assert image is not None
     if theirs.family != record.family or image.owner != plex.uuid:
         raise Refused(
-            "refused_unknown_plex",
+            Reason.REFUSED_UNKNOWN_PLEX,
             f"plex {plex.name} carries the DCO of another plex "
             f"(volume {theirs.volume.name}, family {theirs.family[:8]})",
             "att --full overwrites it",
         )
     if not theirs.knows(plex.has) and plex.has is not None:
-        return _full(volume, "full_backing_changed", f"an old image of plex {plex.name} was restored")
+        return _full(volume, Reason.FULL_BACKING_CHANGED, f"an old image of plex {plex.name} was restored")
     left, gained, parted = plex.stamp, _own_dirt(volume, image), ""
     if theirs.position != plex.has and not record.knows(theirs.position):
         written = _written_elsewhere(volume, record, image) if theirs.knows(plex.has) else None
@@ -63,25 +64,25 @@ def decide(
             raise _diverged(plex, theirs, parted)
         if written is None:
             return _full(
-                volume, "full_forced", f"{parted}; all of it is copied, and what was written there is given up"
+                volume, Reason.FULL_FORCED, f"{parted}; all of it is copied, and what was written there is given up"
             )
         mine = theirs.volume.plex(plex.uuid)
         left, gained = mine.stamp if mine is not None else None, written
-    if plex.reason.startswith("full_") and plex.map.count() == len(plex.map):
+    if plex.reason.is_full and plex.map.count() == len(plex.map):
         why = f"plex {plex.name} is copied in full: {_why(plex.reason)}"
         return Decision(plex.reason, why, False, len(plex.map), volume.geometry.length_bytes)
     if not is_block and (left is None or not left.fits(stamp)):
         known = "differs from how fmrd left it" if left else "was not stamped when fmrd let go of it"
-        return _full(volume, "full_backing_changed", f"the file of plex {plex.name} {known}")
+        return _full(volume, Reason.FULL_BACKING_CHANGED, f"the file of plex {plex.name} {known}")
     missed = plex.map.bits | gained
     regions = missed.count()
     size = volume.geometry.bytes_in(regions, bool(missed[-1]))
     if not regions:
-        return Decision("nothing_missed", f"plex {plex.name} missed nothing", False, 0, 0)
+        return Decision(Reason.NOTHING_MISSED, f"plex {plex.name} missed nothing", False, 0, 0)
     message = f"plex {plex.name} missed writes to {regions} of {len(missed)} regions; only those are copied"
     if parted:
         message = f"{parted}; only {regions} of {len(missed)} are copied, and what was written there is given up"
-    return Decision("fast", message, False, regions, size, gained)
+    return Decision(Reason.FAST, message, False, regions, size, gained)
 
 
 def inherit(plex: Plex, decision: Decision) -> None:
@@ -92,7 +93,7 @@ def inherit(plex: Plex, decision: Decision) -> None:
         plex.map.fill()
     elif decision.gained:
         plex.map.union(decision.gained)
-    plex.reason = decision.code if decision.code.startswith("full_") else ""
+    plex.reason = decision.code if decision.code.is_full else Reason.NONE
 
 
 def _own_dirt(volume: Volume, image: CopyImage) -> bitarray:
@@ -153,19 +154,19 @@ def _sides(volume: Volume, record: Record, plex: Plex, theirs: Record, written: 
 
 def _diverged(plex: Plex, theirs: Record, sides: str) -> Refused:
     if plex.has is not None and theirs.knows(plex.has):
-        return Refused("refused_split_brain", sides, "att --discard gives up what was written there")
-    return Refused("refused_unknown_plex", f"nobody remembers that past: {sides}", "att --full overwrites it")
+        return Refused(Reason.REFUSED_SPLIT_BRAIN, sides, "att --discard gives up what was written there")
+    return Refused(Reason.REFUSED_UNKNOWN_PLEX, f"nobody remembers that past: {sides}", "att --full overwrites it")
 
 
-def _full(volume: Volume, code: str, message: str) -> Decision:
+def _full(volume: Volume, code: Reason, message: str) -> Decision:
     geometry = volume.geometry
     return Decision(code, message, True, geometry.regions, geometry.length_bytes)
 
 
-def _why(code: str) -> str:
+def _why(code: Reason) -> str:
     return {
-        "full_new_plex": "it is new",
-        "full_fmr_off": "FastResync was off while it was away",
-        "full_backing_changed": "its file was changed",
-        "full_forced": "that was asked for",
+        Reason.FULL_NEW_PLEX: "it is new",
+        Reason.FULL_FMR_OFF: "FastResync was off while it was away",
+        Reason.FULL_BACKING_CHANGED: "its file was changed",
+        Reason.FULL_FORCED: "that was asked for",
     }.get(code, "its map is lost")

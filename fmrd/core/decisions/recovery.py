@@ -16,6 +16,7 @@ from fmrd.core.geometry import Geometry
 from fmrd.core.images import CopyImage, drl_union, read_bitmap
 from fmrd.core.maps.bitmap import Bitmap
 from fmrd.core.maps.regionmap import RegionMap
+from fmrd.core.reasons import Reason
 from fmrd.core.record import Column, PlexRecord, Record, VolumeRecord, geometry_of
 from fmrd.core.states import IN_SYNC, OPEN_GATE, PlexState
 from fmrd.core.volume.plex import Plex
@@ -37,7 +38,7 @@ def open_volume(
     some region has nobody. Returns the volume and the sentences to log.
     """
     online = [i for p in settings.plexes if standing[p.uuid].online and (i := found[p.uuid].image) is not None]
-    instant = settings.link is not None and settings.link.unkept is not None
+    instant = settings.is_instant
     if instant:
         online = []  # its copy is not kept up to date: what it says of the map is old
     volume, dirty, doubts = _read_volume(record, settings, home, online)
@@ -52,7 +53,7 @@ def open_volume(
             plex.close_gate(PlexState.STALE, dirty)
             if not settings.fmr:
                 plex.map.fill()
-                plex.reason = "full_fmr_off"
+                plex.reason = Reason.FULL_FMR_OFF
         elif dirty.any():
             plex.map.union(dirty)
         if verdict.full:
@@ -120,7 +121,7 @@ def _restore(record: PlexRecord, geometry: Geometry, bits: bitarray, lost: int) 
     plex.restore(bits)
     plex.home_open = record.is_open
     if lost and not record.is_open:
-        plex.reason = plex.reason or "full_map_lost"
+        plex.reason = plex.reason or Reason.FULL_MAP_LOST
     return plex
 
 
@@ -146,9 +147,9 @@ def _check_regions(
             lacking &= zeros(len(lacking)) if settings.link is not None and settings.link.unkept else plex.map.bits
     if not lacking.any():
         return
-    changed = [p.name for p in volume.plexes if standing[p.uuid].reason == "full_backing_changed"]
+    changed = [p.name for p in volume.plexes if standing[p.uuid].reason is Reason.FULL_BACKING_CHANGED]
     absent = [p.name for p in settings.plexes if not found.get(p.uuid, Found(False)).present and p.is_open]
-    lost = [p.name for p in volume.plexes if standing[p.uuid].reason == "full_map_lost" and p.name not in absent]
+    lost = [p.name for p in volume.plexes if standing[p.uuid].reason is Reason.FULL_MAP_LOST and p.name not in absent]
     if (changed or lost) and not absent:
         names = changed or lost
         raise Refused(
@@ -190,5 +191,5 @@ def seed(volume: Volume) -> int:
         if missing.any():
             plex.map.union(missing)
             seeded += 1
-            plex.reason = plex.reason or "recovery"
+            plex.reason = plex.reason or Reason.RECOVERY
     return seeded

@@ -12,6 +12,7 @@ from fmrd.core.decisions import instant
 from fmrd.core.decisions.instant import fitted
 from fmrd.core.decisions.snapshot import _must_be_covered
 from fmrd.core.maps.bitmap import Bitmap
+from fmrd.core.reasons import Reason
 from fmrd.core.states import PlexState
 from fmrd.core.volume.family import Family
 from fmrd.core.volume.plex import Plex
@@ -31,13 +32,13 @@ def check_length(origin: Volume, snapshot: Volume, *, replica: bool) -> None:
     ours, theirs = origin.geometry.length_bytes, snapshot.geometry.length_bytes
     if theirs < ours:
         raise Refused(
-            "refused_incomplete",
+            Reason.REFUSED_INCOMPLETE,
             f"volume {origin.name} has {ours} bytes, its snapshot {snapshot.name} only {theirs}",
             f"fmrctl grow {snapshot.name} {ours}",
         )
     if replica and theirs > ours:
         raise Refused(
-            "refused_incomplete",
+            Reason.REFUSED_INCOMPLETE,
             f"snapshot {snapshot.name} has {theirs} bytes, volume {origin.name} only {ours}",
             f"fmrctl grow {origin.name} {theirs}",
         )
@@ -56,7 +57,7 @@ def go_back(family: Family, origin: Volume, snapshot: Volume, plexes: Sequence[P
     for plex in plexes:
         snapshot.plexes.remove(plex)
         plex.close_gate(PlexState.STALE)
-        plex.reason = "" if tracked else "full_fmr_off"
+        plex.reason = Reason.NONE if tracked else Reason.FULL_FMR_OFF
         settings = replace(plex.record(), map=family.renewed(plex.column), suspect=False, snap=True)
         moved = Plex(settings, origin.geometry, full=False)
         moved.map.union(missed | fitted(plex.map.bits, len(missed)))
@@ -71,11 +72,11 @@ def check_restore(origin: Volume, snapshot: Volume, plexes: Sequence[Plex]) -> N
     """Refused where the data of these plexes cannot become the original's."""
     check_length(origin, snapshot, replica=True)
     _may_leave(snapshot, plexes)
-    if instant.is_instant(snapshot):
+    if snapshot.settings.is_instant:
         instant.check_lost(origin, snapshot)
     for plex in plexes:
         doubt = plex.in_doubt()
-        if instant.is_instant(snapshot):
+        if snapshot.settings.is_instant:
             doubt &= ~plex.map.bits
         if doubt.any():
             raise Refused(
@@ -89,14 +90,14 @@ def from_replica(family: Family, origin: Volume, snapshot: Volume, plexes: Seque
     """
     check_restore(origin, snapshot, plexes)
     changed = difference(origin, snapshot) | origin.drl.regions() | snapshot.drl.regions()
-    if instant.is_instant(snapshot):
+    if snapshot.settings.is_instant:
         # What it has not copied nobody wrote since, whatever the coarse marks say: it is the original's still.
         changed &= ~plexes[0].map.bits
     for bitmap in (*origin.plexes, *origin.tracks.values()):
         _gain(bitmap, changed)
     for other in origin.open_plexes():
         if other.state is PlexState.ACTIVE and changed.any():
-            other.reason = "restore"
+            other.reason = Reason.RESTORE
         other.column = family.renewed(other.column)
         other.generation += 1
     for plex in plexes:
@@ -113,7 +114,7 @@ def from_replica(family: Family, origin: Volume, snapshot: Volume, plexes: Seque
 
 def clear(family: Family, origin: Volume, snapshot: Volume) -> None:
     """The association is forgotten: two volumes that know nothing of each other."""
-    if instant.is_instant(snapshot):
+    if snapshot.settings.is_instant:
         raise Refused(
             "snap_instant", f"snapshot {snapshot.name} reads from {origin.name} what it has not copied",
             f"fmrctl snapsync {snapshot.name} makes it a full copy first",

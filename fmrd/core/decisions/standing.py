@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fmrd.core.images import CopyImage
+from fmrd.core.reasons import Reason
 from fmrd.core.record import PlexRecord, Record, Stamp, VolumeRecord
 from fmrd.errors import Refused
 
@@ -29,7 +30,7 @@ class Standing:
 
     online: bool
     full: bool = False
-    reason: str = ""
+    reason: Reason = Reason.NONE
     sentence: str = ""
     left_out: bool = False
     """By the administrator, who is not asked again."""
@@ -88,14 +89,14 @@ def _judge(record: Record, volume: VolumeRecord, plex: PlexRecord, here: Found, 
     if options.accept is not None:
         if plex.name == options.accept:
             return Standing(True, sentence=f"plex {plex.name} is taken as it is (--accept)")
-        return Standing(False, True, "full_backing_changed", f"plex {plex.name} gives way to {options.accept}")
+        return Standing(False, True, Reason.FULL_BACKING_CHANGED, f"plex {plex.name} gives way to {options.accept}")
     if theirs is None:
-        known = plex.reason if plex.reason.startswith("full_") else "full_map_lost"
+        known = plex.reason if plex.reason.is_full else Reason.FULL_MAP_LOST
         return Standing(False, True, known, f"plex {plex.name} has no readable copy of the DCO beside it")
     assert here.image is not None
     if theirs.family != record.family or here.image.owner != plex.uuid:
         return Standing(
-            False, True, "refused_unknown_plex", f"plex {plex.name} carries the DCO of another volume or plex"
+            False, True, Reason.REFUSED_UNKNOWN_PLEX, f"plex {plex.name} carries the DCO of another volume or plex"
         )
     if not record.knows(theirs.position) and theirs.position != plex.has:
         raise Refused(
@@ -107,9 +108,9 @@ def _judge(record: Record, volume: VolumeRecord, plex: PlexRecord, here: Found, 
     if not plex.is_open:
         return Standing(False, reason=plex.reason)
     if plex.has is not None and not theirs.knows(plex.has):
-        return Standing(False, True, "full_backing_changed", f"an old image of plex {plex.name} was restored")
+        return Standing(False, True, Reason.FULL_BACKING_CHANGED, f"an old image of plex {plex.name} was restored")
     if volume.settled and not here.is_block and here.stamp != plex.stamp:
         return Standing(
-            False, True, "full_backing_changed", f"plex {plex.name} was changed while the volume was stopped"
+            False, True, Reason.FULL_BACKING_CHANGED, f"plex {plex.name} was changed while the volume was stopped"
         )
     return Standing(True)

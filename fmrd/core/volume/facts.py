@@ -11,6 +11,7 @@ from bitarray import frozenbitarray
 
 from fmrd.core.maps.bitmap import Bitmap
 from fmrd.core.maps.drl import DirtyRegionLog
+from fmrd.core.reasons import Reason
 from fmrd.core.record import Column, VolumeRecord, geometry_of
 from fmrd.core.states import PlexState, VolumeState
 from fmrd.core.volume.plex import Plex
@@ -50,8 +51,8 @@ class VolumeFacts:
 
     @property
     def state(self) -> VolumeState:
-        recovering = any(p.state is PlexState.ACTIVE and p.reason == "recovery" and p.map.any() for p in self.plexes)
-        return VolumeState.SYNC if recovering else VolumeState.ACTIVE
+        recovering = [p for p in self.plexes if p.state is PlexState.ACTIVE and p.reason is Reason.RECOVERY]
+        return VolumeState.SYNC if any(p.map.any() for p in recovering) else VolumeState.ACTIVE
 
     def plex(self, name: str) -> Plex:
         """By name, path or uuid; Failed('plex_unknown') otherwise."""
@@ -89,7 +90,7 @@ class VolumeFacts:
             for plex in self.plexes:
                 if not plex.is_open:
                     plex.map.fill()
-                    plex.reason = "full_fmr_off"
+                    plex.reason = Reason.FULL_FMR_OFF
 
     def grow(self, length_bytes: int, unlike: Collection[Plex] = ()) -> None:
         """Longer. The new regions are the same on every open plex but those ``unlike`` the others, which copy them, as

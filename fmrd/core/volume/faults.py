@@ -1,6 +1,7 @@
 """PROTOCOLS, "What an error does", and the test of the last durably current copy (rule 9).
 
-Functions over a volume's plexes, called only by Volume's own methods, so inside one synchronous step.
+Functions over the plexes of a volume. Who calls them acts on the answer in the same synchronous step: Volume, and the
+decisions that take a plex out of one (decisions/snapshot.py).
 """
 
 from collections.abc import Collection, Sequence

@@ -4,7 +4,8 @@ It does no I/O: it returns plans and judges outcomes. The rules it keeps by itse
 choose_targets), 3 (choose_targets marks closed gates in the same step), 4 (every closing goes through _close),
 6 (promote), 9 (faults.py, in the step that closes). The rest is a matter of order and lives in dco/ and engine/.
 
-The long ones are worked out in reading.py, writing.py, flushing.py, faults.py and pages.py, which nobody else calls.
+The long ones are worked out in the rooms beside it: reading.py, writing.py, flushing.py, pages.py, and faults.py, which
+decisions over whole volumes (a break-off, a snapback) ask, too, in the step in which they are made.
 """
 
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from bitarray import bitarray, frozenbitarray
 from bitarray.util import ones
 
 from fmrd.core.plans import ReadPart, SyncPlan, Verdict, WritePlan
+from fmrd.core.reasons import Reason
 from fmrd.core.states import OPEN_GATE, PROMOTED, PlexState
 from fmrd.core.volume import faults, flushing, pages, reading, writing
 from fmrd.core.volume.facts import VolumeFacts
@@ -92,7 +94,7 @@ class Volume(VolumeFacts):
                 self._close(plex, PlexState.IOFAIL)
                 events.append(f"plex {plex.name} detached (IOFAIL) after a flush error: {errors[plex.uuid]}")
             else:
-                if self.settings.link is not None and self.settings.link.unkept is not None:
+                if self.settings.is_instant:
                     faults.give_back(plex)
                 faults.make_holes_of_suspects(plex, self.plexes)
                 events.append(
@@ -114,11 +116,11 @@ class Volume(VolumeFacts):
         """Rule 4, and fmr=off: what is not surely on the plex goes into its map."""
         plex.close_gate(state, self.drl.regions())
         plex.stamp = None
-        if plex.reason in ("recovery", "restore"):
-            plex.reason = ""
+        if plex.reason in (Reason.RECOVERY, Reason.RESTORE):
+            plex.reason = Reason.NONE
         if not self.settings.fmr:
             plex.map.fill()
-            plex.reason = "full_fmr_off"
+            plex.reason = Reason.FULL_FMR_OFF
         self.gate_closed(plex)
 
     def close_gate(self, plex: Plex, state: PlexState, *, failing: bool = False) -> None:
@@ -164,7 +166,7 @@ class Volume(VolumeFacts):
 
     def recovered(self, plex: Plex) -> None:
         """Its map is empty again after a crash, a hole or a restore."""
-        plex.reason = ""
+        plex.reason = Reason.NONE
 
     def may_repair(self, plex: Plex, regions: range) -> bool:
         """A read repair makes the plex doubtful until its next fdatasync, so another must hold the regions durably."""
@@ -209,7 +211,7 @@ class Volume(VolumeFacts):
         """Rule 6: in sync only when every region is durably on it and the home copy knows. True if it is now."""
         if plex.attaching and plex.settled:
             plex.state = PROMOTED[plex.state]
-            plex.reason = ""
+            plex.reason = Reason.NONE
             return True
         return False
 

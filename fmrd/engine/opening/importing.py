@@ -6,6 +6,7 @@ import trio
 
 from fmrd.core.decisions.standing import Found, Standing, StartOptions, judge_plexes
 from fmrd.core.images import CopyImage
+from fmrd.core.reasons import Reason
 from fmrd.core.record import Record, VolumeRecord, geometry_of
 from fmrd.dco.copy import Loaded
 from fmrd.engine.context import Context
@@ -96,7 +97,7 @@ async def import_family(
                 f"{before.lineage[:8]}, which these plexes do not know",
                 "import --force gives up the home copy's line",
             )
-        present = [v for v in record.volumes if any(p.uuid in by_uuid for p in v.plexes) and not _is_instant(v)]
+        present = [v for v in record.volumes if any(p.uuid in by_uuid for p in v.plexes) and not v.is_instant]
         if not present:
             raise Failed("not_imported", "an instant snapshot is nothing without the volume's own plexes")
         missing = [p.name for v in present for p in v.plexes if p.is_open and p.uuid not in by_uuid]
@@ -140,10 +141,6 @@ async def _open_all(
     return openings
 
 
-def _is_instant(volume: VolumeRecord) -> bool:
-    return volume.link is not None and volume.link.unkept is not None
-
-
 async def _lose_instants(opening: Opening) -> None:
     """What an instant snapshot holds only the home copy knew."""
     mirror = opening.mirror
@@ -185,7 +182,7 @@ def _judge(
     """
     without = frozenset(p.name for p in volume.plexes if _diverged(record, found[p.uuid].image))
     standing = judge_plexes(record, volume, found, StartOptions(without=without))
-    changed = [p.name for p in volume.plexes if standing[p.uuid].reason == "full_backing_changed"]
+    changed = [p.name for p in volume.plexes if standing[p.uuid].reason is Reason.FULL_BACKING_CHANGED]
     if not changed or any(standing[p.uuid].online for p in volume.plexes):
         return standing
     if accepted is None:

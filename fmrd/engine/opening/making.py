@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from fmrd.backing.calls.system_calls import Lane, ask
 from fmrd.backing.protocol import LOCATOR_BYTES
 from fmrd.core.geometry import Geometry
+from fmrd.core.reasons import Reason
 from fmrd.core.record import Column, PlexRecord, VolumeRecord, geometry_of
 from fmrd.core.states import PlexState
 from fmrd.core.volume.family import Family
@@ -150,6 +151,6 @@ def _plex(context: Context, volume: str, geometry: Geometry, index: int, wish: P
         dco_path=wish.dco_path,
         state=PlexState.ACTIVE if current else PlexState.TEMP,
         map=Column(index + 1, index + 1),
-        reason="" if current else "full_new_plex",
+        reason=Reason.NONE if current else Reason.FULL_NEW_PLEX,
     )
     return Plex(record, geometry, full=not current)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import trio
 
-from fmrd.core.decisions.instant import is_instant
 from fmrd.core.decisions.recovery import open_volume, seed
 from fmrd.core.decisions.standing import Found, Standing, StartOptions, choose_record, judge_plexes
 from fmrd.core.images import CopyImage
@@ -141,7 +140,7 @@ async def open_member(
                 plex.path, plex.dco_path, settings.io_timeout_seconds,
             )  # fmt: skip
             # An instant snapshot is nothing without its original, so its copy would be of no use elsewhere.
-            copy.broken = is_instant(volume)
+            copy.broken = volume.settings.is_instant
             opened[plex.uuid] = files.pop(plex.uuid).with_dco(copy)
         ledger.family.begin_lineage(context.new_uuid())
         await store.commit(everything=True)

@@ -6,10 +6,10 @@ from functools import partial
 
 from fmrd.backing.calls.system_calls import ask
 from fmrd.core.decisions import joining
-from fmrd.core.decisions.instant import is_instant
 from fmrd.core.decisions.joining import Decision
+from fmrd.core.reasons import Reason
 from fmrd.core.record import PlexRecord
-from fmrd.core.states import PlexState
+from fmrd.core.states import PlexState, TaskType
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.opening.files import PlexFiles, copy_of, let_go, open_plex, tail_bytes
 from fmrd.engine.plexes.release import Releaser
@@ -42,7 +42,7 @@ class Attacher:
                 let_go(self._running.context, files.lanes, files)
 
     async def attach(
-        self, plex: Plex, *, full: bool = False, discard: bool = False, rate: int = 0, kind: str = "",
+        self, plex: Plex, *, full: bool = False, discard: bool = False, rate: int = 0, kind: TaskType | None = None,
         then: Then | None = None, if_failed: bool = False,
     ) -> tuple[Task, str | None]:  # fmt: skip
         """PROTOCOLS, "Join". Returns the task, and a notice if it was attached already. ``kind`` and ``then``: of the
@@ -69,9 +69,9 @@ class Attacher:
     def _decision_of_open(self, plex: Plex) -> Decision:
         """Holes, and what an earlier copy had to leave, unless a copy is at it."""
         running = self._running
-        regions = 0 if is_instant(running.volume) else plex.map.count()
+        regions = 0 if running.volume.settings.is_instant else plex.map.count()
         if not regions or running.context.tasks.running(running.volume.name, plex.name):
-            return Decision("nothing_missed", "it is attached", False, 0, 0)
+            return Decision(Reason.NOTHING_MISSED, "it is attached", False, 0, 0)
         size = running.volume.geometry.bytes_in(regions, bool(plex.map.bits[-1]))
         return Decision(*self._copying.unfinished(plex), False, regions, size)
 
@@ -84,8 +84,8 @@ class Attacher:
             return self._copying.start(plex, self._copying.unfinished(plex), rate), None
         task = running.context.tasks.last(running.volume.name, plex.name)
         if task is None:
-            reason = ("nothing_missed", "it is attached")
-            task = running.context.tasks.ended("PLXATT", running.volume.name, plex.name, reason)
+            reason = (Reason.NOTHING_MISSED, "it is attached")
+            task = running.context.tasks.ended(TaskType.PLXATT, running.volume.name, plex.name, reason)
         return task, f"nothing to change: {plex.name} is already {plex.state}"
 
     def _decision(self, plex: Plex, files: PlexFiles, *, full: bool, discard: bool) -> Decision:
@@ -173,12 +173,12 @@ class Attacher:
             record = PlexRecord(
                 name=family.new_plex_name(running.volume), uuid=running.context.new_uuid(), path=path,
                 dco_path=dco_path, state=PlexState.STALE, map=family.new_column(),
-                reason="full_new_plex", snap=snap,
+                reason=Reason.FULL_NEW_PLEX, snap=snap,
             )  # fmt: skip
             running.volume.add_plex(Plex(record, running.volume.geometry))
             plex = running.volume.plexes[-1]
             running.home.lanes[plex.uuid] = files.lanes
-            decision = Decision("full_new_plex", f"plex {plex.name} is new: all of it is copied", True, 0, 0)
+            decision = Decision(Reason.FULL_NEW_PLEX, f"plex {plex.name} is new: all of it is copied", True, 0, 0)
             try:
                 await self._join(plex, files, decision)
             except BaseException as error:

@@ -8,7 +8,6 @@ import logging
 
 import trio
 
-from fmrd.core.decisions.instant import is_instant
 from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.plexes.attach import Attacher
@@ -35,7 +34,7 @@ class Reattacher:
     def expect(self, plex: Plex) -> None:
         """It failed, or its disk was not there."""
         running = self._running
-        if not running.context.return_seconds or plex.uuid in self._waiting or is_instant(running.volume):
+        if not running.context.return_seconds or plex.uuid in self._waiting or running.volume.settings.is_instant:
             return
         self._waiting.add(plex.uuid)
         running.context.nursery.start_soon(self._bring_back, plex)

@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from fmrd.core.decisions import instant, snapshot
-from fmrd.core.states import PlexState
+from fmrd.core.decisions import snapshot
+from fmrd.core.reasons import Reason
+from fmrd.core.states import PlexState, TaskState, TaskType
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
 from fmrd.engine.resync.resync import Resync
@@ -17,7 +18,7 @@ from fmrd.errors import FmrdError
 
 log = logging.getLogger(__name__)
 
-KINDS = {PlexState.TEMP: "PLXATT", PlexState.SNAPATT: "SNAPATT"}
+KINDS = {PlexState.TEMP: TaskType.PLXATT, PlexState.SNAPATT: TaskType.SNAPATT}
 Then = Callable[[Plex], Awaitable[None]]
 
 
@@ -35,26 +36,31 @@ class CopyTasks:
     def _volume(self) -> Volume:
         return self._running.volume
 
-    def unfinished(self, plex: Plex) -> tuple[str, str]:
+    def unfinished(self, plex: Plex) -> tuple[Reason, str]:
         """Why an open plex still has something in its map, or is not recorded in sync: (reason code, sentence)."""
         count = plex.map.count()
         if not count:
-            return "nothing_missed", f"plex {plex.name} only has to be recorded in sync"
-        if plex.reason == "recovery":
-            return "recovery", f"plex {plex.name}: {count} region(s) were being written when the volume went down"
-        if plex.reason == "restore":
-            return "fast", f"plex {plex.name} goes on with the {count} region(s) that a restore has to copy to it"
+            return Reason.NOTHING_MISSED, f"plex {plex.name} only has to be recorded in sync"
+        if plex.reason is Reason.RECOVERY:
+            return Reason.RECOVERY, f"plex {plex.name}: {count} region(s) were being written when the volume went down"
+        if plex.reason is Reason.RESTORE:
+            return Reason.FAST, f"plex {plex.name} goes on with the {count} region(s) that a restore has to copy to it"
         if plex.state is PlexState.ACTIVE:
-            return "hole", f"plex {plex.name}: {count} region(s) failed on it, and are copied back from the others"
-        code = plex.reason if plex.reason.startswith("full_") else "fast"
+            return Reason.HOLE, f"plex {plex.name}: {count} region(s) failed on it, and are copied back from the others"
+        code = plex.reason if plex.reason.is_full else Reason.FAST
         return code, f"plex {plex.name} goes on with the {count} region(s) that it still misses"
 
     def start(
-        self, plex: Plex, reason: tuple[str, str], rate: int = 0, kind: str = "", then: Then | None = None
+        self,
+        plex: Plex,
+        reason: tuple[Reason, str],
+        rate: int = 0,
+        kind: TaskType | None = None,
+        then: Then | None = None,
     ) -> Task:
         """Start copying to an open plex what its map holds. ``then``: what else the task does when that is done."""
         task = self._running.context.tasks.new(
-            kind or KINDS.get(plex.state, "RDWRBACK"), self._volume.name, plex.name, reason, rate
+            kind or KINDS.get(plex.state, TaskType.RDWRBACK), self._volume.name, plex.name, reason, rate
         )
         task.total_regions = plex.map.count()
         task.total_bytes = self._volume.geometry.bytes_in(task.total_regions, bool(plex.map.bits[-1]))
@@ -75,13 +81,13 @@ class CopyTasks:
         except (FmrdError, OSError) as error:
             problem, done = (getattr(error, "code", "io_error"), str(error)), False
         if done:
-            task.end("done")
+            task.end(TaskState.DONE)
             self.relieve()
         elif problem is None:
-            task.end("aborted")
+            task.end(TaskState.ABORTED)
         else:
             log.warning("volume %s: task %d failed: %s", self._volume.name, task.id, problem[1])
-            task.end("failed", problem)
+            task.end(TaskState.FAILED, problem)
 
     async def returned(self) -> None:
         """Snapshot plexes from which the others were restored are SNAPDONE again."""
@@ -90,7 +96,7 @@ class CopyTasks:
 
     def relieve(self) -> None:
         """What a failed flush left suspect is copied back once another plex holds it, or was written anew: go on."""
-        over = not self._running.life.is_open or instant.is_instant(self._volume)
+        over = not self._running.life.is_open or self._volume.settings.is_instant
         for plex in self._volume.open_plexes() if not over else ():
             if self._running.context.tasks.running(self._volume.name, plex.name):
                 continue
@@ -135,7 +141,7 @@ class CopyTasks:
         """What ``halt_all`` was for did not come to be: go on."""
         self._running.life.come_back()
         for plex in self._volume.open_plexes():
-            if (plex.map.any() or plex.attaching) and not instant.is_instant(self._volume):
+            if (plex.map.any() or plex.attaching) and not self._volume.settings.is_instant:
                 self.start(plex, self.unfinished(plex))
 
     async def _halt(self, tasks: list[Task]) -> bool:

@@ -164,7 +164,7 @@ async def before_write(mirror: Mirror, offset: int, length: int) -> None:
     for uuid in list(mirror.volume.unkept):
         if CopyOnWrite(mirror, uuid).owed(regions):
             await CopyOnWrite(mirror, uuid).keep(regions)
-    if instant.is_instant(mirror.volume) and not all(map(mirror.volume.plexes[0].is_kept, regions)):
+    if mirror.volume.settings.is_instant and not all(map(mirror.volume.plexes[0].is_kept, regions)):
         await fill(mirror, regions)
 
 
@@ -176,7 +176,7 @@ async def fill(mirror: Mirror, regions: range) -> None:
     span = mirror.volume.geometry.bytes_of(regions)
     with origin.load.request(origin.volume):
         async with origin.ranges.hold((span[0], sum(span))):
-            if instant.is_instant(mirror.volume):
+            if mirror.volume.settings.is_instant:
                 old_data = CopyOnWrite(origin, mirror.volume.settings.uuid)
                 await old_data.keep(regions, or_lose=False)
                 check_lost(mirror, origin, regions)

@@ -13,7 +13,6 @@ see it half done ends it first. What becomes of a write is told by a callback, o
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
-from fmrd.core.decisions.instant import is_instant
 from fmrd.core.plans import WritePlan
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.serving.mirror import Mirror
@@ -58,7 +57,7 @@ class Quick:
             self._load.closed
             or self._mirror.reads_held_until is not None
             or self._mirror.unreadable.spans
-            or is_instant(volume)
+            or volume.settings.is_instant
         ):
             return None
         candidates = volume.holders(offset, length)
@@ -97,7 +96,7 @@ class Quick:
             or volume.demotions_recorded < volume.held_until
             or volume.unkept
             or self._mirror.unreadable.spans
-            or is_instant(volume)
+            or volume.settings.is_instant
             or (self._ranges.held and not self._ranges.is_free(offset, stop))
             or not (self._is_hot(offset, length) or self._drl.touch(offset, length))
         ):

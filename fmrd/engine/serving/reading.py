@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from functools import partial
 
 from fmrd.backing.calls.system_calls import Call, Outcome
-from fmrd.core.decisions.instant import is_instant
 from fmrd.core.plans import ReadPart
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.serving.mirror import Mirror
@@ -32,7 +31,7 @@ async def seek(mirror: Mirror, offset: int, *, data: bool) -> int:
     length = mirror.volume.geometry.length_bytes
     if not 0 <= offset < length:
         raise OSError(errno.ENXIO, "beyond the end of the volume")
-    if is_instant(mirror.volume):
+    if mirror.volume.settings.is_instant:
         return offset if data else length
     at = offset
     with mirror.load.request(mirror.volume):

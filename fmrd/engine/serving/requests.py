@@ -7,7 +7,6 @@ counts in the volume's load from its arrival to its answer.
 import errno
 
 from fmrd.backing.calls.system_calls import Call
-from fmrd.core.decisions.instant import is_instant
 from fmrd.dco.group_commit import Batch
 from fmrd.engine.serving import copy_on_write, reading
 from fmrd.engine.serving.mirror import Mirror, Parts, ToCall
@@ -27,7 +26,7 @@ async def read(mirror: Mirror, offset: int, length: int) -> bytes:
     with mirror.load.request(mirror.volume):
         while mirror.reads_held_until is not None:
             await mirror.reads_held_until.wait()
-        if is_instant(mirror.volume):
+        if mirror.volume.settings.is_instant:
             return await copy_on_write.read(mirror, offset, length)
         part = mirror.volume.plan_read(offset, length)[0]
         if part.length == length:
@@ -65,7 +64,7 @@ async def _change(mirror: Mirror, offset: int, length: int, call: ToCall) -> Non
         return
     with mirror.load.request(volume):
         async with mirror.ranges.hold((offset, stop)):
-            if volume.unkept or is_instant(volume):
+            if volume.unkept or volume.settings.is_instant:
                 await copy_on_write.before_write(mirror, offset, length)
             if volume.demotions_recorded < volume.held_until:
                 await mirror.until_recorded()

@@ -13,8 +13,9 @@ import trio
 
 from fmrd.backing.calls.system_calls import ask
 from fmrd.core.decisions import instant, snapshot
+from fmrd.core.reasons import Reason
 from fmrd.core.record import Column, PlexRecord
-from fmrd.core.states import PlexState
+from fmrd.core.states import PlexState, TaskState, TaskType
 from fmrd.dco.copy import DcoCopy
 from fmrd.dco.ledger import change
 from fmrd.dco.store import Store
@@ -117,8 +118,12 @@ def begin_sync(registry: Registry, unit: Unit, rate: int = 0) -> Task:
         return tasks[0]
     regions = plex.map.count()
     message = f"snapshot {unit.name} copies the {regions} region(s) that it reads from its original"
-    reason = ("full_new_plex", message) if regions else ("nothing_missed", f"snapshot {unit.name} holds everything")
-    task = registry.context.tasks.new("SNAPSYNC", unit.name, plex.name, reason, rate)
+    reason = (
+        (Reason.FULL_NEW_PLEX, message)
+        if regions
+        else (Reason.NOTHING_MISSED, f"snapshot {unit.name} holds everything")
+    )
+    task = registry.context.tasks.new(TaskType.SNAPSYNC, unit.name, plex.name, reason, rate)
     task.total_regions = regions
     task.total_bytes = service.volume.geometry.bytes_in(regions, bool(plex.map.bits[-1]))
     registry.context.nursery.start_soon(_sync, service.running, task)
@@ -129,14 +134,14 @@ async def _sync(running: Running, task: Task) -> None:
     try:
         await _fill_all(running, task)
         if task.aborting or running.life.ended:
-            task.end("aborted")
+            task.end(TaskState.ABORTED)
             return
         await _complete(running)
     except (FmrdError, OSError) as error:
         log.warning("snapshot %s: task %d failed: %s", task.volume, task.id, error)
-        task.end("failed", (getattr(error, "code", "io_error"), str(error)))
+        task.end(TaskState.FAILED, (getattr(error, "code", "io_error"), str(error)))
     else:
-        task.end("done")
+        task.end(TaskState.DONE)
 
 
 async def _fill_all(running: Running, task: Task) -> None:

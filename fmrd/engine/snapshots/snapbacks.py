@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 import trio
 
 from fmrd.core.decisions import snapback
+from fmrd.core.reasons import Reason
+from fmrd.core.states import TaskType
 from fmrd.core.volume.plex import Plex
 from fmrd.dco.ledger import change
 from fmrd.engine.resync.copy_tasks import Then
@@ -41,14 +43,14 @@ async def back(pair: Pair, plexes: Sequence[Plex], rate: int = 0, then: Then | N
         await _take_plexes(pair, service, plexes, step)
     tasks = []
     for plex in returned:
-        task, _ = await origin.attacher.attach(plex, rate=rate, kind="SNAPBACK", then=then)
+        task, _ = await origin.attacher.attach(plex, rate=rate, kind=TaskType.SNAPBACK, then=then)
         tasks.append(task)
     return tasks
 
 
 async def restore(
     pair: Pair, plexes: Sequence[Plex], rate: int = 0, *, force: bool = False, keep_undo: bool = False,
-    kind: str = "SNAPBACK", then: Then | None = None,
+    kind: TaskType = TaskType.SNAPBACK, then: Then | None = None,
 ) -> list[Task]:  # fmt: skip
     """From the replica: the snapshot's data goes onto all plexes of the original. ``keep_undo``: what the original was
     is kept beside it. ``kind`` and ``then``: of the tasks.
@@ -91,7 +93,7 @@ async def restore(
     for plex in origin.volume.open_plexes():
         if plex.map.any():
             message = f"plex {plex.name} copies {plex.map.count()} region(s) from snapshot {pair.unit.name}"
-            tasks.append(origin.copying.start(plex, ("fast", message), rate, kind, then))
+            tasks.append(origin.copying.start(plex, (Reason.FAST, message), rate, kind, then))
     if not tasks:
         await origin.copying.returned()
     return tasks

@@ -2,8 +2,8 @@
 
 from functools import partial
 
-from fmrd.core.decisions.instant import is_instant
 from fmrd.core.json_object import Json
+from fmrd.core.reasons import Reason
 from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.opening.files import let_go
@@ -27,7 +27,7 @@ class PlexVerbs(VerbBase):
         self, volume: str, path: str, dco: str | None, rate: int | None, *, dry_run: bool, snap: bool
     ) -> Json:
         service = self.registry.service(volume)
-        if is_instant(service.volume):
+        if service.volume.settings.is_instant:
             raise Refused(
                 "snap_instant", f"snapshot {volume} does not hold all of its data itself", f"fmrctl snapsync {volume}"
             )
@@ -38,7 +38,7 @@ class PlexVerbs(VerbBase):
             message = f"a new plex on {path}: all of it is copied"
             return {
                 "decision": self._decision(
-                    volume, path, "full_new_plex", message, geometry.regions, geometry.length_bytes
+                    volume, path, Reason.FULL_NEW_PLEX, message, geometry.regions, geometry.length_bytes
                 )
             }
 
@@ -131,7 +131,7 @@ class PlexVerbs(VerbBase):
             decisions: list[Json] = []
             for name in names:
                 service = self.registry.service(name)
-                for plex in list(service.volume.plexes) if not is_instant(service.volume) else ():
+                for plex in list(service.volume.plexes) if not service.volume.settings.is_instant else ():
                     holed = plex.is_open and plex.map.any() and not self.context.tasks.running(name, plex.name)
                     if not holed and plex.state not in (PlexState.STALE, PlexState.IOFAIL):
                         continue

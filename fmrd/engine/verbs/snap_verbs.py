@@ -6,7 +6,8 @@ import trio
 
 from fmrd.core.decisions import snapback, snapshot
 from fmrd.core.json_object import Json
-from fmrd.core.states import PlexState
+from fmrd.core.reasons import Reason
+from fmrd.core.states import PlexState, TaskType
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.opening.making import PlexWish
 from fmrd.engine.service import Service
@@ -131,8 +132,8 @@ class SnapVerbs(InstantVerbs):
             else:
                 tasks = await snapbacks.back(pair, chosen, rate or 0)
             if not tasks:
-                reason = ("nothing_missed", f"{snapshot} and {pair.origin.volume.name} hold the same")
-                tasks = [self.context.tasks.ended("SNAPBACK", pair.origin.volume.name, chosen[0].name, reason)]
+                reason = (Reason.NOTHING_MISSED, f"{snapshot} and {pair.origin.volume.name} hold the same")
+                tasks = [self.context.tasks.ended(TaskType.SNAPBACK, pair.origin.volume.name, chosen[0].name, reason)]
             return {"task": tasks[0].json(), "tasks": [t.json() for t in tasks]}
 
         return await self._apart(work)
@@ -170,11 +171,11 @@ class SnapVerbs(InstantVerbs):
         async def work() -> Json:
             [clone] = pair.volume.plexes
             then = undos.clean_up(pair.origin, clone)
-            tasks = await snapbacks.restore(pair, [clone], rate or 0, force=force, kind="UNDO", then=then)
+            tasks = await snapbacks.restore(pair, [clone], rate or 0, force=force, kind=TaskType.UNDO, then=then)
             if not tasks:
                 await then(clone)
-                reason = ("nothing_missed", f"volume {volume} is as it was")
-                tasks = [self.context.tasks.ended("UNDO", volume, clone.name, reason)]
+                reason = (Reason.NOTHING_MISSED, f"volume {volume} is as it was")
+                tasks = [self.context.tasks.ended(TaskType.UNDO, volume, clone.name, reason)]
             return {"task": tasks[0].json(), "tasks": [t.json() for t in tasks]}
 
         return await self._apart(work)
@@ -217,5 +218,5 @@ class SnapVerbs(InstantVerbs):
         message = (
             f"{regions} of {len(differs)} regions changed on either side, and are copied from {source} to {target}"
         )
-        code = "fast" if regions else "nothing_missed"
+        code = Reason.FAST if regions else Reason.NOTHING_MISSED
         return self._decision(pair.origin.volume.name, pair.volume.plexes[0].name, code, message, regions, size)

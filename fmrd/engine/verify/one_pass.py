@@ -12,6 +12,7 @@ import trio
 from fmrd.backing.calls.system_calls import Call, Lane, ask
 from fmrd.core.decisions.comparing import Mismatch, mismatches_in
 from fmrd.core.json_object import Json
+from fmrd.core.states import TaskState
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.running import Running
 from fmrd.engine.serving import reading
@@ -67,17 +68,17 @@ class Verify:
         except (FmrdError, OSError) as error:
             log.warning("volume %s: verify failed: %s", volume.name, error)
             await self._checksums.note(None)
-            self._task.end("failed", (getattr(error, "code", "io_error"), str(error)))
+            self._task.end(TaskState.FAILED, (getattr(error, "code", "io_error"), str(error)))
             return
         cut_off = self._task.aborting and not self._running.life.is_open
         await self._checksums.note(self._progress() if cut_off else None)
         if self._task.aborting:
-            self._task.end("aborted")
+            self._task.end(TaskState.ABORTED)
             return
         report = self._task.report or []
         if report:
             log.warning("volume %s: verify found %d range(s) where its copies differ", volume.name, len(report))
-        self._task.end("done")
+        self._task.end(TaskState.DONE)
 
     async def _windows(self) -> None:
         task = self._task

@@ -8,8 +8,9 @@ the odd ones, with --from what one plex holds is written to all others, in that 
 import logging
 from collections.abc import Callable, Sequence
 
-from fmrd.core.decisions.instant import is_instant
 from fmrd.core.json_object import Json
+from fmrd.core.reasons import Reason
+from fmrd.core.states import TaskType
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.running import Running
 from fmrd.engine.tasks import Task
@@ -28,13 +29,13 @@ def begin(
     region to go on at, and ``report``: what was found before it.
     """
     volume = running.volume
-    if is_instant(volume):
+    if volume.settings.is_instant:
         raise Refused(
             "snap_instant", f"snapshot {volume.name} does not hold all of its data itself",
             f"fmrctl snapsync {volume.name}",
         )  # fmt: skip
     for task in running.context.tasks.running(volume.name):
-        if task.type == "VERIFY":
+        if task.type is TaskType.VERIFY:
             return task, f"nothing to change: volume {volume.name} is being verified already"
     opened = volume.open_plexes()
     if source is not None and not source.is_open:
@@ -43,8 +44,8 @@ def begin(
         sentence = f"only {opened[0].name} is attached" if opened else "no plex is attached"
         raise Failed("nothing_to_compare", f"volume {volume.name}: {sentence}", "fmrctl recover")
     goes_on = f", from region {first} on, where a stop or a crash cut it off" if first else ""
-    reason = ("verify", f"the copies on {', '.join(plex.name for plex in opened)} are compared{goes_on}")
-    task = running.context.tasks.new("VERIFY", volume.name, "", reason, rate)
+    reason = (Reason.VERIFY, f"the copies on {', '.join(plex.name for plex in opened)} are compared{goes_on}")
+    task = running.context.tasks.new(TaskType.VERIFY, volume.name, "", reason, rate)
     task.report = list(report)
     task.total_regions = volume.geometry.regions
     task.total_bytes = volume.geometry.length_bytes

@@ -97,7 +97,7 @@ def _volume(volume: VolumeRecord, record: Record, image: CopyImage) -> Json:
         "stopped": volume.stopped,
         "settled": volume.settled,
         "snapshot_of": volume.snapshot_of,
-        "instant": volume.link is not None and volume.link.unkept is not None,
+        "instant": volume.is_instant,
         "dirty_regions": differs(volume.link, own=True),
         "snapshots": [
             {"name": snap.name, "dirty_regions": differs(snap.link, own=False)} for snap in record.snapshots_of(volume)
