@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """fio on a volume of two plexes in memory, through each door: on its file, and through a loop device.
 
-SecondThread it, where they are installed, qemu-storage-daemon exporting a quorum of two files over FUSE, and libfuse's
+Beside it, where they are installed, qemu-storage-daemon exporting a quorum of two files over FUSE, and libfuse's
 passthrough_hp (--passthrough PROGRAM) over a directory with one file. Needs root, /dev/fuse, fio. Rounds are
 interleaved: every target is tried before the next round begins, so that what else the machine does meets all of them
-alike; what is told is the median of each, and its ratio to the first target's.
+alike; what is told is the median of each, and its ratio to the first target's. ``--against CHECKOUT``: the same doors
+of another checkout (with its .venv made) come first, so that the ratio is that of after and before.
 """
 
 import argparse
@@ -63,20 +64,20 @@ def serving(command: list[object], ready: Any, log: Path) -> Iterator[None]:
 
 @contextmanager
 def volume(
-    where: Path, size_mib: int, door: str, *, plexes: str = "ab", program: tuple[object, ...] = (BIN / "fmrd",)
+    where: Path, size_mib: int, door: str, *, plexes: str = "ab", program: tuple[object, ...] = (), programs: Path = BIN
 ) -> Iterator[Path]:
-    """A started volume's file, behind that door of an fmrd of its own."""
+    """A started volume's file, behind that door of an fmrd of its own. ``programs``: where fmrd and fmrctl are."""
     where.mkdir()
     places = ["--state", where / "state", "--mount", where / "mount", "--socket", where / "socket"]
     socket = ["--socket", where / "socket"]
 
     def ready() -> bool:
-        found = subprocess.run([BIN / "fmrctl", *map(str, socket), "print"], capture_output=True, check=False)
+        found = subprocess.run([programs / "fmrctl", *map(str, socket), "print"], capture_output=True, check=False)
         return found.returncode == 0
 
-    command: list[object] = [*program, *places, "--door", door, "--log-level", "warning"]
+    command: list[object] = [*(program or (programs / "fmrd",)), *places, "--door", door, "--log-level", "warning"]
     with serving(command, ready, where / "fmrd.log"):
-        run(BIN / "fmrctl", *socket, "make", "bench", f"{size_mib}M", *(where / plex for plex in plexes))
+        run(programs / "fmrctl", *socket, "make", "bench", f"{size_mib}M", *(where / plex for plex in plexes))
         yield where / "mount" / "bench"
 
 
@@ -149,9 +150,11 @@ def measure(targets: dict[str, Path], size_mib: int, seconds: float, rounds: int
     rows = []
     for job, (kind, block, depth) in JOBS.items():
         found: dict[str, list[dict[str, float]]] = {name: [] for name in targets}
-        for _ in range(rounds):
-            for name, path in targets.items():
-                found[name].append(fio(path, kind, block, depth, size_mib, seconds))
+        for turn in range(rounds):
+            names = list(targets)
+            first = turn % len(names)  # who comes first meets a machine that rested
+            for name in names[first:] + names[:first]:
+                found[name].append(fio(targets[name], kind, block, depth, size_mib, seconds))
         medians = {
             name: {key: statistics.median(figures[key] for figures in each) for key in each[0]}
             for name, each in found.items()
@@ -184,6 +187,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=2, help="of each job (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
     parser.add_argument("--doors", default="channel,pyfuse3", help="of fmrd (default: %(default)s)")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="compare with fmrd as it is there")
     parser.add_argument("--loop", action="store_true", help="through a loop device, too")
     parser.add_argument("--passthrough", type=Path, help="libfuse's passthrough_hp")
     parser.add_argument("--json", type=Path, help="write the figures there, too")
@@ -196,11 +200,14 @@ def main() -> int:
     with ExitStack() as stack:
         where = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=options.dir, prefix="fmrd-bench-")))
         targets: dict[str, Path] = {}
+        for door in options.doors.split(",") if options.against else ():
+            before = volume(where / f"{door}-before", options.size, door, programs=options.against / ".venv" / "bin")
+            targets[f"{door}, before"] = stack.enter_context(before)
         for door in options.doors.split(","):
             targets[door] = stack.enter_context(volume(where / door, options.size, door))
         if options.loop:
             targets["loop device"] = stack.enter_context(loop_device(next(iter(targets.values()))))
-        if shutil.which("qemu-storage-daemon"):
+        if shutil.which("qemu-storage-daemon") and not options.against:
             targets["qemu quorum"] = stack.enter_context(quorum(where, options.size))
         if options.passthrough:
             targets["passthrough_hp, one plex"] = stack.enter_context(

@@ -54,7 +54,7 @@ class Served:
         """
         count = None if self.withdrawn else self._quick.read(offset, buffer)
         if count is not None:
-            done(buffer[:count])
+            done(buffer if count == len(buffer) else buffer[:count])
         else:
             self._later(partial(requests.read, self._running.mirror, offset, len(buffer)), done)
 
@@ -63,11 +63,11 @@ class Served:
         must stay as it is until ``done`` is called, later in this step (IdleTime.begin_step).
         """
         under_way = None if self.withdrawn else self._quick.write(offset, data, done)
-        if under_way is None:
-            room = max(0, self.length_bytes - offset)
-            data = bytes(data[:room] if room else data)
-            self._later(partial(_written, self._running, offset, data), done)
-        return bool(under_way)
+        if under_way is not None:
+            return under_way
+        room = max(0, self.length_bytes - offset)
+        self._later(partial(_written, self._running, offset, bytes(data[:room] if room else data)), done)
+        return False
 
     def make_zero_now(self, offset: int, length: int, done: Done[None], *, punch: bool) -> None:
         """As a write of zeros; with ``punch`` their blocks are given back where that can be."""

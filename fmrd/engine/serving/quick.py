@@ -57,7 +57,7 @@ class Quick:
             self._load.closed
             or self._mirror.reads_held_until is not None
             or self._mirror.unreadable.spans
-            or volume.settings.is_instant
+            or (volume.settings.link is not None and volume.settings.is_instant)
         ):
             return None
         candidates = volume.holders(offset, length)
@@ -96,7 +96,7 @@ class Quick:
             or volume.demotions_recorded < volume.held_until
             or volume.unkept
             or self._mirror.unreadable.spans
-            or volume.settings.is_instant
+            or (volume.settings.link is not None and volume.settings.is_instant)
             or (self._ranges.held and not self._ranges.is_free(offset, stop))
             or not (self._is_hot(offset, length) or self._drl.touch(offset, length))
         ):
@@ -112,23 +112,32 @@ class Quick:
             return self._write_large(targets, disks, offset, data, done)
         errors: dict[str, Exception] = {}
         for plex, disk in zip(targets, disks, strict=True):
+            plex.writes += 1
+            plex.write_bytes += length
             try:
                 disk.backing.pwrite(offset, data)
             except OSError as error:
                 errors[plex.uuid] = error
-        self._written(targets, offset, length, errors, done)
+        if errors:
+            self._start(self._failed(offset, length, errors, done))
+        else:
+            self._load.served += 1
+            done(length)
         return False
 
     def _write_large(
         self, targets: list[Plex], disks: list[OpenPlex], offset: int, data: bytes | memoryview, done: Written
     ) -> bool:
-        span = offset, offset + len(data)
+        length = len(data)
+        span = offset, offset + length
 
         def ended(raised: Sequence[BaseException | None]) -> None:
             if self._large is span:
                 self._large = None
             errors: dict[str, Exception] = {}
             for plex, error in zip(targets, raised, strict=True):
+                plex.writes += 1
+                plex.write_bytes += length
                 if isinstance(error, OSError):
                     errors[plex.uuid] = error
                 elif isinstance(error, Exception):  # no failure of a disk: a bug, told to whoever asked
@@ -136,24 +145,15 @@ class Quick:
                     return
                 elif error is not None:
                     raise error
-            self._written(targets, offset, len(data), errors, done)
+            if errors:
+                self._start(self._failed(offset, length, errors, done))
+            else:
+                self._load.served += 1
+                done(length)
 
         # The one before it ends while this one begins, and may ask which one is under way now.
         self._large = span
         return self._mirror.system.share([partial(disk.backing.pwrite, offset, data) for disk in disks], ended)
-
-    def _written(
-        self, targets: list[Plex], offset: int, length: int, errors: dict[str, Exception], done: Written
-    ) -> None:
-        """What came of it, in the step in which it was done."""
-        for plex in targets:
-            plex.writes += 1
-            plex.write_bytes += length
-        if errors:
-            self._start(self._failed(offset, length, errors, done))
-            return
-        self._load.served += 1
-        done(length)
 
     def _is_hot(self, offset: int, length: int) -> bool:
         """Mostly it is: rule 1 is kept, and nothing is to be noted."""

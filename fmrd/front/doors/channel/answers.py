@@ -33,7 +33,7 @@ class Answer:
     interrupted is over.
     """
 
-    __slots__ = ("_answers", "_pack", "later", "opcode", "over", "unique")
+    __slots__ = ("_answers", "_pack", "_send", "later", "opcode", "over", "unique")
 
     def __init__(self, answers: "Answers", opcode: int, unique: int, pack: Pack | None = None) -> None:
         self.opcode = opcode
@@ -41,52 +41,46 @@ class Answer:
         self.over = False
         self.later = False
         self._answers = answers
+        self._send = answers.device.send
         self._pack = pack
         """None: what came of it is the body."""
 
-    def again(self, opcode: int, unique: int) -> "Answer":
-        """The same object for the next request, where this one is over: most are, in the step in which they came."""
-        self.opcode = opcode
-        self.unique = unique
-        self.over = False
-        return self
-
     def __call__(self, result: Any) -> None:
+        """Send it. Most are of writes and reads, and sent in the step in which these came: they come first."""
         if self.over:
             return
         self.over = True
-        answers = self._answers
-        if isinstance(result, Exception):
-            answers.refuse(self.opcode, self.unique, result)
-        elif self.opcode == WRITE:
-            answers.written(self.unique, result)
+        unique = self.unique
+        if result.__class__ is memoryview:
+            self._send(OUT_HEADER.pack(OUT_HEADER.size + len(result), 0, unique), result)
+        elif result.__class__ is int and self.opcode == WRITE:
+            self._send(WRITTEN.pack(WRITTEN.size, 0, unique, result, 0))
+        elif isinstance(result, Exception):
+            self._answers.refuse(self.opcode, unique, result)
         else:
-            answers.send(self.unique, result if self._pack is None else self._pack(result))
+            self._answers.send(unique, result if self._pack is None else self._pack(result))
         if self.later:
-            answers.ended(self.unique)
+            self._answers.ended(unique)
 
 
 class Answers:
     """To the requests of one mount."""
 
     def __init__(self, device: Device) -> None:
-        self._device = device
+        self.device = device
         self.under_way: dict[int, Answer] = {}
         """Those that are not over when the step ended in which they came, by their unique."""
         self._none_left = trio.Event()
 
     def send(self, unique: int, body: Body) -> None:
-        self._device.send(OUT_HEADER.pack(OUT_HEADER.size + len(body), 0, unique), body)
-
-    def written(self, unique: int, size: int) -> None:
-        self._device.send(WRITTEN.pack(WRITTEN.size, 0, unique, size, 0))
+        self.device.send(OUT_HEADER.pack(OUT_HEADER.size + len(body), 0, unique), body)
 
     def refuse(self, opcode: int, unique: int, error: Exception) -> None:
         what = Op(opcode).name.lower() if opcode in Op._value2member_map_ else f"opcode {opcode}"
         if isinstance(error, Malformed):
             log.warning("%s: %s", what, error)
             error = OSError(errno.EINVAL, str(error))
-        self._device.send(replies.refusal(unique, errno_of(error, what)))
+        self.device.send(replies.refusal(unique, errno_of(error, what)))
 
     def expect(self, answer: Answer) -> None:
         """It will be given later."""

@@ -104,8 +104,10 @@ class Files:
         return Begun(seek, replies.pack_offset)
 
     def read(self, handle: int, offset: int, size: int, answer: Answer) -> None:
-        self._of(handle).read_now(offset, self._buffer[:size], answer)
+        served = self._served.get(handle) or self._of(handle)
+        served.read_now(offset, self._buffer[:size], answer)
 
     def write(self, handle: int, offset: int, data: memoryview, answer: Answer) -> bool:
         """True: ``data`` must stay as it is until the answer is given."""
-        return self._of(handle).write_now(offset, data, answer)
+        served = self._served.get(handle) or self._of(handle)
+        return served.write_now(offset, data, answer)

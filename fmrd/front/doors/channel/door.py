@@ -153,7 +153,8 @@ class ChannelDoor:
     def _answer(self, device: Device, count: int) -> None:
         """One request: its answer is sent, or will be."""
         length, opcode, unique, inode, handle, offset, size = READ_OR_WRITE.unpack_from(device.head)
-        answer = self._answer_object.again(opcode, unique)
+        answer = self._answer_object  # the same one as long as each is over in its step
+        answer.opcode, answer.unique, answer.over = opcode, unique, False
         try:
             if length != count:
                 raise Malformed(f"a request of {length} bytes came with {count}")
