@@ -16,6 +16,7 @@ from fmrd.front.ctl.cli import cli
 PACKAGE = Path(__file__).parents[2] / "fmrd"
 README = (PACKAGE.parent / "README.md").read_text()
 FORMAT = (PACKAGE / "dco" / "FORMAT.md").read_text()
+MAPS = [PACKAGE.parent / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md")]
 NAMED = re.compile(r"\b([A-Za-z_]+)\.(_?[A-Za-z_]+)\b(?!\.)")
 
 
@@ -45,10 +46,10 @@ def names_of_the_code() -> set[str]:
 PROTOCOLS = PACKAGE.parent / "docs" / "PROTOCOLS.md"
 
 
-@pytest.mark.parametrize("document", [*sorted(PACKAGE.rglob("*.md")), PROTOCOLS], ids=lambda path: path.name)
+@pytest.mark.parametrize("document", [*sorted(PACKAGE.rglob("*.md")), PROTOCOLS, *MAPS], ids=lambda path: path.name)
 def test_every_function_that_a_document_names_exists(document: Path) -> None:
     text = document.read_text()
-    named = {f"{a}.{b}" for a, b in NAMED.findall(text) if b not in ("py", "md", "g", "dco")}
+    named = {f"{a}.{b}" for a, b in NAMED.findall(text) if b not in ("py", "md", "g", "dco", "toml") and a != "tests"}
     assert sorted(named - names_of_the_code()) == []
 
 
@@ -131,3 +132,18 @@ def test_the_readme_tells_every_reason() -> None:
     section = README.split("## Why is it copying?")[1].split("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
     assert sorted(rows) == sorted(REASONS)
+
+
+def test_the_map_of_the_tree_names_each_module_once() -> None:
+    listed = re.findall(r"^- `([a-z_/]+\.py)` \S", MAPS[0].read_text(), re.MULTILINE)
+    there = [path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"]
+    beside = ["errors.py", "explanations.py"]
+    assert sorted([*listed, *beside]) == sorted(there)
+
+
+@pytest.mark.parametrize("document", MAPS, ids=lambda path: path.name)
+def test_every_file_that_a_map_names_is_there(document: Path) -> None:
+    root = document.parent
+    named = set(re.findall(r"`((?:[\w.-]+/)+[\w.-]*)`", document.read_text()))
+    places = [root, PACKAGE, *(folder for folder in PACKAGE.rglob("*") if folder.is_dir())]
+    assert named and not [name for name in sorted(named) if not any((place / name).exists() for place in places)]
