@@ -123,6 +123,11 @@ class Service:
         return None
 
     def _gate_closed(self, plex: Plex) -> None:
+        opened = self.mirror.opened.get(plex.uuid)
+        if opened is not None and opened.hangs:
+            # The record that says so is not for its copy: whoever waits for the verdict would wait for that disk again.
+            # So the copy does not know that the plex left, and an attach does not count on it.
+            opened.dco_copy.broken = True
         for task in self.context.tasks.running(self.volume.name, plex.name):
             task.abort()
         self.releaser.begin(plex)

@@ -10,7 +10,7 @@ import trio
 from fmrd.backing.calls.system_calls import Call
 from fmrd.core.states import PlexState
 from tests.sim.disks import GRANULE, SimBacking
-from tests.sim.life import EXTENT, NAME, REGION, Life, Script
+from tests.sim.life import EXTENT, IO_TIMEOUT, NAME, REGION, Life, Script
 from tests.sim.oracle import Broken
 from tests.sim.profiles import Profile
 from tests.sim.schedule import Schedule
@@ -166,7 +166,25 @@ async def the_home_copy_is_lost_after_another_one_failed(life: Life) -> None:
     life.system.crash("kill")
 
 
+async def a_hung_disk_stalls_a_writer_once(life: Life) -> None:
+    """Its data and its copy of the DCO hang: who writes, or flushes, waits for the one or the other, never for both."""
+    life.system.laziness = 0
+    await life.write(0, REGION)
+    for request in (life.write(0, REGION), life.flush()):
+        life.system.hung = {"v-02", "v-02 dco"}
+        began = trio.current_time()
+        await request
+        waited = trio.current_time() - began
+        if waited > 1.01 * IO_TIMEOUT:
+            raise Broken(f"a request waited for {waited} s, and io_timeout is {IO_TIMEOUT}")
+        life.system.release()
+        answer = await life.verbs.plex_att(volume=NAME, plex="v-02")
+        await life.verbs.task_wait(id=answer["task"]["id"])
+    life.system.crash("kill")
+
+
 DIRECTED = {
+    "a hung disk stalls a writer once": (a_hung_disk_stalls_a_writer_once, KILL),
     "power fails after a flush beside a failed one": (power_fails_after_a_flush_beside_a_failed_one, POWER),
     "the home copy is lost after another one failed": (the_home_copy_is_lost_after_another_one_failed, KILL),
     "the source leaves after a resync": (the_source_leaves_after_a_resync, POWER),

@@ -68,6 +68,11 @@ class OpenPlex:
         self.landings = [each for each in self.landings if not each.landed]
         return [each for each in self.landings if overlap(each.spans, spans)]
 
+    @property
+    def hangs(self) -> bool:
+        """Has a call on it been given up that has not returned?"""
+        return self.lanes.data.hung > 0 or self.lanes.dco.hung > 0
+
     def close(self) -> None:
         """Give up the descriptors and the lock."""
         self.backing.close()
