@@ -30,6 +30,12 @@ class Failed(FmrdError):
     """It was tried and did not work."""
 
 
+class PlexChanged(OSError):
+    """A plex's file is not what fmrd made of it any more: somebody cut it, made it longer, or removed it. Then nothing
+    that it holds is believed.
+    """
+
+
 class BadRequest(FmrdError):
     """The request makes no sense: usage, a name or a size that cannot be."""
 

@@ -60,10 +60,10 @@ def _must_reach(source: Descriptor, stop: int) -> None:
     """What lies beyond the end of a file looks like a hole; here it is a file that somebody cut."""
     try:
         size = stop if source.is_block else os.fstat(source.fd).st_size
+        if size < stop:
+            raise source.ends_too_early(size, stop - size)
     except OSError as error:
         raise SourceError(error) from error
-    if size < stop:
-        raise SourceError(OSError(errno.EIO, f"{source.path} ends at byte {size}, before {stop}"))
 
 
 def _copy_data(source: Descriptor, target: Descriptor, offset: int, length: int) -> None:
@@ -127,7 +127,7 @@ def _by_hand(source: Descriptor, target: Descriptor, offset: int, length: int) -
         try:
             count = os.preadv(source.fd, [view[:want]], offset + done)
             if count == 0:
-                raise OSError(errno.EIO, f"{source.path} ends at byte {offset + done}")
+                raise source.ends_too_early(offset + done, want)
         except OSError as error:
             raise SourceError(error) from error
         target.pwrite(offset + done, view[:count])

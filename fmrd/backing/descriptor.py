@@ -7,6 +7,7 @@ import stat
 import threading
 
 from fmrd.backing import libc
+from fmrd.errors import PlexChanged
 
 
 class Descriptor:
@@ -22,6 +23,8 @@ class Descriptor:
         self.file_system = 0 if self.is_block else libc.file_system(descriptor)
         self.inline = self.file_system in (libc.TMPFS, libc.RAMFS)
         self.disk = disk_of(status)
+        self._becoming = self.length
+        """What ``extend`` is about to make of the length."""
         self.known_data = (0, 0)
         """[start, stop) in bytes of a stretch that is data, not a hole; see holes.segments."""
         self._asks_the_cache = True
@@ -29,6 +32,24 @@ class Descriptor:
         self._spare: list[int] = []
         self._spare_lock = threading.Lock()
         self._closed = False
+
+    def must_be_ours(self) -> None:
+        """PlexChanged where somebody else changed the file's length, or removed it. Asked at each fdatasync, before a
+        write that would bring a file that was cut back to its length, and where it ends too early.
+        """
+        if self.is_block:
+            return
+        status = os.fstat(self.fd)
+        if not status.st_nlink:
+            raise PlexChanged(errno.EIO, f"{self.path} was removed by somebody else")
+        if status.st_size not in (self.length, self._becoming):
+            sizes = f"{status.st_size} bytes long, and had {self.length}"
+            raise PlexChanged(errno.EIO, f"{self.path} was changed by somebody else: it is {sizes}")
+
+    def ends_too_early(self, at: int, missing: int) -> OSError:
+        """A read came to the end of the file: PlexChanged if that was moved."""
+        self.must_be_ours()
+        return OSError(errno.EIO, f"{self.path} ends at byte {at}, {missing} too early")
 
     def pread(self, offset: int, length: int) -> bytes:
         data = os.pread(self.fd, length, offset)
@@ -39,7 +60,7 @@ class Descriptor:
         while got < length:
             more = os.pread(self.fd, length - got, offset + got)
             if not more:
-                raise OSError(errno.EIO, f"{self.path} ends at byte {offset + got}, {length - got} too early")
+                raise self.ends_too_early(offset + got, length - got)
             parts.append(more)
             got += len(more)
         return b"".join(parts)
@@ -49,7 +70,7 @@ class Descriptor:
         while got < len(buffer):
             more = os.preadv(self.fd, [buffer[got:]], offset + got)
             if not more:
-                raise OSError(errno.EIO, f"{self.path} ends at byte {offset + got}, {len(buffer) - got} too early")
+                raise self.ends_too_early(offset + got, len(buffer) - got)
             got += more
 
     def pread_now(self, offset: int, buffer: memoryview) -> bool:
@@ -63,6 +84,8 @@ class Descriptor:
         return False
 
     def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        if offset + len(data) >= self.length:
+            self.must_be_ours()
         written = os.pwrite(self.fd, data, offset)
         while written < len(data):
             more = os.pwrite(self.fd, memoryview(data)[written:], offset + written)

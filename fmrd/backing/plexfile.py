@@ -31,14 +31,19 @@ class PlexFile(Descriptor):
         return known[0] <= offset and stop <= known[1]
 
     def fdatasync(self) -> None:
+        self.must_be_ours()
         os.fdatasync(self.fd)
 
     def copy_from(self, source: Backing, offset: int, length: int) -> int:
         assert isinstance(source, PlexFile), "one host opens all plexes of a volume"
+        if offset + length >= self.length:
+            self.must_be_ours()
         return copying.copy_range(source, self, offset, length)
 
     def copy_spans(self, source: Backing, spans: Sequence[tuple[int, int]]) -> int:
         assert isinstance(source, PlexFile), "one host opens all plexes of a volume"
+        if spans[-1][1] >= self.length:
+            self.must_be_ours()
         return copying.copy_spans(source, self, spans)
 
     def extend(self, length: int) -> None:
@@ -47,6 +52,7 @@ class PlexFile(Descriptor):
                 raise OSError(errno.ENOSPC, f"{self.path} has {self.length} usable bytes, {length} are needed")
             return
         if self.length < length:
+            self._becoming = length
             os.ftruncate(self.fd, length)
             self.length = length
 

@@ -19,7 +19,7 @@ from fmrd.core.states import OPEN_GATE, PROMOTED, PlexState
 from fmrd.core.volume import faults, flushing, pages, reading, writing
 from fmrd.core.volume.facts import VolumeFacts
 from fmrd.core.volume.plex import Plex
-from fmrd.errors import Failed, Refused
+from fmrd.errors import Failed, PlexChanged, Refused
 
 
 class Volume(VolumeFacts):
@@ -74,7 +74,7 @@ class Volume(VolumeFacts):
         """Judge a write. ``errors`` by plex uuid. Asked twice when the first verdict says settle."""
         verdict, demoted = writing.judge(self, plan, errors, settled=settled)
         for plex in demoted:
-            self._close(plex, PlexState.IOFAIL)
+            self._close(plex, PlexState.IOFAIL, errors[plex.uuid])
         return verdict
 
     # Flushes
@@ -91,7 +91,7 @@ class Volume(VolumeFacts):
         for plex in failed:
             self.demotions += 1
             if faults.may_close(plex, self.plexes):
-                self._close(plex, PlexState.IOFAIL)
+                self._close(plex, PlexState.IOFAIL, errors[plex.uuid])
                 events.append(f"plex {plex.name} detached (IOFAIL) after a flush error: {errors[plex.uuid]}")
             else:
                 if self.settings.is_instant:
@@ -112,8 +112,8 @@ class Volume(VolumeFacts):
 
     # Gates
 
-    def _close(self, plex: Plex, state: PlexState) -> None:
-        """Rule 4, and fmr=off: what is not surely on the plex goes into its map."""
+    def _close(self, plex: Plex, state: PlexState, why: object = None) -> None:
+        """Rule 4, fmr=off, and a plex that others changed: what is not surely on it goes into its map."""
         plex.close_gate(state, self.drl.regions())
         plex.stamp = None
         if plex.reason in (Reason.RECOVERY, Reason.RESTORE):
@@ -121,6 +121,9 @@ class Volume(VolumeFacts):
         if not self.settings.fmr:
             plex.map.fill()
             plex.reason = Reason.FULL_FMR_OFF
+        if isinstance(why, PlexChanged):
+            plex.map.fill()
+            plex.reason = Reason.FULL_BACKING_CHANGED
         self.gate_closed(plex)
 
     def close_gate(self, plex: Plex, state: PlexState, *, failing: bool = False) -> None:
@@ -147,7 +150,7 @@ class Volume(VolumeFacts):
         plex.errors += 1
         if not faults.may_close(plex, self.plexes):
             return f"plex {plex.name} failed and stays, as the last copy of some regions: {why}"
-        self._close(plex, PlexState.IOFAIL)
+        self._close(plex, PlexState.IOFAIL, why)
         self.demotions += 1
         return f"plex {plex.name} detached (IOFAIL): {why}"
 

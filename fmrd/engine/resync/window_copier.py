@@ -19,7 +19,7 @@ from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.serving.open_plex import OpenPlex
 from fmrd.engine.serving.writes_under_way import NOT_LANDED
 from fmrd.engine.tasks import Task
-from fmrd.errors import FmrdError
+from fmrd.errors import FmrdError, PlexChanged
 
 SERVED_SECONDS = 0.02
 """An application that was served so short a while ago will come again."""
@@ -131,6 +131,8 @@ class WindowCopier:
             outcome, copied = await self._transfer(source.plex, window, wanted)
             if not isinstance(outcome.error, SourceError):
                 return self._account(window, copied, outcome)
+            if isinstance(outcome.error.error, PlexChanged):
+                self.mirror.say(volume.fail_plex(source.plex, outcome.error.error))
             source.plex.errors += 1
             tried.append(source.plex)
         return 0

@@ -9,7 +9,7 @@ from fmrd.core.plans import ReadPart
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.serving.writes_under_way import Writer
-from fmrd.errors import Failed, FmrdError
+from fmrd.errors import Failed, FmrdError, PlexChanged
 
 REPAIR_UNIT_BYTES = 4096
 SEEK_BYTES = 1 << 30
@@ -88,7 +88,7 @@ async def read_part(mirror: Mirror, part: ReadPart, *, mend: bool = True) -> byt
     if mirror.unreadable.spans:
         mirror.unreadable.remove(part.offset, stop)
     for plex, error in failures:
-        if isinstance(error, TimeoutError):
+        if isinstance(error, TimeoutError | PlexChanged):
             mirror.say(mirror.volume.fail_plex(plex, error))
         elif mend:
             await repair(mirror, plex, part.offset, part.length, error)

@@ -19,7 +19,7 @@ from fmrd.engine.serving import reading
 from fmrd.engine.tasks import Task
 from fmrd.engine.verify.checksums import Checksums
 from fmrd.engine.verify.rewrite import repair
-from fmrd.errors import Failed, FmrdError
+from fmrd.errors import Failed, FmrdError, PlexChanged
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +199,7 @@ class Verify:
         """As any reader would, while the region lock is free for it."""
         mirror = self._running.mirror
         plex.errors += 1
-        if isinstance(error, TimeoutError):
+        if isinstance(error, TimeoutError | PlexChanged):
             mirror.say(mirror.volume.fail_plex(plex, error))
         else:
             await reading.repair(mirror, plex, *mirror.volume.geometry.bytes_of(regions), error)
