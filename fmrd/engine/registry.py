@@ -3,42 +3,29 @@
 import errno
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
 import trio
 
 from fmrd.core.decisions.standing import StartOptions
-from fmrd.core.record import VolumeRecord
 from fmrd.engine.apart import Apart
 from fmrd.engine.context import Context
 from fmrd.engine.opening.homes import Home
 from fmrd.engine.opening.start import Opening, start_at_home
 from fmrd.engine.opening.still_opening import Arriving
+from fmrd.engine.plexes.reattach import LONGEST_PAUSE_SECONDS
 from fmrd.engine.served import Served, number_of
 from fmrd.engine.service import Service
+from fmrd.engine.unit import Unit
 from fmrd.engine.verify import verifying
 from fmrd.errors import Failed, FmrdError, Refused
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-
-@dataclass
-class Unit:
-    """A volume that the state directory knows: started (``service``), stopped, or failed (``failure``)."""
-
-    name: str
-    home: Home
-    service: Service | None = None
-    failure: FmrdError | None = None
-    busy: trio.Lock = field(default_factory=trio.Lock)
-
-    @property
-    def settings(self) -> VolumeRecord | None:
-        """As the home copy has them; None where it could never be read."""
-        return self.home.settings(self.name)
+LATE = frozenset({"no_current_plex"})
+"""What a start is refused with that a disk may mend by coming later."""
 
 
 class Registry:
@@ -107,8 +94,25 @@ class Registry:
                 await self.start(unit, StartOptions(), served=served)
         except (FmrdError, OSError) as error:
             self._failed(unit, error)
+            if unit.failure is not None and unit.failure.code in LATE and self.context.return_seconds:
+                self.context.nursery.start_soon(self._open_late, unit)
         if served or unit.service is None:
             self.arriving.ended(unit.name)
+
+    async def _open_late(self, unit: Unit) -> None:
+        """Its disks may come after the daemon: tried again, less and less often, until somebody decides otherwise."""
+        pause = self.context.return_seconds
+        while True:
+            await trio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            if self.closing or unit.service is not None or self.units.get(unit.name) is not unit:
+                return
+            try:
+                await self.start(unit, StartOptions())
+                return
+            except (FmrdError, OSError) as error:
+                if str(error) != str(unit.failure):
+                    self._failed(unit, error)
 
     def _failed(self, unit: Unit, error: FmrdError | OSError) -> None:
         unit.failure = error if isinstance(error, FmrdError) else Failed("io_error", str(error))
@@ -195,8 +199,7 @@ class Registry:
         unit.service = None
 
     @property
-    def closing(self) -> bool:
-        """The daemon goes down."""
+    def closing(self) -> bool:  # the daemon goes down
         return self._apart.closed
 
     async def close(self) -> None:

@@ -23,7 +23,7 @@ from fmrd.engine.resync.copy_tasks import CopyTasks
 from fmrd.engine.running import Running
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.verify.checksums import Checksums
-from fmrd.errors import Failed, FmrdError
+from fmrd.errors import Failed, FmrdError, Refused
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Service:
                     await self.attacher.attach(plex)
                 except (FmrdError, OSError) as error:
                     log.warning("volume %s: plex %s stays %s: %s", self.volume.name, plex.name, plex.state, error)
-                    if plex.state is PlexState.IOFAIL:
+                    if plex.state is PlexState.IOFAIL or not isinstance(error, Refused):  # its disk may only be late
                         self.reattacher.expect(plex)
 
     async def _clean_now_and_then(self) -> None:
@@ -97,6 +97,7 @@ class Service:
         """Returns a notice when there was nothing to change. Refused('last_plex') by rule 9."""
         async with self.running.verb():
             self.running.must_have(plex)
+            self.reattacher.forget(plex)
             if plex.state is state:
                 return f"nothing to change: {plex.name} is already {state}"
             halted = plex.is_open and await self.copying.halt(plex)

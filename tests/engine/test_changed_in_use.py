@@ -1,4 +1,4 @@
-"""A plex file that somebody else changes while it is used: it leaves, nothing that it holds is believed, and it is told."""
+"""A plex file that somebody else changes while it is used: it leaves, is not believed, and that is told."""
 
 import os
 from collections.abc import Callable

@@ -65,7 +65,7 @@ async def test_it_is_tried_until_its_file_is_there_again(
     with caplog.at_level(logging.WARNING):
         await fail_b(rig)
         await until(lambda: len(pauses) == 4)
-        seen = len([r for r in caplog.records if "stays IOFAIL" in r.message])
+        seen = len([r for r in caplog.records if "stays IOFAIL: plex_missing" in r.message])
     assert await rig.states() == "ACTIVE IOFAIL" and seen == 1, "the same reason is told once"
     away.rename(rig.path("b"))
     await until(lambda: rig.plex("b").state == "ACTIVE")
@@ -83,7 +83,7 @@ async def test_a_plex_that_was_detached_stays_away(rig: Rig) -> None:
 async def test_a_plex_that_was_detached_while_its_attach_waited_for_a_verb_stays_away(rig: Rig) -> None:
     await rig.det("b")
     with pytest.raises(Failed, match="plex_state"):
-        await rig.service.attacher.attach(rig.plex("b"), if_failed=True)
+        await rig.service.attacher.attach(rig.plex("b"), still=lambda: False)
 
 
 async def test_not_while_the_volume_is_told_not_to(rig: Rig, pauses: list[float]) -> None:
@@ -112,3 +112,54 @@ async def test_where_only_the_administrator_can_decide_it_is_left_alone(
     other.write_bytes(rig.path("a.dco").read_bytes())
     await until(lambda: rig.plex("b").state == "ACTIVE" or "is not attached by itself" in caplog.text)
     assert await rig.states() == "ACTIVE IOFAIL"
+
+
+async def away_at_a_start(tmp_path: Path, letters: str) -> None:
+    """A volume whose disks were not there when it was started last, and of which nobody asked anything."""
+    async with daemon(tmp_path) as rig:
+        await rig.make()
+        await rig.data.write(0, os.urandom(SIZE))
+        await rig.data.flush()
+    for letter in letters:
+        rig.path(letter).rename(tmp_path / f"{letter}.away")
+
+
+def arrives(tmp_path: Path, letter: str) -> None:
+    (tmp_path / f"{letter}.away").rename(tmp_path / letter)
+
+
+async def test_one_that_was_away_at_a_start_is_attached_when_it_comes(tmp_path: Path, pauses: list[float]) -> None:
+    await away_at_a_start(tmp_path, "b")
+    async with daemon(tmp_path, return_seconds=SOON) as rig:
+        await until(lambda: len(pauses) == 2)
+        assert await rig.states() == "ACTIVE STALE"
+        await rig.write_regions(3)
+        arrives(tmp_path, "b")
+        await until(lambda: rig.plex("b").state == "ACTIVE")
+        await rig.stop()
+        assert rig.same("a", "b")
+
+
+async def test_one_that_was_away_at_a_start_and_is_detached_then_stays_away(
+    tmp_path: Path, pauses: list[float]
+) -> None:
+    await away_at_a_start(tmp_path, "b")
+    async with daemon(tmp_path, return_seconds=SOON) as rig:
+        await until(lambda: len(pauses) == 1)
+        await rig.det("b")
+        arrives(tmp_path, "b")
+        await until(lambda: not rig.service.reattacher._waiting)
+        assert rig.plex("b").state == "STALE"
+
+
+async def test_a_volume_whose_disks_were_all_away_is_opened_when_one_comes(tmp_path: Path) -> None:
+    await away_at_a_start(tmp_path, "ab")
+    async with daemon(tmp_path, return_seconds=SOON) as rig:
+        await until(lambda: rig.registry.units["data"].failure is not None)
+        arrives(tmp_path, "a")
+        await until(lambda: rig.registry.find("data") is not None)
+        await rig.write_regions(3)
+        arrives(tmp_path, "b")
+        await until(lambda: rig.plex("b").state == "ACTIVE")
+        await rig.stop()
+        assert rig.same("a", "b")

@@ -1,6 +1,7 @@
 """How a plex joins a started volume (PROTOCOLS, "Join"): an attach, and a new plex. What it copies is joining.py's."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -43,15 +44,15 @@ class Attacher:
 
     async def attach(
         self, plex: Plex, *, full: bool = False, discard: bool = False, rate: int = 0, kind: TaskType | None = None,
-        then: Then | None = None, if_failed: bool = False,
+        then: Then | None = None, still: Callable[[], bool] | None = None,
     ) -> tuple[Task, str | None]:  # fmt: skip
         """PROTOCOLS, "Join". Returns the task, and a notice if it was attached already. ``kind`` and ``then``: of the
-        task (CopyTasks.start). ``if_failed``: Failed('plex_state') for one that did not fail, or is detached by now.
+        task (CopyTasks.start). ``still``: Failed('plex_state') where it says no once it is this one's turn.
         """
         running = self._running
         async with running.verb():
             running.must_have(plex)
-            if if_failed and plex.state is not PlexState.IOFAIL:
+            if still is not None and not still():
                 raise Failed("plex_state", f"plex {plex.name} is {plex.state} meanwhile")
             if plex.is_open:
                 return self._attached_already(plex, rate)

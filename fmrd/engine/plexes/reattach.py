@@ -1,6 +1,6 @@
-"""A plex that failed is attached again by itself once its disk answers: tried soon, then less and less often.
+"""A plex that failed, or was away at a start, is attached by itself once its disk answers: soon, then less often.
 
-Only what failed (IOFAIL): a plex that the administrator took away stays away. The decision is that of any attach
+A plex that the administrator took away stays away until the next start. The decision is that of any attach
 (PROTOCOLS, "Join"), so it is fast where its map and its file allow; where only people can decide it stays out.
 """
 
@@ -27,7 +27,8 @@ class Reattacher:
     def __init__(self, running: Running, attacher: Attacher) -> None:
         self._running = running
         self._attacher = attacher
-        self._waiting: set[str] = set()
+        self._waiting: dict[str, object] = {}
+        """By plex: the task that waits for it."""
         self._tried: dict[str, tuple[float, float]] = {}
         """By plex: when it was attached last, and the pause before that, in seconds."""
 
@@ -36,19 +37,28 @@ class Reattacher:
         running = self._running
         if not running.context.return_seconds or plex.uuid in self._waiting or running.volume.settings.is_instant:
             return
-        self._waiting.add(plex.uuid)
-        running.context.nursery.start_soon(self._bring_back, plex)
+        self._waiting[plex.uuid] = me = object()
+        running.context.nursery.start_soon(self._bring_back, plex, me)
 
-    async def _bring_back(self, plex: Plex) -> None:
+    def forget(self, plex: Plex) -> None:
+        """The administrator took it away."""
+        self._waiting.pop(plex.uuid, None)
+
+    async def _bring_back(self, plex: Plex, me: object) -> None:
+        def expected() -> bool:
+            """Nobody took it away, or brought it back, meanwhile."""
+            away = plex.state in (PlexState.IOFAIL, PlexState.STALE) and not plex.excluded
+            return away and self._waiting.get(plex.uuid) is me
+
         pause = self._first_pause(plex)
         told = ""
         try:
-            while await self._still_away_after(pause, plex):
+            while await self._still_away_after(pause, plex) and expected():
                 if not self._running.volume.settings.auto_attach:
                     continue
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
                 try:
-                    await self._attacher.attach(plex, if_failed=True)
+                    await self._attacher.attach(plex, still=expected)
                 except Refused as refused:
                     self._say(plex, f"is not attached by itself: {refused.message}")
                     return
@@ -60,7 +70,8 @@ class Reattacher:
                     self._tried[plex.uuid] = trio.current_time(), pause
                     return
         finally:
-            self._waiting.discard(plex.uuid)
+            if self._waiting.get(plex.uuid) is me:
+                del self._waiting[plex.uuid]
 
     def _first_pause(self, plex: Plex) -> float:
         first = self._running.context.return_seconds
@@ -71,8 +82,7 @@ class Reattacher:
         with trio.move_on_after(seconds):
             await self._running.life.stopping.wait()
         running = self._running
-        mine = plex in running.volume.plexes and plex.state is PlexState.IOFAIL and not plex.excluded
-        return mine and not running.life.stopping.is_set() and not running.life.ended
+        return plex in running.volume.plexes and not running.life.stopping.is_set() and not running.life.ended
 
     def _say(self, plex: Plex, sentence: str) -> None:
         log.warning("volume %s: plex %s %s", self._running.volume.name, plex.name, sentence)

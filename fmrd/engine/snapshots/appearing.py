@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import trio
 
 from fmrd.engine.opening.start import Opening, close_all
-from fmrd.engine.registry import Registry, Unit
+from fmrd.engine.registry import Registry
 from fmrd.engine.running import Running
+from fmrd.engine.unit import Unit
 from fmrd.errors import FmrdError
 
 log = logging.getLogger(__name__)

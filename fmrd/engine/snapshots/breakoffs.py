@@ -19,11 +19,12 @@ from fmrd.core.volume.volume import Volume
 from fmrd.dco.ledger import change
 from fmrd.dco.store import Store
 from fmrd.engine.opening.start import Opening, report
-from fmrd.engine.registry import Registry, Unit
+from fmrd.engine.registry import Registry
 from fmrd.engine.running import Running
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.snapshots.appearing import appear, land_later
 from fmrd.engine.snapshots.frozen import frozen
+from fmrd.engine.unit import Unit
 from fmrd.errors import BadRequest, Failed, FmrdError, Refused
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from fmrd.dco.ledger import change
 from fmrd.dco.store import Store
 from fmrd.engine.opening.files import PlexFiles, copy_of, name_owner
 from fmrd.engine.opening.start import Opening, report
-from fmrd.engine.registry import Registry, Unit
+from fmrd.engine.registry import Registry
 from fmrd.engine.running import Running
 from fmrd.engine.serving import copy_on_write
 from fmrd.engine.serving.mirror import Mirror
@@ -29,6 +29,7 @@ from fmrd.engine.snapshots.appearing import land_later
 from fmrd.engine.snapshots.breakoffs import must_be_free
 from fmrd.engine.snapshots.frozen import frozen
 from fmrd.engine.tasks import Task
+from fmrd.engine.unit import Unit
 from fmrd.errors import Failed, FmrdError, Refused
 
 log = logging.getLogger(__name__)

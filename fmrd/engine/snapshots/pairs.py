@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
-from fmrd.engine.registry import Registry, Unit
+from fmrd.engine.registry import Registry
 from fmrd.engine.service import Service
+from fmrd.engine.unit import Unit
 from fmrd.errors import Failed, Refused
 
 

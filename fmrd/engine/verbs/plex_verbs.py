@@ -72,6 +72,7 @@ class PlexVerbs(VerbBase):
 
         async def work() -> Json:
             if state is PlexState.STALE and not found.is_open and found.state is not PlexState.IOFAIL:
+                service.reattacher.forget(found)
                 notice: str | None = f"nothing to change: {found.name} is already {found.state}"
             else:
                 notice = await service.detach(found, state)
