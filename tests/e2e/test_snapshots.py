@@ -244,7 +244,7 @@ def test_snapclear_makes_strangers_of_them(daemon: Daemon, data: Path, tmp_path:
     assert daemon.ctl("remove", "data").code == "snap_present"
     assert daemon.json("snapclear", "SNAP-data")["volume"]["snapshot_of"] is None
     assert daemon.ctl("snapback", "SNAP-data").code == "snap_unknown"
-    assert daemon.json("snapprint") == {"snapshots": [], "detached": []}
+    assert daemon.json("snapprint") == {"output_version": 1, "snapshots": [], "detached": []}
     fill(daemon.path("SNAP-data"), 1)
     daemon.json("remove", "data")
     daemon.restart()
