@@ -1,1 +1,1 @@
-"""fmrd: mirrored volumes with FastResync. Core knows, dco remembers, engine does, front speaks."""
+"""fmrd serves mirrored volumes with FastResync. Core knows, dco remembers, engine does, front speaks."""

@@ -1,15 +1,16 @@
-"""Every failure a user can meet: its class, stable code, errno, exit status, and what to do about it.
+"""Every failure that a user can meet is raised as one of these: with a stable code, an errno, an exit status and a
+hint.
 
-The class says how a program should react (its exit status), the code says what happened and never changes its
-meaning, the message names the volume and the plex, the hint says what would help. Reason codes of a copy decision
-share the table, so that ``fmrctl explain CODE`` answers for both.
+The class says how a program should react (its exit status), the code says what happened and never changes its meaning,
+the message names the volume and the plex, the hint says what would help. Reason codes of a copy decision share the
+table, so that ``fmrctl explain CODE`` answers for both.
 """
 
 import errno as _errno
 
 
 class FmrdError(Exception):
-    """A failure that was foreseen. ``code`` is a key of EXPLANATIONS; ``errno`` is what a file operation returns."""
+    """This failure was foreseen. ``code`` is a key of EXPLANATIONS, ``errno`` what a file operation returns."""
 
     exit_status = 1
     default_errno = _errno.EIO
@@ -58,7 +59,7 @@ class Unreachable(FmrdError):
 
 
 EXPLANATIONS: dict[str, str] = {}
-"""Code -> what it means and what to do. Filled by ``fmrd.explanations``, kept apart because it is prose."""
+"""Code -> what it means and what to do. ``fmrd.explanations`` fills it, which is kept apart because it is prose."""
 
 from fmrd import explanations as _explanations  # noqa: E402  (needs the table above)
 

@@ -1,4 +1,4 @@
-"""What ``fmrctl explain CODE`` says: prose for the person on call, one entry a code, none ever renamed."""
+"""This is what ``fmrctl explain CODE`` says: prose for the person on call, one entry a code, none ever renamed."""
 
 REASONS: dict[str, str] = {
     "nothing_missed": "The plex has every write: its map is empty, so nothing is copied.",

@@ -1,9 +1,9 @@
-"""Bytes, regions, extents and map pages: the only place that knows about ceil, floor and a short last region.
+"""A geometry turns bytes into regions, extents and pages: it knows about rounding, and about a short last region.
 
-A *region* is the grain of an FMR map (64 KiB by default), an *extent* the grain of the DRL (4 MiB), both powers of
+A *region* is the grain of an FMR map (64 KiB by default), an *extent* the grain of the DRL (4 MiB); both are powers of
 two. A *page* is what the DCO writes at once: it holds the bits of ``page_regions`` regions of a map, or of the extents
 that cover those same regions of a DRL, so that page N of every bitmap is about the same bytes and a volume grows by
-adding pages.
+adding pages. The hot path divides for itself, since a call would cost it more than the answer.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,9 @@ MAX_REGIONS = 1 << 28
 
 @dataclass(frozen=True)
 class Geometry:
-    """The measures of one volume. Regions and extents are numbered from 0; the last of each may be short."""
+    """A geometry holds the measures of one volume, in bytes. Regions and extents are numbered from 0; the last of each
+    may be short. It is not checked when it is made: ``check`` does that for measures that come from outside.
+    """
 
     length_bytes: int
     region_bytes: int = 64 << 10
@@ -32,7 +34,7 @@ class Geometry:
     page_regions: int = PAGE_REGIONS
 
     def check(self) -> "Geometry":
-        """The geometry itself, or BadRequest('bad_size') saying which measure cannot be."""
+        """Return the geometry itself, or raise BadRequest('bad_size'), which says which measure cannot be."""
         if self.length_bytes <= 0 or self.length_bytes % SECTOR_BYTES or self.length_bytes > MAX_LENGTH_BYTES:
             raise BadRequest(
                 "bad_size",
@@ -70,43 +72,44 @@ class Geometry:
 
     @cached_property
     def extent_regions(self) -> int:
-        """Regions in a whole extent."""
+        """Return how many regions a whole extent has."""
         return self.extent_bytes // self.region_bytes
 
     @cached_property
     def page_extents(self) -> int:
-        """Extents in a whole page."""
+        """Return how many extents a whole page of the DRL holds."""
         return self.page_regions // self.extent_regions
 
     def regions_of(self, offset_bytes: int, length_bytes: int) -> range:
-        """Every region that [offset, offset + length) touches."""
+        """Return every region that [offset, offset + length) touches."""
         if length_bytes <= 0:
             return range(0)
         return range(offset_bytes // self.region_bytes, (offset_bytes + length_bytes - 1) // self.region_bytes + 1)
 
     def whole_regions_of(self, offset_bytes: int, length_bytes: int) -> range:
-        """The regions that [offset, offset + length) covers to their last byte (a short last region counts)."""
+        """Return the regions that [offset, offset + length) covers to their last byte, a short last one included."""
         end = offset_bytes + length_bytes
         first = -(-offset_bytes // self.region_bytes)
         stop = self.regions if end >= self.length_bytes else end // self.region_bytes
         return range(first, max(first, stop))
 
     def extents_of(self, offset_bytes: int, length_bytes: int) -> range:
-        """Every extent that [offset, offset + length) touches."""
+        """Return every extent that [offset, offset + length) touches."""
         if length_bytes <= 0:
             return range(0)
         return range(offset_bytes // self.extent_bytes, (offset_bytes + length_bytes - 1) // self.extent_bytes + 1)
 
     def regions_of_extent(self, extent: int) -> range:
+        """Return the regions of one extent, clipped to the volume."""
         first = extent * self.extent_regions
         return range(first, min(first + self.extent_regions, self.regions))
 
     def bytes_of(self, regions: range) -> tuple[int, int]:
-        """(offset, length) in bytes of a run of regions, clipped to the volume."""
+        """Return (offset, length) in bytes of a run of regions, clipped to the volume."""
         offset = regions.start * self.region_bytes
         return offset, max(0, min(regions.stop * self.region_bytes, self.length_bytes) - offset)
 
     def bytes_in(self, region_count: int, last_included: bool) -> int:
-        """Bytes of ``region_count`` regions; the volume's last region counts at its true length."""
+        """Return how many bytes ``region_count`` regions hold; the volume's last region counts at its true length."""
         short = self.regions * self.region_bytes - self.length_bytes if last_included else 0
         return region_count * self.region_bytes - short

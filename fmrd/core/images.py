@@ -1,4 +1,7 @@
-"""What was read from the copies of a DCO, and how a page is made out of it (PROTOCOLS, "Pages"; rule 8)."""
+"""An image is what was read from a copy of a DCO; a page is made out of several of them (PROTOCOLS, "Pages"; rule 8).
+
+Doubt is dirt: what no copy can tell for certain reads as all ones, page by page.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +14,7 @@ from fmrd.core.record import Column, Record
 
 @dataclass(frozen=True)
 class PageSlot:
-    """A valid slot of a page."""
+    """This is a slot of a page that was verified: its epoch, the sequence that orders writes of it, and its bits."""
 
     epoch: int
     sequence: int
@@ -20,7 +23,7 @@ class PageSlot:
 
 @dataclass(frozen=True)
 class CopyImage:
-    """One copy of the DCO as found. A slot that could not be verified is None."""
+    """An image is one copy of the DCO as it was found. A slot that could not be verified is None."""
 
     records: tuple[Record | None, Record | None]
     pages: Mapping[tuple[int, int], tuple[PageSlot | None, PageSlot | None]] = field(default_factory=dict)
@@ -32,29 +35,30 @@ class CopyImage:
 
     @property
     def record(self) -> Record | None:
-        """The newest valid record."""
+        """Return the newest valid record, or None."""
         valid = [r for r in self.records if r is not None]
         return max(valid, key=lambda r: r.sequence, default=None)
 
     @property
     def torn(self) -> bool:
-        """One of the two record slots cannot be read."""
+        """Tell whether one of the two record slots cannot be read: it may have held a newer record."""
         return None in self.records
 
     def newest(self, column: Column, page: int) -> PageSlot | None:
+        """Return the newest valid slot of a page that carries the column's epoch; pages of others do not count."""
         slots = [s for s in self.pages.get((column.index, page), ()) if s is not None and s.epoch == column.epoch]
         return max(slots, key=lambda s: s.sequence, default=None)
 
     def whole(self, column: Column, page: int) -> bool:
-        """Are both slots of the page valid (of whatever epoch), so that the newest one is surely the last written?"""
+        """Tell whether both slots of the page are valid, of whatever epoch: then the newest was surely written last."""
         return None not in self.pages.get((column.index, page), (None, None))
 
 
 def read_page(
     column: Column, page: int, size: int, home: CopyImage, others: Sequence[CopyImage], *, settled: bool
 ) -> tuple[bitarray, bool]:
-    """(the ``size`` bits of a page, whether they had to be taken as all ones). ``others``: on-line copies that the
-    home copy names open.
+    """Return (the ``size`` bits of a page, whether they had to be taken as all ones). ``others`` are the on-line copies
+    that the home copy names open; ``settled`` says that the volume was stopped in order.
     """
     newest = home.newest(column, page)
     if home.whole(column, page):
@@ -74,7 +78,7 @@ def read_page(
 
 
 def fitted(bits: frozenbitarray, size: int) -> bitarray:
-    """Cut to ``size``; what is beyond the stored bits is in doubt."""
+    """Return the bits cut or extended to ``size``; what lies beyond the stored bits is in doubt, so ones."""
     if len(bits) >= size:
         return bitarray(bits[:size])
     return bitarray(bits) + ones(size - len(bits))
@@ -83,7 +87,7 @@ def fitted(bits: frozenbitarray, size: int) -> bitarray:
 def read_bitmap(
     column: Column, size: int, page_bits: int, home: CopyImage, others: Sequence[CopyImage], *, settled: bool
 ) -> tuple[bitarray, int]:
-    """(a whole bitmap, how many of its pages were lost)."""
+    """Return (the ``size`` bits of a bitmap, how many of its pages had to be taken as all ones)."""
     bits = bitarray()
     lost = 0
     for page, start in enumerate(range(0, size, page_bits)):
@@ -95,7 +99,7 @@ def read_bitmap(
 
 def drl_union(column: Column, size: int, page_bits: int, home: CopyImage, others: Sequence[CopyImage], *,
               settled: bool) -> bitarray:  # fmt: skip
-    """The home copy's DRL, ORed with the on-line copies' own."""
+    """Return the home copy's DRL, ORed with what each on-line copy says alone: a mark that any of them has counts."""
     bits, _ = read_bitmap(column, size, page_bits, home, others, settled=settled)
     for other in others:
         bits |= own_bitmap(column, size, page_bits, other)
@@ -103,7 +107,7 @@ def drl_union(column: Column, size: int, page_bits: int, home: CopyImage, others
 
 
 def own_bitmap(column: Column, size: int, page_bits: int, image: CopyImage) -> bitarray:
-    """A bitmap as one copy alone tells it. A page it never had says nothing; one it had and lost, all ones."""
+    """Return a bitmap as one copy alone tells it. A page it never had says nothing; one it had and lost, all ones."""
     bits = bitarray()
     for page, start in enumerate(range(0, size, page_bits)):
         width = min(page_bits, size - start)

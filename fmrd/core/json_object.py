@@ -1,4 +1,4 @@
-"""The type of what is written as a JSON object: answers of verbs, records, reports."""
+"""This is the type of whatever is written as a JSON object: answers of verbs, records, reports."""
 
 from typing import Any
 

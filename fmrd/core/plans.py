@@ -1,4 +1,8 @@
-"""What the volume answers: plans (what to do) and verdicts (what came of it), all frozen."""
+"""Plans say what to do, verdicts what came of it: these frozen values are what a volume answers with.
+
+Offsets and lengths are bytes. A gate may close while a plan is carried out: its generation tells, and what came of a
+call issued before that counts for nothing.
+"""
 
 from dataclasses import dataclass
 
@@ -9,7 +13,7 @@ from fmrd.errors import FmrdError
 
 @dataclass(frozen=True)
 class ReadPart:
-    """[offset, offset + length) in bytes is to be read from this plex, which is current there."""
+    """These bytes, [offset, offset + length), are to be read from this plex, which is current there."""
 
     plex: Plex
     offset: int
@@ -18,7 +22,7 @@ class ReadPart:
 
 @dataclass(frozen=True)
 class Target:
-    """One plex of a write: the byte ranges it takes, and the generation of its gate when it was chosen."""
+    """A target is one plex of a write: the (offset, length) ranges it takes, and the generation of its gate by then."""
 
     plex: Plex
     generation: int
@@ -31,6 +35,10 @@ class Target:
 
 @dataclass(frozen=True)
 class WritePlan:
+    """A write plan says which plexes take which bytes. It is made by ``Volume.choose_targets``, in the step in which
+    the maps of closed gates gain the regions, and is judged by ``Volume.end_write``.
+    """
+
     offset: int
     length: int
     regions: range
@@ -40,26 +48,28 @@ class WritePlan:
 
 @dataclass(frozen=True)
 class SyncTarget:
+    """A sync target is one plex that is fdatasync'ed: what that would make durable is ``batch`` (None: nothing)."""
+
     plex: Plex
     generation: int
     batch: RegionMap | None
     cured: RegionMap | None = None
-    """Suspect regions that it would make durable ..."""
+    """Suspect regions that the fdatasync would make durable, if no other fdatasync fails meanwhile."""
     dropped: int = 0
-    """... if no other fdatasync fails meanwhile."""
+    """The fdatasyncs that had failed on the plex by then."""
 
 
 @dataclass(frozen=True)
 class SyncPlan:
-    """One fdatasync on each of these plexes, begun after now."""
+    """A sync plan asks for one fdatasync on each of these plexes, begun after the plan was made."""
 
     targets: tuple[SyncTarget, ...]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of a write or a flush. ``settle``: nothing was decided yet; make what is current durable (sync, pages,
-    record) and judge again, because only then is it known whether the failing copy was the last one.
+    """A verdict says what came of a write or a flush. With ``settle`` nothing was decided yet: make durable what is
+    current (sync, pages, record) and judge again, because only then is it known whether the last copy failed.
     """
 
     error: FmrdError | None = None

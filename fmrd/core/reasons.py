@@ -1,10 +1,12 @@
-"""Why something is copied, or is not: the codes of every decision to copy. explanations.py says what each means."""
+"""These are the codes of every decision to copy something or not to; explanations.py says what each one means."""
 
 from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Of a copy, of a refused one, or of what a plex waits for. Programs rely on the values: none is renamed."""
+    """A reason belongs to a copy, to one that was refused, or to a plex that waits for one. Programs rely on the
+    values, so none is renamed.
+    """
 
     NONE = ""
     """A plex that is as it should be."""
@@ -27,7 +29,7 @@ class Reason(StrEnum):
 
     @property
     def is_full(self) -> bool:
-        """Is everything copied?"""
+        """Tell whether this reason makes a copy of everything."""
         return self in _FULL
 
 
@@ -35,7 +37,7 @@ _FULL = frozenset(reason for reason in Reason if reason.startswith("full_"))
 
 
 def reason_of(text: str) -> Reason:
-    """As a record has it. One that only a newer fmrd knows says less here, never more: a copy in full stays one."""
+    """Return the reason that a record names. What only a newer fmrd knows says less here; a full copy stays one."""
     try:
         return Reason(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a DCO record says, as values: the family, its volumes and plexes, their maps' epochs, lineage and history.
+"""A record is one commit as a value: a family's volumes and plexes, the epochs of their maps, its lineage and history.
 
 Positions order records: a position is an *ancestor* of a record in the same lineage with an equal or higher sequence,
 or of one whose history holds that lineage with an equal or higher last sequence (PROTOCOLS, "The home copy decides").
@@ -16,7 +16,7 @@ HISTORY_LIMIT = 512
 
 @dataclass(frozen=True)
 class Stamp:
-    """How a plex file looked when fmrd last let go of it; a file that looks otherwise was changed by others."""
+    """A stamp tells how fmrd left a plex file when it last let go of it; one that looks otherwise was changed since."""
 
     inode: int
     size: int
@@ -24,13 +24,13 @@ class Stamp:
     """0: not known, since it is about to be written."""
 
     def fits(self, now: "Stamp | None") -> bool:
-        """Is a file that looks like ``now`` as it was left?"""
+        """Tell whether a file that looks like ``now`` is as it was left; None fits nothing."""
         return now is not None and now == replace(self, mtime_ns=self.mtime_ns or now.mtime_ns)
 
 
 @dataclass(frozen=True)
 class Position:
-    """A point in the life of a family: the lineage (one an opening) and the sequence (one a record)."""
+    """A position is a point in the life of a family: its lineage (one an opening) and its sequence (one a record)."""
 
     lineage: str
     sequence: int
@@ -38,7 +38,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Column:
-    """Which column of the DCO's pages holds a bitmap, and the epoch its pages must carry to count."""
+    """A column says where in the DCO the pages of a bitmap lie, and which epoch these must carry to count."""
 
     index: int
     epoch: int
@@ -46,6 +46,10 @@ class Column:
 
 @dataclass(frozen=True)
 class PlexRecord:
+    """This is what a record says of one plex. ``map`` is the column of its map; ``dco_path`` is None where its copy of
+    the DCO lies beside it; ``has`` is the last position known to be complete on that copy.
+    """
+
     name: str
     uuid: str
     path: str
@@ -70,7 +74,7 @@ class PlexRecord:
 
 @dataclass(frozen=True)
 class Link:
-    """What ties a snapshot volume to its original: one map on each side, both empty at the instant."""
+    """A link ties a snapshot volume to its original by one map on each side, both empty at the instant."""
 
     origin: Column
     """What the original wrote since. A column of the original's."""
@@ -84,6 +88,10 @@ class Link:
 
 @dataclass(frozen=True)
 class VolumeRecord:
+    """This is what a record says of one volume: its measures in bytes, its settings, its plexes, and whose snapshot it
+    is. ``rate`` is bytes a second for copies, 0 for no limit.
+    """
+
     name: str
     uuid: str
     length_bytes: int
@@ -109,7 +117,7 @@ class VolumeRecord:
 
     @property
     def is_instant(self) -> bool:
-        """Is it a snapshot that reads from its original what it has not copied?"""
+        """Tell whether it is a snapshot that reads from its original what it has not copied."""
         return self.link is not None and self.link.unkept is not None
 
     def plex(self, uuid: str) -> PlexRecord | None:
@@ -118,7 +126,7 @@ class VolumeRecord:
 
 @dataclass(frozen=True)
 class Record:
-    """One commit: a volume and its snapshots, as they are at one moment."""
+    """A record is one commit: a volume and its snapshots, as they are at one moment. The original comes first."""
 
     family: str
     lineage: str
@@ -136,33 +144,36 @@ class Record:
 
     @property
     def volume(self) -> VolumeRecord:
-        """The family's original volume (snapshots come after it)."""
+        """Return the family's original volume (snapshots come after it)."""
         return self.volumes[0]
 
     @property
     def settled(self) -> bool:
-        """Every volume is."""
+        """Tell whether every volume was stopped in order."""
         return all(v.settled for v in self.volumes)
 
     def named(self, name: str) -> VolumeRecord | None:
+        """Return the volume of that name, or None."""
         return next((v for v in self.volumes if v.name == name), None)
 
     def holder(self, plex_uuid: str) -> VolumeRecord | None:
-        """The volume that a plex belongs to."""
+        """Return the volume that a plex belongs to, or None."""
         return next((v for v in self.volumes if v.plex(plex_uuid) is not None), None)
 
     def snapshots_of(self, volume: VolumeRecord) -> tuple[VolumeRecord, ...]:
         return tuple(v for v in self.volumes if v.link is not None and v.snapshot_of == volume.name)
 
     def columns_of(self, volume: VolumeRecord) -> tuple[Column, ...]:
-        """Every bitmap of a volume: its DRL, its plexes' maps, and what it tracks for its snapshots or its original."""
+        """Return the column of every bitmap of a volume: its DRL, the maps of its plexes, and what it tracks for its
+        snapshots or its original.
+        """
         own = () if volume.link is None else (volume.link.own,)
         links = [s.link for s in self.snapshots_of(volume) if s.link is not None]
         unkept = tuple(link.unkept for link in links if link.unkept is not None)
         return (volume.drl, *(p.map for p in volume.plexes), *own, *(link.origin for link in links), *unkept)
 
     def knows(self, position: Position | None) -> bool:
-        """Is ``position`` an ancestor of this record (or the record itself)?"""
+        """Tell whether ``position`` is an ancestor of this record, or the record itself; None is neither."""
         if position is None:
             return False
         if position.lineage == self.lineage:
@@ -171,11 +182,11 @@ class Record:
 
 
 def trimmed(history: tuple[Position, ...], named: set[str]) -> tuple[Position, ...]:
-    """The newest HISTORY_LIMIT lineages, and any older one that a has(p) names."""
+    """Return the newest HISTORY_LIMIT lineages, and any older one that is named by the has(p) of a plex."""
     old, new = history[:-HISTORY_LIMIT], history[-HISTORY_LIMIT:]
     return tuple(p for p in old if p.lineage in named) + new
 
 
 def geometry_of(volume: VolumeRecord) -> Geometry:
-    """The measures that a record states, not yet checked."""
+    """Return the measures that a record states, not yet checked."""
     return Geometry(volume.length_bytes, volume.region_bytes, volume.extent_bytes, volume.page_regions)

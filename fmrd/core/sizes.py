@@ -1,4 +1,4 @@
-"""Sizes as people write them: a whole number of bytes, or of K, M, G or T, which are powers of 1024."""
+"""Sizes are read as people write them: a whole number of bytes, or of K, M, G or T, which are powers of 1024."""
 
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 MOST_DIGITS = 18

@@ -1,10 +1,10 @@
-"""VxVM's words for plexes and volumes, as tables. A plex's *gate* decides whether I/O reaches it."""
+"""States of plexes, volumes and tasks are tables, in VxVM's words. A plex's *gate* decides whether I/O reaches it."""
 
 from enum import StrEnum
 
 
 class PlexState(StrEnum):
-    """What a plex is to its volume. SNAPTMP and SNAPDIS of VxVM have no use here: each verb is one commit."""
+    """This is what a plex is to its volume. SNAPTMP and SNAPDIS of VxVM have no use, since each verb is one commit."""
 
     ACTIVE = "ACTIVE"
     TEMP = "TEMP"
@@ -16,7 +16,7 @@ class PlexState(StrEnum):
 
 
 class KState(StrEnum):
-    """What reaches an object: all I/O, only plex operations, nothing."""
+    """A KState says what reaches an object: all I/O, only plex operations, or nothing."""
 
     ENABLED = "ENABLED"
     DETACHED = "DETACHED"
@@ -24,7 +24,7 @@ class KState(StrEnum):
 
 
 class VolumeState(StrEnum):
-    """CLEAN: stopped in order. SYNC: recovering from a crash. NEEDSYNC: stopped, and not in order."""
+    """A volume is CLEAN when it was stopped in order, NEEDSYNC when it was not, SYNC while it recovers from a crash."""
 
     CLEAN = "CLEAN"
     ACTIVE = "ACTIVE"
@@ -33,7 +33,7 @@ class VolumeState(StrEnum):
 
 
 class TaskType(StrEnum):
-    """What a task does: attach a plex, recover or heal one, fill a snapshot plex, return, complete, undo, compare."""
+    """A task attaches a plex, recovers or heals one, fills a snapshot plex, returns, completes, undoes, or compares."""
 
     PLXATT = "PLXATT"
     RDWRBACK = "RDWRBACK"
@@ -45,7 +45,7 @@ class TaskType(StrEnum):
 
 
 class TaskState(StrEnum):
-    """How far it is. Only the first two may change."""
+    """A state says how far a task is. Only RUNNING and PAUSED may change."""
 
     RUNNING = "running"
     PAUSED = "paused"
@@ -76,7 +76,7 @@ READ_WRITE = frozenset({PlexState.ACTIVE})
 
 
 def mode(state: PlexState) -> str:
-    """The MODE column of vxprint: RW, WO, or - for a closed gate."""
+    """Return the MODE column of vxprint: RW, WO, or - for a closed gate."""
     if state in READ_WRITE:
         return "RW"
     return "WO" if state in OPEN_GATE else "-"

@@ -1,4 +1,4 @@
-"""The JSON body of a record: Record <-> bytes. What comes from disk is untrusted: anything odd is ValueError.
+"""A record's JSON body is written and read here. What comes from disk is untrusted: anything odd is ValueError.
 
 A sidecar is a file that anybody may have written who can write beside the plex, and an import takes names and paths
 from it: a name must not lead out of a directory, a number must be one that the rest of the program can bear.
@@ -26,8 +26,8 @@ _KNOWN = {"lineage", "history", "columns", "next_epoch", "volumes"}
 
 
 def encode_body(record: Record) -> bytes:
-    """The part of a record that is not in its header (family, sequence and settled are). ValueError for a record that
-    could not be read again: better no commit than a volume that does not open any more.
+    """Return what is not in a record's header (family, sequence and settled are). ValueError is raised for a record
+    that could not be read again: better no commit than a volume that does not open any more.
     """
     body: Json = {
         **record.extra,
@@ -42,7 +42,7 @@ def encode_body(record: Record) -> bytes:
 
 
 def decode_body(body: bytes, *, family: str, sequence: int, settled: bool, columns: int) -> Record:
-    """ValueError for whatever cannot be a record."""
+    """Return the record, or raise ValueError for whatever cannot be one; nothing else is raised."""
     try:
         data = json.loads(body)
         volumes = tuple(_read_volume(v, columns) for v in _list(data["volumes"]))

@@ -1,4 +1,4 @@
-"""One copy of the DCO, open: which slots must be kept, and the system calls that read and write it.
+"""This is one copy of the DCO, open: which slots must be kept, and the system calls that read and write it.
 
 The rule of two slots: what is written goes to the slot that does not hold the newest content of the *recorded* epoch,
 so a torn write, or a commit that never lands, costs nothing. The choice flips only when the write has ended well.
@@ -22,7 +22,7 @@ Key = tuple[int, int]
 
 @dataclass(frozen=True)
 class PageWrite:
-    """The content of one page, to be written to every copy."""
+    """This is the content of one page, to be written to every copy."""
 
     column: int
     page: int
@@ -36,7 +36,7 @@ class PageWrite:
 
 
 class DcoCopy:
-    """A DcoFile and what is known of its slots. ``name`` is 'home', or the plex's name."""
+    """A copy is a DcoFile and what is known of its slots. ``name`` is 'home' or the plex's; what blocks is a Call."""
 
     def __init__(
         self, name: str, file: DcoFile, lane: Lane, family: str, columns: int, owner: str = layout.HOME
@@ -67,15 +67,15 @@ class DcoCopy:
         self._found = dict(loaded.image.pages)
 
     def due(self, pages: Sequence[PageWrite]) -> list[PageWrite]:
-        """Less those that read already as they should: at an opening, nearly all."""
+        """Return the pages that do not read already as they should: at an opening few are left."""
         due = [page for page in pages if self._slot_with(page) is None]
         for page in pages:
             self._found.pop(page.key, None)
         return due
 
     def write_pages(self, pages: Sequence[PageWrite]) -> Call:
-        """One call that writes them all. A page without a valid slot gets both, one after the other; one that was never
-        written, both at once.
+        """Return one call that writes them all. A page without a valid slot gets both, one after the other; one that
+        was never written, both at once.
         """
         writes: list[tuple[int, bytes]] = []
         fresh = []
@@ -92,8 +92,8 @@ class DcoCopy:
         return Call(self.lane, partial(self._write, writes))
 
     def pages_written(self, pages: Iterable[PageWrite], committed: dict[int, int]) -> None:
-        """They ended well. ``committed``: the epoch of each column in the last record on the home copy; a page of a
-        later epoch does not displace the recorded one yet.
+        """They ended well. ``committed`` is the epoch of each column in the last record on home: a page of a later
+        epoch does not displace the recorded one yet.
         """
         for page in pages:
             self._sound.add(page.key)
@@ -106,8 +106,8 @@ class DcoCopy:
             self._keep[key] = 1 - self._keep.get(key, 1)
 
     def write_record(self, record: Record) -> Call:
-        """To the slot that does not hold the last one; on a new copy to both, or the blank one would be taken for a
-        damaged one that may have held a newer record.
+        """Return a call that writes to the slot that does not hold the last record; on a new copy to both, or the blank
+        one would be taken for a damaged one that may have held a newer record.
         """
         slot = 1 - self._record_keep
         slots = (slot,) if self._record_sound else (slot, 1 - slot)
@@ -115,13 +115,15 @@ class DcoCopy:
         return Call(self.lane, partial(self._write, writes))
 
     def record_written(self) -> None:
+        """The record ended well: its slot is the one to keep now."""
         self._record_keep = 1 - self._record_keep
         self._record_sound = True
 
     def rewrite(self, pages: Sequence[PageWrite], record: Record) -> Call:
-        """Everything anew: all pages, both slots of each (the record here is older and nobody relies on it), then the
-        record. Neighbouring columns go in one write, since a durable write costs the same for 4 KiB and for 64; and a
-        page that reads already as it should is left alone, or a join would cost as much as the volume is long.
+        """Return a call that writes everything anew: all pages, both slots of each (the record here is older and nobody
+        relies on it), then the record. Neighbouring columns go in one write, since a durable write of 64 KiB costs no
+        more than of 4; a page that reads already as it should is left alone, or a join would cost as much as the volume
+        is long.
         """
         blocks = self._both_slots([page for page in pages if self._slot_with(page) is None])
         slot = 1 - self._record_keep
@@ -129,7 +131,7 @@ class DcoCopy:
         return Call(self.lane, partial(self._write, blocks))
 
     def _both_slots(self, pages: Sequence[PageWrite]) -> list[tuple[int, bytes]]:
-        """(offset, data): both slots of each page, those of neighbouring columns together."""
+        """Return (offset, data) of both slots of each page, those of neighbouring columns together."""
         blocks: list[tuple[int, bytes]] = []
         for page in sorted(pages, key=lambda p: (p.page, p.column)):
             offset = layout.page_offset(page.column, page.page, 0, self.columns)
@@ -153,8 +155,8 @@ class DcoCopy:
         self.broken = False
 
     def _slot_with(self, page: PageWrite) -> int | None:
-        """The slot that a reader of this page would take, if it holds that content already and the other slot is sound
-        too (a damaged one would make the reader doubt both).
+        """Return the slot that a reader of this page would take, if it holds that content already and the other slot is
+        sound too (a damaged one would make the reader doubt both).
         """
         slots = self._found.get(page.key)
         if slots is None or None in slots:
@@ -170,7 +172,7 @@ class DcoCopy:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A copy as it was read: its image, and its slots."""
+    """This is a copy as it was read: its image, and its slots."""
 
     image: CopyImage
     record_slot: int
@@ -183,7 +185,7 @@ class Loaded:
 
 
 def load(file: DcoFile) -> Loaded:
-    """Read a copy whole. A slot that cannot be verified is None in the image; Refused('dco_feature') flies through."""
+    """Read a copy whole; this blocks. A slot in doubt is None; OSError and Refused('dco_feature') fly through."""
     slots: list[layout.RecordSlot | None] = []
     for slot in (0, 1):
         data = file.read(layout.record_offset(slot), layout.RECORD_SLOT_BYTES)
@@ -239,7 +241,7 @@ def _load_pages(file: DcoFile, image: CopyImage, record: Record) -> Loaded:
 
 
 def _slot_to_keep(slots: Sequence[PageSlot | None], epoch: int) -> int:
-    """The newest valid slot of the recorded epoch; without one, the newest valid slot; without any, either."""
+    """Return the newest valid slot of the recorded epoch; without one, the newest valid slot; without any, either."""
 
     def rank(slot: int) -> tuple[bool, bool, int]:
         found = slots[slot]

@@ -1,4 +1,4 @@
-"""Requests that share one round of work: whoever gets the lock serves all who had asked by then.
+"""Requests share one round of work: whoever gets the lock serves all who had asked by then.
 
 A request returns after a round that began after it came, so a round under way is never joined: what it wrote, or
 synced, was taken before. Four things are grouped so: page writes, records, fdatasyncs, and what an original keeps for
@@ -16,7 +16,7 @@ from fmrd.errors import FmrdError
 
 @dataclass
 class Batch:
-    """Requests that will be served together; what they ask for is in the fields of a subclass."""
+    """A batch is requests that will be served together; what they ask for is in the fields of a subclass."""
 
     done: bool = False
     error: FmrdError | None = None
@@ -26,12 +26,14 @@ B = TypeVar("B", bound=Batch)
 
 
 class GroupCommit(Generic[B]):
-    """``lock`` is held for the length of a round; whoever must exclude rounds takes it, too."""
+    """A group commit serves batches, one round at a time. ``lock`` is held for the length of a round; whoever must
+    exclude rounds takes it, too.
+    """
 
     def __init__(self, new: Callable[[], B]) -> None:
         self.lock = trio.Lock()
         self.next = new()
-        """The batch that is still open: whoever comes adds to it, and then has it ``served``."""
+        """The batch that is still open: whoever comes adds to it, in one step, and then has it ``served``."""
         self._new = new
 
     async def served(self, batch: B, work: Callable[[B], Awaitable[None]]) -> FmrdError | None:

@@ -1,4 +1,4 @@
-"""The bytes of a DCO copy. Pure: encode and decode, nothing else. All integers little endian.
+"""The bytes of a DCO copy are laid out here. Pure: encode and decode, nothing else. All integers are little endian.
 
 A copy is two record slots, then pages::
 
@@ -51,16 +51,16 @@ assert (DCO_BLOCK_BYTES - HEADER_BYTES) * 8 == PAGE_REGIONS
 
 
 class Damaged(ValueError):
-    """A slot that cannot be trusted; the message says why."""
+    """This slot cannot be trusted; the message says why."""
 
 
 class Blank(Damaged):
-    """A slot that was never written."""
+    """This slot was never written."""
 
 
 @dataclass(frozen=True)
 class RecordSlot:
-    """A valid record slot, with the feature words as they stand on disk."""
+    """This is a valid record slot, with the feature words as they stand on disk."""
 
     record: Record
     incompatible: int
@@ -70,6 +70,7 @@ class RecordSlot:
 
 
 def record_offset(slot: int) -> int:
+    """Return where a record slot lies in a copy, in bytes."""
     return slot * RECORD_SLOT_BYTES
 
 
@@ -77,18 +78,18 @@ _BLANK = bytes(DCO_BLOCK_BYTES)
 
 
 def page_offset(column: int, page: int, slot: int, columns: int = COLUMNS) -> int:
-    """Where a page slot lies in a copy, in bytes."""
+    """Return where a page slot lies in a copy, in bytes."""
     return 2 * RECORD_SLOT_BYTES + ((page * columns + column) * 2 + slot) * DCO_BLOCK_BYTES
 
 
 def copy_bytes(pages: int, columns: int = COLUMNS) -> int:
-    """The size of a copy whose bitmaps have that many pages."""
+    """Return the size in bytes of a copy whose bitmaps have that many pages."""
     return page_offset(0, pages, 0, columns)
 
 
 def encode_record(record: Record, slot: int, owner: str = HOME) -> bytes:
-    """Whole blocks, ready to be written to ``record_offset(slot)``. ValueError if the body outgrew the slot.
-    ``owner``: the uuid of the plex that this copy travels with, or HOME.
+    """Return whole blocks, ready to be written to ``record_offset(slot)``; ``owner`` is the uuid of the plex that this
+    copy travels with, or HOME. ValueError is raised where the body outgrew the slot, or could not be read again.
     """
     body = _body(record)
     if len(body) > RECORD_SLOT_BYTES - HEADER_BYTES:
@@ -114,7 +115,9 @@ def _body(record: Record) -> bytes:
 
 
 def decode_record(data: bytes, slot: int) -> RecordSlot:
-    """``data``: the whole slot. Blank, Damaged, or Refused('dco_feature') for a feature that must be understood."""
+    """Return the record of a whole slot, or raise Blank or Damaged; Refused('dco_feature') is raised for a feature that
+    must be understood and is not.
+    """
     if data == bytes(len(data)):
         raise Blank("never written")
     if len(data) < HEADER_BYTES:
@@ -150,7 +153,7 @@ def decode_record(data: bytes, slot: int) -> RecordSlot:
 
 
 def encode_page(family: str, column: int, page: int, slot: int, epoch: int, sequence: int, bits: bitarray) -> bytes:
-    """One block for ``page_offset(column, page, slot)``."""
+    """Return one block for ``page_offset(column, page, slot)``."""
     fields = (PAGE_MAGIC, slot, column, page, len(bits), epoch, sequence, _uuid(family), VERSION)
     header = _PAGE.pack(*fields, 0)[:-4]
     payload = _padded(bitarray(bits, endian="little").tobytes(), DCO_BLOCK_BYTES - HEADER_BYTES)
@@ -158,7 +161,7 @@ def encode_page(family: str, column: int, page: int, slot: int, epoch: int, sequ
 
 
 def decode_page(data: bytes, family: str, column: int, page: int, slot: int) -> PageSlot:
-    """Blank or Damaged for whatever is not surely this slot of this page of this family."""
+    """Return the slot, or raise Blank or Damaged for whatever is not surely this slot of this page of this family."""
     if len(data) != DCO_BLOCK_BYTES:
         raise Damaged("not a block")
     if data == _BLANK:

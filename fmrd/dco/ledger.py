@@ -1,8 +1,8 @@
-"""The records of one family on its home copy: a commit is what makes a change of states true (PROTOCOLS, "H first").
+"""The ledger writes the records of one family: a commit is what makes a change of states true (PROTOCOLS, "H first").
 
 A volume and its snapshots share the ledger; each has a store (store.py) for its own pages and its plexes' copies. Two
-kinds of locks, in this order: the commit lock here, then the page locks of the stores. Commits are grouped: whoever
-holds the lock commits for all who asked by then. What must not happen between two checkpoints is the family's.
+kinds of locks are taken, in this order: the commit lock here, then the page locks of the stores. Commits are grouped:
+whoever holds the lock commits for all who asked by then. What must be one step, with no checkpoint, is the family's.
 
 A task that is cancelled in here leaves the copies as a kill would: only the end of the daemon does that.
 """
@@ -24,34 +24,38 @@ from fmrd.errors import Failed, FmrdError
 
 
 class Member(Protocol):
-    """A started volume of the family, as the ledger knows it: its pages, and the copies of its plexes (Store)."""
+    """A member is a started volume of the family as the ledger knows it: its pages, its plexes' copies (Store)."""
 
     @property
     def volume(self) -> Volume:
-        """The volume itself."""
+        """Return the volume itself."""
 
     @property
     def ledger(self) -> "Ledger":
-        """That of its family."""
+        """Return the ledger of its family, which is where its records are committed."""
 
     @property
     def page_lock(self) -> trio.Lock:
-        """The writes of one page are serial."""
+        """Return the lock that makes writes of pages serial: whoever holds it sees none of this volume under way."""
 
     def due_pages(self, *, everything: bool) -> set[Key]:
-        """What a commit of this volume writes before its record."""
+        """Return what a commit of this volume writes before its record; ``everything``: every page of it."""
 
     def pages_of(self, columns: set[int]) -> set[Key]:
-        """Every page of those columns that are this volume's."""
+        """Return every page of those columns that are this volume's."""
 
     async def write_pages(self, keys: Iterable[Key]) -> None:
-        """Durable on the home copy and on every open travelling one. Failed('home_failed') where the home is not."""
+        """Return when these pages are durable on the home copy and every open travelling one, with content taken after
+        the call. Failed('home_failed') where the home copy did not take them.
+        """
 
     def epochs_committed(self, keys: Iterable[Key]) -> None:
-        """A record landed that names the epoch of these pages."""
+        """A record has landed that names the epoch of these pages; called in that step, with the page lock held."""
 
     async def record_on_copies(self, record: Record, previous: Record | None) -> None:
-        """On the copies that ``previous`` names open, then on those that joined since."""
+        """Write the record to the copies that ``previous`` names open, then to those that joined since. A copy that
+        fails demotes its plex, and raises nothing.
+        """
 
 
 @dataclass
@@ -63,7 +67,9 @@ class _Commits(Batch):
 
 
 class Ledger:
-    """``stores`` by the uuid of their volumes: one for each volume of the family that is started."""
+    """A ledger has the home copy, and in ``stores``, by the uuid of their volumes, one store for each volume of the
+    family that is started. Its methods run on trio's thread.
+    """
 
     def __init__(self, family: Family, home: DcoCopy, system: SystemCalls, *, timeout_seconds: float) -> None:
         self.family = family
@@ -80,11 +86,11 @@ class Ledger:
 
     @property
     def commit_lock(self) -> trio.Lock:
-        """Records are serial for the family."""
+        """Return the lock that makes the records of the family serial."""
         return self.commits.lock
 
     def assume(self, record: Record) -> None:
-        """What the home copy says when the ledger takes over."""
+        """Take over what the home copy says when the ledger begins."""
         self.last_record = record
         self.committed = epochs_of(record)
 
@@ -93,18 +99,21 @@ class Ledger:
         return self.page_sequence
 
     def home_hangs(self) -> Failed | None:
-        """A write that was given up may land yet, and would overwrite what is written to the same slot after it."""
+        """Return an error while a write that was given up may land yet: what is written to the same slot after it would
+        be overwritten, so nothing is written then.
+        """
         if not self.home.lane.hung:
             return None
         return Failed("home_failed", f"volume {self.family.volume.name}: the home copy of the DCO does not answer")
 
     def home_failed(self, error: Exception) -> Failed:
+        """Return the error of whoever needed a write of the home copy that failed."""
         name = self.family.volume.name
         return Failed("home_failed", f"volume {name}: the home copy of the DCO cannot be written: {error}")
 
     async def commit(self, store: Member | None = None, *, everything: bool = False) -> None:
-        """A record that says what is true now (or later) is on the home copy when it returns, and, where a store is
-        given, its pages and its copies. Failed('home_failed'): it counts as not done.
+        """Return when a record that says what is true now (or later) is on the home copy, and, where a store is given,
+        when its pages and its copies are written. Failed('home_failed') or ('dco_full'): the commit counts as not done.
         """
         batch = self.commits.next
         if store is not None:
@@ -119,12 +128,12 @@ class Ledger:
         await self.commit_locked(batch.members, whole=batch.whole)
 
     async def with_record(self, store: Member, work: Callable[[Record], Awaitable[None]]) -> None:
-        """A commit, then ``work`` with its record, before any other commit."""
+        """Commit, then await ``work`` with the record before any other commit; if it fails, ``work`` is not run."""
         async with self.commit_lock:
             await work(await self.commit_locked({store}, whole=set()))
 
     async def commit_locked(self, stores: set[Member], *, whole: set[Member]) -> Record:
-        """Pages, the record on H, then on the copies H named open so far, then on plexes that joined since."""
+        """Under the commit lock, write pages, the record to H, to the copies that H named open, then to joined ones."""
         family = self.family
         family.sequence += 1
         stamps = [(store.volume, store.volume.demotions) for store in stores]
@@ -154,7 +163,7 @@ class Ledger:
         return record
 
     def in_order(self) -> list[Member]:
-        """As their volumes stand in the family: page locks are taken in this order."""
+        """Return the stores as their volumes stand in the family: page locks are taken in this order."""
         return sorted(self.stores.values(), key=lambda store: self.family.volumes.index(store.volume))
 
     async def _record_on_home(self, record: Record) -> None:
@@ -174,10 +183,10 @@ class Ledger:
 async def change(
     stores: Sequence[Member], step: Callable[[], None], *, whole: bool = False, ledgers: Sequence[Ledger] = ()
 ) -> None:
-    """A synchronous step over several volumes, and the commits that make it true, one a family: no commit and no page
-    write of theirs is under way in that step. What the step raises flies on, and nothing was changed; Failed
-    ('home_failed') comes after it, and what was done stands in memory until a later commit lands. ``whole``: every page
-    of theirs goes along. ``ledgers``: of families none of whose volumes that matter is started.
+    """Take a synchronous step over several volumes, and commit what makes it true, one record a family: no commit and
+    no page write of theirs is under way in that step. What the step raises flies on, and nothing was changed;
+    Failed('home_failed') comes after it, and what was done stands in memory until a later commit lands. With ``whole``
+    every page of theirs goes along. ``ledgers`` are of families none of whose volumes that matter is started.
     """
     chosen = sorted({*ledgers, *(store.ledger for store in stores)}, key=lambda ledger: ledger.family.uuid)
     failures: list[FmrdError] = []
@@ -202,4 +211,5 @@ async def change(
 
 
 def epochs_of(record: Record) -> dict[int, int]:
+    """Return the epoch of each column that a record uses."""
     return {c.index: c.epoch for v in record.volumes for c in record.columns_of(v)}

@@ -1,4 +1,4 @@
-"""The pages of one volume, and the copies that travel with its plexes (PROTOCOLS, "H first", "Waiting", "Join").
+"""A store has the pages of one volume and the copies that travel with its plexes (PROTOCOLS, "H first", "Waiting").
 
 Page writes are batched: whoever holds the page lock writes for all who asked by then, so marks under load share one
 durable write, and the writes of one page are serial. Records are the ledger's (ledger.py).
@@ -30,16 +30,16 @@ class _Pages(Batch):
 
 
 class CarriesDco(Protocol):
-    """A plex that is open, as far as a store knows it."""
+    """This is a plex that is open, as far as a store knows it."""
 
     @property
     def dco_copy(self) -> DcoCopy:
-        """The copy that travels with it."""
+        """Return the copy that travels with it."""
 
 
 class Store:
-    """The DCO of one started volume. ``opened``: its open plexes by uuid, as whoever opens and closes them keeps them.
-    ``failed`` is told of each copy that failed, in the step that demoted its plex.
+    """A store is the DCO of one started volume. ``opened`` has its open plexes by uuid, as whoever opens and closes
+    them keeps them; ``failed`` is told of each copy that failed, in the step that demoted its plex.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Store:
 
     @property
     def page_lock(self) -> trio.Lock:
-        """The writes of one page are serial."""
+        """Return the lock that makes the writes of one page serial."""
         return self.pages.lock
 
     @property
@@ -79,7 +79,8 @@ class Store:
     # Pages
 
     async def write_pages(self, keys: Iterable[Key]) -> None:
-        """Durable on the home copy and on every open travelling one when it returns, with content taken after now.
+        """Return when these are durable on the home copy and every open travelling one, with content taken after the
+        call.
 
         Failed('home_failed') if the home copy did not take them; a travelling copy that fails demotes its plex.
         """
@@ -115,7 +116,7 @@ class Store:
                 self.volume.page_failed(page.column, page.page)
 
     def _take(self, key: Key) -> PageWrite | None:
-        """The content of a page now; None if its column went out of use."""
+        """Return the content of a page now; None if its column went out of use."""
         column, page = key
         epoch = next((c.epoch for c in self.volume.columns() if c.index == column), None)
         if epoch is None or page >= self.volume.geometry.pages:
@@ -123,13 +124,13 @@ class Store:
         return PageWrite(column, page, epoch, self.ledger.next_page_sequence(), self.volume.page(column, page))
 
     def due_pages(self, *, everything: bool) -> set[Key]:
-        """What a commit of this volume writes before its record."""
+        """Return what a commit of this volume writes before its record."""
         if everything:
             return self.pages_of({column.index for column in self.volume.columns()})
         return set(self.volume.touched_pages())
 
     def pages_of(self, columns: set[int]) -> set[Key]:
-        """Every page of those columns that are this volume's."""
+        """Return every page of those columns that are this volume's."""
         own = [column.index for column in self.volume.columns() if column.index in columns]
         return {(column, page) for column in own for page in range(self.volume.geometry.pages)}
 
@@ -139,7 +140,7 @@ class Store:
                 opened.dco_copy.epochs_committed(keys)
 
     def dco_copy_of(self, plex: Plex) -> DcoCopy | None:
-        """None where the plex is not open."""
+        """Return the copy of an open plex; None where it is not open."""
         opened = self.opened.get(plex.uuid)
         return None if opened is None else opened.dco_copy
 
@@ -158,7 +159,7 @@ class Store:
     # Records
 
     async def commit(self, *, everything: bool = False) -> None:
-        """A record that says what is true now (or later) is on the home copy and on the open ones when it returns.
+        """Return when a record that says what is true now (or later) is on the home copy and on the open ones.
 
         ``everything``: rewrite every page too, as an opening does. Failed('home_failed'): it counts as not done.
         """
@@ -174,7 +175,7 @@ class Store:
         self.volume.demotions_recorded = max(self.volume.demotions_recorded, demotions)
 
     async def record_on_copies(self, record: Record, previous: Record | None) -> None:
-        """On the copies that ``previous`` names open, then on those that joined since."""
+        """Write to the copies that ``previous`` names open, then to those that joined since. Who fails is demoted."""
         known = set() if previous is None else _open_in(previous)
         followers = [p for p in self.volume.plexes if p.uuid in self.opened]
         for group in (known, _open_in(record) - known):
@@ -195,9 +196,9 @@ class Store:
     # Join
 
     async def join(self, plex: Plex, copy: DcoCopy, open_gate: Callable[[], None]) -> None:
-        """PROTOCOLS, "Join", steps 2 and 3: the record that still names the plex closed, then all of it onto the plex's
-        copy, from what the home copy holds; ``open_gate`` opens the plex, and runs in the step that ends this.
-        Failed('io_error') if the copy cannot be written: the plex stays out, and the message tells the OSError.
+        """Take steps 2 and 3 of PROTOCOLS, "Join": the record that still names the plex closed, then all that the home
+        copy holds onto the plex's copy; ``open_gate`` opens the plex, and runs in the step that ends this, under both
+        locks. Failed('io_error') if the copy cannot be written: the plex stays out, and the message tells the OSError.
         """
 
         async def work(record: Record) -> None:
@@ -208,7 +209,7 @@ class Store:
         await self.ledger.with_record(self, work)
 
     async def _rewrite(self, plex: Plex, copy: DcoCopy, record: Record) -> None:
-        """All that the home copy holds of this volume, onto one copy, under both locks."""
+        """Write all that the home copy holds of this volume onto one copy, under both locks."""
         sequence = self.ledger.next_page_sequence()
         volume = self.volume
         pages = [
@@ -223,8 +224,8 @@ class Store:
         plex.has = record.position
 
     async def renew_copies(self) -> None:
-        """A copy that failed while its plex had to stay, as the last one, is behind: if the home copy were lost, an
-        import would find it as it was. So it is made anew as soon as it can be written. Failed('io_error') if not yet.
+        """Make a copy anew that failed while its plex had to stay, as the last one: it is behind, and if the home copy
+        were lost an import would find it as it was. Failed('io_error') if it cannot be written yet.
         """
         for plex in [p for p in self.volume.plexes if p.is_open]:
             copy = self.dco_copy_of(plex)

@@ -1,4 +1,4 @@
-"""All volumes of the daemon: opening them, serving them to a door, closing them."""
+"""The registry has all volumes of the daemon: it opens them, serves them to a door, and closes them."""
 
 import errno
 import logging
@@ -17,19 +17,16 @@ from fmrd.engine.opening.still_opening import Arriving
 from fmrd.engine.plexes.reattach import LONGEST_PAUSE_SECONDS
 from fmrd.engine.served import Served, number_of
 from fmrd.engine.service import Service
-from fmrd.engine.unit import Unit
+from fmrd.engine.unit import LATE, Unit
 from fmrd.engine.verify import verifying
 from fmrd.errors import Failed, FmrdError, Refused
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-LATE = frozenset({"no_current_plex"})
-"""What a start is refused with that a disk may mend by coming later."""
-
 
 class Registry:
-    """``run`` for the daemon's life; ``close`` ends it in order."""
+    """A registry is used on trio's thread. ``run`` lasts for the daemon's life; ``close`` ends it in order."""
 
     def __init__(self, context: Context, mount_path: str = "") -> None:
         self.context = context
@@ -41,7 +38,7 @@ class Registry:
         self._scope = trio.CancelScope()
         self._apart = Apart()
         self.running = trio.Event()
-        """Verbs may be called."""
+        """Set once verbs may be called."""
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Open every volume; report started when each is open or has failed, or after io_timeout."""
@@ -124,6 +121,7 @@ class Registry:
         return unit
 
     def unit(self, name: str) -> Unit:
+        """Return the unit of that name; Failed('volume_missing')."""
         try:
             return self.units[name]
         except KeyError:
@@ -132,12 +130,12 @@ class Registry:
             raise Failed("volume_missing", f"there is no volume {name}{yet}", errno=errno.ENOENT) from None
 
     def originals(self) -> list[Unit]:
-        """Volumes that are no snapshots, by name."""
+        """Return the volumes that are no snapshots, by name."""
         units = [self.units[name] for name in sorted(self.units)]
         return [u for u in units if u.settings is not None and u.settings.snapshot_of is None]
 
     def service(self, name: str) -> Service:
-        """Of a started volume."""
+        """Return the service of a started volume; Failed('volume_missing') or ('volume_stopped')."""
         unit = self.unit(name)
         if unit.service is None:
             if self.arriving.may_come(name=name):
@@ -147,14 +145,14 @@ class Registry:
         return unit.service
 
     async def start(self, unit: Unit, options: StartOptions, *, served: bool = True) -> Service:
-        """PROTOCOLS, "Start at home", then everything that runs by itself."""
+        """Take a volume through PROTOCOLS, "Start at home", and start everything that runs by itself."""
         async with unit.busy:
             if unit.service is not None:
                 return unit.service
             return self.adopt(unit, await start_at_home(unit.home, unit.name, options), served=served)
 
     def adopt(self, unit: Unit, opening: Opening, *, served: bool = True) -> Service:
-        """An open volume: what runs by itself begins, and doors see it, unless they must wait for ``serve``."""
+        """Take an open volume in: what runs by itself begins, and doors see it, unless they must wait for ``serve``."""
         unit.service = Service(self.context, opening)
         unit.failure = None
         unit.home.mirrors[opening.mirror.volume.settings.uuid] = opening.mirror
@@ -191,7 +189,7 @@ class Registry:
             await service.close(stopped=stopped)
 
     def withdraw(self, unit: Unit) -> None:
-        """Its file disappears, and it serves nobody any more."""
+        """Let its file disappear, in this step; it serves nobody any more."""
         served = self._served.pop(unit.name, None)
         if served is not None:
             served.withdrawn = True
@@ -231,10 +229,11 @@ class Registry:
         return self._served.get(name)
 
     def numbered(self, number: int) -> Served | None:
+        """Return the volume that a door calls by that number, if it is served."""
         return next((served for served in self._served.values() if served.number == number), None)
 
     def watch(self, callback: Callable[[Served], None]) -> None:
-        """Called when a volume appears, disappears, changes length or becomes other data."""
+        """``callback`` is called, in that step, when a volume appears, goes, changes length or becomes other data."""
         self._watchers.append(callback)
 
     def changed(self, name: str) -> None:

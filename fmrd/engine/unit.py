@@ -9,10 +9,13 @@ from fmrd.engine.opening.homes import Home
 from fmrd.engine.service import Service
 from fmrd.errors import FmrdError
 
+LATE = frozenset({"no_current_plex"})
+"""What a start is refused with that a disk may mend by coming later."""
+
 
 @dataclass
 class Unit:
-    """A volume that the state directory knows: started (``service``), stopped, or failed (``failure``)."""
+    """A unit is a volume that the state directory knows: started (``service``), stopped, or failed (``failure``)."""
 
     name: str
     home: Home

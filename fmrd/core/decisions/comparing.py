@@ -1,4 +1,4 @@
-"""Where copies of the same bytes differ, and which of them is the odd one out. Pure."""
+"""Copies of the same bytes are compared here: where they differ, and which of them is the odd one out."""
 
 import zlib
 from collections import Counter
@@ -12,8 +12,9 @@ _BLOCK_BYTES = 64 << 10
 
 @dataclass(frozen=True)
 class Mismatch:
-    """Bytes from ``offset``. ``odd``: the plexes that are wrong there; where nothing is proven, all that were compared.
-    ``right``: one that holds what is proven, "" where nothing is.
+    """A mismatch is ``length`` bytes from ``offset`` at which copies differ. ``odd`` names the plexes that are wrong
+    there, and ``right`` one that holds what is proven; where nothing is, ``odd`` names all that were compared,
+    ``right`` is "".
     """
 
     offset: int
@@ -23,8 +24,9 @@ class Mismatch:
 
 
 def mismatches(offset: int, contents: Mapping[str, bytes], trusted: str = "") -> list[Mismatch]:
-    """In order, apart from each other. ``contents``: what each plex holds from ``offset`` on, all of one length. More
-    than half of them decide; or ``trusted``, whatever the others hold.
+    """Return where copies differ, in order and apart from each other. ``contents`` is what each plex holds from
+    ``offset`` on, all of one length. By sectors, more than half of them decide; or ``trusted`` does, whatever others
+    hold.
     """
     first, *others = contents.values()
     if all(other == first for other in others):
@@ -43,8 +45,8 @@ def mismatches(offset: int, contents: Mapping[str, bytes], trusted: str = "") ->
 def mismatches_in(
     offset: int, contents: Mapping[str, bytes], trusted: str, pieces: Sequence[tuple[int, int | None]]
 ) -> list[Mismatch]:
-    """The same. Where that proves nothing, ``pieces`` may: the length of each, and the CRC-32 of what was there when
-    all copies agreed, None where nobody knows it.
+    """Return what ``mismatches`` does, and where that proves nothing let ``pieces`` prove it: the length in bytes of
+    each, and the CRC-32 of what was there when all copies agreed, None where nobody knows it.
     """
     found: list[Mismatch] = []
     at = 0

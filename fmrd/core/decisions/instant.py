@@ -1,4 +1,4 @@
-"""Instant snapshots as decisions: which regions are owed, kept and lost (PROTOCOLS, "Instant snapshots").
+"""Instant snapshots are decided here: which regions are owed, kept and lost (PROTOCOLS, "Instant snapshots").
 
 The map of the snapshot's only plex says what is still the original's; the original keeps a map of what was lost. A
 region is *owed* while it is in neither for certain: before it is written, the original has it copied, or loses it.
@@ -15,7 +15,7 @@ from fmrd.errors import Refused
 
 
 def owed(origin: Volume, snapshot: Volume, regions: range) -> list[int]:
-    """Regions that the original must not write before their old data is on the snapshot's plex and known to be."""
+    """Return what the original must not write before its old data is on the snapshot's plex, and known to be."""
     if snapshot.settings.uuid not in origin.unkept:
         return []  # it went back, or holds everything by now
     plex = snapshot.plexes[0]
@@ -25,19 +25,21 @@ def owed(origin: Volume, snapshot: Volume, regions: range) -> list[int]:
 
 
 def lose(origin: Volume, snapshot: Volume, regions: Iterable[int]) -> None:
-    """Their old data will be gone: to be durable before the original writes there."""
+    """Note that the old data of these regions will be gone; that must be durable before the original writes there."""
     for region in regions:
         origin.unkept[snapshot.settings.uuid].map.mark(range(region, region + 1))
 
 
 def lose_the_rest(origin: Volume, snapshot: Volume) -> None:
-    """All that is not kept for certain: its plex does not answer, and nobody shall wait for it again."""
+    """Lose all that is not kept for certain: the plex does not answer, and nobody shall wait for it again."""
     unkept = origin.unkept[snapshot.settings.uuid].map
     unkept.union(fitted(snapshot.plexes[0].in_doubt(), len(unkept)))
 
 
 def complete(origin: Volume, snapshot: Volume) -> bool:
-    """An instant snapshot that holds everything is one like the others. True if it is now."""
+    """Make an instant snapshot that holds everything one like the others. Return whether it is one now; the record that
+    says so is the caller's next step.
+    """
     link, unkept = snapshot.settings.link, origin.unkept.get(snapshot.settings.uuid)
     if link is None or unkept is None or unkept.map.any() or not snapshot.plexes[0].settled:
         return False
@@ -47,11 +49,12 @@ def complete(origin: Volume, snapshot: Volume) -> bool:
 
 
 def check_lost(origin: Volume, snapshot: Volume) -> None:
+    """Raise Refused('snap_invalid') where the snapshot has lost regions, so that nothing is restored from it."""
     count = origin.unkept[snapshot.settings.uuid].map.count()
     if count:
         raise Refused("snap_invalid", f"snapshot {snapshot.name} has lost {count} region(s)")
 
 
 def fitted(bits: bitarray, size: int) -> bitarray:
-    """Of a volume that has another length: what is beyond its end is not in its map."""
+    """Return bits fitted to a volume of another length: what lies beyond its end is not in its map."""
     return bits[:size] + zeros(max(0, size - len(bits)))

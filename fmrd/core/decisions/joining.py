@@ -1,4 +1,4 @@
-"""Attach is decided by lineage and position (PROTOCOLS, "Join"): nothing missed, fast, full, refused, with a reason."""
+"""An attach is decided by lineage and position (PROTOCOLS, "Join"): nothing missed, fast, full or refused, and why."""
 
 from dataclasses import dataclass, field
 
@@ -15,7 +15,7 @@ from fmrd.errors import Refused
 
 @dataclass(frozen=True)
 class Decision:
-    """Why what is copied: reason code, sentence, and whether the whole map becomes dirty."""
+    """A decision says why what is copied: reason code, sentence, whether all of the map becomes dirty, and how much."""
 
     code: Reason
     message: str
@@ -23,7 +23,7 @@ class Decision:
     regions: int
     bytes: int
     gained: bitarray = field(default_factory=bitarray)
-    """What the map gains by this join, bits by region; none: nothing."""
+    """The regions that the map gains by this join, as bits; empty: none."""
 
 
 def decide(
@@ -37,8 +37,9 @@ def decide(
     full: bool = False,
     discard: bool = False,
 ) -> Decision:
-    """``record``: the family as it stands; ``image``: the plex's own copy, None where there is none. Refused with
-    'refused_split_brain' or 'refused_unknown_plex' where only the administrator can decide.
+    """Decide how a plex whose gate is closed joins; nothing changes. ``record`` is the family as it stands, ``image``
+    the plex's own copy (None: there is none), ``stamp`` how its file looks now. Refused('refused_split_brain') or
+    ('refused_unknown_plex') is raised where only the administrator can decide.
     """
     if full:
         return _full(volume, Reason.FULL_FORCED, f"plex {plex.name} is copied in full, as asked for")
@@ -86,8 +87,8 @@ def decide(
 
 
 def inherit(plex: Plex, decision: Decision) -> None:
-    """Join, step 1: the map gains the DRL in the plex's own copy; after a split, what that copy tells of the other
-    side; or everything.
+    """Take step 1 of a join: the map gains the DRL in the plex's own copy; after a split, what that copy tells of the
+    other side; or everything.
     """
     if decision.full:
         plex.map.fill()

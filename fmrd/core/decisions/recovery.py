@@ -1,8 +1,8 @@
-"""Start at home: from the copies of the DCO to an opening state (PROTOCOLS, "Start at home", steps 1 to 6).
+"""A start at home leads from the copies of the DCO to an opening state (PROTOCOLS, "Start at home", steps 4 to 6).
 
-Pure: ``choose_record`` adopts a record, ``judge_plexes`` says which plexes are on-line and why the others are not,
-``open_volume`` builds the volume from maps and DRL, ``seed`` chooses one right copy per region once the opening is on
-disk (rule 7; choosing it earlier was caught in simulation).
+standing.py has chosen the record and judged the plexes before. ``open_volume`` builds the volume from maps and DRL;
+``seed`` chooses one right copy a region once the opening is on disk (rule 7; chosen earlier, a second crash would
+choose others).
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from fmrd.errors import Refused
 
 
 def shelved_volume(record: Record, settings: VolumeRecord, home: CopyImage) -> Volume:
-    """A volume as the home copy alone tells it, for as long as it is not started: nothing is asked, nothing judged."""
+    """Return what stands for a volume that is not started: as the home copy alone tells it, nobody asked or judged."""
     volume, _, _ = _read_volume(record, settings, home, [])
     return volume
 
@@ -34,8 +34,9 @@ def open_volume(
     record: Record, settings: VolumeRecord, home: CopyImage, found: Mapping[str, Found],
     standing: Mapping[str, Standing],
 ) -> tuple[Volume, list[str]]:  # fmt: skip
-    """Steps 4 and 5: maps from the home copy, the DRL of all, absent plexes detached; Refused('no_current_plex') where
-    some region has nobody. Returns the volume and the sentences to log.
+    """Take steps 4 and 5: maps from the home copy, the DRL of all copies, absent plexes detached. Return the volume and
+    the sentences to log; nothing is on disk yet. Refused('no_current_plex') or ('plexes_changed') where some region has
+    nobody, ('snap_invalid') where an instant snapshot's map is in doubt.
     """
     online = [i for p in settings.plexes if standing[p.uuid].online and (i := found[p.uuid].image) is not None]
     instant = settings.is_instant
@@ -112,7 +113,9 @@ def _bitmap(column: Column, geometry: Geometry, bits: bitarray) -> Bitmap:
 
 
 def _inherit(track: Bitmap, dirty: bitarray) -> None:
-    """What was being written when the volume went down may have changed, and the map was not yet written."""
+    """What was being written when the volume went down may have changed, and the map was not yet written. It is a
+    function of its own so that the simulation can take the rule out.
+    """
     track.map.union(dirty)
 
 
@@ -167,9 +170,10 @@ def _check_regions(
 
 
 def seed(volume: Volume) -> int:
-    """Rule 7, after the opening commit: where the DRL is set, one plex is right and the others copy it.
+    """Keep rule 7, after the opening commit and before any I/O: where the DRL is set one plex is right, the others copy
+    it.
 
-    Returns how many plexes were seeded. Sources are chosen per region: in-sync plexes first, and one whose last
+    Return how many plexes were seeded. Sources are chosen region by region: in-sync plexes first, and one whose last
     fdatasync failed there only where nobody else is.
     """
     dirty = volume.drl.regions()

@@ -1,6 +1,7 @@
-"""Snapshots that end, as decisions: they go back, restore their original, or are let go (PROTOCOLS, "Snapback").
+"""Snapshots end here, as decisions: they go back, restore their original, or are let go (PROTOCOLS, "Snapback").
 
-Each is one synchronous step over the volumes of a family, under its commit lock.
+Each of them is one synchronous step over the volumes of a family, taken under its commit lock and the page locks of
+both volumes (``ledger.change``); the record that follows makes it true.
 """
 
 from collections.abc import Sequence
@@ -21,14 +22,14 @@ from fmrd.errors import Refused
 
 
 def difference(origin: Volume, snapshot: Volume) -> bitarray:
-    """The union of both sides' maps, bits by region of the original: what may differ between the two."""
+    """Return the union of both sides' maps, bits by region of the original: what may differ between the two."""
     found = bitarray(origin.tracks[snapshot.settings.uuid].map.bits)
     found |= fitted(snapshot.tracks[snapshot.settings.uuid].map.bits, len(found))
     return found
 
 
 def check_length(origin: Volume, snapshot: Volume, *, replica: bool) -> None:
-    """Refused('refused_incomplete') where a plex would be left that is too short for its volume."""
+    """Raise Refused('refused_incomplete') where a plex would be left that is too short for its volume."""
     ours, theirs = origin.geometry.length_bytes, snapshot.geometry.length_bytes
     if theirs < ours:
         raise Refused(
@@ -45,8 +46,9 @@ def check_length(origin: Volume, snapshot: Volume, *, replica: bool) -> None:
 
 
 def go_back(family: Family, origin: Volume, snapshot: Volume, plexes: Sequence[Plex]) -> list[Plex]:
-    """Snapback: these plexes return to the original, detached, with the union of both maps to be copied to them. The
-    snapshot goes with its last plex. Returns them as plexes of the original.
+    """Take the step of a snapback: these plexes return to the original, detached, with the union of both maps to be
+    copied to them; the snapshot goes with its last plex. Return them as plexes of the original. Refused as by
+    ``check_length``, or ('last_plex') where those that stay would lack something.
     """
     check_length(origin, snapshot, replica=False)
     _may_leave(snapshot, plexes)
@@ -69,7 +71,9 @@ def go_back(family: Family, origin: Volume, snapshot: Volume, plexes: Sequence[P
 
 
 def check_restore(origin: Volume, snapshot: Volume, plexes: Sequence[Plex]) -> None:
-    """Refused where the data of these plexes cannot become the original's."""
+    """Raise Refused where the data of these plexes cannot become the original's: 'refused_incomplete', 'last_plex',
+    'snap_invalid', or 'snap_missing' where they do not hold all of it durably.
+    """
     check_length(origin, snapshot, replica=True)
     _may_leave(snapshot, plexes)
     if snapshot.settings.is_instant:
@@ -85,8 +89,9 @@ def check_restore(origin: Volume, snapshot: Volume, plexes: Sequence[Plex]) -> N
 
 
 def from_replica(family: Family, origin: Volume, snapshot: Volume, plexes: Sequence[Plex]) -> bitarray:
-    """The snapshot's data becomes the original's: its plexes are current at once, all others copy the union from them,
-    and whoever else is compared with the original gains it. Returns the union.
+    """Take the step of a restore: the snapshot's plexes are current in the original at once, all others copy the union
+    from them, and whoever else is compared with the original gains it. Return the union. Refused as by
+    ``check_restore``.
     """
     check_restore(origin, snapshot, plexes)
     changed = difference(origin, snapshot) | origin.drl.regions() | snapshot.drl.regions()
@@ -113,7 +118,9 @@ def from_replica(family: Family, origin: Volume, snapshot: Volume, plexes: Seque
 
 
 def clear(family: Family, origin: Volume, snapshot: Volume) -> None:
-    """The association is forgotten: two volumes that know nothing of each other."""
+    """Forget the association: two volumes that know nothing of each other are left. Refused('snap_instant') where the
+    snapshot still reads from its original.
+    """
     if snapshot.settings.is_instant:
         raise Refused(
             "snap_instant", f"snapshot {snapshot.name} reads from {origin.name} what it has not copied",
@@ -127,7 +134,7 @@ def clear(family: Family, origin: Volume, snapshot: Volume) -> None:
 
 
 def forget(family: Family, volume: Volume) -> None:
-    """A volume is removed: from its family, and from what its original tracks."""
+    """A volume is removed from its family, and from what its original tracks."""
     origin = family.original_of(volume)
     if origin is not None:
         origin.demotions += 1
@@ -142,7 +149,9 @@ def _may_leave(snapshot: Volume, plexes: Sequence[Plex]) -> None:
 
 
 def _gain(bitmap: Bitmap, changed: bitarray) -> None:
-    """A plex, attached or not, and another snapshot are compared with data that is no more."""
+    """A plex, attached or not, or another snapshot is compared with data that is no more. It is a function of its own
+    so that the simulation can take the rule out.
+    """
     bitmap.map.union(changed)
 
 
@@ -153,7 +162,7 @@ def _let_go(family: Family, origin: Volume, snapshot: Volume) -> None:
 
 
 def _untie(origin: Volume, snapshot: Volume) -> None:
-    """The step counted a demotion already."""
+    """Neither side tracks the other any more. The step has counted a demotion already; the original waits for it."""
     del origin.tracks[snapshot.settings.uuid]
     if origin.unkept.pop(snapshot.settings.uuid, None) is not None:
         origin.held_until = origin.demotions

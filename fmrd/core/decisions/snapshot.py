@@ -1,8 +1,8 @@
-"""Snapshots as decisions over a volume and its snapshots (PROTOCOLS, "Snapshots: each verb is one commit").
+"""Snapshots begin here, as decisions over a family (PROTOCOLS, "Snapshots: each verb is one commit").
 
-Every function here is one synchronous step over a family, taken under the commit lock and the page locks of both
-volumes, with their writes held and their plexes fdatasync'ed; the record that follows is the commit point. What the
-data needs before and after is the engine's business.
+Every function is one synchronous step, taken under the commit lock and the page locks of both volumes
+(``ledger.change``), with their writes held and their plexes fdatasync'ed; the record that follows is the commit point.
+What the data needs before and after is the engine's business.
 """
 
 from collections.abc import Sequence
@@ -19,12 +19,14 @@ from fmrd.errors import Failed, Refused
 
 
 def ready(volume: Volume) -> list[Plex]:
-    """SNAPDONE plexes that hold everything, the one that was added last first."""
+    """Return the SNAPDONE plexes that hold everything durably, the one that was added last first."""
     return [p for p in reversed(volume.plexes) if p.state is PlexState.SNAPDONE and p.settled]
 
 
 def check_break_off(family: Family, origin: Volume, plexes: Sequence[Plex]) -> None:
-    """Refused where they cannot leave; several volumes are asked before the first is changed."""
+    """Raise Refused('snap_missing') or ('last_plex') where these plexes cannot leave, Failed('plex_too_many') where the
+    DCO has no column left. Of several volumes all are asked before the first is changed.
+    """
     family.new_columns(3)
     for plex in plexes:
         if plex.state is not PlexState.SNAPDONE or not plex.settled:
@@ -33,7 +35,9 @@ def check_break_off(family: Family, origin: Volume, plexes: Sequence[Plex]) -> N
 
 
 def break_off(family: Family, origin: Volume, plexes: Sequence[Plex], name: str, uuid: str) -> Volume:
-    """The instant: SNAPDONE plexes leave and become a volume of their own, with empty maps on both sides."""
+    """Take the step at the instant: SNAPDONE plexes leave and become a volume of their own, with empty maps on both
+    sides. Return that volume. Refused as by ``check_break_off``, before anything was changed.
+    """
     check_break_off(family, origin, plexes)
     drl, own, theirs = family.new_columns(3)  # while the plexes' own are in use
     for plex in plexes:
@@ -45,8 +49,8 @@ def break_off(family: Family, origin: Volume, plexes: Sequence[Plex], name: str,
 
 
 def kept(family: Family, origin: Volume, plex: PlexRecord, name: str, uuid: str) -> Volume:
-    """A snapshot on a plex that holds all of the original already, as a clone of one of its plexes does. ``plex``:
-    still without a name and a column.
+    """Return a new snapshot on a plex that holds all of the original already, as a clone of one of its plexes does.
+    ``plex`` still lacks a name and a column.
     """
     drl, own, theirs, map_ = family.new_columns(4)
     held = Plex(replace(plex, name=family.new_plex_name(origin), map=map_), origin.geometry, full=False)
@@ -54,8 +58,8 @@ def kept(family: Family, origin: Volume, plex: PlexRecord, name: str, uuid: str)
 
 
 def taken_at_once(family: Family, origin: Volume, plex: PlexRecord, name: str, uuid: str) -> Volume:
-    """An instant snapshot: its plex holds nothing yet, and what it has not copied it reads from the original. ``plex``:
-    still without a name and a column.
+    """Return a new instant snapshot: its plex holds nothing yet, and what it has not copied it reads from the original.
+    ``plex`` still lacks a name and a column.
     """
     drl, own, theirs, unkept, map_ = family.new_columns(5)
     held = Plex(replace(plex, name=family.new_plex_name(origin), map=map_), origin.geometry, full=True)
@@ -63,8 +67,8 @@ def taken_at_once(family: Family, origin: Volume, plex: PlexRecord, name: str, u
 
 
 def tie(family: Family, origin: Volume, plexes: list[Plex], name: str, uuid: str, drl: Column, link: Link) -> Volume:
-    """A new snapshot volume on these plexes, with an empty map on each side. Verdicts of the original wait for the
-    record that knows it.
+    """Return a new snapshot volume on these plexes, with an empty map on each side (all ones without FastResync).
+    Verdicts of the original wait for the record that knows it.
     """
     settings = replace(
         origin.settings, name=name, uuid=uuid, drl=drl, plexes=(), rdpol="select", stopped=False, settled=False,
@@ -81,7 +85,9 @@ def tie(family: Family, origin: Volume, plexes: list[Plex], name: str, uuid: str
 
 
 def convert(volume: Volume, plex: Plex) -> None:
-    """A regular plex becomes SNAPDONE; never the last one that is regular and complete."""
+    """Make a regular plex SNAPDONE. Failed('plex_state') where it is not ACTIVE and complete, Refused('last_plex')
+    where it is the last one that is regular and complete.
+    """
     if plex.state is not PlexState.ACTIVE or not plex.settled:
         raise Failed(
             "plex_state", f"plex {plex.name} is {plex.state}", "only an ACTIVE plex that misses nothing is converted"
@@ -96,8 +102,8 @@ def convert(volume: Volume, plex: Plex) -> None:
 
 
 def returned(volume: Volume) -> list[Plex]:
-    """Snapshot plexes that served as the source of a snapback from the replica are SNAPDONE again once the regular
-    plexes hold everything themselves. Returns those that are now.
+    """Make snapshot plexes that served as the source of a restore SNAPDONE again, once the regular plexes hold
+    everything durably themselves. Return those that became it now; the caller commits.
     """
     found = []
     for plex in volume.plexes:

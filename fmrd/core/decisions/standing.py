@@ -1,6 +1,6 @@
-"""Who is on-line at a start: by what was found of the plexes and their copies of the DCO.
+"""This module judges who is on-line at a start, by what was found of the plexes and of their copies of the DCO.
 
-PROTOCOLS, "Start at home", steps 1 to 3. Nothing is opened here; recovery.py goes on with what was judged.
+It takes steps 1 to 3 of PROTOCOLS, "Start at home". Nothing is opened here; recovery.py goes on with the verdicts.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from fmrd.errors import Refused
 
 @dataclass(frozen=True)
 class Found:
-    """What is there of one plex. ``image``: its travelling copy, None where it has none that can be read."""
+    """This is what was found of one plex. ``image`` is its travelling copy, None where it has none that can be read."""
 
     present: bool
     image: CopyImage | None = None
@@ -26,7 +26,9 @@ class Found:
 
 @dataclass(frozen=True)
 class Standing:
-    """The verdict over one plex: on-line, or out with a state, a reason code and a sentence."""
+    """This is the verdict over one plex: it is on-line, or it is out, with a reason code and a sentence; ``full`` says
+    that everything will be copied to it.
+    """
 
     online: bool
     full: bool = False
@@ -38,7 +40,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class StartOptions:
-    """What the administrator allowed: plexes by name."""
+    """These are a start's options as the administrator gave them: plexes by name; ``force`` takes an older record."""
 
     without: frozenset[str] = frozenset()
     accept: str | None = None
@@ -46,7 +48,9 @@ class StartOptions:
 
 
 def choose_record(home: CopyImage, found: Mapping[str, Found], options: StartOptions) -> Record:
-    """Step 1: the home copy's newest valid slot, or, if its other slot is bad, what its open plexes may know better."""
+    """Take step 1: return the home copy's newest valid record, or, if its other slot is bad, what its open plexes know
+    better. Refused('home_damaged') where no slot is valid, ('home_torn') where a plex that might know more is absent.
+    """
     record = home.record
     if record is None:
         raise Refused("home_damaged", "no record of the home copy is valid", "import the volume from its plexes")
@@ -76,7 +80,7 @@ def choose_record(home: CopyImage, found: Mapping[str, Found], options: StartOpt
 def judge_plexes(
     record: Record, volume: VolumeRecord, found: Mapping[str, Found], options: StartOptions
 ) -> dict[str, Standing]:
-    """Steps 2 and 3, and PROTOCOLS, "Stamps": by plex uuid. Refused('foreign_plex') where the pasts do not fit."""
+    """Take steps 2 and 3 (PROTOCOLS, "Stamps"): return the verdicts by plex uuid, or raise Refused('foreign_plex')."""
     return {p.uuid: _judge(record, volume, p, found.get(p.uuid, Found(False)), options) for p in volume.plexes}
 
 

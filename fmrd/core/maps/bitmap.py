@@ -1,4 +1,4 @@
-"""A map with a column of its own in the DCO: a plex's, or what a volume tracks for a snapshot or for its original."""
+"""A bitmap is a map with a column of its own in the DCO: what a plex missed, or what a volume tracks for another."""
 
 from bitarray import bitarray, frozenbitarray
 from bitarray.util import ones, zeros
@@ -9,7 +9,9 @@ from fmrd.core.record import Column
 
 
 class Bitmap:
-    """What it holds now, and what the home copy may hold of it. Changed only by its volume's synchronous methods."""
+    """A bitmap knows what it holds now, and what the home copy may still hold of it (``on_home``). It is changed in
+    synchronous steps only: by its volume's methods, and by the decisions over a family.
+    """
 
     def __init__(self, column: Column, geometry: Geometry, *, full: bool) -> None:
         self.column = column
@@ -20,37 +22,38 @@ class Bitmap:
         """Pages on their way to the DCO."""
 
     def page(self, page: int) -> frozenbitarray:
-        """As the DCO must hold it."""
+        """Return the content of a page as the DCO must hold it; it no longer counts as touched."""
         return self.map.page(page)
 
     def page_begins(self, page: int, content: frozenbitarray) -> None:
-        """A write of the page is under way: until it ended, the home copy may hold the old or the new one."""
+        """A write of the page is under way: until it has ended, the home copy may hold the old or the new content."""
         start = page * self.geometry.page_regions
         self.on_home[start : start + len(content)] |= content
         self.writing.add(page)
 
     def page_written(self, page: int, content: frozenbitarray) -> None:
+        """The home copy holds this content now, and every open travelling copy does."""
         start = page * self.geometry.page_regions
         self.on_home[start : start + len(content)] = content
         self.writing.discard(page)
 
     def page_failed(self, page: int) -> None:
-        """The home copy may hold the old or the new one from now on, and the page is due again."""
+        """The home copy may hold the old content or the new one from now on; the page is due again."""
         self.map.touched.add(page)
         self.writing.discard(page)
 
     @property
     def due_pages(self) -> set[int]:
-        """Touched since they were last taken, or taken and not written yet: that write may still fail."""
+        """Return the pages touched since they were last taken, or not written yet: that write may still fail."""
         return self.map.touched | self.writing
 
     def restore(self, bits: bitarray) -> None:
-        """Take over what the home copy holds."""
+        """Take over what the home copy holds, at an opening."""
         self.map.union(bits)
         self.on_home = bitarray(bits)
 
     def grow(self, geometry: Geometry, *, missed: bool) -> None:
-        """The volume became longer; ``missed``: the new regions are in the map."""
+        """Follow a volume that became longer; with ``missed`` the new regions are in the map."""
         fresh = geometry.regions - self.geometry.regions
         self.geometry = geometry
         self.map.grow(geometry.regions, full=missed)

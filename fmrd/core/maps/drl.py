@@ -1,9 +1,9 @@
-"""The dirty region log: which extents were written since all plexes were last known to agree there.
+"""The dirty region log knows which extents were written since all plexes were last known to agree there.
 
 Rules 1 and 2 live here. An extent is *marked* in memory when a write asks for it, *durable* when a page write that held
-the bit has ended on the home copy and every open travelling copy, *pending* while writes on it are under way. It
-leaves only through begin_clean/end_clean, around the fdatasync and map writes of rule 2. Bounded: the least recently
-used idle extents leave first.
+the bit has ended on the home copy and every open travelling copy, *pending* while writes on it are under way. It leaves
+only through begin_clean/end_clean, around the fdatasync and map writes of rule 2. The log is bounded: the least
+recently used idle extents leave first.
 
 Time is counted in *ticks*, which are as long as nobody asks: begin_clean ends one, so that a write since then tells by
 its tick. A steady load pays for an extent once a tick, and then only looks whether it is *hot*.
@@ -23,13 +23,13 @@ HOT_EXTENTS = 1024
 
 @dataclass(frozen=True)
 class CleanToken:
-    """Extents that were idle when a clean began, with the tick in which each was last written."""
+    """A token holds the extents that were idle when a clean began, with the tick in which each was last written."""
 
     extents: dict[int, int]
 
 
 class DirtyRegionLog:
-    """One volume's DRL. All ranges are of extents."""
+    """This is one volume's DRL. All ranges are of extents, and every method is a synchronous step."""
 
     def __init__(self, geometry: Geometry, hot_extents: int = HOT_EXTENTS) -> None:
         self.geometry = geometry
@@ -43,11 +43,11 @@ class DirtyRegionLog:
         """Durable extents that were written in this tick: another write there changes nothing here."""
 
     def is_durable(self, extents: range) -> bool:
-        """Rule 1: may a write on these extents be issued now?"""
+        """Tell by rule 1 whether a write on these extents may be issued now."""
         return self.durable.find(0, extents.start, extents.stop) == -1
 
     def enter(self, extents: range) -> None:
-        """A write begins: mark, count it as pending, make the extents the most recently used."""
+        """A write begins: mark its extents, count it as pending, and make them the most recently used."""
         for extent in extents:
             self._pending[extent] = self._pending.get(extent, 0) + 1
             self._recent.pop(extent, None)
@@ -55,7 +55,7 @@ class DirtyRegionLog:
         self.marked.mark(extents)
 
     def leave(self, extents: range) -> None:
-        """A write ended, whatever its outcome."""
+        """A write has ended, whatever came of it. (One that was given up ends when it has landed: rule 2a.)"""
         for extent in extents:
             left = self._pending[extent] - 1
             if left:
@@ -65,8 +65,8 @@ class DirtyRegionLog:
             self._recent[extent] = self._tick
 
     def touch(self, offset_bytes: int, length_bytes: int) -> bool:
-        """A write that begins and ends in this very step: nobody sees it pending. False, and nothing is changed, where
-        rule 1 does not allow it yet.
+        """Note a write that begins and ends in this very step, so that nobody sees it pending. Return False, and change
+        nothing, where rule 1 does not allow it yet.
         """
         size = self.geometry.extent_bytes
         extents = range(offset_bytes // size, (offset_bytes + length_bytes - 1) // size + 1)
@@ -80,19 +80,21 @@ class DirtyRegionLog:
         return True
 
     def crowded_by(self, extents: range) -> bool:
-        """Would these extents push the log over its bound while something in it is idle and could leave?"""
+        """Tell whether these extents would push the log over its bound while something idle in it could leave."""
         fresh = sum(1 for extent in extents if extent not in self._recent)
         over = len(self._recent) + fresh > self.hot_extents
         return fresh > 0 and over and len(self._pending) < len(self._recent)
 
     def end_tick(self) -> int:
-        """The one that ends: what is written from now on belongs to the next."""
+        """Return the tick that ends now: what is written from here on belongs to the next."""
         self._tick += 1
         self.hot.clear()
         return self._tick - 1
 
     def begin_clean(self, most: int | None = None, before_tick: int | None = None) -> CleanToken:
-        """The idle extents, least recently used first: at most ``most``, last written in that tick or before."""
+        """Return the idle extents, least recently used first: at most ``most``, last written in ``before_tick`` or
+        earlier. Only those that are still idle at ``end_clean`` will leave.
+        """
         idle: dict[int, int] = {}
         for extent, tick in self._recent.items():
             if most is not None and len(idle) >= most:
@@ -103,7 +105,7 @@ class DirtyRegionLog:
         return CleanToken(idle)
 
     def end_clean(self, token: CleanToken, keep: bitarray | None = None) -> int:
-        """Forget those that no write has touched since, less ``keep`` (bits by extent); returns how many left."""
+        """Forget those that no write has touched since, less ``keep`` (bits by extent); return how many left it."""
         left = 0
         for extent, tick in token.extents.items():
             if self._recent.get(extent) != tick or (keep is not None and keep[extent]):
@@ -128,7 +130,7 @@ class DirtyRegionLog:
         self.durable[start:stop] |= content & self.marked.bits[start:stop]
 
     def regions(self) -> bitarray:
-        """Every region of a marked extent, bits by region."""
+        """Return every region of a marked extent, bits by region."""
         found = zeros(self.geometry.regions)
         for extent in self._recent:
             span = self.geometry.regions_of_extent(extent)
@@ -142,10 +144,10 @@ class DirtyRegionLog:
 
     @property
     def count(self) -> int:
-        """Extents marked now."""
+        """Return how many extents are marked now."""
         return len(self._recent)
 
     @property
     def pending(self) -> int:
-        """Extents with a write under way."""
+        """Return how many extents have a write under way."""
         return len(self._pending)

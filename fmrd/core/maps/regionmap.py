@@ -1,4 +1,4 @@
-"""A set of regions (or of DRL extents): one bit each, over bitarray, so that a map of a tebibyte is 2 MiB.
+"""A region map is a set of regions (or of extents): one bit each, over bitarray, so that a map of a tebibyte is 2 MiB.
 
 It also remembers which of its pages were touched since their content was last taken for the DCO.
 """
@@ -10,7 +10,7 @@ from bitarray.util import ones, zeros
 
 
 class RegionMap:
-    """``size`` bits in pages of ``page_bits``. Ranges are half open and must lie inside."""
+    """A map has ``size`` bits, in pages of ``page_bits``. Ranges are half open and must lie inside."""
 
     __slots__ = ("bits", "blank", "page_bits", "touched")
 
@@ -43,19 +43,19 @@ class RegionMap:
             self._touch(regions)
 
     def mark_these(self, start: int, bits: bitarray) -> None:
-        """The regions that ``bits`` names, counted from ``start``: for many runs at once."""
+        """Add the regions that ``bits`` names, counted from ``start``: for many runs at once."""
         stop = start + len(bits)
         self.bits[start:stop] |= bits
         self.blank = self.blank and not bits.any()
         self._touch_these(start, bits)
 
     def clear_these(self, start: int, bits: bitarray) -> None:
-        """As mark_these."""
+        """Take out the regions that ``bits`` names, counted from ``start``."""
         self.bits[start : start + len(bits)] &= ~bits
         self._touch_these(start, bits)
 
     def these(self, regions: range) -> bitarray:
-        """Which of them are in the set, counted from the first."""
+        """Return which of these regions are in the set, as bits counted from the first."""
         return self.bits[regions.start : regions.stop]
 
     def union(self, other: "RegionMap | bitarray") -> None:
@@ -78,7 +78,7 @@ class RegionMap:
         return not self.blank
 
     def touches(self, regions: range) -> bool:
-        """Is any of these regions in the set?"""
+        """Tell whether any of these regions is in the set."""
         return bool(regions) and self.bits.find(1, regions.start, regions.stop) != -1
 
     def count(self) -> int:
@@ -88,7 +88,7 @@ class RegionMap:
         return 100.0 * self.bits.count() / len(self.bits) if self.bits else 0.0
 
     def next_run(self, start: int, most: int) -> range | None:
-        """The first run of adjacent regions at or after ``start``, cut to ``most`` regions; None if there is none."""
+        """Return the first run of adjacent regions from ``start`` on, cut to ``most`` regions; None if none is left."""
         first = self.bits.find(1, start)
         if first == -1:
             return None
@@ -97,7 +97,7 @@ class RegionMap:
         return range(first, limit if stop == -1 else stop)
 
     def next_runs(self, start: int, most: int) -> list[range]:
-        """The same for several runs: as many as hold ``most`` regions together."""
+        """Return the next runs from ``start`` on, ``most`` regions together at most; the last run may be cut."""
         find, size = self.bits.find, len(self.bits)
         found: list[range] = []
         while most > 0 and (first := find(1, start)) != -1:
@@ -113,14 +113,14 @@ class RegionMap:
         return runs_of(self.bits)
 
     def grow(self, size: int, *, full: bool) -> None:
-        """Longer by regions that are all in the set, or all out of it; the new pages count as touched."""
+        """Become longer by regions that are all in the set, or all out of it; the new pages count as touched."""
         old = len(self.bits)
         self.bits.extend(ones(size - old) if full else zeros(size - old))
         self.blank = self.blank and not full
         self._touch(range(old, size))
 
     def page(self, page: int) -> frozenbitarray:
-        """The bits of one page, as they are now; the page no longer counts as touched."""
+        """Return the bits of one page as they are now; the page no longer counts as touched."""
         self.touched.discard(page)
         return frozenbitarray(self.bits[page * self.page_bits : (page + 1) * self.page_bits])
 
@@ -137,7 +137,7 @@ class RegionMap:
 
 
 def runs_of(bits: bitarray) -> Iterator[range]:
-    """The runs of adjacent ones, in order."""
+    """Yield the runs of adjacent ones, in order."""
     start = bits.find(1)
     while start != -1:
         stop = bits.find(0, start)

@@ -1,7 +1,8 @@
-"""What a volume is made of: its settings and measures, its plexes and their maps, the log, and what is recorded.
+"""These are the facts of a volume: its settings and measures, its plexes and their maps, the log, and what is recorded.
 
-The rooms in which its steps are worked out (reading, writing, flushing, pages) know a volume by these; the steps
-themselves are ``Volume``'s, and nobody else changes what is here.
+The rooms in which its steps are worked out (reading, writing, flushing, pages) know a volume by these. Gates, maps and
+states change in ``Volume``'s steps, and in those of core/decisions; what is merely noted is set by whoever learns it:
+stamps and positions of plexes, their counters, how many demotions are recorded.
 """
 
 from collections.abc import Callable, Collection
@@ -20,10 +21,10 @@ from fmrd.errors import Failed
 
 
 class VolumeFacts:
-    """Plexes, their maps, the DRL. ``demotions`` counts what a verdict must find recorded (rule 5).
+    """The facts are plexes, their maps and the DRL. ``demotions`` counts what a verdict must find recorded (rule 5).
 
-    ``tracks``: by the uuid of a snapshot volume, what was written since its instant: on the original one map for each
-    of its snapshots, on a snapshot its own.
+    ``tracks`` tells, by the uuid of a snapshot volume, what was written since its instant: on the original there is one
+    map for each of its snapshots, on a snapshot its own.
     """
 
     def __init__(self, record: VolumeRecord, plexes: list[Plex], tracks: dict[str, Bitmap] | None = None) -> None:
@@ -43,7 +44,7 @@ class VolumeFacts:
         still there for a start, and nobody keeps old data for it any more.
         """
         self.gate_closed: Callable[[Plex], None] = lambda plex: None
-        """Told of each gate that closes, in that step."""
+        """Called with each plex whose gate closes, in that step; the engine begins its parting there."""
 
     @property
     def name(self) -> str:
@@ -51,11 +52,12 @@ class VolumeFacts:
 
     @property
     def state(self) -> VolumeState:
+        """Return SYNC while a plex still misses what was being written at a crash, else ACTIVE."""
         recovering = [p for p in self.plexes if p.state is PlexState.ACTIVE and p.reason is Reason.RECOVERY]
         return VolumeState.SYNC if any(p.map.any() for p in recovering) else VolumeState.ACTIVE
 
     def plex(self, name: str) -> Plex:
-        """By name, path or uuid; Failed('plex_unknown') otherwise."""
+        """Return a plex by its name, path or uuid; Failed('plex_unknown') where there is none."""
         for plex in self.plexes:
             if name in (plex.name, plex.path, plex.uuid):
                 return plex
@@ -67,6 +69,7 @@ class VolumeFacts:
     # What the DCO holds of it
 
     def bitmaps(self) -> list[Bitmap]:
+        """Return every map of the volume that has a column in the DCO; the DRL is not one."""
         return [*self.plexes, *self.tracks.values(), *self.unkept.values()]
 
     def columns(self) -> list[Column]:
@@ -78,11 +81,14 @@ class VolumeFacts:
     # Settings and length
 
     def configure(self, settings: VolumeRecord) -> None:
+        """Take these settings over, the read policy with them; the caller commits. FastResync is ``set_fmr``'s."""
         self.settings = settings
         self.policy.policy = settings.rdpol
 
     def set_fmr(self, on: bool) -> None:
-        """Off frees the maps: whatever is detached will be copied in full, even when FMR is on again by then."""
+        """Turn FastResync on or off; the caller commits. Off frees the maps: whatever is detached will be copied in
+        full, even when it is on again by then.
+        """
         self.settings = replace(self.settings, fmr=on)
         if not on:
             for track in self.tracks.values():
@@ -93,8 +99,9 @@ class VolumeFacts:
                     plex.reason = Reason.FULL_FMR_OFF
 
     def grow(self, length_bytes: int, unlike: Collection[Plex] = ()) -> None:
-        """Longer. The new regions are the same on every open plex but those ``unlike`` the others, which copy them, as
-        the closed ones will. Verdicts wait for the record: a crash before it makes the volume short again.
+        """Make the volume longer. The new regions are the same on every open plex but those ``unlike`` the others,
+        which copy them, as the closed ones will. Verdicts wait for the record: a crash before that would make the
+        volume short again.
         """
         self.demotions += 1
         self.settings = replace(self.settings, length_bytes=length_bytes)

@@ -1,4 +1,4 @@
-"""A volume and its snapshots, which share one record: who they are, where in their history, which columns they use."""
+"""A family is a volume and its snapshots, which share one record: who they are, their history, their columns."""
 
 from dataclasses import dataclass, field, replace
 
@@ -9,7 +9,7 @@ from fmrd.errors import Failed
 
 @dataclass
 class Family:
-    """Changed only in synchronous steps under the commit lock, or by a verb that commits right after."""
+    """A family is changed only in synchronous steps: under the commit lock, or by a verb that commits right after."""
 
     uuid: str
     lineage: str
@@ -22,6 +22,7 @@ class Family:
 
     @classmethod
     def of(cls, record: Record, volumes: list[Volume]) -> "Family":
+        """Return the family that a record tells of, with these volumes in the record's order."""
         return cls(
             record.family, record.lineage, record.sequence, record.columns, record.next_epoch, volumes,
             record.history, dict(record.extra),
@@ -29,19 +30,22 @@ class Family:
 
     @property
     def volume(self) -> Volume:
-        """The original volume."""
+        """Return the original volume, which comes first."""
         return self.volumes[0]
 
     def begin_lineage(self, lineage: str) -> None:
-        """Each opening is a new lineage; the history gains the old one with its exact last sequence."""
+        """Begin a new lineage, as each opening does; the history gains the old one with its exact last sequence."""
         self.history = (*self.history, Position(self.lineage, self.sequence))
         self.lineage = lineage
 
     def new_column(self) -> Column:
+        """Return one free column under a fresh epoch; Failed('plex_too_many')."""
         return self.new_columns(1)[0]
 
     def new_columns(self, count: int) -> list[Column]:
-        """Free columns under fresh epochs: whatever their pages hold from earlier use does not count."""
+        """Return free columns under fresh epochs: whatever their pages hold from earlier use does not count. They are
+        in use only once something holds them. Failed('plex_too_many') where there are too few.
+        """
         used = {c.index for v in self.volumes for c in v.columns()}
         free = [i for i in range(self.columns) if i not in used][:count]
         if len(free) < count:
@@ -49,42 +53,43 @@ class Family:
         return [Column(index, self.new_epoch()) for index in free]
 
     def new_epoch(self) -> int:
+        """Return an epoch that no page carries yet."""
         epoch = self.next_epoch
         self.next_epoch += 1
         return epoch
 
     def new_plex_name(self, volume: Volume) -> str:
-        """VOL-01, VOL-02 and so on, never the same again; a snapshot's by its original, to which they may go."""
+        """Return VOL-01, VOL-02 and so on, never the same again; a snapshot's by its original, to which they may go."""
         root = self.original_of(volume) or volume
         number = root.settings.next_plex
         root.settings = replace(root.settings, next_plex=number + 1)
         return f"{root.name}-{number:02d}"
 
     def renewed(self, column: Column) -> Column:
-        """The same column under a new epoch: its pages count with the record that names that, and not before."""
+        """Return the same column under a new epoch: its pages count with the record that names that, and not before."""
         return replace(column, epoch=self.new_epoch())
 
     def snapshots_of(self, volume: Volume) -> list[Volume]:
         return [self.by_uuid(uuid) for uuid in volume.tracks if uuid != volume.settings.uuid]
 
     def original_of(self, snapshot: Volume) -> Volume | None:
-        """None for a volume that is no snapshot."""
+        """Return the volume that this one is a snapshot of; None for one that is no snapshot."""
         return next((v for v in self.volumes if v.name == snapshot.settings.snapshot_of), None)
 
     def by_uuid(self, uuid: str) -> Volume:
         return next(v for v in self.volumes if v.settings.uuid == uuid)
 
     def put(self, volume: Volume) -> None:
-        """A volume that was opened takes the place of what stood for it."""
+        """Let a volume that was opened take the place of what stood for it."""
         [index] = [i for i, v in enumerate(self.volumes) if v.settings.uuid == volume.settings.uuid]
         self.volumes[index] = volume
 
     def epoch(self, column: int) -> int | None:
-        """The epoch that pages of this column carry now; None if it is not in use."""
+        """Return the epoch that pages of this column carry now; None if it is not in use."""
         return next((c.epoch for v in self.volumes for c in v.columns() if c.index == column), None)
 
     def record(self, sequence: int) -> Record:
-        """What a commit of that number says."""
+        """Return what a commit of that number says."""
         volumes = tuple(v.record() for v in self.volumes)
         named = {p.has.lineage for v in volumes for p in v.plexes if p.has is not None}
         return Record(
@@ -93,15 +98,16 @@ class Family:
         )  # fmt: skip
 
     def begin_commit(self, record: Record) -> None:
-        """The record is on its way: until it landed, a plex counts as open on the home copy only if old and new
-        agree (PROTOCOLS, "Last durably current copy": asked of what the home copy surely says)."""
+        """The record is on its way: until it has landed, a plex counts as open on the home copy only if the old record
+        and the new one say so (PROTOCOLS, "Last durably current copy": asked of what the home copy surely says).
+        """
         for volume in self.volumes:
             for plex in volume.plexes:
                 named = next((p for v in record.volumes if (p := v.plex(plex.uuid)) is not None), None)
                 plex.home_open = plex.home_open and named is not None and named.is_open
 
     def end_commit(self, record: Record) -> None:
-        """The record is on the home copy."""
+        """The record is on the home copy, which therefore names open what it names open."""
         for volume in self.volumes:
             for plex in volume.plexes:
                 named = next((p for v in record.volumes if (p := v.plex(plex.uuid)) is not None), None)

@@ -1,7 +1,7 @@
-"""PROTOCOLS, "What an error does", and the test of the last durably current copy (rule 9).
+"""Errors are judged here (PROTOCOLS, "What an error does"), and so is the last durably current copy (rule 9).
 
-Functions over the plexes of a volume. Who calls them acts on the answer in the same synchronous step: Volume, and the
-decisions that take a plex out of one (decisions/snapshot.py).
+The functions work on the plexes of a volume. Who calls them acts on the answer in the same synchronous step: Volume,
+and the decisions that take a plex out of one (decisions/snapshot.py, and by it decisions/snapback.py).
 """
 
 from collections.abc import Collection, Sequence
@@ -16,8 +16,9 @@ from fmrd.core.volume.plex import Plex
 def uncovered(
     plex: Plex, others: Sequence[Plex], failing: Collection[Plex] = (), regions: range = range(0)
 ) -> bitarray:
-    """Regions that ``plex`` holds and no other open plex durably; ``failing`` ones do not count in ``regions``. All of
-    them where no other is open: an instant snapshot's plex holds little, and is the last one all the same.
+    """Return the regions that ``plex`` holds and no other open plex durably; ``failing`` ones do not count in
+    ``regions``. Where no other is open it is all of them: an instant snapshot's plex holds little, and is the last one
+    all the same.
     """
     doubt = ones(plex.geometry.regions)
     if not any(other is not plex and other.is_open for other in others):
@@ -34,12 +35,12 @@ def uncovered(
 
 
 def may_close(plex: Plex, others: Sequence[Plex], failing: Collection[Plex] = (), regions: range = range(0)) -> bool:
-    """Rule 9: is every region that this plex holds durably current on another one?"""
+    """Tell by rule 9 whether every region that this plex holds is durably current on another one."""
     return not uncovered(plex, others, failing, regions).any()
 
 
 def held_elsewhere(plex: Plex, region: int, others: Sequence[Plex], failing: Collection[Plex]) -> bool:
-    """Is this one region durably current on another plex, which did not fail just now?"""
+    """Tell whether this one region is durably current on another plex, which did not fail just now."""
     return any(other is not plex and other not in failing and other.is_durable(region) for other in others)
 
 
@@ -48,7 +49,7 @@ def failed_write(
 ) -> tuple[list[Plex], list[str], bool, bool]:
     """Judge a write that failed on some plexes in these regions.
 
-    Returns (plexes to demote, sentences, whether the caller gets the error, whether to settle first and ask again).
+    Return (plexes to demote, sentences, whether the caller gets the error, whether to settle first and ask again).
     Holes are made here; gates are closed by the caller, who knows what the DRL holds.
     """
     lost: list[int] = []
@@ -90,7 +91,7 @@ def failed_write(
 
 
 def suspect(plex: Plex, dirty: bitarray) -> None:
-    """After a failed fdatasync: what the kernel may have dropped on this plex is not durable there. That holds for what
+    """After a failed fdatasync what the kernel may have dropped on this plex is not durable there. That holds for what
     another fdatasync, under way just now, was to make durable too: a lost page is told of once a descriptor.
     """
     plex.dropped += 1
@@ -104,8 +105,8 @@ def suspect(plex: Plex, dirty: bitarray) -> None:
 
 
 def make_holes_of_suspects(plex: Plex, others: Sequence[Plex]) -> None:
-    """A plex that stays after a failed fdatasync: what others hold durably is copied back from them; what nobody else
-    holds stays suspect. (A copied region has no mark in the DRL, so only a hole survives a crash.)
+    """Make holes of what a plex that stays after a failed fdatasync may have dropped and others hold durably. What
+    nobody else holds stays suspect. (A copied region has no mark in the DRL, so only a hole survives a crash.)
     """
     if plex.suspect is None:
         return
@@ -116,8 +117,8 @@ def make_holes_of_suspects(plex: Plex, others: Sequence[Plex]) -> None:
 
 
 def give_back(plex: Plex) -> None:
-    """Of an instant snapshot, after a failed fdatasync: what was copied to it and may have been dropped it does not
-    hold; its original still has that.
+    """Give back to the original, after a failed fdatasync, what was copied to an instant snapshot and may have been
+    dropped: the snapshot does not hold it, and its original still has it.
     """
     copied = bitarray(plex.young.bits)
     for batch in plex.syncing:

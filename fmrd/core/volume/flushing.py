@@ -1,6 +1,6 @@
-"""What an fdatasync proved, and what is doubtful after one that failed.
+"""This module says what an fdatasync proved, and what is doubtful after one that failed.
 
-Functions over a volume, called only by Volume's own methods, so inside one synchronous step.
+Its functions work on a volume, and only Volume's own methods call them, so inside one synchronous step.
 """
 
 from collections.abc import Mapping
@@ -16,11 +16,14 @@ from fmrd.errors import Failed
 
 
 def begin(plex: Plex) -> SyncTarget:
+    """An fdatasync of this plex begins: what is unsynced, and what is suspect and was rewritten, depends on it now."""
     return SyncTarget(plex, plex.generation, plex.begin_sync(), plex.begin_cure(), plex.dropped)
 
 
 def end_batches(volume: VolumeFacts, plan: SyncPlan, errors: Mapping[str, Exception]) -> list[Plex]:
-    """Regions are durable where the fdatasync succeeded, and suspect where it failed; returns those that failed."""
+    """Make regions durable where the fdatasync succeeded, and suspect where it failed; return the plexes that failed.
+    ``errors`` is by plex uuid.
+    """
     dirty = volume.drl.regions() if errors else None
     failed = []
     for target in plan.targets:
@@ -38,6 +41,7 @@ def end_batches(volume: VolumeFacts, plan: SyncPlan, errors: Mapping[str, Except
 
 
 def suspicion(volume: VolumeFacts) -> Failed | None:
+    """Return the error that a flush gives while an open plex has suspect regions; None while none has."""
     doubtful = [p.name for p in volume.open_plexes() if p.suspect is not None and p.suspect.any()]
     if not doubtful:
         return None
@@ -46,6 +50,7 @@ def suspicion(volume: VolumeFacts) -> Failed | None:
 
 
 def suspect_extents(volume: VolumeFacts) -> bitarray | None:
+    """Return the extents with a suspect region, bits by extent; None if there are none. They must stay in the DRL."""
     geometry = volume.geometry
     keep: bitarray | None = None
     for plex in volume.open_plexes():

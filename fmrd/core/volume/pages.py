@@ -1,6 +1,7 @@
-"""A volume as columns of pages: what the DCO is given, and what it is known to hold.
+"""This module sees a volume as columns of pages: what the DCO is given, and what it is known to hold.
 
-Functions over a volume, called only by Volume's own methods, which say what each means.
+Its functions are the bodies of ``Volume.page``, ``page_written``, ``page_failed`` and ``page_on_home``, which say what
+each means, and nobody else calls them.
 """
 
 from bitarray import frozenbitarray

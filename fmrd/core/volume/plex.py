@@ -1,6 +1,6 @@
-"""One plex as its volume sees it: gate, map, what is not yet fdatasync'ed, and what the home copy says of it.
+"""This module holds a plex as its volume sees it: gate, map, what is not fdatasync'ed, what the home copy says of it.
 
-Three layers of truth about a region r of a plex p, from weak to strong:
+There are three layers of truth about a region r of a plex p, from weak to strong:
 *current*: the gate is open and r is not in the map;
 *synced*: current, and an fdatasync that began after r was copied has ended (r is not in unsynced);
 *durably current*: synced, and the home copy says so too: its record has the gate open, and its page of p's map has
@@ -18,7 +18,9 @@ from fmrd.core.states import OPEN_GATE, PROMOTED, PlexState
 
 
 class Plex(Bitmap):
-    """Changed only by its volume's synchronous methods."""
+    """A plex is a bitmap, what it misses, with a gate. Gate and map are changed only in synchronous steps: by its
+    volume's methods, and by the decisions over a family. *Unsynced* is ``young`` and ``syncing``.
+    """
 
     def __init__(self, record: PlexRecord, geometry: Geometry, *, full: bool = True) -> None:
         super().__init__(record.map, geometry, full=full)
@@ -42,22 +44,25 @@ class Plex(Bitmap):
         """
         self.generation = 0
         self.dropped = 0
-        """fdatasyncs that failed: what was written before one of them ended may be lost."""
+        """How many fdatasyncs have failed: what was written before one of them ended may be lost."""
         self.reads = self.read_bytes = self.writes = self.write_bytes = self.errors = 0
 
     @property
     def is_open(self) -> bool:
+        """Tell whether the gate is open, so that the plex takes part in I/O."""
         return self.state in OPEN_GATE
 
     @property
     def attaching(self) -> bool:
+        """Tell whether it is on its way to be in sync (TEMP or SNAPATT)."""
         return self.state in PROMOTED
 
     def is_current(self, regions: range) -> bool:
+        """Tell whether it is open and misses none of these regions; they need not be durable."""
         return self.is_open and not self.map.touches(regions)
 
     def in_doubt(self) -> bitarray:
-        """Regions where this plex is not durably current, bits by region."""
+        """Return the regions where this plex is not durably current, bits by region."""
         if not self.is_open or not self.home_open:
             return ones(self.geometry.regions)
         doubt = self.map.bits | self.on_home | self.young.bits
@@ -68,11 +73,11 @@ class Plex(Bitmap):
         return doubt
 
     def is_durable(self, region: int) -> bool:
-        """Is it durably current in this one region?"""
+        """Tell whether it is durably current in this one region."""
         return self.is_kept(region) and not (self.suspect is not None and region in self.suspect)
 
     def is_kept(self, region: int) -> bool:
-        """Was it copied here, durably, and does the home copy know? What was written since may be suspect."""
+        """Tell whether this region was copied here durably, and the home copy knows. Later writes may be suspect."""
         return (
             self.is_open
             and self.home_open
@@ -84,14 +89,14 @@ class Plex(Bitmap):
 
     @property
     def settled(self) -> bool:
-        """Durably current in every region: the plex may be promoted (rule 6)."""
+        """Tell whether it is durably current in every region, so that it may be promoted (rule 6)."""
         return not self.in_doubt().any()
 
     # What the DCO holds of the map
 
     def page(self, page: int) -> frozenbitarray:
-        """The map as the DCO must hold it: map | unsynced, and no bit less than the home copy has while the home
-        copy's record still names the plex closed ("closed on H until its copy is rewritten").
+        """Return the map as the DCO must hold it: map | unsynced, and no bit less than the home copy has while the home
+        copy's record still names the plex closed (PROTOCOLS, "Closed on H until its copy is rewritten").
         """
         content = bitarray(self.map.page(page))
         start = page * self.geometry.page_regions
@@ -113,21 +118,21 @@ class Plex(Bitmap):
     # fdatasync
 
     def drained(self, regions: range) -> None:
-        """Copied or healed: current now, and not durable before the next fdatasync."""
+        """These regions were copied or healed: they are current now, and not durable before the next fdatasync."""
         self.map.clear(regions)
         if self.suspect is not None:
             self.suspect.clear(regions)
         self.young.mark(regions)
 
     def drained_these(self, start: int, bits: bitarray) -> None:
-        """The same for regions that are bits, counted from ``start``."""
+        """The regions that ``bits`` names, counted from ``start``, were copied: as ``drained``."""
         self.map.clear_these(start, bits)
         if self.suspect is not None:
             self.suspect.clear_these(start, bits)
         self.young.mark_these(start, bits)
 
     def begin_sync(self) -> RegionMap | None:
-        """An fdatasync begins: what is unsynced now will be durable if it succeeds. None: nothing is."""
+        """An fdatasync begins. Return what is unsynced now, and durable if it succeeds; None where nothing is."""
         if not self.young.any():
             return None
         batch = self.young
@@ -136,6 +141,7 @@ class Plex(Bitmap):
         return batch
 
     def end_sync(self, batch: RegionMap | None, *, succeeded: bool) -> None:
+        """That fdatasync has ended. Where it failed, the batch is unsynced again."""
         if batch is None or batch not in self.syncing:
             return  # the gate closed meanwhile, and the batch went into the map
         self.syncing.remove(batch)
@@ -145,7 +151,7 @@ class Plex(Bitmap):
             self.young.union(batch)
 
     def begin_cure(self) -> RegionMap | None:
-        """Beside begin_sync: the suspect regions that it would make durable. None: there are none."""
+        """Beside begin_sync, return the suspect regions that would become durable; None where there are none."""
         if not self.rewritten.any():
             return None
         cured = self.rewritten
@@ -153,7 +159,7 @@ class Plex(Bitmap):
         return cured
 
     def end_cure(self, cured: RegionMap | None) -> bool:
-        """That fdatasync succeeded, and none has failed since it began. True if nothing is suspect any more."""
+        """That fdatasync succeeded, and none has failed since it began. Return whether this ended the suspicion."""
         if self.suspect is None:
             return False
         for run in cured.runs() if cured is not None else ():
@@ -164,7 +170,7 @@ class Plex(Bitmap):
         return True
 
     def close_gate(self, state: PlexState, *inherited: bitarray) -> None:
-        """Rule 4: the map gains whatever is not surely on the plex; it is never replaced."""
+        """Close the gate by rule 4: the map gains whatever is not surely on the plex; it is never replaced."""
         self.state = state
         self.generation += 1
         self.map.union(self.young)
@@ -180,12 +186,13 @@ class Plex(Bitmap):
         self.rewritten.empty()
 
     def grow(self, geometry: Geometry, *, missed: bool) -> None:
-        """``missed``: the new regions are not on this plex as they are on the others."""
+        """Follow a volume that became longer; with ``missed`` the new regions here are not as on the others."""
         super().grow(geometry, missed=missed)
         for part in (self.young, self.rewritten, *self.syncing, *([self.suspect] if self.suspect is not None else [])):
             part.grow(geometry.regions, full=False)
 
     def record(self) -> PlexRecord:
+        """Return what a record says of it now."""
         return PlexRecord(
             self.name, self.uuid, self.path, self.dco_path, self.state, self.column, self.has, self.stamp,
             self.reason, self.suspect is not None and self.suspect.any(), self.excluded, self.snap,

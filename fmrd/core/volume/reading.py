@@ -1,4 +1,4 @@
-"""Which plexes serve a read. A function over a volume, called only by Volume.plan_read, so in one synchronous step."""
+"""This module says which plexes serve a read. Only Volume.plan_read calls it, so inside one synchronous step."""
 
 from dataclasses import replace
 
@@ -9,7 +9,9 @@ from fmrd.errors import Failed
 
 
 def parts_of(volume: VolumeFacts, offset: int, length: int, candidates: list[Plex]) -> list[ReadPart]:
-    """One plex for all of it where there is one, else region by region, changing plexes as seldom as that allows."""
+    """Return the parts of a read: one plex for all of it where there is one, else region by region, changing plexes as
+    seldom as that allows. Failed('io_error') where none of the candidates holds a region.
+    """
     geometry, policy = volume.geometry, volume.policy
     regions = geometry.regions_of(offset, length)
     whole = [p for p in candidates if not p.map.touches(regions)]

@@ -1,4 +1,4 @@
-"""Which of several current plexes serves a read: VxVM's select, round and prefer."""
+"""A read policy chooses among several current plexes: VxVM's select, round and prefer."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,14 @@ from fmrd.errors import BadRequest
 
 
 def check_policy(policy: str) -> str:
-    """``select``, ``round`` or ``prefer:PLEX``, else BadRequest('bad_setting')."""
+    """Return ``select``, ``round`` or ``prefer:PLEX`` as it was given; BadRequest('bad_setting') for anything else."""
     if policy in ("select", "round") or (policy.startswith("prefer:") and len(policy) > len("prefer:")):
         return policy
     raise BadRequest("bad_setting", f"rdpol={policy} is none of select, round, prefer:PLEX")
 
 
 class ReadPolicy:
-    """Keeps where each plex's last read ended, so that a sequential reader stays on one disk."""
+    """A policy remembers where each plex's last read ended, so that a sequential reader stays on one disk."""
 
     def __init__(self, policy: str) -> None:
         self.policy = policy
@@ -22,7 +22,9 @@ class ReadPolicy:
         self._turn = 0
 
     def choose(self, plexes: Sequence[Plex], offset_bytes: int, length_bytes: int) -> Plex:
-        """One of ``plexes`` (not empty). ``round`` rotates per non-sequential read, ``prefer`` falls back to select."""
+        """Return one of ``plexes`` (not empty). ``round`` rotates with each read that does not go on where one ended;
+        ``prefer`` falls back to select.
+        """
         chosen = plexes[0] if len(plexes) == 1 else self._pick(plexes, offset_bytes)
         self._ended[chosen.uuid] = offset_bytes + length_bytes
         return chosen

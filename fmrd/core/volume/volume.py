@@ -1,11 +1,10 @@
-"""The truth of one volume. Only its own synchronous methods change it, so each is atomic between two checkpoints.
+"""A volume is the truth about itself. Each public method is one synchronous step, so nobody sees a change half done.
 
-It does no I/O: it returns plans and judges outcomes. The rules it keeps by itself: 1 (is_marked before
-choose_targets), 3 (choose_targets marks closed gates in the same step), 4 (every closing goes through _close),
-6 (promote), 9 (faults.py, in the step that closes). The rest is a matter of order and lives in dco/ and engine/.
+It does no I/O: it returns plans and judges outcomes. The rules it keeps by itself: 1 (choose_targets asserts that the
+marks are durable), 3 (choose_targets marks closed gates in the same step), 4 (a gate that closes here does so by
+_close), 6 (promote), 9 (faults.py, in the step that closes). The rest is a matter of order, in dco/ and engine/.
 
-The long ones are worked out in the rooms beside it: reading.py, writing.py, flushing.py, pages.py, and faults.py, which
-decisions over whole volumes (a break-off, a snapback) ask, too, in the step in which they are made.
+The long ones are worked out beside it: reading.py, writing.py, flushing.py, pages.py and, for break-offs too, faults.py.
 """
 
 from collections.abc import Mapping
@@ -23,17 +22,17 @@ from fmrd.errors import Failed, PlexChanged, Refused
 
 
 class Volume(VolumeFacts):
-    """The steps in which the facts change."""
+    """A volume is its facts and the steps in which they change. Offsets and lengths are bytes; errors, by plex uuid."""
 
     # Reads
 
     def plan_read(self, offset: int, length: int, without: tuple[Plex, ...] = ()) -> list[ReadPart]:
-        """Who serves which bytes: only plexes that are current there. Failed('io_error') where nobody is."""
+        """Return who serves which bytes: only plexes that are current there. Failed('io_error') where nobody is."""
         candidates = [p for p in self.open_plexes() if p not in without]
         return reading.parts_of(self, offset, length, candidates)
 
     def holders(self, offset: int, length: int) -> list[Plex]:
-        """The plexes that are current in all of it."""
+        """Return the plexes that are current in all of it."""
         found = []
         for plex in self.plexes:
             if plex.state in OPEN_GATE and (
@@ -45,7 +44,7 @@ class Volume(VolumeFacts):
     # Writes
 
     def choose_targets(self, offset: int, length: int) -> WritePlan:
-        """Rule 1 and 3: only when the DRL is durable here; closed gates remember in this very step."""
+        """Return who takes which bytes. By rule 1 the DRL is durable here; by rule 3 closed gates remember now."""
         regions = self.geometry.regions_of(offset, length)
         extents = self.geometry.extents_of(offset, length)
         assert self.drl.is_durable(extents), "rule 1: mark before write"
@@ -63,15 +62,16 @@ class Volume(VolumeFacts):
     plain_targets = writing.plain_targets
 
     def _remember(self, plex: Plex, regions: range) -> None:
+        """Keep rule 3; a function of its own, so that the simulation can take the rule out."""
         plex.map.mark(regions)
 
     def _track(self, regions: range) -> None:
-        """As a closed gate remembers: for each snapshot of this volume, or for its original."""
+        """Mark what a snapshot, or the original, is compared by; the simulation can take this out, as ``_remember``."""
         for track in self.tracks.values():
             track.map.mark(regions)
 
     def end_write(self, plan: WritePlan, errors: Mapping[str, Exception], *, settled: bool = False) -> Verdict:
-        """Judge a write. ``errors`` by plex uuid. Asked twice when the first verdict says settle."""
+        """Judge a write, while its bytes are held. Who hears ``settle`` settles, and asks again with ``settled``."""
         verdict, demoted = writing.judge(self, plan, errors, settled=settled)
         for plex in demoted:
             self._close(plex, PlexState.IOFAIL, errors[plex.uuid])
@@ -80,7 +80,7 @@ class Volume(VolumeFacts):
     # Flushes
 
     def begin_sync(self, only: Plex | None = None) -> SyncPlan:
-        """An fdatasync of every open plex (or one of them) is about to begin."""
+        """Return the plan of an fdatasync of every open plex (or one of them), which is about to begin."""
         plexes = [p for p in self.open_plexes() if only is None or p is only]
         return SyncPlan(tuple(flushing.begin(p) for p in plexes))
 
@@ -103,11 +103,11 @@ class Volume(VolumeFacts):
         return Verdict(self.suspicion(), events=tuple(events))
 
     def suspicion(self) -> Failed | None:
-        """The error of a flush while regions are suspect."""
+        """Return the error of a flush while regions are suspect, else None."""
         return flushing.suspicion(self)
 
     def suspect_extents(self) -> bitarray | None:
-        """Extents that must stay in the DRL, bits by extent; None if there are none."""
+        """Return the extents that must stay in the DRL, bits by extent; None if there are none."""
         return flushing.suspect_extents(self)
 
     # Gates
@@ -144,7 +144,7 @@ class Volume(VolumeFacts):
             plex.errors += 1
 
     def fail_plex(self, plex: Plex, why: object) -> str | None:
-        """An error that is no write's and no flush's (a copy of the DCO, a hang): demote it if it may go."""
+        """Demote a plex, if it may go, for an error of its DCO copy or a hang. Return a sentence for the log."""
         if not plex.is_open or plex not in self.plexes:  # out already, or another volume's by now
             return None
         plex.errors += 1
@@ -155,29 +155,29 @@ class Volume(VolumeFacts):
         return f"plex {plex.name} detached (IOFAIL): {why}"
 
     def copied(self, plex: Plex, regions: range, dropped: int) -> bool:
-        """A resync copied these: current now, durable after the next fdatasync (rule 2b). ``dropped``: that of the plex
-        when the copy began; False where an fdatasync failed since, and may have dropped what was copied.
+        """A resync copied these: current now, durable after the next fdatasync (rule 2b). ``dropped`` is that of the
+        plex when the copy began. Return False where an fdatasync failed since, and may have dropped what was copied.
         """
         return self.copied_these(plex, regions.start, ones(len(regions)), dropped)
 
     def copied_these(self, plex: Plex, start: int, bits: bitarray, dropped: int) -> bool:
-        """The same for regions that are bits, counted from ``start``."""
+        """A resync copied the regions that ``bits`` names, counted from ``start``: as ``copied``."""
         if plex.dropped != dropped:
             return False
         plex.drained_these(start, bits)
         return True
 
     def recovered(self, plex: Plex) -> None:
-        """Its map is empty again after a crash, a hole or a restore."""
+        """The map of an ACTIVE plex is empty again after a crash, a hole or a restore."""
         plex.reason = Reason.NONE
 
     def may_repair(self, plex: Plex, regions: range) -> bool:
-        """A read repair makes the plex doubtful until its next fdatasync, so another must hold the regions durably."""
+        """Do others hold the regions durably? A read repair makes the plex doubtful until its next fdatasync."""
         held = all(faults.held_elsewhere(plex, region, self.plexes, ()) for region in regions)
         return held and plex in self.plexes and plex.is_current(regions)
 
     def repaired(self, plex: Plex, regions: range) -> None:
-        """The same bytes were written back: no mark is needed, and no promise before the next fdatasync."""
+        """The same bytes were written back: no mark is needed, and no promise is made before the next fdatasync."""
         plex.young.mark(regions)
 
     def distrust_others(self, regions: range) -> None:
@@ -188,7 +188,7 @@ class Volume(VolumeFacts):
                 self._remember(plex, regions)
 
     def make_holes(self, plex: Plex, regions: range) -> bool:
-        """Regions that failed on this plex outside a write; only those that others hold durably. True if any."""
+        """Make holes of regions that failed here, outside a write, where others hold them durably. True if any."""
         held = [r for r in regions if r not in plex.map and faults.held_elsewhere(plex, r, self.plexes, (plex,))]
         for region in held:
             plex.map.mark(range(region, region + 1))
@@ -196,7 +196,7 @@ class Volume(VolumeFacts):
         return bool(held)
 
     def relieve(self, plex: Plex) -> bool:
-        """Suspect regions that others hold durably by now become holes, to be copied back. True if any did."""
+        """Make holes of suspect regions that others hold durably by now, to be copied back. True if any."""
         before = plex.map.count()
         faults.make_holes_of_suspects(plex, self.plexes)
         gained = plex.map.count() > before
@@ -204,14 +204,14 @@ class Volume(VolumeFacts):
         return gained
 
     def open_gate(self, plex: Plex) -> None:
-        """The step that ends a join."""
+        """Open the gate, in the step that ends a join (Store.join)."""
         plex.state = PlexState.SNAPATT if plex.snap else PlexState.TEMP
         plex.generation += 1
         plex.stamp = None
         plex.excluded = False
 
     def promote(self, plex: Plex) -> bool:
-        """Rule 6: in sync only when every region is durably on it and the home copy knows. True if it is now."""
+        """By rule 6 in sync means that each region is durably on it, and the home copy knows. True if it is now."""
         if plex.attaching and plex.settled:
             plex.state = PROMOTED[plex.state]
             plex.reason = Reason.NONE
@@ -219,18 +219,18 @@ class Volume(VolumeFacts):
         return False
 
     def add_plex(self, plex: Plex) -> None:
-        """A new one, its gate closed and its map all ones."""
+        """Add a new plex, its gate closed and its map all ones."""
         self.plexes.append(plex)
 
     def remove_plex(self, plex: Plex) -> None:
-        """Dissociate one whose gate is closed."""
+        """Dissociate a plex whose gate is closed."""
         assert not plex.is_open, "rule 9 is asked where a gate closes"
         self.plexes.remove(plex)
 
     # What the DCO holds
 
     def page(self, column: int, page: int) -> frozenbitarray:
-        """The content of a page as it must be written now."""
+        """Return the content of a page as it must be written now; a write of it is under way from here on."""
         return pages.content(self, column, page)
 
     def page_written(self, column: int, page: int, content: frozenbitarray) -> None:
@@ -242,9 +242,9 @@ class Volume(VolumeFacts):
         pages.failed(self, column, page)
 
     def page_on_home(self, column: int, page: int) -> frozenbitarray:
-        """What the home copy holds of a page (while no write of it is under way): all ones if it never got it."""
+        """Return what the home copy holds of a page (while none of it is being written); all ones if it has none."""
         return pages.on_home(self, column, page)
 
     def touched_pages(self) -> list[tuple[int, int]]:
-        """(column, page) of every map page whose content is not surely in the DCO."""
+        """Return (column, page) of every map page whose content is not surely in the DCO."""
         return [(b.column.index, page) for b in self.bitmaps() for page in sorted(b.due_pages)]

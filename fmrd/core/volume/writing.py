@@ -1,6 +1,7 @@
-"""Which plexes take a write, and what came of it.
+"""This module says which plexes take a write, and what came of it.
 
-Functions over a volume, called only by Volume's own methods, so inside one synchronous step; gates are closed there.
+Its functions work on a volume, and only Volume's own methods call them, so inside one synchronous step; gates are
+closed there. Offsets and lengths are bytes.
 """
 
 from collections.abc import Mapping
@@ -15,8 +16,8 @@ from fmrd.errors import Failed
 
 
 def target_of(plex: Plex, geometry: Geometry, offset: int, length: int) -> Target:
-    """What an open plex takes of a write: all of it where it is current, and of the other regions those that the write
-    covers whole, which heals them.
+    """Return what an open plex takes of a write: all of it where it is current, and of the other regions those that the
+    write covers whole, which heals them. ``parts`` is empty where it takes nothing.
     """
     regions = geometry.regions_of(offset, length)
     if not plex.map.touches(regions):
@@ -39,9 +40,10 @@ def target_of(plex: Plex, geometry: Geometry, offset: int, length: int) -> Targe
 
 
 def plain_targets(volume: VolumeFacts, offset: int, length: int) -> list[Plex] | None:
-    """Volume.choose_targets for a write that ends in this very step: the plexes that take all of it, because they hold
-    all of its regions. One that holds none of them, and of which none is covered whole, takes nothing. None where there
-    is more to it, or something suspect: then what came of it must be judged. Where one fails: choose_targets.
+    """Stand in for Volume.choose_targets where a write ends in this very step: return the plexes that take all of it,
+    because they hold all of its regions; closed gates and snapshots remember it. A plex that holds none of them, and of
+    which none is covered whole, takes nothing. None where there is more to it, or something suspect: then what came of
+    it must be judged. Where such a write fails the caller asks choose_targets.
     """
     size = volume.geometry.region_bytes
     first, last = offset // size, (offset + length - 1) // size
@@ -67,7 +69,9 @@ def plain_targets(volume: VolumeFacts, offset: int, length: int) -> list[Plex] |
 def judge(
     volume: VolumeFacts, plan: WritePlan, errors: Mapping[str, Exception], *, settled: bool
 ) -> tuple[Verdict, list[Plex]]:
-    """The verdict, and the plexes to demote. Where the write succeeded, its regions are healed here."""
+    """Return the verdict, and the plexes that the caller must demote in this step. Where the write succeeded, its
+    regions are healed here. ``errors`` is by plex uuid.
+    """
     standing = [t for t in plan.targets if t.plex.generation == t.generation and t.plex.is_open]
     failing = [t.plex for t in standing if t.plex.uuid in errors]
     succeeded = [t for t in standing if t.plex.uuid not in errors]
