@@ -1,8 +1,8 @@
-"""Copying a range between two plexes inside the kernel, holes kept, blocks never shared.
+"""A range is copied between two plexes inside the kernel, holes kept, blocks never shared.
 
-copy_file_range where both are files of one file system that is known to copy, sendfile elsewhere (it needs the
-target's file position, so each copy borrows a descriptor), pread and pwrite where the kernel does neither, and to find
-out which side failed: an in-kernel copy does not tell.
+It takes copy_file_range where both are files of one file system that is known to copy, sendfile elsewhere (which needs
+the target's file position, so each copy borrows a descriptor), pread and pwrite where the kernel does neither, and to
+find out which side failed: an in-kernel copy does not tell.
 """
 
 import errno
@@ -20,7 +20,7 @@ _BUFFER_BYTES = 1 << 20
 
 
 def copy_range(source: Descriptor, target: Descriptor, offset: int, length: int) -> int:
-    """Make the range equal; returns the bytes written. SourceError where reading failed, OSError where writing did."""
+    """Make the range equal; return the bytes written. SourceError where reading failed, OSError where writing did."""
     known = source.known_data
     if known[0] <= offset and offset + length <= known[1]:
         _copy_data(source, target, offset, length)
@@ -37,8 +37,8 @@ def copy_range(source: Descriptor, target: Descriptor, offset: int, length: int)
 
 
 def copy_spans(source: Descriptor, target: Descriptor, spans: Sequence[tuple[int, int]]) -> int:
-    """Make each [start, stop) equal; returns the bytes written. Short runs of data are what a resync mostly meets, and
-    the way there must cost little beside the 16 us that the kernel takes for 64 KiB.
+    """Make each [start, stop) equal, and return the bytes written, or raise as ``copy_range``. Short runs of data are
+    what a resync mostly meets, and the way there must cost little beside the 16 us that the kernel takes for 64 KiB.
     """
     written = 0
     from_, to, call = source.fd, target.fd, os.copy_file_range

@@ -1,4 +1,4 @@
-"""One copy of the DCO on disk: O_DIRECT | O_DSYNC, so that a mark is one aligned write that drags nothing along."""
+"""A copy of the DCO on disk is open by O_DIRECT | O_DSYNC: so a mark is one aligned write, and drags nothing along."""
 
 import errno
 import mmap
@@ -22,7 +22,9 @@ _LOCATOR_MAGIC = b"FMRDtail"
 
 
 class DcoFile:
-    """``base`` is where the copy begins in the file: 0, or the start of the area at a device's tail."""
+    """This is protocol.DcoFile for real. ``base`` is where the copy begins in the file: 0, or the start of the area at
+    a device's tail, whose ``length`` is fixed. One lock makes its reads and writes serial, from whatever thread.
+    """
 
     def __init__(self, path: str, base: int = 0, length: int | None = None) -> None:
         self.path = path
@@ -128,7 +130,7 @@ class DcoFile:
 
 
 def create_file(path: str, length: int) -> DcoFile:
-    """A zeroed copy in a new file; one that lies there is replaced."""
+    """Return a zeroed copy in a new file, mode 0600; one that lies there is replaced. It is durable under its name."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     os.fchmod(descriptor, 0o600)
     os.close(descriptor)
@@ -143,7 +145,7 @@ def create_file(path: str, length: int) -> DcoFile:
 
 
 def open_file(path: str) -> DcoFile | None:
-    """None where there is no regular file."""
+    """Return the copy in a file; None where nothing is, Failed('dco_missing') where it is no regular file."""
     try:
         if not stat.S_ISREG(os.lstat(path).st_mode):
             raise Failed("dco_missing", f"{path} is not a regular file")
@@ -153,7 +155,7 @@ def open_file(path: str) -> DcoFile | None:
 
 
 def create_tail(path: str, length: int) -> DcoFile:
-    """The area before the last block of a device, zeroed, and the locator in that block."""
+    """Zero the area before a device's last block, and write the locator into that. Failed('plex_too_short')."""
     size = device_bytes(path)
     base = size - LOCATOR_BYTES - length
     if base < 0:
@@ -172,17 +174,19 @@ def create_tail(path: str, length: int) -> DcoFile:
 
 
 def open_tail(path: str) -> DcoFile | None:
+    """Return the copy at a device's tail; None where there is no valid locator."""
     found = locate(path)
     return None if found is None else DcoFile(path, *found)
 
 
 def wipe_tail(path: str) -> None:
+    """Overwrite the locator of a device, if there is a valid one: its area is no copy any more."""
     if locate(path) is not None:
         _write_locator(path, device_bytes(path), b"")
 
 
 def locate(path: str) -> tuple[int, int] | None:
-    """(offset, length) of the DCO area of a device; None where the last block holds no valid locator."""
+    """Return (offset, length) of the DCO area of a device; None where the last block holds no valid locator."""
     size = device_bytes(path)
     at = _locator_offset(size)
     if at < 0:
@@ -212,6 +216,7 @@ def _write_locator(path: str, size: int, content: bytes) -> None:
 
 
 def device_bytes(path: str) -> int:
+    """Return the size of a block device."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.lseek(descriptor, 0, os.SEEK_END)

@@ -1,4 +1,4 @@
-"""The open file of a plex, as copies and holes need it: what it is, reading and writing, and spare descriptors."""
+"""This is the open file of a plex, as copies and holes need it: what it is, reads and writes, spare descriptors."""
 
 import contextlib
 import errno
@@ -10,7 +10,7 @@ from fmrd.backing import libc
 
 
 class Descriptor:
-    """Of a plex, open and locked. All methods may be called from any thread."""
+    """A descriptor is of a plex, open and locked. All methods may be called from any thread."""
 
     def __init__(self, path: str, descriptor: int, tail_bytes: int) -> None:
         self.path = path
@@ -71,7 +71,7 @@ class Descriptor:
             written += more
 
     def borrow(self) -> int:
-        """A descriptor with a file position of its own, for sendfile; give it back with ``give_back``."""
+        """Return a descriptor with a file position of its own, for sendfile; it is given back by ``give_back``."""
         with self._spare_lock:
             if self._spare:
                 return self._spare.pop()
@@ -85,8 +85,8 @@ class Descriptor:
         os.close(descriptor)
 
     def close(self) -> None:
-        """Once is enough, twice does no harm. A call that comes too late fails with EBADF: the number of a closed
-        descriptor may belong to another plex by then.
+        """Close it; once is enough, twice does no harm. A call that comes too late fails with EBADF: the number of a
+        closed descriptor may belong to another plex by then.
         """
         with self._spare_lock:
             if self._closed:
@@ -99,7 +99,7 @@ class Descriptor:
 
 
 def disk_of(status: os.stat_result) -> str:
-    """The whole disk behind a file's file system or a device, by its kernel name where there is one: through
+    """Return the whole disk behind a file's file system or a device, by its kernel name where there is one: through
     partitions, loop devices, and device-mapper targets that lie on a single device.
     """
     device = status.st_rdev if stat.S_ISBLK(status.st_mode) else status.st_dev

@@ -1,4 +1,4 @@
-"""Freezing a mounted file system (FIFREEZE, FITHAW) by a process of its own, which thaws it when this one is gone.
+"""A mounted file system is frozen (FIFREEZE, FITHAW) by a process of its own, which thaws it when this one is gone.
 
 The kernel keeps a file system frozen until somebody thaws it, also after the death of whoever froze it. So a child does
 both: it freezes, says so, and thaws when its standard input ends, by order or because the daemon was killed.
@@ -15,14 +15,14 @@ FROZEN = b"frozen\n"
 
 
 class Freezer:
-    """One freeze of one mount point. Both calls block; to be made on a worker thread."""
+    """This is protocol.Freezer for real: one freeze of one mount point. Both calls block, and belong on a thread."""
 
     def __init__(self, mountpoint: str) -> None:
         self.mountpoint = mountpoint
         self._child: subprocess.Popen[bytes] | None = None
 
     def freeze(self) -> None:
-        """OSError says why not: it is no mount point, no file system that can be frozen, or frozen already."""
+        """Freeze it. OSError: it is no mount point, no file system that can be frozen, or frozen already."""
         if not os.path.ismount(self.mountpoint):
             raise OSError(f"{self.mountpoint} is not a mount point")
         self._child = child = subprocess.Popen(
@@ -35,7 +35,7 @@ class Freezer:
             raise OSError(problem or "the freezing process ended")
 
     def thaw(self) -> None:
-        """Nothing to do where nothing was frozen. OSError where it may still be frozen."""
+        """Thaw it; where nothing was frozen nothing is done. OSError where it may still be frozen."""
         child, self._child = self._child, None
         if child is None:
             return
@@ -45,7 +45,7 @@ class Freezer:
 
 
 def main(mountpoint: str) -> int:
-    """The child: frozen from the line it prints to the end of its standard input."""
+    """Be the child: keep it frozen from the line it prints to the end of its standard input. Return the exit status."""
     directory = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.ioctl(directory, FIFREEZE, 0)

@@ -1,4 +1,4 @@
-"""Where a plex holds data and where it has holes, and making zeros of a range."""
+"""A plex has data and holes; this module finds them, and makes zeros of a range."""
 
 import errno
 import os
@@ -11,7 +11,8 @@ _CANNOT = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV}
 
 
 def segments(plex: Descriptor, start: int, stop: int) -> list[tuple[int, int, bool]]:
-    """(start, stop, is it data) over a range. A block device, or a file system that cannot say, is all data.
+    """Return (start, stop, whether it is data) over a range. A block device, or a file system that cannot say, has no
+    holes.
 
     The last stretch of data is remembered in ``plex.known_data``: tmpfs looks at every page up to the next hole, which
     for one region of a large file took 300 times as long as its copy. Data that became a hole since is copied as zeros.
@@ -40,8 +41,8 @@ def segments(plex: Descriptor, start: int, stop: int) -> list[tuple[int, int, bo
 
 
 def make_zero(plex: Descriptor, start: int, stop: int, *, punch: bool) -> int:
-    """Zeros: where there can be one, a hole (``punch``), else blocks that read as zeros, else written ones. Returns the
-    bytes written.
+    """Make zeros: a hole where one can be (``punch``), else blocks that read as zeros, else written ones. Return the
+    bytes that were written.
     """
     plex.known_data = (0, 0)
     mode = libc.PUNCH_HOLE if punch else libc.ZERO_RANGE

@@ -1,4 +1,4 @@
-"""The real machine: plex files, copies of the DCO, and the state directory."""
+"""This is the real machine: plex files, copies of the DCO, and the state directory."""
 
 import contextlib
 import fcntl
@@ -19,7 +19,7 @@ CHECKSUMS_SUFFIX = ".sums"
 
 
 class LinuxHost:
-    """``state``: the state directory, made with mode 0700 if it is missing."""
+    """This is protocol.Host for real. ``state`` is the state directory, made with mode 0700 if it is missing."""
 
     def __init__(self, state: Path) -> None:
         self.state = state
@@ -28,7 +28,7 @@ class LinuxHost:
         self._lock_fd: int | None = None
 
     def lock(self) -> None:
-        """Own the state directory; Refused('daemon_running') while another daemon does."""
+        """Own the state directory for the life of the process; Refused('daemon_running') while another daemon does."""
         descriptor = os.open(self.state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

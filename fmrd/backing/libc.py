@@ -1,4 +1,4 @@
-"""The three system calls that Python's os module lacks: fallocate with modes, and statfs's file-system type."""
+"""These are system calls that Python's os module lacks: fallocate with modes, and statfs's type of a file system."""
 
 import ctypes
 import os
@@ -20,14 +20,14 @@ SEPARATE_BLOCKS = frozenset({TMPFS, RAMFS, EXT})
 
 
 def fallocate(descriptor: int, mode: int, offset: int, length: int) -> None:
-    """OSError as the kernel says."""
+    """Call fallocate(2), in bytes; OSError as the kernel says."""
     if _libc.fallocate(descriptor, mode, offset, length) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
 
 
 def file_system(descriptor: int) -> int:
-    """The magic number of the file system that a descriptor lies on (the first word of struct statfs)."""
+    """Return the magic number of the file system that a descriptor lies on (the first word of struct statfs)."""
     buffer = ctypes.create_string_buffer(256)
     if _libc.fstatfs(descriptor, buffer) != 0:
         code = ctypes.get_errno()

@@ -1,10 +1,10 @@
-"""A plain file in the state directory for what may be lost: whoever reads it checks what it says."""
+"""A plain file in the state directory is for what may be lost: whoever reads it checks what it says."""
 
 import os
 
 
 class NoteFile:
-    """Made if it is missing, mode 0600. What lies beyond its end reads as zeros. Errors are OSError."""
+    """This is protocol.Notes for real: made if it is missing and ``make`` says so, mode 0600. Errors are OSError."""
 
     def __init__(self, path: str, *, make: bool) -> None:
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if make else 0)

@@ -1,4 +1,4 @@
-"""The data of one plex: a regular file or a block device, buffered, raw from byte 0."""
+"""A plex's data is a regular file or a block device, buffered, raw from byte 0."""
 
 import contextlib
 import errno
@@ -17,7 +17,7 @@ FICLONE = 0x40049409
 
 
 class PlexFile(Descriptor):
-    """Open and locked. All methods may be called from any thread."""
+    """This is protocol.Backing for real, open and locked. All methods may be called from any thread."""
 
     def make_zero(self, offset: int, length: int, *, punch: bool) -> None:
         holes.make_zero(self, offset, offset + length, punch=punch)
@@ -58,7 +58,7 @@ class PlexFile(Descriptor):
 
 
 def open_plex(path: str, tail_bytes: int) -> PlexFile:
-    """Open and lock; see Host.open_plex for the errors."""
+    """Open and lock a file or a block device; protocol.Host.open_plex has the errors."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
@@ -76,7 +76,7 @@ def open_plex(path: str, tail_bytes: int) -> PlexFile:
 
 
 def create_plex(path: str, length: int) -> PlexFile:
-    """A new sparse file of that many zero bytes."""
+    """Make a sparse file of that many zero bytes, durable under its name, open and locked. Failed('plex_exists')."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
@@ -93,7 +93,7 @@ def create_plex(path: str, length: int) -> PlexFile:
 
 
 def clone(source: str, target: str) -> None:
-    """A new file that shares the blocks of ``source``, at the cost of nothing. OSError where that cannot be done."""
+    """Make a file that shares the blocks of ``source``, which costs nothing. OSError where that cannot be done."""
     with contextlib.ExitStack() as stack:
         original = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
         stack.callback(os.close, original)

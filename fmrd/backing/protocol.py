@@ -1,8 +1,9 @@
-"""What the rest of fmrd asks of storage: three small protocols, and nothing about how they are met.
+"""The rest of fmrd asks these of storage: a few small protocols, and nothing about how they are met.
 
 ``Backing`` is the data of one plex, ``DcoFile`` one copy of the DCO, ``Host`` the machine they lie on. All methods
-block and may be called from any thread; failures of a device are ``OSError``, failures of a request ``FmrdError``.
-The real ones live beside this module; the simulation brings its own.
+block and may be called from any thread, so the engine calls them off trio's thread (calls/system_calls.py), or where it
+knows that they cannot block. Failures of a device are ``OSError``, failures of a request ``FmrdError``. The real ones
+live beside this module; the simulation brings its own.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ LOCATOR_BYTES = 4096
 
 @dataclass(frozen=True)
 class Probe:
-    """What lies at a path, without opening it for writing. ``size`` in bytes; of a block device its whole size."""
+    """This is what lies at a path, seen without opening it to write. ``size`` is bytes, of a device all it has."""
 
     exists: bool
     is_block: bool = False
@@ -32,90 +33,94 @@ class Probe:
 
 
 class Backing(Protocol):
-    """The raw data of one plex, from byte 0."""
+    """A backing is the raw data of one plex, open and locked. Offsets and lengths are bytes, from byte 0 of it."""
 
     path: str
     is_block: bool
     length: int
-    """Usable bytes: a file's size; a block device's size without the DCO area at its tail."""
+    """How many bytes are usable: a file's size; a block device's size without the DCO area at its tail."""
     disk: str
     """The disk it lies on, as far as the system tells; copies to one disk take turns."""
     inline: bool
     """It lies in memory (tmpfs) and never blocks, so a thread hop would only cost."""
 
     def pread(self, offset: int, length: int) -> bytes:
-        """Exactly ``length`` bytes; a short read is OSError(EIO)."""
+        """Return exactly ``length`` bytes; a short read is OSError(EIO)."""
 
     def pread_into(self, offset: int, buffer: memoryview) -> None:
-        """The same, all of ``buffer``."""
+        """Fill all of ``buffer``; a short read is OSError(EIO)."""
 
     def pread_now(self, offset: int, buffer: memoryview) -> bool:
-        """The same, if no disk has to be waited for: False where it would be, and for any failure."""
+        """Fill all of ``buffer`` if no disk has to be waited for. Return False where one would be, and for any failure:
+        what is in ``buffer`` then counts for nothing. It never blocks, so it is called on trio's thread.
+        """
 
     def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> None:
-        """All of ``data``, or OSError; after an error any part of it may have been written."""
+        """Write all of ``data``, or raise OSError; after an error any part of it may have been written."""
 
     def make_zero(self, offset: int, length: int, *, punch: bool) -> None:
-        """Zeros, as pwrite would write them; with ``punch`` the blocks are given back where that can be."""
+        """Make zeros, as pwrite would write them; with ``punch`` the blocks are given back where that can be."""
 
     def data_until(self, offset: int, stop: int) -> tuple[bool, int]:
-        """Is there data at ``offset``, or a hole, and up to where (at most ``stop``)? All of a device is data."""
+        """Return whether there is data at ``offset`` or a hole, and up to where (``stop`` at most)."""
 
     def is_known_data(self, offset: int, stop: int) -> bool:
-        """Is all of it data, as far as is known without asking the file system?"""
+        """Tell whether all of it is data, as far as is known without asking the file system; it never blocks."""
 
     def fdatasync(self) -> None:
-        """Make durable whatever pwrite and copy_from wrote before this call began."""
+        """Make durable whatever pwrite, make_zero and copies wrote before this call began. After OSError any of that
+        may be lost, and the kernel does not tell a second time.
+        """
 
     def copy_from(self, source: Backing, offset: int, length: int) -> int:
-        """Make [offset, offset+length) equal to ``source``'s; returns the bytes really written (holes cost none).
+        """Make [offset, offset + length) equal to ``source``'s; return the bytes really written (holes cost none).
 
-        Never shares blocks with the source. An error of the source is ``SourceError``, one of this backing OSError.
+        It never shares blocks with the source. An error of the source is ``SourceError``, one of this backing OSError.
         """
 
     def copy_spans(self, source: Backing, spans: Sequence[tuple[int, int]]) -> int:
-        """The same for each [start, stop) in bytes, in order; after an error any part of them may have been copied."""
+        """Copy each [start, stop) in bytes, in order, as copy_from does. After an error any part may be copied."""
 
     def extend(self, length: int) -> None:
-        """Grow to ``length`` usable bytes (a file: sparse zeros). A block device that is too short: OSError(ENOSPC)."""
+        """Grow to ``length`` usable bytes (a file, by sparse zeros). OSError(ENOSPC) for a device that is too short."""
 
     def stamp(self) -> Stamp | None:
-        """How the file looks now; None for a block device, which has no such mark."""
+        """Return how the file looks now; None for a block device, which has no such mark."""
 
     def close(self) -> None:
-        """Give up the descriptors and the lock."""
+        """Give up the descriptors and the lock. It must not be called while a call is under way on another thread."""
 
 
 class DcoFile(Protocol):
-    """One copy of the DCO. A write is durable when it returns, and whole blocks are written in one call."""
+    """A DCO file is one copy of the DCO. A write is durable when it returns, and writes whole blocks in one call."""
 
     path: str
     length: int
 
     def read(self, offset: int, length: int) -> bytes:
-        """``length`` bytes; beyond the end they read as zeros."""
+        """Return ``length`` bytes; beyond the end they read as zeros."""
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
-        """Durable when it returns. ``offset`` and ``len(data)`` are multiples of DCO_BLOCK_BYTES."""
+        """Write durably; ``offset`` and ``len(data)`` are multiples of DCO_BLOCK_BYTES. Beyond the end: ENOSPC."""
 
     def extend(self, length: int) -> None:
-        """Preallocate up to ``length`` bytes, zeros; the area at a device's tail cannot grow: ENOSPC."""
+        """Preallocate zeros up to ``length`` bytes. OSError(ENOSPC) for the area at a device's tail: it cannot grow."""
 
     def close(self) -> None:
         """Give up the descriptor."""
 
 
 class Notes(Protocol):
-    """A file for what may be lost; what lies beyond its end reads as zeros. Nothing is durable before ``sync``."""
+    """Notes are a file for what may be lost: whoever reads it checks what it says. It is durable after ``sync``."""
 
     def read(self, offset: int, length: int) -> bytes:
-        """``length`` bytes."""
+        """Return ``length`` bytes; what lies beyond the end reads as zeros."""
 
     def write(self, offset: int, data: bytes) -> None:
-        """Wherever it lies; the file becomes longer."""
+        """Write all of ``data``; a file that ends before ``offset`` becomes longer."""
 
     def sync(self) -> None:
-        """What was written is durable."""
+        """Make durable what was written before this call."""
 
     def close(self) -> None:
         """Give up the descriptor."""
@@ -130,78 +135,78 @@ class SourceError(Exception):
 
 
 class Freezer(Protocol):
-    """One freeze of a mounted file system; both calls block."""
+    """A freezer is one freeze of a mounted file system; both calls block."""
 
     def freeze(self) -> None:
-        """OSError says why it cannot be frozen."""
+        """Freeze it, or raise OSError, which says why it cannot be frozen."""
 
     def thaw(self) -> None:
-        """Also when it was never frozen. OSError where it may still be."""
+        """Thaw it; it is called also when nothing was frozen. OSError where it may still be frozen."""
 
 
 class Host(Protocol):
-    """Opens, makes and removes plexes and copies of the DCO. Expected failures are FmrdError with these codes:
+    """A host opens, makes and removes plexes and copies of the DCO. Expected failures are FmrdError with these codes:
     ``plex_missing``, ``plex_busy`` (locked by another owner), ``plex_exists``, ``not_a_plex`` (a directory, a
     socket...), ``plex_too_short``; everything else is OSError.
     """
 
     def probe(self, path: str) -> Probe:
-        """Look without touching. OSError where even that fails."""
+        """Look at a path without touching it. OSError where even that fails; ``not_a_plex`` where it cannot be one."""
 
     def create_plex(self, path: str, length: int) -> Backing:
-        """A new sparse file of ``length`` zero bytes, mode 0600, locked; ``plex_exists`` if something is there."""
+        """Make a sparse file of ``length`` zero bytes, mode 0600, open and locked; ``plex_exists`` if it exists."""
 
     def open_plex(self, path: str, tail_bytes: int) -> Backing:
-        """Open and lock an existing file or block device. ``tail_bytes`` is what a device keeps for its DCO: the
-        usable length of a device is its size less ``tail_bytes``; it means nothing for a file.
+        """Open and lock an existing file or block device. ``tail_bytes`` is what a device keeps for its DCO: its usable
+        length is its size less that; it means nothing for a file.
         """
 
     def tail_bytes(self, path: str) -> int | None:
-        """The size of the DCO area that a block device carries already (from the locator in its last block); None
-        for a file, or where there is none.
+        """Return the size of the DCO area that a block device carries already (by the locator in its last block),
+        locator included; None for a file, or where there is none.
         """
 
     def create_dco(self, plex_path: str, dco_path: str | None, length: int) -> DcoFile:
-        """A new, zeroed copy of the DCO for a plex: a file at ``dco_path``, or ``plex_path + ".dco"``, replaced if
-        it exists; for a block device without ``dco_path`` the ``length`` bytes before the device's last block, which
+        """Return a new, zeroed copy of the DCO for a plex: a file at ``dco_path``, or ``plex_path + ".dco"``, replaced
+        if it exists; for a block device without ``dco_path`` the ``length`` bytes before the device's last block, which
         becomes the locator (so its tail takes ``length + LOCATOR_BYTES``).
         """
 
     def open_dco(self, plex_path: str, dco_path: str | None) -> DcoFile | None:
-        """The travelling copy that is there; None where there is none."""
+        """Return the travelling copy that is there; None where there is none."""
 
     def clone_plex(self, source: str, target: str) -> None:
-        """A new file that shares the blocks of a plex file. OSError where the file system cannot do that."""
+        """Make a new file that shares the blocks of a plex file. OSError where the file system cannot do that."""
 
     def rename_home(self, name: str, new: str) -> None:
-        """The home copy of a family whose original went."""
+        """Give the home copy of a family whose original went the name of another of its volumes, durably."""
 
     def freezer(self, mountpoint: str) -> Freezer:
-        """For a mounted file system; nothing is frozen yet."""
+        """Return a freezer for what is mounted there; nothing is frozen yet."""
 
     def homes(self) -> list[str]:
-        """Names of the home copies in the state directory, sorted."""
+        """Return the names of the home copies in the state directory, sorted."""
 
     def open_home(self, name: str) -> DcoFile:
-        """The home copy of that name; ``home_missing`` if there is none."""
+        """Return the home copy of that name; ``home_missing`` if there is none."""
 
     def create_home(self, name: str, length: int) -> DcoFile:
-        """A new, zeroed home copy, not yet under its name: it counts for nothing until publish_home."""
+        """Return a new, zeroed home copy, not yet under its name: it counts for nothing until publish_home."""
 
     def publish_home(self, name: str) -> None:
         """Give the home copy made by create_home its name, durably: rename, then fsync of the directory."""
 
     def remove_home(self, name: str) -> None:
-        """Forget it, durably."""
+        """Forget a home copy, durably; one that is missing is no error."""
 
     def open_checksums(self, volume: str, *, make: bool) -> Notes | None:
-        """What verify knows of a volume (NAME.sums in the state directory); None where there is none to be opened."""
+        """Open what verify knows of a volume, NAME.sums in the state directory; None unless it is there, or made."""
 
     def remove_checksums(self, volume: str) -> None:
-        """Durably, if they are there."""
+        """Remove what verify knows of a volume, durably, if it is there."""
 
     def remove_dco(self, plex_path: str, dco_path: str | None) -> None:
-        """Remove a sidecar, or wipe the area at a device's tail (its locator), durably. Missing: nothing to do."""
+        """Remove a sidecar, or wipe the locator at a device's tail, durably; where nothing is, nothing is done."""
 
     def remove_plex(self, path: str) -> None:
-        """Remove a plex file; a block device is left as it is."""
+        """Remove a plex file; a block device is left as it is, and one that is missing is no error."""

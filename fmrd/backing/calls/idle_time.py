@@ -1,4 +1,4 @@
-"""Idle time of trio's thread: a copy in memory is made there, in pieces, while no request is to be answered.
+"""Idle time of trio's thread goes into copies in memory: they are made in pieces, while no request is to be answered.
 
 A thread that copies beside it takes Python's lock twice for each piece, and whoever answers a request meanwhile falls
 asleep over it: 50 to 100 us on busy processors, more than the piece takes. Here nobody waits for a lock, and a request
@@ -23,7 +23,9 @@ gains on any load.
 
 
 class IdleTime:
-    """Used on trio's thread alone. ``clock`` in seconds. ``second``: the thread that takes a part of large writes."""
+    """This is the idle time of trio's thread, and is used on that thread alone. ``clock`` is in seconds; ``second`` is
+    the thread that takes a part of large writes.
+    """
 
     def __init__(self, second: SecondThread, clock: Callable[[], float] = time.perf_counter) -> None:
         self._second = second
@@ -32,7 +34,7 @@ class IdleTime:
         self._due = 0.0
 
     async def run(self, step: Callable[[], bool]) -> bool:
-        """Call it, now and then, until it says False; what it raises is raised here."""
+        """Call ``step`` now and then until it says False; what it raises is raised here."""
         if not self._works:
             self._due = max(self._due, self._clock())  # it lags behind since now, not since the last work
         work = _Work(step)
@@ -48,8 +50,9 @@ class IdleTime:
         return work.result.unwrap()
 
     def use(self) -> bool:
-        """Do a piece of what is to be done; False if nothing is, or not yet. For whoever has looked in vain for more
-        urgent work; the event loop comes by in every round. A large write that is under way is the first.
+        """Do a piece of what is to be done, if it is time for one; return False where nothing was. It is for whoever
+        has looked in vain for more urgent work; the event loop comes by in every round. A large write that is under way
+        is ended first.
         """
         if self._second.finish():
             return True
@@ -70,7 +73,7 @@ class IdleTime:
         self._second.overlaps = True
 
     def end_step(self) -> None:
-        """Nothing that began in this step is left under way."""
+        """End what began in this step; nothing of it is left under way."""
         self._second.overlaps = False
         self._second.finish()
 

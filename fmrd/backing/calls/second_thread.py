@@ -1,7 +1,7 @@
-"""Large writes shared out: a second thread takes some of the calls, the caller the others.
+"""Large writes are shared out here: a second thread takes some of the calls, the caller the others.
 
-For disks that do not block: the kernel copies 1 MiB in a tenth of a millisecond, which is longer than it takes to wake
-a thread up; and while one share follows the other, the second thread does not even sleep.
+This is for disks that do not block: the kernel copies 1 MiB in a tenth of a millisecond, which is longer than it takes
+to wake a thread up; and while one share follows the other, the second thread does not even sleep.
 """
 
 import _thread
@@ -15,7 +15,7 @@ Errors = Sequence[BaseException | None]
 
 
 class Share:
-    """Calls that belong together. ``errors``, once it has ended: what each raised."""
+    """A share is calls that belong together. ``errors``, once it has ended, is what each of them raised."""
 
     def __init__(self, calls: Sequence[Work]) -> None:
         self.errors: list[BaseException | None] = [None] * len(calls)
@@ -26,7 +26,9 @@ class Share:
         self._all.acquire()
 
     def run_one(self) -> bool:
-        """On either thread; False if none is left to be taken. To pop from a list, and to count, are one step each."""
+        """Run one call, on either thread; return False if none is left to be taken. To pop from a list, and to count,
+        are one step each, so neither takes a lock.
+        """
         try:
             index = self._left.pop()
         except IndexError:
@@ -48,7 +50,7 @@ class Share:
 
 
 class SecondThread:
-    """Used from one thread. The other one is started when it is needed, for the life of the process.
+    """A second thread is used from one thread, and started when it is needed, for the life of the process.
 
     One share is under way at a time: it ends before ``begin`` returns, or, in a step of somebody who may begin the next
     one first (``overlaps``), when that was begun, or when it is ``finished``: in that same step.
@@ -62,7 +64,7 @@ class SecondThread:
         self._under_way: tuple[Share, Callable[[Errors], None]] | None = None
 
     def begin(self, calls: Sequence[Work], ended: Callable[[Errors], None]) -> bool:
-        """Have them run; ``ended`` is called when all have. True: they are still under way."""
+        """Have these calls run; ``ended`` is called on this thread when all have. True: they are still under way."""
         share = self._start(calls)
         self.finish()
         self._under_way = share, ended
@@ -71,7 +73,7 @@ class SecondThread:
         return self._under_way is not None
 
     def finish(self) -> bool:
-        """End what is under way; False if nothing was. What ``ended`` raises flies on."""
+        """End what is under way; return False if nothing was. What ``ended`` raises flies on."""
         if self._under_way is None:
             return False
         (share, ended), self._under_way = self._under_way, None

@@ -1,4 +1,4 @@
-"""System calls off trio's thread, and what becomes of those that do not return.
+"""System calls run off trio's thread; this module says how they are asked for, and what becomes of those that hang.
 
 A thread hop costs more than the page-cache write it carries, so the calls of one request share one hop (``in_turn``);
 durable writes and fdatasyncs, which wait for a disk anyway, get one each (``at_once``). A call that does not answer in
@@ -21,35 +21,39 @@ T = TypeVar("T")
 
 
 class Lane:
-    """The system calls outstanding on one plex's data or on one copy of the DCO."""
+    """A lane counts the system calls outstanding on one plex's data or on one copy of the DCO, on trio's thread. A call
+    counts from the moment somebody means to issue it, so that nobody closes its file meanwhile.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.outstanding = 0
         self.hung = 0
-        """Those of them that did not answer in time."""
+        """How many of them did not answer in time."""
         self._idle = trio.Event()
         self._idle.set()
 
     def enter(self) -> None:
+        """Count a call that is about to be issued."""
         if not self.outstanding:
             self._idle = trio.Event()
         self.outstanding += 1
 
     def leave(self) -> None:
+        """Count a call off: it has landed, or was never run."""
         self.outstanding -= 1
         if not self.outstanding:
             self._idle.set()
 
     async def idle(self) -> None:
-        """Returns when no call is outstanding."""
+        """Return when no call is outstanding; where one hangs, that may be never."""
         while self.outstanding:
             await self._idle.wait()
 
 
 @dataclass(frozen=True)
 class Call:
-    """One system call (or a few that belong together) on one lane. ``run`` raises OSError or SourceError."""
+    """A call is one system call (or a few that belong together) on one lane. ``run`` raises errors of storage only."""
 
     lane: Lane
     run: Callable[[], object]
@@ -59,35 +63,39 @@ class Call:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a call returned, or its error. ETIMEDOUT: it did not answer in time and may still land."""
+    """An outcome is what a call returned, or its error. ETIMEDOUT: it did not answer in time and may still land."""
 
     value: object = None
     error: Exception | None = None
 
 
 class SystemCalls(Protocol):
-    """How calls are run. The simulation brings its own."""
+    """This is how calls are run. Each method is called on trio's thread; the simulation brings its own."""
 
     async def in_turn(self, calls: Sequence[Call], timeout_seconds: float) -> list[Outcome]:
-        """One after the other, in this order; each has ``timeout_seconds``."""
+        """Run the calls one after the other, in this order, in one hop, and return their outcomes; each has
+        ``timeout_seconds``. One that is given up goes on, and those behind it are run all the same.
+        """
 
     async def at_once(self, calls: Sequence[Call], timeout_seconds: float) -> list[Outcome]:
-        """All in parallel."""
+        """Run all of them in parallel, and return their outcomes in this order; each has ``timeout_seconds``."""
 
     async def in_idle_time(self, step: Callable[[], bool]) -> Outcome:
-        """Something that cannot block, piece by piece until ``step`` says False, while nothing else is to be done."""
+        """Call ``step``, which cannot block, on trio's thread, piece by piece while nothing else is to be done, until
+        it returns False or raises an error of storage.
+        """
 
     def share(self, calls: Sequence[Callable[[], object]], ended: Callable[[Errors], None]) -> bool:
-        """Large calls that cannot block, by two threads. ``ended`` is told what each raised, in this very step. True:
-        they are still under way, until ``finish_share`` or the end of the step.
+        """Run large calls that cannot block by two threads; ``ended`` is told what each raised, in this very step.
+        Return whether they are still under way: until ``finish_share``, or the end of the step (IdleTime.end_step).
         """
 
     def finish_share(self) -> None:
-        """End what is under way, if anything is."""
+        """End what is under way, if anything is; its ``ended`` is called before this returns."""
 
 
 def outcome_of(call: Call) -> Outcome:
-    """Run it here and now. Only failures of storage are outcomes; anything else is a bug and flies on."""
+    """Run a call here and now. Only failures of storage are outcomes; anything else is a bug and flies on."""
     try:
         return Outcome(call.run())
     except (OSError, SourceError, FmrdError) as error:
@@ -95,7 +103,7 @@ def outcome_of(call: Call) -> Outcome:
 
 
 async def ask(system: SystemCalls, lane: Lane, run: Callable[[], T], timeout_seconds: float) -> T:
-    """Run one call and have its value, or its error raised. What it opens too late is closed again."""
+    """Run one call, and return its value or raise its error. What it opens when nobody waits any more is closed."""
     delivery = _Delivery(run)
     try:
         [outcome] = await system.at_once([Call(lane, delivery.run)], timeout_seconds)

@@ -1,6 +1,7 @@
-"""The real way to run system calls: trio's worker threads, and in place what cannot block.
+"""System calls are run for real here: on trio's worker threads, and in place where they cannot block.
 
-A call that is given up goes on; its thread delivers it when it lands, and until then its lane counts it."""
+A call that is given up goes on; its thread delivers it when it lands, and until then its lane counts it.
+"""
 
 import contextlib
 import errno
@@ -94,7 +95,7 @@ class _Errand:
 
 
 class ThreadedCalls:
-    """The real one: trio's worker threads. Calls that cannot block (page cache in memory) run where they are asked."""
+    """This is SystemCalls for real, on trio's worker threads: ``threads`` calls run at once, not counting slow ones."""
 
     def __init__(self, threads: int = THREADS) -> None:
         self._slots = trio.Semaphore(threads)
