@@ -62,7 +62,9 @@ class Backing(Protocol):
         """Make zeros, as pwrite would write them; with ``punch`` the blocks are given back where that can be."""
 
     def data_until(self, offset: int, stop: int) -> tuple[bool, int]:
-        """Return whether there is data at ``offset`` or a hole, and up to where (``stop`` at most)."""
+        """Return whether there is data at ``offset`` or a hole, and up to where (``stop`` at most). All of a device is
+        data, and all of a file whose file system cannot tell.
+        """
 
     def is_known_data(self, offset: int, stop: int) -> bool:
         """Tell whether all of it is data, as far as is known without asking the file system; it never blocks."""

@@ -1,4 +1,4 @@
-"""Verbs, each in a task of its own: they run to their end, also when whoever asked goes away."""
+"""Each verb runs in a task of its own, to its end, also when whoever asked for it goes away."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Apart:
-    """For the daemon's life. ``closed`` is set when it goes down, and no verb begins any more."""
+    """This is for the daemon's life. ``closed`` is set when it goes down, and no verb begins any more."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -19,7 +19,9 @@ class Apart:
         self._verb_ended = trio.Event()
 
     async def run(self, nursery: trio.Nursery, work: Callable[[], Awaitable[T]]) -> T:
-        """A verb, to its end. Failed('stopping') when the daemon goes down."""
+        """Run a verb to its end in ``nursery``, and return its result or raise its error. Failed('stopping') when the
+        daemon goes down. Whoever is cancelled in here does not cancel the verb.
+        """
         if self.closed:
             raise Failed("stopping", "the daemon is going down")
         results: list[T] = []
@@ -47,6 +49,6 @@ class Apart:
         return results[0]
 
     async def all_ended(self) -> None:
-        """Return when none is under way."""
+        """Return when no verb is under way."""
         while self._verbs:
             await self._verb_ended.wait()

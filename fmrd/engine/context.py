@@ -1,4 +1,4 @@
-"""What every volume of the daemon shares: the machine, the clocks, the tasks. All of it injected."""
+"""A context is what every volume of the daemon shares: the machine, the clocks, the tasks. All of it is injected."""
 
 import uuid
 from collections import defaultdict
@@ -21,7 +21,9 @@ def _new_uuid() -> str:
 
 @dataclass
 class Context:
-    """``now``: seconds since the epoch, for people; deadlines use trio's clock."""
+    """A context is made once. ``now`` gives seconds since the epoch, for people; deadlines use trio's clock.
+    ``nursery`` is the registry's, and is there once Registry.run has begun.
+    """
 
     host: Host
     system: SystemCalls

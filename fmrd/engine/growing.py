@@ -1,4 +1,4 @@
-"""`grow`: a volume becomes longer while it is in use. Functions over a started volume."""
+"""`grow` makes a volume longer while it is in use. These are functions over a started volume."""
 
 from dataclasses import replace
 from functools import partial
@@ -16,7 +16,9 @@ from fmrd.errors import Failed, Refused
 
 
 async def grow(running: Running, copying: CopyTasks, checksums: Checksums, length_bytes: int) -> None:
-    """Longer, online: files first (sparse), then the copies of the DCO, then the record."""
+    """Make it longer, online: files first (sparse), then the copies of the DCO, then the record.
+    Refused('snap_instant'), Failed('io_error') where a file does not grow: the volume has its old length then.
+    """
     async with running.verb():
         if length_bytes <= running.volume.geometry.length_bytes:  # another growth was faster
             return

@@ -1,4 +1,4 @@
-"""All volumes of the daemon: opening them, serving them to a door, closing them."""
+"""The registry has all volumes of the daemon: it opens them, serves them to a door, and closes them."""
 
 import errno
 import logging
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass
 class Unit:
-    """A volume that the state directory knows: started (``service``), stopped, or failed (``failure``)."""
+    """A unit is a volume that the state directory knows: started (``service``), stopped, or failed (``failure``)."""
 
     name: str
     home: Home
@@ -37,12 +37,12 @@ class Unit:
 
     @property
     def settings(self) -> VolumeRecord | None:
-        """As the home copy has them; None where it could never be read."""
+        """Return its settings as the home copy has them; None where it could never be read."""
         return self.home.settings(self.name)
 
 
 class Registry:
-    """``run`` for the daemon's life; ``close`` ends it in order."""
+    """A registry is used on trio's thread. ``run`` lasts for the daemon's life; ``close`` ends it in order."""
 
     def __init__(self, context: Context, mount_path: str = "") -> None:
         self.context = context
@@ -54,7 +54,7 @@ class Registry:
         self._scope = trio.CancelScope()
         self._apart = Apart()
         self.running = trio.Event()
-        """Verbs may be called."""
+        """Set once verbs may be called."""
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Open every volume; report started when each is open or has failed, or after io_timeout."""
@@ -120,6 +120,7 @@ class Registry:
         return unit
 
     def unit(self, name: str) -> Unit:
+        """Return the unit of that name; Failed('volume_missing')."""
         try:
             return self.units[name]
         except KeyError:
@@ -128,12 +129,12 @@ class Registry:
             raise Failed("volume_missing", f"there is no volume {name}{yet}", errno=errno.ENOENT) from None
 
     def originals(self) -> list[Unit]:
-        """Volumes that are no snapshots, by name."""
+        """Return the volumes that are no snapshots, by name."""
         units = [self.units[name] for name in sorted(self.units)]
         return [u for u in units if u.settings is not None and u.settings.snapshot_of is None]
 
     def service(self, name: str) -> Service:
-        """Of a started volume."""
+        """Return the service of a started volume; Failed('volume_missing') or ('volume_stopped')."""
         unit = self.unit(name)
         if unit.service is None:
             if self.arriving.may_come(name=name):
@@ -143,14 +144,14 @@ class Registry:
         return unit.service
 
     async def start(self, unit: Unit, options: StartOptions, *, served: bool = True) -> Service:
-        """PROTOCOLS, "Start at home", then everything that runs by itself."""
+        """Take a volume through PROTOCOLS, "Start at home", and start everything that runs by itself."""
         async with unit.busy:
             if unit.service is not None:
                 return unit.service
             return self.adopt(unit, await start_at_home(unit.home, unit.name, options), served=served)
 
     def adopt(self, unit: Unit, opening: Opening, *, served: bool = True) -> Service:
-        """An open volume: what runs by itself begins, and doors see it, unless they must wait for ``serve``."""
+        """Take an open volume in: what runs by itself begins, and doors see it, unless they must wait for ``serve``."""
         unit.service = Service(self.context, opening)
         unit.failure = None
         unit.home.mirrors[opening.mirror.volume.settings.uuid] = opening.mirror
@@ -187,7 +188,7 @@ class Registry:
             await service.close(stopped=stopped)
 
     def withdraw(self, unit: Unit) -> None:
-        """Its file disappears, and it serves nobody any more."""
+        """Let its file disappear, in this step; it serves nobody any more."""
         served = self._served.pop(unit.name, None)
         if served is not None:
             served.withdrawn = True
@@ -196,7 +197,7 @@ class Registry:
 
     @property
     def closing(self) -> bool:
-        """The daemon goes down."""
+        """Tell whether the daemon goes down."""
         return self._apart.closed
 
     async def close(self) -> None:
@@ -228,13 +229,15 @@ class Registry:
         return self._served.get(name)
 
     def numbered(self, number: int) -> Served | None:
+        """Return the volume that a door calls by that number, if it is served."""
         return next((served for served in self._served.values() if served.number == number), None)
 
     def watch(self, callback: Callable[[Served], None]) -> None:
-        """Called when a volume appears, disappears, changes length or becomes other data."""
+        """``callback`` is called, in that step, when a volume appears, goes, changes length or becomes other data."""
         self._watchers.append(callback)
 
     def changed(self, name: str) -> None:
+        """Tell the watchers that a volume changed its length, or its data."""
         if name in self._served:
             self._tell(self._served[name])
 

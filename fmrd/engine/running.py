@@ -1,4 +1,4 @@
-"""What a started volume is: its mirror, its family's home copy, who has it open, and the lock of its verbs.
+"""This is what a started volume is: its mirror, its family's home copy, who has it open, and the lock of its verbs.
 
 What is done to it (copies, joins, releases, verify, snapshots) imports this, and is put together by ``Service``.
 """
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class Running:
-    """One started volume, from its opening to its end."""
+    """This is one started volume, from its opening to its end."""
 
     def __init__(self, context: Context, home: Home, mirror: Mirror) -> None:
         self.context = context
@@ -47,19 +47,21 @@ class Running:
 
     @asynccontextmanager
     async def verb(self) -> AsyncIterator[None]:
-        """One verb at a time, and none on a volume that was stopped while it waited: Failed('volume_stopped')."""
+        """Hold the verb lock: one verb at a time changes the plexes of a volume. Failed('volume_stopped') where it was
+        stopped while this one waited.
+        """
         async with self._verb:
             if self.life.ended:
                 raise Failed("volume_stopped", f"volume {self.volume.name} was stopped meanwhile")
             yield
 
     def at_rest(self) -> "_AtRest":
-        """Writes held and drained, all open plexes fdatasync'ed, maps durable, DRL cleared."""
+        """Hold all bytes; open plexes are fdatasync'ed, maps durable, the DRL cleared, as far as disks allow."""
         return _AtRest(self.mirror)
 
     def lanes_of(self, plex: Plex) -> Lanes:
-        """Failed('plex_hung') while a call on a plex that is out has not returned: a write that lands after a join
-        would overwrite newer bytes.
+        """Return the lanes of a plex; Failed('plex_hung') while a call on one that is out has not returned: a write
+        that lands after a join would overwrite newer bytes.
         """
         lanes = self.home.lanes_of(plex.uuid, plex.name)
         if lanes.outstanding and not plex.is_open:
@@ -67,18 +69,18 @@ class Running:
         return lanes
 
     def must_have(self, plex: Plex) -> None:
-        """Failed('plex_unknown') for one that left while a verb waited for its turn."""
+        """Raise Failed('plex_unknown') for a plex that left while a verb waited for its turn."""
         if plex not in self.volume.plexes:
             raise Failed("plex_unknown", f"plex {plex.name} left volume {self.volume.name} meanwhile")
 
     def give_up(self, uuid: str) -> None:
-        """Of a plex that went to another volume: its files are let go of."""
+        """Let go of the files of a plex that went to another volume."""
         opened = self.mirror.opened.pop(uuid, None)
         if opened is not None:
             let_go(self.context, opened.lanes, opened)
 
     async def renew_copies(self) -> None:
-        """Copies of the DCO that failed are made anew; an instant snapshot keeps none. Failed('io_error'): not yet."""
+        """Make failed copies of the DCO anew; an instant snapshot keeps none. Failed('io_error') if not yet."""
         if not self.volume.settings.is_instant:
             await self.mirror.store.renew_copies()
 

@@ -1,4 +1,4 @@
-"""What a door sees of a started volume: the file behind it, and what can be asked of that.
+"""This is what a door sees of a started volume: the file behind it, and what can be asked of that.
 
 Every request begins in the step in which it is asked for, and is answered by a callback, once: in that very step where
 nothing has to be waited for, else by a task of the engine's. The callback is told what came of it, or the exception.
@@ -23,7 +23,9 @@ Done = Callable[[T | Exception], None]
 
 
 class Served:
-    """Of one volume. Offsets and lengths are bytes; exceptions are FmrdError or OSError with an errno, unless a bug."""
+    """This is one volume as its door has it. Offsets and lengths are bytes; exceptions are FmrdError or OSError with an
+    errno, unless there is a bug. Every method is called on trio's thread, and never waits.
+    """
 
     def __init__(self, name: str, running: Running) -> None:
         self.name = name
@@ -31,7 +33,7 @@ class Served:
         self.withdrawn = False
         """It serves nobody any more."""
         self.start = running.context.nursery.start_soon
-        """What has to be waited for is started by this."""
+        """This starts what has to be waited for, in the registry's nursery; a test has it done in its own way."""
         self._running = running
         self._quick = Quick(running.mirror, lambda work: self.start(work))
 
@@ -45,12 +47,12 @@ class Served:
         self._running.open_count += 1
 
     def released(self) -> None:
-        """Its file was closed, once for each that was opened."""
+        """Its file was closed, once for each time that it was opened."""
         self._running.open_count -= 1
 
     def read_now(self, offset: int, buffer: memoryview, done: Done[memoryview | bytes]) -> None:
-        """As many bytes as ``buffer`` has, fewer at the end of the volume: that part of ``buffer`` where they are
-        there at once, else bytes of their own.
+        """Read as many bytes as ``buffer`` has, fewer at the end of the volume. ``done`` is told that part of
+        ``buffer`` where they are there at once, else bytes of their own.
         """
         count = None if self.withdrawn else self._quick.read(offset, buffer)
         if count is not None:
@@ -59,8 +61,8 @@ class Served:
             self._later(partial(requests.read, self._running.mirror, offset, len(buffer)), done)
 
     def write_now(self, offset: int, data: bytes | memoryview, done: Done[int]) -> bool:
-        """As on a device: up to the end of the volume, told how many bytes; ENOSPC where nothing fits. True: ``data``
-        must stay as it is until ``done`` is called, later in this step (IdleTime.begin_step).
+        """Write as on a device, up to the end of the volume; ``done`` is told how many bytes, or ENOSPC where nothing
+        fits. True: ``data`` must stay as it is until ``done`` is called, later in this step (IdleTime.begin_step).
         """
         under_way = None if self.withdrawn else self._quick.write(offset, data, done)
         if under_way is not None:
@@ -70,15 +72,15 @@ class Served:
         return False
 
     def make_zero_now(self, offset: int, length: int, done: Done[None], *, punch: bool) -> None:
-        """As a write of zeros; with ``punch`` their blocks are given back where that can be."""
+        """Write zeros; with ``punch`` their blocks are given back where that can be."""
         self._later(partial(requests.make_zero, self._running.mirror, offset, length, punch=punch), done)
 
     def seek_now(self, offset: int, done: Done[int], *, data: bool) -> None:
-        """Where the first data (or hole) at or after ``offset`` begins; OSError(ENXIO) where there is none."""
+        """Find where the first data (or hole) at or after ``offset`` begins; OSError(ENXIO) where there is none."""
         self._later(partial(reading.seek, self._running.mirror, offset, data=data), done)
 
     def flush_now(self, done: Done[None]) -> None:
-        """Every write that was answered before now is durable on every open plex."""
+        """Call ``done`` when every write that was answered before now is durable on every open plex."""
         self._later(partial(requests.flush, self._running.mirror), done)
 
     def _later(self, work: Callable[[], Awaitable[T]], done: Done[T]) -> None:
@@ -104,7 +106,7 @@ async def _written(running: Running, offset: int, data: bytes) -> int:
 
 
 async def answer_to(begin: Callable[[Done[T]], object]) -> T:
-    """Begin a request, and return what it is told, or raise it: for doors that await."""
+    """Begin a request, and return what it is told, or raise it: this is for doors that await."""
     results: list[T | Exception] = []
     answered = trio.Event()
 
@@ -122,7 +124,7 @@ async def answer_to(begin: Callable[[Done[T]], object]) -> T:
 
 
 def number_of(uuid: str) -> int:
-    """What a door calls a volume in its inodes: the same through renaming and restarts, and never that of another. 1 is
-    the root of the mount.
+    """Return what a door calls a volume in its inodes: the same through renaming and restarts, and never that of
+    another. 1 is the root of the mount.
     """
     return UUID(uuid).node + 2

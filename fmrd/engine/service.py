@@ -1,4 +1,4 @@
-"""What is done to one started volume: copies in the background, and the verbs that change its plexes.
+"""A service is what is done to one started volume: copies in the background, and the verbs that change its plexes.
 
 Verbs are one at a time per volume (``Running.verb``). What lets go of a plex runs by itself after its gate has closed:
 record, wait for its last system call, fdatasync, stamp, record again, close.
@@ -29,10 +29,11 @@ log = logging.getLogger(__name__)
 
 
 LAST_TRIES = 3
+"""How often a stop asks the home copy for its last commit."""
 
 
 class Service:
-    """``running`` is the volume; everything else here is administration, put together from its parts."""
+    """A service is made for each start. ``running`` is the volume; all else is administration, made of its parts."""
 
     def __init__(self, context: Context, opening: Opening) -> None:
         self.context = context
@@ -55,7 +56,9 @@ class Service:
         return self.running.volume
 
     def start(self) -> None:
-        """Go on where a stop or a crash left off: drains, returning plexes, and the cleaning of the DRL."""
+        """Go on where a stop or a crash left off: drains, returning plexes, and the cleaning of the DRL. All of it runs
+        in the context's nursery.
+        """
         self.context.nursery.start_soon(self._clean_now_and_then)
         for plex in self.volume.plexes:
             if plex.is_open and (plex.map.any() or plex.attaching) and not self.volume.settings.is_instant:
@@ -94,7 +97,9 @@ class Service:
     # Plexes leave
 
     async def detach(self, plex: Plex, state: PlexState = PlexState.STALE) -> str | None:
-        """Returns a notice when there was nothing to change. Refused('last_plex') by rule 9."""
+        """Detach a plex; ``state`` is what it becomes. Return a notice when there was nothing to change.
+        Refused('last_plex') by rule 9.
+        """
         async with self.running.verb():
             self.running.must_have(plex)
             if plex.state is state:
@@ -130,7 +135,7 @@ class Service:
             self.reattacher.expect(plex)
 
     async def dissociate(self, plex: Plex) -> None:
-        """Out for good: association and map are gone, the file stays."""
+        """Take a plex out for good: its association and map are gone, its file stays. Refused as ``detach`` is."""
         if plex.is_open:
             await self.detach(plex)
         async with self.running.verb():
@@ -141,7 +146,7 @@ class Service:
             await self.mirror.store.commit()
 
     async def convert(self, plex: Plex) -> None:
-        """A regular plex becomes a snapshot plex."""
+        """Make a regular plex a snapshot plex (``snapshot.convert``)."""
         async with self.running.verb():
             self.running.must_have(plex)
             snapshot.convert(self.volume, plex)
@@ -153,7 +158,7 @@ class Service:
             raise Failed("plex_state", f"plex {plex.name} was attached meanwhile")
 
     async def set_state(self, plex: Plex, state: PlexState) -> None:
-        """OFFLINE -> STALE."""
+        """Change the state of a plex whose gate is closed: OFFLINE becomes STALE."""
         async with self.running.verb():
             self._must_be_closed(plex)
             self.volume.close_gate(plex, state)
@@ -163,7 +168,7 @@ class Service:
     # Settings, end
 
     async def configure(self, **changes: object) -> None:
-        """Settings of the record; 'fmr' also frees the maps."""
+        """Change settings of the record; 'fmr' also frees the maps. The caller has checked them."""
         async with self.running.verb():
             fmr = changes.pop("fmr", None)
             self.volume.configure(replace(self.volume.settings, **changes))  # type: ignore[arg-type]  # checked by the caller
@@ -173,15 +178,18 @@ class Service:
             await self.mirror.store.commit()
 
     def _is_settled(self) -> bool:
-        """At a stop: nothing to recover, and a stamp of each plex that can have one (a disk that hangs gave none)."""
+        """Tell, at a stop, whether nothing is to be recovered, and each plex that can have a stamp gave one; a disk
+        that hangs gave none.
+        """
         opened = self.mirror.opened
         plexes = self.volume.open_plexes()
         stamped = all(p.stamp is not None or opened[p.uuid].backing.is_block for p in plexes)
         return stamped and not self.volume.drl.count and self.volume.suspicion() is None
 
     async def close(self, *, stopped: bool) -> None:
-        """Orderly stop: requests answered, copies halted, maps exact, stamps taken, files closed. ``stopped``: by the
-        administrator, so that the daemon does not start it again by itself.
+        """Stop in order: requests answered, copies halted, maps exact, stamps taken, files closed. ``stopped``: by the
+        administrator, so that the daemon does not start it again by itself. Failed('home_failed') where the last commit
+        does not land; the volume has ended all the same.
         """
         async with self.running.verb():
             self.running.life.stop()
@@ -209,8 +217,8 @@ class Service:
             log.warning("volume %s stops with a copy of the DCO that is behind: %s", self.volume.name, error)
 
     async def _commit_at_last(self) -> None:
-        """Nobody asks again later, and a suspicion that is not written down is forgotten: a passing error of the home
-        copy does not decide.
+        """Commit for the last time: nobody asks again later, and a suspicion that is not written down is forgotten. So
+        a passing error of the home copy does not decide.
         """
         for _ in range(LAST_TRIES - 1):
             with contextlib.suppress(Failed):
@@ -219,12 +227,12 @@ class Service:
         await self.mirror.store.commit()
 
     def resume(self) -> None:
-        """What it was brought to rest for did not come to be."""
+        """Go on: what it was brought to rest for did not come to be."""
         self.mirror.resume()
         self.copying.resume()
 
     def end(self) -> None:
-        """Nothing is done on it any more; the home copy is closed with the last of its family."""
+        """End it, in one step: nothing is done on it any more; the home copy is closed with the last of its family."""
         home, uuid = self.running.home, self.volume.settings.uuid
         self.running.life.end()
         self.releaser.close_all()

@@ -1,4 +1,4 @@
-"""What runs in the background, and its history: the tasks of `fmrctl task`."""
+"""Tasks are what runs in the background, and its history, as `fmrctl task` shows them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,13 +12,16 @@ from fmrd.core.states import TaskState, TaskType
 from fmrd.errors import Failed
 
 HISTORY = 200
-"""Finished tasks remembered."""
+"""How many ended tasks are remembered."""
 LONGEST_PAUSE_SECONDS = 0.05
+"""Who gives way rests no longer than this, unless a rate asks for more."""
 
 
 @dataclass
 class Task:
-    """One copy. Times are seconds since the epoch, rates bytes per second (0: unlimited)."""
+    """A task is one copy, or one verify. Times are seconds since the epoch, rates bytes per second (0: unlimited). It
+    is used on trio's thread alone. ``changed`` is set, and replaced, whenever it was told something.
+    """
 
     id: int
     type: TaskType
@@ -51,7 +54,7 @@ class Task:
         self.started = self.now()
 
     def end(self, state: TaskState, error: tuple[str, str] | None = None) -> None:
-        """done, failed or aborted; only the first end counts."""
+        """End it: done, failed or aborted; only the first end counts."""
         if self.ended is None:
             self.state, self.error, self.ended = state, error, self.now()
             self.halted.set()
@@ -59,6 +62,7 @@ class Task:
             self._notify()
 
     def pause(self) -> None:
+        """Hold it at the next window. Failed('task_ended'), as for whatever else it is told after its end."""
         self._must_run()
         self.state = TaskState.PAUSED
         self._notify()
@@ -76,34 +80,37 @@ class Task:
         self._notify()
 
     def set_rate(self, rate: int) -> None:
+        """Keep it to so many bytes a second from now on; 0 is no limit of its own."""
         self._must_run()
         self.rate = rate
         self._notify()
 
     @property
     def paused(self) -> bool:
+        """Tell whether it should wait; one that is being aborted should not."""
         return self.state is TaskState.PAUSED and not self.aborting
 
     async def while_paused(self) -> None:
+        """Return when it is not paused, or is being aborted."""
         while self.paused:
             await self.changed.wait()
 
     async def give_way(self, copied: int, seconds: float, rate: int) -> None:
-        """After so many bytes in so many seconds: keep to its rate, or else to that one, and leave the application as
-        much time as this took.
+        """After so many bytes in so many seconds, rest: keep to its rate, or else to ``rate``, and leave the
+        application as much time as this took.
         """
         rate = self.rate or rate
         await self.pause_for(max(copied / rate - seconds if rate else 0.0, min(seconds, LONGEST_PAUSE_SECONDS)))
 
     async def pause_for(self, seconds: float) -> None:
-        """Unless it is told something meanwhile; not at all once it is aborted."""
+        """Rest, unless it is told something meanwhile; not at all once it is aborted."""
         changed = self.changed
         with trio.move_on_after(0 if self.aborting else seconds):
             await changed.wait()
 
     @contextmanager
     def unless_aborted(self) -> Iterator[None]:
-        """A wait in here, for what others hold, is given up when the task is aborted."""
+        """Wait in here for what others hold: such a wait is given up when the task is aborted."""
         with trio.CancelScope() as self._wait:
             if self.aborting:
                 self._wait.cancel()
@@ -118,12 +125,13 @@ class Task:
         self.changed = trio.Event()
 
     def progressed(self, regions: int, byte_count: int, copied: int) -> None:
+        """Count regions and bytes that are done, and of these the bytes that really had to be copied."""
         self.done_regions += regions
         self.done_bytes += byte_count
         self.copied_bytes += copied
 
     def json(self) -> Json:
-        """The task of docs/JSON.md."""
+        """Return the task of docs/JSON.md."""
         until = self.ended if self.ended is not None else self.now()
         seconds = max(until - self.started, 1e-6)
         speed = self.done_bytes / seconds
@@ -150,7 +158,7 @@ class Task:
 
 
 class TaskList:
-    """All tasks of the daemon's life, oldest first; finished ones leave when there are too many."""
+    """This is all tasks of the daemon's life, oldest first; ended ones leave when there are too many."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
@@ -158,6 +166,7 @@ class TaskList:
         self._next = 1
 
     def new(self, kind: TaskType, volume: str, plex: str, reason: tuple[Reason, str], rate: int = 0) -> Task:
+        """Return a new task, which runs from now on; whoever asks for it starts what it stands for."""
         task = Task(self._next, kind, volume, plex, reason, self._now, rate=rate)
         self._next += 1
         self._tasks[task.id] = task
@@ -167,12 +176,13 @@ class TaskList:
         return task
 
     def ended(self, kind: TaskType, volume: str, plex: str, reason: tuple[Reason, str]) -> Task:
-        """One that had nothing to do."""
+        """Return a task that had nothing to do, and is done."""
         task = self.new(kind, volume, plex, reason)
         task.end(TaskState.DONE)
         return task
 
     def find(self, task_id: int) -> Task:
+        """Return the task of that number; Failed('task_missing')."""
         try:
             return self._tasks[task_id]
         except KeyError:
@@ -182,9 +192,11 @@ class TaskList:
         return list(self._tasks.values())
 
     def running(self, volume: str | None = None, plex: str | None = None) -> list[Task]:
+        """Return the tasks that have not ended, of one volume and plex or of all."""
         return [
             t for t in self._tasks.values() if t.ended is None and volume in (None, t.volume) and plex in (None, t.plex)
         ]
 
     def last(self, volume: str, plex: str) -> Task | None:
+        """Return the latest task of a plex, ended or not; None where nothing was done on it."""
         return next((t for t in reversed(self._tasks.values()) if (t.volume, t.plex) == (volume, plex)), None)

@@ -1,4 +1,4 @@
-"""Copy on write (PROTOCOLS, "Instant snapshots"): old data is kept before the original is written.
+"""Copy on write keeps old data before the original is written (PROTOCOLS, "Instant snapshots").
 
 A region is *owed* until its old data is on the snapshot's plex, fdatasync'ed, and the home copy knows. Who must have it
 kept holds its bytes on the original. Where that fails, or takes too long, the region is *lost*, durably, in the
@@ -39,8 +39,8 @@ class _Regions(Batch):
 
 
 class CopyOnWrite:
-    """Keeps old data of one original for the instant snapshot of that uuid. It has no state of its own: who asks by
-    then is served together, and what they share is the original's.
+    """This keeps old data of one original for the instant snapshot of that uuid. It has no state of its own: who asks
+    by then is served together, and what they share is the original's.
     """
 
     def __init__(self, origin: Mirror, uuid: str) -> None:
@@ -53,8 +53,9 @@ class CopyOnWrite:
         return self._origin.store.family.by_uuid(self._uuid)
 
     async def keep(self, regions: Iterable[int], *, or_lose: bool = True) -> None:
-        """Returns when each is kept or lost, durably. Failed('home_failed') where neither can be written down.
-        ``or_lose``: the original is to be written there; otherwise what cannot be kept stays owed.
+        """Return when each region is kept or lost, durably; the caller holds their bytes on the original.
+        Failed('home_failed') where neither can be written down. ``or_lose``: the original is to be written there;
+        otherwise what cannot be kept stays owed.
         """
         batch = self._group.next
         regions = list(regions)
@@ -66,7 +67,7 @@ class CopyOnWrite:
             raise error
 
     def owed(self, regions: Iterable[int]) -> list[int]:
-        """None of them where the snapshot went back meanwhile, or holds everything itself."""
+        """Return which of these are owed: none where the snapshot went back meanwhile, or holds everything itself."""
         origin = self._origin.volume
         if self._uuid not in origin.unkept:
             return []
@@ -90,7 +91,7 @@ class CopyOnWrite:
         return disk is not None and disk.lane.hung > 0
 
     async def _copy(self, mirror: Mirror, regions: list[int]) -> str:
-        """To the snapshot's plex, and durable there. Returns what went wrong, if anything did."""
+        """Copy to the snapshot's plex, durably. Return what went wrong, if anything did."""
         with trio.move_on_after(mirror.timeout_seconds) as patience:
             await mirror.rest_lock.acquire()
         if patience.cancelled_caught:
@@ -121,8 +122,8 @@ class CopyOnWrite:
         return f"plex {plex.name} failed"
 
     async def _copy_run(self, mirror: Mirror, plex: Plex, run: range) -> None:
-        """From any plex of the original that answers; OSError if it cannot be copied. Not by the kernel in one call: of
-        that nobody could tell which end hangs, and old data would be lost for one plex of several.
+        """Copy from any plex of the original that answers; OSError if it cannot be copied. Not by the kernel in one
+        call: of that nobody could tell which end hangs, and old data would be lost for one plex of several.
         """
         at, size = mirror.volume.geometry.bytes_of(run)
         stop, dropped = at + size, plex.dropped
@@ -147,7 +148,7 @@ class CopyOnWrite:
             raise Failed("volume_stopped", f"snapshot {mirror.volume.name} was stopped meanwhile")
 
     async def _lose(self, regions: list[int], why: str, *, rest: bool) -> None:
-        """Durable in the original's DCO, before it writes there. ``rest``: and all that is not kept yet."""
+        """Note them as lost, durably, in the original's DCO, before it writes there; with ``rest`` all not kept yet."""
         origin, snap = self._origin, self._snapshot
         unkept = origin.volume.unkept[self._uuid]
         if not unkept.map.any():
@@ -159,7 +160,9 @@ class CopyOnWrite:
 
 
 async def before_write(mirror: Mirror, offset: int, length: int) -> None:
-    """What must be kept before these bytes are written, on the original or on an instant snapshot."""
+    """Return when these bytes, which the caller holds, may be written on the original or on an instant snapshot. Failed
+    as by ``keep`` and ``fill``.
+    """
     regions = mirror.volume.geometry.regions_of(offset, length)
     for uuid in list(mirror.volume.unkept):
         if CopyOnWrite(mirror, uuid).owed(regions):
@@ -169,8 +172,8 @@ async def before_write(mirror: Mirror, offset: int, length: int) -> None:
 
 
 async def fill(mirror: Mirror, regions: range) -> None:
-    """An instant snapshot takes these regions over from its original. Failed('snap_invalid') where they are lost,
-    'io_error' where its plex fails.
+    """Have an instant snapshot take these regions over from its original. Failed('snap_invalid') where they are lost,
+    ('io_error') where its plex fails, ('volume_stopped') where the original is stopped.
     """
     origin = _origin_of(mirror)
     span = mirror.volume.geometry.bytes_of(regions)
@@ -185,7 +188,9 @@ async def fill(mirror: Mirror, regions: range) -> None:
 
 
 async def read(mirror: Mirror, offset: int, length: int) -> bytes:
-    """Of an instant snapshot: its own data where it has some, the original's elsewhere."""
+    """Read of an instant snapshot: its own data where it has some, the original's elsewhere. Failed('snap_invalid')
+    where that was lost, ('volume_stopped') where the original is stopped.
+    """
     geometry = mirror.volume.geometry
     data = []
     stop = offset + length
@@ -220,6 +225,7 @@ async def _joined(mirror: Mirror, offset: int, length: int, *, mend: bool = True
 
 
 def check_lost(mirror: Mirror, origin: Mirror, regions: range) -> None:
+    """Raise Failed('snap_invalid') where the snapshot has lost one of these regions."""
     unkept = origin.volume.unkept.get(mirror.volume.settings.uuid)
     if unkept is not None and unkept.map.touches(regions):
         raise Failed("snap_invalid", f"snapshot {mirror.volume.name} has lost what was at {regions.start} (regions)")

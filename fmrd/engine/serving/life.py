@@ -1,4 +1,4 @@
-"""How far a started volume is from its end: one answer, for all who ask or wait for it."""
+"""A life says how far a started volume is from its end: it is one answer, for all who ask or wait for it."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -7,7 +7,7 @@ import trio
 
 
 class Life(Enum):
-    """In this order; only a volume that is LEAVING may be OPEN again."""
+    """The states come in this order; only a volume that is LEAVING may be OPEN again."""
 
     OPEN = "open"
     LEAVING = "leaving"
@@ -20,7 +20,7 @@ class Life(Enum):
 
 @dataclass
 class Lifetime:
-    """Of one started volume. It is changed by who stops it or takes it back, in the step that this concerns."""
+    """This is the life of one started volume. Who stops it or takes it back changes it, in that very step."""
 
     state: Life = Life.OPEN
     stopping: trio.Event = field(default_factory=trio.Event)
@@ -37,19 +37,22 @@ class Lifetime:
         return self.state is Life.ENDED
 
     def leave(self) -> None:
+        """Begin to leave; no copy begins by itself from now on."""
         if self.state is Life.OPEN:
             self.state = Life.LEAVING
 
     def come_back(self) -> None:
-        """What it was leaving for did not come to be."""
+        """Be open again: what it was leaving for did not come to be."""
         if self.state is Life.LEAVING:
             self.state = Life.OPEN
 
     def stop(self) -> None:
+        """Stop for good: whatever runs by itself on the volume comes to its end."""
         self.state = Life.STOPPING
         self.stopping.set()
 
     def end(self) -> None:
+        """End: its files are closed, and nothing is done on it any more."""
         self.state = Life.ENDED
         self.stopping.set()
         self.gone.set()

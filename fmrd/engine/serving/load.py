@@ -1,4 +1,4 @@
-"""The requests of the application on one volume: how many are under way, and whether new ones are taken."""
+"""A load is the requests of the application on one volume: how many are under way, and whether new ones are taken."""
 
 import errno
 from collections.abc import Iterator
@@ -13,7 +13,9 @@ from fmrd.errors import Failed
 
 @dataclass
 class Load:
-    """What the application is doing, for those that give way to it."""
+    """A load says what the application is doing, for those that give way to it: how many requests are under way, and
+    how many were served.
+    """
 
     requests: int = 0
     served: int = 0
@@ -22,7 +24,7 @@ class Load:
 
     @contextmanager
     def request(self, volume: Volume) -> Iterator[None]:
-        """One request of the application, from its arrival to its answer; none is taken on a volume that closes."""
+        """Count a request of the application, from arrival to answer; Failed('volume_stopped') once it closes."""
         if self.closed:
             raise Failed("volume_stopped", f"volume {volume.name} is stopped", errno=errno.ENODEV)
         self.requests += 1
@@ -31,7 +33,7 @@ class Load:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """The rest of a request that is counted already."""
+        """Count the rest of a request that is counted already."""
         try:
             yield
         finally:

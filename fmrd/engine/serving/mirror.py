@@ -1,4 +1,4 @@
-"""One open volume at work: fan-out of writes, rounds of fdatasyncs, cleaning of the DRL, and the wait for the record.
+"""A mirror is an open volume at work: it fans writes out, fdatasyncs in rounds, cleans the DRL, and awaits the record.
 
 Every decision is the volume's (core/volume/) and every byte of the DCO the store's (dco/store.py); what is here is the
 order of awaits, which CONCURRENCY.md goes through checkpoint by checkpoint. What a door asks for is requests.py.
@@ -31,12 +31,14 @@ log = logging.getLogger(__name__)
 Parts = Sequence[tuple[int, int]]
 """(offset, length) in bytes of what one plex takes of a write."""
 ToCall = Callable[[OpenPlex, Parts], Call]
-"""What a write is on one disk."""
+"""This makes a call of what a write is on one disk."""
 
 
 @dataclass
 class Mirror:
-    """One open volume at work. Lengths and offsets in bytes; failures are FmrdError with an errno."""
+    """A mirror is one open volume at work. Lengths and offsets are bytes; failures are FmrdError with an errno.
+    ``opened`` has its open plexes by uuid.
+    """
 
     store: Store
     system: SystemCalls
@@ -57,7 +59,7 @@ class Mirror:
     reads_held_until: trio.Event | None = None
     """Set when reads need not wait any more."""
     leaving: Callable[[Iterable[int]], Awaitable[None]] | None = None
-    """Told of extents before they leave the DRL; Failed where they must stay."""
+    """This is awaited with extents before they leave the DRL; it raises Failed where they must stay."""
     old_data: dict[str, GroupCommit[Any]] = field(default_factory=dict)
     """What is kept together for an instant snapshot of this volume, by its uuid (copy_on_write.py)."""
 
@@ -70,19 +72,21 @@ class Mirror:
         return self.volume.settings.io_timeout_seconds
 
     async def quiesce(self) -> None:
-        """No new request from now on; returns when those under way are answered."""
+        """Take no new request from now on, and return when those under way are answered. It is called under the verb
+        lock, and before all bytes are held: a read that repairs needs bytes.
+        """
         self.load.closed = True
         if self.load.requests:
             await self.load.none_left.wait()
 
     def resume(self) -> None:
-        """What ``quiesce`` was for did not come to be."""
+        """Take requests again: what ``quiesce`` was for did not come to be."""
         self.load.closed = False
         self.load.none_left = trio.Event()
 
     @asynccontextmanager
     async def reads_held(self) -> AsyncIterator[None]:
-        """Reads wait: the volume becomes other data, and nobody sees that before it is recorded."""
+        """Hold reads back in here: the volume becomes other data, and nobody sees that before it is recorded."""
         self.reads_held_until = trio.Event()
         try:
             yield
@@ -93,7 +97,10 @@ class Mirror:
     # Rules 1, 2 and 5
 
     async def write_held(self, offset: int, length: int, call: ToCall) -> Verdict:
-        """Rules 1 and 3, of bytes that the caller holds: mark, choose who takes it, and judge what came of it."""
+        """Write bytes that the caller holds, by rules 1 and 3: mark, choose who takes them, and judge what came of it.
+        The caller frees the bytes, and then answers by the verdict. Failed('home_failed') where the mark is not
+        durable.
+        """
         volume = self.volume
         extents = volume.geometry.extents_of(offset, length)
         if volume.drl.crowded_by(extents):
@@ -117,7 +124,7 @@ class Mirror:
                 volume.drl.leave(extents)
 
     async def judge(self, plan: WritePlan, errors: dict[str, Exception]) -> Verdict:
-        """While the bytes are held and their extents are pending."""
+        """Judge a write while its bytes are held and its extents pending; settle first where the verdict says so."""
         verdict = self.volume.end_write(plan, errors)
         if verdict.settle:
             try:
@@ -128,7 +135,7 @@ class Mirror:
         return verdict
 
     async def answer(self, verdict: Verdict) -> None:
-        """What a write is answered with (rule 5), once its bytes are free again."""
+        """Return when a write may be answered (rule 5), or raise its error; its bytes are free again by now."""
         self._tell(verdict)
         await self.until_recorded()
         if verdict.error is not None:
@@ -149,7 +156,7 @@ class Mirror:
                 pass
 
     async def _mark(self, extents: range) -> None:
-        """Rule 1: durable on the home copy and on every open travelling one before any data."""
+        """Keep rule 1: these extents are durable on the home copy and on every open travelling one before any data."""
         column = self.volume.settings.drl.index
         width = self.volume.geometry.page_extents
         await self.store.write_pages((column, page) for page in range(extents[0] // width, extents[-1] // width + 1))
@@ -164,13 +171,16 @@ class Mirror:
         return _errors([t.plex for t in plan.targets], outcomes)
 
     async def until_recorded(self) -> None:
-        """Rule 5: return when a record that began after the last demotion is on the home copy."""
+        """Keep rule 5: return when a record that began after the last demotion is on the home copy.
+        Failed('home_failed').
+        """
         while self.volume.demotions_recorded < self.volume.demotions:
             await self.store.commit()
 
     async def sync(self, only: Plex | None = None) -> Verdict:
-        """One fdatasync round over the open plexes (or one of them), judged. One at a time: Linux tells of a lost page
-        once, so of two rounds under way one may fail and the other, which proves nothing then, be judged first.
+        """Fdatasync the open plexes (or one of them), and return the verdict; its error is not raised. One round at a
+        time: Linux tells of a lost page once, so of two rounds under way one may fail and the other, which proves
+        nothing then, be judged first.
         """
         async with self._sync_lock:
             plan = self.volume.begin_sync(only)
@@ -184,13 +194,13 @@ class Mirror:
         return _errors([t.plex for t in plan.targets], await self.system.at_once(calls, self.timeout_seconds))
 
     async def settle(self) -> None:
-        """Make durable, and known to the home copy, whatever is current now."""
+        """Make durable, and known to the home copy, whatever is current now. Failed('home_failed')."""
         await self.sync()
         await self.store.commit()
 
     async def clean(self, before_tick: int | None = None) -> int:
-        """Rule 2: let idle extents leave the DRL (those not written since a tick); returns how many left.
-        Failed('home_failed') as for any DCO write.
+        """Keep rule 2: let idle extents leave the DRL (those not written since a tick); return how many left.
+        Failed('home_failed') as for any write of the DCO.
         """
         async with self._clean_lock:
             return 0 if self.life.ended else await self._clean(None, before_tick)
@@ -222,7 +232,7 @@ class Mirror:
             self.say(sentence)
 
     def say(self, sentence: str | None) -> None:
-        """In the log; nothing for None."""
+        """Log a sentence about this volume; nothing for None."""
         if sentence is not None:
             log.warning("volume %s: %s", self.volume.name, sentence)
 

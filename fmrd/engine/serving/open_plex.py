@@ -1,4 +1,4 @@
-"""One open plex: its data, its copy of the DCO, the calls under way on both, and the writes that may land yet.
+"""An open plex is its data, its copy of the DCO, the calls under way on both, and the writes that may land yet.
 
 Everything that belongs to a plex while its files are open is in one object, in one dict of its volume
 (``Mirror.opened``, by plex uuid), from which the volume's store takes the copies of the DCO, too. A plex that moves to
@@ -18,7 +18,7 @@ from fmrd.engine.serving.writes_under_way import Landing, refuse
 
 @dataclass
 class Lanes:
-    """The system calls under way on one plex, on its data and on its copy of the DCO. They outlive descriptors."""
+    """Lanes have the system calls under way on one plex, on its data and on its DCO. They outlive descriptors."""
 
     name: str
     data: Lane = field(init=False)
@@ -30,7 +30,7 @@ class Lanes:
 
     @property
     def outstanding(self) -> int:
-        """How many calls have not returned."""
+        """Return how many calls have not returned."""
         return self.data.outstanding + self.dco.outstanding
 
     async def idle(self) -> None:
@@ -41,7 +41,7 @@ class Lanes:
 
 @dataclass(eq=False)
 class OpenPlex:
-    """A plex that a started volume has open. It is closed by ``files.let_go``, never under a call that hangs."""
+    """This is a plex that a started volume has open. ``files.let_go`` closes it, never under a call that hangs."""
 
     backing: Backing
     lanes: Lanes
@@ -54,8 +54,8 @@ class OpenPlex:
         self.lane = self.lanes.data
 
     def writing(self, run: Callable[[], object], spans: Claim, *, inline: bool) -> Call:
-        """The call of a write to these [start, stop) in bytes, which whoever asks holds. Where one that was given up
-        has not landed yet, it fails at once with ETIMEDOUT: the late one would overwrite it.
+        """Return the call of a write to these [start, stop) in bytes, which whoever asks holds. Where one that was
+        given up has not landed there, the call fails at once with ETIMEDOUT: the late one would overwrite it.
         """
         if self.late(spans):
             return Call(self.lane, refuse, inline=True)
@@ -64,7 +64,7 @@ class OpenPlex:
         return Call(self.lane, landing, inline)
 
     def late(self, spans: Claim) -> list[Landing]:
-        """What was given up there and has not landed."""
+        """Return what was given up there and has not landed."""
         self.landings = [each for each in self.landings if not each.landed]
         return [each for each in self.landings if overlap(each.spans, spans)]
 

@@ -1,8 +1,8 @@
-"""Requests that end in the step in which they begin: no task, no lock, no wait (CONCURRENCY, "Quick requests").
+"""Quick requests end in the step in which they begin: no task, no lock, no wait (CONCURRENCY, "Quick requests").
 
-They may where nothing has to be waited for: the extents are durable in the DRL, nobody holds the bytes, every plex
-that takes part holds them and lies on a disk that does not block, nothing is to be recorded first. All of it is asked
-and done between two checkpoints, so no rule can be broken in between; whatever is not so takes the way of mirror.py.
+They may where nothing has to be waited for: the extents are durable in the DRL, nobody holds the bytes, every plex that
+takes part holds them and lies on a disk that does not block, nothing is to be recorded first. All of it is asked and
+done between two checkpoints, so no rule can be broken in between; whatever is not so takes the way of requests.py.
 
 This is the hot path: what is asked is asked flat, cheapest first, and a volume at peace pays for nothing else.
 
@@ -24,11 +24,11 @@ LARGE_BYTES = 256 << 10
 Written = Callable[[int | Exception], None]
 """Told how many bytes were written, or what went wrong."""
 Start = Callable[[Callable[[], Awaitable[None]]], object]
-"""Has a task do that."""
+"""This has a task do that."""
 
 
 class Quick:
-    """Of one open volume. ``start``: for what is left to be waited for after a failure."""
+    """This is the quick way into one open volume, on trio's thread. ``start`` has a task do what waits on failure."""
 
     def __init__(self, mirror: Mirror, start: Start) -> None:
         self._mirror = mirror
@@ -43,7 +43,9 @@ class Quick:
         """[start, stop) in bytes of the large write that is under way."""
 
     def read(self, offset: int, buffer: memoryview) -> int | None:
-        """Fill ``buffer`` from [offset, ...), in bytes; how many there were, 0 beyond the end. None: the other way."""
+        """Fill ``buffer`` from ``offset`` on, in bytes, and return how many there were, 0 beyond the end. None: what is
+        in ``buffer`` counts for nothing, take the way of requests.py.
+        """
         if self._large is not None:
             self._mirror.system.finish_share()
         volume = self._volume
@@ -79,8 +81,8 @@ class Quick:
         return length
 
     def write(self, offset: int, data: bytes | memoryview, done: Written) -> bool | None:
-        """None: nothing was done, take the other way. Else ``done`` was called, or will be; True: that is still to come
-        in this step, and ``data`` must stay as it is until then.
+        """Write, and return None where nothing was done and the way of requests.py is to be taken. Else ``done`` was
+        called, or will be; True: that is still to come in this step, and ``data`` must stay as it is until then.
         """
         volume = self._volume
         length = len(data)
@@ -156,14 +158,14 @@ class Quick:
         return self._mirror.system.share([partial(disk.backing.pwrite, offset, data) for disk in disks], ended)
 
     def _is_hot(self, offset: int, length: int) -> bool:
-        """Mostly it is: rule 1 is kept, and nothing is to be noted."""
+        """Tell whether rule 1 is kept and nothing is to be noted: mostly it is so."""
         size = self._extent_bytes
         return offset % size + length <= size and offset // size in self._drl.hot
 
     def _failed(
         self, offset: int, length: int, errors: dict[str, Exception], done: Written
     ) -> Callable[[], Awaitable[None]]:
-        """The bytes stay held, and the extents pending, until that is judged."""
+        """Hold the bytes, and keep the extents pending; return the work that judges the write."""
         volume, span = self._volume, ((offset, offset + length),)
         plan = volume.choose_targets(offset, length)
         volume.drl.enter(plan.extents)

@@ -1,4 +1,4 @@
-"""Byte-range exclusion on one volume (rule 10).
+"""Byte ranges on one volume exclude each other (rule 10).
 
 One lock covers what three would: overlapping ranges exclude each other, disjoint ones do not. A write holds its own
 bytes, a resync copy or a repair the bytes of its whole regions, and whoever must see the volume at rest (det, stop,
@@ -18,7 +18,7 @@ block one who waits for both."""
 
 
 def overlap(a: Claim, b: Claim) -> bool:
-    """Do they share a byte?"""
+    """Tell whether two claims share a byte."""
     if a[-1][1] <= b[0][0] or b[-1][1] <= a[0][0]:
         return False
     if len(a) > len(b):
@@ -31,7 +31,7 @@ def overlap(a: Claim, b: Claim) -> bool:
 
 
 class Ranges:
-    """Spans are half open, in bytes."""
+    """These are the ranges of one volume that somebody holds or waits for. Spans are half open, in bytes."""
 
     def __init__(self) -> None:
         self.held: list[Claim] = []
@@ -40,8 +40,8 @@ class Ranges:
 
     @asynccontextmanager
     async def hold(self, *spans: Span, wanted: Callable[[], None] | None = None) -> AsyncIterator[None]:
-        """Exclude every other holder of any of these bytes. ``spans``: in order, apart from each other. ``wanted`` is
-        called, once or more, when somebody waits for some of them: by then the holder may not yet know it has them.
+        """Exclude every other holder of any of these bytes. ``spans`` are in order, apart from each other. ``wanted``
+        is called, once or more, when somebody waits for some of them: by then the holder may not yet know it has them.
         """
         with self._told(spans, wanted):
             await self.acquire(spans)
@@ -63,22 +63,23 @@ class Ranges:
             self._yielding.remove(yielding)
 
     async def acquire(self, spans: Claim) -> None:
-        """As ``hold``, for whoever lets go in a synchronous step."""
+        """Take the spans as ``hold`` does, for whoever lets go of them in a synchronous step."""
         if _meets(spans, self.held) or any(overlap(spans, c) for c, _ in self._waiting):
             await self._wait(spans)
         else:
             self.held.append(spans)
 
     def is_free(self, start: int, stop: int) -> bool:
-        """May it be had at once? Always where nothing is held: then nobody waits."""
+        """Tell whether these bytes may be had at once: always where nothing is held, since then nobody waits."""
         span = ((start, stop),)
         return not _meets(span, self.held) and not any(overlap(span, claim) for claim, _ in self._waiting)
 
     def take(self, spans: Claim) -> None:
-        """In the step in which it was free."""
+        """Take the spans in the very step in which they were free."""
         self.held.append(spans)
 
     def release(self, spans: Claim) -> None:
+        """Let go of the spans, and hand them to whoever may have them now."""
         self.held.remove(spans)
         self._wake()
 

@@ -1,4 +1,4 @@
-"""Reads that fail over to another plex, and read repair. Functions over a mirror."""
+"""Reads fail over to another plex here, and are repaired. These are functions over a mirror."""
 
 import errno
 from collections.abc import AsyncIterator
@@ -13,11 +13,13 @@ from fmrd.errors import Failed, FmrdError
 
 REPAIR_UNIT_BYTES = 4096
 SEEK_BYTES = 1 << 30
-"""How far a seek for data or a hole plans ahead."""
+"""A seek for data or a hole plans so far ahead."""
 
 
 async def read_parts(mirror: Mirror, at: int, stop: int, *, mend: bool = True) -> AsyncIterator[bytes]:
-    """Planned anew for each: while one is read, the plex that holds the next may leave. ``mend``: as read_part."""
+    """Yield the bytes from ``at`` to ``stop``, part by part. Each is planned anew: while one is read, the plex that
+    holds the next may leave. ``mend`` is as in read_part.
+    """
     while at < stop:
         part = mirror.volume.plan_read(at, stop - at)[0]
         yield await read_part(mirror, part, mend=mend)
@@ -25,8 +27,8 @@ async def read_parts(mirror: Mirror, at: int, stop: int, *, mend: bool = True) -
 
 
 async def seek(mirror: Mirror, offset: int, *, data: bool) -> int:
-    """Where the first data (or hole) at or after ``offset`` begins; a hole begins at the end of the volume, too.
-    OSError(ENXIO) where there is none. Told by whichever plex would be read there.
+    """Return where the first data (or hole) at or after ``offset`` begins; a hole begins at the end of the volume, too.
+    OSError(ENXIO) where there is none. It is told by whichever plex would be read there.
     """
     length = mirror.volume.geometry.length_bytes
     if not 0 <= offset < length:
@@ -51,8 +53,8 @@ async def seek(mirror: Mirror, offset: int, *, data: bool) -> int:
 
 
 async def read_part(mirror: Mirror, part: ReadPart, *, mend: bool = True) -> bytes:
-    """From that plex; others step in where it fails, and it is repaired. Failed('io_error') if nobody has it.
-    ``mend``: not where the caller holds the bytes, which a repair needs.
+    """Read from that plex; others step in where it fails, and it is repaired. Failed('io_error') if nobody has it. With
+    ``mend`` false nothing is repaired: the caller holds the bytes, which a repair needs.
     """
     tried: tuple[Plex, ...] = ()
     failures: list[tuple[Plex, Exception]] = []
@@ -104,7 +106,9 @@ async def _pread(mirror: Mirror, part: ReadPart) -> Outcome:
 
 
 async def repair(mirror: Mirror, plex: Plex, offset: int, length: int, why: Exception) -> None:
-    """Write back to a plex what another one holds, under the region lock; a hole or a demotion if that fails."""
+    """Write back to a plex what another one holds, with the bytes of its regions held; if that fails, the plex leaves
+    or has a hole. Nothing is done where no other plex holds the regions durably.
+    """
     geometry = mirror.volume.geometry
     start = offset // REPAIR_UNIT_BYTES * REPAIR_UNIT_BYTES
     stop = min(-(-(offset + length) // REPAIR_UNIT_BYTES) * REPAIR_UNIT_BYTES, geometry.length_bytes)

@@ -1,7 +1,7 @@
-"""What a door asks of an open volume, where it has to be waited for: functions over a mirror.
+"""A door asks these of an open volume where something has to be waited for: they are functions over a mirror.
 
 quick.py has what is tried first. Offsets and lengths are bytes; failures are FmrdError with an errno. Each request
-counts in the volume's load from its arrival to its answer.
+counts in the volume's load from its arrival to its answer; a volume that closes takes none, Failed('volume_stopped').
 """
 
 import errno
@@ -19,7 +19,7 @@ ZERO_BYTES = 16 << 20
 
 
 async def read(mirror: Mirror, offset: int, length: int) -> bytes:
-    """Short at the end of the volume, empty beyond it."""
+    """Return what was read: less at the end of the volume, nothing beyond. Failed('io_error') where no plex has it."""
     length = min(length, mirror.volume.geometry.length_bytes - offset)
     if length <= 0:
         return b""
@@ -35,7 +35,9 @@ async def read(mirror: Mirror, offset: int, length: int) -> bytes:
 
 
 async def write(mirror: Mirror, offset: int, data: bytes | memoryview) -> None:
-    """On every plex that should have it when it returns (rule 1 before, rule 5 after)."""
+    """Return when the data is on every plex that should have it (rule 1 before, rule 5 after). Failed('beyond_end'),
+    ('io_error') where the last copy of something failed, ('home_failed') where the mark or the record did.
+    """
     view = memoryview(data)
 
     def writer(plex: OpenPlex, parts: Parts) -> Call:
@@ -46,7 +48,7 @@ async def write(mirror: Mirror, offset: int, data: bytes | memoryview) -> None:
 
 
 async def make_zero(mirror: Mirror, offset: int, length: int, *, punch: bool) -> None:
-    """The same for zeros (a discard, with ``punch``), a stretch at a time: who has the next waits for no more."""
+    """Write zeros as ``write`` does (with ``punch``, a discard), by stretches: who has the next waits for no more."""
 
     def zeroer(plex: OpenPlex, parts: Parts) -> Call:
         work = Zeroer(plex.backing, tuple([(at, at + size) for at, size in parts]), punch)
@@ -75,7 +77,9 @@ async def _change(mirror: Mirror, offset: int, length: int, call: ToCall) -> Non
 
 
 async def flush(mirror: Mirror) -> None:
-    """Every write that ended before now is durable on every open plex when it returns."""
+    """Return when every write that ended before now is durable on every open plex. Failed('suspect') while some region
+    may have been lost by an fdatasync that failed on its last copy.
+    """
 
     async def sync(batch: Batch) -> None:
         batch.error = (await mirror.sync()).error

@@ -1,4 +1,4 @@
-"""What is written to a plex: the calls that carry a request's bytes or zeros there, and whether they have landed."""
+"""These are the calls that carry a request's bytes or zeros to a plex, and they say whether they have landed."""
 
 import errno
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ NOT_LANDED = "an earlier write to the same bytes was given up and may land yet"
 
 @dataclass(eq=False)
 class Landing:
-    """A call that writes, on its way. One that was given up may land yet."""
+    """A landing is a call that writes, on its way. One that was given up may land yet."""
 
     run: Callable[[], object]
     spans: Claim
@@ -27,13 +27,13 @@ class Landing:
 
 
 def refuse() -> None:
-    """A call in the place of a write that may not be issued yet."""
+    """Fail in the place of a write that may not be issued yet, with ETIMEDOUT."""
     raise TimeoutError(errno.ETIMEDOUT, NOT_LANDED)
 
 
 @dataclass(frozen=True)
 class Writer:
-    """The writes of one request on one plex; it keeps the buffer alive until the call has landed."""
+    """A writer is the writes of one request on one plex; it keeps the buffer alive until the call has landed."""
 
     backing: Backing
     parts: Sequence[tuple[int, memoryview]]
@@ -49,7 +49,7 @@ class Writer:
 
 @dataclass(frozen=True)
 class Zeroer:
-    """The same for zeros: [start, stop) each."""
+    """A zeroer makes zeros of the spans, [start, stop) in bytes each, on one plex."""
 
     backing: Backing
     spans: Claim
