@@ -1,4 +1,4 @@
-"""Opening what a plex consists of: its backing, its copy of the DCO, and what is to be known before it is trusted."""
+"""A plex is opened here: its backing, its copy of the DCO, and what is to be known before it is trusted."""
 
 from dataclasses import dataclass
 
@@ -17,8 +17,8 @@ from fmrd.errors import Failed, FmrdError
 
 @dataclass
 class PlexFiles:
-    """What opening a plex gave, before a volume has it. ``loaded`` is None where the copy of the DCO is missing, or has
-    no valid record.
+    """This is what opening a plex gave, before a volume has it. ``loaded`` is None where the copy of the DCO is
+    missing, or has no valid record.
     """
 
     backing: Backing
@@ -29,16 +29,19 @@ class PlexFiles:
 
     @property
     def image(self) -> CopyImage | None:
+        """Return what its copy of the DCO says; None where that says nothing."""
         return self.loaded.image if self.loaded is not None else None
 
     def with_dco(self, dco_copy: DcoCopy) -> OpenPlex:
-        """These files as those of a volume; ``dco_copy`` is theirs (``copy_of``)."""
+        """Return these files as those of a volume; ``dco_copy`` is theirs (``copy_of``)."""
         return OpenPlex(self.backing, self.lanes, dco_copy)
 
     def found(self) -> Found:
+        """Return what a start or a join wants to know of them."""
         return Found(True, self.image, self.stamp, self.backing.is_block)
 
     def close(self) -> None:
+        """Close both files; while a call on them may hang, ``let_go`` is asked instead."""
         self.backing.close()
         if self.dco is not None:
             self.dco.close()
@@ -58,11 +61,12 @@ async def _close_late(lane: Lane | Lanes, files: PlexFiles | OpenPlex | DcoFile)
 
 
 def dco_bytes(geometry: Geometry, columns: int = layout.COLUMNS) -> int:
+    """Return the size in bytes of a copy of the DCO for such a volume."""
     return layout.copy_bytes(geometry.pages, columns)
 
 
 def tail_bytes(geometry: Geometry) -> int:
-    """What a block device keeps for its DCO."""
+    """Return what a block device keeps for its DCO, in bytes."""
     return dco_bytes(geometry) + LOCATOR_BYTES
 
 
@@ -70,7 +74,8 @@ async def open_plex(
     context: Context, path: str, dco_path: str | None, lanes: Lanes, tail: int, timeout_seconds: float
 ) -> PlexFiles:
     """Open and lock a plex, and read its copy of the DCO. FmrdError or OSError where the plex cannot be had; a copy
-    that cannot be read is no error, its absence is what the decision is about.
+    that cannot be read is no error, its absence is what the decision is about. ``tail`` is what a device keeps, in
+    bytes.
     """
     host = context.host
 
@@ -99,7 +104,7 @@ async def open_plex(
 async def find_plex(
     context: Context, path: str, dco_path: str | None, lanes: Lanes, tail: int, timeout_seconds: float
 ) -> tuple[Found, PlexFiles | None]:
-    """The same, where absence is an answer."""
+    """Open a plex as ``open_plex`` does, where absence is an answer and no error."""
     try:
         files = await open_plex(context, path, dco_path, lanes, tail, timeout_seconds)
     except (FmrdError, OSError) as error:
@@ -111,7 +116,7 @@ async def copy_of(
     context: Context, files: PlexFiles, name: str, owner: str, family: str, geometry: Geometry, columns: int,
     path: str, dco_path: str | None, timeout_seconds: float,
 ) -> DcoCopy:  # fmt: skip
-    """The plex's copy of the DCO, ready to be written: the one that is there, or a new one."""
+    """Return the plex's copy of the DCO, ready to be written: the one there is, or a new one."""
     size = dco_bytes(geometry, columns)
     usable = files.loaded is not None and files.loaded.image.record is not None
     same = usable and files.loaded is not None and _fits(files.loaded, family, columns)
@@ -132,8 +137,8 @@ async def copy_of(
 
 
 async def name_owner(context: Context, copy: DcoCopy, record: Record | None, timeout_seconds: float) -> None:
-    """A copy that says whose plex it lies beside, before a commit makes that its plex: with the last record, which
-    does not know the plex yet. Failed('io_error').
+    """Write whose plex a copy lies beside, before a commit makes that its plex: with the last record, which does not
+    know the plex yet. Failed('io_error').
     """
     assert record is not None, "the home copy has a record"
     [outcome] = await context.system.at_once([copy.write_record(record)], timeout_seconds)

@@ -1,4 +1,5 @@
-"""One home copy of the DCO, and what is open of its family: a volume and its snapshots, each started on its own.
+"""A home is one home copy of the DCO, and what is open of its family: a volume and its snapshots, each started on its
+own.
 
 The home copy is opened with the first of them and closed with the last. What stands for a volume that is not started is
 a Volume as the home copy tells it (`recovery.shelved_volume`), which nothing writes to.
@@ -31,8 +32,8 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Home:
-    """``name``: of the file in the state directory, which is the original's. ``lanes``: by plex uuid; they outlive what
-    is open, since a call that hangs counts until it has landed.
+    """A home is named as its file in the state directory, which is the original's name. ``lanes``, by plex uuid,
+    outlive what is open, since a call that hangs counts until it has landed. It is used on trio's thread.
     """
 
     context: Context
@@ -42,9 +43,9 @@ class Home:
     lane: Lanes = field(init=False)
     """The home copy's own."""
     mirrors: dict[str, Mirror] = field(default_factory=dict)
-    """Of the volumes that are started, by uuid."""
+    """The mirrors of the volumes that are started, by uuid."""
     busy: trio.Lock = field(default_factory=trio.Lock)
-    """One volume of the family is opened at a time."""
+    """Held by whoever opens: one volume of the family is opened at a time."""
     _last: Record | None = None
     _in_use: bool = False
     """Something is done to the record, or is about to be, though nothing may be started."""
@@ -54,14 +55,17 @@ class Home:
 
     @property
     def record(self) -> Record | None:
-        """As it is, or was when it was last open or read; None if it never could be."""
+        """Return the record as it is, or was when it was last open or read; None if it never could be."""
         return self.ledger.last_record if self.ledger is not None else self._last
 
     def lanes_of(self, uuid: str, name: str) -> Lanes:
+        """Return the lanes of a plex, the same ones for as long as the daemon runs."""
         return self.lanes.setdefault(uuid, Lanes(name))
 
     async def read(self) -> Loaded:
-        """The file, read and closed again. Refused('home_damaged') if it has no valid record."""
+        """Read the file, and close it again. Refused('home_damaged') if it has no valid record; ('home_missing'),
+        ('dco_feature') and OSError fly through.
+        """
 
         def run() -> Loaded:
             file = self.context.host.open_home(self.name)
@@ -80,7 +84,7 @@ class Home:
         return loaded
 
     def must_not_hang(self) -> None:
-        """Failed('home_failed') while a call on the home copy has not returned."""
+        """Raise Failed('home_failed') while a call on the home copy has not returned."""
         count = self.lane.data.outstanding
         if count and self.ledger is None:
             raise Failed(
@@ -88,7 +92,7 @@ class Home:
             )
 
     async def open(self, record: Record, loaded: Loaded) -> Ledger:
-        """The ledger, over the file that is there."""
+        """Return the ledger, over the file that is there."""
         lane = self.lane.data
         file = await ask(
             self.context.system, lane, lambda: self.context.host.open_home(self.name), self.context.io_timeout_seconds
@@ -98,7 +102,7 @@ class Home:
         return self._begin(record, home, loaded, loaded.image)
 
     async def create(self, record: Record, size_bytes: int) -> Ledger:
-        """The ledger over a new file, which counts once it is published: nothing is known of any page."""
+        """Return the ledger over a new file, which counts once it is published: nothing is known of any page."""
         lane = self.lane.data
         file = await ask(
             self.context.system, lane, lambda: self.context.host.create_home(self.name, size_bytes),
@@ -119,19 +123,19 @@ class Home:
 
     @staticmethod
     def keep_ahead_of(ledger: Ledger, loaded: Loaded) -> None:
-        """What is written from now on is newer than whatever lies on that copy."""
+        """Make what is written from now on newer than whatever lies on that copy."""
         ledger.page_sequence = max(ledger.page_sequence, loaded.page_sequence)
         ledger.family.next_epoch = max(ledger.family.next_epoch, loaded.next_epoch)
 
     async def publish(self) -> None:
-        """The commit point of an import."""
+        """Give a new home copy its name: the commit point of an import."""
         await ask(
             self.context.system, self.lane.data, lambda: self.context.host.publish_home(self.name),
             self.context.io_timeout_seconds,
         )  # fmt: skip
 
     def close_if_idle(self) -> None:
-        """When no volume of the family is started any more."""
+        """Close the home copy when no volume of the family is started any more, in this step."""
         if self.ledger is not None and not self.ledger.stores and not self._in_use:
             self._last = self.ledger.last_record or self._last
             let_go(self.context, self.lane.data, self.ledger.home.file)
@@ -139,8 +143,8 @@ class Home:
 
     @asynccontextmanager
     async def kept_open(self) -> AsyncIterator[None]:
-        """One at a time. A home copy that is open stays so, also when the last volume stops meanwhile; or what was read
-        of it before that stop would be taken for the newest.
+        """Keep the home copy open in here, for one at a time, also when the last volume stops meanwhile; or what was
+        read of it before that stop would be taken for the newest.
         """
         async with self.busy:
             self._in_use = True
@@ -151,7 +155,9 @@ class Home:
                 self.close_if_idle()
 
     async def forget(self, name: str) -> None:
-        """A volume that is stopped leaves its family; with the last one the home copy goes too."""
+        """Let a volume that is stopped leave its family; with the last one the home copy goes too.
+        Failed('home_failed').
+        """
         await forget_checksums(self.context, name)
         record = self.record
         if record is None or len(record.volumes) == 1:
@@ -181,12 +187,12 @@ class Home:
         await ask(self.context.system, Lanes(self.name).data, run, self.context.io_timeout_seconds)
 
     def settings(self, name: str) -> VolumeRecord | None:
-        """Of a volume of the family, as it is recorded."""
+        """Return a volume of the family as it is recorded; None where it is none."""
         return self.record.named(name) if self.record is not None else None
 
 
 async def forget_checksums(context: Context, volume: str) -> None:
-    """Of a volume that is not started, and goes, or becomes other data."""
+    """Remove what verify knows of a volume that is not started, and goes, or becomes other data."""
     if context.checksums:
         remove = partial(context.host.remove_checksums, volume)
         await ask(context.system, Lane(f"checksums of {volume}"), remove, context.io_timeout_seconds)

@@ -1,4 +1,4 @@
-"""`import`: a volume known only by its plexes (PROTOCOLS, "Import")."""
+"""`import` opens a volume known only by its plexes (PROTOCOLS, "Import")."""
 
 from dataclasses import replace
 
@@ -21,7 +21,9 @@ ByUuid = dict[str, tuple[str, PlexFiles]]
 
 
 async def read_paths(context: Context, paths: list[str]) -> dict[str, PlexFiles]:
-    """Every path, opened, by path. Failed('not_imported') names those that carry no DCO."""
+    """Open every path, and return the files by path. Failed('not_imported') names those that carry no DCO, and all are
+    closed again.
+    """
     opened: dict[str, PlexFiles] = {}
     problems: dict[str, str] = {}
 
@@ -53,7 +55,9 @@ async def read_paths(context: Context, paths: list[str]) -> dict[str, PlexFiles]
 
 
 def newest_of(opened: dict[str, PlexFiles], prefer: str | None) -> tuple[str, Record]:
-    """(path, record) of the copy that is an ancestor of no other; Refused('split_brain') where there are several."""
+    """Return (path, record) of the copy that is an ancestor of no other, or that ``prefer`` names.
+    Refused('split_brain') where there are several, Failed('plex_unknown') where ``prefer`` names none.
+    """
     records = {path: _record(files) for path, files in opened.items()}
     leaders = [
         path
@@ -79,8 +83,10 @@ def newest_of(opened: dict[str, PlexFiles], prefer: str | None) -> tuple[str, Re
 async def import_family(
     home: Home, opened: dict[str, PlexFiles], old: Loaded | None, *, prefer: str | None, force: bool
 ) -> list[Opening]:
-    """``old``: an existing home copy of that family, which must be an ancestor unless ``force``. Opens every volume of
-    the family that has plexes among the paths, the one that leads first; the others stay stopped.
+    """Open every volume of the family that has plexes among the paths, the one that leads first; the others stay
+    stopped. ``old`` is an existing home copy of that family, which must be an ancestor unless ``force``.
+    Refused('foreign_plex'), ('no_current_plex') or ('plexes_changed'), Failed('not_imported'); then all is closed, and
+    the home copy as it was.
     """
     context = home.context
     look = Look(context, {}, {f.image.owner: f for f in opened.values() if f.image is not None})

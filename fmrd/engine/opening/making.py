@@ -1,4 +1,4 @@
-"""`make`: plex files, their copies of the DCO, and at last the home copy, whose rename is the commit point."""
+"""`make` makes plex files, their copies of the DCO, and at last the home copy, whose rename is the commit point."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PlexWish:
-    """A plex to be: where its data and, if not beside it, its copy of the DCO shall lie."""
+    """A wish is a plex to be: where its data and, if not beside it, its copy of the DCO shall lie."""
 
     path: str
     dco_path: str | None = None
@@ -36,8 +36,8 @@ async def obtain(
     context: Context, wish: PlexWish, name: str, geometry: Geometry, *, existing: bool,
     devices: bool = False, timeout_seconds: float,
 ) -> tuple[PlexFiles, bool]:  # fmt: skip
-    """Create a plex file, or open one that exists where that is allowed (``devices``: if it is a block device). Returns
-    (files, whether it is new).
+    """Create a plex file, or open one that exists where that is allowed (``devices``: if it is a block device). Return
+    (files, whether it is new). Refused('plex_exists'), Failed('plex_too_short').
     """
     lanes = Lanes(name)
     tail = 0 if wish.dco_path else dco_bytes(geometry) + LOCATOR_BYTES
@@ -72,7 +72,9 @@ async def obtain(
 async def make(
     context: Context, settings: VolumeRecord, wishes: list[PlexWish], *, from_path: str | None, force: bool
 ) -> None:
-    """A new family under ``settings.name``, settled and not started. What was made is removed again if it fails."""
+    """Make a new family under ``settings.name``, settled and not started. What was made is removed again if it fails,
+    by FmrdError or OSError.
+    """
     geometry = geometry_of(settings).check()
     paths = [w.path for w in wishes]
     if len(set(paths)) != len(paths):
@@ -130,7 +132,7 @@ async def make(
 
 
 async def remove_created(context: Context, created: list[PlexWish], timeout_seconds: float) -> None:
-    """Remove what was made for a plex that is not to be, as far as its disk answers."""
+    """Remove what was made for a plex that is not to be, as far as its disk answers; what is left behind is logged."""
 
     def run() -> None:
         for wish in created:

@@ -1,4 +1,4 @@
-"""From files to an open volume (PROTOCOLS, "Start at home", "Import"). core/decisions/recovery.py decides."""
+"""A start leads from files to an open volume (PROTOCOLS, "Start at home", "Import"); core/decisions says how."""
 
 import logging
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Opening:
-    """An open volume, before anything runs on it."""
+    """An opening is an open volume before anything runs on it, with the sentences that were logged."""
 
     mirror: Mirror
     home: Home
@@ -34,13 +34,14 @@ class Opening:
 
 @dataclass
 class Look:
-    """What is there of some plexes, by uuid. Whoever takes files out of it closes them; ``close`` closes the rest."""
+    """A look is what is there of some plexes, by uuid. Who takes files out of it closes them, ``close`` the others."""
 
     context: Context
     found: dict[str, Found]
     files: dict[str, PlexFiles]
 
     def take(self, plexes: Iterable[PlexRecord]) -> dict[str, PlexFiles]:
+        """Take the files of these plexes out, as far as they are there."""
         return {p.uuid: self.files.pop(p.uuid) for p in plexes if p.uuid in self.files}
 
     def close(self) -> None:
@@ -48,7 +49,7 @@ class Look:
 
 
 async def look_for(home: Home, volumes: Iterable[VolumeRecord]) -> Look:
-    """Open every plex that can be had, all at once: a disk that hangs delays the others by nothing."""
+    """Open every plex that can be had, all at once, each for half of io_timeout: one that hangs delays no other."""
     context = home.context
     look = Look(context, {}, {})
 
@@ -74,8 +75,8 @@ async def look_for(home: Home, volumes: Iterable[VolumeRecord]) -> Look:
 
 
 async def start_at_home(home: Home, name: str, options: StartOptions) -> Opening:
-    """PROTOCOLS, "Start at home", of one volume of the family. What was opened is closed again when it is
-    refused.
+    """Take one volume of the family through PROTOCOLS, "Start at home". What was opened is closed again when it is
+    refused, with the codes that are told there.
     """
     context = home.context
     async with home.kept_open():
@@ -113,8 +114,8 @@ async def open_member(
     home: Home, ledger: Ledger, record: Record, settings: VolumeRecord, image: CopyImage, look: Look,
     standing: dict[str, Standing],
 ) -> Opening:  # fmt: skip
-    """Steps 4 to 6: the opening commit, then the seeds, then a second commit. Only after that may anything be
-    served. ``image``: of the copy that tells the maps.
+    """Take steps 4 to 6: the opening commit, then the seeds, then a second commit. Only after that may anything be
+    served. ``image`` is of the copy that tells the maps.
     """
     context = home.context
     volume, notes = open_volume(record, settings, image, look.found, standing)
@@ -160,11 +161,12 @@ async def open_member(
 
 
 def report(plex: Plex, sentence: str) -> None:
-    """Of a copy of the DCO that failed."""
+    """Log that a copy of the DCO failed."""
     log.warning("%s", sentence)
 
 
 def close_all(context: Context, files: dict[str, PlexFiles] | dict[str, OpenPlex]) -> None:
+    """Let go of all these files."""
     for each in files.values():
         let_go(context, each.lanes, each)
     files.clear()

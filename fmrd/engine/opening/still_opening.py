@@ -1,4 +1,4 @@
-"""What a daemon still opens at its start: who is asked for a volume meanwhile can tell "not yet" from "never"."""
+"""This is what a daemon still opens at its start: who is asked for a volume can tell "not yet" from "never"."""
 
 from collections.abc import Iterable, Mapping
 
@@ -15,23 +15,24 @@ class Arriving:
         self.arrived = trio.Event()
 
     def found(self, homes: Iterable[str]) -> None:
+        """These home copies were found; what they say is not known yet."""
         self.unread = set(homes)
         self._tell()
 
     def read(self, home: str, numbers: Mapping[str, int]) -> None:
-        """What it says is to be opened: the numbers by the names of the volumes."""
+        """This home copy says what is to be opened: the numbers of volumes by their names."""
         assert self.unread is not None, "found before it is read"
         self.unread.discard(home)
         self._numbers |= numbers
         self._tell()
 
     def ended(self, name: str) -> None:
-        """It is served, or failed."""
+        """This volume is served, or has failed."""
         if self._numbers.pop(name, None) is not None:
             self._tell()
 
     def may_come(self, *, name: str | None = None, number: int | None = None) -> bool:
-        """May this volume (or any) yet be served?"""
+        """Tell whether this volume (or any) may yet be served."""
         if self.unread is None or self.unread:
             return True
         if name is None and number is None:

@@ -1,4 +1,4 @@
-"""How a plex joins a started volume (PROTOCOLS, "Join"): an attach, and a new plex. What it copies is joining.py's."""
+"""A plex joins a started volume here (PROTOCOLS, "Join"): an attach, or a new plex. What it copies is joining.py's."""
 
 import logging
 from dataclasses import replace
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class Attacher:
-    """Of one started volume."""
+    """An attacher joins plexes to one started volume."""
 
     def __init__(self, running: Running, copying: CopyTasks, releaser: Releaser) -> None:
         self._running = running
@@ -30,7 +30,7 @@ class Attacher:
         self._releaser = releaser
 
     async def decide(self, plex: Plex, *, full: bool = False, discard: bool = False) -> Decision:
-        """What an attach would copy, and why; nothing changes."""
+        """Return what an attach would copy, and why; nothing changes. Refused or failed as ``attach``."""
         if plex.is_open:
             return self._decision_of_open(plex)
         self._running.lanes_of(plex)
@@ -45,8 +45,10 @@ class Attacher:
         self, plex: Plex, *, full: bool = False, discard: bool = False, rate: int = 0, kind: TaskType | None = None,
         then: Then | None = None, if_failed: bool = False,
     ) -> tuple[Task, str | None]:  # fmt: skip
-        """PROTOCOLS, "Join". Returns the task, and a notice if it was attached already. ``kind`` and ``then``: of the
-        task (CopyTasks.start). ``if_failed``: Failed('plex_state') for one that did not fail, or is detached by now.
+        """Join by PROTOCOLS, "Join". Return the task, and a notice if it was attached already. ``kind`` and ``then``
+        are the task's (CopyTasks.start). With ``if_failed``, Failed('plex_state') for one that did not fail, or is
+        detached by now. Refused as joining.decide says; OSError or FmrdError where the plex cannot be had. Its gate
+        stays closed then.
         """
         running = self._running
         async with running.verb():
@@ -166,7 +168,9 @@ class Attacher:
     async def add(
         self, path: str, dco_path: str | None, files: PlexFiles, rate: int = 0, *, snap: bool = False
     ) -> Task:
-        """One more mirror on files just made, fully copied; ``snap``: to be broken off later."""
+        """Join one more mirror on files just made, and copy all of it; ``snap``: to be broken off later. If it fails
+        the plex is forgotten again, and the caller closes the files.
+        """
         running = self._running
         async with running.verb():
             family = running.mirror.store.family

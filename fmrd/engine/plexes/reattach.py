@@ -1,6 +1,6 @@
 """A plex that failed is attached again by itself once its disk answers: tried soon, then less and less often.
 
-Only what failed (IOFAIL): a plex that the administrator took away stays away. The decision is that of any attach
+Only what failed (IOFAIL) is: a plex that the administrator took away stays away. The decision is that of any attach
 (PROTOCOLS, "Join"), so it is fast where its map and its file allow; where only people can decide it stays out.
 """
 
@@ -22,7 +22,7 @@ STEADY = 10
 
 
 class Reattacher:
-    """Of one started volume."""
+    """A reattacher brings back the failed plexes of one started volume."""
 
     def __init__(self, running: Running, attacher: Attacher) -> None:
         self._running = running
@@ -32,7 +32,7 @@ class Reattacher:
         """By plex: when it was attached last, and the pause before that, in seconds."""
 
     def expect(self, plex: Plex) -> None:
-        """It failed, or its disk was not there."""
+        """A plex failed, or its disk was not there: try to attach it from now on, in a task of its own."""
         running = self._running
         if not running.context.return_seconds or plex.uuid in self._waiting or running.volume.settings.is_instant:
             return

@@ -1,7 +1,7 @@
-"""How a volume parts with a plex whose gate has closed, and with all of its files at the end.
+"""A volume parts here with a plex whose gate has closed, and with all of its files at the end.
 
-Runs by itself after the gate closed: record, wait until the plex's last system call has landed (its buffers and its
-lock are held until then), fdatasync, stamp, record again, close.
+This runs by itself after the gate closed: record, wait until the plex's last system call has landed (its buffers and
+its lock are held until then), fdatasync, stamp, record again, close.
 """
 
 import logging
@@ -20,19 +20,19 @@ log = logging.getLogger(__name__)
 
 
 class Releaser:
-    """Of one started volume."""
+    """A releaser lets go of the plexes of one started volume."""
 
     def __init__(self, running: Running) -> None:
         self._running = running
         self._under_way: dict[str, trio.Event] = {}
 
     def begin(self, plex: Plex) -> None:
-        """In the step that closed its gate."""
+        """Begin a parting, in the step that closed the gate."""
         self._under_way[plex.uuid] = trio.Event()
         self._running.context.nursery.start_soon(self._part, plex)
 
     async def wait(self, plex: Plex) -> None:
-        """Returns when the plex was let go of."""
+        """Return when the plex was let go of; where a call on it hangs, that may take as long."""
         while (event := self._under_way.get(plex.uuid)) is not None:
             await event.wait()
 
@@ -53,7 +53,9 @@ class Releaser:
             log.warning("volume %s: letting go of plex %s: %s", running.volume.name, plex.name, error)
 
     async def complete(self, plex: Plex) -> None:
-        """The last steps, under the verb lock, when nothing is outstanding on the plex. Nothing left to do: returns."""
+        """Take the last steps, under the verb lock. It returns at once where nothing is left to do, and where a call on
+        the plex is outstanding.
+        """
         running = self._running
         lanes = running.home.lanes[plex.uuid]
         opened = running.mirror.opened.get(plex.uuid)
@@ -82,7 +84,7 @@ class Releaser:
             event.set()
 
     async def stamp(self, opened: OpenPlex) -> Stamp | None:
-        """How fmrd leaves the file (PROTOCOLS, "Stamps"): after an fdatasync. None where that does not answer."""
+        """Return how fmrd leaves the file (PROTOCOLS, "Stamps"), after an fdatasync; None where it does not answer."""
 
         def run() -> Stamp | None:
             try:
@@ -98,8 +100,9 @@ class Releaser:
             return None
 
     def close_all(self) -> None:
-        """The volume ended. What hangs is closed when it has landed. The closed ones can still be looked up: who keeps
-        old data on a snapshot may come just then, and asks for itself whether that is still there.
+        """Close all files, in this step: the volume ended. What hangs is closed when it has landed. The closed ones can
+        still be looked up: who keeps old data on a snapshot may come just then, and asks for itself whether that is
+        still there.
         """
         running = self._running
         for opened in running.mirror.opened.values():

@@ -1,4 +1,4 @@
-"""The copies of a started volume that run in the background: each drains the map of one open plex."""
+"""The copies of a started volume run in the background; each drains the map of one open plex."""
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -27,7 +27,7 @@ def _arrived(plex: Plex) -> bool:
 
 
 class CopyTasks:
-    """Of one started volume."""
+    """These are the copies of one started volume."""
 
     def __init__(self, running: Running) -> None:
         self._running = running
@@ -37,7 +37,7 @@ class CopyTasks:
         return self._running.volume
 
     def unfinished(self, plex: Plex) -> tuple[Reason, str]:
-        """Why an open plex still has something in its map, or is not recorded in sync: (reason code, sentence)."""
+        """Return (reason code, sentence): why an open plex still misses something, or is not recorded in sync."""
         count = plex.map.count()
         if not count:
             return Reason.NOTHING_MISSED, f"plex {plex.name} only has to be recorded in sync"
@@ -58,7 +58,9 @@ class CopyTasks:
         kind: TaskType | None = None,
         then: Then | None = None,
     ) -> Task:
-        """Start copying to an open plex what its map holds. ``then``: what else the task does when that is done."""
+        """Start copying to an open plex what its map holds, in a task of the nursery. ``rate`` is bytes a second, 0 for
+        the volume's; ``then``: what else the task does when that is done.
+        """
         task = self._running.context.tasks.new(
             kind or KINDS.get(plex.state, TaskType.RDWRBACK), self._volume.name, plex.name, reason, rate
         )
@@ -90,12 +92,14 @@ class CopyTasks:
             task.end(TaskState.FAILED, problem)
 
     async def returned(self) -> None:
-        """Snapshot plexes from which the others were restored are SNAPDONE again."""
+        """Make snapshot plexes from which the others were restored SNAPDONE again, and record it.
+        Failed('home_failed').
+        """
         if snapshot.returned(self._volume):
             await self._running.mirror.store.commit()
 
     def relieve(self) -> None:
-        """What a failed flush left suspect is copied back once another plex holds it, or was written anew: go on."""
+        """Copy back what a failed flush left suspect and another plex holds by now; promote what is complete by now."""
         over = not self._running.life.is_open or self._volume.settings.is_instant
         for plex in self._volume.open_plexes() if not over else ():
             if self._running.context.tasks.running(self._volume.name, plex.name):
@@ -129,16 +133,18 @@ class CopyTasks:
                 lock.release()
 
     async def halt(self, plex: Plex) -> bool:
-        """Stop the copy to this plex, if there is one, and wait for it; its map is kept."""
+        """Stop the copy to this plex, if there is one, and return when it has ended; its map is kept. It is called
+        under the verb lock, which no copy takes.
+        """
         return await self._halt(self._running.context.tasks.running(self._volume.name, plex.name))
 
     async def halt_all(self) -> None:
-        """For good: the volume stops, and no copy begins by itself any more."""
+        """Stop all copies, and begin none by itself any more: the volume stops, or goes back to its original."""
         self._running.life.leave()
         await self._halt(self._running.context.tasks.running(self._volume.name))
 
     def resume(self) -> None:
-        """What ``halt_all`` was for did not come to be: go on."""
+        """Go on: what ``halt_all`` was for did not come to be."""
         self._running.life.come_back()
         for plex in self._volume.open_plexes():
             if (plex.map.any() or plex.attaching) and not self._volume.settings.is_instant:

@@ -1,9 +1,9 @@
-"""Drains a plex's map: runs of regions, copied inside the kernel, a few windows in flight, application I/O first.
+"""A resync drains a plex's map: runs of regions, copied in few windows at a time, application I/O first.
 
 What is copied at a time is a window (window_copier.py). The map only drains: a write to a region not copied yet skips
-the plex, or heals the region, so a resync always ends.
-Every CHECKPOINT_BYTES or CHECKPOINT_SECONDS the plex is fdatasync'ed and its map written, which bounds what a crash
-makes it copy again (rule 2b), and the last checkpoint is what allows the promotion (rule 6).
+the plex, or heals the region, so a resync always ends. Every CHECKPOINT_BYTES or CHECKPOINT_SECONDS the plex is
+fdatasync'ed and its map written, which bounds what a crash makes it copy again (rule 2b), and the last checkpoint is
+what allows the promotion (rule 6).
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from fmrd.engine.tasks import Task
 from fmrd.errors import FmrdError
 
 WINDOWS = 2
-"""Windows in flight: one copies while the other looks for holes. More did not copy faster on two cores."""
+"""So many windows are in flight: one copies while the other looks for holes. More did not copy faster on two cores."""
 CHECKPOINT_BYTES = 256 << 20
 CHECKPOINT_SECONDS = 5.0
 PATIENCE = 3
@@ -27,8 +27,8 @@ PATIENCE = 3
 
 @dataclass
 class Resync:
-    """One drain of one plex. ``run`` returns None, or (code, message) of what stopped it; where it left off because the
-    task is paused, ``waits`` is true, and ``run`` goes on.
+    """A resync is one drain of one plex, with the locks of its disks held (CopyTasks). ``run`` returns None, or (code,
+    message) of what stopped it; where it left off because the task is paused, ``waits`` is true, and ``run`` goes on.
     """
 
     mirror: Mirror
@@ -42,6 +42,7 @@ class Resync:
         self._copier = WindowCopier(self.mirror, self.plex, self.task)
 
     async def run(self) -> tuple[str, str] | None:
+        """Drain the map, pass by pass; see the class for what it returns."""
         self._since = trio.current_time()
         self._copier.begin()
         if self._copier.generation is None:
@@ -124,7 +125,7 @@ class Resync:
         return self._copier.unsynced_bytes >= CHECKPOINT_BYTES or (late and self._copier.unsynced_bytes > 0)
 
     async def checkpoint(self) -> None:
-        """What was copied so far stays copied, also after a crash: fdatasync, then the map."""
+        """Keep what was copied so far, also after a crash: fdatasync, then the map."""
         self._copier.unsynced_bytes = 0
         self._since = trio.current_time()
         await self.mirror.sync(self.plex)

@@ -1,4 +1,4 @@
-"""The copy of one window: piece by piece, on a thread or in idle time, and no further than somebody lets it."""
+"""A window is copied piece by piece, on a thread or in idle time, and no further than somebody lets it."""
 
 import time
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ LONGEST_PAUSE_SECONDS = 0.05
 
 
 class Wanted:
-    """Does somebody wait for the bytes of a window? Told on trio's thread, asked on a worker's."""
+    """This tells whether somebody waits for the bytes of a window: told on trio's thread, asked on a worker's."""
 
     def __init__(self) -> None:
         self.now = False
@@ -28,7 +28,9 @@ class Wanted:
 
 
 class Transfer:
-    """The copy of one window, piece by piece. Where it is wanted it ends after the piece under way."""
+    """A transfer is the copy of one window, piece by piece. Where it is wanted it ends after the piece under way. It
+    runs on one thread at a time, and raises what Backing.copy_spans does.
+    """
 
     def __init__(self, target: Backing, source: Backing, window: Window, wanted: Wanted, region_bytes: int) -> None:
         self._target = target
@@ -45,8 +47,8 @@ class Transfer:
         """Spent on copying."""
 
     def step(self) -> bool:
-        """Copy a piece; False if there is none left, or enough is done: one is always copied, so that a resync gains on
-        whatever comes between.
+        """Copy a piece. Return False if there is none left, or enough is done: one is always copied, so that a resync
+        gains on whatever comes between.
         """
         if self._wanted.now and self.stop:
             return False
@@ -58,12 +60,12 @@ class Transfer:
         return self.stop < self._end
 
     def go(self) -> None:
-        """All of it, on a worker thread."""
+        """Copy all of it, on a worker thread."""
         while self.step():
             pass
 
     def go_gently(self) -> None:
-        """The same, with rests."""
+        """Copy all of it, on a worker thread, with rests between the pieces."""
         before = 0.0
         while self.step():
             time.sleep(min(PAUSE_RATIO * (self.seconds - before), LONGEST_PAUSE_SECONDS))
@@ -71,7 +73,7 @@ class Transfer:
 
 
 def pieces_of(spans: list[Span], most: int) -> Iterator[list[Span]]:
-    """The same bytes in the same order, at most so many at a time; a span that fits into a piece stays whole."""
+    """Yield the same bytes in the same order, at most so many at a time; a span that fits into a piece stays whole."""
     piece: list[Span] = []
     left = most
     for start, stop in spans:

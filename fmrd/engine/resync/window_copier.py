@@ -1,4 +1,4 @@
-"""The windows of a resync: which comes next, which plex it is copied from, and what came of it.
+"""This module copies the windows of a resync: which comes next, which plex it is copied from, and what came of it.
 
 A window is as many runs as make up its bytes, all copied in one thread hop, since a hop costs more than a region; or,
 in memory and beside an application, in pieces on trio's thread (backing/calls/idle_time.py), since there a thread costs
@@ -27,7 +27,7 @@ SERVED_SECONDS = 0.02
 
 @dataclass
 class WindowCopier:
-    """Of one plex, for one task."""
+    """A window copier works on one plex, for one task. Failures of disks are noted; those of the home copy raised."""
 
     mirror: Mirror
     plex: Plex
@@ -46,11 +46,12 @@ class WindowCopier:
     _window_size: WindowSize = field(default_factory=WindowSize)
 
     def begin(self) -> None:
-        """Now, or after a pause: what the application did before does not count."""
+        """Begin, or go on after a pause: what the application did before does not count."""
         self._busy_until = 0.0
         self._served = self.mirror.load.served
 
     def goes_on(self) -> bool:
+        """Tell whether there is more to do: nothing failed, nobody aborted, and the gate is open as it was."""
         return (
             self.failure is None
             and not self.task.aborting
@@ -59,8 +60,8 @@ class WindowCopier:
         )
 
     def is_busy(self) -> bool:
-        """Was the application served a moment ago, or does it wait? Each time it is asked it looks for itself: windows
-        alone would be too far apart, and those that are copied while this says no take the longest.
+        """Tell whether the application was served a moment ago, or waits. Each time it is asked it looks for itself:
+        windows alone would be too far apart, and those that are copied while this says no take the longest.
         """
         load, now = self.mirror.load, trio.current_time()
         if load.requests > 0 or load.served != self._served:
@@ -69,10 +70,11 @@ class WindowCopier:
         return now < self._busy_until
 
     def rate(self) -> int:
+        """Return how many bytes a second may be copied: the task's rate, or else the volume's; 0 is no limit."""
         return self.task.rate or self.mirror.volume.settings.rate
 
     def next_window(self) -> Window | None:
-        """The cursor moves behind it."""
+        """Return the next window of the map, and move the cursor behind it; None at the end of the pass."""
         geometry = self.mirror.volume.geometry
         most = max(1, self._window_size.window_bytes(self.rate(), busy=self.is_busy()) // geometry.region_bytes)
         runs = self.plex.map.next_runs(self.cursor, most)
@@ -82,7 +84,7 @@ class WindowCopier:
         return window_of(runs, geometry)
 
     async def copy_window(self, window: Window) -> int:
-        """Copy what is still missing of it; returns the bytes that these regions hold. Who waits for some of them has
+        """Copy what is still missing of it; return the bytes that these regions hold. Who waits for some of them has
         them after the piece under way, and the rest is another window.
         """
         wanted = Wanted()
@@ -198,4 +200,5 @@ class WindowCopier:
         self.fail("io_error", sentence or f"plex {self.plex.name}: {error}")
 
     def fail(self, code: str, message: str) -> None:
+        """Note why it cannot go on; the first reason counts."""
         self.failure = self.failure or (code, message)

@@ -1,4 +1,4 @@
-"""What a resync copies in one thread hop: as many runs of missing regions as make up the bytes of a window."""
+"""A window is what a resync copies in one thread hop: as many runs of missing regions as make up its bytes."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,9 @@ QUICK_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class Window:
-    """Runs of regions, in order. The same as byte spans, and as bits, because a scattered map has many of them."""
+    """A window has runs of regions, in order. ``spans`` are the same in bytes, and ``bits`` as bits, because a
+    scattered map has many of them.
+    """
 
     runs: list[range]
     spans: list[Span]
@@ -30,7 +32,7 @@ class Window:
 
     @property
     def regions(self) -> range:
-        """From the first to the last, with the gaps."""
+        """Return the regions from the first to the last, with the gaps."""
         return range(self.runs[0].start, self.runs[-1].stop)
 
     @property
@@ -39,7 +41,7 @@ class Window:
 
 
 def window_of(runs: list[range], geometry: Geometry) -> Window:
-    """``runs``: at least one."""
+    """Return the window of these runs, of which there is at least one."""
     size, length, first = geometry.region_bytes, geometry.length_bytes, runs[0].start
     spans = [(run.start * size, run.stop * size) for run in runs]
     if spans[-1][1] > length:
@@ -51,7 +53,9 @@ def window_of(runs: list[range], geometry: Geometry) -> Window:
 
 
 def still_missing(window: Window, missing: RegionMap, geometry: Geometry) -> Window | None:
-    """What is left of a window in the map, once it has its locks: writes may have healed regions meanwhile."""
+    """Return what is left of a window in the map, once its locks are held, None if nothing is: writes may have healed
+    regions meanwhile.
+    """
     now = missing.these(window.regions) & window.bits
     if now == window.bits:
         return window
@@ -63,7 +67,7 @@ def still_missing(window: Window, missing: RegionMap, geometry: Geometry) -> Win
 
 
 def until(window: Window, stop: int, geometry: Geometry) -> Window:
-    """Its regions before byte ``stop``, where a region ends, or the window; one at least."""
+    """Return the part of a window that ends at byte ``stop``, where a region ends, or all of it: a region at least."""
     if stop == window.spans[-1][1]:
         return window
     end = stop // geometry.region_bytes
@@ -71,18 +75,20 @@ def until(window: Window, stop: int, geometry: Geometry) -> Window:
 
 
 class WindowSize:
-    """How long the next window is: longer on a quick disk, so that waking a thread up costs little beside the copy."""
+    """This says how long the next window is: longer on a quick disk, where waking a thread up costs much beside it."""
 
     def __init__(self) -> None:
         self._bytes = WINDOW_BYTES
 
     def window_bytes(self, rate: int, *, busy: bool) -> int:
-        """``rate``: bytes a second, 0 for no limit; it is kept by small steps. ``busy``: the application is served."""
+        """Return the bytes of the next window. ``rate`` is bytes a second, 0 for no limit; it is kept by small steps.
+        ``busy``: the application is served.
+        """
         most = min(self._bytes, BUSY_WINDOW_BYTES) if busy else self._bytes
         return min(most, rate // 8) if rate else most
 
     def copied(self, size: int, seconds: float) -> None:
-        """That many bytes, in so many seconds of copying."""
+        """Note that so many bytes took so many seconds of copying."""
         if seconds > QUICK_SECONDS:
             self._bytes = WINDOW_BYTES
         elif size >= self._bytes:
