@@ -1,4 +1,4 @@
-"""How a snapshot that was broken off comes to be seen: once its record landed, and its original reads it no more."""
+"""A snapshot that was broken off appears here: once its record has landed, and its original reads its plex no more."""
 
 import logging
 from collections.abc import Sequence
@@ -14,11 +14,12 @@ log = logging.getLogger(__name__)
 
 
 RETRY_SECONDS = 1.0
+"""So often a home copy that did not take the record is asked again."""
 
 
 async def appear(registry: Registry, unit: Unit, opening: Opening) -> None:
-    """The record of the break-off landed. Not before reads of the original that are still under way on the plex have
-    ended: they would see what is written to the snapshot.
+    """Serve a snapshot, after the record of its break-off, once reads of the original that are under way on its plex
+    have ended: they would see what is written to it. Return then, or after io_timeout, while it still goes on.
     """
     service = registry.adopt(unit, opening, served=False)
     done = trio.Event()
@@ -42,7 +43,7 @@ def land_later(
     error: FmrdError,
 ) -> None:  # fmt: skip
     """The home copy did not take the record. The originals go on, their verdicts wait for it; the snapshots appear when
-    it landed, and are nobody's before, since until then the plexes are still their original's for a start.
+    it has landed, and are nobody's before, since until then the plexes are still their original's for a start.
     """
 
     async def land(running: Running, unit: Unit, opening: Opening) -> None:

@@ -1,4 +1,4 @@
-"""`snapshot`: SNAPDONE plexes leave their volumes at one instant, and are served as volumes of their own.
+"""`snapshot` lets SNAPDONE plexes leave their volumes at one instant, to be served as volumes of their own.
 
 All volumes are held together: requests in flight are answered first, later ones wait until the plexes have left. The
 step that takes them out is one, over all volumes; each family's record is its commit point (PROTOCOLS, "Break-off").
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Wish:
-    """A snapshot to be taken: of which volume, under which name, with how many of its SNAPDONE plexes."""
+    """A wish is a snapshot to be taken: of which volume, under which name, with how many of its SNAPDONE plexes."""
 
     volume: str
     name: str
@@ -39,7 +39,9 @@ class Wish:
 
 
 def names_for(registry: Registry, volumes: Sequence[str], pattern: str | None) -> list[str]:
-    """``pattern``: a name in which %v stands for the volume's; without one SNAP-VOL, or SNAP1-VOL if that is taken."""
+    """Return a free name for each volume's snapshot. In ``pattern`` %v stands for the volume's name; without one it is
+    SNAP-VOL, or SNAP1-VOL if that is taken. BadRequest('bad_name'), Failed('volume_exists').
+    """
     if pattern is not None and len(volumes) > 1 and "%v" not in pattern:
         raise BadRequest("bad_name", f"--name {pattern}: %v must stand for the volume where there are several")
     found = []
@@ -58,19 +60,23 @@ def names_for(registry: Registry, volumes: Sequence[str], pattern: str | None) -
 
 
 def must_be_free(registry: Registry, name: str) -> None:
+    """Raise Failed('volume_exists') where a volume has that name; asked again in the step that gives it."""
     if name in registry.units:
         raise Failed("volume_exists", f"volume {name} exists already")
 
 
 def check(registry: Registry, wishes: Sequence[Wish]) -> None:
-    """What would be refused, without changing anything."""
+    """Raise what ``break_off`` would refuse now, without changing anything."""
     originals = [registry.service(wish.volume).running for wish in wishes]
     for running, plexes in zip(originals, _Instant(registry, originals, wishes).choose(), strict=True):
         snapshot.check_break_off(running.mirror.store.family, running.volume, plexes)
 
 
 async def break_off(registry: Registry, wishes: Sequence[Wish], freeze: Sequence[str] = ()) -> tuple[list[Unit], float]:
-    """All of them or none. Returns the snapshots' units, and how long the volumes were held, in seconds."""
+    """Take all of these snapshots at one instant, or none. Return their units, and how long the volumes were held, in
+    seconds. Refused('snap_missing'), ('last_plex') or ('snap_of_snap'), Failed('freeze_failed') where nothing was
+    changed; Failed('home_failed') where a record did not land, and is tried again (``land_later``).
+    """
     originals = [registry.service(wish.volume).running for wish in wishes]
     order = sorted(range(len(wishes)), key=lambda at: wishes[at].volume)
     instant = _Instant(registry, originals, wishes)
@@ -106,7 +112,7 @@ async def _break_off_held(instant: "_Instant", in_order: Sequence[Running]) -> N
 
 
 async def _settle(running: Running) -> None:
-    """Beforehand, so that the instant itself has little to wait for."""
+    """Clean the volume beforehand, so that the instant itself has little to wait for."""
     try:
         await running.mirror.clean()
     except FmrdError as error:
@@ -114,7 +120,7 @@ async def _settle(running: Running) -> None:
 
 
 async def _make_durable(originals: Sequence[Running], chosen: Sequence[Sequence[Plex]]) -> None:
-    """The plexes that leave, fdatasync'ed: from now on nobody else can say what they held."""
+    """Fdatasync the plexes that leave: from now on nobody else can say what they held."""
     async with trio.open_nursery() as nursery:
         for running, plexes in zip(originals, chosen, strict=True):
             for plex in plexes:

@@ -1,4 +1,4 @@
-"""A mounted file system at rest while a snapshot of the volume under it is taken."""
+"""A mounted file system rests here while a snapshot of the volume under it is taken."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -15,7 +15,9 @@ log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def frozen(context: Context, mountpoint: str) -> AsyncIterator[None]:
-    """A mounted file system, at rest in itself: clean in the snapshot. Thawed whatever happens."""
+    """Freeze a mounted file system in here, so that it is clean in the snapshot; it is thawed whatever happens.
+    Failed('freeze_failed') where it cannot be frozen.
+    """
     freezer = context.host.freezer(mountpoint)
     lane = Lane(f"freeze {mountpoint}")
     try:

@@ -1,4 +1,4 @@
-"""`snapshot --instant`: readable at once, on a sparse file that gets old data before the original writes over it.
+"""`snapshot --instant` is readable at once, on a sparse file that gets old data before the original writes over it.
 
 `--sync` (and `snapsync`) lets the rest be copied in the background, after which it is a snapshot like the others.
 """
@@ -33,12 +33,16 @@ from fmrd.errors import Failed, FmrdError, Refused
 
 log = logging.getLogger(__name__)
 WINDOW_BYTES = 4 << 20
+"""So much is taken over at a time: the original holds these bytes meanwhile."""
 
 
 async def take_instant(
     registry: Registry, volume: str, name: str, path: str, dco: str | None, files: PlexFiles, freeze: Sequence[str],
 ) -> tuple[Unit, float]:  # fmt: skip
-    """On files just made, which are the snapshot's then. Returns its unit, and how long writes were held."""
+    """Take an instant snapshot on files just made, which are the snapshot's then. Return its unit, and how long writes
+    were held, in seconds. If it is refused, or its record does not land, the caller asks whether a volume has the files
+    by now.
+    """
     running = registry.service(volume).running
     mirror = running.mirror
     async with AsyncExitStack() as stack:
@@ -108,7 +112,9 @@ async def _recognisable(running: Running, plex: PlexRecord, files: PlexFiles) ->
 
 
 def begin_sync(registry: Registry, unit: Unit, rate: int = 0) -> Task:
-    """Copy all that the snapshot still reads from its original."""
+    """Copy all that the snapshot still reads from its original, in the background; return the task, or the one that
+    does it already. Failed('volume_stopped').
+    """
     service = unit.service
     if service is None:
         raise Failed("volume_stopped", f"snapshot {unit.name} is stopped", f"fmrctl start {unit.name}")

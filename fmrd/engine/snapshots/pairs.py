@@ -1,4 +1,4 @@
-"""A snapshot and its original, for the verbs over both."""
+"""A pair is a snapshot and its original, for the verbs over both."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -13,7 +13,7 @@ from fmrd.errors import Failed, Refused
 
 @dataclass(frozen=True)
 class Pair:
-    """A snapshot, started or not, and its original, which must be started."""
+    """A pair has a snapshot, started or not, and its original, which must be started."""
 
     registry: Registry
     unit: Unit
@@ -26,14 +26,16 @@ class Pair:
         return self.unit.service
 
     def plexes(self, names: Sequence[str], *, every: bool) -> list[Plex]:
-        """Those that were asked for; without a word, one."""
+        """Return the snapshot's plexes that were asked for; without a word, one. Failed('plex_unknown')."""
         if every:
             return list(self.volume.plexes)
         return [self.volume.plex(name) for name in names] or self.volume.plexes[:1]
 
 
 def pair_of(registry: Registry, name: str) -> Pair:
-    """Failed('snap_unknown') for a volume that is no snapshot, 'volume_stopped' if its original is not started."""
+    """Return the pair of a snapshot. Failed('snap_unknown') for a volume that is no snapshot, ('volume_stopped') if its
+    original is not started.
+    """
     unit = registry.unit(name)
     if unit.settings is None or unit.settings.snapshot_of is None:
         raise Failed("snap_unknown", f"volume {name} is no snapshot")
@@ -43,7 +45,9 @@ def pair_of(registry: Registry, name: str) -> Pair:
 
 @asynccontextmanager
 async def both(pair: Pair) -> AsyncIterator[Service | None]:
-    """The locks of both volumes; the snapshot's service, None where it is stopped."""
+    """Hold the locks of both volumes in here, and give the snapshot's service, None where it is stopped.
+    Refused('volume_open') while the snapshot is open.
+    """
     async with pair.unit.busy, pair.origin.running.verb():
         service = pair.unit.service
         if service is None:

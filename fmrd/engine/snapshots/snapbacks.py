@@ -1,4 +1,4 @@
-"""`snapback`, `refresh` and `snapclear`: a snapshot returns to its original, restores it, or is let go.
+"""`snapback`, `refresh` and `snapclear` let a snapshot return to its original, restore it, or go.
 
 Each is one commit (PROTOCOLS, "Snapshots: each verb is one commit"). Both sides settle first, so that only what really
 changed is copied, and the snapshot's requests are answered; then the step, and its record.
@@ -25,11 +25,13 @@ from fmrd.errors import Failed, FmrdError, Refused
 
 log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
+"""So often a home copy that did not take a restore is asked again."""
 
 
 async def back(pair: Pair, plexes: Sequence[Plex], rate: int = 0, then: Then | None = None) -> list[Task]:
-    """The original's data wins: the plexes return, and copy the union of what changed on either side. ``then``: what
-    each task does besides when its plex has arrived.
+    """Give the plexes back: the original's data wins, and they copy the union of what changed on either side. Return
+    the tasks; ``then`` is what each of them does besides, when its plex has arrived. Refused as by snapback.go_back, or
+    'volume_open'.
     """
     origin = pair.origin
     snapback.check_length(origin.volume, pair.volume, replica=False)
@@ -52,8 +54,9 @@ async def restore(
     pair: Pair, plexes: Sequence[Plex], rate: int = 0, *, force: bool = False, keep_undo: bool = False,
     kind: TaskType = TaskType.SNAPBACK, then: Then | None = None,
 ) -> list[Task]:  # fmt: skip
-    """From the replica: the snapshot's data goes onto all plexes of the original. ``keep_undo``: what the original was
-    is kept beside it. ``kind`` and ``then``: of the tasks.
+    """Restore from the replica: the snapshot's data goes onto all plexes of the original; return the tasks that copy
+    it. ``keep_undo``: what the original was is kept beside it. Refused as by snapback.from_replica, ('volume_open')
+    unless ``force``, or ('undo_impossible').
     """
     origin = pair.origin
     snapback.check_length(origin.volume, pair.volume, replica=True)
@@ -222,7 +225,7 @@ def _must_be_there(pair: Pair, plexes: Sequence[Plex]) -> None:
 
 
 async def clear(pair: Pair) -> None:
-    """Strangers from now on; the snapshot is a volume like any other."""
+    """Forget what ties the two: the snapshot is a volume like any other from now on. Refused('snap_instant')."""
     origin = pair.origin
     async with pair.unit.busy, origin.running.verb():
         _must_be_there(pair, [])

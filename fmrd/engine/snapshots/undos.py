@@ -1,4 +1,4 @@
-"""`snapback --from-replica --keep-undo`: the original as it was, as a snapshot of its own; `undo` puts it back.
+"""`snapback --from-replica --keep-undo` keeps the original as it was, as a snapshot of its own; `undo` puts it back.
 
 One plex of the original is cloned where the file system can share blocks, which takes no time and no room; in the very
 commit of the restore the clone becomes a snapshot, so that the same maps say what an undo has to copy.
@@ -28,15 +28,17 @@ from fmrd.errors import Failed, FmrdError, Refused
 
 log = logging.getLogger(__name__)
 SUFFIX = ".undo"
+"""This is added to the path of the plex that is cloned."""
 
 
 def undo_name(volume: str) -> str:
+    """Return the name of the snapshot that an undo restores from."""
     return f"UNDO-{volume}"
 
 
 @dataclass
 class Kept:
-    """A clone that is ready to become a snapshot of ``running``'s volume in a step of somebody else's."""
+    """What is kept is a clone, ready to become a snapshot of ``running``'s volume in a step of somebody else's."""
 
     registry: Registry
     running: Running
@@ -45,7 +47,7 @@ class Kept:
     opening: Opening | None = None
 
     def step(self) -> None:
-        """In the step of the restore, before it: what the others gain then, the clone's map gains too."""
+        """Make it a snapshot in the step of the restore, before that: the clone's map gains what the others gain."""
         mirror = self.running.mirror
         store = mirror.store
         taken = snapshot.kept(
@@ -59,7 +61,7 @@ class Kept:
         self.opening = Opening(Mirror(own, mirror.system, opened, kin), self.running.home, [])
 
     async def serve(self) -> None:
-        """After the record: a snapshot like any other."""
+        """Serve it, after the record, as a snapshot like any other."""
         assert self.opening is not None
         unit = self.registry.add(self.opening.mirror.volume.name, self.running.home)
         service = self.registry.adopt(unit, self.opening)
@@ -69,13 +71,13 @@ class Kept:
             log.warning("volume %s: %s", unit.name, error)
 
     async def give_up(self) -> None:
-        """The restore was refused: the clone is removed."""
+        """Remove the clone: the restore was refused."""
         let_go(self.running.context, self.opened.lanes, self.opened)
         await _erase(self.running, self.record.path)
 
 
 def check(registry: Registry, running: Running) -> None:
-    """Refused where there is something to undo already."""
+    """Raise Refused('undo_present') where there is something to undo already."""
     name = undo_name(running.volume.name)
     if name in registry.units:
         raise Refused(
@@ -85,7 +87,7 @@ def check(registry: Registry, running: Running) -> None:
 
 
 async def keep(registry: Registry, running: Running) -> Kept:
-    """Clone a plex of a volume that is at rest. Refused('undo_impossible') where blocks cannot be shared."""
+    """Clone a plex of a volume that is at rest. Refused('undo_impossible') where none can be, ('undo_present')."""
     check(registry, running)
     host, volume = running.context.host, running.volume
     candidates = [p for p in volume.plexes if p.state is PlexState.ACTIVE and p.settled]
@@ -128,7 +130,7 @@ async def _opened(registry: Registry, running: Running, path: str) -> Kept:
 
 
 def clean_up(service: Service, clone: Plex) -> Then:
-    """After an undo: once every plex has its data again, the clone goes."""
+    """Return what each task of an undo does at its end: once every plex has its data again, the clone goes."""
 
     going = False
 
@@ -161,7 +163,7 @@ async def _ask(running: Running, run: Callable[[], None]) -> None:
 
 
 def pair_name(registry: Registry, volume: str) -> str:
-    """Failed('undo_missing') where nothing was kept."""
+    """Return the name of what an undo restores from; Failed('undo_missing') where nothing was kept."""
     name = undo_name(volume)
     if name not in registry.units:
         raise Failed("undo_missing", f"volume {volume} has nothing to undo")

@@ -1,4 +1,4 @@
-"""The verbs over instant snapshots: taken without a copy, and completed in the background."""
+"""These are the verbs over instant snapshots: taken without a copy, and completed in the background."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from fmrd.errors import Failed, FmrdError
 
 
 class InstantVerbs(PlexVerbs):
-    """A part of Verbs."""
+    """This part of Verbs takes and completes instant snapshots."""
 
     async def _instant(self, wish: Wish, plex: PlexWish, freeze: Sequence[str], *, sync: bool, dry_run: bool) -> Json:
         service = self.registry.service(wish.volume)
@@ -43,7 +43,7 @@ class InstantVerbs(PlexVerbs):
         return await self._apart(work)
 
     def _plexes_of(self, name: str) -> Sequence[Plex]:
-        """As they are in memory, recorded or not."""
+        """Return the plexes of a volume as they are in memory, recorded or not."""
         unit = self.registry.units.get(name)
         ledger = unit.home.ledger if unit is not None else None
         return [p for v in ledger.family.volumes if v.name == name for p in v.plexes] if ledger is not None else []

@@ -1,4 +1,4 @@
-"""The verbs over plexes: they come, leave, return, and are dissociated; and `recover`, which brings back all it can."""
+"""These are the verbs over plexes: they come, leave, return, and are dissociated; `recover` brings back all it can."""
 
 from functools import partial
 
@@ -16,11 +16,12 @@ from fmrd.errors import Failed, FmrdError, Refused
 
 
 class PlexVerbs(VerbBase):
-    """A part of Verbs."""
+    """This part of Verbs concerns plexes. A plex is given by its name or path; Failed('plex_unknown') for another."""
 
     async def plex_add(
         self, *, volume: str, path: str, dco: str | None = None, rate: int | None = None, dry_run: bool = False
     ) -> Json:
+        """Add one more mirror; its task copies all of it. Refused('plex_exists') where something lies there."""
         return await self._add_plex(volume, path, dco, rate, dry_run=dry_run, snap=False)
 
     async def _add_plex(
@@ -61,9 +62,11 @@ class PlexVerbs(VerbBase):
         return await self._apart(work)
 
     async def plex_det(self, *, volume: str, plex: str) -> Json:
+        """Detach a plex until the next start or attach. Refused('last_plex')."""
         return await self._leave(volume, plex, PlexState.STALE)
 
     async def plex_off(self, *, volume: str, plex: str) -> Json:
+        """Take a plex offline, until plex_on. Refused('last_plex')."""
         return await self._leave(volume, plex, PlexState.OFFLINE)
 
     async def _leave(self, volume: str, plex: str, state: PlexState) -> Json:
@@ -80,6 +83,7 @@ class PlexVerbs(VerbBase):
         return await self._apart(work)
 
     async def plex_on(self, *, volume: str, plex: str) -> Json:
+        """Let an OFFLINE plex be STALE, so that it may be attached."""
         service = self.registry.service(volume)
         found = service.volume.plex(plex)
         if found.state is not PlexState.OFFLINE:
@@ -93,6 +97,7 @@ class PlexVerbs(VerbBase):
         return await self._apart(work)
 
     async def plex_dis(self, *, volume: str, plex: str) -> Json:
+        """Dissociate a plex for good, with its copy of the DCO; its file stays. Refused('last_plex')."""
         service = self.registry.service(volume)
         return await self._dissociate(service, service.volume.plex(plex))
 
@@ -109,6 +114,7 @@ class PlexVerbs(VerbBase):
         self, *, volume: str, plex: str, full: bool = False, discard: bool = False, rate: int | None = None,
         dry_run: bool = False,
     ) -> Json:  # fmt: skip
+        """Attach a plex (PROTOCOLS, "Join"); its task copies what it missed."""
         service = self.registry.service(volume)
         found = service.volume.plex(plex)
 

@@ -1,4 +1,4 @@
-"""The settings of a volume: KEY=VALUE as a user types them -> fields of its record."""
+"""The settings of a volume are read here: KEY=VALUE as a user types them becomes fields of its record."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ MOST_RATE = 1 << 60
 
 
 def parse_settings(settings: dict[str, str]) -> dict[str, Any]:
-    """BadRequest('bad_setting') for a key or a value that cannot be."""
+    """Return the fields that are set; BadRequest('bad_setting') for a key or a value that cannot be."""
     found: dict[str, Any] = {}
     for key, value in settings.items():
         if key in ("fmr", "auto_attach"):

@@ -1,4 +1,4 @@
-"""The verbs over snapshots: prepare a plex, break it off, give it back, and forget what ties two volumes."""
+"""These are the verbs over snapshots: prepare a plex, break it off, give it back, and forget what ties two volumes."""
 
 from collections.abc import Sequence
 
@@ -22,19 +22,23 @@ SNAP_STATES = (PlexState.SNAPATT, PlexState.SNAPDONE)
 
 
 class SnapVerbs(InstantVerbs):
-    """A part of Verbs."""
+    """This part of Verbs concerns snapshots."""
 
     async def snapstart(
         self, *, volume: str, path: str, dco: str | None = None, rate: int | None = None, dry_run: bool = False
     ) -> Json:
-        """A plex to be broken off later: copied in full, and kept current from then on."""
+        """Add a plex to be broken off later: it is copied in full, and kept current from then on.
+        Refused('snap_of_snap').
+        """
         service = self.registry.service(volume)
         if service.volume.settings.snapshot_of is not None:
             raise Refused("snap_of_snap", f"volume {volume} is a snapshot of {service.volume.settings.snapshot_of}")
         return await self._add_plex(volume, path, dco, rate, dry_run=dry_run, snap=True)
 
     async def snapwait(self, *, volume: str) -> Json:
-        """Returns when a plex is SNAPDONE and holds everything, also after a crash: it can be broken off."""
+        """Return when a plex is SNAPDONE and holds everything, also after a crash: it can be broken off.
+        Failed('snap_missing') where none is on its way.
+        """
         service = self.registry.service(volume)
         while not (ready := snapshot.ready(service.volume)):
             tasks = await self._on_their_way(service)
@@ -49,7 +53,7 @@ class SnapVerbs(InstantVerbs):
         return {"plex": plex_json(service.running, ready[0])}
 
     async def _on_their_way(self, service: Service) -> list[Task]:
-        """The copies that a snapshot plex waits for; one that a restart or an error left without is attached."""
+        """Return the copies that a snapshot plex waits for; one that a restart or an error left without is attached."""
         tasks, volume = self.context.tasks, service.volume
         coming = [p for p in volume.plexes if p.snap and p.state is not PlexState.OFFLINE]
         found = [task for plex in coming for task in tasks.running(volume.name, plex.name)]
@@ -71,7 +75,7 @@ class SnapVerbs(InstantVerbs):
         return await self._dissociate(service, chosen[0])
 
     async def plex_convert(self, *, volume: str, plex: str) -> Json:
-        """A regular plex becomes SNAPDONE; never the last one."""
+        """Make a regular plex SNAPDONE; never the last one."""
         service = self.registry.service(volume)
         found = service.volume.plex(plex)
         if found.state is PlexState.SNAPDONE:
@@ -89,7 +93,9 @@ class SnapVerbs(InstantVerbs):
         freeze: Sequence[str] = (), instant: str | None = None, dco: str | None = None, sync: bool = False,
         dry_run: bool = False,
     ) -> Json:  # fmt: skip
-        """Break SNAPDONE plexes off, of every volume named, at one instant; or take one copy on write (``instant``)."""
+        """Break SNAPDONE plexes off, of every volume named, at one instant; or take one snapshot that is copied on
+        write (``instant``).
+        """
         names = list(volumes)
         if all:
             names += [unit.name for unit in self.registry.originals() if unit.name not in names]
@@ -116,7 +122,7 @@ class SnapVerbs(InstantVerbs):
         self, *, snapshot: str, from_replica: bool = False, plexes: Sequence[str] = (), all_plexes: bool = False,
         keep_undo: bool = False, force: bool = False, rate: int | None = None, dry_run: bool = False,
     ) -> Json:  # fmt: skip
-        """Return to the original and copy what changed; with ``from_replica`` onto the original."""
+        """Return a snapshot to the original, and copy what changed; with ``from_replica`` onto the original."""
         pair = pairs.pair_of(self.registry, snapshot)
         if keep_undo and not from_replica:
             raise BadRequest(
@@ -141,7 +147,7 @@ class SnapVerbs(InstantVerbs):
     async def refresh(
         self, *, snapshot: str, freeze: Sequence[str] = (), rate: int | None = None, dry_run: bool = False
     ) -> Json:
-        """Give it back, and take it anew under the same name when its plexes have arrived."""
+        """Give a snapshot back, and take it anew under the same name when its plexes have arrived."""
         pair = pairs.pair_of(self.registry, snapshot)
         if dry_run:
             return {"decision": self._union(pair, from_replica=False)}
@@ -163,7 +169,7 @@ class SnapVerbs(InstantVerbs):
     async def undo(
         self, *, volume: str, force: bool = False, rate: int | None = None, dry_run: bool = False
     ) -> Json:  # fmt: skip
-        """Put back what --keep-undo kept, by the same maps."""
+        """Put back what --keep-undo kept, by the same maps. Failed('undo_missing')."""
         pair = pairs.pair_of(self.registry, undos.pair_name(self.registry, volume))
         if dry_run:
             return {"decision": self._union(pair, from_replica=True)}
@@ -181,6 +187,7 @@ class SnapVerbs(InstantVerbs):
         return await self._apart(work)
 
     async def snapclear(self, *, snapshot: str) -> Json:
+        """Forget what ties a snapshot to its original. Refused('snap_instant')."""
         pair = pairs.pair_of(self.registry, snapshot)
 
         async def work() -> Json:
@@ -190,7 +197,7 @@ class SnapVerbs(InstantVerbs):
         return await self._apart(work)
 
     async def snapprint(self, *, volume: str | None = None) -> Json:
-        """Every association and every detached plex, of one volume or of all."""
+        """Show every association and every detached plex, of one volume or of all."""
         services = [
             unit.service
             for unit in self.registry.originals()

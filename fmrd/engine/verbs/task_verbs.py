@@ -1,4 +1,4 @@
-"""The verbs over tasks."""
+"""These are the verbs over tasks, and verify."""
 
 from functools import partial
 
@@ -8,31 +8,36 @@ from fmrd.engine.verify import verifying
 
 
 class TaskVerbs(VerbBase):
-    """A part of Verbs."""
+    """This part of Verbs lists and steers tasks. Failed('task_missing') for one that is not known, ('task_ended')."""
 
     async def task_list(self, *, all: bool = False) -> Json:
+        """List the tasks that run, or all that are remembered."""
         return {"tasks": [t.json() for t in self.context.tasks.all() if all or t.ended is None]}
 
     async def task_get(self, *, id: int) -> Json:
+        """Show one task."""
         return {"task": self.context.tasks.find(id).json()}
 
     async def task_pause(self, *, id: int) -> Json:
+        """Hold a task; the map keeps what is left."""
         task = self.context.tasks.find(id)
         task.pause()
         return {"task": task.json()}
 
     async def task_resume(self, *, id: int) -> Json:
+        """Let a paused task go on."""
         task = self.context.tasks.find(id)
         task.resume()
         return {"task": task.json()}
 
     async def task_set(self, *, id: int, rate: int) -> Json:
+        """Keep a task to so many bytes a second; 0 is no limit of its own."""
         task = self.context.tasks.find(id)
         task.set_rate(rate)
         return {"task": task.json()}
 
     async def task_abort(self, *, id: int) -> Json:
-        """Backs out as if an error had occurred: the plex is STALE, its map kept."""
+        """Abort a task, as if an error had occurred: the plex is STALE, its map kept. Return when it has ended."""
         task = self.context.tasks.find(id)
         task.abort()
 
@@ -61,12 +66,13 @@ class TaskVerbs(VerbBase):
         return {"task": task.json()} | ({"notice": notice} if notice else {})
 
     async def verify_report(self, *, id: int) -> Json:
-        """What it found, in the order of the bytes; and how much of it only one plex holds just now."""
+        """Return what a verify found, in the order of the bytes; and how much of it only one plex holds just now."""
         task = self.context.tasks.find(id)
         found = list(verifying.report_of(task))
         return {"task": task.json(), "mismatches": found, "not_compared_regions": task.not_compared}
 
     async def task_wait(self, *, id: int) -> Json:
+        """Return the task when it has ended. This is for tests and benchmarks; fmrctl asks for task_monitor."""
         task = self.context.tasks.find(id)
         await task.finished.wait()
         return {"task": task.json()}

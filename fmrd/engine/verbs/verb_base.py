@@ -1,4 +1,4 @@
-"""What every verb of fmrctl stands on."""
+"""Every verb of fmrctl stands on this."""
 
 from collections.abc import Awaitable, Callable
 
@@ -10,7 +10,7 @@ from fmrd.errors import Failed
 
 
 class VerbBase:
-    """The registry, and how a verb runs: to its end, also when the client that asked for it goes away."""
+    """A verb has the registry, and runs to its end, also when the client that asked goes away. It raises FmrdError."""
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
@@ -36,7 +36,7 @@ class VerbBase:
         return {"volume": stopped_json(unit.settings, self._path(name), error=error)}
 
     def _decision(self, volume: str, plex: str, code: str, message: str, regions: int, size: int) -> Json:
-        """What would be copied, and for how long, by the speed of earlier copies."""
+        """Return what would be copied, and for how long, by the speed of earlier copies."""
         ended = [t for t in self.context.tasks.all() if t.ended and t.done_bytes > 0]
         speed = (
             sum(t.done_bytes for t in ended) / sum(max((t.ended or 0) - t.started, 1e-3) for t in ended)

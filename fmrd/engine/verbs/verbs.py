@@ -1,4 +1,4 @@
-"""Every verb of fmrctl: checked arguments in, the JSON of docs/JSON.md out. Those over volumes are here."""
+"""Every verb of fmrctl is here: checked arguments in, the JSON of docs/JSON.md out. Those over volumes are below."""
 
 from collections.abc import Sequence
 
@@ -18,14 +18,16 @@ from fmrd.errors import BadRequest, Failed, Refused
 
 
 class Verbs(SnapVerbs, TaskVerbs):
-    """Every method is a verb; the control server calls them by name. All raise FmrdError."""
+    """Public methods are verbs, which the control server calls by name where front/arguments.py knows them. All raise
+    FmrdError. With ``dry_run`` nothing is changed, and what would be done is told.
+    """
 
     async def make(
         self, *, volume: str, size_bytes: int, plexes: Sequence[Json], from_path: str | None = None,
         force: bool = False, region_size_bytes: int = 64 << 10, drl_extent_bytes: int = 4 << 20, fmr: bool = True,
         rdpol: str = "select", dry_run: bool = False,
     ) -> Json:  # fmt: skip
-        """Make a new volume, and start it."""
+        """Make a new volume, and start it. What was made is removed again if it fails."""
         if not plexes:
             raise BadRequest("bad_request", "a volume has at least one plex")
         geometry = Geometry(size_bytes, region_size_bytes, drl_extent_bytes, self.context.page_regions)
@@ -59,7 +61,7 @@ class Verbs(SnapVerbs, TaskVerbs):
     async def import_volume(
         self, *, paths: Sequence[str], prefer: str | None = None, force: bool = False, dry_run: bool = False
     ) -> Json:
-        """A volume known only by its plexes."""
+        """Import a volume known only by its plexes, and start it (PROTOCOLS, "Import")."""
         if not paths:
             raise BadRequest("bad_request", "name the plexes to import")
 
@@ -96,7 +98,7 @@ class Verbs(SnapVerbs, TaskVerbs):
         return await self._apart(work)
 
     def _must_be_free(self, record: Record, home: Home, old: Loaded | None) -> None:
-        """Nothing of that family is started, and its names are not others'."""
+        """Nothing of that family may be started, and its names must not be others'."""
         before = old.image.record if old is not None else None
         if before is not None and before.family != record.family:
             raise Failed("volume_exists", f"another volume {home.name} exists here")
@@ -116,6 +118,7 @@ class Verbs(SnapVerbs, TaskVerbs):
     async def start(
         self, *, volume: str, without: Sequence[str] = (), accept: str | None = None, force: bool = False
     ) -> Json:
+        """Start a volume (PROTOCOLS, "Start at home"). ``without``, ``accept``, ``force``: StartOptions has them."""
         unit = self.registry.unit(volume)
         if unit.service is not None:
             return self._volume(volume) | {"notice": f"nothing to change: volume {volume} is started already"}
@@ -139,6 +142,7 @@ class Verbs(SnapVerbs, TaskVerbs):
         return await self._apart(work)
 
     async def stop(self, *, volume: str) -> Json:
+        """Stop a volume in order. Refused('volume_open')."""
         unit = self.registry.unit(volume)
         if unit.service is None:
             return self._volume(volume) | {"notice": f"nothing to change: volume {volume} is stopped already"}
@@ -150,6 +154,7 @@ class Verbs(SnapVerbs, TaskVerbs):
         return await self._apart(work)
 
     async def remove(self, *, volume: str, erase: bool = False) -> Json:
+        """Forget a volume; with ``erase`` its plex files go too. Refused('snap_present') or ('volume_open')."""
         unit = self.registry.unit(volume)
         record = unit.home.record
         if record is not None and unit.settings is not None and record.snapshots_of(unit.settings):
@@ -176,6 +181,7 @@ class Verbs(SnapVerbs, TaskVerbs):
         return await self._apart(work)
 
     async def grow(self, *, volume: str, size_bytes: int) -> Json:
+        """Make a volume longer while it is in use."""
         service = self.registry.service(volume)
         length = service.volume.geometry.length_bytes
         if size_bytes < length:
@@ -191,6 +197,7 @@ class Verbs(SnapVerbs, TaskVerbs):
         return await self._apart(work)
 
     async def set(self, *, volume: str, settings: dict[str, str]) -> Json:
+        """Change settings of a volume (settings.py)."""
         service = self.registry.service(volume)
         changes = parse_settings(settings)
         if str(changes.get("rdpol", "")).startswith("prefer:"):
@@ -203,6 +210,7 @@ class Verbs(SnapVerbs, TaskVerbs):
         return await self._apart(work)
 
     async def print(self, *, volume: str | None = None) -> Json:
+        """Show one volume or all, and the tasks that run."""
         names = [volume] if volume is not None else sorted(self.registry.units)
         volumes = [self._volume(self.registry.unit(name).name)["volume"] for name in names]
         tasks = [t.json() for t in self.context.tasks.all() if t.ended is None and volume in (None, t.volume)]

@@ -1,4 +1,4 @@
-"""Volumes, plexes and detached maps as the JSON of docs/JSON.md."""
+"""Volumes, plexes and detached maps become the JSON of docs/JSON.md here."""
 
 from fmrd.core.decisions.snapback import difference
 from fmrd.core.json_object import Json
@@ -9,6 +9,7 @@ from fmrd.engine.running import Running
 
 
 def plex_json(running: Running, plex: Plex) -> Json:
+    """Return a plex of a started volume, as it is now."""
     geometry = running.volume.geometry
     dirty = plex.map.count()
     return {
@@ -30,6 +31,7 @@ def plex_json(running: Running, plex: Plex) -> Json:
 
 
 def volume_json(running: Running, path: str) -> Json:
+    """Return a started volume; ``path`` is where its file is seen."""
     volume = running.volume
     return {
         **_settings(volume.settings, path),
@@ -54,7 +56,7 @@ def _lost(running: Running) -> list[Json]:
 
 
 def snapshots_json(running: Running) -> list[Json]:
-    """The association with each snapshot of a volume: how much differs between the two, on either side."""
+    """Return the association with each snapshot of a volume: how much differs between the two, on either side."""
     volume = running.volume
     found = []
     for snap in running.mirror.store.family.snapshots_of(volume):
@@ -74,7 +76,7 @@ def snapshots_json(running: Running) -> list[Json]:
 
 
 def detached_json(running: Running) -> list[Json]:
-    """Plexes that take no I/O, and what they have missed."""
+    """Return the plexes that take no I/O, and what they have missed."""
     volume = running.volume
     return [
         {
@@ -91,7 +93,7 @@ def detached_json(running: Running) -> list[Json]:
 
 
 def stopped_json(record: VolumeRecord, path: str, *, error: Json | None) -> Json:
-    """A volume that is not open, as its home copy tells it; maps are not read for this."""
+    """Return a volume that is not open, as its home copy tells it; maps are not read for this."""
     return {
         **_settings(record, path),
         "kstate": KState.DISABLED.value,
@@ -104,7 +106,7 @@ def stopped_json(record: VolumeRecord, path: str, *, error: Json | None) -> Json
 
 
 def unreadable_json(name: str, path: str, error: Json | None) -> Json:
-    """A home copy that cannot be read, or is being made just now (no error)."""
+    """Return a volume whose home copy cannot be read, or is being made just now (no error)."""
     return {"name": name, "path": path, "kstate": KState.DISABLED.value, "state": "NEEDSYNC", "open_count": 0,
             "uuid": None, "length_bytes": 0, "region_size_bytes": 0, "fmr": True, "rdpol": "select", "io_timeout": 0,
             "rate": 0, "auto_attach": True, "drl": {"extent_bytes": 0, "dirty_extents": 0}, "plexes": [],

@@ -1,12 +1,11 @@
-"""What `verify` saw: a checksum of each region that was the same on all copies, for as long as nobody writes there.
+"""A verify remembers what it saw: a checksum of each region that was the same on all copies, until it is written.
 
 Where only two copies are left and they differ, it tells which one still is what it was. The dirty region log says how
 long it counts: a write marks its extent there first, durably; while an extent is marked its checksums mean nothing, and
 before it leaves the log they are wiped, durably. So a crash costs nothing but those of marked extents, as of anything.
 
 They lie in the state directory, in VOLUME.sums (sums_file.py), whose header says whose they are, and how far a verify
-under way has come. Not in the DCO: a file that is lost, torn or not understood is no loss, and a volume that is never
-verified has none.
+has come. They are not in the DCO: it is no loss when such a file is lost, torn, or not understood.
 """
 
 import logging
@@ -33,8 +32,8 @@ T = TypeVar("T")
 
 
 class Checksums:
-    """Of one started volume. Nothing here ever fails a verify: what cannot be kept is given up. Only where what is
-    wrong by now can be neither wiped nor removed, ``void`` raises Failed('home_failed'): its extents stay in the log.
+    """These are one started volume's, and fail no verify: what cannot be kept is given up. Only where what is wrong by
+    now can be neither wiped nor removed, ``void`` raises Failed('home_failed'): its extents stay in the log.
     """
 
     def __init__(self, context: Context, mirror: Mirror) -> None:
@@ -53,11 +52,11 @@ class Checksums:
 
     @property
     def glance(self) -> int:
-        """Before regions are read: what ``record`` wants to know."""
+        """Return, before regions are read, what ``record`` wants to know."""
         return self._voids
 
     async def record(self, regions: range, content: bytes, glance: int) -> None:
-        """All copies held this, in a read since that glance."""
+        """Note that all copies held this, in a read since that glance; whatever was written since is not noted."""
         if not self._context.checksums:
             return
         async with self._lock:
@@ -77,7 +76,7 @@ class Checksums:
                 await self._give_up(error)
 
     async def known(self, regions: range) -> list[int | None]:
-        """The checksum of each that has one that counts."""
+        """Return the checksum of each region, None for one that has none that counts."""
         async with self._lock:
             try:
                 await self._look()
@@ -90,7 +89,7 @@ class Checksums:
         return [None] * len(regions)
 
     async def note(self, verify: Json | None) -> None:
-        """How far a verify has come; None: it has ended."""
+        """Note how far a verify has come; None: it has ended."""
         async with self._lock:
             try:
                 await self._look()
@@ -103,7 +102,7 @@ class Checksums:
                 await self._give_up(error)
 
     async def noted(self) -> Json | None:
-        """Of a verify that a stop or a crash cut off."""
+        """Return what was noted of a verify that a stop or a crash cut off, or None."""
         async with self._lock:
             try:
                 await self._look()
@@ -115,7 +114,7 @@ class Checksums:
     # How long they count
 
     async def void(self, extents: Iterable[int]) -> None:
-        """These are about to leave the log."""
+        """Wipe those of extents that are about to leave the log (Mirror.leaving), durably. Failed('home_failed')."""
         self._fit()
         wiped = [extent for extent in extents if self._have[extent] or not self._looked]
         await self._wipe([self._mirror.volume.geometry.regions_of_extent(extent) for extent in wiped])
@@ -123,7 +122,7 @@ class Checksums:
             self._have[extent] = 0
 
     async def forget(self, regions: range) -> None:
-        """They become other data in another way than by a write of the application. Failed('home_failed') as above."""
+        """Wipe those of regions that become other data, but not by a write. Failed('home_failed') as above."""
         await self._wipe([regions])
 
     async def _wipe(self, spans: Sequence[range]) -> None:
@@ -143,7 +142,7 @@ class Checksums:
 
     @asynccontextmanager
     async def becoming_other(self) -> AsyncIterator[None]:
-        """While the volume becomes other data without a write. Failed('home_failed') as ``void``."""
+        """Remove all of them while, in here, the volume becomes other data without a write. Failed('home_failed')."""
         if not self._context.checksums:
             yield
             return
@@ -161,7 +160,7 @@ class Checksums:
                 self._voids += 1
 
     async def close(self) -> None:
-        """The volume stops, or goes back to its original. If that comes to nothing, whoever is next looks again."""
+        """Close, at a stop or a snapback. If that comes to nothing after all, whoever is next looks again."""
         async with self._lock:
             file, self._file, self._looked = self._file, None, not self._context.checksums
             if file is not None:
@@ -178,7 +177,7 @@ class Checksums:
     # The file
 
     async def _look(self) -> None:
-        """Once: what an earlier start left counts if it is this volume's, of a past that this one has."""
+        """Look once: what an earlier start left counts if it is this volume's, of a past that this one has."""
         if self._looked:
             return
         host, volume = self._context.host, self._mirror.volume
@@ -213,13 +212,13 @@ class Checksums:
         await self._write_header()
 
     async def _write_header(self) -> None:
-        """With the lineage of now: a home copy of before, put back, does not know it, and then nothing counts."""
+        """Write with the lineage of now: a home copy of before, put back, does not know it: then nothing counts."""
         assert self._file is not None
         self._header["lineage"] = self._mirror.store.family.lineage
         await self._ask(partial(sums_file.write_header, self._file, self._header))
 
     async def _give_up(self, error: OSError) -> None:
-        """While a verify goes on without them."""
+        """Give them up, while a verify goes on without them."""
         try:
             await self._remove(error)
         except OSError as again:
@@ -244,6 +243,7 @@ class Checksums:
         return geometry.extents_of(*geometry.bytes_of(regions))
 
     def _marked(self, regions: range) -> bool:
+        """Tell whether a write marked one of these; the simulation takes this out."""
         return self._mirror.volume.drl.marked.touches(self._extents(regions))
 
     def _fit(self) -> None:

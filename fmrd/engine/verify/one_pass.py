@@ -1,7 +1,8 @@
-"""One pass over a volume: every copy that counts is read and compared, a window at a time.
+"""One pass goes over a volume: every copy that counts is read and compared, a window at a time.
 
 A window is read first without its lock, so that nobody waits for that; only where the copies differ is it read again
-under the lock, where no write is under way, and what differs then differs."""
+under the lock, where no write is under way, and what differs then differs.
+"""
 
 import logging
 from collections.abc import Callable
@@ -28,15 +29,17 @@ WINDOW_BYTES = 1 << 20
 
 
 MOST_FOUND = 10_000
-"""Ranges after which it gives up: a plex that differs everywhere is no copy, and not listed sector by sector."""
+"""Ranges after which a verify gives up: a plex that differs everywhere is no copy, and not listed sector by sector."""
 
 
 NOTE_SECONDS = 2.0
-"""How much of it a crash may cost."""
+"""So much of a verify a crash may cost."""
 
 
 class Verify:
-    """One pass over a volume."""
+    """A verify is one pass over a volume, which ``run`` makes from the region that its task has come to; what it finds
+    is in the task's report. ``changed`` is called when data was repaired.
+    """
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class Verify:
         """Something was written and not fdatasync'ed yet."""
 
     async def run(self) -> None:
+        """Make the pass, and end the task: done, failed, or aborted. Nothing is raised."""
         volume = self._running.volume
         try:
             await self._windows()

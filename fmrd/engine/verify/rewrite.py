@@ -1,4 +1,4 @@
-"""What `verify` writes: bytes that one plex is proven to hold, or was chosen for, onto those that hold others."""
+"""`verify` writes here: bytes that one plex is proven to hold, or was chosen for, onto those that hold others."""
 
 from collections.abc import Mapping
 
@@ -12,9 +12,9 @@ from fmrd.engine.verify.checksums import Checksums
 async def repair(
     mirror: Mirror, checksums: Checksums, mismatch: Mismatch, offset: int, contents: Mapping[str, bytes]
 ) -> bool:
-    """Under the lock of the bytes; ``contents``: what each plex holds from ``offset`` on. What a detached plex or a
-    snapshot holds there is in doubt from then on, too: their maps say so before a byte is written. True if every odd
-    one took it.
+    """Write what is right over what is not, under the lock of the bytes; ``contents`` is what each plex holds from
+    ``offset`` on. What a detached plex or a snapshot holds there is in doubt from then on, too: their maps say so
+    before a byte is written. Return whether every odd one took it.
     """
     volume = mirror.volume
     regions = volume.geometry.regions_of(mismatch.offset, mismatch.length)

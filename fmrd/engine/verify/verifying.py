@@ -1,8 +1,8 @@
-"""`verify`: every copy that counts is read and compared, a window at a time, in the background.
+"""`verify` reads every copy that counts and compares them, a window at a time, in the background.
 
-A window is read first without its lock, so that nobody waits for that; only where the copies differ is it read again
-under the lock, where no write is under way, and what differs then differs. With --repair what is proven is written to
-the odd ones, with --from what one plex holds is written to all others, in that same hold.
+It begins here, or goes on where a stop or a crash cut it off; one_pass.py has how it reads. With --repair what is
+proven is written to the odd ones, with --from what one plex holds is written to all others, in the hold in which they
+differed.
 """
 
 import logging
@@ -25,8 +25,9 @@ def begin(
     running: Running, checksums: Checksums, changed: Callable[[], None], *, repair: bool = False,
     source: Plex | None = None, rate: int = 0, first: int = 0, report: Sequence[Json] = (),
 ) -> tuple[Task, str | None]:  # fmt: skip
-    """The task, and a notice where one runs already. ``changed`` is called when data was repaired. ``first``: the
-    region to go on at, and ``report``: what was found before it.
+    """Return the task, and a notice where one runs already. ``changed`` is called when data was repaired. ``first`` is
+    the region to go on at, and ``report`` what was found before it. Refused('snap_instant'),
+    Failed('nothing_to_compare') or ('plex_state').
     """
     volume = running.volume
     if volume.settings.is_instant:
@@ -55,7 +56,7 @@ def begin(
 
 
 async def go_on(running: Running, checksums: Checksums, changed: Callable[[], None]) -> None:
-    """At a start: with what a stop or a crash cut off."""
+    """Go on, at a start, with what a stop or a crash cut off."""
     noted = await checksums.noted()
     if noted is None or running.life.ended:
         return
@@ -72,7 +73,7 @@ async def go_on(running: Running, checksums: Checksums, changed: Callable[[], No
 
 
 def report_of(task: Task) -> Sequence[Json]:
-    """What a verify found, so far or in all. Failed('task_missing') for another kind of task."""
+    """Return what a verify found, so far or in all. Failed('task_missing') for another kind of task."""
     if task.report is None:
         raise Failed("task_missing", f"task {task.id} is no verify")
     return task.report
