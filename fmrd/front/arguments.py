@@ -1,4 +1,4 @@
-"""Which verbs the control socket knows, and what their arguments must look like. Nothing a client sends is trusted."""
+"""These are the verbs that the control socket knows, and what their arguments must look like: no client is trusted."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ MAX_NUMBER = 1 << 62
 
 
 def check_name(what: str, value: object) -> str:
-    """BadRequest('bad_name') unless it may name a volume: it becomes a file name in two directories."""
+    """Return what may name a volume, or raise BadRequest('bad_name'): it becomes a file name in two directories."""
     if not isinstance(value, str) or not is_name(value):
         raise BadRequest("bad_name", f"{what} {value!r} is not a name")
     return value
@@ -78,6 +78,8 @@ def _settings(what: str, value: object) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Argument:
+    """An argument has a check, which returns its value or raises BadRequest, and may be required."""
+
     check: Callable[[str, object], Any]
     required: bool = False
 
@@ -148,7 +150,7 @@ VERBS: dict[str, dict[str, Argument]] = {
 
 
 def check_arguments(verb: str, arguments: dict[str, object]) -> dict[str, Any]:
-    """The arguments, checked; those given as null are left out. BadRequest says which one cannot be."""
+    """Return the arguments, checked; those given as null are left out. BadRequest says which one cannot be."""
     known = VERBS.get(verb)
     if known is None:
         raise BadRequest("bad_request", f"there is no verb {verb!r}")

@@ -1,4 +1,4 @@
-"""fmrctl's end of the control socket: plain blocking calls."""
+"""This is fmrctl's end of the control socket: plain blocking calls."""
 
 import contextlib
 import socket
@@ -15,13 +15,15 @@ CONNECT_SECONDS = 10.0
 
 
 class Client:
-    """One request, one connection. Failures are FmrdError: the daemon's own, or Unreachable."""
+    """A client asks one request, on one connection. Failures are FmrdError: the daemon's own, or Unreachable."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def ask(self, verb: str, on_progress: Callable[[list[Json]], None] | None = None, **args: Any) -> Json:
-        """The result of a verb; arguments that are None are left to the daemon's default."""
+        """Return the result of a verb, or raise its error; arguments that are None are left to the daemon's default.
+        ``on_progress`` is called with tasks as they go on.
+        """
         request = Request(verb, {name: value for name, value in args.items() if value is not None})
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:

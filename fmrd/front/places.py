@@ -1,4 +1,4 @@
-"""Where the daemon keeps its state, mounts volumes and answers, unless told otherwise (README, "Where things are")."""
+"""The daemon keeps its state, mounts volumes and answers here, unless told otherwise (README, "Where things are")."""
 
 import os
 from dataclasses import dataclass
@@ -7,13 +7,15 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Places:
+    """These are the state directory, the mount point, and the control socket."""
+
     state: Path
     mount: Path
     socket: Path
 
 
 def default_places() -> Places:
-    """The system's places for root; a user's own XDG directories for everybody else."""
+    """Return the system's places for root, a user's own XDG directories for everybody else."""
     if os.geteuid() == 0:
         return Places(Path("/var/lib/fmrd"), Path("/run/fmrd/volumes"), Path("/run/fmrd/fmrd.sock"))
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "fmrd"

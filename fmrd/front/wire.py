@@ -1,4 +1,4 @@
-"""The control protocol: JSON objects, one a line, over a unix socket. Pure; both ends use it.
+"""The control protocol is JSON objects, one a line, over a unix socket. This module is pure; both ends use it.
 
 A client sends one request, ``{"verb": ..., "args": {...}}``. The daemon answers with any number of
 ``{"progress": {"tasks": [TASK...]}}`` and ends with ``{"result": {...}}`` or
@@ -20,6 +20,8 @@ STATUSES = {kind.exit_status: kind for kind in (Failed, BadRequest, Refused, Unr
 
 @dataclass(frozen=True)
 class Request:
+    """A request asks for one verb; its arguments are those of arguments.py."""
+
     verb: str
     args: Json = field(default_factory=dict)
 
@@ -28,7 +30,7 @@ class Request:
 
     @staticmethod
     def decode(line: bytes) -> "Request":
-        """Checked to the last argument; BadRequest says what is wrong."""
+        """Return a request that is checked to the last argument; BadRequest says what is wrong."""
         parsed = _parsed(line)
         verb, args = parsed.get("verb"), parsed.get("args", {})
         if not isinstance(verb, str) or not isinstance(args, dict) or not parsed.keys() <= {"verb", "args"}:
@@ -38,6 +40,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Progress:
+    """This tells how far tasks are; more follows."""
+
     tasks: list[Json]
 
     def encode(self) -> bytes:
@@ -46,6 +50,8 @@ class Progress:
 
 @dataclass(frozen=True)
 class Result:
+    """This is what a verb gave; it is the last line."""
+
     value: Json
 
     def encode(self) -> bytes:
@@ -54,6 +60,8 @@ class Result:
 
 @dataclass(frozen=True)
 class Problem:
+    """This is why a verb failed; it is the last line."""
+
     error: FmrdError
 
     def encode(self) -> bytes:
@@ -64,7 +72,7 @@ Reply = Progress | Result | Problem
 
 
 def decode_reply(line: bytes) -> Reply:
-    """BadRequest where the other end does not speak this protocol."""
+    """Return what the daemon said; BadRequest where the other end does not speak this protocol."""
     match _parsed(line):
         case {"progress": {"tasks": list(tasks)}} if all(isinstance(task, dict) for task in tasks):
             return Progress(tasks)
@@ -77,18 +85,19 @@ def decode_reply(line: bytes) -> Reply:
 
 
 def error_json(error: FmrdError) -> Json:
+    """Return the error of docs/JSON.md."""
     return {"code": error.code, "message": error.message, "hint": error.hint}
 
 
 class Lines:
-    """Cuts what arrives into lines of at most ``limit`` bytes."""
+    """This cuts what arrives into lines of at most ``limit`` bytes."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The lines that ``data`` completes, without their ends; BadRequest when one grows too long."""
+        """Return the lines that ``data`` completes, without their ends; BadRequest when one grows too long."""
         *ended, rest = data.split(b"\n")
         lines = []
         for piece in ended:

@@ -1,4 +1,4 @@
-"""What every verb of fmrctl shares: asking the daemon, waiting for tasks, and saying the outcome."""
+"""Every verb of fmrctl shares this: asking the daemon, waiting for tasks, and saying the outcome."""
 
 import json
 import sys
@@ -19,21 +19,26 @@ from fmrd.front.ctl.tables import console, decision_line, print_plex, print_task
 from fmrd.front.wire import error_json
 
 OUTPUT_VERSION = 1
-"""Of what --json prints (docs/JSON.md): raised when a field changes its meaning or goes, not where one is added."""
+"""This is the version of what --json prints (docs/JSON.md). It is raised when a field changes its meaning or goes, not
+where one is added.
+"""
 
 
 @dataclass
 class App:
+    """An app is one run of fmrctl: whom it asks, and how it answers."""
+
     socket: Path
     as_json: bool
     out: Console = field(default_factory=console)
     err: Console = field(default_factory=lambda: console(stderr=True))
 
     def ask(self, verb: str, on_progress: Callable[[list[Json]], None] | None = None, **args: Any) -> Json:
+        """Return the result of a verb, or raise its FmrdError."""
         return Client(self.socket).ask(verb, on_progress, **args)
 
     def show(self, result: Json, people: Callable[[Json], None] | None = None) -> None:
-        """One JSON object on standard output, or the same for people; notices on standard error."""
+        """Print one JSON object on standard output, or the same for people; notices go to standard error."""
         if "notice" in result:
             self.err.print(f"fmrctl: {result['notice']}")
         if self.as_json:
@@ -54,7 +59,7 @@ class App:
             self.err.print(f"fmrctl: {failed['code']}: {failed['message']}")
 
     def conclude(self, result: Json, *, wait: bool, people: Callable[[Console, Json], None] | None = None) -> None:
-        """Show what a verb answered; with ``wait`` first wait for its tasks, and fail if one of them failed."""
+        """Show what a verb answered; with ``wait`` first wait for its tasks, and raise Told if one of them failed."""
         show = None if people is None else partial(people, self.out)
         tasks = _tasks_in(result)
         if wait and tasks:
@@ -73,7 +78,7 @@ class App:
             self.show(result, show)
 
     def wait(self, ids: list[int] | None) -> list[Json]:
-        """Until these tasks (None: all that run now) have ended; a progress bar where a terminal can show it."""
+        """Return these tasks (None: all that run now) when they have ended; a terminal shows their progress."""
         if self.err.is_terminal:
             with _bars(self.err) as draw:
                 ended = list(self.ask("task_monitor", draw, ids=ids)["tasks"])
@@ -86,7 +91,7 @@ class App:
 
 
 class Told(Exception):
-    """A failure that the JSON object on standard output tells already."""
+    """This failure is told already, by the JSON object on standard output."""
 
     def __init__(self, error: FmrdError) -> None:
         super().__init__(str(error))
@@ -94,7 +99,7 @@ class Told(Exception):
 
 
 def problem_of(ended: list[Json]) -> FmrdError | None:
-    """The first task that did not do what it was for, as an error."""
+    """Return the first task that did not do what it was for, as an error."""
     for task in ended:
         if task["state"] != "done":
             why = task["error"]["message"] if task["error"] else "somebody aborted it"
@@ -108,7 +113,7 @@ def problem_of(ended: list[Json]) -> FmrdError | None:
 
 
 def print_json(value: Json) -> None:
-    """The only place that does."""
+    """Print the one JSON object; this is the only place that does."""
     sys.stdout.write(json.dumps({"output_version": OUTPUT_VERSION, **value}) + "\n")
 
 

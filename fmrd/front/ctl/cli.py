@@ -1,4 +1,4 @@
-"""fmrctl: the verbs over volumes, and how every verb ends (exit status, one clear line, JSON)."""
+"""This is fmrctl: the verbs over volumes, and how every verb ends (exit status, one clear line, JSON)."""
 
 import os
 import sys
@@ -183,7 +183,7 @@ def _hoisted(words: Sequence[str]) -> list[str]:
 
 
 def run(words: Sequence[str]) -> int:
-    """The exit status of one command line."""
+    """Run one command line, and return its exit status."""
     as_json = "--json" in words
     try:
         status = cli.main(_hoisted(words), prog_name="fmrctl", standalone_mode=False)

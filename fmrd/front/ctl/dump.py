@@ -1,4 +1,4 @@
-"""fmrctl dump: the DCO beside a plex, read offline, without the daemon and without writing."""
+"""fmrctl dump shows the DCO beside a plex, read offline, without the daemon and without writing."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""Which files of an ext file system own these bytes: debugfs, read-only, on the volume's file."""
+"""This module asks which files of an ext file system own given bytes: debugfs, read-only, on the volume's file."""
 
 import re
 import shutil
@@ -13,8 +13,8 @@ MOST_BLOCKS = 512
 
 
 def names_of(path: str, ranges: Sequence[Json]) -> list[list[str]]:
-    """For each range the paths of the files in it, from the root of the file system. Failed('io_error') where debugfs
-    is not installed, or finds no ext file system there.
+    """Return for each range the paths of the files in it, from the root of the file system. Failed('io_error') where
+    debugfs is not installed, or finds no ext file system there.
     """
     if not ranges:
         return []

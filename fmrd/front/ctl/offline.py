@@ -1,4 +1,4 @@
-"""The DCO beside a plex, read offline, without the daemon and without writing."""
+"""The DCO beside a plex is read offline here, without the daemon and without writing."""
 
 import os
 import stat
@@ -31,7 +31,7 @@ class _ReadOnly:
 
 
 def read_dco(path: str) -> Json:
-    """What the DCO at ``path`` says. Failed('dco_missing', 'dco_damaged', 'io_error')."""
+    """Return what the DCO at ``path`` says. Failed('dco_missing'), ('dco_damaged') or ('io_error')."""
     try:
         loaded = load(cast(DcoFile, _open(path)))
     except OSError as error:
@@ -55,7 +55,7 @@ def _open(path: str) -> _ReadOnly:
 
 
 def dco_json(path: str, loaded: Loaded, record: Record) -> Json:
-    """Everything the copy says, in the words of ``print --json`` where both speak of the same thing."""
+    """Return everything the copy says, in the words of ``print --json`` where both speak of the same thing."""
     image = loaded.image
     return {
         "path": path,
@@ -132,6 +132,7 @@ def _plex(plex: PlexRecord, volume: VolumeRecord, image: CopyImage, *, known: bo
 
 
 def print_dco(out: Console, dco: Json) -> None:
+    """Print that for people."""
     names = {plex["uuid"]: plex["name"] for volume in dco["volumes"] for plex in volume["plexes"]}
     out.print(f"DCO of {names.get(dco['owner'], 'the home copy')}: {dco['path']}")
     out.print(f"family {dco['family']}, {'settled' if dco['settled'] else 'in use, or not stopped in order'}")

@@ -1,4 +1,4 @@
-"""Options that several verbs of fmrctl take: each means, and says, the same everywhere."""
+"""Several verbs of fmrctl take these options: each means, and says, the same everywhere."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""fmrctl plex ...: mirrors come and go; and recover."""
+"""`fmrctl plex` lets mirrors come and go; `recover` brings back all it can."""
 
 import click
 

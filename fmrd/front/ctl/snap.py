@@ -1,4 +1,4 @@
-"""fmrctl's verbs over snapshots: prepare a plex, break it off, give it back, restore from it."""
+"""These are fmrctl's verbs over snapshots: prepare a plex, break it off, give it back, restore from it."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""What fmrctl prints for people: volumes and plexes in the spirit of ``vxprint -ht``, tasks, decisions."""
+"""fmrctl prints this for people: volumes and plexes in the spirit of ``vxprint -ht``, tasks, decisions."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ TASK_HEAD = ("ID", "TYPE", "VOLUME", "PLEX", "STATE", "DONE", "BYTES", "COPIED",
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Lines are written whole, however long: a terminal wraps them, a pipe gets all of it."""
+    """Return a console that writes lines whole, however long: a terminal wraps them, a pipe gets all of it."""
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
@@ -69,7 +69,7 @@ def _association(kind: str, snap: Json) -> tuple[str, ...]:
 
 
 def print_snapshots(out: Console, result: Json) -> None:
-    """snapprint: associations (ss) and detached plexes (dp)."""
+    """Print what snapprint gave: associations (ss) and detached plexes (dp)."""
     rows = [_association("ss", snap) for snap in result["snapshots"]]
     rows += [_association("dp", plex) for plex in result["detached"]]
     if not rows:
@@ -79,7 +79,7 @@ def print_snapshots(out: Console, result: Json) -> None:
 
 
 def print_taken(out: Console, result: Json) -> None:
-    """What snapshot made of which volume, where it is seen, and how long writes waited."""
+    """Print what snapshot made of which volume, where it is seen, and how long writes waited."""
     for volume in result.get("volumes", []):
         out.print(f"snapshot {volume['name']} of volume {volume['snapshot_of']}: {volume['path']}")
     if "held_seconds" in result:
@@ -110,7 +110,7 @@ def percent(task: Json) -> float:
 
 
 def task_line(task: Json) -> str:
-    """A task as a sentence: what it copies and why."""
+    """Return a task as a sentence: what it copies and why."""
     regions, size = task["total_regions"], format_size(task["total_bytes"])
     what = f"{regions} region(s), {size}" if regions else "nothing to copy"
     return f"task {task['id']}: {task['reason']['message']} ({task['reason']['code']}; {what}) - {task['state']}"

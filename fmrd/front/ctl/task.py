@@ -1,4 +1,4 @@
-"""fmrctl task ...: the copies in the background."""
+"""`fmrctl task` lists and steers the copies in the background."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""fmrctl verify: are all copies the same, and whose are the bytes that are not?"""
+"""`fmrctl verify` asks whether all copies are the same, and whose the bytes are that are not."""
 
 import click
 from rich.console import Console

@@ -1,4 +1,4 @@
-"""What a user types, as the daemon wants it: sizes in bytes, absolute paths, settings."""
+"""What a user types becomes what the daemon wants: sizes in bytes, absolute paths, settings."""
 
 import os
 import re
@@ -10,7 +10,7 @@ _PLEX_NAME = re.compile(r".+-[0-9]{2,}", re.ASCII)
 
 
 def parse_size(text: str) -> int:
-    """Bytes; BadRequest('bad_size')."""
+    """Return the bytes; BadRequest('bad_size')."""
     found = read_size(text.strip())
     if found is None:
         raise BadRequest("bad_size", f"{text!r} is not a size", "bytes, or a whole number with K, M, G or T")
@@ -18,7 +18,7 @@ def parse_size(text: str) -> int:
 
 
 def format_size(size: int) -> str:
-    """In the largest unit that leaves at least 1, with one decimal only where the unit is not exact."""
+    """Return the size in the largest unit that leaves at least 1, with one decimal only where the unit is not exact."""
     for unit, factor in reversed(UNITS.items()):
         if size >= factor:
             return f"{size // factor}{unit}" if size % factor == 0 else f"{size / factor:.1f}{unit}"
@@ -33,18 +33,18 @@ def size(text: str) -> int:
 
 
 def path(text: str) -> str:
-    """Made absolute here: the daemon has another working directory. Links are kept as they were named."""
+    """Make a path absolute here: the daemon has another working directory. Links are kept as they were named."""
     return os.path.abspath(text)
 
 
 def plex(text: str) -> str:
-    """A plex by its name (VOL-01), or by its path: anything with a '/', or a file here that is not named like that."""
+    """Return a plex by its name (VOL-01) or its path: whatever has a '/', or is a file here not named like that."""
     is_path = "/" in text or (not _PLEX_NAME.fullmatch(text) and os.path.exists(text))
     return os.path.abspath(text) if is_path else text
 
 
 def wish(text: str) -> dict[str, str]:
-    """PATH or PATH,dco=PATH."""
+    """Read PATH or PATH,dco=PATH; BadRequest('bad_request')."""
     data, mark, dco = text.rpartition(",dco=")
     if not mark:
         return {"path": os.path.abspath(text)}
@@ -54,7 +54,7 @@ def wish(text: str) -> dict[str, str]:
 
 
 def parse_pairs(pairs: tuple[str, ...]) -> dict[str, str]:
-    """KEY=VALUE..., BadRequest('bad_setting') for anything else."""
+    """Read KEY=VALUE..., BadRequest('bad_setting') for anything else."""
     found = {}
     for pair in pairs:
         key, mark, value = pair.partition("=")

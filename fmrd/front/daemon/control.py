@@ -1,7 +1,7 @@
-"""The unix socket that fmrctl talks to: who may ask, how many at once, and what becomes of those that hang.
+"""fmrctl talks to this unix socket: who may ask, how many at once, and what becomes of those that hang is decided here.
 
-One request a connection. A client that goes away does not stop a verb that acts (Registry.apart carries it to its
-end); one that sends garbage, half a line or nothing costs a slot for a few seconds, and a flood waits for its turns.
+One request a connection. A client that goes away does not stop a verb that acts (Registry.apart carries it to its end);
+one that sends garbage, half a line or nothing costs a slot for a few seconds, and a flood waits for its turns.
 """
 
 import errno
@@ -42,7 +42,7 @@ async def _nothing() -> None:
 
 
 class RequestPace:
-    """Whoever comes too often waits for its turn; nobody is refused for it."""
+    """A pace makes whoever comes too often wait for its turn; nobody is refused for it."""
 
     def __init__(self, per_second: float, burst: int) -> None:
         self._interval = 1 / per_second
@@ -50,13 +50,15 @@ class RequestPace:
         self._next = -self._ahead
 
     async def turn(self) -> None:
-        """Turns are handed out in the order of the calls."""
+        """Return when it is the caller's turn. Turns are handed out in the order of the calls."""
         self._next = max(self._next, trio.current_time() - self._ahead) + self._interval
         await trio.sleep_until(self._next)
 
 
 class Control:
-    """``after`` is awaited when a verb has ended, before it is answered: what a verb did is then to be seen."""
+    """A control serves the socket at ``path``. ``after`` is awaited when a verb has ended, before it is answered: what
+    a verb did is then to be seen.
+    """
 
     def __init__(self, path: Path, verbs: Verbs, after: Callable[[], Awaitable[None]] = _nothing) -> None:
         self.path = path
@@ -67,7 +69,9 @@ class Control:
         self._allowed = {0, os.geteuid()}
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until cancelled; started when the socket answers. Refused('daemon_running') if another one does."""
+        """Serve until cancelled; report started when the socket answers. Refused('daemon_running') if another one does,
+        Failed('socket_failed').
+        """
         bound = _bind(self.path)
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(bound))
         try:

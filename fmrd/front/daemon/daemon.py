@@ -1,4 +1,4 @@
-"""fmrd: options, one nursery, signals, and an orderly stop."""
+"""fmrd is put together here: options, one nursery, signals, and an orderly stop."""
 
 import logging
 import os
@@ -39,7 +39,7 @@ FINISH_SECONDS = 5.0
 
 @dataclass
 class Daemon:
-    """``run`` for the life of the process; it returns after an orderly stop and raises FmrdError if it cannot run."""
+    """A daemon lives as long as the process. ``run`` returns after an orderly stop; FmrdError where it cannot run."""
 
     state: Path
     mount: Path
@@ -51,6 +51,7 @@ class Daemon:
     _mount_gone: Failed | None = None
 
     async def run(self) -> None:
+        """Own the state directory, serve, and stop in order when told. CONCURRENCY, "Who runs", has the tasks."""
         host = _own(self.state)
         system = ThreadedCalls()
         registry = Registry(Context(host, system), str(self.mount))
@@ -160,7 +161,7 @@ THIS = "fmrd.front.daemon.daemon"
 
 
 def a_path(text: str) -> Path:
-    """Not click.Path, which asks the system about it: a mount that is to be taken over does not answer."""
+    """Return a path as it is: click.Path asks the system about it, and a mount to be taken over would not answer."""
     return Path(text)
 
 

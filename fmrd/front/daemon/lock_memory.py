@@ -14,7 +14,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def stay_out_of_memory_pressure() -> None:
-    """Mark the process as one that flushes I/O, and lock its memory, as far as it is allowed; says so if not."""
+    """Mark the process as one that flushes I/O, and lock its memory, as far as it is allowed; what is not is logged."""
     if _libc.prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) != 0:
         log.info("not marked as an I/O flusher (%s): avoid swap on volumes", os.strerror(ctypes.get_errno()))
     if not _may_lock():

@@ -1,4 +1,4 @@
-"""fmrd --keeper: holds the mount, and runs the serving fmrd as its only child, again and again if need be.
+"""fmrd --keeper holds the mount, and runs the serving fmrd as its only child, again and again if need be.
 
 It speaks systemd's protocols (supervisor.py has the other end): what the child gives it to keep is handed to the next
 one. While a descriptor of the mount is open somewhere the kernel keeps the mount alive, and requests wait. Nothing else
@@ -33,11 +33,12 @@ _ENDS = (signal.SIGTERM, signal.SIGINT)
 
 
 def say(text: str) -> None:
+    """Tell it on standard error."""
     print(f"fmrd keeper: {text}", file=sys.stderr, flush=True)
 
 
 class MountHolder:
-    """``run`` for the life of the process; it returns an exit status."""
+    """A mount holder runs ``command`` as its child; it keeps descriptors by name in ``store``. It has one thread."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self.command = list(command)
@@ -56,6 +57,7 @@ class MountHolder:
         self._signals, self._wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def run(self) -> int:
+        """Run the child until told to end, and return an exit status."""
         signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
         for number in (*_ENDS, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)

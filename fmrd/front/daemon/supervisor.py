@@ -1,4 +1,4 @@
-"""Whoever started fmrd, and what they keep for it: systemd with its descriptor store, or fmrd's own keeper.
+"""A supervisor is whoever started fmrd and keeps things for it: systemd with its descriptor store, or fmrd --keeper.
 
 Both speak the protocols of sd_notify(3) and sd_listen_fds(3): a datagram tells that fmrd is ready, or carries
 descriptors to be kept under a name; the next fmrd is started with these as 3, 4, ...
@@ -18,7 +18,9 @@ FIRST_DESCRIPTOR = 3
 
 @dataclass
 class Supervisor:
-    """``kept``: descriptors that an fmrd before this one gave to be kept, by name."""
+    """A supervisor listens at ``address``, "" for nobody. ``kept`` are descriptors, by name, that an fmrd before this
+    one gave to be kept.
+    """
 
     address: str = ""
     stores: bool = False
@@ -26,7 +28,7 @@ class Supervisor:
     kept: dict[str, int] = field(default_factory=dict)
 
     def notify(self, message: str, descriptors: Sequence[int] = ()) -> bool:
-        """False where nobody asked to be told, or nobody listens any more."""
+        """Send a message. Return False where nobody asked to be told, or nobody listens any more."""
         if not self.address:
             return False
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
@@ -40,20 +42,21 @@ class Supervisor:
         return True
 
     def keep(self, name: str, descriptor: int) -> bool:
-        """Until ``forget``, or until what it stands for ends; one descriptor a name."""
+        """Have a descriptor kept until ``forget``, or until what it stands for ends; one a name. False: it is not."""
         return self.stores and self.notify(f"FDSTORE=1\nFDNAME={name}", [descriptor])
 
     def forget(self, name: str) -> None:
+        """Have it kept no more."""
         if self.stores:
             self.notify(f"FDSTOREREMOVE=1\nFDNAME={name}")
 
     def take(self, name: str) -> int | None:
-        """A descriptor that was kept; it is the caller's from now on."""
+        """Return a descriptor that was kept, or None; it is the caller's from now on."""
         return self.kept.pop(name, None)
 
 
 def supervisor_of(environment: Mapping[str, str], process: int) -> Supervisor:
-    """As the environment of that process tells. What it says of descriptors may be for a parent of ours."""
+    """Return the supervisor that the environment of a process tells of; its descriptors may be for a parent of that."""
     address = environment.get("NOTIFY_SOCKET", "")
     kept: dict[str, int] = {}
     if environment.get("LISTEN_PID") == str(process):

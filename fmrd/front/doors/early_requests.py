@@ -1,4 +1,4 @@
-"""Requests for volumes that this fmrd is still opening: they wait, as for a slow disk.
+"""Requests may come for volumes that this fmrd is still opening: they wait, as for a slow disk.
 
 Who took over the mount of an fmrd that is gone is asked for them before they are recovered.
 """
@@ -9,19 +9,20 @@ class NotYet(OSError):
 
 
 class Early:
-    """Requests as they came, by their unique, in that order."""
+    """These are requests as they came, by their unique, in that order."""
 
     def __init__(self) -> None:
         self._requests: dict[int, bytes] = {}
 
     def put(self, unique: int, request: bytes) -> None:
+        """Keep a request, as bytes."""
         self._requests[unique] = request
 
     def take(self, unique: int) -> bytes | None:
-        """One that nobody waits for any more."""
+        """Take one out that nobody waits for any more; None where it is not here."""
         return self._requests.pop(unique, None)
 
     def take_all(self) -> list[bytes]:
-        """To be asked again."""
+        """Take all of them out, to be asked again."""
         found, self._requests = list(self._requests.values()), {}
         return found

@@ -1,8 +1,8 @@
-"""The pyfuse3 door: every started volume as a file in a FUSE mount. The only module that imports pyfuse3.
+"""The pyfuse3 door shows every started volume as a file in a FUSE mount. This is the only module that imports pyfuse3.
 
 The files behave like block devices: fixed length, no truncation, ENOSPC past the end. All data of a volume passes
-through this mount, so the kernel may cache attributes and pages for as long as it likes; it is told when a volume
-grows or goes.
+through this mount, so the kernel may cache attributes and pages for as long as it likes; it is told when a volume grows
+or goes.
 """
 
 import contextlib
@@ -40,7 +40,9 @@ def _errors_as_errno(what: str) -> Iterator[None]:
 
 
 class VolumeFiles(pyfuse3.Operations):
-    """FUSE requests -> Served. Inode numbers are the volumes' own, 1 is the mount's root."""
+    """This turns FUSE requests into those of ``Served``; whatever fails becomes an errno. Inode numbers are the
+    volumes' own, 1 is the mount's root. pyfuse3 calls each method in a task of its own.
+    """
 
     supports_dot_lookup = False
     enable_writeback_cache = False
@@ -120,7 +122,7 @@ class VolumeFiles(pyfuse3.Operations):
     # Data
 
     async def open(self, inode: int, flags: int, ctx: object) -> pyfuse3.FileInfo:
-        """O_TRUNC changes nothing; the kernel asks for the length again before it believes otherwise."""
+        """Open a volume. O_TRUNC changes nothing; the kernel asks for the length again before it believes otherwise."""
         with _errors_as_errno("open"):
             served = self._tree.served(inode)
             served.opened()
@@ -138,7 +140,7 @@ class VolumeFiles(pyfuse3.Operations):
             return bytes(await answer_to(read))
 
     async def write(self, fh: int, offset: int, data: bytes) -> int:
-        """Up to the end of the volume, as on a device; ENOSPC when nothing fits."""
+        """Write up to the end of the volume, as on a device; ENOSPC when nothing fits."""
         with _errors_as_errno("write"):
             return await answer_to(partial(self._handles[fh].write_now, offset, data))
 
@@ -148,7 +150,7 @@ class VolumeFiles(pyfuse3.Operations):
 
 
 class FuseDoor:
-    """Mounts, serves until ``stop``, unmounts."""
+    """A door mounts, serves until ``stop``, and unmounts."""
 
     def __init__(self, registry: Registry, mount: Path) -> None:
         self._registry = registry
@@ -159,7 +161,9 @@ class FuseDoor:
         self.caught_up = self._news.caught_up
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Started when mounted, or Failed('mount_failed'); returns after ``stop``, or when somebody else unmounts."""
+        """Mount and serve; report started when mounted, or raise Failed('mount_failed'). Return after ``stop``, or when
+        somebody else unmounts.
+        """
         await clear_stale_mount(self._mount)
         options = {"default_permissions", "nosuid", "nodev", "noatime", "fsname=fmrd", "subtype=fmrd"}
         try:
@@ -178,7 +182,7 @@ class FuseDoor:
             self._ended.set()
 
     def leave(self) -> bool:
-        """This mount ends with the process."""
+        """Return False: this mount ends with the process."""
         return False
 
     async def stop(self) -> None:
@@ -189,8 +193,8 @@ class FuseDoor:
             await self._ended.wait()
 
     def _tell_kernel(self, served: Served) -> None:
-        """On a thread. What the kernel cached of a volume may be other data since a restore. The stat makes it take
-        over the length now: loop devices of old kernels read it there without asking.
+        """Tell it on a thread. What the kernel cached of a volume may be other data since a restore. The stat makes it
+        take over the length now: loop devices of old kernels read it there without asking.
         """
         with contextlib.suppress(OSError):  # the kernel never heard of it
             if served.withdrawn:

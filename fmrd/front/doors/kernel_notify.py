@@ -1,4 +1,4 @@
-"""What the kernel must be told of volumes, whichever door they are behind.
+"""The kernel must be told of volumes, whichever door they are behind.
 
 Telling it can block on requests that this very process must answer, hence the thread.
 """
@@ -15,8 +15,8 @@ TELL_SECONDS = 1.0
 
 
 class News:
-    """``run`` tells of each volume that appears, disappears, changes length or becomes other data. ``tell`` is called
-    on a thread.
+    """The news is each volume that appears, disappears, changes length or becomes other data. ``run`` tells of it;
+    ``tell`` is called on a thread.
     """
 
     def __init__(self, registry: Registry, tell: Callable[[Served], None]) -> None:
@@ -38,6 +38,7 @@ class News:
                 await self._told.wait()
 
     async def run(self) -> None:
+        """Tell of whatever comes, in order, until cancelled."""
         while True:
             await self._wake.wait()
             self._wake = trio.Event()

@@ -1,4 +1,4 @@
-"""The mount point before and after: what a dead daemon left, and how many requests the kernel keeps in flight."""
+"""The mount point is seen to: what a dead daemon left there, and how many requests the kernel keeps in flight."""
 
 import ctypes
 import errno
@@ -20,7 +20,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 async def clear_stale_mount(mount: Path) -> None:
-    """Make the directory, and unmount what a killed daemon left on it. Failed('mount_failed') if it is in use."""
+    """Make the directory, and unmount what a killed daemon left on it. Failed('mount_failed') if it is in use, or does
+    not answer within a few seconds.
+    """
     with trio.move_on_after(ANSWER_SECONDS) as scope:
         await trio.to_thread.run_sync(_clear, mount, abandon_on_cancel=True)
     if scope.cancelled_caught:
@@ -45,7 +47,7 @@ def _clear(mount: Path) -> None:
 
 
 def unmount(mount: Path) -> None:
-    """Lazily: a loop device may still hold a file there."""
+    """Unmount lazily, since a loop device may still hold a file there. Failed('mount_failed'). It blocks."""
     if os.geteuid() == 0:
         if _libc.umount2(os.fsencode(mount), MNT_DETACH) != 0:
             code = ctypes.get_errno()
@@ -58,7 +60,7 @@ def unmount(mount: Path) -> None:
 
 
 async def write_back(mount: Path) -> None:
-    """Have the kernel write what programs changed through mappings and did not sync yet; bounded."""
+    """Have the kernel write what programs changed through mappings and did not sync; it takes seconds at most."""
 
     def run() -> None:
         descriptor = os.open(mount, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -72,9 +74,9 @@ async def write_back(mount: Path) -> None:
 
 
 async def allow_more_in_flight(mount: Path, requests: int) -> None:
-    """The kernel keeps 12 asynchronous requests in flight unless told otherwise; a loop device wants more.
+    """Let the kernel keep more than 12 asynchronous requests in flight, its default; a loop device wants more.
 
-    Only where root has the fuse control file system; without it things are merely slower at depth.
+    Only root can do that, where there is the fuse control file system; without it things are merely slower at depth.
     """
 
     def run() -> None:

@@ -1,7 +1,7 @@
-"""What every door shows: one directory of volumes that behave like block devices.
+"""Every door shows this: one directory of volumes that behave like block devices.
 
-Fixed lengths, no truncation but to the length they have, no other mode or owner than their own. Refusals are OSError
-with the errno that a program is to see.
+They have fixed lengths, no truncation but to the length they have, no other mode or owner than their own. Refusals are
+OSError with the errno that a program is to see.
 """
 
 import errno
@@ -27,7 +27,7 @@ NAME_BYTES = 64
 
 
 def errno_of(error: Exception, what: str) -> int:
-    """Whatever goes wrong becomes an errno: no failure of one request may end the mount for all."""
+    """Return an errno for whatever went wrong: no failure of one request may end the mount for all."""
     if isinstance(error, FmrdError | OSError):
         return error.errno or errno.EIO
     log.error("%s failed in a way that nobody foresaw", what, exc_info=error)
@@ -36,7 +36,7 @@ def errno_of(error: Exception, what: str) -> int:
 
 @dataclass(frozen=True)
 class Entry:
-    """A file or the directory; ``size`` in bytes."""
+    """An entry is a file or the directory; ``size`` in bytes."""
 
     inode: int
     mode: int
@@ -44,7 +44,7 @@ class Entry:
 
 
 class Tree:
-    """Names and attributes of what the registry serves now."""
+    """A tree has names and attributes of what the registry serves now. It is asked on trio's thread; it never waits."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -52,10 +52,11 @@ class Tree:
         self.owner = os.geteuid(), os.getegid()
 
     def find(self, inode: int) -> Served | None:
+        """Return the volume of an inode, if it is served."""
         return self._registry.numbered(inode)
 
     def served(self, inode: int) -> Served:
-        """OSError(ESTALE) where it is not served; NotYet where it soon may be."""
+        """Return the volume of an inode. OSError(ESTALE) where it is not served; NotYet where it soon may be."""
         found = self.find(inode)
         if found is None:
             if self._registry.arriving.may_come(number=inode):
@@ -64,11 +65,13 @@ class Tree:
         return found
 
     def entry(self, inode: int) -> Entry:
+        """Return the attributes of an inode; it raises as ``served``."""
         if inode == ROOT:
             return Entry(ROOT, stat.S_IFDIR | 0o700)
         return self._file(self.served(inode))
 
     def lookup(self, parent: int, name: bytes) -> Entry:
+        """Return the attributes of a name. OSError(ENOENT); NotYet where it soon may be there."""
         if name in (b".", b".."):
             return self.entry(ROOT)
         served = self._registry.find(os.fsdecode(name)) if parent == ROOT else None
@@ -79,7 +82,7 @@ class Tree:
         return self._file(served)
 
     def change(self, inode: int, *, owner_or_mode: bool, size: int | None) -> Entry:
-        """Times are not kept, and anything else stays as it is; OSError(EPERM) where that is not what was asked."""
+        """Return the attributes unchanged: times are not kept. OSError(EPERM) where something else was asked for."""
         if inode == ROOT or owner_or_mode:
             raise OSError(errno.EPERM, "a volume has no other mode or owner than its own")
         entry = self.entry(inode)
@@ -88,16 +91,17 @@ class Tree:
         return entry
 
     def must_be_root(self, inode: int) -> None:
+        """Raise OSError(ENOTDIR) for a volume."""
         if inode != ROOT:
             raise OSError(errno.ENOTDIR, "a volume is no directory")
 
     def files(self) -> list[tuple[bytes, Entry]]:
-        """By inode, so that a listing can go on where it was."""
+        """Return (name, attributes) of each volume, by inode, so that a listing can go on where it was."""
         found = sorted(self._registry.served(), key=lambda served: served.number)
         return [(os.fsencode(served.name), self._file(served)) for served in found]
 
     def space(self) -> tuple[int, int]:
-        """(blocks, files): a file system that is exactly full of its volumes."""
+        """Return (blocks, files) of a file system that is exactly full of its volumes."""
         found = self._registry.served()
         return sum(served.length_bytes for served in found) // BLOCK_BYTES, len(found)
 

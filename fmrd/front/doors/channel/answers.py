@@ -1,4 +1,4 @@
-"""How requests are answered: once each, in the step in which they came or later, by what they asked for or an errno."""
+"""Requests are answered once each, in the step in which they came or later, by what they asked for or an errno."""
 
 import errno
 import logging
@@ -24,13 +24,13 @@ Pack = Callable[[Any], Body]
 
 
 def nothing(_: object) -> bytes:
-    """The body of an answer that says no more than that it is done."""
+    """Return the body of an answer that says no more than that it is done."""
     return b""
 
 
 class Answer:
-    """To one request: called with what came of it, or an exception. Only the first call counts; one that was
-    interrupted is over.
+    """An answer is to one request: it is called with what came of it, or an exception, on trio's thread. Only the first
+    call counts; one that was interrupted is over.
     """
 
     __slots__ = ("_answers", "_pack", "_send", "later", "opcode", "over", "unique")
@@ -46,7 +46,7 @@ class Answer:
         """None: what came of it is the body."""
 
     def __call__(self, result: Any) -> None:
-        """Send it. Most are of writes and reads, and sent in the step in which these came: they come first."""
+        """Send it. Most are of writes and reads, and sent in the step in which these came: they are asked for first."""
         if self.over:
             return
         self.over = True
@@ -64,7 +64,7 @@ class Answer:
 
 
 class Answers:
-    """To the requests of one mount."""
+    """These are the answers to the requests of one mount."""
 
     def __init__(self, device: Device) -> None:
         self.device = device
@@ -73,9 +73,11 @@ class Answers:
         self._none_left = trio.Event()
 
     def send(self, unique: int, body: Body) -> None:
+        """Send an answer with this body."""
         self.device.send(OUT_HEADER.pack(OUT_HEADER.size + len(body), 0, unique), body)
 
     def refuse(self, opcode: int, unique: int, error: Exception) -> None:
+        """Send the errno of what went wrong."""
         what = Op(opcode).name.lower() if opcode in Op._value2member_map_ else f"opcode {opcode}"
         if isinstance(error, Malformed):
             log.warning("%s: %s", what, error)
@@ -83,18 +85,18 @@ class Answers:
         self.device.send(replies.refusal(unique, errno_of(error, what)))
 
     def expect(self, answer: Answer) -> None:
-        """It will be given later."""
+        """Count an answer that will be given later, in another step."""
         answer.later = True
         self.under_way[answer.unique] = answer
 
     def ended(self, unique: int) -> None:
-        """That one was given."""
+        """An answer that was expected was given."""
         self.under_way.pop(unique, None)
         if not self.under_way:
             self._none_left.set()
 
     def interrupt(self, unique: int) -> None:
-        """Whoever waits for that one is told to go."""
+        """Answer EINTR to whoever waits for that one and is told to go, where it need not be waited for."""
         answer = self.under_way.get(unique)
         if answer is not None and answer.opcode in INTERRUPTED:
             answer(OSError(errno.EINTR, "interrupted"))

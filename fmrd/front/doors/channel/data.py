@@ -1,4 +1,4 @@
-"""Open files and their data: which volume a request is for, and what it asks of that."""
+"""Open files and their data are here: which volume a request is for, and what it asks of that."""
 
 import errno
 import mmap
@@ -17,15 +17,16 @@ from fmrd.front.doors.tree import Tree
 
 @dataclass(frozen=True)
 class Begun:
-    """A request that ends by a callback: how it begins, and how its answer is packed."""
+    """A request that ends by a callback has begun: this says how it begins, and how its answer is packed."""
 
     begin: Callable[[Answer], object]
     pack: Pack = nothing
 
 
 class Files:
-    """The volumes behind the handles of the mount. Each of ``answers`` takes (unique, inode, body), and gives the body
-    of the answer or what is to be begun; they, ``read`` and ``write`` raise OSError or FmrdError for a refusal.
+    """These are the volumes behind the handles of the mount. Each of ``answers`` takes (unique, inode, body), and gives
+    the body of the answer or what is to be begun; they, ``read`` and ``write`` raise OSError or FmrdError for a
+    refusal.
     """
 
     def __init__(self, tree: Tree, handles: Handles) -> None:
@@ -33,7 +34,7 @@ class Files:
         self._handles = handles
         self._served: dict[int, Served] = {}
         self._buffer = memoryview(mmap.mmap(-1, protocol.MAX_WRITE_BYTES))
-        """What is read at once, from the beginning of a page."""
+        """What is read at once lies here, from the beginning of a page on."""
         self.answers: dict[int, Callable[[int, int, bytes], bytes | Begun]] = {
             Op.OPEN: self._open,
             Op.RELEASE: self._release,
@@ -43,7 +44,7 @@ class Files:
         }
 
     def appeared(self, served: Served) -> None:
-        """A volume whose files are open since before: its opens are counted again."""
+        """A volume appeared whose files may be open since before: its opens are counted again."""
         for handle, inode in self._handles:
             if inode == served.number and self._served.get(handle) is not served:
                 self._served[handle] = served
@@ -104,10 +105,11 @@ class Files:
         return Begun(seek, replies.pack_offset)
 
     def read(self, handle: int, offset: int, size: int, answer: Answer) -> None:
+        """Read, and have ``answer`` called with the bytes."""
         served = self._served.get(handle) or self._of(handle)
         served.read_now(offset, self._buffer[:size], answer)
 
     def write(self, handle: int, offset: int, data: memoryview, answer: Answer) -> bool:
-        """True: ``data`` must stay as it is until the answer is given."""
+        """Write, and have ``answer`` called with how many bytes. True: ``data`` must stay as it is until then."""
         served = self._served.get(handle) or self._of(handle)
         return served.write_now(offset, data, answer)

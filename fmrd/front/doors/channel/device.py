@@ -1,4 +1,4 @@
-"""The descriptor of /dev/fuse: mounting, and one request or answer at a time, never waiting."""
+"""This is the descriptor of /dev/fuse: mounting, and one request or answer at a time, never waiting."""
 
 import array
 import contextlib
@@ -21,7 +21,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def open_and_mount(mount: Path) -> int:
-    """A new mount there; its descriptor. Failed('mount_failed')."""
+    """Mount there, and return the descriptor. Failed('mount_failed')."""
     try:
         return _by_system_call(mount) if os.geteuid() == 0 else _by_helper(mount)
     except OSError as error:
@@ -78,8 +78,8 @@ def _parts() -> tuple[bytearray, memoryview]:
 
 
 class Device:
-    """Requests come in two parts, so that the data of a write begins on a page: in-kernel copies into unaligned memory
-    cost four times as much.
+    """A device is the open /dev/fuse of one mount. Requests come in two parts, so that the data of a write begins on a
+    page: in-kernel copies into unaligned memory cost four times as much.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -89,12 +89,12 @@ class Device:
         self._others = _parts()
 
     def swap(self) -> None:
-        """What was received last stays as it is until this is called again."""
+        """Receive into other buffers from now on: what was received last stays as it is until this is called again."""
         self._parts, self._others = self._others, self._parts
         self.head, self.data = self._parts
 
     def receive(self) -> int:
-        """The bytes of the next request, in ``head`` and ``data``; 0 if there is none. OSError(ENODEV): unmounted."""
+        """Return how many bytes the next request has, in ``head`` and ``data``; 0: there is none. ENODEV: unmounted."""
         while True:
             try:
                 return os.readv(self.descriptor, self._parts)
@@ -105,18 +105,20 @@ class Device:
                     raise
 
     def request(self, count: int) -> bytes:
-        """What was received last, to be kept."""
+        """Return what was received last, to be kept."""
         return bytes(self.head[:count]) + bytes(self.data[: max(0, count - len(self.head))])
 
     def put_back(self, request: bytes) -> int:
-        """As if it were received now."""
+        """Put a request back as if it were received now; return how many bytes it has."""
         head, data = request[: len(self.head)], request[len(self.head) :]
         self.head[: len(head)] = head
         self.data[: len(data)] = data
         return len(request)
 
     def send(self, *parts: bytes | memoryview) -> None:
-        """An answer or a notification. Nobody wants it where the request is gone (interrupted), or the mount."""
+        """Send an answer or a notification. Nobody wants it where the request is gone (interrupted), or the mount. It
+        may be called on any thread.
+        """
         try:
             os.writev(self.descriptor, parts)
         except OSError as error:

@@ -1,6 +1,6 @@
-"""The channel door: the mount's requests, read from /dev/fuse itself by one task (README, "Doors").
+"""The channel door reads the mount's requests from /dev/fuse itself, by one task (README, "Doors").
 
-One task reads the descriptor until nothing is left. What needs no waiting is answered in place, without a task or a
+That task reads the descriptor until nothing is left. What needs no waiting is answered in place, without a task or a
 lock; what has to wait is answered by a callback. After so many requests in a row the others have their turn.
 """
 
@@ -33,16 +33,16 @@ from fmrd.front.doors.tree import ROOT, Tree
 log = logging.getLogger(__name__)
 
 IN_A_ROW = 64
-"""Requests answered before other tasks have their turn."""
+"""So many requests are answered before other tasks have their turn."""
 LOOK_SECONDS = 0.0001
-"""How long a request is looked for in vain before the task goes to sleep, where one that came within that time followed
+"""So long a request is looked for in vain before the task goes to sleep, where one that came within that time followed
 the last one; a look is a microsecond or two.
 """
 NO_ANSWER = frozenset({Op.FORGET, Op.BATCH_FORGET})
 
 
 class ChannelDoor:
-    """Mounts, serves until ``stop``, unmounts; or takes over what the supervisor kept, and leaves it to the next."""
+    """A door mounts, serves until ``stop``, and unmounts; or it takes over what was kept, and leaves it to the next."""
 
     def __init__(self, registry: Registry, mount: Path, supervisor: Supervisor, idle: IdleTime) -> None:
         self._registry = registry
@@ -61,7 +61,9 @@ class ChannelDoor:
         self._ended = trio.Event()
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Started when mounted, or Failed('mount_failed'); returns after ``stop``, or when somebody else unmounts."""
+        """Mount and serve; report started when mounted, or raise Failed('mount_failed'). Return after ``stop``, or when
+        somebody else unmounts.
+        """
         device, handles = await takeover.take_or_mount(self._supervisor, self._mount)
         self._begin(device, handles)
         try:
@@ -96,7 +98,7 @@ class ChannelDoor:
         self._kept = handles.session is not None
 
     def leave(self) -> bool:
-        """True: somebody keeps the mount, files are open there, and ``stop`` will leave it to the next fmrd."""
+        """Tell whether somebody keeps the mount, with files open: then ``stop`` leaves it to the next fmrd."""
         self._leaving = self._kept and self._mounted and len(self._handles) > 0
         return self._leaving
 
@@ -126,7 +128,7 @@ class ChannelDoor:
         self._patience = LOOK_SECONDS if perf_counter() - self._gave_up < LOOK_SECONDS else 0.0
 
     def answer_all(self, device: Device) -> bool:
-        """Answer what is there; True if there may be more, and others have their turn first."""
+        """Answer what is there, in one step; return whether there may be more, and others have their turn first."""
         self._idle.begin_step()
         try:
             return self._answer_some(device)

@@ -1,4 +1,4 @@
-"""Open files of the mount, in memory that outlives the daemon.
+"""Open files of the mount are in memory that outlives the daemon.
 
 The kernel tells of an open and of its release once. So who takes over the mount of a daemon that died must find what
 was open: one slot a handle in a memfd, which is kept beside the descriptor of the mount, behind a slot with what INIT
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from fmrd.front.doors.channel.protocol import UNIQUE_RESEND, Session
 
 SLOTS = 1 << 16
-"""Open files at most, over all volumes."""
+"""So many files may be open at most, over all volumes."""
 _SLOT = struct.Struct("=QQ")  # inode, unique of the open; 0 is free
 _SESSION = struct.Struct("=8sIIQI")  # magic, minor, max_write, flags, page bytes
 _MOUNT = struct.Struct("=Q")
@@ -23,7 +23,9 @@ _SESSION_BYTES, _MOUNT_AT = 4096, 64
 
 
 class Handles:
-    """``take`` a handle for an open, ``give_back`` at its release. ``descriptor``: of the memory."""
+    """These are the handles of one mount: ``take`` one for an open, ``give_back`` at its release. ``descriptor`` is
+    that of the memory. ValueError where what was kept has another size.
+    """
 
     def __init__(self, descriptor: int | None = None) -> None:
         size = _SESSION_BYTES + SLOTS * _SLOT.size
@@ -49,7 +51,7 @@ class Handles:
 
     @property
     def session(self) -> Session | None:
-        """What INIT negotiated, None before it did."""
+        """Return what INIT negotiated, None before it did."""
         magic, minor, max_write, flags, _ = _SESSION.unpack_from(self._memory)
         return Session(minor, flags, max_write) if magic == _MAGIC else None
 
@@ -59,7 +61,7 @@ class Handles:
 
     @property
     def mounted_on(self) -> int:
-        """The device number of the mount."""
+        """Return the device number of the mount."""
         return int(_MOUNT.unpack_from(self._memory, _MOUNT_AT)[0])
 
     @mounted_on.setter
@@ -67,9 +69,7 @@ class Handles:
         _MOUNT.pack_into(self._memory, _MOUNT_AT, number)
 
     def take(self, inode: int, unique: int) -> int:
-        """For an open. The same handle where that open was counted already. OSError is for the caller to raise: 0 where
-        all are in use.
-        """
+        """Return a handle for an open: the same one where that open was counted already, 0 where all are in use."""
         known = self._uniques.get(unique & ~UNIQUE_RESEND)
         if known is not None:
             return known
@@ -82,7 +82,7 @@ class Handles:
         return handle
 
     def give_back(self, handle: int) -> int | None:
-        """At a release: the inode it stood for; None where that was known already."""
+        """At a release, return the inode that it stood for; None where that was known already."""
         inode = self._inodes.pop(handle, None)
         if inode is not None:
             del self._uniques[self._slot(handle)[1]]
@@ -94,7 +94,7 @@ class Handles:
         return self._inodes.get(handle)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        """(handle, inode) of each that is open."""
+        """Yield (handle, inode) of each that is open."""
         return iter(list(self._inodes.items()))
 
     def __len__(self) -> int:

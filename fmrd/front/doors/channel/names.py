@@ -1,4 +1,4 @@
-"""Requests about names and attributes: answered from what is known, at once. Everything but data."""
+"""Requests about names and attributes are answered from what is known, at once: everything but data."""
 
 import errno
 import stat
@@ -14,8 +14,8 @@ Body = bytes
 
 
 class Names:
-    """``answer`` gives the body of the answer, or raises OSError with the errno of the refusal. That FLUSH,
-    ACCESS and FSYNCDIR are ENOSYS the kernel remembers, and does not ask again: there is nothing to do at a close.
+    """``answer`` gives the body of the answer, or raises OSError with the errno of the refusal. That FLUSH, ACCESS and
+    FSYNCDIR are ENOSYS the kernel remembers, and does not ask again: there is nothing to do at a close.
     """
 
     def __init__(self, tree: Tree) -> None:

@@ -1,7 +1,7 @@
-"""The FUSE kernel protocol: numbers and layouts of ``linux/fuse.h`` (7.31 to 7.45), and how they are read and packed.
+"""The FUSE kernel protocol is read and packed here: the numbers and layouts of ``linux/fuse.h`` (7.31 to 7.45).
 
-Pure: bytes in, values out. Every layout is in the machine's byte order, as the kernel's structs are; a request is a
-header of 40 bytes, a fixed part that its opcode tells, and what follows. What a fixed part is too short for raises
+This is pure: bytes in, values out. Every layout is in the machine's byte order, as the kernel's structs are; a request
+is a header of 40 bytes, a fixed part that its opcode tells, and what follows. What a fixed part is too short for raises
 Malformed.
 """
 
@@ -29,7 +29,7 @@ UNIQUE_RESEND = 1 << 63
 
 
 class Op(IntEnum):
-    """Opcodes that are answered; everything else is ENOSYS."""
+    """These opcodes are answered; everything else is ENOSYS."""
 
     LOOKUP = 1
     FORGET = 2
@@ -62,13 +62,15 @@ class Op(IntEnum):
 
 
 class Notify(IntEnum):
+    """These are the codes of notifications that are sent."""
+
     INVAL_INODE = 2
     INVAL_ENTRY = 3
     RESEND = 7
 
 
 class Init(IntFlag):
-    """What INIT negotiates, as far as it matters here. The kernel offers, we take what we want of that."""
+    """INIT negotiates these flags, as far as it matters here: the kernel offers, we take what we want of that."""
 
     ASYNC_READ = 1 << 0
     ATOMIC_O_TRUNC = 1 << 3
@@ -127,11 +129,11 @@ FIXED = {
 
 
 class Malformed(Exception):
-    """A request that is shorter than its kind, or whose lengths contradict each other."""
+    """A request is shorter than its kind, or its lengths contradict each other."""
 
 
 def fixed_of(opcode: Op, body: bytes | memoryview) -> tuple[int, ...]:
-    """The numbers of the fixed part at the beginning of ``body`` (which begins behind the header)."""
+    """Return the numbers of the fixed part at the beginning of ``body`` (which begins behind the header)."""
     layout = FIXED[opcode]
     if len(body) < layout.size:
         raise Malformed(f"{opcode.name} with {len(body)} bytes of {layout.size}")
@@ -139,7 +141,7 @@ def fixed_of(opcode: Op, body: bytes | memoryview) -> tuple[int, ...]:
 
 
 def name_of(body: bytes | memoryview) -> bytes:
-    """A name that ends with a zero byte."""
+    """Return the name that ``body`` begins with, up to its zero byte."""
     name, zero, _ = bytes(body).partition(b"\0")
     if not zero or not name:
         raise Malformed("a name without an end")
@@ -148,7 +150,7 @@ def name_of(body: bytes | memoryview) -> bytes:
 
 @dataclass(frozen=True)
 class Session:
-    """What was negotiated; the kernel tells it once in the life of a mount."""
+    """A session is what was negotiated; the kernel tells it once in the life of a mount."""
 
     minor: int
     flags: int
@@ -156,13 +158,13 @@ class Session:
 
     @property
     def resends(self) -> bool:
-        """Can requests of a daemon that died be had again?"""
+        """Tell whether requests of a daemon that died can be had again."""
         return bool(self.flags & Init.HAS_RESEND)
 
 
 @dataclass(frozen=True)
 class Offer:
-    """What the kernel said in INIT."""
+    """An offer is what the kernel said in INIT."""
 
     major: int
     minor: int
@@ -171,6 +173,7 @@ class Offer:
 
 
 def offer_of(body: bytes | memoryview) -> Offer:
+    """Return the offer that the body of INIT holds."""
     if len(body) < 16:
         raise Malformed(f"INIT with {len(body)} bytes")
     major, minor, readahead, low, high = _INIT_IN.unpack_from(bytes(body[: _INIT_IN.size]).ljust(_INIT_IN.size, b"\0"))
@@ -180,14 +183,14 @@ def offer_of(body: bytes | memoryview) -> Offer:
 
 
 def negotiate(offer: Offer) -> Session | None:
-    """None where the kernel is too old. Of a newer major version we would be asked again, with ours."""
+    """Return the session, None where the kernel is too old. One of a newer major version asks again, with ours."""
     if offer.major < MAJOR or (offer.major == MAJOR and offer.minor < OLDEST_MINOR):
         return None
     return Session(min(offer.minor, NEWEST_MINOR), offer.flags & WANTED)
 
 
 def pack_init(session: Session, offer: Offer, page_bytes: int) -> bytes:
-    """fuse_init_out. ``max_write`` above 32 pages takes MAX_PAGES, which every kernel from 4.20 has."""
+    """Return fuse_init_out. ``max_write`` above 32 pages takes MAX_PAGES, which every kernel from 4.20 has."""
     return _INIT_OUT.pack(
         MAJOR, session.minor, offer.max_readahead, session.flags & 0xFFFFFFFF, MAX_BACKGROUND, MAX_BACKGROUND * 3 // 4,
         session.max_write, 1, session.max_write // page_bytes, 0, session.flags >> 32, 0,

@@ -1,4 +1,4 @@
-"""What the kernel is told: the bytes of answers and notifications (linux/fuse.h). Pure. Requests are protocol.py's."""
+"""The bytes of answers and notifications are packed here (linux/fuse.h). This is pure; requests are protocol.py's."""
 
 import struct
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _OPEN_OUT = struct.Struct("=QIi")
 
 @dataclass(frozen=True)
 class Attributes:
-    """Of a file or directory. ``seconds``: how long the kernel may trust them."""
+    """These are of a file or directory. ``seconds`` is how long the kernel may trust them."""
 
     inode: int
     mode: int
@@ -48,26 +48,29 @@ class Attributes:
 
 
 def pack_attr(found: Attributes) -> bytes:
-    """fuse_attr_out."""
+    """Return fuse_attr_out."""
     return _TIMEOUTS.pack(found.seconds, 0, 0) + found.pack()
 
 
 def pack_entry(found: Attributes) -> bytes:
-    """fuse_entry_out. Inode numbers are never used again, so every generation is 0."""
+    """Return fuse_entry_out. Inode numbers are never used again, so every generation is 0."""
     return _ENTRY.pack(found.inode, 0, found.seconds, found.seconds, 0, 0) + found.pack()
 
 
 def pack_open(handle: int, flags: int = 0) -> bytes:
-    """fuse_open_out; ``flags``: FOPEN_*."""
+    """Return fuse_open_out; ``flags`` are FOPEN_*."""
     return _OPEN_OUT.pack(handle, flags, 0)
 
 
 def pack_statfs(blocks: int, free: int, files: int, block_bytes: int, name_bytes: int) -> bytes:
+    """Return fuse_statfs_out; ``free`` is in blocks."""
     return _STATFS.pack(blocks, free, free, files, 0, block_bytes, name_bytes, block_bytes, 0)
 
 
 def pack_dirent(inode: int, offset: int, kind: int, name: bytes) -> bytes:
-    """``offset``: where the next one is to be asked for. ``kind``: the type bits of a mode, shifted as d_type is."""
+    """Return one entry of a listing. ``offset`` is where the next one is to be asked for, ``kind`` the type bits of a
+    mode, shifted as d_type is.
+    """
     record = _DIRENT.pack(inode, offset, len(name), kind) + name
     return record.ljust(-(-len(record) // 8) * 8, b"\0")
 
@@ -77,7 +80,7 @@ def pack_written(count: int) -> bytes:
 
 
 def pack_offset(offset: int) -> bytes:
-    """fuse_lseek_out."""
+    """Return fuse_lseek_out."""
     return struct.pack("=Q", offset)
 
 
@@ -86,18 +89,20 @@ def reply(unique: int, body: bytes = b"") -> bytes:
 
 
 def refusal(unique: int, code: int) -> bytes:
-    """The request failed with that errno."""
+    """Return the answer to a request that failed with that errno."""
     return OUT_HEADER.pack(OUT_HEADER.size, -code, unique)
 
 
 def notification(code: Notify, body: bytes = b"") -> bytes:
+    """Return a notification with that code."""
     return OUT_HEADER.pack(OUT_HEADER.size + len(body), code, 0) + body
 
 
 def forget_pages(inode: int) -> bytes:
-    """Attributes and every cached page of a file are old."""
+    """Return the notification that attributes and every cached page of a file are old."""
     return notification(Notify.INVAL_INODE, struct.pack("=Qqq", inode, 0, 0))
 
 
 def forget_name(parent: int, name: bytes) -> bytes:
+    """Return the notification that a name is there no more."""
     return notification(Notify.INVAL_ENTRY, struct.pack("=QII", parent, len(name), 0) + name + b"\0")

@@ -1,5 +1,5 @@
-"""Taking over the mount of an fmrd that is gone: the descriptor of /dev/fuse and the memory of the open files, which
-the supervisor kept (README, "When fmrd itself dies").
+"""This takes over the mount of an fmrd that is gone: the descriptor of /dev/fuse and the memory of the open files,
+which the supervisor kept (README, "When fmrd itself dies").
 """
 
 import contextlib
@@ -23,7 +23,7 @@ _FUSE = os.makedev(10, 229)
 
 
 async def take_or_mount(supervisor: Supervisor, mount: Path) -> tuple[Device, Handles]:
-    """The mount that was kept, or a new one. Failed('mount_failed')."""
+    """Return the mount that was kept, or a new one. Failed('mount_failed')."""
     kept = _kept(supervisor, mount)
     if kept is not None:
         device, handles = kept
@@ -38,7 +38,7 @@ async def take_or_mount(supervisor: Supervisor, mount: Path) -> tuple[Device, Ha
 
 
 def keep(supervisor: Supervisor, device: Device, handles: Handles) -> bool:
-    """So that the next fmrd can take over. False where it will have to mount anew."""
+    """Have the mount kept, so that the next fmrd can take it over. Return False where that will have to mount anew."""
     session = handles.session
     if not supervisor.stores or session is None:
         return False
@@ -49,6 +49,7 @@ def keep(supervisor: Supervisor, device: Device, handles: Handles) -> bool:
 
 
 def forget(supervisor: Supervisor) -> None:
+    """Have it kept no more: it was unmounted."""
     supervisor.forget(DEVICE)
     supervisor.forget(HANDLES)
 
@@ -66,7 +67,7 @@ def _kept(supervisor: Supervisor, mount: Path) -> tuple[Device, Handles] | None:
 
 
 def drop(supervisor: Supervisor) -> None:
-    """What was kept is of no use to another door."""
+    """Give up what was kept: it is of no use to another door."""
     _close(supervisor, supervisor.take(DEVICE), supervisor.take(HANDLES))
 
 
@@ -79,7 +80,7 @@ def _close(supervisor: Supervisor, *descriptors: int | None) -> None:
 
 
 def _checked(descriptor: int | None, memory: int | None, mount: Path) -> tuple[Device, Handles]:
-    """ValueError or OSError: these two are not what an fmrd like this one left for this mount."""
+    """Return what was kept. ValueError or OSError: these two are not what an fmrd like this one left for this mount."""
     if descriptor is None or memory is None:
         raise ValueError("its descriptor, or the memory of its open files, was not kept")
     status = os.fstat(descriptor)
@@ -94,8 +95,8 @@ def _checked(descriptor: int | None, memory: int | None, mount: Path) -> tuple[D
 
 
 def mounted_on(mount: Path) -> int:
-    """The device number of what is mounted there, 0 for nothing. Of the mount itself nothing is asked: it may be this
-    very process that would have to answer.
+    """Return the device number of what is mounted there, 0 for nothing. Of the mount itself nothing is asked: it may be
+    this very process that would have to answer.
     """
     where = os.fsencode(mount.parent.resolve() / mount.name)
     found = 0
