@@ -34,11 +34,13 @@ class Lane:
         self._idle.set()
 
     def enter(self) -> None:
+        """Count a call that is about to be issued."""
         if not self.outstanding:
             self._idle = trio.Event()
         self.outstanding += 1
 
     def leave(self) -> None:
+        """Count a call off: it has landed, or was never run."""
         self.outstanding -= 1
         if not self.outstanding:
             self._idle.set()

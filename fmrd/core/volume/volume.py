@@ -4,7 +4,7 @@ It does no I/O: it returns plans and judges outcomes. The rules it keeps by itse
 marks are durable), 3 (choose_targets marks closed gates in the same step), 4 (a gate that closes here does so by
 _close), 6 (promote), 9 (faults.py, in the step that closes). The rest is a matter of order, in dco/ and engine/.
 
-The long ones are worked out beside it: reading.py, writing.py, flushing.py, pages.py, and faults.py (by break-offs too).
+The long ones are worked out beside it: reading.py, writing.py, flushing.py, pages.py; and faults.py, by break-offs too.
 """
 
 from collections.abc import Mapping

@@ -42,6 +42,7 @@ class Resync:
         self._copier = WindowCopier(self.mirror, self.plex, self.task)
 
     async def run(self) -> tuple[str, str] | None:
+        """Drain the map, pass by pass; see the class for what it returns."""
         self._since = trio.current_time()
         self._copier.begin()
         if self._copier.generation is None:

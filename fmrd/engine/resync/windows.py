@@ -32,7 +32,7 @@ class Window:
 
     @property
     def regions(self) -> range:
-        """From the first to the last, with the gaps."""
+        """Return the regions from the first to the last, with the gaps."""
         return range(self.runs[0].start, self.runs[-1].stop)
 
     @property

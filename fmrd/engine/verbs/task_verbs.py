@@ -11,22 +11,27 @@ class TaskVerbs(VerbBase):
     """This part of Verbs lists and steers tasks. Failed('task_missing') for one that is not known, ('task_ended')."""
 
     async def task_list(self, *, all: bool = False) -> Json:
+        """List the tasks that run, or all that are remembered."""
         return {"tasks": [t.json() for t in self.context.tasks.all() if all or t.ended is None]}
 
     async def task_get(self, *, id: int) -> Json:
+        """Show one task."""
         return {"task": self.context.tasks.find(id).json()}
 
     async def task_pause(self, *, id: int) -> Json:
+        """Hold a task; the map keeps what is left."""
         task = self.context.tasks.find(id)
         task.pause()
         return {"task": task.json()}
 
     async def task_resume(self, *, id: int) -> Json:
+        """Let a paused task go on."""
         task = self.context.tasks.find(id)
         task.resume()
         return {"task": task.json()}
 
     async def task_set(self, *, id: int, rate: int) -> Json:
+        """Keep a task to so many bytes a second; 0 is no limit of its own."""
         task = self.context.tasks.find(id)
         task.set_rate(rate)
         return {"task": task.json()}

@@ -52,6 +52,7 @@ class Tree:
         self.owner = os.geteuid(), os.getegid()
 
     def find(self, inode: int) -> Served | None:
+        """Return the volume of an inode, if it is served."""
         return self._registry.numbered(inode)
 
     def served(self, inode: int) -> Served:
