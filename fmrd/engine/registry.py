@@ -3,14 +3,12 @@
 import errno
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
 import trio
 
 from fmrd.core.decisions.standing import StartOptions
-from fmrd.core.record import VolumeRecord
 from fmrd.engine.apart import Apart
 from fmrd.engine.context import Context
 from fmrd.engine.opening.homes import Home
@@ -18,27 +16,12 @@ from fmrd.engine.opening.start import Opening, start_at_home
 from fmrd.engine.opening.still_opening import Arriving
 from fmrd.engine.served import Served, number_of
 from fmrd.engine.service import Service
+from fmrd.engine.units import Unit, Units
 from fmrd.engine.verify import verifying
 from fmrd.errors import Failed, FmrdError, Refused
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-
-@dataclass
-class Unit:
-    """A volume that the state directory knows: started (``service``), stopped, or failed (``failure``)."""
-
-    name: str
-    home: Home
-    service: Service | None = None
-    failure: FmrdError | None = None
-    busy: trio.Lock = field(default_factory=trio.Lock)
-
-    @property
-    def settings(self) -> VolumeRecord | None:
-        """As the home copy has them; None where it could never be read."""
-        return self.home.settings(self.name)
 
 
 class Registry:
@@ -47,7 +30,7 @@ class Registry:
     def __init__(self, context: Context, mount_path: str = "") -> None:
         self.context = context
         self.mount_path = mount_path
-        self.units: dict[str, Unit] = {}
+        self.units = Units()
         self._served: dict[str, Served] = {}
         self.arriving = Arriving()
         self._watchers: list[Callable[[Served], None]] = []
@@ -81,10 +64,13 @@ class Registry:
         try:
             await home.read()
         except (FmrdError, OSError) as error:
-            self._failed(self.add(home.name, home), error)
+            if self._is_free(home.name, home):
+                self._failed(self.units.add(home.name, home), error)
         units = []
         if home.record is not None:
-            units = [self.add(volume.name, home) for volume in home.record.volumes if self._is_free(volume.name, home)]
+            units = [
+                self.units.add(volume.name, home) for volume in home.record.volumes if self._is_free(volume.name, home)
+            ]
         settings = [unit.settings for unit in units if unit.settings is not None]
         self.arriving.read(home.name, {each.name: number_of(each.uuid) for each in settings if not each.stopped})
         # An original that is written before its instant snapshots are there would lose what they were to keep.
@@ -114,11 +100,6 @@ class Registry:
         unit.failure = error if isinstance(error, FmrdError) else Failed("io_error", str(error))
         log.error("volume %s does not start: %s", unit.name, unit.failure)
 
-    def add(self, name: str, home: Home) -> Unit:
-        unit = Unit(name, home)
-        self.units[name] = unit
-        return unit
-
     def unit(self, name: str) -> Unit:
         try:
             return self.units[name]
@@ -126,11 +107,6 @@ class Registry:
             unread = self.arriving.unread
             yet = f" yet: the daemon still reads {', '.join(sorted(unread))}" if unread else ""
             raise Failed("volume_missing", f"there is no volume {name}{yet}", errno=errno.ENOENT) from None
-
-    def originals(self) -> list[Unit]:
-        """Volumes that are no snapshots, by name."""
-        units = [self.units[name] for name in sorted(self.units)]
-        return [u for u in units if u.settings is not None and u.settings.snapshot_of is None]
 
     def service(self, name: str) -> Service:
         """Of a started volume."""
@@ -144,7 +120,7 @@ class Registry:
 
     async def start(self, unit: Unit, options: StartOptions, *, served: bool = True) -> Service:
         """PROTOCOLS, "Start at home", then everything that runs by itself."""
-        async with unit.busy:
+        async with self.units.held(unit):
             if unit.service is not None:
                 return unit.service
             return self.adopt(unit, await start_at_home(unit.home, unit.name, options), served=served)
@@ -169,14 +145,26 @@ class Registry:
             self._served[unit.name] = served
             self._tell(served)
 
-    async def stop(self, unit: Unit, *, stopped: bool = True, even_open: bool = False) -> None:
+    async def stop(self, unit: Unit) -> None:
         """Close it in order; its file disappears first, so that nothing new can open it. Refused('volume_open') while
-        its file is open, unless ``even_open``: the daemon goes down.
+        its file is open.
         """
-        async with unit.busy:
-            service = unit.service
-            if service is None:
-                return
+        async with self.units.held(unit):
+            await self.stop_held(unit)
+
+    async def stop_held(
+        self, unit: Unit, *, stopped: bool = True, even_open: bool = False, check: Callable[[], None] = lambda: None
+    ) -> None:
+        """The same for who holds it. ``even_open``: the daemon goes down. ``check`` may refuse it in the step that
+        withdraws it, when no other verb is under way any more.
+        """
+        service = unit.service
+        if service is None:
+            check()
+            return
+
+        def leave() -> None:
+            check()
             if service.running.open_count and not even_open:
                 raise Refused(
                     "volume_open",
@@ -184,7 +172,8 @@ class Registry:
                     "unmount it and detach its loop device first",
                 )
             self.withdraw(unit)
-            await service.close(stopped=stopped)
+
+        await service.close(leave, stopped=stopped)
 
     def withdraw(self, unit: Unit) -> None:
         """Its file disappears, and it serves nobody any more."""
@@ -204,7 +193,9 @@ class Registry:
 
         async def one(unit: Unit) -> None:
             try:
-                await self.stop(unit, stopped=False, even_open=True)
+                async with unit.busy:
+                    if self.units.knows(unit):
+                        await self.stop_held(unit, stopped=False, even_open=True)
             except (FmrdError, OSError) as error:
                 log.error("volume %s was not closed in order: %s", unit.name, error)
 

@@ -31,6 +31,7 @@ class Attacher:
 
     async def decide(self, plex: Plex, *, full: bool = False, discard: bool = False) -> Decision:
         """What an attach would copy, and why; nothing changes."""
+        self._running.must_have(plex)
         if plex.is_open:
             return self._decision_of_open(plex)
         self._running.lanes_of(plex)
@@ -48,23 +49,30 @@ class Attacher:
         """PROTOCOLS, "Join". Returns the task, and a notice if it was attached already. ``kind`` and ``then``: of the
         task (CopyTasks.start). ``if_failed``: Failed('plex_state') for one that did not fail, or is detached by now.
         """
-        running = self._running
-        async with running.verb():
-            running.must_have(plex)
+        async with self._running.verb():
+            self._running.must_have(plex)
             if if_failed and plex.state is not PlexState.IOFAIL:
                 raise Failed("plex_state", f"plex {plex.name} is {plex.state} meanwhile")
-            if plex.is_open:
-                return self._attached_already(plex, rate)
-            files = await self._reopen(plex)
-            try:
-                decision = self._decision(plex, files, full=full, discard=discard)
-                await self._join(plex, files, decision)
-            except BaseException:
-                joined = running.mirror.opened.get(plex.uuid)
-                if joined is None or joined.backing is not files.backing:
-                    let_go(running.context, files.lanes, files)
-                raise
-            return self._copying.start(plex, (decision.code, decision.message), rate, kind, then), None
+            return await self.attach_held(plex, full=full, discard=discard, rate=rate, kind=kind, then=then)
+
+    async def attach_held(
+        self, plex: Plex, *, full: bool = False, discard: bool = False, rate: int = 0, kind: TaskType | None = None,
+        then: Then | None = None,
+    ) -> tuple[Task, str | None]:  # fmt: skip
+        """The same for who has the verb lock."""
+        running = self._running
+        if plex.is_open:
+            return self._attached_already(plex, rate)
+        files = await self._reopen(plex)
+        try:
+            decision = self._decision(plex, files, full=full, discard=discard)
+            await self._join(plex, files, decision)
+        except BaseException:
+            joined = running.mirror.opened.get(plex.uuid)
+            if joined is None or joined.backing is not files.backing:
+                let_go(running.context, files.lanes, files)
+            raise
+        return self._copying.start(plex, (decision.code, decision.message), rate, kind, then), None
 
     def _decision_of_open(self, plex: Plex) -> Decision:
         """Holes, and what an earlier copy had to leave, unless a copy is at it."""

@@ -55,7 +55,7 @@ class Releaser:
     async def complete(self, plex: Plex) -> None:
         """The last steps, under the verb lock, when nothing is outstanding on the plex. Nothing left to do: returns."""
         running = self._running
-        lanes = running.home.lanes[plex.uuid]
+        lanes = running.home.lanes_of(plex.uuid, plex.name)  # one that was never looked for has none yet
         opened = running.mirror.opened.get(plex.uuid)
         if plex.is_open or opened is None:
             self._end(plex.uuid)

@@ -11,11 +11,11 @@ from fmrd.core.states import PlexState, TaskType
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.opening.making import PlexWish
 from fmrd.engine.service import Service
-from fmrd.engine.snapshots import breakoffs, pairs, snapbacks, undos
+from fmrd.engine.snapshots import breakoffs, pairs, restores, snapbacks, undos
 from fmrd.engine.snapshots.breakoffs import Wish
 from fmrd.engine.tasks import Task
 from fmrd.engine.verbs.instant_verbs import InstantVerbs
-from fmrd.engine.verbs.view import detached_json, plex_json, snapshots_json, volume_json
+from fmrd.engine.verbs.view import detached_json, plex_json, snapshots_json
 from fmrd.errors import BadRequest, Failed, Refused
 
 SNAP_STATES = (PlexState.SNAPATT, PlexState.SNAPDONE)
@@ -92,7 +92,7 @@ class SnapVerbs(InstantVerbs):
         """Break SNAPDONE plexes off, of every volume named, at one instant; or take one copy on write (``instant``)."""
         names = list(volumes)
         if all:
-            names += [unit.name for unit in self.registry.originals() if unit.name not in names]
+            names += [unit.name for unit in self.registry.units.originals() if unit.name not in names]
         if not names or len(set(names)) != len(names) or not 1 <= nmirror <= 8:
             raise BadRequest("bad_request", "name each volume once (or --all), and 1 to 8 mirrors")
         if (sync and instant is None) or (instant is not None and len(names) != 1):
@@ -107,7 +107,7 @@ class SnapVerbs(InstantVerbs):
 
         async def work() -> Json:
             units, seconds = await breakoffs.break_off(self.registry, wishes, freeze)
-            shown = [volume_json(self.registry.service(u.name).running, self._path(u.name)) for u in units]
+            shown = [self._shown(unit)["volume"] for unit in units]
             return {"volume": shown[0], "volumes": shown, "held_seconds": round(seconds, 6)}
 
         return await self._apart(work)
@@ -128,7 +128,7 @@ class SnapVerbs(InstantVerbs):
 
         async def work() -> Json:
             if from_replica:
-                tasks = await snapbacks.restore(pair, chosen, rate or 0, force=force, keep_undo=keep_undo)
+                tasks = await restores.restore(pair, chosen, rate or 0, force=force, keep_undo=keep_undo)
             else:
                 tasks = await snapbacks.back(pair, chosen, rate or 0)
             if not tasks:
@@ -151,7 +151,7 @@ class SnapVerbs(InstantVerbs):
 
         async def again(plex: Plex) -> None:
             returned = [p for p in pair.origin.volume.plexes if p.name in names]
-            if all(p.state is PlexState.SNAPDONE for p in returned):
+            if len(returned) == len(names) and all(p.state is PlexState.SNAPDONE for p in returned):
                 await breakoffs.break_off(self.registry, [wish], freeze)
 
         async def work() -> Json:
@@ -165,13 +165,13 @@ class SnapVerbs(InstantVerbs):
     ) -> Json:  # fmt: skip
         """Put back what --keep-undo kept, by the same maps."""
         pair = pairs.pair_of(self.registry, undos.pair_name(self.registry, volume))
+        clone = undos.clone_of(pair.volume)
         if dry_run:
             return {"decision": self._union(pair, from_replica=True)}
 
         async def work() -> Json:
-            [clone] = pair.volume.plexes
-            then = undos.clean_up(pair.origin, clone)
-            tasks = await snapbacks.restore(pair, [clone], rate or 0, force=force, kind=TaskType.UNDO, then=then)
+            then = undos.clean_up(pair.origin, clone.uuid)
+            tasks = await restores.restore(pair, [clone], rate or 0, force=force, kind=TaskType.UNDO, then=then)
             if not tasks:
                 await then(clone)
                 reason = (Reason.NOTHING_MISSED, f"volume {volume} is as it was")
@@ -185,7 +185,7 @@ class SnapVerbs(InstantVerbs):
 
         async def work() -> Json:
             await snapbacks.clear(pair)
-            return self._volume(snapshot)
+            return self._shown(pair.unit)
 
         return await self._apart(work)
 
@@ -193,7 +193,7 @@ class SnapVerbs(InstantVerbs):
         """Every association and every detached plex, of one volume or of all."""
         services = [
             unit.service
-            for unit in self.registry.originals()
+            for unit in self.registry.units.originals()
             if unit.service is not None and volume in (None, unit.name, *self._snapshots_of(unit.service))
         ]
         if volume is not None:
