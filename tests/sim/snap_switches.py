@@ -8,7 +8,7 @@ from unittest.mock import patch
 from bitarray import bitarray
 from bitarray.util import zeros
 
-from fmrd.core.decisions import instant, recovery, snapback, snapshot
+from fmrd.core.decisions import instant, recovery, snapback
 from fmrd.core.maps.bitmap import Bitmap
 from fmrd.core.volume.family import Family
 from fmrd.core.volume.plex import Plex
@@ -143,7 +143,7 @@ def _nobody_waits_for_one_that_went() -> AbstractContextManager[Any]:
         del origin.tracks[snap.settings.uuid]
         origin.unkept.pop(snap.settings.uuid, None)
 
-    return patch.object(snapshot, "_untie", untie)
+    return patch.object(snapback, "_untie", untie)
 
 
 SWITCHES = {
