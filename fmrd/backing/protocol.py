@@ -139,6 +139,16 @@ class Freezer(Protocol):
         """Also when it was never frozen. OSError where it may still be."""
 
 
+@dataclass(frozen=True)
+class Room:
+    """What its file system still has, and what of it a file takes already."""
+
+    device: int
+    """The same of all files on one file system."""
+    free_bytes: int
+    allocated_bytes: int
+
+
 class Host(Protocol):
     """Opens, makes and removes plexes and copies of the DCO. Expected failures are FmrdError with these codes:
     ``plex_missing``, ``plex_busy`` (locked by another owner), ``plex_exists``, ``not_a_plex`` (a directory, a
@@ -147,6 +157,9 @@ class Host(Protocol):
 
     def probe(self, path: str) -> Probe:
         """Look without touching. OSError where even that fails."""
+
+    def room(self, path: str) -> Room | None:
+        """Of the file of a plex; None of a block device, which has all of it."""
 
     def create_plex(self, path: str, length: int) -> Backing:
         """A new sparse file of ``length`` zero bytes, mode 0600, locked; ``plex_exists`` if something is there."""

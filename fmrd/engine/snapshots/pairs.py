@@ -56,6 +56,16 @@ def pair_of(registry: Registry, name: str) -> Pair:
     return pair
 
 
+def must_be_closed(pair: Pair) -> None:
+    """Refused('volume_open') while somebody has the file of the snapshot open."""
+    if pair.service is not None and pair.service.running.open_count:
+        raise Refused(
+            "volume_open",
+            f"snapshot {pair.unit.name} is open ({pair.service.running.open_count} time(s))",
+            "unmount it and detach its loop device first",
+        )
+
+
 @asynccontextmanager
 async def both(asked: Pair) -> AsyncIterator[tuple[Pair, Service | None]]:
     """The locks of both volumes; the pair as it is under them, since it was looked up before; and the snapshot's
@@ -70,12 +80,7 @@ async def both(asked: Pair) -> AsyncIterator[tuple[Pair, Service | None]]:
         if service is None:
             yield pair, None
             return
-        if service.running.open_count:
-            raise Refused(
-                "volume_open",
-                f"snapshot {pair.unit.name} is open ({service.running.open_count} time(s))",
-                "unmount it and detach its loop device first",
-            )
+        must_be_closed(pair)
         async with service.running.verb():
             yield pair, service
 

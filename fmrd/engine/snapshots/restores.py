@@ -15,9 +15,10 @@ from fmrd.engine.resync.copy_tasks import Then
 from fmrd.engine.service import Service
 from fmrd.engine.serving.copy_on_write import CopyOnWrite
 from fmrd.engine.snapshots import undos
+from fmrd.engine.snapshots.foretold import check_restore
 from fmrd.engine.snapshots.pairs import Pair, and_gone, both, withdrawn
 from fmrd.engine.tasks import Task
-from fmrd.errors import Failed, FmrdError, Refused
+from fmrd.errors import FmrdError, Refused
 
 log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
@@ -30,10 +31,10 @@ async def restore(
     """From the replica: the snapshot's data goes onto all plexes of the original. ``keep_undo``: what the original was
     is kept beside it. ``kind`` and ``then``: of the tasks.
     """
-    check_restore(asked, force=force)
+    await check_restore(asked, chosen, force=force, keep_undo=keep_undo)
     async with both(asked) as (pair, service):
         origin, plexes = pair.origin, pair.still(chosen)
-        check_restore(pair, force=force)
+        await check_restore(pair, plexes, force=force, keep_undo=keep_undo)
         assert service is not None, "asked just now"
         try:
             await _restore(pair, service, plexes, force=force, keep_undo=keep_undo)
@@ -47,21 +48,6 @@ async def restore(
             message = f"plex {plex.name} copies {plex.map.count()} region(s) from snapshot {pair.unit.name}"
             tasks.append(origin.copying.start(plex, (Reason.FAST, message), rate, kind, then))
     return tasks
-
-
-def check_restore(pair: Pair, *, force: bool) -> None:
-    """What would be refused, without changing anything."""
-    running = pair.origin.running
-    snapback.check_length(running.volume, pair.volume, replica=True)
-    if running.open_count and not force:
-        raise Refused(
-            "volume_open",
-            f"volume {running.volume.name} is open ({running.open_count} time(s)), and its data would change under "
-            "that",
-            "unmount it first, or --force",
-        )
-    if pair.service is None:
-        raise Failed("volume_stopped", f"snapshot {pair.unit.name} is stopped", f"fmrctl start {pair.unit.name}")
 
 
 async def _restore(pair: Pair, service: Service, plexes: Sequence[Plex], *, force: bool, keep_undo: bool) -> None:

@@ -13,6 +13,7 @@ from fmrd.core.volume.plex import Plex
 from fmrd.dco.ledger import change
 from fmrd.engine.resync.copy_tasks import Then
 from fmrd.engine.service import Service
+from fmrd.engine.snapshots.foretold import check_back
 from fmrd.engine.snapshots.pairs import Pair, and_gone, both, drop_if_gone, pair_of, withdrawn
 from fmrd.engine.tasks import Task
 from fmrd.errors import FmrdError
@@ -24,10 +25,11 @@ async def back(asked: Pair, chosen: Sequence[Plex], rate: int = 0, then: Then | 
     """The original's data wins: the plexes return, and copy the union of what changed on either side. ``then``: what
     each task does besides when its plex has arrived.
     """
-    snapback.check_length(asked.origin.volume, asked.volume, replica=False)
+    await check_back(asked, chosen)
     returned: list[Plex] = []
     async with both(asked) as (pair, service):
         origin, plexes = pair.origin, pair.still(chosen)
+        await check_back(pair, plexes)
 
         def step() -> None:
             pair.must_be_there()

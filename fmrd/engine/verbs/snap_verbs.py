@@ -4,14 +4,15 @@ from collections.abc import Sequence
 
 import trio
 
-from fmrd.core.decisions import snapback, snapshot
+from fmrd.core.decisions import snapshot
+from fmrd.core.decisions.snapback import Target
 from fmrd.core.json_object import Json
 from fmrd.core.reasons import Reason
 from fmrd.core.states import PlexState, TaskType
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.opening.making import PlexWish
 from fmrd.engine.service import Service
-from fmrd.engine.snapshots import breakoffs, pairs, restores, snapbacks, undos
+from fmrd.engine.snapshots import breakoffs, foretold, pairs, restores, snapbacks, undos
 from fmrd.engine.snapshots.breakoffs import Wish
 from fmrd.engine.tasks import Task
 from fmrd.engine.verbs.instant_verbs import InstantVerbs
@@ -124,7 +125,11 @@ class SnapVerbs(InstantVerbs):
             )
         chosen = pair.plexes(plexes, every=all_plexes or (from_replica and not plexes))
         if dry_run:
-            return {"decision": self._union(pair, from_replica=from_replica)}
+            if from_replica:
+                check = foretold.check_restore(pair, chosen, force=force, keep_undo=keep_undo)
+            else:
+                check = foretold.check_back(pair, chosen)
+            return self._foretold(pair, await check)
 
         async def work() -> Json:
             if from_replica:
@@ -143,9 +148,9 @@ class SnapVerbs(InstantVerbs):
     ) -> Json:
         """Give it back, and take it anew under the same name when its plexes have arrived."""
         pair = pairs.pair_of(self.registry, snapshot)
-        if dry_run:
-            return {"decision": self._union(pair, from_replica=False)}
         plexes = list(pair.volume.plexes)
+        if dry_run:
+            return self._foretold(pair, await foretold.check_back(pair, plexes))
         wish = Wish(pair.origin.volume.name, snapshot, len(plexes))
         names = {plex.name for plex in plexes}
 
@@ -167,7 +172,7 @@ class SnapVerbs(InstantVerbs):
         pair = pairs.pair_of(self.registry, undos.pair_name(self.registry, volume))
         clone = undos.clone_of(pair.volume)
         if dry_run:
-            return {"decision": self._union(pair, from_replica=True)}
+            return self._foretold(pair, await foretold.check_restore(pair, [clone], force=force, keep_undo=False))
 
         async def work() -> Json:
             then = undos.clean_up(pair.origin, clone.uuid)
@@ -207,16 +212,15 @@ class SnapVerbs(InstantVerbs):
     def _snapshots_of(service: Service) -> list[str]:
         return [s.name for s in service.mirror.store.family.snapshots_of(service.volume)]
 
-    def _union(self, pair: pairs.Pair, *, from_replica: bool) -> Json:
-        snapback.check_length(pair.origin.volume, pair.volume, replica=from_replica)
-        differs = snapback.difference(pair.origin.volume, pair.volume)
-        regions = differs.count()
-        size = pair.origin.volume.geometry.bytes_in(regions, bool(differs[-1]))
-        source, target = pair.volume.name, pair.origin.volume.name
-        if not from_replica:
-            source, target = target, source
-        message = (
-            f"{regions} of {len(differs)} regions changed on either side, and are copied from {source} to {target}"
-        )
-        code = Reason.FAST if regions else Reason.NOTHING_MISSED
-        return self._decision(pair.origin.volume.name, pair.volume.plexes[0].name, code, message, regions, size)
+    def _foretold(self, pair: pairs.Pair, targets: Sequence[Target]) -> Json:
+        """One decision a plex that is copied to; where none is, that nothing is missed."""
+        geometry, found = pair.origin.volume.geometry, []
+        copied = [target for target in targets if target.regions.any()]
+        for target in copied or targets[:1]:
+            regions = target.regions.count()
+            size = geometry.bytes_in(regions, bool(target.regions[-1]))
+            code = Reason.FAST if regions else Reason.NOTHING_MISSED
+            message = f"plex {target.plex.name} {target.why}"
+            name = pair.origin.volume.name
+            found.append(self._decision(name, target.plex.name, code, message, regions, size))
+        return {"decision": found[0], "decisions": found}

@@ -46,7 +46,7 @@ class App:
             print_volumes(self.out, [result["volume"]])
         if "plex" in result:
             print_plex(self.out, result["plex"], str(result["plex"]["name"]).rpartition("-")[0])
-        for decision in [*result.get("decisions", []), *([result["decision"]] if "decision" in result else [])]:
+        for decision in result.get("decisions") or ([result["decision"]] if "decision" in result else []):
             self.out.print(decision_line(decision))
         for task in _tasks_in(result):
             self.out.print(task_line(task))
