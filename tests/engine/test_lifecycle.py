@@ -222,6 +222,34 @@ async def test_a_file_changed_while_stopped_is_copied_in_full(tmp_path: Path) ->
         assert rig.same("a", "b")
 
 
+async def test_where_all_were_changed_the_one_that_was_in_use_is_named(tmp_path: Path) -> None:
+    """Not the one that was detached: what it holds is older."""
+    async with stopped(tmp_path) as rig:
+        await start(rig)
+        await rig.det("a")
+        await rig.write_regions(3)
+        await rig.stop()
+        for letter in "ab":
+            rig.path(f"{letter}.dco").unlink()
+        with pytest.raises(Refused, match="plexes_changed") as caught:
+            await start(rig)
+        assert "--accept data-02" in caught.value.hint
+
+
+async def test_a_print_says_what_is_still_being_opened(tmp_path: Path) -> None:
+    """Who polls the socket at a boot would else take a volume that is not read yet for one that is not there."""
+    async with daemon(tmp_path) as rig:
+        await rig.make()
+        assert (await rig.verbs.print())["opening"] == []
+        rig.registry.arriving.found(["data", "more"])
+        assert (await rig.verbs.print())["opening"] == ["data", "more"]
+        rig.registry.arriving.read("more", {"more": 1})
+        rig.registry.arriving.read("data", {})
+        assert (await rig.verbs.print())["opening"] == ["more"]
+        rig.registry.arriving.ended("more")
+        assert (await rig.verbs.print())["opening"] == []
+
+
 async def test_where_all_were_changed_the_admin_chooses(tmp_path: Path) -> None:
     async with stopped(tmp_path) as rig:
         for letter in "ab":

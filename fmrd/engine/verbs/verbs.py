@@ -230,7 +230,7 @@ class Verbs(SnapVerbs, TaskVerbs):
         names = [volume] if volume is not None else sorted(self.registry.units)
         volumes = [self._volume(self.registry.unit(name).name)["volume"] for name in names]
         tasks = [t.json() for t in self.context.tasks.all() if t.ended is None and volume in (None, t.volume)]
-        return {"volumes": volumes, "tasks": tasks}
+        return {"volumes": volumes, "tasks": tasks, "opening": self.registry.arriving.names()}
 
     def _tasks_of(self, volume: str) -> Json:
         running = self.context.tasks.running(volume)

@@ -41,6 +41,12 @@ class App:
         else:
             (people or self._for_people)(result)
 
+    def tell_gone(self, result: Json) -> None:
+        """Of a volume or a plex that is no more, for people: shown as it was, it would look as if it were there."""
+        for kind in ("volume", "plex"):
+            if kind in result:
+                self.out.print(f"{kind} {result[kind]['name']} is gone")
+
     def _for_people(self, result: Json) -> None:
         if "volume" in result:
             print_volumes(self.out, [result["volume"]])
