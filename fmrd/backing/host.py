@@ -11,7 +11,7 @@ from fmrd.backing.dcofile import DcoFile
 from fmrd.backing.freezing import Freezer
 from fmrd.backing.notefile import NoteFile
 from fmrd.backing.plexfile import PlexFile
-from fmrd.backing.protocol import Probe
+from fmrd.backing.protocol import Probe, Room
 from fmrd.errors import BadRequest, Failed, Refused
 
 HOME_SUFFIX = ".dco"
@@ -47,6 +47,12 @@ class LinuxHost:
         if not stat.S_ISREG(status.st_mode):
             raise BadRequest("not_a_plex", f"{path} is neither a regular file nor a block device")
         return Probe(True, False, status.st_size)
+
+    def room(self, path: str) -> Room | None:
+        status, system = os.stat(path), os.statvfs(path)
+        if stat.S_ISBLK(status.st_mode):
+            return None
+        return Room(status.st_dev, system.f_bavail * system.f_frsize, status.st_blocks * 512)
 
     def create_plex(self, path: str, length: int) -> PlexFile:
         return plexfile.create_plex(path, length)

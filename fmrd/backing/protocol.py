@@ -146,6 +146,16 @@ class Freezer(Protocol):
         """Thaw it; it is called also when nothing was frozen. OSError where it may still be frozen."""
 
 
+@dataclass(frozen=True)
+class Room:
+    """What its file system still has, and what of it a file takes already."""
+
+    device: int
+    """The same of all files on one file system."""
+    free_bytes: int
+    allocated_bytes: int
+
+
 class Host(Protocol):
     """A host opens, makes and removes plexes and copies of the DCO. Expected failures are FmrdError with these codes:
     ``plex_missing``, ``plex_busy`` (locked by another owner), ``plex_exists``, ``not_a_plex`` (a directory, a
@@ -154,6 +164,9 @@ class Host(Protocol):
 
     def probe(self, path: str) -> Probe:
         """Look at a path without touching it. OSError where even that fails; ``not_a_plex`` where it cannot be one."""
+
+    def room(self, path: str) -> Room | None:
+        """Of the file of a plex; None of a block device, which has all of it."""
 
     def create_plex(self, path: str, length: int) -> Backing:
         """Make a sparse file of ``length`` zero bytes, mode 0600, open and locked; ``plex_exists`` if it exists."""

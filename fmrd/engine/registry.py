@@ -1,5 +1,6 @@
 """The registry has all volumes of the daemon: it opens them, serves them to a door, and closes them."""
 
+import contextlib
 import errno
 import logging
 from collections.abc import Awaitable, Callable
@@ -17,7 +18,7 @@ from fmrd.engine.opening.still_opening import Arriving
 from fmrd.engine.plexes.reattach import LONGEST_PAUSE_SECONDS
 from fmrd.engine.served import Served, number_of
 from fmrd.engine.service import Service
-from fmrd.engine.unit import LATE, Unit
+from fmrd.engine.units import LATE, Unit, Units
 from fmrd.engine.verify import verifying
 from fmrd.errors import Failed, FmrdError, Refused
 
@@ -31,7 +32,7 @@ class Registry:
     def __init__(self, context: Context, mount_path: str = "") -> None:
         self.context = context
         self.mount_path = mount_path
-        self.units: dict[str, Unit] = {}
+        self.units = Units()
         self._served: dict[str, Served] = {}
         self.arriving = Arriving()
         self._watchers: list[Callable[[Served], None]] = []
@@ -65,10 +66,11 @@ class Registry:
         try:
             await home.read()
         except (FmrdError, OSError) as error:
-            self._failed(self.add(home.name, home), error)
+            if self._is_free(home.name, home):
+                self._failed(self.units.add(home.name, home), error)
         units = []
         if home.record is not None:
-            units = [self.add(volume.name, home) for volume in home.record.volumes if self._is_free(volume.name, home)]
+            units = [self.units.add(v.name, home) for v in home.record.volumes if self._is_free(v.name, home)]
         settings = [unit.settings for unit in units if unit.settings is not None]
         self.arriving.read(home.name, {each.name: number_of(each.uuid) for each in settings if not each.stopped})
         # An original that is written before its instant snapshots are there would lose what they were to keep.
@@ -97,28 +99,17 @@ class Registry:
             self.arriving.ended(unit.name)
 
     async def _open_late(self, unit: Unit) -> None:
-        """Its disks may come after the daemon: tried again, less and less often, until somebody decides otherwise."""
+        """Its disks may come after the daemon: tried again, less and less often, until it is open, or is no more."""
         pause = self.context.return_seconds
-        while True:
+        while unit.service is None and self.units.knows(unit) and not self.closing:
             await trio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-            if self.closing or unit.service is not None or self.units.get(unit.name) is not unit:
-                return
-            try:
+            with contextlib.suppress(FmrdError, OSError):
                 await self.start(unit, StartOptions())
-                return
-            except (FmrdError, OSError) as error:
-                if str(error) != str(unit.failure):
-                    self._failed(unit, error)
 
     def _failed(self, unit: Unit, error: FmrdError | OSError) -> None:
         unit.failure = error if isinstance(error, FmrdError) else Failed("io_error", str(error))
         log.error("volume %s does not start: %s", unit.name, unit.failure)
-
-    def add(self, name: str, home: Home) -> Unit:
-        unit = Unit(name, home)
-        self.units[name] = unit
-        return unit
 
     def unit(self, name: str) -> Unit:
         """Return the unit of that name; Failed('volume_missing')."""
@@ -128,11 +119,6 @@ class Registry:
             unread = self.arriving.unread
             yet = f" yet: the daemon still reads {', '.join(sorted(unread))}" if unread else ""
             raise Failed("volume_missing", f"there is no volume {name}{yet}", errno=errno.ENOENT) from None
-
-    def originals(self) -> list[Unit]:
-        """Return the volumes that are no snapshots, by name."""
-        units = [self.units[name] for name in sorted(self.units)]
-        return [u for u in units if u.settings is not None and u.settings.snapshot_of is None]
 
     def service(self, name: str) -> Service:
         """Return the service of a started volume; Failed('volume_missing') or ('volume_stopped')."""
@@ -145,8 +131,8 @@ class Registry:
         return unit.service
 
     async def start(self, unit: Unit, options: StartOptions, *, served: bool = True) -> Service:
-        """Take a volume through PROTOCOLS, "Start at home", and start everything that runs by itself."""
-        async with unit.busy:
+        """PROTOCOLS, "Start at home", then everything that runs by itself."""
+        async with self.units.held(unit):
             if unit.service is not None:
                 return unit.service
             return self.adopt(unit, await start_at_home(unit.home, unit.name, options), served=served)
@@ -171,14 +157,26 @@ class Registry:
             self._served[unit.name] = served
             self._tell(served)
 
-    async def stop(self, unit: Unit, *, stopped: bool = True, even_open: bool = False) -> None:
+    async def stop(self, unit: Unit) -> None:
         """Close it in order; its file disappears first, so that nothing new can open it. Refused('volume_open') while
-        its file is open, unless ``even_open``: the daemon goes down.
+        its file is open.
         """
-        async with unit.busy:
-            service = unit.service
-            if service is None:
-                return
+        async with self.units.held(unit):
+            await self.stop_held(unit)
+
+    async def stop_held(
+        self, unit: Unit, *, stopped: bool = True, even_open: bool = False, check: Callable[[], None] = lambda: None
+    ) -> None:
+        """The same for who holds it. ``even_open``: the daemon goes down. ``check`` may refuse it in the step that
+        withdraws it, when no other verb is under way any more.
+        """
+        service = unit.service
+        if service is None:
+            check()
+            return
+
+        def leave() -> None:
+            check()
             if service.running.open_count and not even_open:
                 raise Refused(
                     "volume_open",
@@ -186,7 +184,8 @@ class Registry:
                     "unmount it and detach its loop device first",
                 )
             self.withdraw(unit)
-            await service.close(stopped=stopped)
+
+        await service.close(leave, stopped=stopped)
 
     def withdraw(self, unit: Unit) -> None:
         """Let its file disappear, in this step; it serves nobody any more."""
@@ -205,7 +204,9 @@ class Registry:
 
         async def one(unit: Unit) -> None:
             try:
-                await self.stop(unit, stopped=False, even_open=True)
+                async with unit.busy:
+                    if self.units.knows(unit):
+                        await self.stop_held(unit, stopped=False, even_open=True)
             except (FmrdError, OSError) as error:
                 log.error("volume %s was not closed in order: %s", unit.name, error)
 

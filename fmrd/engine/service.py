@@ -6,6 +6,7 @@ record, wait for its last system call, fdatasync, stamp, record again, close.
 
 import contextlib
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 
 import trio
@@ -60,9 +61,7 @@ class Service:
         in the context's nursery.
         """
         self.context.nursery.start_soon(self._clean_now_and_then)
-        for plex in self.volume.plexes:
-            if plex.is_open and (plex.map.any() or plex.attaching) and not self.volume.settings.is_instant:
-                self.copying.start(plex, self.copying.unfinished(plex))
+        self.copying.go_on()
         if self.volume.settings.auto_attach:
             self.context.nursery.start_soon(self._attach_those_that_answer)
 
@@ -163,11 +162,13 @@ class Service:
         if plex.is_open:
             raise Failed("plex_state", f"plex {plex.name} was attached meanwhile")
 
-    async def set_state(self, plex: Plex, state: PlexState) -> None:
-        """Change the state of a plex whose gate is closed: OFFLINE becomes STALE."""
+    async def back_on(self, plex: Plex) -> None:
+        """OFFLINE -> STALE."""
         async with self.running.verb():
             self._must_be_closed(plex)
-            self.volume.close_gate(plex, state)
+            if plex.state is not PlexState.OFFLINE:
+                return  # another one was faster
+            self.volume.close_gate(plex, PlexState.STALE)
             plex.excluded = False
             await self.mirror.store.commit()
 
@@ -192,12 +193,13 @@ class Service:
         stamped = all(p.stamp is not None or opened[p.uuid].backing.is_block for p in plexes)
         return stamped and not self.volume.drl.count and self.volume.suspicion() is None
 
-    async def close(self, *, stopped: bool) -> None:
-        """Stop in order: requests answered, copies halted, maps exact, stamps taken, files closed. ``stopped``: by the
-        administrator, so that the daemon does not start it again by itself. Failed('home_failed') where the last commit
-        does not land; the volume has ended all the same.
+    async def close(self, leave: Callable[[], None], *, stopped: bool) -> None:
+        """Orderly stop: requests answered, copies halted, maps exact, stamps taken, files closed. ``leave`` withdraws
+        it when the verb before has ended, or refuses. ``stopped``: by the administrator, so that the daemon does not
+        start it again by itself.
         """
         async with self.running.verb():
+            leave()
             self.running.life.stop()
             await self.copying.halt_all()
             await self.mirror.quiesce()

@@ -54,6 +54,23 @@ def test_a_verb_with_nothing_to_change_says_so(daemon: Daemon, plexes: list[Path
         assert "nothing to change" in json.loads(done.stdout)["notice"]
 
 
+def test_a_recover_that_attached_nothing_fails(daemon: Daemon, plexes: list[Path]) -> None:
+    daemon.make("data", "16M", *plexes)
+    daemon.json("plex", "det", "data", "data-02")
+    away = plexes[1].rename(plexes[1].with_suffix(".away"))
+    for words in (("recover",), ("recover", "--dry-run")):
+        said = daemon.ctl(*words)
+        assert (said.status, said.code) == (1, "not_recovered") and said.json["failed"][0]["code"] == "plex_missing"
+    away.rename(plexes[1])
+    assert daemon.ctl("recover", "--wait").status == 0
+
+
+def test_what_is_gone_is_not_shown_as_if_it_were_there(daemon: Daemon, plexes: list[Path]) -> None:
+    daemon.make("data", "16M", *plexes)
+    assert daemon.fmrctl("plex", "dis", "data", "data-02").stdout == "plex data-02 is gone\n"
+    assert daemon.fmrctl("remove", "data").stdout == "volume data is gone\n"
+
+
 def test_print_reads_like_vxprint(daemon: Daemon, plexes: list[Path]) -> None:
     daemon.make("data", "16M", *plexes)
     daemon.json("plex", "det", "data", "data-02")

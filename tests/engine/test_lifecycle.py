@@ -222,6 +222,20 @@ async def test_a_file_changed_while_stopped_is_copied_in_full(tmp_path: Path) ->
         assert rig.same("a", "b")
 
 
+async def test_where_all_were_changed_the_one_that_was_in_use_is_named(tmp_path: Path) -> None:
+    """Not the one that was detached: what it holds is older."""
+    async with stopped(tmp_path) as rig:
+        await start(rig)
+        await rig.det("a")
+        await rig.write_regions(3)
+        await rig.stop()
+        for letter in "ab":
+            rig.path(f"{letter}.dco").unlink()
+        with pytest.raises(Refused, match="plexes_changed") as caught:
+            await start(rig)
+        assert "--accept data-02" in caught.value.hint
+
+
 async def test_where_all_were_changed_the_admin_chooses(tmp_path: Path) -> None:
     async with stopped(tmp_path) as rig:
         for letter in "ab":

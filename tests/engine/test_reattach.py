@@ -163,3 +163,17 @@ async def test_a_volume_whose_disks_were_all_away_is_opened_when_one_comes(tmp_p
         await until(lambda: rig.plex("b").state == "ACTIVE")
         await rig.stop()
         assert rig.same("a", "b")
+
+
+async def test_a_print_says_what_is_still_being_opened(tmp_path: Path) -> None:
+    """Who polls the socket at a boot would else take a volume that is not read yet for one that is not there."""
+    async with daemon(tmp_path) as rig:
+        await rig.make()
+        assert (await rig.verbs.print())["opening"] == []
+        rig.registry.arriving.found(["data", "more"])
+        assert (await rig.verbs.print())["opening"] == ["data", "more"]
+        rig.registry.arriving.read("more", {"more": 1})
+        rig.registry.arriving.read("data", {})
+        assert (await rig.verbs.print())["opening"] == ["more"]
+        rig.registry.arriving.ended("more")
+        assert (await rig.verbs.print())["opening"] == []

@@ -100,7 +100,7 @@ async def plexes(fmrctl: Fmrctl, rig: Rig) -> None:
     await fmrctl("plex", "att", "data", "data-02")
     await fmrctl("plex", "det", "data", "data-03")
     (rig.path("c")).rename(rig.path("c-aside"))
-    await fmrctl("recover")
+    await fmrctl("recover", status=1)
     (rig.path("c-aside")).rename(rig.path("c"))
     await fmrctl("recover", "--wait")
     await fmrctl("plex", "convert", "data", "data-03")
@@ -143,7 +143,9 @@ async def snapshots(fmrctl: Fmrctl, rig: Rig) -> None:
     await rig.write_regions(3)
     await rig.write_regions(4, volume="SNAP-data")
     await fmrctl("snapprint", "data")
+    rig.registry.arriving.found(["more"])  # as just after a start
     await fmrctl("print")
+    rig.registry.arriving.read("more", {})
     for file in ("a.dco", "s.dco"):
         await fmrctl("dump", file)
     for verb in ("refresh", "snapback"):

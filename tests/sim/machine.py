@@ -67,6 +67,9 @@ class Machine:
         disk = self.plexes.get(path)
         return Probe(True, False, disk.length) if disk is not None and disk.present else Probe(False)
 
+    def room(self, path: str) -> None:
+        """More than is needed."""
+
     def create_plex(self, path: str, length: int) -> SimBacking:
         self.alive()
         if path in self.plexes:

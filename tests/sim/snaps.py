@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from fmrd.engine.unit import Unit
+from fmrd.engine.units import Unit
 from fmrd.errors import FmrdError
 from tests.sim.disks import GRANULE
 from tests.sim.oracle import Oracle

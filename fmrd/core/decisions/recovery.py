@@ -154,7 +154,9 @@ def _check_regions(
     absent = [p.name for p in settings.plexes if not found.get(p.uuid, Found(False)).present and p.is_open]
     lost = [p.name for p in volume.plexes if standing[p.uuid].reason is Reason.FULL_MAP_LOST and p.name not in absent]
     if (changed or lost) and not absent:
-        names = changed or lost
+        # The one that was in use when the volume was left: one that is out is older, whatever else is wrong with it.
+        out = {plex.name: not plex.is_open or plex.state is not PlexState.ACTIVE for plex in settings.plexes}
+        names = sorted([*changed, *lost], key=lambda name: out[name])
         raise Refused(
             "plexes_changed",
             f"volume {settings.name}: no plex is as fmrd left it (changed or without its DCO: {', '.join(names)})",

@@ -5,7 +5,7 @@ both volumes (``ledger.change``); the record that follows makes it true.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from bitarray import bitarray
 
@@ -28,6 +28,47 @@ def difference(origin: Volume, snapshot: Volume) -> bitarray:
     return found
 
 
+@dataclass(frozen=True)
+class Target:
+    """A plex of the original as it is to be, and the regions that are copied to it then, bits by region."""
+
+    plex: Plex
+    regions: bitarray
+    why: str
+
+
+def back_targets(origin: Volume, snapshot: Volume, plexes: Sequence[Plex]) -> list[Target]:
+    """Of a snapback: the plexes that return, each with the union and with what it never held itself."""
+    changed = difference(origin, snapshot)
+    found = []
+    for plex in plexes:
+        regions = changed | fitted(plex.map.bits, len(changed))
+        why = f"returns, and copies {regions.count()} of {len(regions)} regions"
+        if regions.count() > changed.count():
+            why += f": {changed.count()} changed on either side, the others it does not hold itself"
+        found.append(Target(plex, regions, why))
+    return found
+
+
+def restore_targets(origin: Volume, snapshot: Volume, plexes: Sequence[Plex]) -> list[Target]:
+    """Of a restore from the replica: each plex of the original, and what the snapshot's own, now one of them, does not
+    hold itself.
+    """
+    changed = difference(origin, snapshot)
+    if snapshot.settings.is_instant:
+        changed &= ~fitted(plexes[0].map.bits, len(changed))
+    found = []
+    for plex in origin.open_plexes():
+        regions = changed | plex.map.bits
+        why = f"copies {regions.count()} of {len(regions)} regions from {snapshot.name}"
+        found.append(Target(plex, regions, why))
+    for plex in plexes:
+        regions = fitted(plex.map.bits, len(changed))
+        why = f"becomes a plex of {origin.name}, and copies {regions.count()} region(s) that it does not hold itself"
+        found.append(Target(plex, regions, why))
+    return found
+
+
 def check_length(origin: Volume, snapshot: Volume, *, replica: bool) -> None:
     """Raise Refused('refused_incomplete') where a plex would be left that is too short for its volume."""
     ours, theirs = origin.geometry.length_bytes, snapshot.geometry.length_bytes
@@ -45,13 +86,18 @@ def check_length(origin: Volume, snapshot: Volume, *, replica: bool) -> None:
         )
 
 
+def check_back(origin: Volume, snapshot: Volume, plexes: Sequence[Plex]) -> None:
+    """Refused where these plexes cannot return."""
+    check_length(origin, snapshot, replica=False)
+    _may_leave(snapshot, plexes)
+
+
 def go_back(family: Family, origin: Volume, snapshot: Volume, plexes: Sequence[Plex]) -> list[Plex]:
     """Take the step of a snapback: these plexes return to the original, detached, with the union of both maps to be
     copied to them; the snapshot goes with its last plex. Return them as plexes of the original. Refused as by
     ``check_length``, or ('last_plex') where those that stay would lack something.
     """
-    check_length(origin, snapshot, replica=False)
-    _may_leave(snapshot, plexes)
+    check_back(origin, snapshot, plexes)
     missed = difference(origin, snapshot)
     missed |= fitted(snapshot.drl.regions(), len(missed))
     tracked = origin.settings.fmr and snapshot.settings.fmr

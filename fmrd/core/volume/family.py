@@ -77,7 +77,11 @@ class Family:
         return next((v for v in self.volumes if v.name == snapshot.settings.snapshot_of), None)
 
     def by_uuid(self, uuid: str) -> Volume:
-        return next(v for v in self.volumes if v.settings.uuid == uuid)
+        """Failed('volume_missing') for one that left the family meanwhile."""
+        found = next((v for v in self.volumes if v.settings.uuid == uuid), None)
+        if found is None:
+            raise Failed("volume_missing", f"volume {uuid} is not of the family of {self.volume.name} any more")
+        return found
 
     def put(self, volume: Volume) -> None:
         """Let a volume that was opened take the place of what stood for it."""

@@ -155,27 +155,52 @@ class Home:
                 self.close_if_idle()
 
     async def forget(self, name: str) -> None:
-        """Let a volume that is stopped leave its family; with the last one the home copy goes too.
-        Failed('home_failed').
+        """A volume that is stopped leaves its family; with the last one the home copy goes too. Failed
+        ('volume_missing') for one that the home copy does not name: what it names then is others'.
         """
-        await forget_checksums(self.context, name)
-        record = self.record
-        if record is None or len(record.volumes) == 1:
-            await self._ask(partial(self.context.host.remove_home, self.name))
-            return
         async with self.kept_open():
-            await self._forget(self.ledger or await self._reopen(), name)
+            names = await self._names()
+            if name not in names:
+                raise Failed("volume_missing", f"the home copy {self.name} names no volume {name}")
+            await forget_checksums(self.context, name)
+            if names == [name]:
+                self._last = None
+                await self._ask(partial(self.context.host.remove_home, self.name))
+            else:
+                await self._forget(self.ledger or await self._reopen(), name)
+
+    async def _names(self) -> list[str]:
+        """Of the volumes on it, the one that is asked for last; of one that cannot be read only its own."""
+        if self.ledger is None:
+            try:
+                await self.read()
+            except Refused:  # no record of it is valid
+                return [self.name]
+        record, family = self.record, self.ledger.family if self.ledger is not None else None
+        named = [volume.name for volume in record.volumes] if record is not None else []
+        return [name for name in named if family is None or any(name == v.name for v in family.volumes)]
 
     async def _forget(self, ledger: Ledger, name: str) -> None:
-        left = [v.name for v in ledger.family.volumes if v.name != name]
         if self.name == name:  # first, or a new volume of that name would overwrite what is the others' now
+            taken = self.context.host.homes()
+            left = [v.name for v in ledger.family.volumes if v.name != name and v.name not in taken]
+            if not left:
+                raise Failed(
+                    "volume_exists", f"volume {name}: there is another home copy of the name that it would get"
+                )
             await self._ask(partial(self.context.host.rename_home, name, left[0]))
             self.name = left[0]
-        volume = next(v for v in ledger.family.volumes if v.name == name)
-        origin = ledger.family.original_of(volume)
+
+        def step() -> None:
+            volume = next((v for v in ledger.family.volumes if v.name == name), None)
+            if volume is None:
+                raise Failed("volume_missing", f"the home copy {self.name} names no volume {name}")
+            forget(ledger.family, volume)
+
+        volume = next((v for v in ledger.family.volumes if v.name == name), None)
+        origin = None if volume is None else ledger.family.original_of(volume)
         store = None if origin is None else ledger.stores.get(origin.settings.uuid)
-        stores = [store] if store is not None else []
-        await change(stores, lambda: forget(ledger.family, volume), ledgers=[ledger])
+        await change([store] if store is not None else [], step, ledgers=[ledger])
 
     async def _reopen(self) -> Ledger:
         self.must_not_hang()

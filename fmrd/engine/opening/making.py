@@ -2,9 +2,10 @@
 
 import logging
 from dataclasses import dataclass, replace
+from functools import partial
 
 from fmrd.backing.calls.system_calls import Lane, ask
-from fmrd.backing.protocol import LOCATOR_BYTES
+from fmrd.backing.protocol import LOCATOR_BYTES, DcoFile
 from fmrd.core.geometry import Geometry
 from fmrd.core.reasons import Reason
 from fmrd.core.record import Column, PlexRecord, VolumeRecord, geometry_of
@@ -103,7 +104,7 @@ async def make(
         volume = Volume(replace(settings, settled=True), plexes)
         family = Family(context.new_uuid(), context.new_uuid(), 0, layout.COLUMNS, len(wishes) + 2, [volume])
         size = dco_bytes(geometry)
-        home_file = await ask(context.system, home_lane, lambda: context.host.create_home(settings.name, size), timeout)
+        home_file = await ask(context.system, home_lane, partial(_create_home, context, settings.name, size), timeout)
         home = DcoCopy("home", home_file, home_lane, family.uuid, family.columns)
         ledger = Ledger(family, home, context.system, timeout_seconds=timeout)
         carriers: dict[str, OpenPlex] = {}
@@ -129,6 +130,13 @@ async def make(
     finally:
         for files in opened:
             let_go(context, files.lanes, files)
+
+
+def _create_home(context: Context, name: str, size: int) -> DcoFile:
+    """Also one that is not read yet, or could not be, is somebody's."""
+    if name in context.host.homes():
+        raise Failed("volume_exists", f"there is a home copy of the name {name} already")
+    return context.host.create_home(name, size)
 
 
 async def remove_created(context: Context, created: list[PlexWish], timeout_seconds: float) -> None:

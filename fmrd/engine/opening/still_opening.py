@@ -39,6 +39,10 @@ class Arriving:
             return bool(self._numbers)
         return name in self._numbers or number in self._numbers.values()
 
+    def names(self) -> list[str]:
+        """Of volumes, and of home copies that nobody knows the volumes of yet."""
+        return sorted({*(self.unread or ()), *self._numbers})
+
     def _tell(self) -> None:
         self.arrived.set()
         self.arrived = trio.Event()

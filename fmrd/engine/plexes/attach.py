@@ -31,7 +31,8 @@ class Attacher:
         self._releaser = releaser
 
     async def decide(self, plex: Plex, *, full: bool = False, discard: bool = False) -> Decision:
-        """Return what an attach would copy, and why; nothing changes. Refused or failed as ``attach``."""
+        """What an attach would copy, and why; nothing changes."""
+        self._running.must_have(plex)
         if plex.is_open:
             return self._decision_of_open(plex)
         self._running.lanes_of(plex)
@@ -50,23 +51,30 @@ class Attacher:
         are the task's (CopyTasks.start). Failed('plex_state') where ``still`` says no once it is this one's turn;
         Refused as joining.decide says; OSError or FmrdError where the plex cannot be had. Its gate stays closed then.
         """
-        running = self._running
-        async with running.verb():
-            running.must_have(plex)
+        async with self._running.verb():
+            self._running.must_have(plex)
             if still is not None and not still():
                 raise Failed("plex_state", f"plex {plex.name} is {plex.state} meanwhile")
-            if plex.is_open:
-                return self._attached_already(plex, rate)
-            files = await self._reopen(plex)
-            try:
-                decision = self._decision(plex, files, full=full, discard=discard)
-                await self._join(plex, files, decision)
-            except BaseException:
-                joined = running.mirror.opened.get(plex.uuid)
-                if joined is None or joined.backing is not files.backing:
-                    let_go(running.context, files.lanes, files)
-                raise
-            return self._copying.start(plex, (decision.code, decision.message), rate, kind, then), None
+            return await self.attach_held(plex, full=full, discard=discard, rate=rate, kind=kind, then=then)
+
+    async def attach_held(
+        self, plex: Plex, *, full: bool = False, discard: bool = False, rate: int = 0, kind: TaskType | None = None,
+        then: Then | None = None,
+    ) -> tuple[Task, str | None]:  # fmt: skip
+        """The same for who has the verb lock."""
+        running = self._running
+        if plex.is_open:
+            return self._attached_already(plex, rate)
+        files = await self._reopen(plex)
+        try:
+            decision = self._decision(plex, files, full=full, discard=discard)
+            await self._join(plex, files, decision)
+        except BaseException:
+            joined = running.mirror.opened.get(plex.uuid)
+            if joined is None or joined.backing is not files.backing:
+                let_go(running.context, files.lanes, files)
+            raise
+        return self._copying.start(plex, (decision.code, decision.message), rate, kind, then), None
 
     def _decision_of_open(self, plex: Plex) -> Decision:
         """Holes, and what an earlier copy had to leave, unless a copy is at it."""

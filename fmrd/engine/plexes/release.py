@@ -57,7 +57,7 @@ class Releaser:
         the plex is outstanding.
         """
         running = self._running
-        lanes = running.home.lanes[plex.uuid]
+        lanes = running.home.lanes_of(plex.uuid, plex.name)  # one that was never looked for has none yet
         opened = running.mirror.opened.get(plex.uuid)
         if plex.is_open or opened is None:
             self._end(plex.uuid)

@@ -146,8 +146,13 @@ class CopyTasks:
     def resume(self) -> None:
         """Go on: what ``halt_all`` was for did not come to be."""
         self._running.life.come_back()
-        for plex in self._volume.open_plexes():
-            if (plex.map.any() or plex.attaching) and not self._volume.settings.is_instant:
+        self.go_on()
+
+    def go_on(self) -> None:
+        """With every copy that is not done, and that nothing is at."""
+        for plex in self._volume.open_plexes() if not self._volume.settings.is_instant else ():
+            at_it = self._running.context.tasks.running(self._volume.name, plex.name)
+            if (plex.map.any() or plex.attaching) and not at_it:
                 self.start(plex, self.unfinished(plex))
 
     async def _halt(self, tasks: list[Task]) -> bool:

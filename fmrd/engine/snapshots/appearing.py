@@ -8,7 +8,7 @@ import trio
 from fmrd.engine.opening.start import Opening, close_all
 from fmrd.engine.registry import Registry
 from fmrd.engine.running import Running
-from fmrd.engine.unit import Unit
+from fmrd.engine.units import Unit
 from fmrd.errors import FmrdError
 
 log = logging.getLogger(__name__)
@@ -19,8 +19,8 @@ RETRY_SECONDS = 1.0
 
 
 async def appear(registry: Registry, unit: Unit, opening: Opening) -> None:
-    """Serve a snapshot, after the record of its break-off, once reads of the original that are under way on its plex
-    have ended: they would see what is written to it. Return then, or after io_timeout, while it still goes on.
+    """The record of the break-off landed, and the unit is held. Not before reads of the original that are still under
+    way on the plex have ended: they would see what is written to the snapshot.
     """
     service = registry.adopt(unit, opening, served=False)
     done = trio.Event()
@@ -57,8 +57,11 @@ def land_later(
                 except FmrdError as again:
                     log.error("snapshot %s is not recorded yet: %s", unit.name, again)
                     continue
-                if not running.life.gone.is_set():
-                    await appear(registry, unit, opening)
+                async with unit.busy:
+                    family, volume = opening.mirror.store.family, opening.mirror.volume
+                    there = registry.units.knows(unit) and volume in family.volumes
+                    if there and unit.service is None and not running.life.gone.is_set():
+                        await appear(registry, unit, opening)
                 return
         finally:
             if unit.service is None:

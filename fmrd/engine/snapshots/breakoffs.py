@@ -24,7 +24,7 @@ from fmrd.engine.running import Running
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.snapshots.appearing import appear, land_later
 from fmrd.engine.snapshots.frozen import frozen
-from fmrd.engine.unit import Unit
+from fmrd.engine.units import Unit
 from fmrd.errors import BadRequest, Failed, FmrdError, Refused
 
 log = logging.getLogger(__name__)
@@ -60,12 +60,6 @@ def names_for(registry: Registry, volumes: Sequence[str], pattern: str | None) -
     return found
 
 
-def must_be_free(registry: Registry, name: str) -> None:
-    """Raise Failed('volume_exists') where a volume has that name; asked again in the step that gives it."""
-    if name in registry.units:
-        raise Failed("volume_exists", f"volume {name} exists already")
-
-
 def check(registry: Registry, wishes: Sequence[Wish]) -> None:
     """Raise what ``break_off`` would refuse now, without changing anything."""
     originals = [registry.service(wish.volume).running for wish in wishes]
@@ -81,7 +75,10 @@ async def break_off(registry: Registry, wishes: Sequence[Wish], freeze: Sequence
     originals = [registry.service(wish.volume).running for wish in wishes]
     order = sorted(range(len(wishes)), key=lambda at: wishes[at].volume)
     instant = _Instant(registry, originals, wishes)
+    for running in originals:  # before the locks: that of a snapshot comes after its original's, not by name
+        _must_be_original(running.volume)
     async with AsyncExitStack() as locks:
+        locks.callback(instant.let_go)
         for at in order:
             await locks.enter_async_context(originals[at].verb())
         for running in originals:
@@ -163,10 +160,7 @@ class _Instant:
         chosen = []
         for running, wish in zip(self.originals, self._wishes, strict=True):
             volume = running.volume
-            if volume.settings.snapshot_of is not None:
-                raise Refused(
-                    "snap_of_snap", f"volume {volume.name} is a snapshot of {volume.settings.snapshot_of} itself"
-                )
+            _must_be_original(volume)
             ready = [p for p in snapshot.ready(volume) if durable is None or p in durable]
             plexes = ready[: wish.plexes]
             if len(plexes) < wish.plexes:
@@ -177,7 +171,7 @@ class _Instant:
     def step(self) -> None:
         chosen = self.choose([plex for plexes in self.durable for plex in plexes])
         for wish in self._wishes:
-            must_be_free(self.registry, wish.name)
+            self.registry.units.must_be_free(wish.name)
         families = [running.mirror.store.family for running in self.originals]
         for family, running, plexes in zip(families, self.originals, chosen, strict=True):
             snapshot.check_break_off(family, running.volume, plexes)
@@ -185,8 +179,18 @@ class _Instant:
             uuid = self.registry.context.new_uuid()
             volume = snapshot.break_off(family, running.volume, plexes, wish.name, uuid)
             self.openings.append(_moved(running, volume))
-            self.units.append(self.registry.add(wish.name, running.home))
+            self.units.append(self.registry.units.add(wish.name, running.home))
+            self.units[-1].busy.acquire_nowait()  # nobody starts or removes it before it is adopted
         self.release()
+
+    def let_go(self) -> None:
+        for unit in self.units:
+            unit.busy.release()
+
+
+def _must_be_original(volume: Volume) -> None:
+    if volume.settings.snapshot_of is not None:
+        raise Refused("snap_of_snap", f"volume {volume.name} is a snapshot of {volume.settings.snapshot_of} itself")
 
 
 def _too_few(volume: Volume, ready: int, wanted: int) -> Refused:

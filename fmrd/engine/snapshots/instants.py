@@ -26,10 +26,9 @@ from fmrd.engine.running import Running
 from fmrd.engine.serving import copy_on_write
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.snapshots.appearing import land_later
-from fmrd.engine.snapshots.breakoffs import must_be_free
 from fmrd.engine.snapshots.frozen import frozen
 from fmrd.engine.tasks import Task
-from fmrd.engine.unit import Unit
+from fmrd.engine.units import Unit
 from fmrd.errors import Failed, FmrdError, Refused
 
 log = logging.getLogger(__name__)
@@ -68,7 +67,7 @@ async def take_instant(
 
         def step() -> None:
             nonlocal seconds
-            must_be_free(registry, name)
+            registry.units.must_be_free(name)
             uuid = registry.context.new_uuid()
             taken = snapshot.taken_at_once(mirror.store.family, running.volume, record, name, uuid)
             taken.settings = replace(taken.settings, io_timeout_seconds=copy_on_write.LIMIT_SECONDS)
@@ -79,7 +78,9 @@ async def take_instant(
             running.home.mirrors[uuid] = own
             running.home.lanes[record.uuid] = files.lanes
             opening.append(Opening(own, running.home, []))
-            units.append(registry.add(name, running.home))
+            units.append(registry.units.add(name, running.home))
+            units[0].busy.acquire_nowait()  # nobody starts or removes it before it is adopted
+            stack.callback(units[0].busy.release)
             seconds = trio.current_time() - began
 
         try:
@@ -133,17 +134,18 @@ def begin_sync(registry: Registry, unit: Unit, rate: int = 0) -> Task:
     task = registry.context.tasks.new(TaskType.SNAPSYNC, unit.name, plex.name, reason, rate)
     task.total_regions = regions
     task.total_bytes = service.volume.geometry.bytes_in(regions, bool(plex.map.bits[-1]))
-    registry.context.nursery.start_soon(_sync, service.running, task)
+    registry.context.nursery.start_soon(_sync, registry, service.running, task)
     return task
 
 
-async def _sync(running: Running, task: Task) -> None:
+async def _sync(registry: Registry, running: Running, task: Task) -> None:
     try:
         await _fill_all(running, task)
+        task.halted.set()  # whoever waits for that has the locks that come now
+        if not task.aborting and not running.life.ended:
+            await _complete(registry, running, task)
         if task.aborting or running.life.ended:
             task.end(TaskState.ABORTED)
-            return
-        await _complete(running)
     except (FmrdError, OSError) as error:
         log.warning("snapshot %s: task %d failed: %s", task.volume, task.id, error)
         task.end(TaskState.FAILED, (getattr(error, "code", "io_error"), str(error)))
@@ -165,13 +167,18 @@ async def _fill_all(running: Running, task: Task) -> None:
         await task.give_way(size, trio.current_time() - began, running.volume.settings.rate)
 
 
-async def _complete(running: Running) -> None:
+async def _complete(registry: Registry, running: Running, task: Task) -> None:
     """One commit: from now on its plex is all that it needs, and carries the DCO again."""
-    family = running.mirror.store.family
-    original = family.original_of(running.volume)
-    origin = None if original is None else running.home.mirrors.get(original.settings.uuid)
-    if origin is None or original is None:
-        raise Failed("volume_stopped", f"the original of snapshot {running.volume.name} is stopped")
+    origin = registry.service(running.volume.settings.snapshot_of or "").running
+    async with origin.verb():
+        if task.aborting or running.life.ended:
+            return  # it went back, was stopped or removed, or is about to be
+        async with running.verb():
+            await _completed(origin.mirror, running)
+
+
+async def _completed(origin: Mirror, running: Running) -> None:
+    original = origin.volume
     done: list[bool] = []
 
     def step() -> None:

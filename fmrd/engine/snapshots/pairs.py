@@ -1,6 +1,6 @@
 """A pair is a snapshot and its original, for the verbs over both."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -8,13 +8,13 @@ from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
 from fmrd.engine.registry import Registry
 from fmrd.engine.service import Service
-from fmrd.engine.unit import Unit
+from fmrd.engine.units import Unit
 from fmrd.errors import Failed, Refused
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A pair has a snapshot, started or not, and its original, which must be started."""
+    """A snapshot, started or not, and its original, which must be started; as they are until the next await."""
 
     registry: Registry
     unit: Unit
@@ -25,6 +25,18 @@ class Pair:
     @property
     def service(self) -> Service | None:
         return self.unit.service
+
+    def must_be_there(self) -> None:
+        """Failed('snap_unknown') for one that went, or was cleared, while a verb waited."""
+        if self.volume not in self.origin.mirror.store.family.volumes or self.volume.settings.link is None:
+            raise Failed("snap_unknown", f"snapshot {self.unit.name} went back or was cleared meanwhile")
+
+    def still(self, plexes: Sequence[Plex]) -> list[Plex]:
+        """The same plexes as they are now: a start of the snapshot meanwhile brought others in their place."""
+        found = {plex.uuid: plex for plex in self.volume.plexes}
+        if any(plex.uuid not in found for plex in plexes):
+            raise Failed("snap_unknown", f"plexes of snapshot {self.unit.name} left it meanwhile")
+        return [found[plex.uuid] for plex in plexes]
 
     def plexes(self, names: Sequence[str], *, every: bool) -> list[Plex]:
         """Return the snapshot's plexes that were asked for; without a word, one. Failed('plex_unknown')."""
@@ -41,24 +53,76 @@ def pair_of(registry: Registry, name: str) -> Pair:
     if unit.settings is None or unit.settings.snapshot_of is None:
         raise Failed("snap_unknown", f"volume {name} is no snapshot")
     origin = registry.service(unit.settings.snapshot_of)
-    return Pair(registry, unit, origin, origin.mirror.store.family.by_uuid(unit.settings.uuid))
+    pair = Pair(registry, unit, origin, origin.mirror.store.family.by_uuid(unit.settings.uuid))
+    pair.must_be_there()
+    return pair
+
+
+def must_be_closed(pair: Pair) -> None:
+    """Refused('volume_open') while somebody has the file of the snapshot open."""
+    if pair.service is not None and pair.service.running.open_count:
+        raise Refused(
+            "volume_open",
+            f"snapshot {pair.unit.name} is open ({pair.service.running.open_count} time(s))",
+            "unmount it and detach its loop device first",
+        )
 
 
 @asynccontextmanager
-async def both(pair: Pair) -> AsyncIterator[Service | None]:
-    """Hold the locks of both volumes in here, and give the snapshot's service, None where it is stopped.
-    Refused('volume_open') while the snapshot is open.
+async def both(asked: Pair) -> AsyncIterator[tuple[Pair, Service | None]]:
+    """The locks of both volumes; the pair as it is under them, since it was looked up before; and the snapshot's
+    service, None where it is stopped.
     """
-    async with pair.unit.busy, pair.origin.running.verb():
-        service = pair.unit.service
+    units = asked.registry.units
+    async with units.held(asked.unit), asked.origin.running.verb():
+        pair = pair_of(asked.registry, asked.unit.name)
+        if pair.origin is not asked.origin:
+            raise Failed("volume_stopped", f"volume {asked.origin.volume.name} was stopped meanwhile")
+        service = pair.service
         if service is None:
-            yield None
+            yield pair, None
             return
-        if service.running.open_count:
-            raise Refused(
-                "volume_open",
-                f"snapshot {pair.unit.name} is open ({service.running.open_count} time(s))",
-                "unmount it and detach its loop device first",
-            )
+        must_be_closed(pair)
         async with service.running.verb():
-            yield service
+            yield pair, service
+
+
+@asynccontextmanager
+async def withdrawn(pair: Pair, service: Service, *, ends: bool) -> AsyncIterator[None]:
+    """The snapshot serves nobody any more, if it ``ends``, and is closed afterwards, unless the step was refused."""
+    if not ends:
+        yield
+        return
+    pair.registry.withdraw(pair.unit)
+    try:
+        await service.checksums.close()
+        await service.copying.halt_all()
+        await service.mirror.quiesce()
+        yield
+    finally:
+        if drop_if_gone(pair):
+            service.end()
+        else:
+            service.resume()
+            pair.unit.service = service
+            pair.registry.serve(pair.unit)
+
+
+def drop_if_gone(pair: Pair) -> bool:
+    """Whether its last plex went: then nobody finds it any more, whether it was started or not."""
+    gone = pair.volume not in pair.origin.mirror.store.family.volumes
+    if gone:
+        pair.registry.units.drop(pair.unit)
+    return gone
+
+
+def and_gone(pair: Pair, step: Callable[[], None]) -> Callable[[], None]:
+    """The store of a snapshot that went takes part in no commit any more."""
+
+    def run() -> None:
+        step()
+        ledger = pair.origin.mirror.store.ledger
+        if pair.volume not in ledger.family.volumes:
+            ledger.stores.pop(pair.volume.settings.uuid, None)
+
+    return run

@@ -15,6 +15,7 @@ from fmrd.core.decisions import snapshot
 from fmrd.core.record import Column, PlexRecord
 from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
+from fmrd.core.volume.volume import Volume
 from fmrd.dco.store import Store
 from fmrd.engine.opening.files import PlexFiles, copy_of, let_go, name_owner
 from fmrd.engine.opening.start import Opening, report
@@ -24,6 +25,7 @@ from fmrd.engine.running import Running
 from fmrd.engine.service import Service
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.serving.open_plex import Lanes, OpenPlex
+from fmrd.engine.units import Unit
 from fmrd.errors import Failed, FmrdError, Refused
 
 log = logging.getLogger(__name__)
@@ -45,11 +47,13 @@ class Kept:
     record: PlexRecord
     opened: OpenPlex
     opening: Opening | None = None
+    unit: Unit | None = None
 
     def step(self) -> None:
         """Make it a snapshot in the step of the restore, before that: the clone's map gains what the others gain."""
         mirror = self.running.mirror
         store = mirror.store
+        check(self.registry, self.running)  # the name may have been taken meanwhile
         taken = snapshot.kept(
             store.family, self.running.volume, self.record, undo_name(self.running.volume.name),
             self.registry.context.new_uuid(),
@@ -59,16 +63,22 @@ class Kept:
         self.running.home.lanes[self.record.uuid] = self.opened.lanes
         kin = self.running.home.mirrors
         self.opening = Opening(Mirror(own, mirror.system, opened, kin), self.running.home, [])
+        self.unit = self.registry.units.add(taken.name, self.running.home)
+        self.unit.busy.acquire_nowait()  # nobody starts or removes it before it is adopted
 
     async def serve(self) -> None:
-        """Serve it, after the record, as a snapshot like any other."""
-        assert self.opening is not None
-        unit = self.registry.add(self.opening.mirror.volume.name, self.running.home)
-        service = self.registry.adopt(unit, self.opening)
+        """After the record: a snapshot like any other."""
+        assert self.opening is not None and self.unit is not None
+        service = self.registry.adopt(self.unit, self.opening)
         try:
             await service.running.renew_copies()
         except FmrdError as error:
-            log.warning("volume %s: %s", unit.name, error)
+            log.warning("volume %s: %s", self.unit.name, error)
+
+    def let_go(self) -> None:
+        """Of the unit, if there is one."""
+        if self.unit is not None:
+            self.unit.busy.release()
 
     async def give_up(self) -> None:
         """Remove the clone: the restore was refused."""
@@ -129,15 +139,16 @@ async def _opened(registry: Registry, running: Running, path: str) -> Kept:
     return Kept(registry, running, record, files.with_dco(copy))
 
 
-def clean_up(service: Service, clone: Plex) -> Then:
-    """Return what each task of an undo does at its end: once every plex has its data again, the clone goes."""
+def clean_up(service: Service, uuid: str) -> Then:
+    """After an undo: once every plex has its data again, the clone goes."""
 
     going = False
 
     async def then(_: Plex) -> None:
         nonlocal going
-        regular = [p for p in service.volume.plexes if p is not clone]
-        if not going and not any(p.is_open and p.map.any() for p in regular):
+        regular = [p for p in service.volume.plexes if p.uuid != uuid]
+        clone = next((p for p in service.volume.plexes if p.uuid == uuid), None)
+        if clone is not None and not going and not any(p.is_open and p.map.any() for p in regular):
             going = True
             await service.dissociate(clone)
             await _erase(service.running, clone.path)
@@ -168,3 +179,10 @@ def pair_name(registry: Registry, volume: str) -> str:
     if name not in registry.units:
         raise Failed("undo_missing", f"volume {volume} has nothing to undo")
     return name
+
+
+def clone_of(volume: Volume) -> Plex:
+    """Failed('undo_missing') for a snapshot that somebody gave that name, and that an undo must not erase."""
+    if len(volume.plexes) != 1 or not volume.plexes[0].path.endswith(SUFFIX):
+        raise Failed("undo_missing", f"{volume.name} is a snapshot, and not what --keep-undo kept")
+    return volume.plexes[0]

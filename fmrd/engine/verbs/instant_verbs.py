@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 
 from fmrd.core.json_object import Json
-from fmrd.core.volume.plex import Plex
 from fmrd.engine.opening.files import let_go
 from fmrd.engine.opening.making import PlexWish, obtain, remove_created
 from fmrd.engine.snapshots.breakoffs import Wish
 from fmrd.engine.snapshots.instants import begin_sync, take_instant
 from fmrd.engine.verbs.plex_verbs import PlexVerbs
-from fmrd.engine.verbs.view import volume_json
 from fmrd.errors import Failed, FmrdError
 
 
@@ -31,22 +29,17 @@ class InstantVerbs(PlexVerbs):
                     self.registry, wish.volume, wish.name, plex.path, plex.dco_path, files, freeze
                 )
             except BaseException as error:
-                if not any(p.path == plex.path for p in self._plexes_of(wish.name)):
+                family = service.mirror.store.family
+                if not any(p.path == plex.path for v in family.volumes for p in v.plexes):  # taken, recorded or not
                     let_go(self.context, files.lanes, files)
                     if isinstance(error, FmrdError | OSError):
                         await remove_created(self.context, [plex], timeout)
                 raise
             task = {"task": begin_sync(self.registry, unit).json()} if sync else {}
-            shown = volume_json(self.registry.service(unit.name).running, self._path(unit.name))
+            shown = self._shown(unit)["volume"]
             return {"volume": shown, "volumes": [shown], "held_seconds": round(seconds, 6)} | task
 
         return await self._apart(work)
-
-    def _plexes_of(self, name: str) -> Sequence[Plex]:
-        """Return the plexes of a volume as they are in memory, recorded or not."""
-        unit = self.registry.units.get(name)
-        ledger = unit.home.ledger if unit is not None else None
-        return [p for v in ledger.family.volumes if v.name == name for p in v.plexes] if ledger is not None else []
 
     async def snapsync(self, *, snapshot: str, rate: int | None = None) -> Json:
         """Let an instant snapshot become a full copy, in the background."""

@@ -74,6 +74,7 @@ class PlexVerbs(VerbBase):
         found = service.volume.plex(plex)
 
         async def work() -> Json:
+            service.running.must_have(found)
             if state is PlexState.STALE and not found.is_open and found.state is not PlexState.IOFAIL:
                 service.reattacher.forget(found)
                 notice: str | None = f"nothing to change: {found.name} is already {found.state}"
@@ -92,7 +93,7 @@ class PlexVerbs(VerbBase):
             return {"plex": plex_json(service.running, found), "notice": notice}
 
         async def work() -> Json:
-            await service.set_state(found, PlexState.STALE)
+            await service.back_on(found)
             return {"plex": plex_json(service.running, found)}
 
         return await self._apart(work)
@@ -137,7 +138,12 @@ class PlexVerbs(VerbBase):
             failed: list[Json] = []
             decisions: list[Json] = []
             for name in names:
-                service = self.registry.service(name)
+                unit = self.registry.units.get(name)
+                if unit is None or unit.service is None:
+                    if volume is not None:
+                        self.registry.service(name)
+                    continue  # it was stopped or removed while the ones before it were looked after
+                service = unit.service
                 for plex in list(service.volume.plexes) if not service.volume.settings.is_instant else ():
                     holed = plex.is_open and plex.map.any() and not self.context.tasks.running(name, plex.name)
                     if not holed and plex.state not in (PlexState.STALE, PlexState.IOFAIL):

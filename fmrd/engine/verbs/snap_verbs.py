@@ -4,18 +4,19 @@ from collections.abc import Sequence
 
 import trio
 
-from fmrd.core.decisions import snapback, snapshot
+from fmrd.core.decisions import snapshot
+from fmrd.core.decisions.snapback import Target
 from fmrd.core.json_object import Json
 from fmrd.core.reasons import Reason
 from fmrd.core.states import PlexState, TaskType
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.opening.making import PlexWish
 from fmrd.engine.service import Service
-from fmrd.engine.snapshots import breakoffs, pairs, snapbacks, undos
+from fmrd.engine.snapshots import breakoffs, foretold, pairs, restores, snapbacks, undos
 from fmrd.engine.snapshots.breakoffs import Wish
 from fmrd.engine.tasks import Task
 from fmrd.engine.verbs.instant_verbs import InstantVerbs
-from fmrd.engine.verbs.view import detached_json, plex_json, snapshots_json, volume_json
+from fmrd.engine.verbs.view import detached_json, plex_json, snapshots_json
 from fmrd.errors import BadRequest, Failed, Refused
 
 SNAP_STATES = (PlexState.SNAPATT, PlexState.SNAPDONE)
@@ -98,7 +99,7 @@ class SnapVerbs(InstantVerbs):
         """
         names = list(volumes)
         if all:
-            names += [unit.name for unit in self.registry.originals() if unit.name not in names]
+            names += [unit.name for unit in self.registry.units.originals() if unit.name not in names]
         if not names or len(set(names)) != len(names) or not 1 <= nmirror <= 8:
             raise BadRequest("bad_request", "name each volume once (or --all), and 1 to 8 mirrors")
         if (sync and instant is None) or (instant is not None and len(names) != 1):
@@ -113,7 +114,7 @@ class SnapVerbs(InstantVerbs):
 
         async def work() -> Json:
             units, seconds = await breakoffs.break_off(self.registry, wishes, freeze)
-            shown = [volume_json(self.registry.service(u.name).running, self._path(u.name)) for u in units]
+            shown = [self._shown(unit)["volume"] for unit in units]
             return {"volume": shown[0], "volumes": shown, "held_seconds": round(seconds, 6)}
 
         return await self._apart(work)
@@ -130,11 +131,15 @@ class SnapVerbs(InstantVerbs):
             )
         chosen = pair.plexes(plexes, every=all_plexes or (from_replica and not plexes))
         if dry_run:
-            return {"decision": self._union(pair, from_replica=from_replica)}
+            if from_replica:
+                check = foretold.check_restore(pair, chosen, force=force, keep_undo=keep_undo)
+            else:
+                check = foretold.check_back(pair, chosen)
+            return self._foretold(pair, await check)
 
         async def work() -> Json:
             if from_replica:
-                tasks = await snapbacks.restore(pair, chosen, rate or 0, force=force, keep_undo=keep_undo)
+                tasks = await restores.restore(pair, chosen, rate or 0, force=force, keep_undo=keep_undo)
             else:
                 tasks = await snapbacks.back(pair, chosen, rate or 0)
             if not tasks:
@@ -149,15 +154,15 @@ class SnapVerbs(InstantVerbs):
     ) -> Json:
         """Give a snapshot back, and take it anew under the same name when its plexes have arrived."""
         pair = pairs.pair_of(self.registry, snapshot)
-        if dry_run:
-            return {"decision": self._union(pair, from_replica=False)}
         plexes = list(pair.volume.plexes)
+        if dry_run:
+            return self._foretold(pair, await foretold.check_back(pair, plexes))
         wish = Wish(pair.origin.volume.name, snapshot, len(plexes))
         names = {plex.name for plex in plexes}
 
         async def again(plex: Plex) -> None:
             returned = [p for p in pair.origin.volume.plexes if p.name in names]
-            if all(p.state is PlexState.SNAPDONE for p in returned):
+            if len(returned) == len(names) and all(p.state is PlexState.SNAPDONE for p in returned):
                 await breakoffs.break_off(self.registry, [wish], freeze)
 
         async def work() -> Json:
@@ -171,13 +176,13 @@ class SnapVerbs(InstantVerbs):
     ) -> Json:  # fmt: skip
         """Put back what --keep-undo kept, by the same maps. Failed('undo_missing')."""
         pair = pairs.pair_of(self.registry, undos.pair_name(self.registry, volume))
+        clone = undos.clone_of(pair.volume)
         if dry_run:
-            return {"decision": self._union(pair, from_replica=True)}
+            return self._foretold(pair, await foretold.check_restore(pair, [clone], force=force, keep_undo=False))
 
         async def work() -> Json:
-            [clone] = pair.volume.plexes
-            then = undos.clean_up(pair.origin, clone)
-            tasks = await snapbacks.restore(pair, [clone], rate or 0, force=force, kind=TaskType.UNDO, then=then)
+            then = undos.clean_up(pair.origin, clone.uuid)
+            tasks = await restores.restore(pair, [clone], rate or 0, force=force, kind=TaskType.UNDO, then=then)
             if not tasks:
                 await then(clone)
                 reason = (Reason.NOTHING_MISSED, f"volume {volume} is as it was")
@@ -192,7 +197,7 @@ class SnapVerbs(InstantVerbs):
 
         async def work() -> Json:
             await snapbacks.clear(pair)
-            return self._volume(snapshot)
+            return self._shown(pair.unit)
 
         return await self._apart(work)
 
@@ -200,7 +205,7 @@ class SnapVerbs(InstantVerbs):
         """Show every association and every detached plex, of one volume or of all."""
         services = [
             unit.service
-            for unit in self.registry.originals()
+            for unit in self.registry.units.originals()
             if unit.service is not None and volume in (None, unit.name, *self._snapshots_of(unit.service))
         ]
         if volume is not None:
@@ -214,16 +219,15 @@ class SnapVerbs(InstantVerbs):
     def _snapshots_of(service: Service) -> list[str]:
         return [s.name for s in service.mirror.store.family.snapshots_of(service.volume)]
 
-    def _union(self, pair: pairs.Pair, *, from_replica: bool) -> Json:
-        snapback.check_length(pair.origin.volume, pair.volume, replica=from_replica)
-        differs = snapback.difference(pair.origin.volume, pair.volume)
-        regions = differs.count()
-        size = pair.origin.volume.geometry.bytes_in(regions, bool(differs[-1]))
-        source, target = pair.volume.name, pair.origin.volume.name
-        if not from_replica:
-            source, target = target, source
-        message = (
-            f"{regions} of {len(differs)} regions changed on either side, and are copied from {source} to {target}"
-        )
-        code = Reason.FAST if regions else Reason.NOTHING_MISSED
-        return self._decision(pair.origin.volume.name, pair.volume.plexes[0].name, code, message, regions, size)
+    def _foretold(self, pair: pairs.Pair, targets: Sequence[Target]) -> Json:
+        """One decision a plex that is copied to; where none is, that nothing is missed."""
+        geometry, found = pair.origin.volume.geometry, []
+        copied = [target for target in targets if target.regions.any()]
+        for target in copied or targets[:1]:
+            regions = target.regions.count()
+            size = geometry.bytes_in(regions, bool(target.regions[-1]))
+            code = Reason.FAST if regions else Reason.NOTHING_MISSED
+            message = f"plex {target.plex.name} {target.why}"
+            name = pair.origin.volume.name
+            found.append(self._decision(name, target.plex.name, code, message, regions, size))
+        return {"decision": found[0], "decisions": found}

@@ -39,15 +39,15 @@ class TaskVerbs(VerbBase):
     async def task_abort(self, *, id: int) -> Json:
         """Abort a task, as if an error had occurred: the plex is STALE, its map kept. Return when it has ended."""
         task = self.context.tasks.find(id)
+        unit = self.registry.units.get(task.volume)
+        service = unit.service if unit is not None else None
         task.abort()
 
         async def work() -> Json:
             await task.finished.wait()
-            if not task.plex:
-                return {"task": task.json()}
-            service = self.registry.service(task.volume)
-            plex = service.volume.plex(task.plex)
-            if plex.attaching:
+            plexes = service.volume.plexes if service is not None and not service.running.life.ended else ()
+            plex = next((p for p in plexes if p.name == task.plex), None)  # none by now where others were faster
+            if service is not None and plex is not None and plex.attaching:
                 await service.detach(plex)
             return {"task": task.json()}
 

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from fmrd.backing.calls.system_calls import Lane, ask
 from fmrd.core.json_object import Json
 from fmrd.engine.registry import Registry
+from fmrd.engine.units import Unit
 from fmrd.engine.verbs.view import stopped_json, unreadable_json, volume_json
 from fmrd.errors import Failed
 
@@ -26,7 +27,11 @@ class VerbBase:
         return f"{self.registry.mount_path}/{name}"
 
     def _volume(self, name: str) -> Json:
-        unit = self.registry.unit(name)
+        return self._shown(self.registry.unit(name))
+
+    def _shown(self, unit: Unit) -> Json:
+        """Also of one that is gone by now: of what a verb did it is told, whatever came after it."""
+        name = unit.name
         if unit.service is not None:
             return {"volume": volume_json(unit.service.running, self._path(name))}
         failure = unit.failure

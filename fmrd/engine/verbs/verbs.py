@@ -1,6 +1,7 @@
 """Every verb of fmrctl is here: checked arguments in, the JSON of docs/JSON.md out. Those over volumes are below."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from fmrd.core.decisions.standing import StartOptions
 from fmrd.core.geometry import Geometry
@@ -39,22 +40,21 @@ class Verbs(SnapVerbs, TaskVerbs):
             next_plex=len(plexes) + 1,
         )  # fmt: skip
         wishes = [PlexWish(p["path"], p.get("dco")) for p in plexes]
-        if volume in self.registry.units:
-            raise Failed("volume_exists", f"volume {volume} exists already")
+        self.registry.units.must_be_free(volume)
         if dry_run:
             geometry.check()
             return {"notice": f"would make volume {volume} of {size_bytes} bytes on {len(wishes)} plex(es)"}
 
         async def work() -> Json:
-            unit = self.registry.add(volume, Home(self.context, volume))
+            unit = self.registry.units.add(volume, Home(self.context, volume))
             try:
                 async with unit.busy:
                     await make(self.context, settings, wishes, from_path=from_path, force=force)
             except BaseException:
-                del self.registry.units[volume]
+                self.registry.units.drop(unit)
                 raise
             await self.registry.start(unit, StartOptions())
-            return self._volume(volume) | self._tasks_of(volume)
+            return self._shown(unit) | self._tasks_of(volume)
 
         return await self._apart(work)
 
@@ -66,36 +66,50 @@ class Verbs(SnapVerbs, TaskVerbs):
             raise BadRequest("bad_request", "name the plexes to import")
 
         async def work() -> Json:
-            opened = await read_paths(self.context, list(paths))
+            left = await read_paths(self.context, list(paths))
             try:
-                _, record = newest_of(opened, prefer)
+                _, record = newest_of(left, prefer)
                 name = record.volume.name
                 unit = self.registry.units.get(name)
                 home = Home(self.context, name) if unit is None else unit.home
                 old = await self._home_of(home) if home.name in self.context.host.homes() else None
                 self._must_be_free(record, home, old)
                 if dry_run:
-                    return {"notice": f"would import volume {name} from {len(opened)} plex(es)"}
-            except BaseException:
-                for files in opened.values():
-                    files.close()
-                raise
+                    return {"notice": f"would import volume {name} from {len(left)} plex(es)"}
+                async with self._names_held(record, home):
+                    self._must_be_free(record, home, old)
+                    opened, left = left, {}
+                    openings = await import_family(home, opened, old, prefer=prefer, force=force)
+                    for opening in openings:
+                        self.registry.adopt(self.registry.unit(opening.mirror.volume.name), opening)
+                return self._volume(name)
             finally:
-                if dry_run:
-                    for files in opened.values():
-                        files.close()
-            openings = await import_family(home, opened, old, prefer=prefer, force=force)
-            assert home.record is not None
-            for volume in home.record.volumes:
-                self.registry.units.get(volume.name) or self.registry.add(volume.name, home)
-            for unit in [u for u in self.registry.units.values() if u.home is home]:
-                if home.record.named(unit.name) is None:  # of the line that was given up
-                    del self.registry.units[unit.name]
-            for opening in openings:
-                self.registry.adopt(self.registry.units[opening.mirror.volume.name], opening)
-            return self._volume(name)
+                for files in left.values():
+                    files.close()
 
         return await self._apart(work)
+
+    @asynccontextmanager
+    async def _names_held(self, record: Record, home: Home) -> AsyncIterator[None]:
+        """Those of an import: nobody starts, removes or makes one of them meanwhile. At its end the units are those
+        that the home copy names.
+        """
+        units = self.registry.units
+        new = [units.add(volume.name, home) for volume in record.volumes if volume.name not in units]
+        mine = sorted((unit for unit in units.values() if unit.home is home), key=lambda unit: unit.name)
+        done = False
+        try:
+            async with AsyncExitStack() as locks:
+                for unit in mine:
+                    await locks.enter_async_context(units.held(unit))
+                yield
+                done = True
+        finally:
+            assert not done or home.record is not None, "it was imported"
+            named = {v.name for v in home.record.volumes} if done and home.record is not None else set()
+            for unit in mine if done else new:
+                if unit.name not in named and unit.service is None:  # of the line that was given up; or it was refused
+                    units.drop(unit)
 
     def _must_be_free(self, record: Record, home: Home, old: Loaded | None) -> None:
         """Nothing of that family may be started, and its names must not be others'."""
@@ -137,7 +151,7 @@ class Verbs(SnapVerbs, TaskVerbs):
                 frozenset(by_path.get(n, n) for n in without), by_path.get(accept, accept) if accept else None, force
             )
             await self.registry.start(unit, options)
-            return self._volume(volume)
+            return self._shown(unit)
 
         return await self._apart(work)
 
@@ -149,34 +163,44 @@ class Verbs(SnapVerbs, TaskVerbs):
 
         async def work() -> Json:
             await self.registry.stop(unit)
-            return self._volume(volume)
+            return self._shown(unit)
 
         return await self._apart(work)
 
     async def remove(self, *, volume: str, erase: bool = False) -> Json:
         """Forget a volume; with ``erase`` its plex files go too. Refused('snap_present') or ('volume_open')."""
         unit = self.registry.unit(volume)
-        record = unit.home.record
-        if record is not None and unit.settings is not None and record.snapshots_of(unit.settings):
-            names = ", ".join(s.name for s in record.snapshots_of(unit.settings))
-            raise Refused("snap_present", f"volume {volume} has snapshots: {names}", "snapback or snapclear them first")
+
+        def check() -> None:
+            record = unit.home.record
+            found = record.snapshots_of(unit.settings) if record is not None and unit.settings is not None else ()
+            if found:
+                names = ", ".join(s.name for s in found)
+                raise Refused(
+                    "snap_present", f"volume {volume} has snapshots: {names}", "snapback or snapclear them first"
+                )
+
+        check()
 
         async def work() -> Json:
-            await self.registry.stop(unit)
-            shown = self._volume(volume)
-            plexes = unit.settings.plexes if unit.settings is not None else ()
+            async with self.registry.units.held(unit):
+                await self.registry.stop_held(unit, check=check)
+                shown = self._shown(unit)
+                plexes = unit.settings.plexes if unit.settings is not None else ()
 
-            def run() -> None:
-                host = self.context.host
-                for plex in plexes:
-                    host.remove_dco(plex.path, plex.dco_path)
-                    if erase:
-                        host.remove_plex(plex.path)
+                def run() -> None:
+                    host = self.context.host
+                    for plex in plexes:
+                        host.remove_dco(plex.path, plex.dco_path)
+                        if erase:
+                            host.remove_plex(plex.path)
 
-            await unit.home.forget(volume)
-            await self._ask(run)
-            del self.registry.units[volume]
-            return shown
+                await unit.home.forget(volume)
+                try:
+                    await self._ask(run)
+                finally:  # it is forgotten, whatever is left behind
+                    self.registry.units.drop(unit)
+                return shown
 
         return await self._apart(work)
 
@@ -214,7 +238,7 @@ class Verbs(SnapVerbs, TaskVerbs):
         names = [volume] if volume is not None else sorted(self.registry.units)
         volumes = [self._volume(self.registry.unit(name).name)["volume"] for name in names]
         tasks = [t.json() for t in self.context.tasks.all() if t.ended is None and volume in (None, t.volume)]
-        return {"volumes": volumes, "tasks": tasks}
+        return {"volumes": volumes, "tasks": tasks, "opening": self.registry.arriving.names()}
 
     def _tasks_of(self, volume: str) -> Json:
         running = self.context.tasks.running(volume)

@@ -46,12 +46,18 @@ class App:
         else:
             (people or self._for_people)(result)
 
+    def tell_gone(self, result: Json) -> None:
+        """Of a volume or a plex that is no more, for people: shown as it was, it would look as if it were there."""
+        for kind in ("volume", "plex"):
+            if kind in result:
+                self.out.print(f"{kind} {result[kind]['name']} is gone")
+
     def _for_people(self, result: Json) -> None:
         if "volume" in result:
             print_volumes(self.out, [result["volume"]])
         if "plex" in result:
             print_plex(self.out, result["plex"], str(result["plex"]["name"]).rpartition("-")[0])
-        for decision in [*result.get("decisions", []), *([result["decision"]] if "decision" in result else [])]:
+        for decision in result.get("decisions") or ([result["decision"]] if "decision" in result else []):
             self.out.print(decision_line(decision))
         for task in _tasks_in(result):
             self.out.print(task_line(task))

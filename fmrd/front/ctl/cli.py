@@ -114,7 +114,7 @@ def stop(app: App, volume: str) -> None:
 @click.pass_obj
 def remove(app: App, volume: str, erase: bool) -> None:
     """Forget a volume. Its plex files stay, and hold its data."""
-    app.show(app.ask("remove", volume=volume, erase=erase))
+    app.show(app.ask("remove", volume=volume, erase=erase), app.tell_gone)
 
 
 @cli.command()
@@ -144,6 +144,8 @@ def print_all(app: App, volume: str | None) -> None:
     """Show volumes, their plexes, and what is being copied."""
     result = app.ask("print", volume=volume)
     app.show(result, lambda shown: print_volumes(app.out, shown["volumes"], shown["tasks"]))
+    if result["opening"] and not app.as_json:
+        app.err.print(f"fmrctl: still being opened: {', '.join(result['opening'])}")
 
 
 @cli.command()

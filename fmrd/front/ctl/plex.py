@@ -3,9 +3,11 @@
 import click
 
 from fmrd.core.json_object import Json
+from fmrd.errors import Failed
 from fmrd.front.ctl import words
-from fmrd.front.ctl.app import App
+from fmrd.front.ctl.app import App, Told
 from fmrd.front.ctl.options import DRY_RUN, RATE, WAIT
+from fmrd.front.wire import error_json
 
 
 @click.group(no_args_is_help=False)
@@ -61,7 +63,7 @@ def _simple(name: str, text: str) -> None:
     @click.argument("plex", type=words.plex)
     @click.pass_obj
     def verb(app: App, volume: str, plex: str) -> None:
-        app.show(app.ask(f"plex_{name}", volume=volume, plex=plex))
+        app.show(app.ask(f"plex_{name}", volume=volume, plex=plex), app.tell_gone if name == "dis" else None)
 
 
 _simple("convert", "A regular plex becomes SNAPDONE: ready to be broken off. Never the last one.")
@@ -77,4 +79,11 @@ _simple("on", "Back from offline: the plex is STALE, and may be attached.")
 @click.pass_obj
 def recover(app: App, volume: str | None, wait: bool, dry_run: bool) -> None:
     """Attach every STALE and IOFAIL plex whose backing answers."""
-    app.conclude(app.ask("recover", volume=volume, dry_run=dry_run), wait=wait)
+    result = app.ask("recover", volume=volume, dry_run=dry_run)
+    nothing = result["failed"] and not (result.get("tasks") or result.get("decisions"))
+    problem = Failed("not_recovered", "none of the plexes that are out can be attached") if nothing else None
+    if problem is not None and app.as_json:
+        result["error"] = error_json(problem)
+    app.conclude(result, wait=wait)
+    if problem is not None:
+        raise Told(problem)

@@ -36,7 +36,7 @@ def snapwait(app: App, volume: str) -> None:
 @click.pass_obj
 def snapabort(app: App, volume: str, plex: str | None) -> None:
     """Give up a SNAPATT or SNAPDONE plex; its file stays."""
-    app.show(app.ask("snapabort", volume=volume, plex=plex))
+    app.show(app.ask("snapabort", volume=volume, plex=plex), app.tell_gone)
 
 
 @click.command()

@@ -1,0 +1,128 @@
+"""`snapback --from-replica`: a snapshot's data becomes its original's, on all plexes of it. One commit, too."""
+
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import trio
+
+from fmrd.core.decisions import snapback
+from fmrd.core.reasons import Reason
+from fmrd.core.states import TaskType
+from fmrd.core.volume.plex import Plex
+from fmrd.dco.ledger import change
+from fmrd.engine.resync.copy_tasks import Then
+from fmrd.engine.service import Service
+from fmrd.engine.serving.copy_on_write import CopyOnWrite
+from fmrd.engine.snapshots import undos
+from fmrd.engine.snapshots.foretold import check_restore
+from fmrd.engine.snapshots.pairs import Pair, and_gone, both, withdrawn
+from fmrd.engine.tasks import Task
+from fmrd.errors import FmrdError, Refused
+
+log = logging.getLogger(__name__)
+RETRY_SECONDS = 1.0
+
+
+async def restore(
+    asked: Pair, chosen: Sequence[Plex], rate: int = 0, *, force: bool = False, keep_undo: bool = False,
+    kind: TaskType = TaskType.SNAPBACK, then: Then | None = None,
+) -> list[Task]:  # fmt: skip
+    """From the replica: the snapshot's data goes onto all plexes of the original. ``keep_undo``: what the original was
+    is kept beside it. ``kind`` and ``then``: of the tasks.
+    """
+    await check_restore(asked, chosen, force=force, keep_undo=keep_undo)
+    async with both(asked) as (pair, service):
+        origin, plexes = pair.origin, pair.still(chosen)
+        await check_restore(pair, plexes, force=force, keep_undo=keep_undo)
+        assert service is not None, "asked just now"
+        try:
+            await _restore(pair, service, plexes, force=force, keep_undo=keep_undo)
+        except (FmrdError, OSError):
+            origin.copying.go_on()  # what was halted for it, and it was refused
+            raise
+        await origin.copying.returned()
+    tasks = []
+    for plex in origin.volume.open_plexes():
+        if plex.map.any():
+            message = f"plex {plex.name} copies {plex.map.count()} region(s) from snapshot {pair.unit.name}"
+            tasks.append(origin.copying.start(plex, (Reason.FAST, message), rate, kind, then))
+    return tasks
+
+
+async def _restore(pair: Pair, service: Service, plexes: Sequence[Plex], *, force: bool, keep_undo: bool) -> None:
+    origin = pair.origin
+    for plex in origin.volume.open_plexes():
+        await origin.copying.halt(plex)
+    with ExitStack() as stack:
+        # The snapshot first: what it is still asked for may need bytes of its original.
+        async with (
+            withdrawn(pair, service, ends=len(plexes) == len(pair.volume.plexes)),
+            origin.running.at_rest(), origin.mirror.reads_held(),
+        ):  # fmt: skip
+            if origin.running.open_count and not force:
+                raise Refused("volume_open", f"volume {origin.volume.name} was opened meanwhile", "unmount it first")
+            await _keep_for_others(pair)
+            kept = await undos.keep(pair.registry, origin.running) if keep_undo else None
+            if kept is not None:
+                stack.callback(kept.let_go)
+            try:
+                async with service.running.at_rest():
+                    await _replace(pair, service, plexes, kept)
+            except BaseException:
+                if kept is not None and kept.opening is None:
+                    await kept.give_up()
+                raise
+            pair.registry.changed(origin.volume.name)  # before it is read again: caches hold other data
+        if kept is not None:
+            await kept.serve()
+
+
+async def _keep_for_others(pair: Pair) -> None:
+    """Instant snapshots of the same original still read from it what will be other data."""
+    snapback.check_length(pair.origin.volume, pair.volume, replica=True)
+    mirror, own = pair.origin.mirror, pair.volume.settings.uuid
+    changed = snapback.difference(mirror.volume, pair.volume) | mirror.volume.drl.regions() | pair.volume.drl.regions()
+    for uuid in [uuid for uuid in mirror.volume.unkept if uuid != own]:
+        await CopyOnWrite(mirror, uuid).keep(changed.search(1))
+
+
+async def _replace(pair: Pair, service: Service, plexes: Sequence[Plex], kept: undos.Kept | None) -> None:
+    origin = pair.origin
+    store = origin.mirror.store
+
+    def step() -> None:
+        pair.must_be_there()
+        snapback.check_restore(origin.volume, pair.volume, plexes)
+        if kept is not None:
+            kept.step()
+        snapback.from_replica(store.family, origin.volume, pair.volume, plexes)
+        for plex in plexes:  # they serve the original from now on
+            origin.mirror.opened[plex.uuid] = service.mirror.opened.pop(plex.uuid)
+            plex.stamp = None
+
+    async with origin.checksums.becoming_other():
+        try:
+            await change([store, service.mirror.store], and_gone(pair, step), whole=True)
+        except FmrdError as error:
+            if not any(plex in origin.volume.plexes for plex in plexes):
+                raise  # refused, and nothing was changed
+            await _until_recorded(pair, error)
+    try:
+        await origin.running.renew_copies()  # of a plex that kept none, as an instant snapshot's
+    except FmrdError as error:
+        log.warning("volume %s: %s", origin.volume.name, error)
+
+
+async def _until_recorded(pair: Pair, error: FmrdError) -> None:
+    """The original is other data in memory already: nobody reads it before the record says so too."""
+    while not pair.registry.closing:
+        log.error("volume %s waits for its home copy: %s", pair.origin.volume.name, error)
+        await trio.sleep(RETRY_SECONDS)
+        try:
+            await pair.origin.mirror.store.commit(everything=True)
+        except FmrdError as again:
+            error = again
+        else:
+            return
+    raise error

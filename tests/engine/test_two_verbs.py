@@ -1,0 +1,178 @@
+"""What a verb looked up is looked up again after it waited: nobody's home copy goes by another one's name."""
+
+import errno
+from pathlib import Path
+
+import pytest
+import trio
+
+from fmrd.errors import Failed, FmrdError, Refused
+from tests.engine.rig import REGION, Rig, daemon
+
+HOMES = "state/volumes/*.dco"
+
+
+async def _take(rig: Rig, name: str = "SNAP-data", letter: str = "s") -> None:
+    await rig.end((await rig.verbs.snapstart(volume="data", path=str(rig.path(letter))))["task"])
+    await rig.verbs.snapshot(volumes=["data"], name=name)
+
+
+async def _stopped_snapshot(rig: Rig) -> None:
+    await rig.make("ab")
+    await _take(rig)
+    await rig.write_regions(1)
+    await rig.verbs.stop(volume="SNAP-data")
+
+
+def _homes(rig: Rig) -> list[str]:
+    return sorted(path.stem for path in rig.directory.glob(HOMES))
+
+
+async def _shown(rig: Rig) -> list[str]:
+    return [volume["name"] for volume in (await rig.verbs.print())["volumes"]]
+
+
+async def test_a_stopped_snapshot_that_went_back_is_shown_no_more(tmp_path: Path) -> None:
+    async with daemon(tmp_path) as rig:
+        await _stopped_snapshot(rig)
+        for task in (await rig.verbs.snapback(snapshot="SNAP-data"))["tasks"]:
+            assert (await rig.end(task))["state"] == "done"
+        assert await _shown(rig) == ["data"]
+        with pytest.raises(Failed, match="volume_missing"):
+            await rig.verbs.remove(volume="SNAP-data")
+        assert _homes(rig) == ["data"]
+    async with daemon(tmp_path) as rig:
+        assert await rig.data.read(REGION + 512, 1) == b"w"
+
+
+async def test_a_stopped_snapshot_is_refreshed_again_and_again(rig: Rig) -> None:
+    await _stopped_snapshot(rig)
+    for byte in (b"1", b"2"):
+        await rig.write_regions(5, byte=byte)
+        for task in (await rig.verbs.refresh(snapshot="SNAP-data"))["tasks"]:
+            assert (await rig.end(task))["state"] == "done"
+        assert await rig.door("SNAP-data").read(5 * REGION + 512, 1) == byte
+        await rig.verbs.stop(volume="SNAP-data")
+
+
+async def test_two_removes_of_a_stopped_snapshot_leave_its_original(tmp_path: Path) -> None:
+    async with daemon(tmp_path) as rig:
+        await _stopped_snapshot(rig)
+        codes: list[str] = []
+
+        async def remove() -> None:
+            try:
+                await rig.verbs.remove(volume="SNAP-data")
+            except FmrdError as error:
+                codes.append(error.code)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(remove)
+            nursery.start_soon(remove)
+        assert codes == ["volume_missing"] and await _shown(rig) == ["data"] and _homes(rig) == ["data"]
+    async with daemon(tmp_path) as rig:
+        assert await _shown(rig) == ["data"] and await rig.data.read(REGION + 512, 1) == b"w"
+
+
+async def test_a_home_copy_forgets_only_what_it_names(rig: Rig) -> None:
+    """Whatever a registry believes: the record decides whose it is."""
+    await rig.make("ab")
+    home = rig.service.running.home
+    await rig.stop()
+    with pytest.raises(Failed, match="volume_missing"):
+        await home.forget("other")
+    assert _homes(rig) == ["data"]
+
+
+async def test_two_makes_of_one_name_are_one_volume(rig: Rig) -> None:
+    codes: list[str] = []
+
+    async def make(letter: str) -> None:
+        try:
+            await rig.make(letter)
+        except FmrdError as error:
+            codes.append(error.code)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(make, "a")
+        nursery.start_soon(make, "b")
+    assert codes == ["volume_exists"] and await _shown(rig) == ["data"]
+    assert len((await rig.verbs.print())["volumes"][0]["plexes"]) == 1
+    await rig.stop()
+    await rig.verbs.start(volume="data")
+
+
+async def test_a_volume_is_not_made_over_a_home_copy_that_nobody_opened(tmp_path: Path) -> None:
+    """As of a volume that is left out since another one has its name, or that is still to be read."""
+    async with daemon(tmp_path) as rig:
+        await rig.make("a")
+        await rig.stop()
+        before = (tmp_path / "state/volumes/data.dco").read_bytes()
+        del rig.registry.units["data"]
+        with pytest.raises(Failed, match="volume_exists"):
+            await rig.make("b")
+        assert (tmp_path / "state/volumes/data.dco").read_bytes() == before and not rig.path("b").exists()
+
+
+async def test_a_volume_that_got_a_snapshot_meanwhile_is_not_removed(rig: Rig) -> None:
+    """And runs on: it is asked again in the step that would stop it."""
+    await rig.make("ab")
+    await rig.end((await rig.verbs.snapstart(volume="data", path=str(rig.path("s"))))["task"])
+    refused: list[str] = []
+
+    async def remove() -> None:
+        await began.wait()
+        try:
+            await rig.verbs.remove(volume="data")
+        except Refused as error:
+            refused.append(error.code)
+
+    began = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(remove)
+        with rig.host.hanging(rig.path("s"), "fdatasync") as hang:
+            nursery.start_soon(lambda: rig.verbs.snapshot(volumes=["data"]))
+            while not hang.waiting:
+                await trio.lowlevel.checkpoint()
+            began.set()
+            for _ in range(50):
+                await trio.lowlevel.checkpoint()
+    assert refused == ["snap_present"] and await rig.data.read(0, 1) == b"\0"
+
+
+async def test_a_snapshot_with_an_offline_plex_goes_back(tmp_path: Path) -> None:
+    """It was never looked for since the start, so nobody had lanes for it."""
+    async with daemon(tmp_path) as rig:
+        await rig.make("ab")
+        await _take(rig)
+        added = await rig.verbs.plex_add(volume="SNAP-data", path=str(rig.path("t")))
+        await rig.end(added["task"])
+        await rig.verbs.plex_off(volume="SNAP-data", plex=str(rig.path("t")))
+    async with daemon(tmp_path) as rig:
+        for task in (await rig.verbs.snapback(snapshot="SNAP-data", all_plexes=True))["tasks"]:
+            assert (await rig.end(task))["state"] == "done"
+        assert await _shown(rig) == ["data"] and rig.same("a", "s", "t")
+
+
+async def test_a_restore_that_is_refused_lets_the_copies_go_on(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def clone(source: str, target: str) -> None:
+        raise OSError(errno.EOPNOTSUPP, "blocks cannot be shared")
+
+    monkeypatch.setattr(rig.host, "clone_plex", clone)
+    await rig.make("ab")
+    await _take(rig)
+    added = (await rig.verbs.plex_add(volume="data", path=str(rig.path("c")), rate=1 << 16))["task"]
+    with pytest.raises(Refused, match="undo_impossible"):
+        await rig.verbs.snapback(snapshot="SNAP-data", from_replica=True, keep_undo=True)
+    tasks = [task for task in rig.registry.context.tasks.running("data") if task.plex == added["plex"]]
+    assert len(tasks) == 1
+    await rig.end_all()
+    assert rig.same("a", "b", "c")
+
+
+async def test_a_snapshot_by_the_name_of_what_an_undo_keeps_is_not_erased(rig: Rig) -> None:
+    await rig.make("ab")
+    await _take(rig, name="UNDO-data")
+    with pytest.raises(Failed, match="undo_missing"):
+        await rig.verbs.undo(volume="data")
+    assert rig.path("s").exists()
