@@ -8,7 +8,7 @@ from unittest.mock import patch
 from bitarray import bitarray
 from bitarray.util import zeros
 
-from fmrd.core.decisions import instant, recovery, snapback, snapshot
+from fmrd.core.decisions import instant, recovery, snapback
 from fmrd.core.maps.bitmap import Bitmap
 from fmrd.core.volume.family import Family
 from fmrd.core.volume.plex import Plex
@@ -60,7 +60,7 @@ def _break_off_without_fdatasync() -> Iterator[None]:
 @contextmanager
 def _half_a_union(verb: str, *, own: bool) -> Iterator[None]:
     """In that verb the union lacks one side's map."""
-    real = getattr(snapshot, verb)
+    real = getattr(snapback, verb)
 
     def half(origin: Volume, volume: Volume) -> bitarray:
         side = origin if own else volume
@@ -69,10 +69,10 @@ def _half_a_union(verb: str, *, own: bool) -> Iterator[None]:
         return bits[:size] + zeros(max(0, size - len(bits)))
 
     def run(*arguments: Any) -> Any:
-        with patch.object(snapshot, "difference", half):
+        with patch.object(snapback, "difference", half):
             return real(*arguments)
 
-    with patch.object(snapshot, verb, run):
+    with patch.object(snapback, verb, run):
         yield
 
 
@@ -143,7 +143,7 @@ def _nobody_waits_for_one_that_went() -> AbstractContextManager[Any]:
         del origin.tracks[snap.settings.uuid]
         origin.unkept.pop(snap.settings.uuid, None)
 
-    return patch.object(snapshot, "_untie", untie)
+    return patch.object(snapback, "_untie", untie)
 
 
 SWITCHES = {

@@ -97,7 +97,8 @@ class SimCalls:
         if stuck:
             await trio.sleep(timeout_seconds)
             for flight in stuck:
-                flight.call.lane.hung += not flight.done
+                if not flight.done:
+                    flight.call.lane.give_up(flight.call)
         late = Outcome(error=TimeoutError(errno.ETIMEDOUT, "no answer"))
         return [outcomes.get(flight, late) for flight in flights]
 
@@ -146,8 +147,11 @@ class SimCalls:
         stuck, self._stuck = self._stuck, []
         for flight in stuck:
             flight.take_effect()
-            flight.call.lane.hung = max(0, flight.call.lane.hung - 1)
-            flight.call.lane.leave()
+            lane = flight.call.lane
+            if flight.call in lane.late:
+                lane.landed(flight.call)
+            else:
+                lane.leave()
 
     def crash(self, kind: str) -> None:
         """Cut off whatever is in flight, and die."""
