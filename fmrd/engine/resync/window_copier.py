@@ -119,7 +119,7 @@ class WindowCopier:
         tried: list[Plex] = []
         while self.goes_on():
             try:
-                [source, *more] = self.mirror.plan_read(offset, length, without=(self.plex, *tried))
+                [source, *more] = volume.plan_read(offset, length, without=(self.plex, *tried))
             except FmrdError as error:
                 if len(regions) > 1:
                     return await self._one_by_one(regions, wanted)
