@@ -314,6 +314,7 @@ SWITCHES = {
     "quick: a cleaning ends the tick": lambda: patch.object(DirtyRegionLog, "end_tick", lambda self: self._tick),
     "home first": _copies_before_home,
     "nothing hangs at a join": _join_while_hanging,
+    "pages count for the position": lambda: patch.object(images, "is_newer", lambda *_: False),
     "a foreign plex is refused": _foreign_is_welcome,
     "checksums: wiped before the DRL forgets": lambda: patch.object(Checksums, "_wipe", _nothing),
     "checksums: what is marked has none": lambda: patch.object(Checksums, "_marked", lambda *_: False),

@@ -44,6 +44,9 @@ class SimCalls:
     crash_at: int | None = None
     crash_kind: str = "kill"
     steps: int = 0
+    moment: int | None = None
+    """The call before which ``at_that_moment`` is called."""
+    at_that_moment: Callable[[], None] = lambda: None
     laziness: int = 2
     hung: set[str] = field(default_factory=set)
     """Names of lanes whose calls do not return."""
@@ -137,6 +140,8 @@ class SimCalls:
     def step(self) -> None:
         self.machine.alive()
         self.steps += 1
+        if self.steps == self.moment:
+            self.at_that_moment()
         assert self.steps < MOST_STEPS, "the daemon goes round in circles"
         if self.steps == self.crash_at:
             self.crash(self.crash_kind)

@@ -61,6 +61,7 @@ CAUGHT_BY = {
     "quick: a cleaning ends the tick": "quick: written at once while the log is cleaned",
     "home first": ("plain", 0),
     "nothing hangs at a join": "a hung write lands after a join",
+    "pages count for the position": "the home copy is put back under the same record",
     "a foreign plex is refused": ("homes", 0),
     "checksums: wiped before the DRL forgets": ("verify", 0),
     "checksums: what is marked has none": ("verify", 0),
