@@ -79,8 +79,9 @@ ERRORS: dict[str, str] = {
     "No write is done without its mark.",
     "home_torn": "One record slot of the home copy is damaged and a plex that might hold the newest record is absent. "
     "Bring that plex back, or accept the older record with 'start --force'.",
-    "foreign_plex": "The plex has a newer past than the home copy knows: the home copy was rolled back, or the plex "
-    "was used elsewhere. 'import' takes the plex's line; 'start --without PLEX' goes on without it.",
+    "foreign_plex": "The plex has a newer past than the home copy knows: the home copy was rolled back (its record, or "
+    "only its maps), or the plex was used elsewhere. 'import' takes the plex's line; 'start --without PLEX' goes on "
+    "without it.",
     "plexes_changed": "Every plex was changed since the volume was stopped. 'start --accept PLEX' takes that plex as "
     "it is; the others are then fully copied from it.",
     "split_brain": "Plexes were written separately since they last agreed; choose one with --prefer.",

@@ -21,6 +21,11 @@ MAX_LENGTH_BYTES = 1 << 50
 MAX_REGIONS = 1 << 28
 """32 MiB for each bitmap in memory, and there are several for each plex."""
 
+MAX_PAGES = -(-MAX_REGIONS // PAGE_REGIONS)
+"""Of each bitmap. Pages may hold fewer bits than there is room for, but a record that comes from elsewhere, and wants
+one for each of its regions, would be read without an end.
+"""
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -56,6 +61,8 @@ class Geometry:
             raise BadRequest("bad_size", "a DRL extent is 1 to 1024 regions")
         if not 1 <= self.page_regions <= PAGE_REGIONS:
             raise BadRequest("bad_size", f"a page holds at most {PAGE_REGIONS} regions")
+        if self.pages > MAX_PAGES:
+            raise BadRequest("bad_size", f"{self.pages} pages are more than the {MAX_PAGES} that a bitmap may have")
         return self
 
     @cached_property

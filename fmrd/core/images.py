@@ -3,7 +3,7 @@
 Doubt is dirt: what no copy can tell for certain reads as all ones, page by page.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bitarray import bitarray, frozenbitarray
@@ -58,11 +58,18 @@ def read_page(
     column: Column, page: int, size: int, home: CopyImage, others: Sequence[CopyImage], *, settled: bool
 ) -> tuple[bitarray, bool]:
     """Return (the ``size`` bits of a page, whether they had to be taken as all ones). ``others`` are the on-line copies
-    that the home copy names open; ``settled`` says that the volume was stopped in order.
+    that the home copy names open: what they have newer was being written when the crash came, and is joined.
+    ``settled`` says that the volume was stopped in order.
     """
     newest = home.newest(column, page)
     if home.whole(column, page):
-        return (fitted(newest.bits, size), False) if newest else (ones(size), True)
+        if newest is None:
+            return ones(size), True
+        bits = fitted(newest.bits, size)
+        for slot in (other.newest(column, page) for other in others):
+            if slot is not None and is_newer(slot, newest):
+                bits |= fitted(slot.bits, size)
+        return bits, False
     copies = [home, *others]
     found = [slot for slot in (c.newest(column, page) for c in copies) if slot is not None]
     if not found:
@@ -75,6 +82,28 @@ def read_page(
     if settled:
         return ones(size), True
     return fitted(max(found, key=lambda slot: slot.sequence).bits, size), False
+
+
+def ahead(columns: Iterable[Column], home: CopyImage, other: CopyImage) -> set[int]:
+    """The sequences of what ``other`` holds newer than the home copy, and other than it: of both slots of each page,
+    for of these the older one was written when the home copy had all before it.
+    """
+    recorded = {column.index: column for column in columns}
+    found: set[int] = set()
+    for (index, page), slots in other.pages.items():
+        column = recorded.get(index)
+        ours = home.newest(column, page) if column is not None else None
+        if column is None or ours is None or not home.whole(column, page):
+            continue
+        for slot in slots:
+            if slot is not None and slot.epoch == column.epoch and is_newer(slot, ours) and slot.bits != ours.bits:
+                found.add(slot.sequence)
+    return found
+
+
+def is_newer(slot: PageSlot, other: PageSlot) -> bool:
+    """Of one page and one epoch."""
+    return slot.sequence > other.sequence
 
 
 def fitted(bits: frozenbitarray, size: int) -> bitarray:

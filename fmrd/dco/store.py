@@ -21,7 +21,7 @@ from fmrd.core.volume.volume import Volume
 from fmrd.dco.copy import DcoCopy, Key, PageWrite
 from fmrd.dco.group_commit import Batch, GroupCommit
 from fmrd.dco.ledger import Ledger
-from fmrd.errors import Failed
+from fmrd.errors import Failed, FmrdError
 
 
 @dataclass
@@ -51,6 +51,8 @@ class Store:
         self.opened = opened
         self.timeout_seconds = timeout_seconds
         self.pages = GroupCommit(_Pages)
+        self._owed: set[Key] | None = None
+        """What the home copy did not take when it was written last, and the others may hold; None: not known yet."""
         self._failed = failed
         self._record_lock = trio.Lock()
         ledger.stores[volume.settings.uuid] = self
@@ -72,10 +74,6 @@ class Store:
     def _system(self) -> SystemCalls:
         return self.ledger.system
 
-    @property
-    def _apart(self) -> bool:
-        return self.volume is not self.family.volume
-
     # Pages
 
     async def write_pages(self, keys: Iterable[Key]) -> None:
@@ -84,21 +82,34 @@ class Store:
 
         Failed('home_failed') if the home copy did not take them; a travelling copy that fails demotes its plex.
         """
-        wanted = set(keys)
-        if not wanted:
-            return
-        batch = self.pages.next
-        batch.keys |= wanted
-        error = await self.pages.served(batch, self._write_batch)
-        if error is not None:
-            raise error
+        wanted = set(keys) | (self._owed or set())
+        if wanted:
+            batch = self.pages.next
+            batch.keys |= wanted
+            error = await self.pages.served(batch, self._write_batch)
+            if error is not None:
+                raise error
 
     async def _write_batch(self, batch: _Pages) -> None:
         batch.error = self.ledger.home_hangs()
         if batch.error is not None:
             return
-        pages = [page for key in sorted(batch.keys) if (page := self._take(key)) is not None]
-        copies = [self.home, *self._open_copies()]
+        sequence = self.ledger.next_page_sequence()  # of all of them: who was how far is told by it after a crash
+        pages = [page for key in sorted(batch.keys) if (page := self._take(key, sequence)) is not None]
+        together = self._owed == set()  # else the home copy first: no other is two batches ahead of it
+        batch.error = await self._write_to([self.home, *(self._open_copies() if together else [])], pages)
+        if batch.error is None and not together:
+            await self._write_to(self._open_copies(), pages)
+        self._owed = set() if batch.error is None else {page.key for page in pages}
+        for page in pages:
+            if batch.error is None:
+                self.volume.page_written(page.column, page.page, page.bits)
+            else:
+                self.volume.page_failed(page.column, page.page)
+
+    async def _write_to(self, copies: list[DcoCopy], pages: list[PageWrite]) -> FmrdError | None:
+        """Side by side. Returns what the home copy failed with."""
+        failure = None
         due = [copy.due(pages) for copy in copies]
         calls = [copy.write_pages(theirs) for copy, theirs in zip(copies, due, strict=True)]
         outcomes = await self._system.at_once(calls, self.timeout_seconds)
@@ -106,22 +117,18 @@ class Store:
             if outcome.error is None:
                 copy.pages_written(theirs, self.ledger.committed)
             elif copy is self.home:
-                batch.error = self.ledger.home_failed(outcome.error)
+                failure = self.ledger.home_failed(outcome.error)
             else:
                 self._copy_failed(copy, outcome.error)
-        for page in pages:
-            if batch.error is None:
-                self.volume.page_written(page.column, page.page, page.bits)
-            else:
-                self.volume.page_failed(page.column, page.page)
+        return failure
 
-    def _take(self, key: Key) -> PageWrite | None:
-        """Return the content of a page now; None if its column went out of use."""
+    def _take(self, key: Key, sequence: int) -> PageWrite | None:
+        """The content of a page now; None if its column went out of use."""
         column, page = key
         epoch = next((c.epoch for c in self.volume.columns() if c.index == column), None)
         if epoch is None or page >= self.volume.geometry.pages:
             return None
-        return PageWrite(column, page, epoch, self.ledger.next_page_sequence(), self.volume.page(column, page))
+        return PageWrite(column, page, epoch, sequence, self.volume.page(column, page))
 
     def due_pages(self, *, everything: bool) -> set[Key]:
         """Return what a commit of this volume writes before its record."""
@@ -135,14 +142,12 @@ class Store:
         return {(column, page) for column in own for page in range(self.volume.geometry.pages)}
 
     def epochs_committed(self, keys: Iterable[Key]) -> None:
-        for opened in self.opened.values():
-            if not opened.dco_copy.broken:
-                opened.dco_copy.epochs_committed(keys)
+        for copy in [opened.dco_copy for opened in self.opened.values() if not opened.dco_copy.broken]:
+            copy.epochs_committed(keys)
 
     def dco_copy_of(self, plex: Plex) -> DcoCopy | None:
-        """Return the copy of an open plex; None where it is not open."""
-        opened = self.opened.get(plex.uuid)
-        return None if opened is None else opened.dco_copy
+        """None where the plex is not open."""
+        return self.opened[plex.uuid].dco_copy if plex.uuid in self.opened else None
 
     def _open_copies(self) -> list[DcoCopy]:
         found = (self.dco_copy_of(p) for p in self.volume.plexes if p.is_open)
@@ -163,7 +168,7 @@ class Store:
 
         ``everything``: rewrite every page too, as an opening does. Failed('home_failed'): it counts as not done.
         """
-        if not self._apart:
+        if self.volume is self.family.volume:
             await self.ledger.commit(self, everything=everything)
             return
         demotions = self.volume.demotions
@@ -177,9 +182,8 @@ class Store:
     async def record_on_copies(self, record: Record, previous: Record | None) -> None:
         """Write to the copies that ``previous`` names open, then to those that joined since. Who fails is demoted."""
         known = set() if previous is None else _open_in(previous)
-        followers = [p for p in self.volume.plexes if p.uuid in self.opened]
         for group in (known, _open_in(record) - known):
-            await self._record_on([p for p in followers if p.uuid in group], record)
+            await self._record_on([p for p in self.volume.plexes if p.uuid in group], record)
 
     async def _record_on(self, plexes: list[Plex], record: Record) -> None:
         async with self._record_lock:

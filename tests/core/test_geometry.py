@@ -106,6 +106,7 @@ REFUSED = {
     "an extent of 2048 regions": replace(SOUND, extent_bytes=128 << 20),
     "no regions in a page": replace(SOUND, page_regions=0),
     "more regions than a page holds": replace(SOUND, page_regions=PAGE_REGIONS * 2),
+    "a page for each of many regions": Geometry(1 << 40, 4096, 4096, page_regions=1),
     "a page that cuts an extent": replace(SOUND, page_regions=PAGE_REGIONS - 1),
 }
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 from bitarray import bitarray, frozenbitarray
 
-from fmrd.core.images import CopyImage, PageSlot, drl_union, fitted, own_bitmap, read_bitmap, read_page
+from fmrd.core.images import CopyImage, PageSlot, ahead, drl_union, fitted, own_bitmap, read_bitmap, read_page
 from fmrd.core.record import Column
 from tests.core.making import family_record
 
@@ -41,7 +41,9 @@ class Case:
 
 CASES = [
     Case("both slots are good: the newest", WHOLE, [], "0100", "0100"),
-    Case("whatever the others say", WHOLE, [image(slot("1111", 9), slot("1111", 8))], "0100", "0100"),
+    Case("what the others hold older says nothing", WHOLE, [image(slot("1111", 4), slot("1111", 3))], "0100", "0100"),
+    Case("what they hold newer is joined", WHOLE, [image(slot("0011", 9), slot("1000", 8))], "0111", "0111"),
+    Case("not that of another epoch", WHOLE, [image(STALE_EPOCH, STALE_EPOCH)], "0100", "0100"),
     Case("the slots in the other order", image(NEW, OLD), [], "0100", "0100"),
     Case("one slot is of an earlier epoch", image(STALE_EPOCH, NEW), [], "0100", "0100"),
     Case("both are of an earlier epoch", image(STALE_EPOCH, STALE_EPOCH), [], ONES, ONES, (True, True)),
@@ -64,6 +66,25 @@ CASES = [
 def test_a_page(case: Case, settled: bool) -> None:
     bits, lost = read_page(COLUMN, 0, 4, case.home, case.others, settled=settled)
     assert (bits.to01(), lost) == (case.settled if settled else case.crashed, case.lost[settled])
+
+
+@pytest.mark.parametrize(
+    ("what", "home", "other", "sequences"),
+    [
+        ("the same", WHOLE, WHOLE, set()),
+        ("behind", WHOLE, image(OLD, slot("1111", 4)), set()),
+        ("one write ahead", WHOLE, image(NEW, slot("0110", 7)), {7}),
+        ("a page never written before", image(OLD, OLD), image(NEW, NEW), {6}),
+        ("two writes ahead, of the same page", image(OLD, slot("0", 4)), image(NEW, slot("0110", 7)), {6, 7}),
+        ("rewritten by a join, with what the home copy holds", WHOLE, image(slot("0100", 9), slot("0100", 9)), set()),
+        ("and written once more", WHOLE, image(slot("0100", 9), slot("0110", 10)), {10}),
+        ("in another epoch", WHOLE, image(STALE_EPOCH, STALE_EPOCH), set()),
+        ("the home copy's page is damaged: nobody can tell", TORN, image(NEW, slot("0110", 7)), set()),
+    ],
+    ids=lambda value: value.replace(" ", "_") if isinstance(value, str) else "",
+)
+def test_how_far_another_copy_is_ahead(what: str, home: CopyImage, other: CopyImage, sequences: set[int]) -> None:
+    assert ahead([COLUMN], home, other) == sequences, what
 
 
 def test_bits_beyond_those_stored_are_in_doubt() -> None:

@@ -100,6 +100,24 @@ async def test_no_write_is_acknowledged_that_a_late_one_could_overwrite(tmp_path
         assert await rig.data.read(3 * REGION, 3006) == b"new" * 1000 + b"beside"
 
 
+async def test_what_may_land_yet_is_not_read_as_if_it_were_settled(tmp_path: Path) -> None:
+    async with daemon(tmp_path, io_timeout_seconds=SOON) as rig:
+        await rig.make("a")
+        await rig.data.write(3 * REGION, b"old" * 1000)
+        lane = rig.service.running.home.lanes[rig.plex("a").uuid].data
+        with rig.host.hanging(rig.path("a"), "pwrite", first_only=True) as hang:
+            with pytest.raises(Failed, match="io_error"):
+                await rig.data.write(3 * REGION, b"new" * 500)
+            for offset, length in ((3 * REGION, 3000), (3 * REGION + 1499, 1), (2 * REGION, 2 * REGION)):
+                with pytest.raises(Failed, match="io_error"):
+                    await rig.data.read(offset, length)
+            assert await rig.data.read(3 * REGION + 1500, 3) == b"old", "what lies beside it is settled"
+            assert await rig.data.seek(3 * REGION, data=True) == 3 * REGION
+            hang.let_go()
+            await until(lambda: not lane.outstanding)
+        assert await rig.data.read(3 * REGION, 1503) == b"new" * 500 + b"old"
+
+
 async def test_a_write_that_may_land_yet_stays_in_the_drl(tmp_path: Path) -> None:
     async with daemon(tmp_path, io_timeout_seconds=SOON) as rig:
         await rig.make("a")

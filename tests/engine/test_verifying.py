@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from fmrd.backing.calls.system_calls import Call
 from fmrd.engine.serving.writes_under_way import Landing
 from fmrd.engine.verify import one_pass, rewrite
 from fmrd.errors import Failed, Refused
@@ -146,7 +147,7 @@ async def test_who_holds_nothing_there_decides_nothing(rig: Rig) -> None:
 async def test_where_a_write_was_given_up_and_may_land_yet_nobody_can_tell(rig: Rig) -> None:
     rot(rig, "b", 7000)
     disk = rig.service.mirror.opened[rig.plex("b").uuid]
-    disk.landings.append(Landing(lambda: None, ((7000, 7006),)))
+    disk.lane.give_up(Call(disk.lane, Landing(lambda: None, ((7000, 7006),))))
     assert (await verify(rig, repair=True))["mismatches"] == []
     assert rig.bytes_of("b")[7000:7006] == b"rotten"
 

@@ -20,6 +20,8 @@ class Profile:
     absences: bool = False
     homes: bool = False
     """The home copy is lost or rolled back between lives."""
+    photos: bool = False
+    """... or rolled back to some moment of the life before, for which no record need tell."""
     rot: bool = False
     """Pages of the DCO rot between lives."""
     snaps: bool = False
@@ -75,6 +77,9 @@ SNAPS = {
 """The same with snapshots."""
 
 _ERRORS = (("break", 16), ("heal", 8), ("recover", 10))
+_PHOTOS = (
+    ("write", 60), ("clean", 30), ("detach", 6), ("attach", 2), ("abort", 0), ("off", 0), ("stop", 0), ("add", 0),
+)  # fmt: skip
 _QUICK = (("write", 80), ("read", 40), ("clean", 20))
 TARGETS = {
     "quick": Profile(quick=True, crashes=3, steps=40, faults=BREAKS, hangs=True, eager=0.05, weights=_QUICK),
@@ -84,6 +89,8 @@ TARGETS = {
     "sync errors": Profile(
         faults=("sync", "dead"), steps=24, power=0.9, weights=(*_ERRORS, ("clean", 1), ("flush", 2))
     ),
+    "homes, photos": Profile(regions=16, homes=True, photos=True, crashes=4, steps=40, weights=_PHOTOS),
+    "homes, photos, two": Profile(plexes=2, regions=16, homes=True, photos=True, crashes=4, steps=30, weights=_PHOTOS),
     "resync": Profile(
         plexes=2, eager=0.3, crashes=3, steps=24, power=1.0, weights=(("detach", 20), ("attach", 30), ("clean", 20))
     ),

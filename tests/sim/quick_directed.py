@@ -7,7 +7,7 @@ import trio
 from fmrd.backing.calls.system_calls import Call
 from tests.sim.directed import KILL, POWER, until
 from tests.sim.disks import GRANULE
-from tests.sim.life import NAME, REGION, Life
+from tests.sim.life import EXTENT, NAME, REGION, Life
 
 
 async def written_at_once_beside_a_repair(life: Life) -> None:
@@ -61,7 +61,26 @@ async def written_at_once_while_the_log_is_cleaned(life: Life) -> None:
     life.system.crash("power")
 
 
+async def read_while_a_write_that_was_given_up_may_land(life: Life) -> None:
+    """On the last copy: what a reader saw is not changed by a write that failed before it read."""
+    life.system.laziness = 0
+    await life.write(0, EXTENT)
+    await life.verbs.plex_det(volume=NAME, plex="v-02")
+    life.system.hung = {"v-01"}
+    await life.write(0, GRANULE)
+    life.system.hung = set()
+    await life.read(0, REGION)
+    await life.read(REGION, REGION)
+    life.system.release()
+    await life.read(0, REGION)
+    life.system.crash("kill")
+
+
 DIRECTED = {
+    "quick: read while a write that was given up may land": (
+        read_while_a_write_that_was_given_up_may_land, replace(KILL, quick=True),
+    ),
+    "read while a write that was given up may land": (read_while_a_write_that_was_given_up_may_land, KILL),
     "quick: written at once beside a repair": (written_at_once_beside_a_repair, replace(KILL, quick=True)),
     "quick: written at once while the log is cleaned": (
         written_at_once_while_the_log_is_cleaned, replace(POWER, quick=True),

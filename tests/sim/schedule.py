@@ -54,6 +54,8 @@ class Schedule:
     losing it too, or a page of it, is a second fault: nobody can tell, and a start may be refused.
     """
     old_homes: list[SimDco] = field(default_factory=list)
+    photo: dict[int, bytes] | None = None
+    """The blocks of the home copy at some moment of the life before."""
     snaps: Snaps = field(default_factory=Snaps)
     seen: list[int] = field(default_factory=list)
     """What a plex held at the last verify."""
@@ -108,7 +110,11 @@ class Schedule:
         whole = not self.hurt and all(d.present for d in machine.plexes.values())
         tampered = profile.homes and rng.random() < 0.4 and whole
         if tampered:
-            if self.old_homes and rng.random() < 0.5:
+            if self.photo is not None and NAME in machine.homes_:
+                self.note("home as it was")
+                self.count("home as it was")
+                machine.homes_[NAME].blocks = self.photo
+            elif self.old_homes and rng.random() < 0.5 and NAME in machine.homes_:
                 self.note("home rolled back")
                 old = rng.choice(self.old_homes)
                 machine.homes_[NAME].blocks = dict(old.blocks)
@@ -121,6 +127,10 @@ class Schedule:
         if profile.homes and NAME in machine.homes_:
             self.old_homes.append(copy.copy(machine.homes_[NAME]))
             self.old_homes[-1].blocks = dict(machine.homes_[NAME].blocks)
+
+    def take_photo(self) -> None:
+        home = self.machine.homes_.get(NAME)
+        self.photo = dict(home.blocks) if home is not None else None
 
     def rot(self) -> None:
         """A page rots: on the home copy alone, or, of a plex that is out, on every copy."""
@@ -155,6 +165,11 @@ class Schedule:
         if crash:
             system.crash_at = 1 + int(rng.expovariate(1 / rng.choice([10, 60, 250])))
             system.crash_kind = "power" if power else "kill"
+        self.photo = None
+        if self.profile.photos:
+            last = system.crash_at or rng.randrange(1, 300)
+            system.moment = max(1, last - rng.choice([0, 3, 10, 30, 100, 300]))
+            system.at_that_moment = self.take_photo
         life = Life(self, system, mortal=crash)
         for disk in self.machine.plexes.values():
             disk.extended = False

@@ -29,6 +29,7 @@ from fmrd.engine.opening.files import Lanes
 from fmrd.engine.resync.resync import Resync
 from fmrd.engine.running import Running
 from fmrd.engine.serving.mirror import Mirror
+from fmrd.engine.serving.open_plex import OpenPlex
 from fmrd.engine.serving.ranges import Ranges
 from fmrd.engine.verify.checksums import Checksums
 
@@ -231,7 +232,8 @@ def _copies_before_home() -> Iterator[None]:
 @contextmanager
 def _join_while_hanging() -> Iterator[None]:
     def lanes_of(self: Running, plex: Plex) -> Lanes:
-        return self.home.lanes.setdefault(plex.uuid, Lanes(plex.name))
+        lanes = self.home.lanes[plex.uuid] = Lanes(plex.name)  # the old ones would tell of the late call
+        return lanes
 
     with patch.object(Running, "lanes_of", lanes_of), patch.object(Lanes, "outstanding", 0):
         yield
@@ -308,9 +310,11 @@ SWITCHES = {
     "quick: whoever holds the bytes is waited for": lambda: patch.object(Ranges, "is_free", lambda *_: True),
     "quick: a closed gate remembers": _forgetful_quick_write,
     "quick: a cleaning sees it": lambda: patch.object(DirtyRegionLog, "touch", _touch_unseen),
+    "what may still land is not read": lambda: patch.object(OpenPlex, "may_change", lambda *_: False),
     "quick: a cleaning ends the tick": lambda: patch.object(DirtyRegionLog, "end_tick", lambda self: self._tick),
     "home first": _copies_before_home,
     "nothing hangs at a join": _join_while_hanging,
+    "pages count for the position": lambda: patch.object(images, "is_newer", lambda *_: False),
     "a foreign plex is refused": _foreign_is_welcome,
     "checksums: wiped before the DRL forgets": lambda: patch.object(Checksums, "_wipe", _nothing),
     "checksums: what is marked has none": lambda: patch.object(Checksums, "_marked", lambda *_: False),

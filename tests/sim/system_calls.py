@@ -44,6 +44,9 @@ class SimCalls:
     crash_at: int | None = None
     crash_kind: str = "kill"
     steps: int = 0
+    moment: int | None = None
+    """The call before which ``at_that_moment`` is called."""
+    at_that_moment: Callable[[], None] = lambda: None
     laziness: int = 2
     hung: set[str] = field(default_factory=set)
     """Names of lanes whose calls do not return."""
@@ -97,7 +100,8 @@ class SimCalls:
         if stuck:
             await trio.sleep(timeout_seconds)
             for flight in stuck:
-                flight.call.lane.hung += not flight.done
+                if not flight.done:
+                    flight.call.lane.give_up(flight.call)
         late = Outcome(error=TimeoutError(errno.ETIMEDOUT, "no answer"))
         return [outcomes.get(flight, late) for flight in flights]
 
@@ -136,6 +140,8 @@ class SimCalls:
     def step(self) -> None:
         self.machine.alive()
         self.steps += 1
+        if self.steps == self.moment:
+            self.at_that_moment()
         assert self.steps < MOST_STEPS, "the daemon goes round in circles"
         if self.steps == self.crash_at:
             self.crash(self.crash_kind)
@@ -146,8 +152,11 @@ class SimCalls:
         stuck, self._stuck = self._stuck, []
         for flight in stuck:
             flight.take_effect()
-            flight.call.lane.hung = max(0, flight.call.lane.hung - 1)
-            flight.call.lane.leave()
+            lane = flight.call.lane
+            if flight.call in lane.late:
+                lane.landed(flight.call)
+            else:
+                lane.leave()
 
     def crash(self, kind: str) -> None:
         """Cut off whatever is in flight, and die."""

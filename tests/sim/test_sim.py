@@ -33,7 +33,8 @@ FOUND = [
     ("snaps, mirrors, faults", 40014230), ("snaps, grow", 40069243), ("snaps, mirrors, faults", 40101980),
     ("instants, faults", 40176615), ("resync", 4178), ("all", 60002778),
     ("snaps, faults", 61000296),
-    ("two copies", 2084558), ("eager", 2100269), ("parted, faults", 1286), ("parted, faults", 2412),
+    ("quick", 930026912), ("quick", 6001396), ("quick", 6003254), ("quick", 6003946), ("quick", 7003719),
+    ("all", 660066), ("two copies", 2084558), ("eager", 2100269), ("parted, faults", 1286), ("parted, faults", 2412),
 ]  # fmt: skip
 """Each of these once found a bug."""
 
@@ -56,9 +57,11 @@ CAUGHT_BY = {
     "quick: whoever holds the bytes is waited for": "quick: written at once beside a repair",
     "quick: a closed gate remembers": ("quick", 0),
     "quick: a cleaning sees it": "quick: written at once while the log is cleaned",
+    "what may still land is not read": "quick: read while a write that was given up may land",
     "quick: a cleaning ends the tick": "quick: written at once while the log is cleaned",
     "home first": ("plain", 0),
     "nothing hangs at a join": "a hung write lands after a join",
+    "pages count for the position": "the home copy is put back under the same record",
     "a foreign plex is refused": ("homes", 0),
     "checksums: wiped before the DRL forgets": ("verify", 0),
     "checksums: what is marked has none": ("verify", 0),

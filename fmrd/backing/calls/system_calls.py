@@ -28,8 +28,8 @@ class Lane:
     def __init__(self, name: str) -> None:
         self.name = name
         self.outstanding = 0
-        self.hung = 0
-        """How many of them did not answer in time."""
+        self.late: list[Call] = []
+        """Those of them that did not answer in time: given up, and may land yet."""
         self._idle = trio.Event()
         self._idle.set()
 
@@ -44,6 +44,20 @@ class Lane:
         self.outstanding -= 1
         if not self.outstanding:
             self._idle.set()
+
+    @property
+    def hung(self) -> int:
+        """How many did not answer in time."""
+        return len(self.late)
+
+    def give_up(self, call: "Call") -> None:
+        """It did not answer in time. It stays outstanding."""
+        self.late.append(call)
+
+    def landed(self, call: "Call") -> None:
+        """One that was given up has returned."""
+        self.late.remove(call)
+        self.leave()
 
     async def idle(self) -> None:
         """Return when no call is outstanding; where one hangs, that may be never."""

@@ -72,8 +72,7 @@ class _Errand:
 
     def _landed(self, result: outcome.Outcome[None]) -> None:
         if self.hung is not None:
-            self.hung.lane.hung -= 1
-            self.hung.lane.leave()
+            self.hung.lane.landed(self.hung)
         self.failure = result
         self.done.set()
 
@@ -89,7 +88,7 @@ class _Errand:
             self.hung = self._running
             behind = len(self.outcomes) + (self.hung is not None)
         if self.hung is not None:
-            self.hung.lane.hung += 1
+            self.hung.lane.give_up(self.hung)
         for call in [*self.calls[: len(self.outcomes)], *self.calls[behind:]]:
             call.lane.leave()
 

@@ -98,7 +98,9 @@ def inherit(plex: Plex, decision: Decision) -> None:
 
 
 def _own_dirt(volume: Volume, image: CopyImage) -> bitarray:
-    """The DRL in the plex's own copy, bits by region."""
+    """The DRL in the plex's own copy, bits by region. One that comes from a snapshot also tells what that wrote: a home
+    copy that was put back may not.
+    """
     geometry = volume.geometry
     theirs = image.record
     dirt = zeros(geometry.regions)
@@ -109,6 +111,8 @@ def _own_dirt(volume: Volume, image: CopyImage) -> bitarray:
     for extent in extents.search(1):
         span = geometry.regions_of_extent(extent)
         dirt[span.start : span.stop] = 1
+    if mine.link is not None and not mine.is_instant:
+        dirt |= own_bitmap(mine.link.own, geometry.regions, geometry.page_regions, image)
     return dirt
 
 

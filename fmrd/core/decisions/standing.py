@@ -6,7 +6,7 @@ It takes steps 1 to 3 of PROTOCOLS, "Start at home". Nothing is opened here; rec
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fmrd.core.images import CopyImage
+from fmrd.core.images import CopyImage, ahead
 from fmrd.core.reasons import Reason
 from fmrd.core.record import PlexRecord, Record, Stamp, VolumeRecord
 from fmrd.errors import Refused
@@ -118,3 +118,28 @@ def _judge(record: Record, volume: VolumeRecord, plex: PlexRecord, here: Found, 
             False, True, Reason.FULL_BACKING_CHANGED, f"plex {plex.name} was changed while the volume was stopped"
         )
     return Standing(True)
+
+
+def judge_pages(
+    record: Record, volume: VolumeRecord, home: CopyImage, found: Mapping[str, Found], standing: Mapping[str, Standing]
+) -> None:
+    """Step 2, of what lies between two records. All pages that are written at once bear one sequence, and the next are
+    written when the home copy has these: so a crash leaves the others ahead of it by one sequence. By two, and the home
+    copy was put back as it was under the same record. Refused('foreign_plex').
+    """
+    if volume.is_instant:
+        return  # its copy is not kept up to date
+    columns = record.columns_of(volume)
+    newer: set[int] = set()
+    for plex in volume.plexes:
+        image = found.get(plex.uuid, Found(False)).image
+        if image is None or not standing[plex.uuid].online or not plex.is_open:
+            continue
+        newer |= ahead(columns, home, image)
+        if len(newer) > 1:
+            raise Refused(
+                "foreign_plex",
+                f"volume {volume.name}: the copy of the DCO of plex {plex.name} knows of writes after which the home "
+                "copy was put back as it had been before",
+                f"import the plexes to take what they know, or start --without {plex.name}",
+            )

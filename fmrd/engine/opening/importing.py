@@ -77,7 +77,9 @@ def newest_of(opened: dict[str, PlexFiles], prefer: str | None) -> tuple[str, Re
     if len(positions) > 1:
         sides = ", ".join(f"{path} (at {records[path].sequence} of {records[path].lineage[:8]})" for path in leaders)
         raise Refused("split_brain", f"these plexes were written separately: {sides}", "--prefer PLEX chooses one side")
-    return leaders[0], records[leaders[0]]
+    # Of one record: what was written since bears a higher sequence where it is newer.
+    leader = max(leaders, key=lambda path: loaded.page_sequence if (loaded := opened[path].loaded) else 0)
+    return leader, records[leader]
 
 
 async def import_family(

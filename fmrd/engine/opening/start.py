@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import trio
 
 from fmrd.core.decisions.recovery import open_volume, seed
-from fmrd.core.decisions.standing import Found, Standing, StartOptions, choose_record, judge_plexes
+from fmrd.core.decisions.standing import Found, Standing, StartOptions, choose_record, judge_pages, judge_plexes
 from fmrd.core.images import CopyImage
 from fmrd.core.record import PlexRecord, Record, VolumeRecord, geometry_of
 from fmrd.core.volume.plex import Plex
@@ -98,11 +98,15 @@ async def start_at_home(home: Home, name: str, options: StartOptions) -> Opening
                 record = choose_record(loaded.image, look.found, options)
                 settings = record.named(name) or settings
                 if original is not None:  # a home copy that was rolled back is as wrong for its snapshots
-                    judge_plexes(record, record.named(original.name) or original, look.found, StartOptions())
+                    theirs = record.named(original.name) or original
+                    known = judge_plexes(record, theirs, look.found, StartOptions())
+                    judge_pages(record, theirs, loaded.image, look.found, known)
                 ledger = await home.open(record, loaded)
             else:
                 record, ledger = newest, home.ledger
             standing = judge_plexes(record, settings, look.found, options)
+            if options.accept is None:  # that one is taken as it is
+                judge_pages(record, settings, loaded.image, look.found, standing)
             if options != StartOptions():  # the administrator says what the volume's data is
                 await forget_checksums(context, name)
             return await open_member(home, ledger, record, settings, loaded.image, look, standing)

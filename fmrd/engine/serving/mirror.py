@@ -8,30 +8,26 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import trio
 
 from fmrd.backing.calls.system_calls import Call, Outcome, SystemCalls
 from fmrd.core.maps.unreadable import Unreadable
-from fmrd.core.plans import SyncPlan, Verdict, WritePlan
+from fmrd.core.plans import ReadPart, SyncPlan, Verdict, WritePlan
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
 from fmrd.dco.group_commit import Batch, GroupCommit
 from fmrd.dco.store import Store
 from fmrd.engine.serving.life import Lifetime
 from fmrd.engine.serving.load import Load
-from fmrd.engine.serving.open_plex import OpenPlex
+from fmrd.engine.serving.open_plex import OpenPlex, ToCall
 from fmrd.engine.serving.ranges import Ranges
 from fmrd.engine.serving.writes_under_way import Landing
 from fmrd.errors import FmrdError
 
 log = logging.getLogger(__name__)
-
-Parts = Sequence[tuple[int, int]]
-"""(offset, length) in bytes of what one plex takes of a write."""
-ToCall = Callable[[OpenPlex, Parts], Call]
-"""This makes a call of what a write is on one disk."""
 
 
 @dataclass
@@ -93,6 +89,22 @@ class Mirror:
         finally:
             self.reads_held_until.set()
             self.reads_held_until = None
+
+    def plan_read(self, offset: int, length: int, without: tuple[Plex, ...] = ()) -> list[ReadPart]:
+        """As the volume plans it, from plexes whose bytes are settled: where a write that was given up may land yet,
+        they would change under the reader. Failed('io_error') where nobody else holds them.
+        """
+        late = [p for p in self.volume.open_plexes() if self.opened[p.uuid].lane.late and p not in without]
+        whole = ((offset, offset + length),)
+        spans = [span for p in late for each in self.opened[p.uuid].late(whole) for span in each.spans]
+        if not spans:
+            return self.volume.plan_read(offset, length, without)
+        edges = sorted({*whole[0], *(at for span in spans for at in span if offset < at < offset + length)})
+        parts: list[ReadPart] = []
+        for start, stop in pairwise(edges):
+            unsettled = [p for p in late if self.opened[p.uuid].may_change(start, stop)]
+            parts += self.volume.plan_read(start, stop - start, (*without, *unsettled))
+        return parts
 
     # Rules 1, 2 and 5
 

@@ -6,7 +6,7 @@ another volume is one pop and one assignment. Its lanes alone outlive it, with t
 counts until it has landed, whoever has let go of the files by then.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from fmrd.backing.calls.system_calls import Call, Lane
@@ -46,8 +46,6 @@ class OpenPlex:
     backing: Backing
     lanes: Lanes
     dco_copy: DcoCopy
-    landings: list[Landing] = field(default_factory=list)
-    """Writes on their way, and those that were given up and have not landed."""
 
     def __post_init__(self) -> None:
         self.inline = self.backing.inline
@@ -59,14 +57,16 @@ class OpenPlex:
         """
         if self.late(spans):
             return Call(self.lane, refuse, inline=True)
-        landing = Landing(run, spans)
-        self.landings.append(landing)
-        return Call(self.lane, landing, inline)
+        return Call(self.lane, Landing(run, spans), inline)
 
     def late(self, spans: Claim) -> list[Landing]:
-        """Return what was given up there and has not landed."""
-        self.landings = [each for each in self.landings if not each.landed]
-        return [each for each in self.landings if overlap(each.spans, spans)]
+        """What was given up there and has not landed. ``lane.late`` is empty where there is none: ask that first."""
+        given_up = [call.run for call in self.lane.late if isinstance(call.run, Landing)]
+        return [each for each in given_up if not each.landed and overlap(each.spans, spans)]
+
+    def may_change(self, start: int, stop: int) -> bool:
+        """May a write that was given up still change some of these bytes? Then nobody reads them here. As ``late``."""
+        return bool(self.late(((start, stop),)))
 
     @property
     def hangs(self) -> bool:
@@ -77,3 +77,9 @@ class OpenPlex:
         """Give up the descriptors and the lock."""
         self.backing.close()
         self.dco_copy.file.close()
+
+
+Parts = Sequence[tuple[int, int]]
+"""(offset, length) in bytes of what one plex takes of a write."""
+ToCall = Callable[[OpenPlex, Parts], Call]
+"""This makes a call of what a write is on one disk."""

@@ -67,6 +67,8 @@ class Quick:
             return None
         plex = volume.policy.choose(candidates, offset, length)
         disk = self._disks[plex.uuid]
+        if disk.lane.late and disk.may_change(offset, offset + length):
+            return None  # what may still land there is not read as if it were settled
         if not disk.inline:
             if not disk.backing.pread_now(offset, buffer):
                 return None
@@ -108,7 +110,7 @@ class Quick:
             return None
         disks = [self._disks[plex.uuid] for plex in targets]
         for disk in disks:
-            if not disk.inline or (disk.landings and disk.late(((offset, stop),))):
+            if not disk.inline or (disk.lane.late and disk.late(((offset, stop),))):
                 return None
         if length >= LARGE_BYTES:
             return self._write_large(targets, disks, offset, data, done)

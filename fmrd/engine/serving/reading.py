@@ -21,7 +21,7 @@ async def read_parts(mirror: Mirror, at: int, stop: int, *, mend: bool = True) -
     holds the next may leave. ``mend`` is as in read_part.
     """
     while at < stop:
-        part = mirror.volume.plan_read(at, stop - at)[0]
+        part = mirror.plan_read(at, stop - at)[0]
         yield await read_part(mirror, part, mend=mend)
         at += part.length
 
@@ -39,17 +39,26 @@ async def seek(mirror: Mirror, offset: int, *, data: bool) -> int:
     with mirror.load.request(mirror.volume):
         while at < length:
             part = mirror.volume.plan_read(at, min(SEEK_BYTES, length - at))[0]
-            disk = mirror.opened[part.plex.uuid]
-            ask = Call(disk.lane, partial(disk.backing.data_until, at, at + part.length))
-            [outcome] = await mirror.system.in_turn([ask], mirror.timeout_seconds)
-            # A plex that fails is not asked where its holes are: reading there will tell.
-            is_data, end = outcome.value if isinstance(outcome.value, tuple) else (True, at + part.length)
+            is_data, end = await _data_until(mirror, part)
             if is_data is data:
                 return at
             at = end
     if data:
         raise OSError(errno.ENXIO, "no data up to the end of the volume")
     return length
+
+
+async def _data_until(mirror: Mirror, part: ReadPart) -> tuple[bool, int]:
+    """A plex that fails is not asked where its holes are, nor one on which a write may still land: reading there will
+    tell.
+    """
+    stop = part.offset + part.length
+    disk = mirror.opened[part.plex.uuid]
+    if disk.may_change(part.offset, stop):
+        return True, stop
+    ask = Call(disk.lane, partial(disk.backing.data_until, part.offset, stop))
+    [outcome] = await mirror.system.in_turn([ask], mirror.timeout_seconds)
+    return outcome.value if isinstance(outcome.value, tuple) else (True, stop)
 
 
 async def read_part(mirror: Mirror, part: ReadPart, *, mend: bool = True) -> bytes:
@@ -74,7 +83,7 @@ async def read_part(mirror: Mirror, part: ReadPart, *, mend: bool = True) -> byt
             failures.append((piece.plex, outcome.error))
             tried = (*tried, piece.plex)
         try:
-            piece = mirror.volume.plan_read(at, stop - at, without=tried)[0]
+            piece = mirror.plan_read(at, stop - at, without=tried)[0]
         except FmrdError as nobody:
             divisible = at // REPAIR_UNIT_BYTES != (stop - 1) // REPAIR_UNIT_BYTES
             if divisible and not any(isinstance(error, TimeoutError) for _, error in failures):
@@ -118,7 +127,7 @@ async def repair(mirror: Mirror, plex: Plex, offset: int, length: int, why: Exce
         if not mirror.volume.may_repair(plex, regions):
             return
         generation = plex.generation
-        [source, *more] = mirror.volume.plan_read(start, stop - start, without=(plex,))
+        [source, *more] = mirror.plan_read(start, stop - start, without=(plex,))
         outcome = await _pread(mirror, source)
         if more or plex.generation != generation or not isinstance(outcome.value, bytes):
             return

@@ -9,8 +9,8 @@ import errno
 from fmrd.backing.calls.system_calls import Call
 from fmrd.dco.group_commit import Batch
 from fmrd.engine.serving import copy_on_write, reading
-from fmrd.engine.serving.mirror import Mirror, Parts, ToCall
-from fmrd.engine.serving.open_plex import OpenPlex
+from fmrd.engine.serving.mirror import Mirror
+from fmrd.engine.serving.open_plex import OpenPlex, Parts, ToCall
 from fmrd.engine.serving.writes_under_way import Writer, Zeroer
 from fmrd.errors import Failed
 
@@ -28,7 +28,7 @@ async def read(mirror: Mirror, offset: int, length: int) -> bytes:
             await mirror.reads_held_until.wait()
         if mirror.volume.settings.is_instant:
             return await copy_on_write.read(mirror, offset, length)
-        part = mirror.volume.plan_read(offset, length)[0]
+        part = mirror.plan_read(offset, length)[0]
         if part.length == length:
             return await reading.read_part(mirror, part)
         return b"".join([data async for data in reading.read_parts(mirror, offset, offset + length)])
