@@ -32,9 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Mirror:
-    """A mirror is one open volume at work. Lengths and offsets are bytes; failures are FmrdError with an errno.
-    ``opened`` has its open plexes by uuid.
-    """
+    """One open volume at work, ``opened`` its open plexes by uuid. Lengths are bytes; failures are FmrdError."""
 
     store: Store
     system: SystemCalls
@@ -68,9 +66,8 @@ class Mirror:
         return self.volume.settings.io_timeout_seconds
 
     async def quiesce(self) -> None:
-        """Take no new request from now on, and return when those under way are answered. It is called under the verb
-        lock, and before all bytes are held: a read that repairs needs bytes.
-        """
+        """Take no new request, and return when those under way are answered: before all bytes are held, which a read
+        that repairs needs. Under the verb lock."""
         self.load.closed = True
         if self.load.requests:
             await self.load.none_left.wait()
