@@ -9,9 +9,10 @@ from pathlib import Path
 from fmrd.backing import dcofile, plexfile
 from fmrd.backing.dcofile import DcoFile
 from fmrd.backing.freezing import Freezer
+from fmrd.backing.looking.look import look
 from fmrd.backing.notefile import NoteFile
 from fmrd.backing.plexfile import PlexFile
-from fmrd.backing.protocol import Probe
+from fmrd.backing.protocol import Probe, Seen
 from fmrd.errors import BadRequest, Failed, Refused
 
 HOME_SUFFIX = ".dco"
@@ -47,6 +48,9 @@ class LinuxHost:
         if not stat.S_ISREG(status.st_mode):
             raise BadRequest("not_a_plex", f"{path} is neither a regular file nor a block device")
         return Probe(True, False, status.st_size)
+
+    def look(self, path: str, mount: str | None, *, sidecar: bool = True) -> Seen:
+        return look(path, mount, sidecar=sidecar)
 
     def create_plex(self, path: str, length: int) -> PlexFile:
         return plexfile.create_plex(path, length)

@@ -11,9 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from fmrd.backing.looking.findings import Finding, Kind, Place, Seen, printable
 from fmrd.core.record import Stamp
 
-__all__ = ["DCO_BLOCK_BYTES", "LOCATOR_BYTES", "Backing", "DcoFile", "Host", "Notes", "Probe", "SourceError", "Stamp"]
+__all__ = [
+    "DCO_BLOCK_BYTES", "LOCATOR_BYTES", "Backing", "DcoFile", "Finding", "Host", "Kind", "Notes", "Place", "Probe",
+    "Seen", "SourceError", "Stamp", "printable",
+]  # fmt: skip
 
 DCO_BLOCK_BYTES = 4096
 """The unit of every DCO write: offset and length are multiples of it."""
@@ -147,6 +151,12 @@ class Host(Protocol):
 
     def probe(self, path: str) -> Probe:
         """Look without touching. OSError where even that fails."""
+
+    def look(self, path: str, mount: str | None, *, sidecar: bool = True) -> Seen:
+        """What lies at a path before it is taken: who has it, what is on it, whether it leads back to ``mount``, fmrd's
+        own (nothing there is opened). ``sidecar``: also what lies where its copy of the DCO would be made. OSError
+        where it cannot be looked at.
+        """
 
     def create_plex(self, path: str, length: int) -> Backing:
         """A new sparse file of ``length`` zero bytes, mode 0600, locked; ``plex_exists`` if something is there."""
