@@ -6,8 +6,8 @@ REASONS: dict[str, str] = {
     "full_new_plex": "The plex is new to the volume and holds none of its data: every region is copied once.",
     "full_fmr_off": "FastResync was off (fmr=off) while the plex was away, so nothing remembered what it missed. "
     "Turn it on with 'fmrctl set VOL fmr=on'; the next detach is tracked again.",
-    "full_map_lost": "The map of the plex could not be verified on any copy of the DCO (or never reached one), and a "
-    "map in doubt counts as all dirty.",
+    "full_map_lost": "The map of the plex could not be verified on any copy of the DCO, or its own copy names it and "
+    "is damaged, and a map in doubt counts as all dirty.",
     "full_backing_changed": "The plex file is not as fmrd left it (inode, size or time of change differ), or nobody "
     "noted how it was left, so none of its content is trusted. Leave detached plex files untouched to get a fast "
     "resync.",
@@ -22,8 +22,9 @@ REASONS: dict[str, str] = {
     "much on each side. Nothing is copied before somebody says whose writes to give up: 'fmrctl plex att --discard "
     "VOL PLEX' gives up the plex's. Only what either side wrote is copied then, where the plex left its other host in "
     "order (stop, or detach) and its copy of the DCO tells all that was written there; else all of it.",
-    "refused_unknown_plex": "The DCO beside the plex belongs to another volume, or to a past that this volume no "
-    "longer remembers. 'fmrctl plex att --full VOL PLEX' overwrites the plex.",
+    "refused_unknown_plex": "What lies at the plex's path carries no DCO that names the plex: another disk or file, or "
+    "the plex with its DCO lost; or its DCO is of a past that this volume no longer remembers. Nothing is written to "
+    "it. 'fmrctl plex att --full VOL PLEX' overwrites what lies there.",
     "refused_incomplete": "The copy would leave a plex that is too short for the volume. Make it longer first.",
 }
 

@@ -29,6 +29,8 @@ class CopyImage:
     """Pages with a slot that was written and cannot be verified (a blank slot is not damaged)."""
     owner: str = ""
     """The uuid of the plex that this copy was written for."""
+    claims: frozenset[tuple[str, str]] = frozenset()
+    """(family, owner) as the headers of the record slots have them, though the record behind may be damaged."""
 
     @property
     def record(self) -> Record | None:
@@ -40,6 +42,15 @@ class CopyImage:
     def torn(self) -> bool:
         """One of the two record slots cannot be read."""
         return None in self.records
+
+    def names(self, family: str, plex_uuid: str) -> bool:
+        """Is this the copy of that plex? A record that can be read says so; of a damaged one, what is left of its
+        header: two uuids are nowhere by chance.
+        """
+        record = self.record
+        if record is not None:
+            return record.family == family and self.owner == plex_uuid
+        return (family, plex_uuid) in self.claims
 
     def newest(self, column: Column, page: int) -> PageSlot | None:
         slots = [s for s in self.pages.get((column.index, page), ()) if s is not None and s.epoch == column.epoch]

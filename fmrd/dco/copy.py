@@ -185,15 +185,17 @@ class Loaded:
 def load(file: DcoFile) -> Loaded:
     """Read a copy whole. A slot that cannot be verified is None in the image; Refused('dco_feature') flies through."""
     slots: list[layout.RecordSlot | None] = []
+    claims: set[tuple[str, str]] = set()
     for slot in (0, 1):
         data = file.read(layout.record_offset(slot), layout.RECORD_SLOT_BYTES)
+        claims |= {claim for claim in (layout.claimed(data),) if claim is not None}
         try:
             slots.append(layout.decode_record(data, slot))
         except layout.Damaged:
             slots.append(None)
     records = [s.record if s is not None else None for s in slots]
     owner = next((s.owner for s in slots if s is not None), "")
-    image = CopyImage((records[0], records[1]), owner=owner)
+    image = CopyImage((records[0], records[1]), owner=owner, claims=frozenset(claims))
     newest = image.record
     if newest is None:
         return Loaded(image, 1, {}, frozenset(), 0, 0)
@@ -233,7 +235,7 @@ def _load_pages(file: DcoFile, image: CopyImage, record: Record) -> Loaded:
                 keep[key] = _slot_to_keep(slots, column.epoch)
                 if slots[keep[key]] is not None:
                     sound.add(key)
-    full = CopyImage(image.records, pages, frozenset(damaged), image.owner)
+    full = CopyImage(image.records, pages, frozenset(damaged), image.owner, image.claims)
     slot = 0 if image.records[0] is record else 1
     return Loaded(full, slot, keep, frozenset(sound), highest, epoch + 1)
 

@@ -113,6 +113,17 @@ def _body(record: Record) -> bytes:
     return _latest[0][1]
 
 
+def claimed(data: bytes) -> tuple[str, str] | None:
+    """(family, owner) as the header of a record slot has them, whatever else of it is damaged; None where those bytes
+    say nothing.
+    """
+    if len(data) < HEADER_BYTES:
+        return None
+    values = _RECORD.unpack(data[:HEADER_BYTES])
+    family, owner = values[7], values[12]
+    return (str(UUID(bytes=family)), str(UUID(bytes=owner))) if any(family) and any(owner) else None
+
+
 def decode_record(data: bytes, slot: int) -> RecordSlot:
     """``data``: the whole slot. Blank, Damaged, or Refused('dco_feature') for a feature that must be understood."""
     if data == bytes(len(data)):

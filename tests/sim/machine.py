@@ -4,10 +4,26 @@ import errno
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
-from fmrd.backing.protocol import Freezer, Probe
+from fmrd.backing.protocol import DCO_BLOCK_BYTES, Freezer, Probe
 from fmrd.errors import Failed
 from tests.sim.disks import Crash, Faults, PlexDisk, SimBacking, SimDco, SimNotes
+from tests.sim.oracle import Broken
+
+STRANGE = 1 << 60
+"""Labels that no volume ever wrote."""
+
+
+@dataclass
+class Stranger:
+    """Another disk where a plex lay, and what it and the file beside it held when it was put there."""
+
+    disk: PlexDisk
+    plex: PlexDisk
+    dco: SimDco | None
+    holds: list[int]
+    blocks: dict[int, bytes] | None
 
 
 class Machine:
@@ -27,6 +43,7 @@ class Machine:
         self.devices = False
         self.at_once: Callable[[], None] | None = None
         self._inode = 100
+        self.strangers: dict[str, Stranger] = {}
 
     def alive(self) -> None:
         self.ticks += 1
@@ -41,6 +58,40 @@ class Machine:
             yield
         finally:
             self.at_once = None
+
+    def put_stranger(self, path: str) -> None:
+        """Another disk, where a plex was: without a DCO, with one that names another plex, or with anything at all."""
+        real, dco = self.plexes[path], self.dcos.pop(path, None)
+        self._inode += 1
+        disk = self.plexes[path] = PlexDisk(path, real.length, self._inode)
+        disk.cache = [STRANGE + granule for granule in range(len(disk.cache))]
+        disk.disk = list(disk.cache)
+        beside = self.rng.choice(["nothing", "another plex's", "anything"])
+        others = [found for name, found in sorted(self.dcos.items()) if name not in self.strangers]
+        if beside == "another plex's" and others:
+            other = self.rng.choice(others)
+            self.dcos[path] = SimDco(self, path + ".dco", other.length)
+            self.dcos[path].blocks = dict(other.blocks)
+        elif beside == "anything":
+            self.dcos[path] = SimDco(self, path + ".dco", 1 << 20)
+            self.dcos[path].blocks = {0: self.rng.randbytes(DCO_BLOCK_BYTES)}
+        theirs = self.dcos.get(path)
+        blocks = dict(theirs.blocks) if theirs is not None else None
+        self.strangers[path] = Stranger(disk, real, dco, list(disk.cache), blocks)
+
+    def take_strangers_away(self) -> None:
+        """The plexes lie there again. Broken where a stranger was written to."""
+        for path, stranger in self.strangers.items():
+            theirs = self.dcos.pop(path, None)
+            blocks = dict(theirs.blocks) if theirs is not None else None
+            if self.plexes.pop(path, None) is not stranger.disk or stranger.disk.cache != stranger.holds:
+                raise Broken(f"another disk, where {path} lay, was overwritten")
+            if blocks != stranger.blocks:
+                raise Broken(f"what lay beside another disk, where {path} lay, was overwritten or removed")
+            self.plexes[path] = stranger.plex
+            if stranger.dco is not None:
+                self.dcos[path] = stranger.dco
+        self.strangers.clear()
 
     def reboot(self, *, power: bool) -> None:
         """After a crash. Whether the daemon was killed or the power failed."""

@@ -310,6 +310,7 @@ SWITCHES = {
     "quick: a cleaning sees it": lambda: patch.object(DirtyRegionLog, "touch", _touch_unseen),
     "quick: a cleaning ends the tick": lambda: patch.object(DirtyRegionLog, "end_tick", lambda self: self._tick),
     "home first": _copies_before_home,
+    "no DCO is no damaged DCO": lambda: patch.object(joining, "_must_be_named", lambda *_: None),
     "nothing hangs at a join": _join_while_hanging,
     "a foreign plex is refused": _foreign_is_welcome,
     "checksums: wiped before the DRL forgets": lambda: patch.object(Checksums, "_wipe", _nothing),

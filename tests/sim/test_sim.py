@@ -9,10 +9,10 @@ from fmrd.errors import FmrdError
 from tests.sim import directed, quick_directed, snap_directed, snap_switches, switches
 from tests.sim.directed import run as run_directed
 from tests.sim.oracle import Broken
-from tests.sim.profiles import PARTED, PROFILES, SNAPS, TARGETS, VERIFIES, Profile
+from tests.sim.profiles import PARTED, PROFILES, SNAPS, STRANGERS, TARGETS, VERIFIES, Profile
 from tests.sim.schedule import Schedule
 
-ALL = PROFILES | TARGETS | SNAPS | PARTED | VERIFIES
+ALL = PROFILES | TARGETS | SNAPS | PARTED | VERIFIES | STRANGERS
 DIRECTED = directed.DIRECTED | quick_directed.DIRECTED | snap_directed.DIRECTED
 SWITCHES = switches.SWITCHES | snap_switches.SWITCHES
 SCHEDULES = 5000
@@ -58,6 +58,7 @@ CAUGHT_BY = {
     "quick: a cleaning sees it": "quick: written at once while the log is cleaned",
     "quick: a cleaning ends the tick": "quick: written at once while the log is cleaned",
     "home first": ("plain", 0),
+    "no DCO is no damaged DCO": ("strangers", 0),
     "nothing hangs at a join": "a hung write lands after a join",
     "a foreign plex is refused": ("homes", 0),
     "checksums: wiped before the DRL forgets": ("verify", 0),
@@ -110,7 +111,7 @@ def test_schedules_with_snapshots_find_nothing(first: int) -> None:
         play(names[seed % len(names)], seed)
 
 
-@pytest.mark.parametrize("kinds", [PARTED, VERIFIES], ids=["split brains", "verifies"])
+@pytest.mark.parametrize("kinds", [PARTED, VERIFIES, STRANGERS], ids=["split brains", "verifies", "strangers"])
 @pytest.mark.parametrize("first", range(0, OTHERS, CHUNK))
 def test_others_find_nothing(first: int, kinds: dict[str, Profile]) -> None:
     names = list(kinds)

@@ -1,12 +1,11 @@
 """The verbs over plexes: they come, leave, return, and are dissociated; and `recover`, which brings back all it can."""
 
-from functools import partial
-
 from fmrd.core.json_object import Json
 from fmrd.core.reasons import Reason
 from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.opening.files import let_go
+from fmrd.engine.opening.giving_up import give_up
 from fmrd.engine.opening.making import PlexWish, obtain, remove_created
 from fmrd.engine.service import Service
 from fmrd.engine.tasks import Task
@@ -100,8 +99,9 @@ class PlexVerbs(VerbBase):
         async def work() -> Json:
             await service.dissociate(plex)
             shown = plex_json(service.running, plex)
-            await self._ask(partial(self.context.host.remove_dco, plex.path, plex.dco_path))
-            return {"plex": shown}
+            last = service.mirror.store.ledger.last_record
+            left = await give_up(self.context, last, [plex]) if last is not None else []
+            return {"plex": shown} | self._notice(left)
 
         return await self._apart(work)
 
@@ -136,6 +136,13 @@ class PlexVerbs(VerbBase):
                     if not holed and plex.state not in (PlexState.STALE, PlexState.IOFAIL):
                         continue
                     try:
+                        if plex.excluded:
+                            why = "was left out, by start --without or an import that did not name it"
+                            raise Refused(
+                                "plex_state",
+                                f"plex {plex.name} ({plex.path}) {why}",
+                                f"plex att {name} {plex.name}",
+                            )
                         if dry_run:
                             d = await service.attacher.decide(plex)
                             decisions.append(self._decision(name, plex.name, d.code, d.message, d.regions, d.bytes))

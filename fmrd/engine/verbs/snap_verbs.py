@@ -51,7 +51,7 @@ class SnapVerbs(InstantVerbs):
     async def _on_their_way(self, service: Service) -> list[Task]:
         """The copies that a snapshot plex waits for; one that a restart or an error left without is attached."""
         tasks, volume = self.context.tasks, service.volume
-        coming = [p for p in volume.plexes if p.snap and p.state is not PlexState.OFFLINE]
+        coming = [p for p in volume.plexes if p.snap and p.state is not PlexState.OFFLINE and not p.excluded]
         found = [task for plex in coming for task in tasks.running(volume.name, plex.name)]
         if not found and any(p.state is PlexState.ACTIVE for p in coming):  # others are being restored from it
             found = tasks.running(volume.name)

@@ -1,8 +1,7 @@
 """What every verb of fmrctl stands on."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
-from fmrd.backing.calls.system_calls import Lane, ask
 from fmrd.core.json_object import Json
 from fmrd.engine.registry import Registry
 from fmrd.engine.verbs.view import stopped_json, unreadable_json, volume_json
@@ -48,5 +47,6 @@ class VerbBase:
             "regions": regions, "bytes": size, "estimate_seconds": round(size / speed, 1),
         }  # fmt: skip
 
-    async def _ask(self, run: Callable[[], None]) -> None:
-        await ask(self.context.system, Lane("admin"), run, self.context.io_timeout_seconds)
+    @staticmethod
+    def _notice(sentences: Sequence[str]) -> Json:
+        return {"notice": "; ".join(sentences)} if sentences else {}

@@ -8,6 +8,7 @@ from fmrd.core.json_object import Json
 from fmrd.core.record import Column, Record, VolumeRecord
 from fmrd.dco.copy import Loaded
 from fmrd.engine import growing
+from fmrd.engine.opening.giving_up import give_up
 from fmrd.engine.opening.homes import Home
 from fmrd.engine.opening.importing import import_family, newest_of, read_paths
 from fmrd.engine.opening.making import PlexWish, make
@@ -160,18 +161,11 @@ class Verbs(SnapVerbs, TaskVerbs):
             await self.registry.stop(unit)
             shown = self._volume(volume)
             plexes = unit.settings.plexes if unit.settings is not None else ()
-
-            def run() -> None:
-                host = self.context.host
-                for plex in plexes:
-                    host.remove_dco(plex.path, plex.dco_path)
-                    if erase:
-                        host.remove_plex(plex.path)
-
+            last = unit.home.record
             await unit.home.forget(volume)
-            await self._ask(run)
+            left = await give_up(self.context, last, plexes, erase=erase) if last is not None else []
             del self.registry.units[volume]
-            return shown
+            return shown | self._notice(left)
 
         return await self._apart(work)
 
