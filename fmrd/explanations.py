@@ -46,8 +46,13 @@ ERRORS: dict[str, str] = {
     "plex_missing": "The plex's file or device is not there.",
     "plex_unknown": "The volume has no plex of this name or path.",
     "plex_busy": "Another process owns the plex: a second daemon, another volume, a mount.",
-    "plex_exists": "The file exists. fmrd does not overwrite what it did not make: name it with --from to keep its "
-    "content, or give --force to lose it.",
+    "plex_exists": "The path is a plex of this volume already, or something appeared there just now.",
+    "refused_has_data": "Something was recognised at the path: a file system, a partition table, a file that is not "
+    "empty, a plex of a volume that is not known here. --force takes it, and what is there is lost; make --from PATH "
+    "keeps it.",
+    "refused_in_use": "Somebody has the file or device: it is mounted, swap, a member of an array, held by another "
+    "device, locked, or a plex or a copy of the DCO of a volume that is known here. --force does not take it either.",
+    "refused_unsafe": "Others may change the file, or put something else in its place. The hint says what mends that.",
     "not_a_plex": "A plex is a regular file or a block device.",
     "plex_too_short": "The plex is shorter than the volume (a block device also keeps its DCO at its tail).",
     "plex_too_many": "A volume has at most as many plexes as its DCO has columns for.",

@@ -12,7 +12,7 @@ from fmrd.backing.freezing import Freezer
 from fmrd.backing.looking.look import look
 from fmrd.backing.notefile import NoteFile
 from fmrd.backing.plexfile import PlexFile
-from fmrd.backing.protocol import Probe, Seen
+from fmrd.backing.protocol import Place, Probe, Seen
 from fmrd.errors import BadRequest, Failed, Refused
 
 HOME_SUFFIX = ".dco"
@@ -58,6 +58,18 @@ class LinuxHost:
     def open_plex(self, path: str, tail_bytes: int) -> PlexFile:
         return plexfile.open_plex(path, tail_bytes)
 
+    def take_plex(self, path: str, tail_bytes: int, seen: Seen) -> PlexFile:
+        return plexfile.take_plex(path, tail_bytes, seen)
+
+    def is_at(self, path: str, seen: Seen) -> bool:
+        try:
+            status = os.stat(path)
+        except OSError:
+            return False
+        if stat.S_ISBLK(status.st_mode):  # a device has several nodes
+            return seen.identity is not None and seen.place is Place.DEVICE and status.st_rdev == seen.identity[-1]
+        return seen.is_same(status)
+
     def tail_bytes(self, path: str) -> int | None:
         probe = self.probe(path)
         if not probe.is_block:
@@ -65,10 +77,10 @@ class LinuxHost:
         found = dcofile.locate(path)
         return None if found is None else probe.size - found[0]
 
-    def create_dco(self, plex_path: str, dco_path: str | None, length: int) -> DcoFile:
+    def create_dco(self, plex_path: str, dco_path: str | None, length: int, *, replace: bool = False) -> DcoFile:
         if dco_path is None and self.probe(plex_path).is_block:
             return dcofile.create_tail(plex_path, length)
-        return dcofile.create_file(dco_path or plex_path + HOME_SUFFIX, length)
+        return dcofile.create_file(dco_path or plex_path + HOME_SUFFIX, length, replace=replace)
 
     def open_dco(self, plex_path: str, dco_path: str | None) -> DcoFile | None:
         if dco_path is None and self.probe(plex_path).is_block:
@@ -95,7 +107,7 @@ class LinuxHost:
         return found
 
     def create_home(self, name: str, length: int) -> DcoFile:
-        return dcofile.create_file(str(self._home(name)) + ".new", length)
+        return dcofile.create_file(str(self._home(name)) + ".new", length, replace=True)
 
     def publish_home(self, name: str) -> None:
         home = str(self._home(name))

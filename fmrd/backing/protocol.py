@@ -166,15 +166,24 @@ class Host(Protocol):
         usable length of a device is its size less ``tail_bytes``; it means nothing for a file.
         """
 
+    def take_plex(self, path: str, tail_bytes: int, seen: Seen) -> Backing:
+        """open_plex of what a look has seen there, to be a plex from now on: it must be that still
+        (Refused('refused_in_use')), and a file becomes the daemon's own, mode 0600 (or Refused('refused_unsafe')).
+        """
+
+    def is_at(self, path: str, seen: Seen) -> bool:
+        """Does ``path`` lead to that file or device? False where nobody can tell."""
+
     def tail_bytes(self, path: str) -> int | None:
         """The size of the DCO area that a block device carries already (from the locator in its last block); None
         for a file, or where there is none.
         """
 
-    def create_dco(self, plex_path: str, dco_path: str | None, length: int) -> DcoFile:
-        """A new, zeroed copy of the DCO for a plex: a file at ``dco_path``, or ``plex_path + ".dco"``, replaced if
-        it exists; for a block device without ``dco_path`` the ``length`` bytes before the device's last block, which
-        becomes the locator (so its tail takes ``length + LOCATOR_BYTES``).
+    def create_dco(self, plex_path: str, dco_path: str | None, length: int, *, replace: bool = False) -> DcoFile:
+        """A new, zeroed copy of the DCO for a plex: a file at ``dco_path``, or ``plex_path + ".dco"``. What is there
+        and not empty is Refused('refused_has_data'), unless ``replace``: it is that plex's, or it was asked for. For a
+        block device without ``dco_path`` the ``length`` bytes before the device's last block, which becomes the locator
+        (so its tail takes ``length + LOCATOR_BYTES``).
         """
 
     def open_dco(self, plex_path: str, dco_path: str | None) -> DcoFile | None:

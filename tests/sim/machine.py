@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from fmrd.backing.protocol import DCO_BLOCK_BYTES, Freezer, Probe
-from fmrd.errors import Failed
+from fmrd.backing.protocol import DCO_BLOCK_BYTES, Finding, Freezer, Kind, Place, Probe, Seen
+from fmrd.errors import Failed, Refused
 from tests.sim.disks import Crash, Faults, PlexDisk, SimBacking, SimDco, SimNotes
 from tests.sim.oracle import Broken
 
@@ -118,6 +118,20 @@ class Machine:
         disk = self.plexes.get(path)
         return Probe(True, False, disk.length) if disk is not None and disk.present else Probe(False)
 
+    def look(self, path: str, mount: str | None, *, sidecar: bool = True) -> Seen:
+        self.alive()
+        disk = self.plexes.get(path)
+        if disk is None or not disk.present:
+            return Seen(path, Place.MISSING, path)
+        holds = (Finding(Kind.NOT_EMPTY, "a file that is not empty"),) if any(disk.cache) else ()
+        return Seen(path, Place.FILE, path, disk.length, has_data=holds)
+
+    def take_plex(self, path: str, tail_bytes: int, seen: Seen) -> SimBacking:
+        return self.open_plex(path, tail_bytes)
+
+    def is_at(self, path: str, seen: Seen) -> bool:
+        return path == seen.real
+
     def create_plex(self, path: str, length: int) -> SimBacking:
         self.alive()
         if path in self.plexes:
@@ -156,8 +170,11 @@ class Machine:
     def tail_bytes(self, path: str) -> int | None:
         return None
 
-    def create_dco(self, plex_path: str, dco_path: str | None, length: int) -> SimDco:
+    def create_dco(self, plex_path: str, dco_path: str | None, length: int, *, replace: bool = False) -> SimDco:
         self.alive()
+        there = self.dcos.get(plex_path)
+        if there is not None and there.blocks and not replace:
+            raise Refused("refused_has_data", f"{plex_path}.dco is there")
         if plex_path in self.plexes and self.plexes[plex_path].faults.dead:
             raise OSError(errno.EIO, "simulated dead disk")
         self.dcos[plex_path] = SimDco(self, plex_path + ".dco", length)

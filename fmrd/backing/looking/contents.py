@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from uuid import UUID
 
 from fmrd.backing import dcofile
+from fmrd.backing.holes import is_hole
 from fmrd.backing.looking import blkid
 from fmrd.backing.looking.blkid import CannotProbe, Values
 from fmrd.backing.looking.findings import LABEL_CHARACTERS, Finding, Kind, printable
@@ -47,20 +48,6 @@ _WORDS = {
     Kind.SWAP: "swap space ({type})",
     Kind.ZFS: "member of a ZFS pool ({type})",
 }
-
-
-def is_hole(descriptor: int) -> bool:
-    """Does a file have no data at all? A file system that cannot tell says that all of it is data."""
-    if os.fstat(descriptor).st_size == 0:
-        return True
-    try:
-        os.lseek(descriptor, 0, os.SEEK_DATA)
-    except OSError as error:
-        if error.errno == errno.ENXIO:
-            return True
-        if error.errno != errno.EINVAL:
-            raise
-    return False
 
 
 def of_file(descriptor: int) -> tuple[list[Finding], list[Finding]]:

@@ -5,6 +5,7 @@ import os
 import stat
 from dataclasses import replace
 
+from fmrd.backing.holes import is_hole
 from fmrd.backing.looking import access, contents
 from fmrd.backing.looking.findings import Finding, Kind, Place, Seen, identity_of, printable
 from fmrd.backing.looking.machine import Machine, number_of
@@ -104,7 +105,7 @@ def _file(path: str, resolved: Resolved, place: Place, machine: Machine, trail: 
         descriptor = _open(resolved)
         try:
             size = os.fstat(descriptor).st_size
-            hole = contents.is_hole(descriptor)
+            hole = is_hole(descriptor)
             if not hole:
                 has_data, members = contents.of_file(descriptor)
                 in_use += members

@@ -26,6 +26,8 @@ class PlexFiles:
     dco: DcoFile | None
     loaded: Loaded | None
     stamp: Stamp | None
+    may_replace: bool = False
+    """What lies where its copy of the DCO would be may be overwritten: that was asked for."""
 
     @property
     def image(self) -> CopyImage | None:
@@ -132,9 +134,11 @@ async def copy_of(
         if files.dco is not None and same:
             files.dco.extend(size)
             return files.dco
-        if files.dco is not None:
+        replace = files.may_replace
+        if files.dco is not None:  # its own, though damaged; or all of it is given up
+            replace = True
             files.dco.close()
-        return context.host.create_dco(path, dco_path, size)
+        return context.host.create_dco(path, dco_path, size, replace=replace)
 
     files.dco = await ask(context.system, files.lanes.dco, prepare, timeout_seconds)
     copy = DcoCopy(name, files.dco, files.lanes.dco, family, columns, owner)

@@ -57,6 +57,10 @@ class Home:
         """As it is, or was when it was last open or read; None if it never could be."""
         return self.ledger.last_record if self.ledger is not None else self._last
 
+    def opened(self) -> set[str]:
+        """The plexes that are open, by uuid."""
+        return {uuid for mirror in self.mirrors.values() for uuid in mirror.opened}
+
     def lanes_of(self, uuid: str, name: str) -> Lanes:
         return self.lanes.setdefault(uuid, Lanes(name))
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from fmrd.core.json_object import Json
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.opening.files import let_go
-from fmrd.engine.opening.making import PlexWish, obtain, remove_created
+from fmrd.engine.opening.making import obtain, remove_created
+from fmrd.engine.opening.taking import PlexWish, look_at
 from fmrd.engine.snapshots.breakoffs import Wish
 from fmrd.engine.snapshots.instants import begin_sync, take_instant
 from fmrd.engine.verbs.plex_verbs import PlexVerbs
@@ -16,16 +17,19 @@ from fmrd.errors import Failed, FmrdError
 class InstantVerbs(PlexVerbs):
     """A part of Verbs."""
 
-    async def _instant(self, wish: Wish, plex: PlexWish, freeze: Sequence[str], *, sync: bool, dry_run: bool) -> Json:
+    async def _instant(
+        self, wish: Wish, plex: PlexWish, freeze: Sequence[str], *, force: bool, sync: bool, dry_run: bool
+    ) -> Json:
         service = self.registry.service(wish.volume)
-        if dry_run:
-            return {"notice": f"would take {wish.name} of {wish.volume}, and keep on {plex.path} what is written over"}
+        manners = self._manners(force=force)
 
         async def work() -> Json:
             geometry, timeout = service.volume.geometry, service.running.timeout_seconds
-            files, _ = await obtain(
-                self.context, plex, f"{wish.name}-01", geometry, existing=False, timeout_seconds=timeout
-            )
+            [looked] = await look_at(self.context, [plex], geometry, manners, timeout)
+            if dry_run:
+                kept = f"keep on {plex.path} what is written over"
+                return {"notice": f"would take {wish.name} of {wish.volume}, and {kept}"}
+            files, new = await obtain(self.context, looked, f"{wish.name}-01", geometry, timeout)
             try:
                 unit, seconds = await take_instant(
                     self.registry, wish.volume, wish.name, plex.path, plex.dco_path, files, freeze
@@ -33,8 +37,8 @@ class InstantVerbs(PlexVerbs):
             except BaseException as error:
                 if not any(p.path == plex.path for p in self._plexes_of(wish.name)):
                     let_go(self.context, files.lanes, files)
-                    if isinstance(error, FmrdError | OSError):
-                        await remove_created(self.context, [plex], timeout)
+                    if new and isinstance(error, FmrdError | OSError):
+                        await remove_created(self.context, [(plex, files)], timeout)
                 raise
             task = {"task": begin_sync(self.registry, unit).json()} if sync else {}
             shown = volume_json(self.registry.service(unit.name).running, self._path(unit.name))

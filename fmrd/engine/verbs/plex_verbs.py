@@ -6,7 +6,8 @@ from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.opening.files import let_go
 from fmrd.engine.opening.giving_up import give_up
-from fmrd.engine.opening.making import PlexWish, obtain, remove_created
+from fmrd.engine.opening.making import obtain, remove_created
+from fmrd.engine.opening.taking import PlexWish, look_at
 from fmrd.engine.service import Service
 from fmrd.engine.tasks import Task
 from fmrd.engine.verbs.verb_base import VerbBase
@@ -18,42 +19,39 @@ class PlexVerbs(VerbBase):
     """A part of Verbs."""
 
     async def plex_add(
-        self, *, volume: str, path: str, dco: str | None = None, rate: int | None = None, dry_run: bool = False
-    ) -> Json:
-        return await self._add_plex(volume, path, dco, rate, dry_run=dry_run, snap=False)
+        self, *, volume: str, path: str, dco: str | None = None, force: bool = False, rate: int | None = None,
+        dry_run: bool = False,
+    ) -> Json:  # fmt: skip
+        return await self._add_plex(volume, PlexWish(path, dco), rate, force=force, dry_run=dry_run, snap=False)
 
     async def _add_plex(
-        self, volume: str, path: str, dco: str | None, rate: int | None, *, dry_run: bool, snap: bool
+        self, volume: str, wish: PlexWish, rate: int | None, *, force: bool, dry_run: bool, snap: bool
     ) -> Json:
         service = self.registry.service(volume)
         if service.volume.settings.is_instant:
             raise Refused(
                 "snap_instant", f"snapshot {volume} does not hold all of its data itself", f"fmrctl snapsync {volume}"
             )
+        path = wish.path
         if any(p.path == path for p in service.volume.plexes):
             raise Failed("plex_exists", f"{path} is a plex of volume {volume} already")
-        geometry = service.volume.geometry
-        if dry_run:
-            message = f"a new plex on {path}: all of it is copied"
-            return {
-                "decision": self._decision(
-                    volume, path, Reason.FULL_NEW_PLEX, message, geometry.regions, geometry.length_bytes
-                )
-            }
+        geometry, timeout = service.volume.geometry, service.running.timeout_seconds
+        manners = self._manners(force=force)
 
         async def work() -> Json:
-            wish = PlexWish(path, dco)
+            [looked] = await look_at(self.context, [wish], geometry, manners, timeout)
+            if dry_run:
+                message = f"a new plex on {path}: all of it is copied"
+                regions, size = geometry.regions, geometry.length_bytes
+                return {"decision": self._decision(volume, path, Reason.FULL_NEW_PLEX, message, regions, size)}
             name = f"{volume}-{service.volume.settings.next_plex:02d}"
-            timeout = service.running.timeout_seconds
-            files, new = await obtain(
-                self.context, wish, name, geometry, existing=False, devices=True, timeout_seconds=timeout
-            )
+            files, new = await obtain(self.context, looked, name, geometry, timeout)
             try:
-                task = await service.attacher.add(path, dco, files, rate or 0, snap=snap)
+                task = await service.attacher.add(path, wish.dco_path, files, rate or 0, snap=snap)
             except BaseException as error:
                 let_go(self.context, files.lanes, files)
                 if new and isinstance(error, FmrdError | OSError):
-                    await remove_created(self.context, [wish], timeout)
+                    await remove_created(self.context, [(wish, files)], timeout)
                 raise
             return {"task": task.json()}
 

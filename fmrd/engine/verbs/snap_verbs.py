@@ -9,7 +9,7 @@ from fmrd.core.json_object import Json
 from fmrd.core.reasons import Reason
 from fmrd.core.states import PlexState, TaskType
 from fmrd.core.volume.plex import Plex
-from fmrd.engine.opening.making import PlexWish
+from fmrd.engine.opening.taking import PlexWish
 from fmrd.engine.service import Service
 from fmrd.engine.snapshots import breakoffs, pairs, snapbacks, undos
 from fmrd.engine.snapshots.breakoffs import Wish
@@ -25,13 +25,14 @@ class SnapVerbs(InstantVerbs):
     """A part of Verbs."""
 
     async def snapstart(
-        self, *, volume: str, path: str, dco: str | None = None, rate: int | None = None, dry_run: bool = False
-    ) -> Json:
+        self, *, volume: str, path: str, dco: str | None = None, force: bool = False, rate: int | None = None,
+        dry_run: bool = False,
+    ) -> Json:  # fmt: skip
         """A plex to be broken off later: copied in full, and kept current from then on."""
         service = self.registry.service(volume)
         if service.volume.settings.snapshot_of is not None:
             raise Refused("snap_of_snap", f"volume {volume} is a snapshot of {service.volume.settings.snapshot_of}")
-        return await self._add_plex(volume, path, dco, rate, dry_run=dry_run, snap=True)
+        return await self._add_plex(volume, PlexWish(path, dco), rate, force=force, dry_run=dry_run, snap=True)
 
     async def snapwait(self, *, volume: str) -> Json:
         """Returns when a plex is SNAPDONE and holds everything, also after a crash: it can be broken off."""
@@ -86,8 +87,8 @@ class SnapVerbs(InstantVerbs):
 
     async def snapshot(
         self, *, volumes: Sequence[str] = (), all: bool = False, name: str | None = None, nmirror: int = 1,
-        freeze: Sequence[str] = (), instant: str | None = None, dco: str | None = None, sync: bool = False,
-        dry_run: bool = False,
+        freeze: Sequence[str] = (), instant: str | None = None, dco: str | None = None, force: bool = False,
+        sync: bool = False, dry_run: bool = False,
     ) -> Json:  # fmt: skip
         """Break SNAPDONE plexes off, of every volume named, at one instant; or take one copy on write (``instant``)."""
         names = list(volumes)
@@ -95,12 +96,14 @@ class SnapVerbs(InstantVerbs):
             names += [unit.name for unit in self.registry.originals() if unit.name not in names]
         if not names or len(set(names)) != len(names) or not 1 <= nmirror <= 8:
             raise BadRequest("bad_request", "name each volume once (or --all), and 1 to 8 mirrors")
-        if (sync and instant is None) or (instant is not None and len(names) != 1):
-            raise BadRequest("bad_request", "--instant PATH is for one volume, and --sync goes with it")
+        if ((sync or force) and instant is None) or (instant is not None and len(names) != 1):
+            raise BadRequest("bad_request", "--instant PATH is for one volume, and --sync and --force go with it")
         chosen = breakoffs.names_for(self.registry, names, name)
         wishes = [Wish(volume, snap, nmirror) for volume, snap in zip(names, chosen, strict=True)]
         if instant is not None:
-            return await self._instant(wishes[0], PlexWish(instant, dco), freeze, sync=sync, dry_run=dry_run)
+            return await self._instant(
+                wishes[0], PlexWish(instant, dco), freeze, force=force, sync=sync, dry_run=dry_run
+            )
         if dry_run:
             breakoffs.check(self.registry, wishes)
             return {"notice": "would take " + ", ".join(f"{w.name} of {w.volume}" for w in wishes)}

@@ -11,7 +11,8 @@ from fmrd.engine import growing
 from fmrd.engine.opening.giving_up import give_up
 from fmrd.engine.opening.homes import Home
 from fmrd.engine.opening.importing import import_family, newest_of, read_paths
-from fmrd.engine.opening.making import PlexWish, make
+from fmrd.engine.opening.making import examine, make
+from fmrd.engine.opening.taking import PlexWish
 from fmrd.engine.verbs.settings import parse_settings
 from fmrd.engine.verbs.snap_verbs import SnapVerbs
 from fmrd.engine.verbs.task_verbs import TaskVerbs
@@ -40,15 +41,20 @@ class Verbs(SnapVerbs, TaskVerbs):
         wishes = [PlexWish(p["path"], p.get("dco")) for p in plexes]
         if volume in self.registry.units:
             raise Failed("volume_exists", f"volume {volume} exists already")
+        manners = self._manners(force=force, keep=from_path)
         if dry_run:
-            geometry.check()
-            return {"notice": f"would make volume {volume} of {size_bytes} bytes on {len(wishes)} plex(es)"}
+
+            async def look() -> Json:
+                await examine(self.context, settings, wishes, manners)
+                return {"notice": f"would make volume {volume} of {size_bytes} bytes on {len(wishes)} plex(es)"}
+
+            return await self._apart(look)
 
         async def work() -> Json:
             unit = self.registry.add(volume, Home(self.context, volume))
             try:
                 async with unit.busy:
-                    await make(self.context, settings, wishes, from_path=from_path, force=force)
+                    await make(self.context, settings, wishes, manners)
             except BaseException:
                 del self.registry.units[volume]
                 raise
