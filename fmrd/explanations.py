@@ -6,8 +6,8 @@ REASONS: dict[str, str] = {
     "full_new_plex": "The plex is new to the volume and holds none of its data: every region is copied once.",
     "full_fmr_off": "FastResync was off (fmr=off) while the plex was away, so nothing remembered what it missed. "
     "Turn it on with 'fmrctl set VOL fmr=on'; the next detach is tracked again.",
-    "full_map_lost": "The map of the plex could not be verified on any copy of the DCO (or never reached one), and a "
-    "map in doubt counts as all dirty.",
+    "full_map_lost": "The map of the plex could not be verified on any copy of the DCO, or its own copy names it and "
+    "is damaged, and a map in doubt counts as all dirty.",
     "full_backing_changed": "The plex file is not as fmrd left it (inode, size or time of change differ), or nobody "
     "noted how it was left, so none of its content is trusted. Leave detached plex files untouched to get a fast "
     "resync.",
@@ -22,8 +22,9 @@ REASONS: dict[str, str] = {
     "much on each side. Nothing is copied before somebody says whose writes to give up: 'fmrctl plex att --discard "
     "VOL PLEX' gives up the plex's. Only what either side wrote is copied then, where the plex left its other host in "
     "order (stop, or detach) and its copy of the DCO tells all that was written there; else all of it.",
-    "refused_unknown_plex": "The DCO beside the plex belongs to another volume, or to a past that this volume no "
-    "longer remembers. 'fmrctl plex att --full VOL PLEX' overwrites the plex.",
+    "refused_unknown_plex": "What lies at the plex's path carries no DCO that names the plex: another disk or file, or "
+    "the plex with its DCO lost; or its DCO is of a past that this volume no longer remembers. Nothing is written to "
+    "it. 'fmrctl plex att --full VOL PLEX' overwrites what lies there.",
     "refused_incomplete": "The copy would leave a plex that is too short for the volume. Make it longer first.",
 }
 
@@ -45,8 +46,13 @@ ERRORS: dict[str, str] = {
     "plex_missing": "The plex's file or device is not there.",
     "plex_unknown": "The volume has no plex of this name or path.",
     "plex_busy": "Another process owns the plex: a second daemon, another volume, a mount.",
-    "plex_exists": "The file exists. fmrd does not overwrite what it did not make: name it with --from to keep its "
-    "content, or give --force to lose it.",
+    "plex_exists": "The path is a plex of this volume already, or something appeared there just now.",
+    "refused_has_data": "Something was recognised at the path: a file system, a partition table, a file that is not "
+    "empty, a plex of a volume that is not known here. --force takes it, and what is there is lost; make --from PATH "
+    "keeps it.",
+    "refused_in_use": "Somebody has the file or device: it is mounted, swap, a member of an array, held by another "
+    "device, locked, or a plex or a copy of the DCO of a volume that is known here. --force does not take it either.",
+    "refused_unsafe": "Others may change the file, or put something else in its place. The hint says what mends that.",
     "not_a_plex": "A plex is a regular file or a block device.",
     "plex_too_short": "The plex is shorter than the volume (a block device also keeps its DCO at its tail).",
     "plex_too_many": "A volume has at most as many plexes as its DCO has columns for.",

@@ -9,9 +9,10 @@ import threading
 import zlib
 
 from fmrd.backing import libc
-from fmrd.backing.plexfile import sync_directory
+from fmrd.backing.holes import is_hole
+from fmrd.backing.plexfile import own, sync_directory
 from fmrd.backing.protocol import DCO_BLOCK_BYTES, LOCATOR_BYTES
-from fmrd.errors import Failed
+from fmrd.errors import Failed, Refused
 
 ZEROED_BYTES = 32 << 20
 """Up to this size new space is written with zeros, so that later writes are plain overwrites; beyond, preallocated."""
@@ -129,19 +130,40 @@ class DcoFile:
             os.close(descriptor)
 
 
-def create_file(path: str, length: int) -> DcoFile:
-    """Return a zeroed copy in a new file, mode 0600; one that lies there is replaced. It is durable under its name."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    os.fchmod(descriptor, 0o600)
-    os.close(descriptor)
+def create_file(path: str, length: int, *, replace: bool = False) -> DcoFile:
+    """A zeroed copy in a new file. One that lies there is used if it is empty, and emptied with ``replace`` alone."""
+    made = True
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        made = False
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not made:
+            _empty(path, descriptor, replace=replace)
+        os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
     file = DcoFile(path)
     try:
         file.extend(length)
         sync_directory(path)
     except BaseException:
         file.close()
+        if made:
+            os.unlink(path)
         raise
     return file
+
+
+def _empty(path: str, descriptor: int, *, replace: bool) -> None:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise Failed("dco_missing", f"{path} is not a regular file")
+    if not replace and not is_hole(descriptor):
+        raise Refused("refused_has_data", f"the copy of the DCO would be {path}, which is a file that is not empty")
+    own(path, descriptor, status)
+    os.ftruncate(descriptor, 0)
 
 
 def open_file(path: str) -> DcoFile | None:

@@ -55,3 +55,17 @@ def make_zero(plex: Descriptor, start: int, stop: int, *, punch: bool) -> int:
     for at in range(start, stop, len(_ZEROS)):
         plex.pwrite(at, _ZEROS[: min(len(_ZEROS), stop - at)])
     return stop - start
+
+
+def is_hole(descriptor: int) -> bool:
+    """Does a file have no data at all? A file system that cannot tell says that all of it is data."""
+    if os.fstat(descriptor).st_size == 0:
+        return True
+    try:
+        os.lseek(descriptor, 0, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return True
+        if error.errno != errno.EINVAL:
+            raise
+    return False

@@ -9,9 +9,10 @@ from pathlib import Path
 from fmrd.backing import dcofile, plexfile
 from fmrd.backing.dcofile import DcoFile
 from fmrd.backing.freezing import Freezer
+from fmrd.backing.looking.look import look
 from fmrd.backing.notefile import NoteFile
 from fmrd.backing.plexfile import PlexFile
-from fmrd.backing.protocol import Probe, Room
+from fmrd.backing.protocol import Place, Probe, Room, Seen
 from fmrd.errors import BadRequest, Failed, Refused
 
 HOME_SUFFIX = ".dco"
@@ -54,11 +55,26 @@ class LinuxHost:
             return None
         return Room(status.st_dev, system.f_bavail * system.f_frsize, status.st_blocks * 512)
 
+    def look(self, path: str, mount: str | None, *, sidecar: bool = True) -> Seen:
+        return look(path, mount, sidecar=sidecar)
+
     def create_plex(self, path: str, length: int) -> PlexFile:
         return plexfile.create_plex(path, length)
 
     def open_plex(self, path: str, tail_bytes: int) -> PlexFile:
         return plexfile.open_plex(path, tail_bytes)
+
+    def take_plex(self, path: str, tail_bytes: int, seen: Seen) -> PlexFile:
+        return plexfile.take_plex(path, tail_bytes, seen)
+
+    def is_at(self, path: str, seen: Seen) -> bool:
+        try:
+            status = os.stat(path)
+        except OSError:
+            return False
+        if stat.S_ISBLK(status.st_mode):  # a device has several nodes
+            return seen.identity is not None and seen.place is Place.DEVICE and status.st_rdev == seen.identity[-1]
+        return seen.is_same(status)
 
     def tail_bytes(self, path: str) -> int | None:
         probe = self.probe(path)
@@ -67,10 +83,10 @@ class LinuxHost:
         found = dcofile.locate(path)
         return None if found is None else probe.size - found[0]
 
-    def create_dco(self, plex_path: str, dco_path: str | None, length: int) -> DcoFile:
+    def create_dco(self, plex_path: str, dco_path: str | None, length: int, *, replace: bool = False) -> DcoFile:
         if dco_path is None and self.probe(plex_path).is_block:
             return dcofile.create_tail(plex_path, length)
-        return dcofile.create_file(dco_path or plex_path + HOME_SUFFIX, length)
+        return dcofile.create_file(dco_path or plex_path + HOME_SUFFIX, length, replace=replace)
 
     def open_dco(self, plex_path: str, dco_path: str | None) -> DcoFile | None:
         if dco_path is None and self.probe(plex_path).is_block:
@@ -97,7 +113,7 @@ class LinuxHost:
         return found
 
     def create_home(self, name: str, length: int) -> DcoFile:
-        return dcofile.create_file(str(self._home(name)) + ".new", length)
+        return dcofile.create_file(str(self._home(name)) + ".new", length, replace=True)
 
     def publish_home(self, name: str) -> None:
         home = str(self._home(name))

@@ -4,14 +4,15 @@ import contextlib
 import errno
 import fcntl
 import os
+import shlex
 import stat
 from collections.abc import Sequence
 
 from fmrd.backing import copying, holes
 from fmrd.backing.descriptor import Descriptor
-from fmrd.backing.protocol import Backing
+from fmrd.backing.protocol import Backing, Seen
 from fmrd.core.record import Stamp
-from fmrd.errors import BadRequest, Failed
+from fmrd.errors import BadRequest, Failed, Refused
 
 FICLONE = 0x40049409
 
@@ -79,6 +80,34 @@ def open_plex(path: str, tail_bytes: int) -> PlexFile:
             raise Failed("plex_busy", f"{path} is in use (mounted, or another owner's)") from None
         raise
     return _locked(path, descriptor, tail_bytes)
+
+
+def take_plex(path: str, tail_bytes: int, seen: Seen) -> PlexFile:
+    """See Host.take_plex."""
+    plex = open_plex(path, tail_bytes)
+    try:
+        status = os.fstat(plex.fd)
+        if not seen.is_same(status):
+            raise Refused("refused_in_use", f"{path} was replaced by something else while fmrd looked at it")
+        if not plex.is_block:
+            own(path, plex.fd, status)
+    except BaseException:
+        plex.close()
+        raise
+    return plex
+
+
+def own(path: str, descriptor: int, status: os.stat_result) -> None:
+    """Nobody else may read or write a file that carries a volume's bytes. Who has it open already, keeps it so."""
+    try:
+        if status.st_uid != os.geteuid():
+            os.fchown(descriptor, os.geteuid(), os.getegid())
+        os.fchmod(descriptor, 0o600)
+    except PermissionError:
+        raise Refused(
+            "refused_unsafe", f"{path} belongs to the user {status.st_uid}, who may change it behind fmrd's back",
+            f"chown {os.geteuid()} {shlex.quote(path)}",
+        ) from None  # fmt: skip
 
 
 def create_plex(path: str, length: int) -> PlexFile:

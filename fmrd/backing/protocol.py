@@ -12,9 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from fmrd.backing.looking.findings import Finding, Kind, Place, Seen, printable
 from fmrd.core.record import Stamp
 
-__all__ = ["DCO_BLOCK_BYTES", "LOCATOR_BYTES", "Backing", "DcoFile", "Host", "Notes", "Probe", "SourceError", "Stamp"]
+__all__ = [
+    "DCO_BLOCK_BYTES", "LOCATOR_BYTES", "Backing", "DcoFile", "Finding", "Host", "Kind", "Notes", "Place", "Probe",
+    "Seen", "SourceError", "Stamp", "printable",
+]  # fmt: skip
 
 DCO_BLOCK_BYTES = 4096
 """The unit of every DCO write: offset and length are multiples of it."""
@@ -168,6 +172,12 @@ class Host(Protocol):
     def room(self, path: str) -> Room | None:
         """Of the file of a plex; None of a block device, which has all of it."""
 
+    def look(self, path: str, mount: str | None, *, sidecar: bool = True) -> Seen:
+        """What lies at a path before it is taken: who has it, what is on it, whether it leads back to ``mount``, fmrd's
+        own (nothing there is opened). ``sidecar``: also what lies where its copy of the DCO would be made. OSError
+        where it cannot be looked at.
+        """
+
     def create_plex(self, path: str, length: int) -> Backing:
         """Make a sparse file of ``length`` zero bytes, mode 0600, open and locked; ``plex_exists`` if it exists."""
 
@@ -176,15 +186,24 @@ class Host(Protocol):
         length is its size less that; it means nothing for a file.
         """
 
+    def take_plex(self, path: str, tail_bytes: int, seen: Seen) -> Backing:
+        """open_plex of what a look has seen there, to be a plex from now on: it must be that still
+        (Refused('refused_in_use')), and a file becomes the daemon's own, mode 0600 (or Refused('refused_unsafe')).
+        """
+
+    def is_at(self, path: str, seen: Seen) -> bool:
+        """Does ``path`` lead to that file or device? False where nobody can tell."""
+
     def tail_bytes(self, path: str) -> int | None:
         """Return the size of the DCO area that a block device carries already (by the locator in its last block),
         locator included; None for a file, or where there is none.
         """
 
-    def create_dco(self, plex_path: str, dco_path: str | None, length: int) -> DcoFile:
-        """Return a new, zeroed copy of the DCO for a plex: a file at ``dco_path``, or ``plex_path + ".dco"``, replaced
-        if it exists; for a block device without ``dco_path`` the ``length`` bytes before the device's last block, which
-        becomes the locator (so its tail takes ``length + LOCATOR_BYTES``).
+    def create_dco(self, plex_path: str, dco_path: str | None, length: int, *, replace: bool = False) -> DcoFile:
+        """A new, zeroed copy of the DCO for a plex: a file at ``dco_path``, or ``plex_path + ".dco"``. What is there
+        and not empty is Refused('refused_has_data'), unless ``replace``: it is that plex's, or it was asked for. For a
+        block device without ``dco_path`` the ``length`` bytes before the device's last block, which becomes the locator
+        (so its tail takes ``length + LOCATOR_BYTES``).
         """
 
     def open_dco(self, plex_path: str, dco_path: str | None) -> DcoFile | None:

@@ -32,6 +32,8 @@ class CopyImage:
     """Pages with a slot that was written and cannot be verified (a blank slot is not damaged)."""
     owner: str = ""
     """The uuid of the plex that this copy was written for."""
+    claims: frozenset[tuple[str, str]] = frozenset()
+    """(family, owner) as the headers of the record slots have them, though the record behind may be damaged."""
 
     @property
     def record(self) -> Record | None:
@@ -43,6 +45,15 @@ class CopyImage:
     def torn(self) -> bool:
         """Tell whether one of the two record slots cannot be read: it may have held a newer record."""
         return None in self.records
+
+    def names(self, family: str, plex_uuid: str) -> bool:
+        """Is this the copy of that plex? A record that can be read says so; of a damaged one, what is left of its
+        header: two uuids are nowhere by chance.
+        """
+        record = self.record
+        if record is not None:
+            return record.family == family and self.owner == plex_uuid
+        return (family, plex_uuid) in self.claims
 
     def newest(self, column: Column, page: int) -> PageSlot | None:
         """Return the newest valid slot of a page that carries the column's epoch; pages of others do not count."""

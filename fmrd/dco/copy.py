@@ -187,17 +187,18 @@ class Loaded:
 def load(file: DcoFile) -> Loaded:
     """Read a copy whole; this blocks. A slot in doubt is None; OSError and Refused('dco_feature') fly through."""
     slots: list[layout.RecordSlot | None] = []
+    claims: set[tuple[str, str]] = set()
     for slot in (0, 1):
         data = file.read(layout.record_offset(slot), layout.RECORD_SLOT_BYTES)
+        claims |= {claim for claim in (layout.claimed(data),) if claim is not None}
         try:
             slots.append(layout.decode_record(data, slot))
         except layout.Damaged:
             slots.append(None)
     records = [s.record if s is not None else None for s in slots]
     owner = next((s.owner for s in slots if s is not None), "")
-    image = CopyImage((records[0], records[1]), owner=owner)
-    newest = image.record
-    if newest is None:
+    image = CopyImage((records[0], records[1]), owner=owner, claims=frozenset(claims))
+    if (newest := image.record) is None:
         return Loaded(image, 1, {}, frozenset(), 0, 0)
     return _load_pages(file, image, newest)
 
@@ -210,8 +211,7 @@ def _load_pages(file: DcoFile, image: CopyImage, record: Record) -> Loaded:
     highest = epoch = 0
     for volume in record.volumes:
         columns = sorted(record.columns_of(volume), key=lambda c: c.index)
-        count = geometry_of(volume).pages
-        for page in range(count):
+        for page in range(geometry_of(volume).pages):
             first = layout.page_offset(columns[0].index, page, 0, record.columns)
             stop = layout.page_offset(columns[-1].index, page, 1, record.columns) + DCO_BLOCK_BYTES
             stripe = file.read(first, stop - first)
@@ -235,7 +235,7 @@ def _load_pages(file: DcoFile, image: CopyImage, record: Record) -> Loaded:
                 keep[key] = _slot_to_keep(slots, column.epoch)
                 if slots[keep[key]] is not None:
                     sound.add(key)
-    full = CopyImage(image.records, pages, frozenset(damaged), image.owner)
+    full = CopyImage(image.records, pages, frozenset(damaged), image.owner, image.claims)
     slot = 0 if image.records[0] is record else 1
     return Loaded(full, slot, keep, frozenset(sound), highest, epoch + 1)
 

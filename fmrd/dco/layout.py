@@ -114,6 +114,17 @@ def _body(record: Record) -> bytes:
     return _latest[0][1]
 
 
+def claimed(data: bytes) -> tuple[str, str] | None:
+    """(family, owner) as the header of a record slot has them, whatever else of it is damaged; None where those bytes
+    say nothing.
+    """
+    if len(data) < HEADER_BYTES:
+        return None
+    values = _RECORD.unpack(data[:HEADER_BYTES])
+    family, owner = values[7], values[12]
+    return (str(UUID(bytes=family)), str(UUID(bytes=owner))) if any(family) and any(owner) else None
+
+
 def decode_record(data: bytes, slot: int) -> RecordSlot:
     """Return the record of a whole slot, or raise Blank or Damaged; Refused('dco_feature') is raised for a feature that
     must be understood and is not.

@@ -10,7 +10,7 @@ import pytest
 from fmrd.backing import dcofile, libc
 from fmrd.backing.dcofile import DcoFile, create_file, create_tail, locate, open_file, open_tail, wipe_tail
 from fmrd.backing.plexfile import open_plex
-from fmrd.errors import Failed
+from fmrd.errors import Failed, Refused
 from tests.backing import disks
 
 BLOCK = 4096
@@ -61,11 +61,21 @@ def test_zeros_are_written_where_nothing_can_be_preallocated(tmp_path: Path, mon
     file.close()
 
 
-def test_an_old_copy_is_replaced(tmp_path: Path) -> None:
+def test_an_empty_file_that_lies_there_is_used(tmp_path: Path) -> None:
+    path = tmp_path / "p.dco"
+    path.touch(mode=0o666)
+    create_file(str(path), 4 * BLOCK).close()
+    assert (path.stat().st_size, path.stat().st_mode & 0o777) == (4 * BLOCK, 0o600)
+
+
+def test_what_lies_there_is_replaced_on_request_alone(tmp_path: Path) -> None:
     path = tmp_path / "p.dco"
     path.write_bytes(b"old" * 10_000)
     path.chmod(0o644)
-    file = create_file(str(path), 4 * BLOCK)
+    with pytest.raises(Refused, match="refused_has_data"):
+        create_file(str(path), 4 * BLOCK)
+    assert path.read_bytes() == b"old" * 10_000 and path.stat().st_mode & 0o777 == 0o644
+    file = create_file(str(path), 4 * BLOCK, replace=True)
     assert path.read_bytes() == bytes(4 * BLOCK)
     assert path.stat().st_mode & 0o777 == 0o600
     file.close()

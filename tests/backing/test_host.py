@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fmrd.backing.host import LinuxHost
-from fmrd.backing.protocol import LOCATOR_BYTES, Probe
+from fmrd.backing.protocol import LOCATOR_BYTES, Kind, Probe
 from fmrd.errors import BadRequest, Failed, Refused
 
 BLOCK = 4096
@@ -78,6 +78,15 @@ def test_probe_looks_and_does_not_touch(tmp_path: Path, host: LinuxHost, loop: s
         host.probe(str(tmp_path))
     with pytest.raises(OSError, match="Not a directory"):
         host.probe(str(tmp_path / "p" / "q"))
+
+
+def test_a_host_looks_before_it_takes(tmp_path: Path, host: LinuxHost) -> None:
+    (tmp_path / "p").write_bytes(b"x" * 5000)
+    (tmp_path / "q.dco").write_bytes(b"x")
+    assert [each.kind for each in host.look(str(tmp_path / "p"), None).has_data] == [Kind.NOT_EMPTY]
+    assert [each.kind for each in host.look(str(tmp_path / "p"), str(tmp_path)).in_use] == [Kind.OWN_MOUNT]
+    assert [each.kind for each in host.look(str(tmp_path / "q"), None).has_data] == [Kind.SIDECAR]
+    assert host.look(str(tmp_path / "q"), None, sidecar=False).blank
 
 
 def test_a_file_has_its_copy_beside_it_or_where_it_is_told(tmp_path: Path, host: LinuxHost) -> None:

@@ -38,6 +38,8 @@ class Theirs:
     """How its file was left there."""
     state: PlexState = PlexState.ACTIVE
     volume: dict[str, object] = field(default_factory=dict)
+    damaged: bool = False
+    """Neither record can be read; a header still names family and owner."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,18 @@ CASES = [
          has=Position("before", 5), theirs=Theirs(Position("before", 5), history=())),
     Case("where we left it, though nobody remembers that lineage", "fast", 1, missing=frozenset({1}),
          has=Position("long ago", 3), theirs=Theirs(Position("long ago", 3), history=())),
-    Case("it is new", "full_new_plex", REGIONS, True, theirs=None, has=None, missing=ALL, reason="full_new_plex"),
-    Case("its copy of the DCO is gone", "full_map_lost", REGIONS, True, theirs=None),
+    Case("it is new", "full_new_plex", REGIONS, has=None, missing=ALL, reason="full_new_plex"),
+    Case("it is new, and its copy is damaged", "full_new_plex", REGIONS, True, theirs=Theirs(damaged=True), has=None,
+         missing=ALL, reason="full_new_plex"),
+    Case("it is new, and nothing there names it", "refused_unknown_plex", theirs=None, has=None, missing=ALL,
+         reason="full_new_plex"),
+    Case("its copy of the DCO is damaged, and names it", "full_map_lost", REGIONS, True, theirs=Theirs(damaged=True)),
+    Case("its copy of the DCO is gone: another disk may lie there", "refused_unknown_plex", theirs=None),
+    Case("no DCO, and that side is given up", "refused_unknown_plex", theirs=None, asked={"discard": True}),
+    Case("no DCO, and a full copy is asked for", "full_forced", REGIONS, True, theirs=None, asked={"full": True}),
+    Case("a damaged DCO names another plex", "refused_unknown_plex", theirs=Theirs(damaged=True, owner=1)),
+    Case("a damaged DCO names a plex of another family", "refused_unknown_plex",
+         theirs=Theirs(damaged=True, family=UUID.format(98))),
     Case("FastResync was off", "full_fmr_off", REGIONS, missing=ALL, reason="full_fmr_off"),
     Case("its map was lost", "full_map_lost", REGIONS, missing=ALL, reason="full_map_lost"),
     Case("a full copy was cut off half way", "fast", 3, missing=frozenset({5, 6, 7}), reason="full_new_plex"),
@@ -145,6 +157,8 @@ CASES = [
 
 
 def image_of(theirs: Theirs, ours: Record) -> CopyImage:
+    if theirs.damaged:
+        return CopyImage((None, None), claims=frozenset({(theirs.family or ours.family, UUID.format(theirs.owner))}))
     first, own = ours.volume.plexes
     if theirs.away is not None:
         first = replace(first, state=PlexState.STALE, has=theirs.away_has)

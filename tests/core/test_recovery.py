@@ -13,7 +13,7 @@ from fmrd.core.record import PlexRecord, Position, Record, Stamp
 from fmrd.core.states import PlexState
 from fmrd.core.volume.volume import Volume
 from fmrd.errors import Refused
-from tests.core.making import PAGE_REGIONS, REGIONS, UUID, bits, family_record, held, plex_record
+from tests.core.making import FAMILY, PAGE_REGIONS, REGIONS, UUID, bits, family_record, held, plex_record
 
 ACTIVE, TEMP, STALE, IOFAIL, OFFLINE = (
     PlexState.ACTIVE, PlexState.TEMP, PlexState.STALE, PlexState.IOFAIL, PlexState.OFFLINE
@@ -49,13 +49,18 @@ def here(record: Record, number: int, **fields: object) -> Found:
     return Found(True, travelling(record, number, **fields), STAMP)  # type: ignore[arg-type]  # of travelling
 
 
+def damaged(number: int) -> Found:
+    """Neither record can be read; a header names plex ``number``."""
+    return Found(True, CopyImage((None, None), claims=frozenset({(FAMILY, UUID.format(number))})), STAMP)
+
+
 # Step 1: the record
 
 
 @dataclass(frozen=True)
 class Choice:
     """``home``: the sequences in the home copy's two slots. ``found``: by plex, the sequence its copy has; None where
-    it is absent.
+    it is absent, -1 where something without a DCO lies there.
     """
 
     what: str
@@ -75,6 +80,7 @@ CHOICES = [
     Choice("one bad slot, a copy knows better", (10, None), {1: 11, 2: 10}, chosen=11),
     Choice("one bad slot, no copy knows better", (10, None), {1: 10, 2: 9}, chosen=10),
     Choice("one bad slot, one who might know better is absent", (10, None), {1: 10, 2: None}, refused="home_torn"),
+    Choice("one bad slot, and another disk lies where that one lay", (10, None), {1: 10, 2: -1}, refused="home_torn"),
     Choice("the same by force", (10, None), {1: 10, 2: None}, chosen=10, options=StartOptions(force=True)),
     Choice("the same without that plex", (10, None), {1: 10, 2: None}, chosen=10,
            options=StartOptions(without=frozenset({"v-02"}))),
@@ -89,7 +95,7 @@ def test_which_record_is_adopted(case: Choice) -> None:
     known = home_record(plex(1), plex(2), plex(3, STALE))
     slots = [None if sequence is None else replace(known, sequence=sequence) for sequence in case.home]
     found = {
-        UUID.format(number): Found(False) if sequence is None
+        UUID.format(number): Found(False) if sequence is None else Found(True, None, STAMP) if sequence < 0
         else here(known, number, sequence=sequence, lineage=case.lineage)
         for number, sequence in case.found.items()
     }  # fmt: skip
@@ -114,6 +120,8 @@ class Judgement:
     found: Found
     online: bool = False
     full: str = ""
+    unknown: bool = False
+    """Another disk may lie there: the plex counts as absent, and misses no more than that."""
     refused: str = ""
     settled: bool = False
     options: StartOptions = field(default_factory=StartOptions)
@@ -124,11 +132,19 @@ JUDGEMENTS = [
     Judgement("as it was left", plex(1), here(KNOWN, 1), online=True),
     Judgement("one commit behind, by a crash", plex(1), here(KNOWN, 1, sequence=9), online=True),
     Judgement("absent", plex(1), Found(False, problem="no such file")),
-    Judgement("its DCO is gone", plex(1), Found(True, None, STAMP), full="full_map_lost"),
-    Judgement("its DCO has no good record", plex(1), Found(True, CopyImage((None, None)), STAMP), full="full_map_lost"),
-    Judgement("the DCO of another family", plex(1), here(replace(KNOWN, family=UUID.format(98)), 1),
-              full="refused_unknown_plex"),
-    Judgement("the DCO of the other plex", plex(1), here(KNOWN, 2), full="refused_unknown_plex"),
+    Judgement("its DCO has no good record, and names it", plex(1), damaged(1), full="full_map_lost"),
+    Judgement("a damaged DCO that names the other plex", plex(1), damaged(2), unknown=True),
+    Judgement("a DCO without a good record, that names nobody", plex(1), Found(True, CopyImage((None, None)), STAMP),
+              unknown=True),
+    Judgement("no DCO at all", plex(1), Found(True, None, STAMP), unknown=True),
+    Judgement("the DCO of another family", plex(1), here(replace(KNOWN, family=UUID.format(98)), 1), unknown=True),
+    Judgement("the DCO of the other plex", plex(1), here(KNOWN, 2), unknown=True),
+    Judgement("no DCO at all, and accepted", plex(1), Found(True, None, STAMP), online=True,
+              options=StartOptions(accept="v-01")),
+    Judgement("the DCO of the other plex, and accepted", plex(1), here(KNOWN, 2), refused="refused_unknown_plex",
+              options=StartOptions(accept="v-01")),
+    Judgement("no DCO at all, and another is accepted", plex(1), Found(True, None, STAMP),
+              options=StartOptions(accept="v-02")),
     Judgement("ahead of the home copy", plex(1), here(KNOWN, 1, sequence=11), refused="foreign_plex"),
     Judgement("of a lineage nobody knows", plex(1), here(KNOWN, 1, lineage="elsewhere"), refused="foreign_plex"),
     Judgement("ahead within a lineage that is over", plex(1), here(KNOWN, 1, lineage="before", sequence=6),
@@ -173,6 +189,7 @@ def test_who_is_online(case: Judgement) -> None:
     assert (verdict.online, verdict.full, verdict.reason if verdict.full else "") == (
         case.online, bool(case.full), case.full
     )  # fmt: skip
+    assert (verdict.reason is Reason.REFUSED_UNKNOWN_PLEX) is case.unknown
     assert verdict.online or verdict.sentence or not case.plex.is_open, "whoever is out is told why"
     assert verdict.left_out is ("v-01" in case.options.without or case.plex.excluded)
 

@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+import pytest
+
+from tests.backing.disks import run
 from tests.e2e.harness import MIB, REGION, Daemon, Loops, needs_fuse, needs_loops, read_at, same_bytes, write_at
 
 pytestmark = [needs_fuse, needs_loops]
@@ -50,11 +53,52 @@ def test_a_device_in_use_is_refused(daemon: Daemon, loops: Loops, tmp_path: Path
         answer = daemon.ctl("make", "data", "16M", disk, "--force")
     finally:
         os.close(held)
-    assert (answer.status, answer.code) == (1, "plex_busy")
-    daemon.make("data", "16M", disk, options=("--force",))
-    assert daemon.ctl("make", "other", "16M", disk, "--force").code == "plex_busy"
+    assert (answer.status, answer.code) == (3, "refused_in_use")
+    daemon.make("data", "16M", disk)
+    assert daemon.ctl("make", "other", "16M", disk, "--force").code == "refused_in_use"
 
 
-def test_a_device_is_not_overwritten_unasked(daemon: Daemon, loops: Loops) -> None:
-    answer = daemon.ctl("make", "data", "16M", loops.disk("disk", 32 * MIB))
-    assert (answer.status, answer.code) == (3, "plex_exists")
+VERBS = [
+    ("make", "other", "16M", "{}"),
+    ("plex", "add", "data", "{}"),
+    ("snapstart", "data", "{}"),
+    ("snapshot", "data", "--instant", "{}"),
+]
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda words: " ".join(words[:2]))
+def test_a_file_system_is_not_overwritten_unasked(
+    daemon: Daemon, loops: Loops, tmp_path: Path, verb: tuple[str, ...]
+) -> None:
+    """Nor with --force where it is mounted; a dry run says the same."""
+    daemon.make("data", "16M", tmp_path / "first")
+    disk = loops.disk("disk", 32 * MIB)
+    words = [word.format(disk) for word in verb]
+    run("mkfs.ext4", "-q", "-F", "-L", "precious", disk)
+    for options in ((), ("--dry-run",)):
+        answer = daemon.ctl(*words, *options)
+        assert (answer.status, answer.code) == (3, "refused_has_data")
+        assert "ext4" in answer.err and "precious" in answer.err and "--force" in answer.err
+    mounted = tmp_path / "mnt"
+    mounted.mkdir()
+    run("mount", disk, mounted)
+    try:
+        for options in (("--force",), ("--force", "--dry-run")):
+            answer = daemon.ctl(*words, *options)
+            assert (answer.status, answer.code) == (3, "refused_in_use") and str(mounted) in answer.err
+    finally:
+        run("umount", mounted)
+    daemon.json(*words, "--force", "--dry-run")
+    run("fsck.ext4", "-n", "-f", disk)
+    daemon.json(*words, "--force")
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda words: " ".join(words[:2]))
+def test_a_blank_device_is_taken(daemon: Daemon, loops: Loops, tmp_path: Path, verb: tuple[str, ...]) -> None:
+    daemon.make("data", "16M", tmp_path / "first")
+    daemon.json(*[word.format(loops.disk("disk", 32 * MIB)) for word in verb])
+
+
+def test_no_file_is_made_below_dev(daemon: Daemon) -> None:
+    answer = daemon.ctl("make", "data", "16M", "/dev/fmrd-no-such-disk1", "--force")
+    assert (answer.status, answer.code) == (2, "not_a_plex") and not Path("/dev/fmrd-no-such-disk1").exists()

@@ -143,7 +143,7 @@ def test_a_removed_volume_leaves_its_plexes_unless_told_otherwise(
     daemon.json("remove", "data")
     assert daemon.json("print")["volumes"] == [] and not data.exists()
     assert [read_at(plex, 0, 4) for plex in plexes] == [b"mine"] * 2
-    assert daemon.ctl("make", "data", "16M", *plexes, "--from", plexes[0]).code == "plex_exists"
+    assert daemon.ctl("make", "data", "16M", *plexes, "--from", plexes[0]).code == "refused_has_data"
     daemon.make("data", "16M", *plexes, options=("--from", plexes[0], "--force", "--wait"))
     assert read_at(data, 0, 4) == b"mine"
     daemon.json("remove", "data", "--erase")

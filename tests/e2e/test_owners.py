@@ -85,7 +85,7 @@ def test_a_plex_belongs_to_one_volume(daemon: Daemon, plexes: list[Path]) -> Non
     write_at(daemon.path("data"), 0, b"mine")
     for words in (("make", "other", "16M", plexes[0], "--force"), ("make", "other", "16M", "--from", *plexes[:1] * 2)):
         answer = daemon.ctl(*words)
-        assert (answer.status, answer.code) == (1, "plex_busy")
+        assert (answer.status, answer.code) == (3, "refused_in_use")
     assert [volume["name"] for volume in daemon.json("print")["volumes"]] == ["data"]
     assert read_at(plexes[0], 0, 4) == b"mine"
 
@@ -93,7 +93,7 @@ def test_a_plex_belongs_to_one_volume(daemon: Daemon, plexes: list[Path]) -> Non
 def test_a_plex_belongs_to_one_daemon(daemon: Daemon, other: Daemon, plexes: list[Path]) -> None:
     daemon.make("data", "16M", *plexes)
     other.start()
-    assert other.ctl("make", "data", "16M", plexes[0], "--force").code == "plex_busy"
+    assert other.ctl("make", "data", "16M", plexes[0], "--force").code == "refused_in_use"
     assert other.ctl("import", *plexes).status == 1
     daemon.json("remove", "data")
 

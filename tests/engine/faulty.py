@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fmrd.backing.host import LinuxHost
-from fmrd.backing.protocol import Backing, DcoFile, SourceError
+from fmrd.backing.protocol import Backing, DcoFile, Seen, SourceError
 from fmrd.core.record import Stamp
 
 
@@ -162,8 +162,13 @@ class FaultyHost(LinuxHost):
     def open_plex(self, path: str, tail_bytes: int) -> FaultyBacking:  # type: ignore[override]  # as above
         return self._backing(super().open_plex(path, tail_bytes))
 
-    def create_dco(self, plex_path: str, dco_path: str | None, length: int) -> FaultyDco:  # type: ignore[override]  # as above
-        return self._dco(super().create_dco(plex_path, dco_path, length))
+    def take_plex(self, path: str, tail_bytes: int, seen: Seen) -> FaultyBacking:  # type: ignore[override]  # as above
+        return self._backing(super().take_plex(path, tail_bytes, seen))
+
+    def create_dco(  # type: ignore[override]  # as above
+        self, plex_path: str, dco_path: str | None, length: int, *, replace: bool = False
+    ) -> FaultyDco:
+        return self._dco(super().create_dco(plex_path, dco_path, length, replace=replace))
 
     def open_dco(self, plex_path: str, dco_path: str | None) -> FaultyDco | None:  # type: ignore[override]  # as above
         found = super().open_dco(plex_path, dco_path)

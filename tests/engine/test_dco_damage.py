@@ -35,7 +35,9 @@ class Row:
     copies: str
     """Of H, a and b."""
     what: str
-    """map (the page of c's map that holds region 3), drl (the page of its extent), record, or all (the whole copy)."""
+    """map (the page of c's map that holds region 3), drl (the page of its extent), record, body (of a record, all but
+    its header, which names the plex), or all (the whole copy).
+    """
     slots: str
     """newest, older, or both."""
     left: str
@@ -73,6 +75,10 @@ TABLE = [
     Row("H",   "record", "older",  "stopped", "yes",          EXACT),
     Row("H",   "record", "newest", "killed",  "yes",          EXACT),
     Row("ab",  "record", "newest", "stopped", "yes",          EXACT),
+    Row("a",   "body",   "both",   "stopped", "yes",          EXACT, "STALE ACTIVE OFFLINE"),
+    Row("a",   "body",   "both",   "killed",  "yes",          EXACT, "STALE ACTIVE OFFLINE"),
+    Row("ab",  "body",   "both",   "stopped", "plexes_changed"),
+    # Whatever names a plex is gone with its record's header, and another disk might lie there: it is asked for.
     Row("a",   "record", "both",   "stopped", "yes",          EXACT, "STALE ACTIVE OFFLINE"),
     Row("a",   "all",    "both",   "stopped", "yes",          EXACT, "STALE ACTIVE OFFLINE"),
     Row("a",   "all",    "both",   "killed",  "yes",          EXACT, "STALE ACTIVE OFFLINE"),
@@ -118,6 +124,9 @@ class Copies:
         if what == "record":
             order = [loaded.record_slot, 1 - loaded.record_slot]
             return [(layout.record_offset(slot), layout.RECORD_SLOT_BYTES) for slot in _chosen(order, slots)]
+        if what == "body":
+            header, length = layout.HEADER_BYTES, layout.RECORD_SLOT_BYTES - layout.HEADER_BYTES
+            return [(layout.record_offset(slot) + header, length) for slot in (0, 1)]
         column = record.volume.drl if what == "drl" else record.volume.plexes[2].map
         page = 0
         found = loaded.image.pages[column.index, page]
@@ -184,16 +193,20 @@ async def test_what_a_start_makes_of_it(tmp_path: Path, row: Row) -> None:
             killed = {40, 41} if row.left == "killed" else set()
             assert await rig.states() == row.states
             assert set(rig.plex("c").map.bits.search(1)) == row.misses | killed
-        await comes_to_rest(rig)
+        await comes_to_rest(rig, unknown=row.what in ("record", "all"))
     for name in copies.paths:
         loaded, _ = copies.load(name)
         assert not loaded.image.damaged and None not in loaded.image.records, "what was hurt is whole again"
 
 
-async def comes_to_rest(rig: Rig) -> None:
+async def comes_to_rest(rig: Rig, *, unknown: bool = False) -> None:
+    """``unknown``: nothing may be left that names a plex, so that a full copy has to be asked for."""
     await rig.end_all()
     await rig.verbs.plex_on(volume="data", plex="data-03")
-    await rig.verbs.recover(volume="data")
+    failed = (await rig.verbs.recover(volume="data"))["failed"]
+    assert {each["code"] for each in failed} <= ({"refused_unknown_plex"} if unknown else set())
+    for each in failed:
+        await rig.verbs.plex_att(volume="data", plex=each["plex"], full=True)
     await rig.end_all()
     assert await rig.states() == "ACTIVE ACTIVE ACTIVE"
     assert [await rig.data.read(region * REGION + 512, 1) for region in (0, 3, 20)] == [b"1", b"2", b"2"]

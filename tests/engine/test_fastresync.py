@@ -8,7 +8,7 @@ import trio
 import trio.testing
 
 from fmrd.engine.resync import windows
-from fmrd.errors import Failed
+from fmrd.errors import Failed, Refused
 from tests.engine.rig import REGION, SIZE, Rig
 from tests.waiting import until
 
@@ -287,12 +287,16 @@ async def test_a_plex_file_replaced_while_detached_is_copied_in_full(rig: Rig) -
     assert (await rig.would("b"))["reason"]["code"] == "full_backing_changed"
 
 
-async def test_a_sidecar_deleted_while_detached_means_a_full_copy(rig: Rig) -> None:
+async def test_a_sidecar_deleted_while_detached_means_a_full_copy_on_request(rig: Rig) -> None:
+    """Without it the file may be anybody's."""
     await rig.make()
     await rig.det("b")
     rig.path("b.dco").unlink()
-    task = await rig.end(await rig.att("b"))
-    assert (task["reason"]["code"], task["done_regions"]) == ("full_map_lost", 64)
+    with pytest.raises(Refused, match="refused_unknown_plex") as caught:
+        await rig.att("b")
+    assert "att --full" in caught.value.hint
+    task = await rig.end(await rig.att("b", full=True))
+    assert (task["reason"]["code"], task["done_regions"]) == ("full_forced", 64)
     await rig.det("b")
     assert (await rig.would("b"))["reason"]["code"] == "nothing_missed", "it has a copy of the DCO again"
 

@@ -4,10 +4,26 @@ import errno
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
-from fmrd.backing.protocol import Freezer, Probe
-from fmrd.errors import Failed
+from fmrd.backing.protocol import DCO_BLOCK_BYTES, Finding, Freezer, Kind, Place, Probe, Seen
+from fmrd.errors import Failed, Refused
 from tests.sim.disks import Crash, Faults, PlexDisk, SimBacking, SimDco, SimNotes
+from tests.sim.oracle import Broken
+
+STRANGE = 1 << 60
+"""Labels that no volume ever wrote."""
+
+
+@dataclass
+class Stranger:
+    """Another disk where a plex lay, and what it and the file beside it held when it was put there."""
+
+    disk: PlexDisk
+    plex: PlexDisk
+    dco: SimDco | None
+    holds: list[int]
+    blocks: dict[int, bytes] | None
 
 
 class Machine:
@@ -27,6 +43,7 @@ class Machine:
         self.devices = False
         self.at_once: Callable[[], None] | None = None
         self._inode = 100
+        self.strangers: dict[str, Stranger] = {}
 
     def alive(self) -> None:
         self.ticks += 1
@@ -41,6 +58,40 @@ class Machine:
             yield
         finally:
             self.at_once = None
+
+    def put_stranger(self, path: str) -> None:
+        """Another disk, where a plex was: without a DCO, with one that names another plex, or with anything at all."""
+        real, dco = self.plexes[path], self.dcos.pop(path, None)
+        self._inode += 1
+        disk = self.plexes[path] = PlexDisk(path, real.length, self._inode)
+        disk.cache = [STRANGE + granule for granule in range(len(disk.cache))]
+        disk.disk = list(disk.cache)
+        beside = self.rng.choice(["nothing", "another plex's", "anything"])
+        others = [found for name, found in sorted(self.dcos.items()) if name not in self.strangers]
+        if beside == "another plex's" and others:
+            other = self.rng.choice(others)
+            self.dcos[path] = SimDco(self, path + ".dco", other.length)
+            self.dcos[path].blocks = dict(other.blocks)
+        elif beside == "anything":
+            self.dcos[path] = SimDco(self, path + ".dco", 1 << 20)
+            self.dcos[path].blocks = {0: self.rng.randbytes(DCO_BLOCK_BYTES)}
+        theirs = self.dcos.get(path)
+        blocks = dict(theirs.blocks) if theirs is not None else None
+        self.strangers[path] = Stranger(disk, real, dco, list(disk.cache), blocks)
+
+    def take_strangers_away(self) -> None:
+        """The plexes lie there again. Broken where a stranger was written to."""
+        for path, stranger in self.strangers.items():
+            theirs = self.dcos.pop(path, None)
+            blocks = dict(theirs.blocks) if theirs is not None else None
+            if self.plexes.pop(path, None) is not stranger.disk or stranger.disk.cache != stranger.holds:
+                raise Broken(f"another disk, where {path} lay, was overwritten")
+            if blocks != stranger.blocks:
+                raise Broken(f"what lay beside another disk, where {path} lay, was overwritten or removed")
+            self.plexes[path] = stranger.plex
+            if stranger.dco is not None:
+                self.dcos[path] = stranger.dco
+        self.strangers.clear()
 
     def reboot(self, *, power: bool) -> None:
         """After a crash. Whether the daemon was killed or the power failed."""
@@ -69,6 +120,20 @@ class Machine:
 
     def room(self, path: str) -> None:
         """More than is needed."""
+
+    def look(self, path: str, mount: str | None, *, sidecar: bool = True) -> Seen:
+        self.alive()
+        disk = self.plexes.get(path)
+        if disk is None or not disk.present:
+            return Seen(path, Place.MISSING, path)
+        holds = (Finding(Kind.NOT_EMPTY, "a file that is not empty"),) if any(disk.cache) else ()
+        return Seen(path, Place.FILE, path, disk.length, has_data=holds)
+
+    def take_plex(self, path: str, tail_bytes: int, seen: Seen) -> SimBacking:
+        return self.open_plex(path, tail_bytes)
+
+    def is_at(self, path: str, seen: Seen) -> bool:
+        return path == seen.real
 
     def create_plex(self, path: str, length: int) -> SimBacking:
         self.alive()
@@ -108,8 +173,11 @@ class Machine:
     def tail_bytes(self, path: str) -> int | None:
         return None
 
-    def create_dco(self, plex_path: str, dco_path: str | None, length: int) -> SimDco:
+    def create_dco(self, plex_path: str, dco_path: str | None, length: int, *, replace: bool = False) -> SimDco:
         self.alive()
+        there = self.dcos.get(plex_path)
+        if there is not None and there.blocks and not replace:
+            raise Refused("refused_has_data", f"{plex_path}.dco is there")
         if plex_path in self.plexes and self.plexes[plex_path].faults.dead:
             raise OSError(errno.EIO, "simulated dead disk")
         self.dcos[plex_path] = SimDco(self, plex_path + ".dco", length)

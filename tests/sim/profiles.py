@@ -18,6 +18,8 @@ class Profile:
     """Of BREAKS."""
     hangs: bool = False
     absences: bool = False
+    strangers: bool = False
+    """Other disks lie where plexes were, for a life."""
     homes: bool = False
     """The home copy is lost or rolled back between lives."""
     photos: bool = False
@@ -114,3 +116,11 @@ VERIFIES = {
     "verify, grow": Profile(plexes=2, verify=True, steps=40, weights=(("clean", 16), ("grow", 4))),
 }
 """What verify remembers."""
+
+STRANGERS = {
+    "strangers": Profile(strangers=True, crashes=3, eager=0.05),
+    "strangers, faults": Profile(strangers=True, absences=True, crashes=3, faults=BREAKS, eager=0.05),
+    "strangers, homes": Profile(plexes=2, strangers=True, homes=True, crashes=3),
+    "strangers, snaps": Profile(plexes=2, strangers=True, snaps=True, steps=30, crashes=3, eager=0.05),
+}
+"""Another disk lies where a plex was."""

@@ -99,6 +99,14 @@ class Schedule:
     def between(self) -> None:
         """The machine is off, or at least the daemon is."""
         profile, rng, machine = self.profile, self.rng, self.machine
+        machine.take_strangers_away()
+        if profile.strangers:
+            for path in sorted(machine.plexes):
+                if rng.random() < 0.25:
+                    self.note(f"a stranger at {path}")
+                    self.count("a stranger at a path")
+                    self.faulted = True
+                    machine.put_stranger(path)
         if profile.absences:
             for disk in machine.plexes.values():
                 disk.present = rng.random() < 0.75
@@ -107,7 +115,7 @@ class Schedule:
                     self.faulted = True
         if rng.random() < 0.5:
             machine.heal()
-        whole = not self.hurt and all(d.present for d in machine.plexes.values())
+        whole = not self.hurt and not machine.strangers and all(d.present for d in machine.plexes.values())
         tampered = profile.homes and rng.random() < 0.4 and whole
         if tampered:
             if self.photo is not None and NAME in machine.homes_:
@@ -154,6 +162,7 @@ class Schedule:
                     copy_.blocks[block] = b"rot" + copy_.blocks[block][3:]
 
     def put_back(self) -> None:
+        self.machine.take_strangers_away()
         self.machine.heal()
         for disk in self.machine.plexes.values():
             disk.present = True

@@ -313,6 +313,7 @@ SWITCHES = {
     "what may still land is not read": lambda: patch.object(OpenPlex, "may_change", lambda *_: False),
     "quick: a cleaning ends the tick": lambda: patch.object(DirtyRegionLog, "end_tick", lambda self: self._tick),
     "home first": _copies_before_home,
+    "no DCO is no damaged DCO": lambda: patch.object(joining, "_must_be_named", lambda *_: None),
     "nothing hangs at a join": _join_while_hanging,
     "pages count for the position": lambda: patch.object(images, "is_newer", lambda *_: False),
     "a foreign plex is refused": _foreign_is_welcome,

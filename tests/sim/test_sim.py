@@ -9,10 +9,10 @@ from fmrd.errors import FmrdError
 from tests.sim import directed, quick_directed, snap_directed, snap_switches, switches
 from tests.sim.directed import run as run_directed
 from tests.sim.oracle import Broken
-from tests.sim.profiles import PARTED, PROFILES, SNAPS, TARGETS, VERIFIES, Profile
+from tests.sim.profiles import PARTED, PROFILES, SNAPS, STRANGERS, TARGETS, VERIFIES, Profile
 from tests.sim.schedule import Schedule
 
-ALL = PROFILES | TARGETS | SNAPS | PARTED | VERIFIES
+ALL = PROFILES | TARGETS | SNAPS | PARTED | VERIFIES | STRANGERS
 DIRECTED = directed.DIRECTED | quick_directed.DIRECTED | snap_directed.DIRECTED
 SWITCHES = switches.SWITCHES | snap_switches.SWITCHES
 SCHEDULES = 5000
@@ -60,6 +60,7 @@ CAUGHT_BY = {
     "what may still land is not read": "quick: read while a write that was given up may land",
     "quick: a cleaning ends the tick": "quick: written at once while the log is cleaned",
     "home first": ("plain", 0),
+    "no DCO is no damaged DCO": ("strangers", 0),
     "nothing hangs at a join": "a hung write lands after a join",
     "pages count for the position": "the home copy is put back under the same record",
     "a foreign plex is refused": ("homes", 0),
@@ -113,7 +114,7 @@ def test_schedules_with_snapshots_find_nothing(first: int) -> None:
         play(names[seed % len(names)], seed)
 
 
-@pytest.mark.parametrize("kinds", [PARTED, VERIFIES], ids=["split brains", "verifies"])
+@pytest.mark.parametrize("kinds", [PARTED, VERIFIES, STRANGERS], ids=["split brains", "verifies", "strangers"])
 @pytest.mark.parametrize("first", range(0, OTHERS, CHUNK))
 def test_others_find_nothing(first: int, kinds: dict[str, Profile]) -> None:
     names = list(kinds)

@@ -36,7 +36,7 @@ ONLY = {
     "pyfuse3": {"front/doors/fusefs.py"},
     "click": {"front"},
     "rich": {"front"},
-    "ctypes": {"backing/libc.py", "front"},
+    "ctypes": {"backing/libc.py", "backing/looking/blkid.py", "front"},
 }
 """A library that only these files (or rooms) may import."""
 

@@ -43,18 +43,11 @@ def decide(
     """
     if full:
         return _full(volume, Reason.FULL_FORCED, f"plex {plex.name} is copied in full, as asked for")
+    _must_be_named(record, plex, image)
     theirs = image.record if image is not None else None
-    if theirs is None:
+    if theirs is None or image is None:
         code = plex.reason if plex.reason.is_full else Reason.FULL_MAP_LOST
-        return _full(volume, code, f"plex {plex.name} has no readable copy of the DCO: {_why(code)}")
-    assert image is not None
-    if theirs.family != record.family or image.owner != plex.uuid:
-        raise Refused(
-            Reason.REFUSED_UNKNOWN_PLEX,
-            f"plex {plex.name} carries the DCO of another plex "
-            f"(volume {theirs.volume.name}, family {theirs.family[:8]})",
-            "att --full overwrites it",
-        )
+        return _full(volume, code, f"plex {plex.name} has no readable record in its copy of the DCO: {_why(code)}")
     if not theirs.knows(plex.has) and plex.has is not None:
         return _full(volume, Reason.FULL_BACKING_CHANGED, f"an old image of plex {plex.name} was restored")
     left, gained, parted = plex.stamp, _own_dirt(volume, image), ""
@@ -84,6 +77,21 @@ def decide(
     if parted:
         message = f"{parted}; only {regions} of {len(missed)} are copied, and what was written there is given up"
     return Decision(Reason.FAST, message, False, regions, size, gained)
+
+
+def _must_be_named(record: Record, plex: Plex, image: CopyImage | None) -> None:
+    """No DCO is not a damaged DCO: a path names nobody, and what a copy of it names is that plex however damaged."""
+    if image is not None and image.names(record.family, plex.uuid):
+        return
+    theirs = image.record if image is not None else None
+    lies = "no DCO that names it"
+    if theirs is not None:
+        lies = f"the DCO of another plex (volume {theirs.volume.name}, family {theirs.family[:8]})"
+    raise Refused(
+        Reason.REFUSED_UNKNOWN_PLEX,
+        f"plex {plex.name}: at {plex.path} lies {lies}, so it may be another disk or file",
+        "if it is meant to be that plex, plex att --full overwrites it",
+    )
 
 
 def inherit(plex: Plex, decision: Decision) -> None:

@@ -151,17 +151,23 @@ def _check_regions(
     if not lacking.any():
         return
     changed = [p.name for p in volume.plexes if standing[p.uuid].reason is Reason.FULL_BACKING_CHANGED]
-    absent = [p.name for p in settings.plexes if not found.get(p.uuid, Found(False)).present and p.is_open]
+    absent = [
+        p.name
+        for p in settings.plexes
+        if p.is_open and (not (here := found.get(p.uuid, Found(False))).present or _is_another(standing[p.uuid], here))
+    ]
     lost = [p.name for p in volume.plexes if standing[p.uuid].reason is Reason.FULL_MAP_LOST and p.name not in absent]
-    if (changed or lost) and not absent:
+    unnamed = [p.name for p in volume.plexes if _is_unnamed(standing[p.uuid], found.get(p.uuid, Found(False)))]
+    if (changed or lost or unnamed) and not absent:
         # The one that was in use when the volume was left: one that is out is older, whatever else is wrong with it.
         out = {plex.name: not plex.is_open or plex.state is not PlexState.ACTIVE for plex in settings.plexes}
-        names = sorted([*changed, *lost], key=lambda name: out[name])
+        names = sorted([*changed, *lost] or unnamed, key=lambda name: out[name])
+        surely = "" if changed or lost else ", if that is surely what lies there,"
         raise Refused(
             "plexes_changed",
             f"volume {settings.name}: no plex is as fmrd left it (changed or without its DCO: {', '.join(names)})",
-            f"start --accept {names[0]} takes that plex as it is, and copies it to the others; if it is the state "
-            "directory that is old, import the plexes in use since",
+            f"start --accept {names[0]}{surely} takes that plex as it is, and copies it to the others; if it is the "
+            "state directory that is old, import the plexes in use since",
         )
     missing = f"absent: {', '.join(absent)}" if absent else "none of those here is complete"
     raise Refused(
@@ -169,6 +175,16 @@ def _check_regions(
         f"volume {settings.name}: {lacking.count()} region(s) are current on no plex that is here ({missing})",
         f"bring back {', '.join(absent)}" if absent else "import, or restore a plex from elsewhere",
     )
+
+
+def _is_another(standing: Standing, here: Found) -> bool:
+    """Another plex lies there."""
+    return standing.reason is Reason.REFUSED_UNKNOWN_PLEX and not _is_unnamed(standing, here)
+
+
+def _is_unnamed(standing: Standing, here: Found) -> bool:
+    """Something without any DCO lies there: the plex, if that was lost, or another disk."""
+    return standing.reason is Reason.REFUSED_UNKNOWN_PLEX and (here.image is None or here.image.record is None)
 
 
 def seed(volume: Volume) -> int:

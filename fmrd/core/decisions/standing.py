@@ -14,7 +14,7 @@ from fmrd.errors import Refused
 
 @dataclass(frozen=True)
 class Found:
-    """This is what was found of one plex. ``image`` is its travelling copy, None where it has none that can be read."""
+    """What is there of one plex. ``image``: the travelling copy that lies there, whosever it is. None: none."""
 
     present: bool
     image: CopyImage | None = None
@@ -22,6 +22,10 @@ class Found:
     is_block: bool = False
     problem: str = ""
     """Why it is not present, or not usable."""
+
+    def is_plex(self, record: Record, plex_uuid: str) -> bool:
+        """Does the DCO that lies there name that plex? A path alone names nobody: another disk may lie there."""
+        return self.present and self.image is not None and self.image.names(record.family, plex_uuid)
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def choose_record(home: CopyImage, found: Mapping[str, Found], options: StartOpt
         if not plex.is_open or plex.name in options.without:
             continue
         here = found.get(plex.uuid)
-        if here is None or not here.present:
+        if here is None or not here.is_plex(record, plex.uuid):
             if not options.force and plex.uuid not in snapshots:
                 raise Refused(
                     "home_torn",
@@ -72,7 +76,7 @@ def choose_record(home: CopyImage, found: Mapping[str, Found], options: StartOpt
                 )
             continue
         theirs = here.image.record if here.image else None
-        if theirs and theirs.family == record.family and theirs.lineage == record.lineage:
+        if theirs and theirs.lineage == record.lineage:
             best = max(best, theirs, key=lambda r: r.sequence)
     return best
 
@@ -90,18 +94,25 @@ def _judge(record: Record, volume: VolumeRecord, plex: PlexRecord, here: Found, 
     if not here.present:
         return Standing(False, sentence=f"plex {plex.name} is not there: {here.problem or plex.path}")
     theirs = here.image.record if here.image else None
+    named = here.is_plex(record, plex.uuid)
+    if theirs is not None and not named:
+        whose = f"the DCO of another plex (volume {theirs.volume.name}, family {theirs.family[:8]})"
+        if options.accept == plex.name:
+            raise Refused(
+                Reason.REFUSED_UNKNOWN_PLEX,
+                f"plex {plex.name}: at {plex.path} lies {whose}",
+                "put the plex there first",
+            )
+        return _stranger(plex, whose)
     if options.accept is not None:
         if plex.name == options.accept:
             return Standing(True, sentence=f"plex {plex.name} is taken as it is (--accept)")
-        return Standing(False, True, Reason.FULL_BACKING_CHANGED, f"plex {plex.name} gives way to {options.accept}")
+        return Standing(False, named, Reason.FULL_BACKING_CHANGED, f"plex {plex.name} gives way to {options.accept}")
+    if not named:
+        return _stranger(plex, "no DCO that names it")
     if theirs is None:
         known = plex.reason if plex.reason.is_full else Reason.FULL_MAP_LOST
-        return Standing(False, True, known, f"plex {plex.name} has no readable copy of the DCO beside it")
-    assert here.image is not None
-    if theirs.family != record.family or here.image.owner != plex.uuid:
-        return Standing(
-            False, True, Reason.REFUSED_UNKNOWN_PLEX, f"plex {plex.name} carries the DCO of another volume or plex"
-        )
+        return Standing(False, True, known, f"plex {plex.name} has no readable record in its copy of the DCO")
     if not record.knows(theirs.position) and theirs.position != plex.has:
         raise Refused(
             "foreign_plex",
@@ -143,3 +154,11 @@ def judge_pages(
                 "copy was put back as it had been before",
                 f"import the plexes to take what they know, or start --without {plex.name}",
             )
+
+
+def _stranger(plex: PlexRecord, what: str) -> Standing:
+    """As if the plex were absent: what lies there tells nothing of it, and it may come back as it was."""
+    return Standing(
+        False, reason=Reason.REFUSED_UNKNOWN_PLEX,
+        sentence=f"plex {plex.name} is not there: at {plex.path} lies {what}; nothing is written to it",
+    )  # fmt: skip

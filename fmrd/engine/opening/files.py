@@ -17,8 +17,8 @@ from fmrd.errors import Failed, FmrdError
 
 @dataclass
 class PlexFiles:
-    """This is what opening a plex gave, before a volume has it. ``loaded`` is None where the copy of the DCO is
-    missing, or has no valid record.
+    """What opening a plex gave, before a volume has it. ``loaded`` is None where there is no copy of the DCO; one that
+    is there may have no valid record, and may be another plex's.
     """
 
     backing: Backing
@@ -26,11 +26,18 @@ class PlexFiles:
     dco: DcoFile | None
     loaded: Loaded | None
     stamp: Stamp | None
+    may_replace: bool = False
+    """What lies where its copy of the DCO would be may be overwritten: that was asked for."""
 
     @property
     def image(self) -> CopyImage | None:
         """Return what its copy of the DCO says; None where that says nothing."""
         return self.loaded.image if self.loaded is not None else None
+
+    @property
+    def record(self) -> Record | None:
+        """As that copy has it."""
+        return self.image.record if self.image is not None else None
 
     def with_dco(self, dco_copy: DcoCopy) -> OpenPlex:
         """Return these files as those of a volume; ``dco_copy`` is theirs (``copy_of``)."""
@@ -71,28 +78,24 @@ def tail_bytes(geometry: Geometry) -> int:
 
 
 async def open_plex(
-    context: Context, path: str, dco_path: str | None, lanes: Lanes, tail: int, timeout_seconds: float
-) -> PlexFiles:
-    """Open and lock a plex, and read its copy of the DCO. FmrdError or OSError where the plex cannot be had; a copy
-    that cannot be read is no error, its absence is what the decision is about. ``tail`` is what a device keeps, in
-    bytes.
+    context: Context, path: str, dco_path: str | None, lanes: Lanes, tail: int, timeout_seconds: float,
+    *, readable: bool = True,
+) -> PlexFiles:  # fmt: skip
+    """Open and lock a plex, and read its copy of the DCO. FmrdError or OSError where the plex cannot be had, or where a
+    copy lies there and cannot be read just now: that is no fact about what is in it. With ``readable`` False it is not
+    asked, since all of it is given up.
     """
     host = context.host
 
     def run() -> PlexFiles:
         known = host.tail_bytes(path)
         backing = host.open_plex(path, known if known is not None else tail if dco_path is None else 0)
+        files = PlexFiles(backing, lanes, None, None, None)
         try:
-            files = PlexFiles(backing, lanes, None, None, backing.stamp())
-        except BaseException:
-            backing.close()
-            raise
-        try:
+            files.stamp = backing.stamp()
             files.dco = host.open_dco(path, dco_path)
-            loaded = load(files.dco) if files.dco is not None else None
-            files.loaded = loaded if loaded is not None and loaded.image.record is not None else None
-        except OSError:
-            pass
+            if files.dco is not None:
+                files.loaded = _load(files.dco, readable=readable)
         except BaseException:
             files.close()
             raise
@@ -101,12 +104,22 @@ async def open_plex(
     return await ask(context.system, lanes.data, run, timeout_seconds)
 
 
-async def find_plex(
-    context: Context, path: str, dco_path: str | None, lanes: Lanes, tail: int, timeout_seconds: float
-) -> tuple[Found, PlexFiles | None]:
-    """Open a plex as ``open_plex`` does, where absence is an answer and no error."""
+def _load(file: DcoFile, *, readable: bool) -> Loaded | None:
     try:
-        files = await open_plex(context, path, dco_path, lanes, tail, timeout_seconds)
+        return load(file)
+    except OSError:
+        if readable:
+            raise
+        return None
+
+
+async def find_plex(
+    context: Context, path: str, dco_path: str | None, lanes: Lanes, tail: int, timeout_seconds: float,
+    *, readable: bool = True,
+) -> tuple[Found, PlexFiles | None]:  # fmt: skip
+    """The same, where absence is an answer."""
+    try:
+        files = await open_plex(context, path, dco_path, lanes, tail, timeout_seconds, readable=readable)
     except (FmrdError, OSError) as error:
         return Found(False, problem=str(error)), None
     return files.found(), files
@@ -125,9 +138,11 @@ async def copy_of(
         if files.dco is not None and same:
             files.dco.extend(size)
             return files.dco
-        if files.dco is not None:
+        replace = files.may_replace
+        if files.dco is not None:  # its own, though damaged; or all of it is given up
+            replace = True
             files.dco.close()
-        return context.host.create_dco(path, dco_path, size)
+        return context.host.create_dco(path, dco_path, size, replace=replace)
 
     files.dco = await ask(context.system, files.lanes.dco, prepare, timeout_seconds)
     copy = DcoCopy(name, files.dco, files.lanes.dco, family, columns, owner)

@@ -58,6 +58,10 @@ class Home:
         """Return the record as it is, or was when it was last open or read; None if it never could be."""
         return self.ledger.last_record if self.ledger is not None else self._last
 
+    def opened(self) -> set[str]:
+        """The plexes that are open, by uuid."""
+        return {uuid for mirror in self.mirrors.values() for uuid in mirror.opened}
+
     def lanes_of(self, uuid: str, name: str) -> Lanes:
         """Return the lanes of a plex, the same ones for as long as the daemon runs."""
         return self.lanes.setdefault(uuid, Lanes(name))

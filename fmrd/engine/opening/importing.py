@@ -7,7 +7,7 @@ import trio
 from fmrd.core.decisions.standing import Found, Standing, StartOptions, judge_plexes
 from fmrd.core.images import CopyImage
 from fmrd.core.reasons import Reason
-from fmrd.core.record import Record, VolumeRecord, geometry_of
+from fmrd.core.record import PlexRecord, Record, VolumeRecord, geometry_of
 from fmrd.dco.copy import Loaded
 from fmrd.engine.context import Context
 from fmrd.engine.opening.files import PlexFiles, dco_bytes, let_go, open_plex
@@ -34,7 +34,7 @@ async def read_paths(context: Context, paths: list[str]) -> dict[str, PlexFiles]
             problems[path] = str(error)
             return
         opened[path] = files
-        if files.image is None:
+        if files.record is None:
             problems[path] = "no readable DCO beside it"
 
     async with trio.open_nursery() as nursery:
@@ -42,9 +42,9 @@ async def read_paths(context: Context, paths: list[str]) -> dict[str, PlexFiles]
             nursery.start_soon(one, path)
     owners: dict[str, str] = {}
     for path, files in opened.items():
-        if files.image is not None and owners.setdefault(files.image.owner, path) != path:
+        if files.record is not None and files.image is not None and owners.setdefault(files.image.owner, path) != path:
             problems[path] = f"it is the same plex as {owners[files.image.owner]}"
-    families = {f.image.record.family for f in opened.values() if f.image and f.image.record}
+    families = {f.record.family for f in opened.values() if f.record is not None}
     if not problems and len(families) > 1:
         problems = {path: "they belong to different volumes" for path in paths[:1]}
     if problems:
@@ -175,9 +175,18 @@ def _image_of(volume: VolumeRecord, record: Record, leader: PlexFiles, look: Loo
 
 
 def _at_new_paths(record: Record, by_uuid: ByUuid) -> Record:
+    """Plexes lie where the command found them, with the DCO that was read there. Where the others lay is the word of a
+    record that anybody may have written: nothing goes there by itself, and no file that the record calls a DCO is one.
+    """
+
+    def here(plex: PlexRecord) -> PlexRecord:
+        found = by_uuid.get(plex.uuid)
+        if found is None:
+            return replace(plex, dco_path=None, excluded=True)
+        return replace(plex, path=found[0], dco_path=None, excluded=False)
+
     def moved(volume: VolumeRecord) -> VolumeRecord:
-        plexes = tuple(replace(p, path=by_uuid[p.uuid][0]) if p.uuid in by_uuid else p for p in volume.plexes)
-        return replace(volume, plexes=plexes)
+        return replace(volume, plexes=tuple(here(plex) for plex in volume.plexes))
 
     return replace(record, volumes=tuple(moved(v) for v in record.volumes))
 
@@ -205,8 +214,8 @@ def _judge(
 
 
 def _record(files: PlexFiles) -> Record:
-    assert files.image is not None and files.image.record is not None
-    return files.image.record
+    assert files.record is not None, "read_paths refused the others"
+    return files.record
 
 
 def _name(record: Record, files: PlexFiles) -> str:

@@ -1,11 +1,12 @@
 """`make` makes plex files, their copies of the DCO, and at last the home copy, whose rename is the commit point."""
 
 import logging
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from fmrd.backing.calls.system_calls import Lane, ask
-from fmrd.backing.protocol import LOCATOR_BYTES, DcoFile
+from fmrd.backing.protocol import DcoFile
 from fmrd.core.geometry import Geometry
 from fmrd.core.reasons import Reason
 from fmrd.core.record import Column, PlexRecord, VolumeRecord, geometry_of
@@ -19,85 +20,69 @@ from fmrd.dco.ledger import Ledger
 from fmrd.dco.store import Store
 from fmrd.engine.context import Context
 from fmrd.engine.opening.files import PlexFiles, copy_of, dco_bytes, let_go
+from fmrd.engine.opening.taking import Looked, Manners, PlexWish, look_at
 from fmrd.engine.serving.open_plex import Lanes, OpenPlex
-from fmrd.errors import BadRequest, Failed, FmrdError, Refused
+from fmrd.errors import BadRequest, Failed, FmrdError
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class PlexWish:
-    """A wish is a plex to be: where its data and, if not beside it, its copy of the DCO shall lie."""
-
-    path: str
-    dco_path: str | None = None
-
-
 async def obtain(
-    context: Context, wish: PlexWish, name: str, geometry: Geometry, *, existing: bool,
-    devices: bool = False, timeout_seconds: float,
-) -> tuple[PlexFiles, bool]:  # fmt: skip
-    """Create a plex file, or open one that exists where that is allowed (``devices``: if it is a block device). Return
-    (files, whether it is new). Refused('plex_exists'), Failed('plex_too_short').
-    """
+    context: Context, looked: Looked, name: str, geometry: Geometry, timeout_seconds: float
+) -> tuple[PlexFiles, bool]:
+    """Create a plex file where there was none, or take what was there. Returns (files, whether it is new)."""
     lanes = Lanes(name)
-    tail = 0 if wish.dco_path else dco_bytes(geometry) + LOCATOR_BYTES
+    path = looked.wish.path
 
     def run() -> tuple[PlexFiles, bool]:
         host = context.host
-        probe = host.probe(wish.path)
-        if not probe.exists:
-            return PlexFiles(host.create_plex(wish.path, geometry.length_bytes), lanes, None, None, None), True
-        if not (existing or (devices and probe.is_block)) and (probe.is_block or probe.size):
-            what = "block device" if probe.is_block else "file"
-            raise Refused(
-                "plex_exists", f"{what} {wish.path} exists", "--from PATH keeps its content, --force overwrites it"
-            )
-        backing = host.open_plex(wish.path, tail)
+        if not looked.seen.exists:
+            made = host.create_plex(path, geometry.length_bytes)
+            return PlexFiles(made, lanes, None, None, None, looked.may_replace), True
+        backing = host.take_plex(path, looked.tail_bytes, looked.seen)
         try:
             if not backing.is_block and backing.length < geometry.length_bytes:
                 backing.extend(geometry.length_bytes)
             if backing.length < geometry.length_bytes:
                 raise Failed(
                     "plex_too_short",
-                    f"{wish.path} holds {backing.length} usable bytes, the volume has {geometry.length_bytes}",
+                    f"{path} holds {backing.length} usable bytes, the volume has {geometry.length_bytes}",
                 )
         except BaseException:
             backing.close()
             raise
-        return PlexFiles(backing, lanes, None, None, None), False
+        return PlexFiles(backing, lanes, None, None, None, looked.may_replace), False
 
     return await ask(context.system, lanes.data, run, timeout_seconds)
 
 
-async def make(
-    context: Context, settings: VolumeRecord, wishes: list[PlexWish], *, from_path: str | None, force: bool
-) -> None:
-    """Make a new family under ``settings.name``, settled and not started. What was made is removed again if it fails,
-    by FmrdError or OSError.
-    """
+async def examine(
+    context: Context, settings: VolumeRecord, wishes: Sequence[PlexWish], manners: Manners
+) -> list[Looked]:
+    """All that is asked before anything is made; a dry run ends here."""
     geometry = geometry_of(settings).check()
-    paths = [w.path for w in wishes]
-    if len(set(paths)) != len(paths):
-        raise BadRequest("bad_request", "a path is named twice")
-    if from_path is not None and from_path not in paths:
-        raise BadRequest("bad_request", f"--from {from_path} is not one of the plexes")
+    if manners.keep is not None and manners.keep not in [w.path for w in wishes]:
+        raise BadRequest("bad_request", f"--from {manners.keep} is not one of the plexes")
     if len(wishes) + 1 > layout.COLUMNS:
         raise Failed("plex_too_many", f"at most {layout.COLUMNS - 1} plexes")
+    return await look_at(context, wishes, geometry, manners, settings.io_timeout_seconds)
+
+
+async def make(context: Context, settings: VolumeRecord, wishes: Sequence[PlexWish], manners: Manners) -> None:
+    """A new family under ``settings.name``, settled and not started. What was made is removed again if it fails."""
+    found = await examine(context, settings, wishes, manners)
+    geometry, from_path = geometry_of(settings), manners.keep
+    paths = [w.path for w in wishes]
     opened: list[PlexFiles] = []
-    created: list[PlexWish] = []
+    created: list[tuple[PlexWish, PlexFiles]] = []
     timeout = settings.io_timeout_seconds
     home_lane = Lane(f"{settings.name} home")
     try:
-        for number, wish in enumerate(wishes, 1):
-            allowed = force or wish.path == from_path
-            name = f"{settings.name}-{number:02d}"
-            files, new = await obtain(context, wish, name, geometry, existing=allowed, timeout_seconds=timeout)
+        for number, looked in enumerate(found, 1):
+            files, new = await obtain(context, looked, f"{settings.name}-{number:02d}", geometry, timeout)
             opened.append(files)
             if new:
-                created.append(wish)
-        if from_path is not None and any(w.path == from_path for w in created):
-            raise Failed("plex_missing", f"--from {from_path}: there is no such file")
+                created.append((looked.wish, files))
         fresh = len(created) == len(wishes)
         source = 0 if from_path is None else paths.index(from_path)
         plexes = [_plex(context, settings.name, geometry, i, w, fresh or i == source) for i, w in enumerate(wishes)]
@@ -139,18 +124,21 @@ def _create_home(context: Context, name: str, size: int) -> DcoFile:
     return context.host.create_home(name, size)
 
 
-async def remove_created(context: Context, created: list[PlexWish], timeout_seconds: float) -> None:
-    """Remove what was made for a plex that is not to be, as far as its disk answers; what is left behind is logged."""
+async def remove_created(
+    context: Context, created: Sequence[tuple[PlexWish, PlexFiles]], timeout_seconds: float
+) -> None:
+    """Remove what was made for a plex that is not to be, as far as its disk answers."""
 
     def run() -> None:
-        for wish in created:
-            context.host.remove_dco(wish.path, wish.dco_path)
+        for wish, files in created:
+            if files.dco is not None:
+                context.host.remove_dco(wish.path, wish.dco_path)
             context.host.remove_plex(wish.path)
 
     try:
         await ask(context.system, Lane("clean up"), run, timeout_seconds)
     except OSError as error:
-        log.warning("left behind: %s (%s)", ", ".join(wish.path for wish in created), error)
+        log.warning("left behind: %s (%s)", ", ".join(wish.path for wish, _ in created), error)
 
 
 def _plex(context: Context, volume: str, geometry: Geometry, index: int, wish: PlexWish, current: bool) -> Plex:

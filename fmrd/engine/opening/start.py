@@ -48,15 +48,19 @@ class Look:
         close_all(self.context, self.files)
 
 
-async def look_for(home: Home, volumes: Iterable[VolumeRecord]) -> Look:
-    """Open every plex that can be had, all at once, each for half of io_timeout: one that hangs delays no other."""
+async def look_for(home: Home, volumes: Iterable[VolumeRecord], accept: str | None = None) -> Look:
+    """Open every plex that can be had, all at once: a disk that hangs delays the others by nothing. ``accept``: the
+    plex that is taken as it is, though its copy of the DCO may not be readable.
+    """
     context = home.context
     look = Look(context, {}, {})
 
     async def one(volume: VolumeRecord, plex: PlexRecord, lanes: Lanes) -> None:
         timeout = min(volume.io_timeout_seconds, context.io_timeout_seconds) / 2
         tail = tail_bytes(geometry_of(volume))
-        look.found[plex.uuid], opened = await find_plex(context, plex.path, plex.dco_path, lanes, tail, timeout)
+        look.found[plex.uuid], opened = await find_plex(
+            context, plex.path, plex.dco_path, lanes, tail, timeout, readable=plex.name != accept
+        )
         if opened is None:
             return
         look.files[plex.uuid] = opened
@@ -92,7 +96,7 @@ async def start_at_home(home: Home, name: str, options: StartOptions) -> Opening
             wanted[original.name] = original
         if home.ledger is None and loaded.image.torn:
             wanted = {volume.name: volume for volume in newest.volumes}
-        look = await look_for(home, wanted.values())
+        look = await look_for(home, wanted.values(), options.accept)
         try:
             if home.ledger is None:
                 record = choose_record(loaded.image, look.found, options)
@@ -134,7 +138,7 @@ async def open_member(
             here = files.get(plex.uuid)
             if here is None:
                 continue
-            if here.loaded is not None:
+            if here.loaded is not None and look.found[plex.uuid].is_plex(record, plex.uuid):
                 home.keep_ahead_of(ledger, here.loaded)
             if not plex.is_open or not standing[plex.uuid].online:
                 let_go(context, here.lanes, files.pop(plex.uuid))

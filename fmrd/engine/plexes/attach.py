@@ -12,7 +12,7 @@ from fmrd.core.reasons import Reason
 from fmrd.core.record import PlexRecord
 from fmrd.core.states import PlexState, TaskType
 from fmrd.core.volume.plex import Plex
-from fmrd.engine.opening.files import PlexFiles, copy_of, let_go, open_plex, tail_bytes
+from fmrd.engine.opening.files import PlexFiles, copy_of, let_go, name_owner, open_plex, tail_bytes
 from fmrd.engine.plexes.release import Releaser
 from fmrd.engine.resync.copy_tasks import CopyTasks, Then
 from fmrd.engine.running import Running
@@ -37,7 +37,7 @@ class Attacher:
             return self._decision_of_open(plex)
         self._running.lanes_of(plex)
         async with self._running.verb():
-            files = await self._reopen(plex)
+            files = await self._reopen(plex, full=full)
             try:
                 return self._decision(plex, files, full=full, discard=discard)
             finally:
@@ -65,7 +65,7 @@ class Attacher:
         running = self._running
         if plex.is_open:
             return self._attached_already(plex, rate)
-        files = await self._reopen(plex)
+        files = await self._reopen(plex, full=full)
         try:
             decision = self._decision(plex, files, full=full, discard=discard)
             await self._join(plex, files, decision)
@@ -106,7 +106,7 @@ class Attacher:
             is_block=files.backing.is_block, full=full, discard=discard,
         )  # fmt: skip
 
-    async def _reopen(self, plex: Plex) -> PlexFiles:
+    async def _reopen(self, plex: Plex, *, full: bool) -> PlexFiles:
         """Its files, opened anew, after whatever is left of an earlier parting."""
         running = self._running
         running.must_have(plex)
@@ -118,7 +118,9 @@ class Attacher:
         await self._releaser.complete(plex)
         running.lanes_of(plex)
         tail = tail_bytes(running.volume.geometry)
-        return await open_plex(running.context, plex.path, plex.dco_path, lanes, tail, running.timeout_seconds)
+        return await open_plex(
+            running.context, plex.path, plex.dco_path, lanes, tail, running.timeout_seconds, readable=not full
+        )
 
     async def _join(self, plex: Plex, files: PlexFiles, decision: Decision) -> None:
         running = self._running
@@ -138,13 +140,17 @@ class Attacher:
             plex.path, plex.dco_path, running.timeout_seconds,
         )  # fmt: skip
         joining.inherit(plex, decision)
-        theirs = files.image.record if files.image is not None else None
-        if theirs is not None and files.loaded is not None:
+        theirs = files.record
+        ours = theirs is not None and theirs.family == family.uuid
+        if ours and theirs is not None and files.loaded is not None:
             family.sequence = max(family.sequence, theirs.sequence)
             ledger = store.ledger
             ledger.page_sequence = max(ledger.page_sequence, files.loaded.page_sequence)
-        ours = theirs is not None and theirs.family == family.uuid
+        new = plex.has is None and plex.map.count() == len(plex.map)
         plex.has = theirs.position if ours and theirs is not None else None
+        if new and not ours:  # or a crash before the copy is written would leave a plex that nothing names
+            # Not one that was there before: its map is not full on home yet, and that would be believed of this disk.
+            await name_owner(running.context, copy, store.ledger.last_record, running.timeout_seconds)
         left = plex.stamp
 
         def open_gate() -> None:

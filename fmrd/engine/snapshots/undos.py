@@ -18,6 +18,7 @@ from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
 from fmrd.dco.store import Store
 from fmrd.engine.opening.files import PlexFiles, copy_of, let_go, name_owner
+from fmrd.engine.opening.giving_up import give_up
 from fmrd.engine.opening.start import Opening, report
 from fmrd.engine.registry import Registry
 from fmrd.engine.resync.copy_tasks import Then
@@ -83,7 +84,7 @@ class Kept:
     async def give_up(self) -> None:
         """Remove the clone: the restore was refused."""
         let_go(self.running.context, self.opened.lanes, self.opened)
-        await _erase(self.running, self.record.path)
+        await _erase(self.running, self.record.path, dco=True)
 
 
 def check(registry: Registry, running: Running) -> None:
@@ -109,11 +110,7 @@ async def keep(registry: Registry, running: Running) -> Kept:
         except OSError as error:
             problem = f"{plex.path}: {error.strerror or error}"
             continue
-        try:
-            return await _opened(registry, running, path)
-        except BaseException:
-            await _erase(running, path)
-            raise
+        return await _opened(registry, running, path)
     raise Refused(
         "undo_impossible", f"volume {volume.name}: no plex can be cloned without copying it ({problem})",
         "without --keep-undo; or plexes as files on XFS or btrfs",
@@ -121,9 +118,15 @@ async def keep(registry: Registry, running: Running) -> Kept:
 
 
 async def _opened(registry: Registry, running: Running, path: str) -> Kept:
+    """The clone, which is removed again where it cannot be had."""
     lanes = Lanes(path)
     host, volume, family = running.context.host, running.volume, running.mirror.store.family
-    backing = await ask(running.context.system, lanes.data, partial(host.open_plex, path, 0), running.timeout_seconds)
+    open_clone = partial(host.open_plex, path, 0)
+    try:
+        backing = await ask(running.context.system, lanes.data, open_clone, running.timeout_seconds)
+    except BaseException:
+        await _erase(running, path, dco=False)
+        raise
     files = PlexFiles(backing, lanes, None, None, None)
     record = PlexRecord("", registry.context.new_uuid(), path, None, PlexState.ACTIVE, Column(0, 0))
     try:
@@ -134,6 +137,7 @@ async def _opened(registry: Registry, running: Running, path: str) -> Kept:
         await name_owner(running.context, copy, running.mirror.store.ledger.last_record, running.timeout_seconds)
     except BaseException:
         let_go(running.context, lanes, files)
+        await _erase(running, path, dco=files.dco is not None)
         raise
     copy.broken = True  # it is written when the snapshot is there
     return Kept(registry, running, record, files.with_dco(copy))
@@ -151,16 +155,20 @@ def clean_up(service: Service, uuid: str) -> Then:
         if clone is not None and not going and not any(p.is_open and p.map.any() for p in regular):
             going = True
             await service.dissociate(clone)
-            await _erase(service.running, clone.path)
+            last = service.mirror.store.ledger.last_record
+            for sentence in await give_up(service.context, last, [clone], erase=True) if last is not None else ():
+                log.warning("volume %s: %s", service.volume.name, sentence)
 
     return then
 
 
-async def _erase(running: Running, path: str) -> None:
+async def _erase(running: Running, path: str, *, dco: bool) -> None:
+    """What was just made there; ``dco``: its copy of the DCO, too."""
     host = running.context.host
 
     def run() -> None:
-        host.remove_dco(path, None)
+        if dco:
+            host.remove_dco(path, None)
         host.remove_plex(path)
 
     try:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from fmrd.core.json_object import Json
 from fmrd.engine.opening.files import let_go
-from fmrd.engine.opening.making import PlexWish, obtain, remove_created
+from fmrd.engine.opening.making import obtain, remove_created
+from fmrd.engine.opening.taking import PlexWish, look_at
 from fmrd.engine.snapshots.breakoffs import Wish
 from fmrd.engine.snapshots.instants import begin_sync, take_instant
 from fmrd.engine.verbs.plex_verbs import PlexVerbs
@@ -14,16 +15,19 @@ from fmrd.errors import Failed, FmrdError
 class InstantVerbs(PlexVerbs):
     """This part of Verbs takes and completes instant snapshots."""
 
-    async def _instant(self, wish: Wish, plex: PlexWish, freeze: Sequence[str], *, sync: bool, dry_run: bool) -> Json:
+    async def _instant(
+        self, wish: Wish, plex: PlexWish, freeze: Sequence[str], *, force: bool, sync: bool, dry_run: bool
+    ) -> Json:
         service = self.registry.service(wish.volume)
-        if dry_run:
-            return {"notice": f"would take {wish.name} of {wish.volume}, and keep on {plex.path} what is written over"}
+        manners = self._manners(force=force)
 
         async def work() -> Json:
             geometry, timeout = service.volume.geometry, service.running.timeout_seconds
-            files, _ = await obtain(
-                self.context, plex, f"{wish.name}-01", geometry, existing=False, timeout_seconds=timeout
-            )
+            [looked] = await look_at(self.context, [plex], geometry, manners, timeout)
+            if dry_run:
+                kept = f"keep on {plex.path} what is written over"
+                return {"notice": f"would take {wish.name} of {wish.volume}, and {kept}"}
+            files, new = await obtain(self.context, looked, f"{wish.name}-01", geometry, timeout)
             try:
                 unit, seconds = await take_instant(
                     self.registry, wish.volume, wish.name, plex.path, plex.dco_path, files, freeze
@@ -32,8 +36,8 @@ class InstantVerbs(PlexVerbs):
                 family = service.mirror.store.family
                 if not any(p.path == plex.path for v in family.volumes for p in v.plexes):  # taken, recorded or not
                     let_go(self.context, files.lanes, files)
-                    if isinstance(error, FmrdError | OSError):
-                        await remove_created(self.context, [plex], timeout)
+                    if new and isinstance(error, FmrdError | OSError):
+                        await remove_created(self.context, [(plex, files)], timeout)
                 raise
             task = {"task": begin_sync(self.registry, unit).json()} if sync else {}
             shown = self._shown(unit)["volume"]

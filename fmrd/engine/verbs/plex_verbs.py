@@ -1,13 +1,13 @@
 """These are the verbs over plexes: they come, leave, return, and are dissociated; `recover` brings back all it can."""
 
-from functools import partial
-
 from fmrd.core.json_object import Json
 from fmrd.core.reasons import Reason
 from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.opening.files import let_go
-from fmrd.engine.opening.making import PlexWish, obtain, remove_created
+from fmrd.engine.opening.giving_up import give_up
+from fmrd.engine.opening.making import obtain, remove_created
+from fmrd.engine.opening.taking import PlexWish, look_at
 from fmrd.engine.service import Service
 from fmrd.engine.tasks import Task
 from fmrd.engine.verbs.verb_base import VerbBase
@@ -19,43 +19,39 @@ class PlexVerbs(VerbBase):
     """This part of Verbs concerns plexes. A plex is given by its name or path; Failed('plex_unknown') for another."""
 
     async def plex_add(
-        self, *, volume: str, path: str, dco: str | None = None, rate: int | None = None, dry_run: bool = False
-    ) -> Json:
-        """Add one more mirror; its task copies all of it. Refused('plex_exists') where something lies there."""
-        return await self._add_plex(volume, path, dco, rate, dry_run=dry_run, snap=False)
+        self, *, volume: str, path: str, dco: str | None = None, force: bool = False, rate: int | None = None,
+        dry_run: bool = False,
+    ) -> Json:  # fmt: skip
+        return await self._add_plex(volume, PlexWish(path, dco), rate, force=force, dry_run=dry_run, snap=False)
 
     async def _add_plex(
-        self, volume: str, path: str, dco: str | None, rate: int | None, *, dry_run: bool, snap: bool
+        self, volume: str, wish: PlexWish, rate: int | None, *, force: bool, dry_run: bool, snap: bool
     ) -> Json:
         service = self.registry.service(volume)
         if service.volume.settings.is_instant:
             raise Refused(
                 "snap_instant", f"snapshot {volume} does not hold all of its data itself", f"fmrctl snapsync {volume}"
             )
+        path = wish.path
         if any(p.path == path for p in service.volume.plexes):
             raise Failed("plex_exists", f"{path} is a plex of volume {volume} already")
-        geometry = service.volume.geometry
-        if dry_run:
-            message = f"a new plex on {path}: all of it is copied"
-            return {
-                "decision": self._decision(
-                    volume, path, Reason.FULL_NEW_PLEX, message, geometry.regions, geometry.length_bytes
-                )
-            }
+        geometry, timeout = service.volume.geometry, service.running.timeout_seconds
+        manners = self._manners(force=force)
 
         async def work() -> Json:
-            wish = PlexWish(path, dco)
+            [looked] = await look_at(self.context, [wish], geometry, manners, timeout)
+            if dry_run:
+                message = f"a new plex on {path}: all of it is copied"
+                regions, size = geometry.regions, geometry.length_bytes
+                return {"decision": self._decision(volume, path, Reason.FULL_NEW_PLEX, message, regions, size)}
             name = f"{volume}-{service.volume.settings.next_plex:02d}"
-            timeout = service.running.timeout_seconds
-            files, new = await obtain(
-                self.context, wish, name, geometry, existing=False, devices=True, timeout_seconds=timeout
-            )
+            files, new = await obtain(self.context, looked, name, geometry, timeout)
             try:
-                task = await service.attacher.add(path, dco, files, rate or 0, snap=snap)
+                task = await service.attacher.add(path, wish.dco_path, files, rate or 0, snap=snap)
             except BaseException as error:
                 let_go(self.context, files.lanes, files)
                 if new and isinstance(error, FmrdError | OSError):
-                    await remove_created(self.context, [wish], timeout)
+                    await remove_created(self.context, [(wish, files)], timeout)
                 raise
             return {"task": task.json()}
 
@@ -107,8 +103,9 @@ class PlexVerbs(VerbBase):
         async def work() -> Json:
             await service.dissociate(plex)
             shown = plex_json(service.running, plex)
-            await self._ask(partial(self.context.host.remove_dco, plex.path, plex.dco_path))
-            return {"plex": shown}
+            last = service.mirror.store.ledger.last_record
+            left = await give_up(self.context, last, [plex]) if last is not None else []
+            return {"plex": shown} | self._notice(left)
 
         return await self._apart(work)
 
@@ -149,6 +146,13 @@ class PlexVerbs(VerbBase):
                     if not holed and plex.state not in (PlexState.STALE, PlexState.IOFAIL):
                         continue
                     try:
+                        if plex.excluded:
+                            why = "was left out, by start --without or an import that did not name it"
+                            raise Refused(
+                                "plex_state",
+                                f"plex {plex.name} ({plex.path}) {why}",
+                                f"plex att {name} {plex.name}",
+                            )
                         if dry_run:
                             d = await service.attacher.decide(plex)
                             decisions.append(self._decision(name, plex.name, d.code, d.message, d.regions, d.bytes))

@@ -10,7 +10,7 @@ from fmrd.core.json_object import Json
 from fmrd.core.reasons import Reason
 from fmrd.core.states import PlexState, TaskType
 from fmrd.core.volume.plex import Plex
-from fmrd.engine.opening.making import PlexWish
+from fmrd.engine.opening.taking import PlexWish
 from fmrd.engine.service import Service
 from fmrd.engine.snapshots import breakoffs, foretold, pairs, restores, snapbacks, undos
 from fmrd.engine.snapshots.breakoffs import Wish
@@ -26,15 +26,14 @@ class SnapVerbs(InstantVerbs):
     """This part of Verbs concerns snapshots."""
 
     async def snapstart(
-        self, *, volume: str, path: str, dco: str | None = None, rate: int | None = None, dry_run: bool = False
-    ) -> Json:
-        """Add a plex to be broken off later: it is copied in full, and kept current from then on.
-        Refused('snap_of_snap').
-        """
+        self, *, volume: str, path: str, dco: str | None = None, force: bool = False, rate: int | None = None,
+        dry_run: bool = False,
+    ) -> Json:  # fmt: skip
+        """A plex to be broken off later: copied in full, and kept current from then on."""
         service = self.registry.service(volume)
         if service.volume.settings.snapshot_of is not None:
             raise Refused("snap_of_snap", f"volume {volume} is a snapshot of {service.volume.settings.snapshot_of}")
-        return await self._add_plex(volume, path, dco, rate, dry_run=dry_run, snap=True)
+        return await self._add_plex(volume, PlexWish(path, dco), rate, force=force, dry_run=dry_run, snap=True)
 
     async def snapwait(self, *, volume: str) -> Json:
         """Return when a plex is SNAPDONE and holds everything, also after a crash: it can be broken off.
@@ -56,7 +55,7 @@ class SnapVerbs(InstantVerbs):
     async def _on_their_way(self, service: Service) -> list[Task]:
         """Return the copies that a snapshot plex waits for; one that a restart or an error left without is attached."""
         tasks, volume = self.context.tasks, service.volume
-        coming = [p for p in volume.plexes if p.snap and p.state is not PlexState.OFFLINE]
+        coming = [p for p in volume.plexes if p.snap and p.state is not PlexState.OFFLINE and not p.excluded]
         found = [task for plex in coming for task in tasks.running(volume.name, plex.name)]
         if not found and any(p.state is PlexState.ACTIVE for p in coming):  # others are being restored from it
             found = tasks.running(volume.name)
@@ -91,8 +90,8 @@ class SnapVerbs(InstantVerbs):
 
     async def snapshot(
         self, *, volumes: Sequence[str] = (), all: bool = False, name: str | None = None, nmirror: int = 1,
-        freeze: Sequence[str] = (), instant: str | None = None, dco: str | None = None, sync: bool = False,
-        dry_run: bool = False,
+        freeze: Sequence[str] = (), instant: str | None = None, dco: str | None = None, force: bool = False,
+        sync: bool = False, dry_run: bool = False,
     ) -> Json:  # fmt: skip
         """Break SNAPDONE plexes off, of every volume named, at one instant; or take one snapshot that is copied on
         write (``instant``).
@@ -102,12 +101,14 @@ class SnapVerbs(InstantVerbs):
             names += [unit.name for unit in self.registry.units.originals() if unit.name not in names]
         if not names or len(set(names)) != len(names) or not 1 <= nmirror <= 8:
             raise BadRequest("bad_request", "name each volume once (or --all), and 1 to 8 mirrors")
-        if (sync and instant is None) or (instant is not None and len(names) != 1):
-            raise BadRequest("bad_request", "--instant PATH is for one volume, and --sync goes with it")
+        if ((sync or force) and instant is None) or (instant is not None and len(names) != 1):
+            raise BadRequest("bad_request", "--instant PATH is for one volume, and --sync and --force go with it")
         chosen = breakoffs.names_for(self.registry, names, name)
         wishes = [Wish(volume, snap, nmirror) for volume, snap in zip(names, chosen, strict=True)]
         if instant is not None:
-            return await self._instant(wishes[0], PlexWish(instant, dco), freeze, sync=sync, dry_run=dry_run)
+            return await self._instant(
+                wishes[0], PlexWish(instant, dco), freeze, force=force, sync=sync, dry_run=dry_run
+            )
         if dry_run:
             breakoffs.check(self.registry, wishes)
             return {"notice": "would take " + ", ".join(f"{w.name} of {w.volume}" for w in wishes)}

@@ -1,9 +1,9 @@
 """Every verb of fmrctl stands on this."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
-from fmrd.backing.calls.system_calls import Lane, ask
 from fmrd.core.json_object import Json
+from fmrd.engine.opening.taking import Manners, PlexWish
 from fmrd.engine.registry import Registry
 from fmrd.engine.units import Unit
 from fmrd.engine.verbs.view import stopped_json, unreadable_json, volume_json
@@ -53,5 +53,22 @@ class VerbBase:
             "regions": regions, "bytes": size, "estimate_seconds": round(size / speed, 1),
         }  # fmt: skip
 
-    async def _ask(self, run: Callable[[], None]) -> None:
-        await ask(self.context.system, Lane("admin"), run, self.context.io_timeout_seconds)
+    def _manners(self, *, force: bool, keep: str | None = None) -> Manners:
+        """How a path may be taken, by all that the records here name."""
+        taken: dict[str, str] = {}
+        closed: list[str] = []
+        families: set[str] = set()
+        for unit in self.registry.units.values():
+            record, opened = unit.home.record, unit.home.opened()
+            if record is not None:
+                families.add(record.family)
+            for plex in unit.settings.plexes if unit.settings is not None else ():
+                for path in PlexWish(plex.path, plex.dco_path).paths:
+                    taken[path] = f"it belongs to plex {plex.name} of volume {unit.name}"
+                    closed += [path] if plex.uuid not in opened else []
+        mount = self.registry.mount_path or None
+        return Manners(mount, taken, closed, frozenset(families), force=force, keep=keep)
+
+    @staticmethod
+    def _notice(sentences: Sequence[str]) -> Json:
+        return {"notice": "; ".join(sentences)} if sentences else {}

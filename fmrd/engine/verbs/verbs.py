@@ -9,9 +9,11 @@ from fmrd.core.json_object import Json
 from fmrd.core.record import Column, Record, VolumeRecord
 from fmrd.dco.copy import Loaded
 from fmrd.engine import growing
+from fmrd.engine.opening.giving_up import give_up
 from fmrd.engine.opening.homes import Home
 from fmrd.engine.opening.importing import import_family, newest_of, read_paths
-from fmrd.engine.opening.making import PlexWish, make
+from fmrd.engine.opening.making import examine, make
+from fmrd.engine.opening.taking import PlexWish
 from fmrd.engine.verbs.settings import parse_settings
 from fmrd.engine.verbs.snap_verbs import SnapVerbs
 from fmrd.engine.verbs.task_verbs import TaskVerbs
@@ -41,15 +43,20 @@ class Verbs(SnapVerbs, TaskVerbs):
         )  # fmt: skip
         wishes = [PlexWish(p["path"], p.get("dco")) for p in plexes]
         self.registry.units.must_be_free(volume)
+        manners = self._manners(force=force, keep=from_path)
         if dry_run:
-            geometry.check()
-            return {"notice": f"would make volume {volume} of {size_bytes} bytes on {len(wishes)} plex(es)"}
+
+            async def look() -> Json:
+                await examine(self.context, settings, wishes, manners)
+                return {"notice": f"would make volume {volume} of {size_bytes} bytes on {len(wishes)} plex(es)"}
+
+            return await self._apart(look)
 
         async def work() -> Json:
             unit = self.registry.units.add(volume, Home(self.context, volume))
             try:
                 async with unit.busy:
-                    await make(self.context, settings, wishes, from_path=from_path, force=force)
+                    await make(self.context, settings, wishes, manners)
             except BaseException:
                 self.registry.units.drop(unit)
                 raise
@@ -187,20 +194,13 @@ class Verbs(SnapVerbs, TaskVerbs):
                 await self.registry.stop_held(unit, check=check)
                 shown = self._shown(unit)
                 plexes = unit.settings.plexes if unit.settings is not None else ()
-
-                def run() -> None:
-                    host = self.context.host
-                    for plex in plexes:
-                        host.remove_dco(plex.path, plex.dco_path)
-                        if erase:
-                            host.remove_plex(plex.path)
-
+                last = unit.home.record
                 await unit.home.forget(volume)
                 try:
-                    await self._ask(run)
+                    left = await give_up(self.context, last, plexes, erase=erase) if last is not None else []
                 finally:  # it is forgotten, whatever is left behind
                     self.registry.units.drop(unit)
-                return shown
+                return shown | self._notice(left)
 
         return await self._apart(work)
 

@@ -12,7 +12,7 @@ from fmrd.errors import EXPLANATIONS, BadRequest, Failed, FmrdError
 from fmrd.front.ctl import words
 from fmrd.front.ctl.app import App, Told, print_json
 from fmrd.front.ctl.dump import dump
-from fmrd.front.ctl.options import DRY_RUN, WAIT, force
+from fmrd.front.ctl.options import DRY_RUN, TAKE, WAIT, force
 from fmrd.front.ctl.plex import plex, recover
 from fmrd.front.ctl.snap import COMMANDS as SNAP_COMMANDS
 from fmrd.front.ctl.tables import print_volumes
@@ -45,7 +45,7 @@ def cli(ctx: click.Context, as_json: bool, socket: str | None) -> None:
 @click.argument("size", type=words.size)
 @click.argument("path", type=words.wish, nargs=-1, required=True)
 @click.option("--from", "from_path", type=words.path, help="Keep this plex's content; the others are copied from it.")
-@force("Overwrite files that exist.")
+@TAKE
 @click.option("--region-size", type=words.size, default="64K", show_default=True, help="The grain of the maps.")
 @click.option(
     "--drl-extent", type=words.size, default="4M", show_default=True, help="The grain of the dirty region log."

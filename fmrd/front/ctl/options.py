@@ -19,3 +19,7 @@ FREEZE = click.option(
 def force(what: str) -> Callable[[Any], Any]:
     """Return --force. It allows something else with each verb, so ``what`` it allows is said there."""
     return click.option("--force", is_flag=True, help=what)
+
+
+TAKE = force("Take what was recognised at PATH: it is overwritten. What somebody uses is refused all the same.")
+"""Of every verb that takes a path."""

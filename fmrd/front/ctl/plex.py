@@ -6,7 +6,7 @@ from fmrd.core.json_object import Json
 from fmrd.errors import Failed
 from fmrd.front.ctl import words
 from fmrd.front.ctl.app import App, Told
-from fmrd.front.ctl.options import DRY_RUN, RATE, WAIT
+from fmrd.front.ctl.options import DRY_RUN, RATE, TAKE, WAIT
 from fmrd.front.wire import error_json
 
 
@@ -18,13 +18,15 @@ def plex() -> None:
 @plex.command()
 @click.argument("volume")
 @click.argument("path", type=words.wish)
+@TAKE
 @RATE
 @WAIT
 @DRY_RUN
 @click.pass_obj
-def add(app: App, volume: str, path: Json, rate: int | None, wait: bool, dry_run: bool) -> None:
+def add(app: App, volume: str, path: Json, force: bool, rate: int | None, wait: bool, dry_run: bool) -> None:
     """One more mirror on PATH, fully copied."""
-    result = app.ask("plex_add", volume=volume, path=path["path"], dco=path.get("dco"), rate=rate, dry_run=dry_run)
+    place = {"path": path["path"], "dco": path.get("dco")}
+    result = app.ask("plex_add", volume=volume, **place, force=force, rate=rate, dry_run=dry_run)
     app.conclude(result, wait=wait)
 
 

@@ -5,20 +5,22 @@ import click
 from fmrd.core.json_object import Json
 from fmrd.front.ctl import words
 from fmrd.front.ctl.app import App
-from fmrd.front.ctl.options import DRY_RUN, FREEZE, RATE, WAIT, force
+from fmrd.front.ctl.options import DRY_RUN, FREEZE, RATE, TAKE, WAIT, force
 from fmrd.front.ctl.tables import print_snapshots, print_taken
 
 
 @click.command()
 @click.argument("volume")
 @click.argument("path", type=words.wish)
+@TAKE
 @RATE
 @WAIT
 @DRY_RUN
 @click.pass_obj
-def snapstart(app: App, volume: str, path: Json, rate: int | None, wait: bool, dry_run: bool) -> None:
+def snapstart(app: App, volume: str, path: Json, force: bool, rate: int | None, wait: bool, dry_run: bool) -> None:
     """Prepare a plex on PATH to be broken off: copied in full, and kept current until then."""
-    result = app.ask("snapstart", volume=volume, path=path["path"], dco=path.get("dco"), rate=rate, dry_run=dry_run)
+    place = {"path": path["path"], "dco": path.get("dco")}
+    result = app.ask("snapstart", volume=volume, **place, force=force, rate=rate, dry_run=dry_run)
     app.conclude(result, wait=wait)
 
 
@@ -53,19 +55,20 @@ def snapabort(app: App, volume: str, plex: str | None) -> None:
     "--instant", type=words.wish, metavar="PATH",
     help="Without a prepared plex: old data is kept on PATH before it is written over.",
 )  # fmt: skip
+@TAKE
 @click.option("--sync", is_flag=True, help="With --instant: copy the rest too, in the background.")
 @WAIT
 @DRY_RUN
 @click.pass_obj
 def snapshot(
     app: App, volume: tuple[str, ...], every: bool, name: str | None, nmirror: int, freeze: tuple[str, ...],
-    instant: Json | None, sync: bool, wait: bool, dry_run: bool,
+    instant: Json | None, force: bool, sync: bool, wait: bool, dry_run: bool,
 ) -> None:  # fmt: skip
     """Take a snapshot of each VOLUME, all at one instant: a volume of its own, readable and writable at once."""
     place = instant or {}
     result = app.ask(
         "snapshot", volumes=list(volume), all=every, name=name, nmirror=nmirror, freeze=list(freeze),
-        instant=place.get("path"), dco=place.get("dco"), sync=sync, dry_run=dry_run,
+        instant=place.get("path"), dco=place.get("dco"), force=force, sync=sync, dry_run=dry_run,
     )  # fmt: skip
     app.conclude(result, wait=wait, people=print_taken)
 

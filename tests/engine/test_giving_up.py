@@ -1,0 +1,95 @@
+"""remove, plex dis: what goes is the volume's own. What another host, another volume or another disk has is left."""
+
+import fcntl
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.engine.rig import SIZE, Rig, daemon
+
+
+def everything(directory: Path, *names: str) -> dict[str, bytes]:
+    return {name: (directory / name).read_bytes() for name in names}
+
+
+async def stop_and_take_elsewhere(directory: Path) -> None:
+    """Plex b is imported by another host while the volume is stopped here; that one goes on with it."""
+    async with daemon(directory) as rig:
+        await rig.make()
+        await rig.stop()
+    (directory / "state").rename(directory / "home")
+    async with daemon(directory) as rig:
+        await rig.verbs.import_volume(paths=[str(rig.path("b"))], force=True)
+        await rig.write_regions(1)
+    shutil.rmtree(directory / "state")
+    (directory / "home").rename(directory / "state")
+
+
+@pytest.mark.parametrize("erase", [False, True])
+async def test_remove_leaves_what_went_on_elsewhere(tmp_path: Path, erase: bool) -> None:
+    await stop_and_take_elsewhere(tmp_path)
+    before = everything(tmp_path, "b", "b.dco")
+    async with daemon(tmp_path) as rig:
+        removed = await rig.verbs.remove(volume="data", erase=erase)
+    assert "data-02" in removed["notice"] and "elsewhere" in removed["notice"] and "data-01" not in removed["notice"]
+    assert everything(tmp_path, "b", "b.dco") == before
+    assert not (tmp_path / "a.dco").exists() and (tmp_path / "a").exists() is not erase
+
+
+@pytest.mark.parametrize("erase", [False, True])
+async def test_remove_leaves_what_somebody_has_locked(rig: Rig, erase: bool) -> None:
+    await rig.make()
+    await rig.stop()
+    before = everything(rig.directory, "b", "b.dco")
+    descriptor = os.open(rig.path("b"), os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    removed = await rig.verbs.remove(volume="data", erase=erase)
+    os.close(descriptor)
+    assert "data-02" in removed["notice"] and "locked" in removed["notice"]
+    assert everything(rig.directory, "b", "b.dco") == before
+
+
+@pytest.mark.parametrize("dco", [None, b"a report", bytes(1 << 19)])
+async def test_remove_leaves_another_disk_and_whatever_lies_beside_it(rig: Rig, dco: bytes | None) -> None:
+    await rig.make()
+    await rig.stop()
+    rig.path("b").unlink()
+    rig.path("b.dco").unlink()
+    rig.path("b").write_bytes(b"precious")
+    if dco is not None:
+        rig.path("b.dco").write_bytes(dco)
+    removed = await rig.verbs.remove(volume="data", erase=True)
+    assert "data-02" in removed["notice"]
+    assert rig.bytes_of("b") == b"precious"
+    assert dco is None or rig.path("b.dco").read_bytes() == dco
+
+
+async def test_remove_unlinks_no_file_that_a_record_calls_a_dco(rig: Rig) -> None:
+    plexes = [{"path": str(rig.path("a")), "dco": str(rig.path("report"))}]
+    await rig.verbs.make(volume="data", size_bytes=SIZE, plexes=plexes)
+    await rig.stop()
+    rig.path("report").write_bytes(b"a report")
+    assert "data-01" in (await rig.verbs.remove(volume="data"))["notice"]
+    assert rig.path("report").read_bytes() == b"a report"
+
+
+async def test_of_a_plex_that_is_not_there_its_copy_of_the_dco_goes(rig: Rig) -> None:
+    await rig.make()
+    await rig.stop()
+    rig.path("b").unlink()
+    assert "notice" not in await rig.verbs.remove(volume="data")
+    assert sorted(p.name for p in rig.directory.iterdir()) == ["a", "state"]
+
+
+async def test_a_dissociated_plex_leaves_another_disk_alone(rig: Rig) -> None:
+    await rig.make()
+    await rig.det("b")
+    rig.path("b").unlink()
+    rig.path("b").write_bytes(b"precious")
+    shutil.copy(rig.path("a.dco"), rig.path("b.dco"))
+    before = everything(rig.directory, "b", "b.dco")
+    gone = await rig.verbs.plex_dis(volume="data", plex="data-02")
+    assert "data-02" in gone["notice"]
+    assert everything(rig.directory, "b", "b.dco") == before
