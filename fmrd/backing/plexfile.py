@@ -50,6 +50,13 @@ class PlexFile(Descriptor):
             os.ftruncate(self.fd, length)
             self.length = length
 
+    def identity(self) -> tuple[int, int] | None:
+        """None once it is closed."""
+        try:
+            return identity(os.fstat(self.fd))
+        except OSError:
+            return None
+
     def stamp(self) -> Stamp | None:
         if self.is_block:
             return None
@@ -118,6 +125,11 @@ def _locked(path: str, descriptor: int, tail_bytes: int) -> PlexFile:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def identity(status: os.stat_result) -> tuple[int, int]:
+    """Of a file, or of the device that a name stands for."""
+    return (0, status.st_rdev) if stat.S_ISBLK(status.st_mode) else (status.st_dev, status.st_ino)
 
 
 def sync_directory(path: str) -> None:

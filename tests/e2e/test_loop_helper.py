@@ -95,6 +95,16 @@ def test_a_start_replaces_a_stale_link(place: Place) -> None:
     assert place.devices() == [os.readlink(place.links / "data")]
 
 
+def test_the_link_of_another_volume_is_left_alone_however_it_is_named(place: Place) -> None:
+    for name in ("data.new", ".data.new", "data"):
+        place.volume(name)
+    place.run("start", "data.new")
+    others = os.readlink(place.links / "data.new")
+    assert place.run("start", "data").returncode == 0
+    assert os.readlink(place.links / "data.new") == others != os.readlink(place.links / "data")
+    assert sorted(os.listdir(place.links)) == ["data", "data.new"]
+
+
 def test_a_path_through_a_symbolic_link_is_the_same_volume(place: Place) -> None:
     place.volume("data")
     alias = place.base / "alias"

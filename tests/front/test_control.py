@@ -1,5 +1,6 @@
 """The control socket under clients that behave badly; the verbs behind it are a stand-in."""
 
+import errno
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ from fmrd.engine.verbs.verbs import Verbs
 from fmrd.errors import Failed, FmrdError, Refused
 from fmrd.front.daemon import control
 from fmrd.front.daemon.control import Control, RequestPace
+from fmrd.front.daemon.listening import accept_all
 from fmrd.front.wire import REQUEST_LIMIT_BYTES, Request
 from tests.waiting import until
 
@@ -140,6 +142,32 @@ async def test_clients_are_bounded(path: Path, verbs: StandIn, monkeypatch: pyte
             await stream.aclose()
         await until(lambda: served.clients == 0)
         assert await said(path, PRINT) == [{"result": {"volumes": [], "tasks": []}}]
+
+
+class FullListener(trio.abc.Listener[trio.SocketStream]):
+    """It never has a descriptor to spare."""
+
+    tries = 0
+
+    async def accept(self) -> trio.SocketStream:
+        self.tries += 1
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def test_without_descriptors_clients_wait_and_the_log_says_so_once(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def nobody(stream: trio.SocketStream) -> None:
+        raise AssertionError("nobody was accepted")
+
+    listener = FullListener()
+    with trio.move_on_after(60):
+        await accept_all(listener, nobody)
+    assert listener.tries <= 61
+    assert caplog.text.count("clients have to wait") == len(caplog.records) == 1
 
 
 async def test_a_flood_waits_for_its_turns(autojump_clock: trio.testing.MockClock) -> None:

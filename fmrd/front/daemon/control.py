@@ -4,11 +4,9 @@ One request a connection. A client that goes away does not stop a verb that acts
 end); one that sends garbage, half a line or nothing costs a slot for a few seconds, and a flood waits for its turns.
 """
 
-import errno
 import logging
 import os
 import socket
-import stat
 import struct
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -19,6 +17,7 @@ from fmrd.core.json_object import Json
 from fmrd.engine.tasks import Task
 from fmrd.engine.verbs.verbs import Verbs
 from fmrd.errors import BadRequest, Failed, FmrdError, Refused
+from fmrd.front.daemon.listening import accept_all, bind
 from fmrd.front.wire import REQUEST_LIMIT_BYTES, Lines, Problem, Progress, Reply, Request, Result
 
 log = logging.getLogger(__name__)
@@ -68,12 +67,11 @@ class Control:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; started when the socket answers. Refused('daemon_running') if another one does."""
-        bound = _bind(self.path)
-        listener = trio.SocketListener(trio.socket.from_stdlib_socket(bound))
+        bound = bind(self.path, MAX_CLIENTS)
         try:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(trio.serve_listeners, self._client, [listener])
+            async with trio.SocketListener(trio.socket.from_stdlib_socket(bound)) as listener:
                 task_status.started()
+                await accept_all(listener, self._client)
         finally:
             self.path.unlink(missing_ok=True)
 
@@ -163,40 +161,3 @@ async def _send(stream: trio.SocketStream, reply: Reply) -> None:
         await stream.send_all(reply.encode())
     if scope.cancelled_caught:
         raise trio.BrokenResourceError("the client does not read")
-
-
-def _bind(path: Path) -> socket.socket:
-    """A listening socket, mode 0600 from its first moment; what a dead daemon left is replaced."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        old = os.lstat(path)
-    except FileNotFoundError:
-        pass
-    else:
-        if not stat.S_ISSOCK(old.st_mode):
-            raise Failed("socket_failed", f"{path} exists and is not a socket")
-        _must_be_dead(path)
-        path.unlink()
-    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)
-    try:
-        bound.bind(str(path))
-        bound.listen(MAX_CLIENTS)
-    except OSError as error:
-        bound.close()
-        raise Failed("socket_failed", f"{path}: {error.strerror or error}") from error
-    finally:
-        os.umask(mask)
-    return bound
-
-
-def _must_be_dead(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(str(path))
-        except OSError as error:
-            if error.errno in (errno.ECONNREFUSED, errno.ENOENT):
-                return
-            raise Failed("socket_failed", f"{path}: {error}") from error
-    raise Refused("daemon_running", f"another daemon answers on {path}")
