@@ -21,6 +21,7 @@ from fmrd.engine.verbs.verbs import Verbs
 from fmrd.errors import Failed, FmrdError
 from fmrd.front.daemon.control import Control
 from fmrd.front.daemon.lock_memory import stay_out_of_memory_pressure
+from fmrd.front.daemon.log import log_to_standard_error
 from fmrd.front.daemon.supervisor import Supervisor, supervisor_of
 from fmrd.front.doors.channel import takeover
 from fmrd.front.doors.channel.door import ChannelDoor
@@ -191,9 +192,7 @@ def main(state: Path | None, mount: Path | None, socket: Path | None, door: str,
     Without options the places are /var/lib/fmrd, /run/fmrd/volumes and /run/fmrd/fmrd.sock for root, and the user's
     XDG state and runtime directories for others. Missing directories are made.
     """
-    logging.basicConfig(
-        stream=sys.stderr, level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    log_to_standard_error(log_level)
     places = default_places()
     daemon = Daemon(
         (state or places.state).absolute(), (mount or places.mount).absolute(),

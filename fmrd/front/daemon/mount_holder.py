@@ -25,6 +25,7 @@ from fmrd.front.daemon.lock_memory import stay_out_of_memory_pressure
 FIRST_DESCRIPTOR = 3
 STORE_MOST = 16
 MESSAGE_BYTES = 4096
+LINE_BYTES = select.PIPE_BUF
 SOUND_SECONDS = 0.5
 """A child that was ready and lived that long is started again at once."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 10.0
@@ -33,7 +34,11 @@ _ENDS = (signal.SIGTERM, signal.SIGINT)
 
 
 def say(text: str) -> None:
-    print(f"fmrd keeper: {text}", file=sys.stderr, flush=True)
+    """Never waits: what standard error does not take now is dropped. A pipe with room takes a line whole."""
+    with contextlib.suppress(OSError, ValueError):
+        descriptor = sys.stderr.fileno()
+        if select.select([], [descriptor], [], 0)[1]:
+            os.write(descriptor, f"fmrd keeper: {text}\n".encode()[:LINE_BYTES])
 
 
 class MountHolder:
