@@ -80,7 +80,9 @@ async def test_the_end_of_the_process_waits_for_a_moment_and_not_for_ever(
     reader = Reader(pipe[0])
     handler = PatientLog(pipe[1], LINES)
     logged(handler, "one", "two", "the end")
+    handler.acquire()  # as logging does
     handler.close()
+    handler.release()
     await until(lambda: "the end" in reader.text)
 
 

@@ -58,7 +58,7 @@ class Daemon:
         door = self._door(registry, system.idle)
         control = Control(self.socket, Verbs(registry), door.caught_up)
         async with trio.open_nursery() as nursery:
-            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
                 nursery.start_soon(self._heed, signals, nursery.cancel_scope)
                 await nursery.start(self._serve, door)
                 opened = trio.Event()
@@ -94,7 +94,9 @@ class Daemon:
             await nursery.start(door.run)
             task_status.started()
         if not self._stop.is_set():
-            self._mount_gone = Failed("mount_failed", f"{self.mount} was unmounted by somebody else: stopping in order")
+            self._mount_gone = Failed(
+                "mount_failed", f"{self.mount} was unmounted, or cut off, by somebody else: stopping in order"
+            )
             log.error("%s", self._mount_gone.message)
             self._stop.set()
 
@@ -104,6 +106,9 @@ class Daemon:
         """
         async for number in signals:
             name = signal.Signals(number).name
+            if number == signal.SIGHUP:
+                log.info("SIGHUP: there is nothing to be read again")
+                continue
             if self._stop.is_set():
                 log.warning("%s again: leaving at once", name)
                 everything.cancel()
@@ -190,8 +195,10 @@ def main(state: Path | None, mount: Path | None, socket: Path | None, door: str,
     """Serve mirrored volumes as files, in the foreground, until SIGTERM or SIGINT. Logs go to standard error.
 
     Without options the places are /var/lib/fmrd, /run/fmrd/volumes and /run/fmrd/fmrd.sock for root, and the user's
-    XDG state and runtime directories for others. Missing directories are made.
+    XDG state and runtime directories for others. Missing directories are made. SIGHUP does nothing: settings are
+    changed by fmrctl set, and count at once.
     """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # whenever it comes, and whatever terminal goes
     log_to_standard_error(log_level)
     places = default_places()
     daemon = Daemon(

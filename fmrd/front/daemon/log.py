@@ -28,6 +28,8 @@ class PatientLog(logging.Handler):
         self._descriptor = descriptor
         self._queue: queue.Queue[str | None] = queue.Queue(lines)
         self._lost = 0
+        self._counting = threading.Lock()
+        """Not the handler's own lock: logging holds that while it closes us, and so while our thread has work to do."""
         self._thread: threading.Thread | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -40,18 +42,18 @@ class PatientLog(logging.Handler):
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="fmrd log", daemon=True)
             self._thread.start()
-        try:
-            if self._lost:
-                self._queue.put_nowait(self._confession())
-                self._lost = 0
-            self._queue.put_nowait(line)
-        except queue.Full:
-            self._lost += 1
+        with self._counting:
+            try:
+                if self._lost:
+                    self._queue.put_nowait(self._confession())
+                    self._lost = 0
+                self._queue.put_nowait(line)
+            except queue.Full:
+                self._lost += 1
 
     def close(self) -> None:
         """At the end of the process, by logging itself."""
-        with self.lock or threading.RLock():
-            thread, self._thread = self._thread, None
+        thread, self._thread = self._thread, None
         if thread is not None:
             until = time.monotonic() + END_SECONDS
             try:
@@ -69,7 +71,7 @@ class PatientLog(logging.Handler):
     def _run(self) -> None:
         while (line := self._queue.get()) is not None:
             self._write(line)
-            with self.lock or threading.RLock():
+            with self._counting:
                 last = self._confession() if self._lost and self._queue.empty() else ""
                 self._lost = 0 if last else self._lost
             self._write(last)

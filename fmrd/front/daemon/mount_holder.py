@@ -5,7 +5,8 @@ one. While a descriptor of the mount is open somewhere the kernel keeps the moun
 is done here, so that nothing can go wrong: the standard library only, one thread, and little memory.
 
 SIGTERM and SIGINT end it: the child is told by SIGINT to unmount and stop in order. A SIGTERM to the child alone is a
-restart. A child that cannot even start the first time takes the keeper with it; later it is tried again, with pauses.
+restart, a SIGHUP nothing. A child that cannot even start the first time takes the keeper with it; later it is tried
+again, with pauses.
 """
 
 import array
@@ -64,6 +65,7 @@ class MountHolder:
         signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
         for number in (*_ENDS, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         with self._socket:
             while True:
                 self._start()
@@ -88,6 +90,7 @@ class MountHolder:
 
     def _become_child(self) -> None:
         try:
+            os.setpgid(0, 0)  # a terminal's Ctrl-C is for the keeper, which passes it on: twice means at once
             signal.set_wakeup_fd(-1)
             for number in (*_ENDS, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
