@@ -4,8 +4,10 @@ One request a connection. A client that goes away does not stop a verb that acts
 end); one that sends garbage, half a line or nothing costs a slot for a few seconds, and a flood waits for its turns.
 """
 
+import contextlib
 import logging
 import os
+import select
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Sequence
@@ -23,6 +25,14 @@ from fmrd.front.wire import REQUEST_LIMIT_BYTES, Lines, Problem, Progress, Reply
 log = logging.getLogger(__name__)
 
 MAX_CLIENTS = 64
+"""Whose verbs are carried out at once."""
+RESERVE = 16
+"""And so many more for HELPS."""
+HELPS = frozenset({"print", "plex_det", "plex_off", "task_list", "task_get", "task_abort", "snapprint"})
+"""What somebody needs to see why the others hang, and to let go of it."""
+WAITS = frozenset({"task_monitor", "snapwait"})
+"""These only wait, and take nobody's place."""
+MAX_WAITING = 256
 REQUEST_SECONDS = 10.0
 """How long a client may take to send its line."""
 SEND_SECONDS = 10.0
@@ -62,6 +72,8 @@ class Control:
         self.verbs = verbs
         self._after = after
         self.clients = 0
+        """Connections, without those that wait."""
+        self.waiting = 0
         self.pace = RequestPace(REQUESTS_PER_SECOND, BURST)
         self._allowed = {0, os.geteuid()}
 
@@ -79,7 +91,7 @@ class Control:
         self.clients += 1
         try:
             async with stream:
-                if self.clients <= 2 * MAX_CLIENTS:  # those above MAX_CLIENTS are told so, those above this are not
+                if self.clients <= 2 * MAX_CLIENTS or _user(stream) == 0:  # those above MAX_CLIENTS are told so
                     await self._converse(stream)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             log.debug("a client went away before it was answered")
@@ -92,7 +104,7 @@ class Control:
             request = await _request(stream)
             self._may_ask(stream)
             await self.pace.turn()
-            reply = Result(await self._answer(request, stream))
+            reply = Result(await self._serve(request, stream))
         except FmrdError as error:
             reply = Problem(error)
         except OSError as error:
@@ -105,12 +117,39 @@ class Control:
         await _send(stream, reply)
 
     def _may_ask(self, stream: trio.SocketStream) -> None:
-        packed = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        _, uid, _ = _CREDENTIALS.unpack(packed)
+        uid = _user(stream)
         if uid not in self._allowed:
             raise Refused("not_allowed", f"user {uid} may not command this daemon")
-        if self.clients > MAX_CLIENTS:
+
+    async def _serve(self, request: Request, stream: trio.SocketStream) -> Json:
+        """Among those that are served at once. Failed('too_many_clients'), but never for root in a user's daemon."""
+        guest = _user(stream) == 0 != os.geteuid()
+        if request.verb in WAITS:
+            if self.waiting >= MAX_WAITING and not guest:
+                raise Failed("too_many_clients", f"{MAX_WAITING} clients are waiting already")
+            return await self._wait(request, stream)
+        if self.clients > MAX_CLIENTS + (RESERVE if request.verb in HELPS else 0) and not guest:
             raise Failed("too_many_clients", f"{MAX_CLIENTS} clients are being served already")
+        return await self._answer(request, stream)
+
+    async def _wait(self, request: Request, stream: trio.SocketStream) -> Json:
+        """In a place of those that wait, until the client goes away. The verb goes on even then: it may be at something
+        that must not be cut off.
+        """
+        place = Place(self)
+        failure: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_leave_with, place, stream)
+            try:
+                result = await self._answer(request, stream)
+            except Exception as error:  # raised below: out of the nursery it would come as a group
+                failure = error
+            nursery.cancel_scope.cancel()
+        place.leave()
+        self.clients += 1
+        if failure is not None:
+            raise failure
+        return result
 
     async def _answer(self, request: Request, stream: trio.SocketStream) -> Json:
         if request.verb == "task_monitor":
@@ -128,6 +167,38 @@ class Control:
             await _send(stream, Progress([task.json() for task in tasks]))
             await _first_of(running, PROGRESS_SECONDS)
         return {"tasks": [task.json() for task in tasks]}
+
+
+class Place:
+    """Among those that wait, and no longer among the others."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._left = False
+        control.clients -= 1
+        control.waiting += 1
+
+    def leave(self) -> None:
+        if not self._left:
+            self._left = True
+            self._control.waiting -= 1
+
+
+async def _leave_with(place: Place, stream: trio.SocketStream) -> None:
+    """Returns when the client has gone, or says no more (who only ends what it sends still waits for its answer)."""
+    with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        while await stream.receive_some(CHUNK_BYTES):
+            pass
+    poll = select.poll()
+    poll.register(stream.socket.fileno(), 0)
+    if poll.poll(0):
+        place.leave()
+        await stream.aclose()
+
+
+def _user(stream: trio.SocketStream) -> int:
+    packed = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return int(_CREDENTIALS.unpack(packed)[1])
 
 
 async def _first_of(tasks: list[Task], seconds: float) -> None:
