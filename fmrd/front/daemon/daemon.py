@@ -19,6 +19,7 @@ from fmrd.engine.context import Context
 from fmrd.engine.registry import Registry
 from fmrd.engine.verbs.verbs import Verbs
 from fmrd.errors import Failed, FmrdError
+from fmrd.front.daemon.attention import Attention
 from fmrd.front.daemon.control import Control
 from fmrd.front.daemon.lock_memory import stay_out_of_memory_pressure
 from fmrd.front.daemon.log import log_to_standard_error
@@ -210,7 +211,7 @@ def main(state: Path | None, mount: Path | None, socket: Path | None, door: str,
     stay_out_of_memory_pressure()
     error: FmrdError | None = None
     try:
-        trio.run(daemon.run, strict_exception_groups=True)
+        trio.run(daemon.run, clock=Attention(), strict_exception_groups=True)
     except* FmrdError as group:
         error = _first(group)
     if error is not None:  # not in the handler: Python 3.11 before 3.11.4 wraps what is raised there in a group
