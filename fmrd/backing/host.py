@@ -32,8 +32,8 @@ class LinuxHost:
         self._volumes = state / "volumes"
         private.make(self._volumes)
         self._lock_fd: int | None = None
-        self._open: weakref.WeakSet[PlexFile] = weakref.WeakSet()
-        self._open_lock = threading.Lock()
+        self._opened_here: weakref.WeakSet[PlexFile] = weakref.WeakSet()
+        self._opened_lock = threading.Lock()
 
     def lock(self) -> None:
         """Own the state directory, and clear it of what was never finished; Refused('daemon_running') while another
@@ -152,14 +152,14 @@ class LinuxHost:
                 plexfile.sync_directory(path)
 
     def _opened(self, file: PlexFile) -> PlexFile:
-        with self._open_lock:
-            self._open.add(file)
+        with self._opened_lock:
+            self._opened_here.add(file)
         return file
 
     def _twin(self, path: str) -> str | None:
         """The path of another of our plexes that is the same file, or device."""
-        with self._open_lock:
-            files = list(self._open)
+        with self._opened_lock:
+            files = list(self._opened_here)
         identity = plexfile.identity(os.stat(path))
         return next((each.path for each in files if each.path != path and each.identity() == identity), None)
 
