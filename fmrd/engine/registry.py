@@ -236,6 +236,7 @@ class Registry:
 
     def changed(self, name: str) -> None:
         if name in self._served:
+            self._served[name].changed()
             self._tell(self._served[name])
 
     def _tell(self, served: Served) -> None:

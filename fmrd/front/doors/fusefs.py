@@ -78,7 +78,7 @@ class VolumeFiles(pyfuse3.Operations):
         entry.st_nlink = 1
         entry.st_uid, entry.st_gid = self._tree.owner
         entry.st_blksize = BLOCK_BYTES
-        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = self._tree.born_ns
+        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = found.changed_ns
         entry.entry_timeout = entry.attr_timeout = float(CACHE_SECONDS)
         return entry
 
