@@ -79,7 +79,7 @@ def open_plex(path: str, tail_bytes: int) -> PlexFile:
         if error.errno == errno.EBUSY:
             raise Failed("plex_busy", f"{path} is in use (mounted, or another owner's)") from None
         raise
-    return _locked(path, descriptor, tail_bytes)
+    return _locked(path, descriptor, tail_bytes, by_flock=not exclusive)
 
 
 def create_plex(path: str, length: int) -> PlexFile:
@@ -115,9 +115,13 @@ def clone(source: str, target: str) -> None:
             raise
 
 
-def _locked(path: str, descriptor: int, tail_bytes: int) -> PlexFile:
+def _locked(path: str, descriptor: int, tail_bytes: int, *, by_flock: bool = True) -> PlexFile:
+    """A device is locked by O_EXCL alone. A flock on it is udev's language: it takes a shared one while it looks at a
+    device, and waits, with everybody who waits for it, where another has it exclusively.
+    """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if by_flock:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return PlexFile(path, descriptor, tail_bytes)
     except BlockingIOError:
         os.close(descriptor)
