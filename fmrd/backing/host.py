@@ -2,11 +2,14 @@
 
 import contextlib
 import fcntl
+import logging
 import os
 import stat
+import threading
+import weakref
 from pathlib import Path
 
-from fmrd.backing import dcofile, plexfile
+from fmrd.backing import dcofile, plexfile, private
 from fmrd.backing.dcofile import DcoFile
 from fmrd.backing.freezing import Freezer
 from fmrd.backing.looking.look import look
@@ -15,21 +18,30 @@ from fmrd.backing.plexfile import PlexFile
 from fmrd.backing.protocol import Place, Probe, Room, Seen
 from fmrd.errors import BadRequest, Failed, Refused
 
+log = logging.getLogger(__name__)
+
 HOME_SUFFIX = ".dco"
+UNPUBLISHED = ".new"
 CHECKSUMS_SUFFIX = ".sums"
 
 
 class LinuxHost:
-    """This is protocol.Host for real. ``state`` is the state directory, made with mode 0700 if it is missing."""
+    """This is protocol.Host for real. ``state`` is the state directory, made with mode 0700 if it is missing, as are
+    its parents.
+    """
 
     def __init__(self, state: Path) -> None:
         self.state = state
         self._volumes = state / "volumes"
-        self._volumes.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private.make(self._volumes)
         self._lock_fd: int | None = None
+        self._opened_here: weakref.WeakSet[PlexFile] = weakref.WeakSet()
+        self._opened_lock = threading.Lock()
 
     def lock(self) -> None:
-        """Own the state directory for the life of the process; Refused('daemon_running') while another daemon does."""
+        """Own the state directory, and clear it of what was never finished; Refused('daemon_running') while another
+        daemon owns it.
+        """
         descriptor = os.open(self.state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -37,6 +49,11 @@ class LinuxHost:
             os.close(descriptor)
             raise Refused("daemon_running", f"another daemon owns {self.state}") from None
         self._lock_fd = descriptor
+        private.mend(self._volumes)
+        private.mend(self.state, but_for={"lock", self._volumes.name})
+        for left in self._volumes.glob("*" + HOME_SUFFIX + UNPUBLISHED):
+            log.info("removing %s: a kill came before that volume was made, or imported", left)
+            left.unlink()
 
     def probe(self, path: str) -> Probe:
         try:
@@ -59,13 +76,19 @@ class LinuxHost:
         return look(path, mount, sidecar=sidecar)
 
     def create_plex(self, path: str, length: int) -> PlexFile:
-        return plexfile.create_plex(path, length)
+        return self._opened(plexfile.create_plex(path, length))
 
     def open_plex(self, path: str, tail_bytes: int) -> PlexFile:
-        return plexfile.open_plex(path, tail_bytes)
+        try:
+            return self._opened(plexfile.open_plex(path, tail_bytes))
+        except Failed as error:
+            twin = self._twin(path) if error.code == "plex_busy" else None
+            if twin is None:
+                raise
+            raise Failed("plex_busy", f"{path} and {twin} are one file, which cannot be two plexes") from None
 
     def take_plex(self, path: str, tail_bytes: int, seen: Seen) -> PlexFile:
-        return plexfile.take_plex(path, tail_bytes, seen)
+        return self._opened(plexfile.take_plex(path, tail_bytes, seen))
 
     def is_at(self, path: str, seen: Seen) -> bool:
         try:
@@ -113,11 +136,11 @@ class LinuxHost:
         return found
 
     def create_home(self, name: str, length: int) -> DcoFile:
-        return dcofile.create_file(str(self._home(name)) + ".new", length, replace=True)
+        return dcofile.create_file(str(self._home(name)) + UNPUBLISHED, length, replace=True)
 
     def publish_home(self, name: str) -> None:
         home = str(self._home(name))
-        os.rename(home + ".new", home)
+        os.rename(home + UNPUBLISHED, home)
         plexfile.sync_directory(home)
 
     def remove_home(self, name: str) -> None:
@@ -151,6 +174,18 @@ class LinuxHost:
             if stat.S_ISREG(os.stat(path).st_mode):
                 os.unlink(path)
                 plexfile.sync_directory(path)
+
+    def _opened(self, file: PlexFile) -> PlexFile:
+        with self._opened_lock:
+            self._opened_here.add(file)
+        return file
+
+    def _twin(self, path: str) -> str | None:
+        """The path of another of our plexes that is the same file, or device."""
+        with self._opened_lock:
+            files = list(self._opened_here)
+        identity = plexfile.identity(os.stat(path))
+        return next((each.path for each in files if each.path != path and each.identity() == identity), None)
 
     def _home(self, name: str) -> Path:
         return self._of(name, HOME_SUFFIX)

@@ -57,6 +57,13 @@ class PlexFile(Descriptor):
             os.ftruncate(self.fd, length)
             self.length = length
 
+    def identity(self) -> tuple[int, int] | None:
+        """None once it is closed."""
+        try:
+            return identity(os.fstat(self.fd))
+        except OSError:
+            return None
+
     def stamp(self) -> Stamp | None:
         if self.is_block:
             return None
@@ -79,7 +86,7 @@ def open_plex(path: str, tail_bytes: int) -> PlexFile:
         if error.errno == errno.EBUSY:
             raise Failed("plex_busy", f"{path} is in use (mounted, or another owner's)") from None
         raise
-    return _locked(path, descriptor, tail_bytes)
+    return _locked(path, descriptor, tail_bytes, by_flock=not exclusive)
 
 
 def take_plex(path: str, tail_bytes: int, seen: Seen) -> PlexFile:
@@ -143,9 +150,13 @@ def clone(source: str, target: str) -> None:
             raise
 
 
-def _locked(path: str, descriptor: int, tail_bytes: int) -> PlexFile:
+def _locked(path: str, descriptor: int, tail_bytes: int, *, by_flock: bool = True) -> PlexFile:
+    """A device is locked by O_EXCL alone. A flock on it is udev's language: it takes a shared one while it looks at a
+    device, and waits, with everybody who waits for it, where another has it exclusively.
+    """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if by_flock:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return PlexFile(path, descriptor, tail_bytes)
     except BlockingIOError:
         os.close(descriptor)
@@ -153,6 +164,11 @@ def _locked(path: str, descriptor: int, tail_bytes: int) -> PlexFile:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def identity(status: os.stat_result) -> tuple[int, int]:
+    """Of a file, or of the device that a name stands for."""
+    return (0, status.st_rdev) if stat.S_ISBLK(status.st_mode) else (status.st_dev, status.st_ino)
 
 
 def sync_directory(path: str) -> None:

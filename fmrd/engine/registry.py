@@ -153,8 +153,7 @@ class Registry:
 
     def serve(self, unit: Unit) -> None:
         if unit.service is not None and unit.name not in self._served:
-            served = Served(unit.name, unit.service.running)
-            self._served[unit.name] = served
+            served = self._served[unit.name] = Served(unit.name, unit.service.running)
             self._tell(served)
 
     async def stop(self, unit: Unit) -> None:
@@ -239,6 +238,7 @@ class Registry:
 
     def changed(self, name: str) -> None:
         if name in self._served:
+            self._served[name].changed()
             self._tell(self._served[name])
 
     def _tell(self, served: Served) -> None:

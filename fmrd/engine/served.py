@@ -8,6 +8,7 @@ Whoever would rather wait awaits ``answer_to``.
 import errno
 from collections.abc import Awaitable, Callable
 from functools import partial
+from time import time_ns
 from typing import TypeVar
 from uuid import UUID
 
@@ -32,6 +33,8 @@ class Served:
         self.number = number_of(running.volume.settings.uuid)
         self.withdrawn = False
         """It serves nobody any more."""
+        self.changed_ns = time_ns()
+        """When it was last written, since 1970; since it is served nobody can tell of a time before."""
         self.start = running.context.nursery.start_soon
         """This starts what has to be waited for, in the registry's nursery; a test has it done in its own way."""
         self._running = running
@@ -64,16 +67,25 @@ class Served:
         """Write as on a device, up to the end of the volume; ``done`` is told how many bytes, or ENOSPC where nothing
         fits. True: ``data`` must stay as it is until ``done`` is called, later in this step (IdleTime.begin_step).
         """
+        now = time_ns()
+        self.changed_ns = now if now > self.changed_ns else self.changed_ns + 1
         under_way = None if self.withdrawn else self._quick.write(offset, data, done)
         if under_way is not None:
             return under_way
         room = max(0, self.length_bytes - offset)
-        self._later(partial(_written, self._running, offset, bytes(data[:room] if room else data)), done)
+        self._later(partial(self._write, offset, bytes(data[:room] if room else data)), done)
         return False
+
+    def changed(self) -> None:
+        """Its bytes are others from now on. Said before a write, and again when it has ended: whoever copied the file
+        meanwhile sees that this was not all.
+        """
+        self.changed_ns = max(time_ns(), self.changed_ns + 1)
 
     def make_zero_now(self, offset: int, length: int, done: Done[None], *, punch: bool) -> None:
         """Write zeros; with ``punch`` their blocks are given back where that can be."""
-        self._later(partial(requests.make_zero, self._running.mirror, offset, length, punch=punch), done)
+        self.changed()
+        self._later(partial(self._make_zero, offset, length, punch=punch), done)
 
     def seek_now(self, offset: int, done: Done[int], *, data: bool) -> None:
         """Find where the first data (or hole) at or after ``offset`` begins; OSError(ENXIO) where there is none."""
@@ -82,6 +94,19 @@ class Served:
     def flush_now(self, done: Done[None]) -> None:
         """Call ``done`` when every write that was answered before now is durable on every open plex."""
         self._later(partial(requests.flush, self._running.mirror), done)
+
+    async def _write(self, offset: int, data: bytes) -> int:
+        try:
+            await requests.write(self._running.mirror, offset, data)
+        finally:
+            self.changed()
+        return len(data)
+
+    async def _make_zero(self, offset: int, length: int, *, punch: bool) -> None:
+        try:
+            await requests.make_zero(self._running.mirror, offset, length, punch=punch)
+        finally:
+            self.changed()
 
     def _later(self, work: Callable[[], Awaitable[T]], done: Done[T]) -> None:
         async def run() -> None:
@@ -98,11 +123,6 @@ class Served:
     def _must_serve(self) -> None:
         if self.withdrawn:
             raise Failed("volume_stopped", f"volume {self.name} is stopped", errno=errno.ENODEV)
-
-
-async def _written(running: Running, offset: int, data: bytes) -> int:
-    await requests.write(running.mirror, offset, data)
-    return len(data)
 
 
 async def answer_to(begin: Callable[[Done[T]], object]) -> T:

@@ -1,5 +1,6 @@
 """The machine: home copies that appear at once and whole, one owner of the state, sidecars and tails."""
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -21,6 +22,69 @@ def host(tmp_path: Path) -> LinuxHost:
 def test_the_state_is_its_owners_alone(tmp_path: Path, host: LinuxHost) -> None:
     assert stat.S_IMODE((tmp_path / "state" / "volumes").stat().st_mode) == 0o700
     LinuxHost(tmp_path / "state")  # again does no harm
+
+
+@pytest.mark.parametrize("umask", [0, 0o777], ids=oct)
+def test_the_umask_neither_opens_nor_closes_what_is_made(tmp_path: Path, umask: int) -> None:
+    old = os.umask(umask)
+    try:
+        LinuxHost(tmp_path / "new" / "fmrd" / "state").lock()
+    finally:
+        os.umask(old)
+    for made in ("new", "new/fmrd", "new/fmrd/state", "new/fmrd/state/volumes"):
+        assert stat.S_IMODE((tmp_path / made).stat().st_mode) == 0o700, made
+
+
+def test_a_state_that_is_open_to_others_is_closed_and_that_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = tmp_path / "state"
+    (state / "volumes").mkdir(parents=True)
+    for each in (state, state / "volumes"):
+        each.chmod(0o777)
+    LinuxHost(state).lock()
+    assert [stat.S_IMODE(each.stat().st_mode) for each in (state, state / "volumes")] == [0o700, 0o700]
+    assert caplog.text.count("was open to others (mode 0777)") == 2
+
+
+def test_a_directory_that_is_not_fmrds_alone_stays_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As /tmp, given as --state."""
+    (tmp_path / "of somebody else").touch()
+    tmp_path.chmod(0o1777)
+    LinuxHost(tmp_path).lock()
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o1777
+    assert "left as it is" in caplog.text
+    assert stat.S_IMODE((tmp_path / "volumes").stat().st_mode) == 0o700
+
+
+def test_what_was_never_published_goes_at_a_start_when_nobody_makes_it_any_more(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    first = LinuxHost(state)
+    first.lock()
+    for name in ("data", "b.dco.new"):
+        first.create_home(name, BLOCK).close()
+    first.publish_home("b.dco.new")
+    with pytest.raises(Refused, match="daemon_running"):
+        LinuxHost(state).lock()
+    assert sorted(os.listdir(state / "volumes")) == ["b.dco.new.dco", "data.dco.new"]
+    assert first._lock_fd is not None
+    os.close(first._lock_fd)  # as a kill does
+    LinuxHost(state).lock()
+    assert os.listdir(state / "volumes") == ["b.dco.new.dco"]
+
+
+def test_two_names_of_one_plex_are_told_from_another_owner(tmp_path: Path, host: LinuxHost, loop: str) -> None:
+    file, alias, block = str(tmp_path / "p"), str(tmp_path / "alias"), str(tmp_path / "block")
+    os.symlink("p", alias)
+    os.symlink(loop, block)
+    with contextlib.closing(host.create_plex(file, BLOCK)), contextlib.closing(host.open_plex(loop, 0)):
+        for first, second in ((file, alias), (loop, block)):
+            with pytest.raises(Failed, match=f"{second} and {first} are one file") as caught:
+                host.open_plex(second, 0)
+            assert caught.value.code == "plex_busy"
+            with pytest.raises(Failed, match=r"plex_busy: .* (locked|in use)"):
+                LinuxHost(tmp_path / "other").open_plex(second, 0)
+    host.open_plex(alias, 0).close()
 
 
 def test_one_daemon_owns_the_state(tmp_path: Path, host: LinuxHost) -> None:

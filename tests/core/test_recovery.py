@@ -259,8 +259,19 @@ def test_an_absent_plex_is_detached_with_what_was_being_written() -> None:
     volume = opened.open()
     assert [p.state for p in volume.plexes] == [ACTIVE, STALE, STALE]
     assert maps(volume) == [set(), {4, 5}, {1, 4, 5}]
-    assert any("v-02 is not there" in note for note in opened.notes)
+    assert any("v-02 cannot be had" in note for note in opened.notes)
     assert volume.plexes[1].stamp == STAMP, "it may come back untouched"
+
+
+def test_why_a_plex_cannot_be_had_is_part_of_the_refusal() -> None:
+    """It may well be there: locked, or the very file of another plex."""
+    record = home_record(plex(1, ACTIVE), plex(2, STALE))
+    first, second = record.volume.plexes
+    found = {first.uuid: Found(False, problem="plex_busy: a and b are one file"), second.uuid: here(record, 2)}
+    standing = judge_plexes(record, record.volume, found, StartOptions())
+    assert standing[first.uuid].sentence == "plex v-01 cannot be had: plex_busy: a and b are one file"
+    with pytest.raises(Refused, match=r"not to be had: v-01 \(plex_busy: a and b are one file\)"):
+        open_volume(record, record.volume, home_copy(record, {2: {1}}, set()), found, standing)
 
 
 def test_without_fast_resync_an_absent_plex_misses_everything() -> None:

@@ -96,8 +96,8 @@ class Daemon:
 
     # The process
 
-    def start(self, *options: str, wait: bool = True) -> None:
-        """Returns when it has said READY=1; with ``wait=False`` at once."""
+    def start(self, *options: str, wait: bool = True, stderr: int | None = None) -> None:
+        """Returns when it has said READY=1; with ``wait=False`` at once. ``stderr``: instead of the log."""
         assert self.process is None, "it runs already"
         notify = self.base / "notify"
         notify.unlink(missing_ok=True)
@@ -105,7 +105,8 @@ class Daemon:
             ready.bind(str(notify))
             ready.setblocking(False)
             self.process = subprocess.Popen(
-                self.command(*options), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/",
+                self.command(*options), stdin=subprocess.DEVNULL, stdout=log, cwd="/",
+                stderr=log if stderr is None else stderr,
                 env=os.environ | {"NOTIFY_SOCKET": str(notify), "PYTHONWARNINGS": "error"},
             )  # fmt: skip
             if wait:

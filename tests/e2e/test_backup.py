@@ -79,3 +79,27 @@ def test_a_backup_that_fails_lets_go_of_the_snapshot(nights: Nights, tmp_path: P
     assert done.returncode != 0
     assert nights.daemon.volume("backup-data")["open_count"] == 0
     assert nights.backup().returncode == 0, "the next night is as good as any"
+
+
+def test_only_the_oldest_archives_of_this_very_volume_go(nights: Nights, tmp_path: Path) -> None:
+    """data-old is another volume, whose name begins alike; and what a person put there has another name's end."""
+    nights.daemon.json("snapstart", "data", tmp_path / "s.img", "--wait")
+    others = {
+        "data-old-20260101-000000.tar", "data-old-20260102-000000.tar", "data-2-20260101-000000.tar",
+        "olddata-20260101-000000.tar", "data-20260101-000000-before-the-move.tar", "data-20260101-000000.tar.part",
+    }  # fmt: skip
+    own = ["data-20260101-000000.tar", "data-20260102-000000.tar", "data-20260103-000000.tar"]
+    for name in (*others, *own):
+        (nights.archives / name).touch()
+    done = nights.backup(BACKUP_KEEP="2")
+    assert done.returncode == 0, done.stderr
+    left = {path.name for path in nights.archives.iterdir()}
+    assert others <= left
+    assert len(left - others) == 2 and own[-1] in left, "tonight's and the last one before"
+
+
+@pytest.mark.parametrize(("volume", "keep"), [("d*", "7"), ("../data", "7"), ("", "7"), ("data", "0"), ("data", "-1")])
+def test_what_is_no_name_or_keeps_nothing_is_refused(tmp_path: Path, volume: str, keep: str) -> None:
+    environment = os.environ | {"BACKUP_TO": str(tmp_path), "BACKUP_KEEP": keep}
+    done = subprocess.run([SCRIPT, volume, "/"], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and ("no volume's name" in done.stderr or "BACKUP_KEEP" in done.stderr), done.stderr

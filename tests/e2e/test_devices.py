@@ -1,12 +1,26 @@
 """Block devices as plexes: the data from byte 0, the DCO at the tail, nobody else may open them."""
 
+import contextlib
+import fcntl
 import os
 from pathlib import Path
 
 import pytest
 
 from tests.backing.disks import run
-from tests.e2e.harness import MIB, REGION, Daemon, Loops, needs_fuse, needs_loops, read_at, same_bytes, write_at
+from tests.e2e.harness import (
+    MIB,
+    REGION,
+    Daemon,
+    Loops,
+    needs_fuse,
+    needs_loops,
+    needs_program,
+    read_at,
+    same_bytes,
+    tool,
+    write_at,
+)
 
 pytestmark = [needs_fuse, needs_loops]
 
@@ -44,6 +58,26 @@ def test_a_device_without_room_for_the_dco_is_refused(daemon: Daemon, loops: Loo
     answer = daemon.ctl("make", "data", "16M", loops.disk("disk", 16 * MIB), "--force")
     assert (answer.status, answer.code) == (1, "plex_too_short")
     assert daemon.json("print")["volumes"] == []
+
+
+@needs_program("flock")
+def test_a_device_takes_part_whoever_looks_at_it_and_lets_them_look(daemon: Daemon, loops: Loops) -> None:
+    """As udev does, which has a shared flock on a device while it probes it."""
+    disks = [Path(loops.disk(name, 32 * MIB)) for name in ("one", "two")]
+    with contextlib.ExitStack() as looking:
+        for disk in disks:
+            file = looking.enter_context(open(disk, "rb"))
+            fcntl.flock(file, fcntl.LOCK_SH)
+        daemon.make("data", "16M", *disks, options=("--force", "--wait"))
+        daemon.json("plex", "det", "data", "data-02")
+        write_at(daemon.path("data"), 9 * REGION, b"missed")
+        daemon.restart()
+        daemon.in_sync("data")
+    for disk in disks:
+        tool("flock", "--shared", "--nonblock", disk, "true")
+        tool("flock", "--exclusive", "--nonblock", disk, "true")
+    assert read_at(disks[1], 9 * REGION, 6) == b"missed"
+    assert daemon.ctl("make", "other", "16M", disks[0], "--force").code == "plex_busy", "O_EXCL is its lock"
 
 
 def test_a_device_in_use_is_refused(daemon: Daemon, loops: Loops, tmp_path: Path) -> None:

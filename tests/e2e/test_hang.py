@@ -1,13 +1,15 @@
 """A disk that hangs, not just fails: a plex that lies on another daemon's volume, and that daemon is stopped cold."""
 
+import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import REGION, Daemon, needs_fuse, read_at, same_bytes, until, write_at
+from tests.e2e.harness import REGION, Daemon, needs_fuse, open_file, read_at, same_bytes, until, write_at
 
 pytestmark = needs_fuse
 
@@ -76,4 +78,29 @@ def test_the_socket_answers_while_a_disk_hangs(backing: Daemon, stopped_daemon: 
     finally:
         signal_to(backing, signal.SIGCONT)
     until(lambda: daemon.volume("data")["kstate"] == "ENABLED", "the volume opens when its disk answers")
+    daemon.stop()
+
+
+def test_a_daemon_that_stood_still_itself_blames_no_disk(
+    backing: Daemon, stopped_daemon: Daemon, tmp_path: Path
+) -> None:
+    """Both stand still, for longer than io_timeout; when they go on, the disk answers soon enough."""
+    daemon = stopped_daemon
+    daemon.start()
+    plex = f"{backing.path('disk')},dco={tmp_path / 'a.dco'}"
+    daemon.make("data", "16M", plex, tmp_path / "b.img", options=("--force", "--wait"))
+    daemon.json("set", "data", "io_timeout=3")
+    signal_to(backing, signal.SIGSTOP)
+    with open_file(daemon.path("data"), os.O_RDWR) as file:
+        writing = threading.Thread(target=os.pwrite, args=(file, b"slow" * REGION, 0))
+        writing.start()
+        until(lambda: daemon.volume("data")["plexes"][0]["state"] == "ACTIVE", "it serves")
+        signal_to(daemon, signal.SIGSTOP)
+        began = time.monotonic()
+        until(lambda: time.monotonic() > began + 6, "twice io_timeout")
+        signal_to(daemon, signal.SIGCONT)
+        until(lambda: "itself stood still" in daemon.log(), "it has noticed")
+        signal_to(backing, signal.SIGCONT)
+        writing.join()
+    assert daemon.states("data") == ["ACTIVE", "ACTIVE"]
     daemon.stop()

@@ -169,6 +169,35 @@ def test_a_keeper_that_is_told_to_end_unmounts(daemon: Daemon, data: Path, numbe
     assert daemon.json("task", "list", "--all")["tasks"] == []
 
 
+class OnATerminal(Daemon):
+    """The first of a process group, as a shell starts it."""
+
+    def command(self, *options: str) -> list[str]:
+        return ["setsid", *super().command(*options)]
+
+
+def test_ctrl_c_ends_keeper_and_daemon_in_order(tmp_path: Path) -> None:
+    """A terminal sends it to the whole group. Heard twice it would be an end at once."""
+    daemon = OnATerminal(tmp_path, keeper=True)
+    try:
+        daemon.start()
+        daemon.make("data", "64M", daemon.base / "a", daemon.base / "b")
+        with open_until_the_end(daemon.path("data")) as file:
+            os.pwrite(file, b"kept", 0)
+            assert daemon.process is not None
+            os.killpg(daemon.process.pid, signal.SIGHUP)
+            assert daemon.volume("data")["open_count"] == 1
+            serving = daemon.serving()
+            os.killpg(daemon.process.pid, signal.SIGINT)
+            assert daemon.process.wait(timeout=30) == 0
+        daemon.process = None
+        assert "leaving at once" not in daemon.log() and "SIGINT: stopping in order" in daemon.log()
+        assert not Path(f"/proc/{serving}").exists()
+        assert daemon.json("dump", daemon.base / "a.dco")["dco"]["settled"]
+    finally:
+        daemon.clean_up()
+
+
 def test_a_restart_with_no_file_open_mounts_anew(daemon: Daemon, data: Path) -> None:
     """SIGTERM to the serving process: unmounted in order, so the keeper has nothing to keep, and ends with it."""
     os.kill(daemon.serving(), signal.SIGTERM)

@@ -4,11 +4,23 @@ import contextlib
 import errno
 import mmap
 import os
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import MIB, Daemon, needs_fuse, open_file, read_at, same_bytes, until, write_at
+from tests.e2e.harness import (
+    MIB,
+    Daemon,
+    needs_fuse,
+    needs_program,
+    open_file,
+    read_at,
+    same_bytes,
+    tool,
+    until,
+    write_at,
+)
 
 pytestmark = needs_fuse
 
@@ -148,3 +160,46 @@ def test_a_removed_volume_leaves_its_plexes_unless_told_otherwise(
     assert read_at(data, 0, 4) == b"mine"
     daemon.json("remove", "data", "--erase")
     assert not any(path.exists() for path in plexes)
+
+
+def times(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_mtime_ns, status.st_ctime_ns
+
+
+def test_its_time_of_change_is_that_of_the_last_write(daemon: Daemon, data: Path) -> None:
+    began = time.time_ns()
+    assert times(data) == times(data), "nobody wrote"
+    assert min(times(data)) <= began
+    seen = times(data)
+    with open_file(data, os.O_RDWR) as file, mmap.mmap(file, 1 << 20) as mapped:
+        for write in (
+            lambda: os.pwrite(file, b"first", 0),  # waits for its mark
+            lambda: os.pwrite(file, b"again", 0),  # waits for nothing
+            lambda: os.pwrite(file, b"large" * (1 << 20), 8 << 20),
+            lambda: (mapped.write(b"mapped"), mapped.flush()),
+        ):
+            before = time.time_ns()
+            write()
+            now = times(data)
+            assert now[0] == now[1] >= before and now > seen
+            seen = now
+            os.pread(file, 4096, 0)
+            os.fsync(file)
+            assert times(data) == seen, "reading and syncing change nothing"
+    started = time.time_ns()
+    daemon.restart()
+    assert times(data)[0] >= started, "what was written before is not known any more"
+
+
+@needs_program("cp", "fallocate")
+def test_who_copies_what_is_newer_copies_it(daemon: Daemon, data: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    tool("cp", "-u", "--preserve=timestamps", data, copy)
+    write_at(data, MIB, b"newer")
+    tool("cp", "-u", "--preserve=timestamps", data, copy)
+    assert read_at(copy, MIB, 5) == b"newer"
+    if daemon.door == "channel":
+        tool("fallocate", "--punch-hole", "--offset", str(MIB), "--length", str(MIB), data)
+        tool("cp", "-u", "--preserve=timestamps", data, copy)
+        assert read_at(copy, MIB, 5) == bytes(5)

@@ -95,6 +95,16 @@ def test_a_start_replaces_a_stale_link(place: Place) -> None:
     assert place.devices() == [os.readlink(place.links / "data")]
 
 
+def test_the_link_of_another_volume_is_left_alone_however_it_is_named(place: Place) -> None:
+    for name in ("data.new", ".data.new", "data"):
+        place.volume(name)
+    place.run("start", "data.new")
+    others = os.readlink(place.links / "data.new")
+    assert place.run("start", "data").returncode == 0
+    assert os.readlink(place.links / "data.new") == others != os.readlink(place.links / "data")
+    assert sorted(os.listdir(place.links)) == ["data", "data.new"]
+
+
 def test_a_path_through_a_symbolic_link_is_the_same_volume(place: Place) -> None:
     place.volume("data")
     alias = place.base / "alias"
@@ -138,18 +148,32 @@ def test_what_cannot_be_a_volume_is_refused(place: Place, name: str) -> None:
     assert "is no volume's name" in refused.stderr
 
 
+def test_a_link_that_was_lost_is_made_anew_from_what_the_kernel_says(place: Place) -> None:
+    place.volume("data")
+    place.run("start", "data")
+    [device] = place.devices()
+    (place.links / "data").unlink()
+    assert place.run("start", "data").returncode == 0
+    assert place.devices() == [device] == [os.readlink(place.links / "data")], "one device, not two"
+    (place.links / "data").unlink()
+    assert place.run("stop", "data").returncode == 0
+    assert place.devices() == []
+
+
 def test_a_wrong_verb_is_a_usage_error(place: Place) -> None:
     assert "usage" in place.run("restart", "data").stderr
 
 
 @needs_fuse
-@pytest.mark.parametrize("verbs", [("stop", "start"), ("start",)], ids=["restarted", "started again"])
+@pytest.mark.parametrize(
+    "verbs", [("stop", "start"), ("start",), ("again",)], ids=["restarted", "started again", "fmrd started again"]
+)
 def test_a_volume_of_a_daemon_comes_back_after_the_daemon_was_killed(daemon: Daemon, verbs: tuple[str, ...]) -> None:
     """systemd restarts the unit with fmrd; a person may only start it. The dead device does not stay behind."""
     environment = os.environ | {"FMRD_MOUNT": str(daemon.mount), "FMRD_LOOP": str(daemon.base / "loop")}
 
     def helper(verb: str) -> None:
-        subprocess.run([str(HELPER), verb, "data"], env=environment, check=True)
+        subprocess.run([str(HELPER), verb, *(["data"] if verb != "again" else [])], env=environment, check=True)
 
     daemon.make("data", 16 * MIB, daemon.base / "a", daemon.base / "b")
     helper("start")

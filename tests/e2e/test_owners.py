@@ -1,12 +1,14 @@
 """One owner for a state directory, a socket, a mount point and a plex; and what a start does without some plexes."""
 
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import Daemon, needs_fuse, read_at, same_bytes, tool, write_at
+from tests.e2e.harness import Daemon, needs_fuse, read_at, same_bytes, tool, until, write_at
 
 pytestmark = needs_fuse
 
@@ -78,6 +80,56 @@ def test_a_state_directory_that_is_a_file_is_a_clear_error(other: Daemon) -> Non
     other.state.write_text("not a directory")
     ended = refusal(other)
     assert (ended.returncode, "state_failed" in ended.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("where", ["volumes", "file/volumes", "/proc/fmrd/volumes"])
+def test_what_cannot_be_a_mount_point_is_one_line(other: Daemon, where: str) -> None:
+    file = other.base / Path(where).parts[0]
+    if not where.startswith("/"):
+        file.write_text("precious")
+    other.mount = other.base / where
+    ended = refusal(other)
+    assert (ended.returncode, "mount_failed" in ended.stderr) == (1, True)
+    assert "Traceback" not in ended.stderr
+    assert where.startswith("/") or file.read_text() == "precious"
+
+
+def test_a_socket_that_has_no_place_is_one_line(other: Daemon) -> None:
+    """As where XDG_RUNTIME_DIR is not there, and cannot be made."""
+    other.socket = Path("/proc/fmrd/fmrd.sock")
+    ended = refusal(other)
+    assert (ended.returncode, "socket_failed" in ended.stderr, "Traceback" in ended.stderr) == (1, True, False)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the fuse control file system is root's")
+def test_a_mount_that_is_cut_off_ends_the_daemon_in_order(daemon: Daemon, plexes: list[Path]) -> None:
+    daemon.make("data", "16M", *plexes)
+    write_at(daemon.path("data"), 0, b"kept")
+    daemon.may_log_errors = True
+    control = daemon.base / "connections"
+    control.mkdir()
+    connection = str(os.minor(daemon.mount.stat().st_dev))
+    tool("mount", "-t", "fusectl", "none", control)
+    try:
+        (control / connection / "abort").write_text("1")
+    finally:
+        tool("umount", control)
+    assert daemon.process is not None and daemon.process.wait(timeout=30) == 1
+    daemon.process = None
+    assert daemon.log().count("by somebody else: stopping in order") in (1, 2), "when it happens, and as the last words"
+    assert not daemon.umount(), "nothing is left there"
+    assert daemon.json("dump", f"{plexes[0]}.dco")["dco"]["settled"]
+    daemon.start()
+    assert read_at(daemon.path("data"), 0, 4) == b"kept"
+
+
+def test_a_hangup_ends_nothing(daemon: Daemon, plexes: list[Path]) -> None:
+    daemon.make("data", "16M", *plexes)
+    assert daemon.process is not None
+    daemon.process.send_signal(signal.SIGHUP)
+    until(lambda: "SIGHUP: there is nothing to be read again" in daemon.log(), "it was heard")
+    write_at(daemon.path("data"), 0, b"served")
+    assert daemon.stop() == 0
 
 
 def test_a_plex_belongs_to_one_volume(daemon: Daemon, plexes: list[Path]) -> None:

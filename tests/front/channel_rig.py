@@ -31,6 +31,7 @@ class Volume:
 
     def __init__(self, nursery: trio.Nursery, second: SecondThread) -> None:
         self.name, self.number, self.length_bytes, self.withdrawn = "v", INODE, LENGTH, False
+        self.changed_ns = 1
         self.content = bytearray(LENGTH)
         self.failure: Exception | None = None
         self.slow = False

@@ -1,5 +1,6 @@
 """The control socket under clients that behave badly; the verbs behind it are a stand-in."""
 
+import errno
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ from fmrd.engine.verbs.verbs import Verbs
 from fmrd.errors import Failed, FmrdError, Refused
 from fmrd.front.daemon import control
 from fmrd.front.daemon.control import Control, RequestPace
+from fmrd.front.daemon.listening import accept_all
 from fmrd.front.wire import REQUEST_LIMIT_BYTES, Request
 from tests.waiting import until
 
@@ -31,15 +33,21 @@ class StandIn:
         self.entered = trio.Event()
         self.go_on = trio.Event()
         self.done: list[str] = []
+        self.working = 0
 
     async def print(self, *, volume: str | None = None) -> dict[str, Any]:
         return {"volumes": [], "tasks": []}
 
     async def stop(self, *, volume: str) -> dict[str, Any]:
         self.entered.set()
+        self.working += 1
         await self.go_on.wait()
         self.done.append(volume)
         return {"volume": {"name": volume}}
+
+    async def snapwait(self, *, volume: str) -> dict[str, Any]:
+        await self.context.tasks.running()[0].finished.wait()
+        return {"plex": {}}
 
     async def start(self, *, volume: str) -> dict[str, Any]:
         raise {
@@ -133,6 +141,7 @@ async def test_half_a_line_holds_nobody_else_up_and_ends(
 
 async def test_clients_are_bounded(path: Path, verbs: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "MAX_CLIENTS", 2)
+    monkeypatch.setattr(control, "RESERVE", 0)
     async with serving(path, verbs) as served:
         idle = [await trio.open_unix_socket(str(path)) for _ in range(2)]
         assert await code(path, PRINT) == "too_many_clients"
@@ -140,6 +149,95 @@ async def test_clients_are_bounded(path: Path, verbs: StandIn, monkeypatch: pyte
             await stream.aclose()
         await until(lambda: served.clients == 0)
         assert await said(path, PRINT) == [{"result": {"volumes": [], "tasks": []}}]
+
+
+class FullListener(trio.abc.Listener[trio.SocketStream]):
+    """It never has a descriptor to spare."""
+
+    tries = 0
+
+    async def accept(self) -> trio.SocketStream:
+        self.tries += 1
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def test_without_descriptors_clients_wait_and_the_log_says_so_once(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def nobody(stream: trio.SocketStream) -> None:
+        raise AssertionError("nobody was accepted")
+
+    listener = FullListener()
+    with trio.move_on_after(60):
+        await accept_all(listener, nobody)
+    assert listener.tries <= 61
+    assert caplog.text.count("clients have to wait") == len(caplog.records) == 1
+
+
+async def asked(path: Path, verb: str, **args: Any) -> trio.SocketStream:
+    stream = await trio.open_unix_socket(str(path))
+    await stream.send_all(Request(verb, args).encode())
+    return stream
+
+
+async def test_who_only_waits_takes_nobodys_place(path: Path, verbs: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "MAX_CLIENTS", 2)
+    monkeypatch.setattr(control, "MAX_WAITING", 6)
+    task = verbs.context.tasks.new("PLXATT", "data", "data-02", ("fast", "one region"))
+    async with serving(path, verbs) as served:
+        waiting = []
+        for _ in range(3):
+            for verb, args in (("task_monitor", {}), ("snapwait", {"volume": "data"})):
+                waiting.append(await asked(path, verb, **args))
+                await until(lambda: served.waiting == len(waiting))
+        assert served.clients == 0 and "result" in (await said(path, PRINT))[0]
+        assert await code(path, Request("snapwait", {"volume": "data"}).encode()) == "too_many_clients"
+        await waiting.pop(1).aclose()  # the verb waits on, and counts no more
+        await until(lambda: served.waiting == 5)
+        ending = await asked(path, "snapwait", volume="data")
+        await ending.send_eof()  # which still wants its answer
+        await until(lambda: served.waiting == 6)
+        task.end("done")
+        assert b'"plex"' in b"".join([bytes(chunk) async for chunk in ending])
+        for stream in (*waiting, ending):
+            await stream.aclose()
+        await until(lambda: served.waiting == served.clients == 0)
+
+
+async def test_a_verb_that_waits_and_fails_is_told(path: Path, verbs: StandIn) -> None:
+    async with serving(path, verbs) as served:
+        assert await code(path, Request("task_monitor", {"ids": [7]}).encode()) == "task_missing"
+        await until(lambda: served.waiting == served.clients == 0)
+
+
+async def test_where_all_places_are_taken_what_helps_still_gets_in(
+    path: Path, verbs: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "MAX_CLIENTS", 2)
+    stop = Request("stop", {"volume": "data"}).encode()
+    async with serving(path, verbs):
+        working = [await asked(path, "stop", volume="data") for _ in range(2)]
+        await until(lambda: verbs.working == 2)
+        assert await code(path, stop) == "too_many_clients"
+        assert "result" in (await said(path, PRINT))[0]
+        verbs.go_on.set()
+        for stream in working:
+            await stream.aclose()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be the guest of a user")
+async def test_root_always_gets_into_a_users_daemon(
+    path: Path, verbs: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "MAX_CLIENTS", 0)
+    monkeypatch.setattr(control, "RESERVE", 0)
+    async with serving(path, verbs):
+        assert await code(path, PRINT) == "too_many_clients"
+        monkeypatch.setattr(os, "geteuid", lambda: 1000)
+        assert [set(answer) for answer in await said(path, PRINT)] == [{"result"}]
 
 
 async def test_a_flood_waits_for_its_turns(autojump_clock: trio.testing.MockClock) -> None:

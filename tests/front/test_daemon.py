@@ -1,6 +1,5 @@
 """fmrd's options; the daemon itself is tested in tests/e2e."""
 
-import logging
 import os
 from pathlib import Path
 
@@ -21,7 +20,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Daemon]:
 
     monkeypatch.setattr(Daemon, "run", run)
     monkeypatch.setattr(daemon, "stay_out_of_memory_pressure", lambda: None)
-    monkeypatch.setattr(logging, "basicConfig", lambda **options: None)
+    monkeypatch.setattr(daemon, "log_to_standard_error", lambda level: None)
     for name in ("FMRD_STATE", "FMRD_MOUNT", "FMRD_SOCKET"):
         monkeypatch.delenv(name, raising=False)
     return found

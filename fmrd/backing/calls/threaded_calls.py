@@ -6,7 +6,6 @@ A call that is given up goes on; its thread delivers it when it lands, and until
 import contextlib
 import errno
 import threading
-import time
 from collections.abc import Callable, Sequence
 
 import outcome
@@ -35,13 +34,15 @@ class _Errand:
         self._token = trio.lowlevel.current_trio_token()
         self._lock = threading.Lock()
         self._running: Call | None = None
+        self._clock = trio.lowlevel.current_clock()
+        """Not the system's: time in which the daemon itself stood still is not the disk's."""
         self._since = 0.0
         self.failure: outcome.Outcome[None] = outcome.Value(None)
         self._abandoned = False
         self.hung: Call | None = None
 
     def start(self) -> None:
-        self._since = time.monotonic()
+        self._since = self._clock.current_time()
         trio.lowlevel.start_thread_soon(self.run, self.deliver, name="fmrd hop")
 
     async def wait(self, timeout_seconds: float) -> None:
@@ -57,7 +58,7 @@ class _Errand:
                 if self._abandoned:
                     return
                 self._running = call
-                self._since = time.monotonic()
+                self._since = self._clock.current_time()
             result = outcome_of(call)
             with self._lock:
                 self._running = None
@@ -79,7 +80,7 @@ class _Errand:
     def patience(self, timeout_seconds: float) -> float:
         """How much longer the call that is running now may take."""
         with self._lock:
-            return self._since + timeout_seconds - time.monotonic()
+            return self._since + timeout_seconds - self._clock.current_time()
 
     def abandon(self) -> None:
         """Give up the call that is running; those behind it are never run, those before it have their outcomes."""

@@ -169,7 +169,9 @@ def _check_regions(
             f"start --accept {names[0]}{surely} takes that plex as it is, and copies it to the others; if it is the "
             "state directory that is old, import the plexes in use since",
         )
-    missing = f"absent: {', '.join(absent)}" if absent else "none of those here is complete"
+    why = {p.name: found[p.uuid].problem for p in settings.plexes if p.uuid in found}
+    told = ", ".join(f"{name} ({why[name]})" if why.get(name) else name for name in absent)
+    missing = f"not to be had: {told}" if absent else "none of those here is complete"
     raise Refused(
         "no_current_plex",
         f"volume {settings.name}: {lacking.count()} region(s) are current on no plex that is here ({missing})",

@@ -92,7 +92,7 @@ def _judge(record: Record, volume: VolumeRecord, plex: PlexRecord, here: Found, 
     if plex.name in options.without or plex.excluded:
         return Standing(False, sentence=f"plex {plex.name} is left out (--without)", left_out=True)
     if not here.present:
-        return Standing(False, sentence=f"plex {plex.name} is not there: {here.problem or plex.path}")
+        return Standing(False, sentence=f"plex {plex.name} cannot be had: {here.problem or plex.path}")
     theirs = here.image.record if here.image else None
     named = here.is_plex(record, plex.uuid)
     if theirs is not None and not named:

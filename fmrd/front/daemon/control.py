@@ -4,11 +4,11 @@ One request a connection. A client that goes away does not stop a verb that acts
 one that sends garbage, half a line or nothing costs a slot for a few seconds, and a flood waits for its turns.
 """
 
-import errno
+import contextlib
 import logging
 import os
+import select
 import socket
-import stat
 import struct
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -19,11 +19,20 @@ from fmrd.core.json_object import Json
 from fmrd.engine.tasks import Task
 from fmrd.engine.verbs.verbs import Verbs
 from fmrd.errors import BadRequest, Failed, FmrdError, Refused
+from fmrd.front.daemon.listening import accept_all, bind
 from fmrd.front.wire import REQUEST_LIMIT_BYTES, Lines, Problem, Progress, Reply, Request, Result
 
 log = logging.getLogger(__name__)
 
 MAX_CLIENTS = 64
+"""Whose verbs are carried out at once."""
+RESERVE = 16
+"""And so many more for HELPS."""
+HELPS = frozenset({"print", "plex_det", "plex_off", "task_list", "task_get", "task_abort", "snapprint"})
+"""What somebody needs to see why the others hang, and to let go of it."""
+WAITS = frozenset({"task_monitor", "snapwait"})
+"""These only wait, and take nobody's place."""
+MAX_WAITING = 256
 REQUEST_SECONDS = 10.0
 """How long a client may take to send its line."""
 SEND_SECONDS = 10.0
@@ -65,6 +74,8 @@ class Control:
         self.verbs = verbs
         self._after = after
         self.clients = 0
+        """Connections, without those that wait."""
+        self.waiting = 0
         self.pace = RequestPace(REQUESTS_PER_SECOND, BURST)
         self._allowed = {0, os.geteuid()}
 
@@ -72,12 +83,11 @@ class Control:
         """Serve until cancelled; report started when the socket answers. Refused('daemon_running') if another one does,
         Failed('socket_failed').
         """
-        bound = _bind(self.path)
-        listener = trio.SocketListener(trio.socket.from_stdlib_socket(bound))
+        bound = bind(self.path, MAX_CLIENTS)
         try:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(trio.serve_listeners, self._client, [listener])
+            async with trio.SocketListener(trio.socket.from_stdlib_socket(bound)) as listener:
                 task_status.started()
+                await accept_all(listener, self._client)
         finally:
             self.path.unlink(missing_ok=True)
 
@@ -85,7 +95,7 @@ class Control:
         self.clients += 1
         try:
             async with stream:
-                if self.clients <= 2 * MAX_CLIENTS:  # those above MAX_CLIENTS are told so, those above this are not
+                if self.clients <= 2 * MAX_CLIENTS or _user(stream) == 0:  # those above MAX_CLIENTS are told so
                     await self._converse(stream)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             log.debug("a client went away before it was answered")
@@ -98,7 +108,7 @@ class Control:
             request = await _request(stream)
             self._may_ask(stream)
             await self.pace.turn()
-            reply = Result(await self._answer(request, stream))
+            reply = Result(await self._serve(request, stream))
         except FmrdError as error:
             reply = Problem(error)
         except OSError as error:
@@ -111,12 +121,39 @@ class Control:
         await _send(stream, reply)
 
     def _may_ask(self, stream: trio.SocketStream) -> None:
-        packed = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        _, uid, _ = _CREDENTIALS.unpack(packed)
+        uid = _user(stream)
         if uid not in self._allowed:
             raise Refused("not_allowed", f"user {uid} may not command this daemon")
-        if self.clients > MAX_CLIENTS:
+
+    async def _serve(self, request: Request, stream: trio.SocketStream) -> Json:
+        """Among those that are served at once. Failed('too_many_clients'), but never for root in a user's daemon."""
+        guest = _user(stream) == 0 != os.geteuid()
+        if request.verb in WAITS:
+            if self.waiting >= MAX_WAITING and not guest:
+                raise Failed("too_many_clients", f"{MAX_WAITING} clients are waiting already")
+            return await self._wait(request, stream)
+        if self.clients > MAX_CLIENTS + (RESERVE if request.verb in HELPS else 0) and not guest:
             raise Failed("too_many_clients", f"{MAX_CLIENTS} clients are being served already")
+        return await self._answer(request, stream)
+
+    async def _wait(self, request: Request, stream: trio.SocketStream) -> Json:
+        """In a place of those that wait, until the client goes away. The verb goes on even then: it may be at something
+        that must not be cut off.
+        """
+        place = Place(self)
+        failure: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_leave_with, place, stream)
+            try:
+                result = await self._answer(request, stream)
+            except Exception as error:  # raised below: out of the nursery it would come as a group
+                failure = error
+            nursery.cancel_scope.cancel()
+        place.leave()
+        self.clients += 1
+        if failure is not None:
+            raise failure
+        return result
 
     async def _answer(self, request: Request, stream: trio.SocketStream) -> Json:
         if request.verb == "task_monitor":
@@ -134,6 +171,38 @@ class Control:
             await _send(stream, Progress([task.json() for task in tasks]))
             await _first_of(running, PROGRESS_SECONDS)
         return {"tasks": [task.json() for task in tasks]}
+
+
+class Place:
+    """Among those that wait, and no longer among the others."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._left = False
+        control.clients -= 1
+        control.waiting += 1
+
+    def leave(self) -> None:
+        if not self._left:
+            self._left = True
+            self._control.waiting -= 1
+
+
+async def _leave_with(place: Place, stream: trio.SocketStream) -> None:
+    """Returns when the client has gone, or says no more (who only ends what it sends still waits for its answer)."""
+    with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        while await stream.receive_some(CHUNK_BYTES):
+            pass
+    poll = select.poll()
+    poll.register(stream.socket.fileno(), 0)
+    if poll.poll(0):
+        place.leave()
+        await stream.aclose()
+
+
+def _user(stream: trio.SocketStream) -> int:
+    packed = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return int(_CREDENTIALS.unpack(packed)[1])
 
 
 async def _first_of(tasks: list[Task], seconds: float) -> None:
@@ -167,40 +236,3 @@ async def _send(stream: trio.SocketStream, reply: Reply) -> None:
         await stream.send_all(reply.encode())
     if scope.cancelled_caught:
         raise trio.BrokenResourceError("the client does not read")
-
-
-def _bind(path: Path) -> socket.socket:
-    """A listening socket, mode 0600 from its first moment; what a dead daemon left is replaced."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        old = os.lstat(path)
-    except FileNotFoundError:
-        pass
-    else:
-        if not stat.S_ISSOCK(old.st_mode):
-            raise Failed("socket_failed", f"{path} exists and is not a socket")
-        _must_be_dead(path)
-        path.unlink()
-    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)
-    try:
-        bound.bind(str(path))
-        bound.listen(MAX_CLIENTS)
-    except OSError as error:
-        bound.close()
-        raise Failed("socket_failed", f"{path}: {error.strerror or error}") from error
-    finally:
-        os.umask(mask)
-    return bound
-
-
-def _must_be_dead(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(str(path))
-        except OSError as error:
-            if error.errno in (errno.ECONNREFUSED, errno.ENOENT):
-                return
-            raise Failed("socket_failed", f"{path}: {error}") from error
-    raise Refused("daemon_running", f"another daemon answers on {path}")

@@ -19,8 +19,10 @@ from fmrd.engine.context import Context
 from fmrd.engine.registry import Registry
 from fmrd.engine.verbs.verbs import Verbs
 from fmrd.errors import Failed, FmrdError
+from fmrd.front.daemon.attention import Attention
 from fmrd.front.daemon.control import Control
 from fmrd.front.daemon.lock_memory import stay_out_of_memory_pressure
+from fmrd.front.daemon.log import log_to_standard_error
 from fmrd.front.daemon.supervisor import Supervisor, supervisor_of
 from fmrd.front.doors.channel import takeover
 from fmrd.front.doors.channel.door import ChannelDoor
@@ -58,7 +60,7 @@ class Daemon:
         door = self._door(registry, system.idle)
         control = Control(self.socket, Verbs(registry), door.caught_up)
         async with trio.open_nursery() as nursery:
-            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
                 nursery.start_soon(self._heed, signals, nursery.cancel_scope)
                 await nursery.start(self._serve, door)
                 opened = trio.Event()
@@ -94,7 +96,9 @@ class Daemon:
             await nursery.start(door.run)
             task_status.started()
         if not self._stop.is_set():
-            self._mount_gone = Failed("mount_failed", f"{self.mount} was unmounted by somebody else: stopping in order")
+            self._mount_gone = Failed(
+                "mount_failed", f"{self.mount} was unmounted, or cut off, by somebody else: stopping in order"
+            )
             log.error("%s", self._mount_gone.message)
             self._stop.set()
 
@@ -104,6 +108,9 @@ class Daemon:
         """
         async for number in signals:
             name = signal.Signals(number).name
+            if number == signal.SIGHUP:
+                log.info("SIGHUP: there is nothing to be read again")
+                continue
             if self._stop.is_set():
                 log.warning("%s again: leaving at once", name)
                 everything.cancel()
@@ -190,11 +197,11 @@ def main(state: Path | None, mount: Path | None, socket: Path | None, door: str,
     """Serve mirrored volumes as files, in the foreground, until SIGTERM or SIGINT. Logs go to standard error.
 
     Without options the places are /var/lib/fmrd, /run/fmrd/volumes and /run/fmrd/fmrd.sock for root, and the user's
-    XDG state and runtime directories for others. Missing directories are made.
+    XDG state and runtime directories for others. Missing directories are made. SIGHUP does nothing: settings are
+    changed by fmrctl set, and count at once.
     """
-    logging.basicConfig(
-        stream=sys.stderr, level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # whenever it comes, and whatever terminal goes
+    log_to_standard_error(log_level)
     places = default_places()
     daemon = Daemon(
         (state or places.state).absolute(), (mount or places.mount).absolute(),
@@ -205,7 +212,7 @@ def main(state: Path | None, mount: Path | None, socket: Path | None, door: str,
     stay_out_of_memory_pressure()
     error: FmrdError | None = None
     try:
-        trio.run(daemon.run, strict_exception_groups=True)
+        trio.run(daemon.run, clock=Attention(), strict_exception_groups=True)
     except* FmrdError as group:
         error = _first(group)
     if error is not None:  # not in the handler: Python 3.11 before 3.11.4 wraps what is raised there in a group

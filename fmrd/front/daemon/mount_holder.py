@@ -5,7 +5,8 @@ one. While a descriptor of the mount is open somewhere the kernel keeps the moun
 is done here, so that nothing can go wrong: the standard library only, one thread, and little memory.
 
 SIGTERM and SIGINT end it: the child is told by SIGINT to unmount and stop in order. A SIGTERM to the child alone is a
-restart. A child that cannot even start the first time takes the keeper with it; later it is tried again, with pauses.
+restart, a SIGHUP nothing. A child that cannot even start the first time takes the keeper with it; later it is tried
+again, with pauses.
 """
 
 import array
@@ -25,6 +26,7 @@ from fmrd.front.daemon.lock_memory import stay_out_of_memory_pressure
 FIRST_DESCRIPTOR = 3
 STORE_MOST = 16
 MESSAGE_BYTES = 4096
+LINE_BYTES = select.PIPE_BUF
 SOUND_SECONDS = 0.5
 """A child that was ready and lived that long is started again at once."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 10.0
@@ -33,8 +35,13 @@ _ENDS = (signal.SIGTERM, signal.SIGINT)
 
 
 def say(text: str) -> None:
-    """Tell it on standard error."""
-    print(f"fmrd keeper: {text}", file=sys.stderr, flush=True)
+    """Tell it without waiting: what standard error does not take now is dropped. A pipe with room takes a line
+    whole.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        descriptor = sys.stderr.fileno()
+        if select.select([], [descriptor], [], 0)[1]:
+            os.write(descriptor, f"fmrd keeper: {text}\n".encode()[:LINE_BYTES])
 
 
 class MountHolder:
@@ -61,6 +68,7 @@ class MountHolder:
         signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
         for number in (*_ENDS, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         with self._socket:
             while True:
                 self._start()
@@ -85,6 +93,7 @@ class MountHolder:
 
     def _become_child(self) -> None:
         try:
+            os.setpgid(0, 0)  # a terminal's Ctrl-C is for the keeper, which passes it on: twice means at once
             signal.set_wakeup_fd(-1)
             for number in (*_ENDS, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)

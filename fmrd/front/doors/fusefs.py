@@ -20,7 +20,7 @@ from fmrd.engine.registry import Registry
 from fmrd.engine.served import Served, answer_to
 from fmrd.errors import Failed
 from fmrd.front.doors.kernel_notify import News
-from fmrd.front.doors.mounts import allow_more_in_flight, clear_stale_mount
+from fmrd.front.doors.mounts import allow_more_in_flight, clear_stale_mount, mounted_on, unmount
 from fmrd.front.doors.tree import BLOCK_BYTES, CACHE_SECONDS, NAME_BYTES, ROOT, Entry, Tree, errno_of
 
 WORKERS = (16, 128)
@@ -80,7 +80,7 @@ class VolumeFiles(pyfuse3.Operations):
         entry.st_nlink = 1
         entry.st_uid, entry.st_gid = self._tree.owner
         entry.st_blksize = BLOCK_BYTES
-        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = self._tree.born_ns
+        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = found.changed_ns
         entry.entry_timeout = entry.attr_timeout = float(CACHE_SECONDS)
         return entry
 
@@ -170,6 +170,7 @@ class FuseDoor:
             pyfuse3.init(self._operations, str(self._mount), options)
         except (RuntimeError, OSError) as error:
             raise Failed("mount_failed", f"{self._mount} cannot be mounted: {error}") from error
+        number = mounted_on(self._mount)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._news.run)
@@ -179,6 +180,8 @@ class FuseDoor:
                 nursery.cancel_scope.cancel()
         finally:
             pyfuse3.close(unmount=True)
+            if number and mounted_on(self._mount) == number:  # libfuse leaves a connection alone that was cut off
+                unmount(self._mount)
             self._ended.set()
 
     def leave(self) -> bool:

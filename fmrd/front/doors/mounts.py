@@ -10,6 +10,7 @@ from pathlib import Path
 
 import trio
 
+from fmrd.backing import private
 from fmrd.errors import Failed
 
 log = logging.getLogger(__name__)
@@ -35,13 +36,18 @@ def _clear(mount: Path) -> None:
             os.statvfs(mount)  # stat would be answered from the kernel's cache
             break
         except FileNotFoundError:
-            mount.mkdir(mode=0o700, parents=True)
+            try:
+                private.make(mount)
+            except OSError as error:
+                raise Failed("mount_failed", f"{mount} cannot be made: {error.strerror or error}") from error
             break
         except OSError as error:
             if error.errno != errno.ENOTCONN:
                 raise Failed("mount_failed", f"{mount}: {error.strerror}") from error
         log.warning("unmounting what a daemon that died left on %s", mount)
         unmount(mount)
+    if not mount.is_dir():
+        raise Failed("mount_failed", f"{mount} is not a directory")
     if os.path.ismount(mount):
         raise Failed("mount_failed", f"something is mounted on {mount} already")
 
@@ -59,8 +65,30 @@ def unmount(mount: Path) -> None:
         raise Failed("mount_failed", f"{mount} holds a dead mount: {done.stderr.strip()}")
 
 
+def mounted_on(mount: Path) -> int:
+    """Return the device number of what is mounted there, 0 for nothing. Of the mount itself nothing is asked: it may
+    be this very process that would have to answer.
+    """
+    where = os.fsencode(mount.parent.resolve() / mount.name)
+    found = 0
+    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+        _, _, number, _, point, *_ = line.split(b" ")
+        if _unescaped(point) == where:
+            major, minor = number.split(b":")
+            found = os.makedev(int(major), int(minor))  # the last one lies on top
+    return found
+
+
+def _unescaped(point: bytes) -> bytes:
+    for code in (b"\\040", b"\\011", b"\\012", b"\\134"):
+        point = point.replace(code, bytes([int(code[1:], 8)]))
+    return point
+
+
 async def write_back(mount: Path) -> None:
-    """Have the kernel write what programs changed through mappings and did not sync; it takes seconds at most."""
+    """Have the kernel write what programs changed through mappings and did not sync yet; bounded. A mount that does not
+    answer any more has nothing to write.
+    """
 
     def run() -> None:
         descriptor = os.open(mount, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -69,8 +97,11 @@ async def write_back(mount: Path) -> None:
         finally:
             os.close(descriptor)
 
-    with trio.move_on_after(ANSWER_SECONDS):
-        await trio.to_thread.run_sync(run, abandon_on_cancel=True)
+    try:
+        with trio.move_on_after(ANSWER_SECONDS):
+            await trio.to_thread.run_sync(run, abandon_on_cancel=True)
+    except OSError as error:
+        log.warning("%s does not answer: %s", mount, error.strerror)
 
 
 async def allow_more_in_flight(mount: Path, requests: int) -> None:

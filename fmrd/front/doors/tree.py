@@ -21,7 +21,9 @@ log = logging.getLogger(__name__)
 ROOT = 1
 """The directory's inode; those of volumes are their own, for ever."""
 CACHE_SECONDS = 86400
-"""How long the kernel may trust names and sizes: until it is told, in practice."""
+"""How long the kernel may trust names and attributes: until it is told, in practice. For times of change it asks anew
+after each write, all of which pass through it.
+"""
 BLOCK_BYTES = 4096
 NAME_BYTES = 64
 
@@ -36,11 +38,12 @@ def errno_of(error: Exception, what: str) -> int:
 
 @dataclass(frozen=True)
 class Entry:
-    """An entry is a file or the directory; ``size`` in bytes."""
+    """An entry is a file or the directory; ``size`` in bytes, ``changed_ns``: since 1970."""
 
     inode: int
     mode: int
-    size: int = 0
+    size: int
+    changed_ns: int
 
 
 class Tree:
@@ -48,7 +51,7 @@ class Tree:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self.born_ns = time.time_ns()
+        self._born_ns = time.time_ns()
         self.owner = os.geteuid(), os.getegid()
 
     def find(self, inode: int) -> Served | None:
@@ -67,7 +70,7 @@ class Tree:
     def entry(self, inode: int) -> Entry:
         """Return the attributes of an inode; it raises as ``served``."""
         if inode == ROOT:
-            return Entry(ROOT, stat.S_IFDIR | 0o700)
+            return Entry(ROOT, stat.S_IFDIR | 0o700, 0, self._born_ns)
         return self._file(self.served(inode))
 
     def lookup(self, parent: int, name: bytes) -> Entry:
@@ -82,7 +85,9 @@ class Tree:
         return self._file(served)
 
     def change(self, inode: int, *, owner_or_mode: bool, size: int | None) -> Entry:
-        """Return the attributes unchanged: times are not kept. OSError(EPERM) where something else was asked for."""
+        """Return the attributes: times are those of writes, anything else stays as it is. OSError(EPERM) where
+        something else was asked.
+        """
         if inode == ROOT or owner_or_mode:
             raise OSError(errno.EPERM, "a volume has no other mode or owner than its own")
         entry = self.entry(inode)
@@ -106,4 +111,4 @@ class Tree:
         return sum(served.length_bytes for served in found) // BLOCK_BYTES, len(found)
 
     def _file(self, served: Served) -> Entry:
-        return Entry(served.number, stat.S_IFREG | 0o600, served.length_bytes)
+        return Entry(served.number, stat.S_IFREG | 0o600, served.length_bytes, served.changed_ns)

@@ -27,7 +27,7 @@ from fmrd.front.doors.channel.names import Names
 from fmrd.front.doors.channel.protocol import IN_HEADER, READ_OR_WRITE, WRITE_FIXED_BYTES, Malformed, Op
 from fmrd.front.doors.early_requests import Early, NotYet
 from fmrd.front.doors.kernel_notify import News
-from fmrd.front.doors.mounts import unmount
+from fmrd.front.doors.mounts import mounted_on, unmount
 from fmrd.front.doors.tree import ROOT, Tree
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class ChannelDoor:
                 await self._answers.all_sent()
                 nursery.cancel_scope.cancel()
         finally:
-            if self._mounted and not self._leaving:
+            if not self._leaving and (self._mounted or self._is_dead_there()):
                 unmount(self._mount)
             if not self._leaving:
                 takeover.forget(self._supervisor)
@@ -119,9 +119,13 @@ class ChannelDoor:
                 while self.answer_all(device):
                     await trio.lowlevel.checkpoint()
         except OSError as error:
-            if error.errno != errno.ENODEV:
+            if error.errno not in (errno.ENODEV, errno.ECONNABORTED):
                 raise
             self._mounted = False
+
+    def _is_dead_there(self) -> bool:
+        """The kernel ended the connection (somebody wrote to its ``abort``), and the mount itself was left behind."""
+        return bool(self._handles.mounted_on) and mounted_on(self._mount) == self._handles.mounted_on
 
     def _woken(self) -> None:
         """Would it have paid to look on? Then the next one is looked for as long as that."""
@@ -238,10 +242,9 @@ class ChannelDoor:
         """On a thread. What the kernel cached of a volume may be other data since a restore. The stat makes it take
         over the length now: loop devices of old kernels read it there without asking.
         """
-        device = self._device
         with contextlib.suppress(OSError):  # the kernel never heard of it
             if served.withdrawn:
-                device.send(replies.forget_name(ROOT, os.fsencode(served.name)))
+                self._device.send(replies.forget_name(ROOT, os.fsencode(served.name)))
             else:
-                device.send(replies.forget_pages(served.number))
+                self._device.send(replies.forget_pages(served.number))
                 os.stat(self._mount / served.name)

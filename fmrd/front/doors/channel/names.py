@@ -81,5 +81,5 @@ class Names:
     def _attributes(self, found: Entry) -> Attributes:
         uid, gid = self._tree.owner
         return Attributes(
-            found.inode, found.mode, found.size, 1, uid, gid, self._tree.born_ns, BLOCK_BYTES, CACHE_SECONDS
+            found.inode, found.mode, found.size, 1, uid, gid, found.changed_ns, BLOCK_BYTES, CACHE_SECONDS
         )

@@ -13,7 +13,7 @@ from fmrd.front.doors.channel.device import Device, open_and_mount
 from fmrd.front.doors.channel.handles import Handles
 from fmrd.front.doors.channel.protocol import Notify
 from fmrd.front.doors.channel.replies import notification
-from fmrd.front.doors.mounts import clear_stale_mount
+from fmrd.front.doors.mounts import clear_stale_mount, mounted_on
 
 log = logging.getLogger(__name__)
 
@@ -92,23 +92,3 @@ def _checked(descriptor: int | None, memory: int | None, mount: Path) -> tuple[D
     if not handles.mounted_on or handles.mounted_on != mounted_on(mount):
         raise ValueError(f"it is not what is mounted on {mount} now")
     return Device(descriptor), handles
-
-
-def mounted_on(mount: Path) -> int:
-    """Return the device number of what is mounted there, 0 for nothing. Of the mount itself nothing is asked: it may be
-    this very process that would have to answer.
-    """
-    where = os.fsencode(mount.parent.resolve() / mount.name)
-    found = 0
-    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
-        _, _, number, _, point, *_ = line.split(b" ")
-        if _unescaped(point) == where:
-            major, minor = number.split(b":")
-            found = os.makedev(int(major), int(minor))  # the last one lies on top
-    return found
-
-
-def _unescaped(point: bytes) -> bytes:
-    for code in (b"\\040", b"\\011", b"\\012", b"\\134"):
-        point = point.replace(code, bytes([int(code[1:], 8)]))
-    return point
