@@ -68,10 +68,7 @@ class DcoCopy:
 
     def due(self, pages: Sequence[PageWrite]) -> list[PageWrite]:
         """Return the pages that do not read already as they should: at an opening few are left."""
-        due = [page for page in pages if self._slot_with(page) is None]
-        for page in pages:
-            self._found.pop(page.key, None)
-        return due
+        return [page for page in pages if self._slot_with(page) is None]
 
     def write_pages(self, pages: Sequence[PageWrite]) -> Call:
         """Return one call that writes them all. A page without a valid slot gets both, one after the other; one that
@@ -80,6 +77,7 @@ class DcoCopy:
         writes: list[tuple[int, bytes]] = []
         fresh = []
         for page in pages:
+            self._found.pop(page.key, None)
             if page.key not in self._keep:
                 fresh.append(page)
                 continue
@@ -125,7 +123,7 @@ class DcoCopy:
         more than of 4; a page that reads already as it should is left alone, or a join would cost as much as the volume
         is long.
         """
-        blocks = self._both_slots([page for page in pages if self._slot_with(page) is None])
+        blocks = self._both_slots(self.due(pages))
         slot = 1 - self._record_keep
         blocks.append((layout.record_offset(slot), layout.encode_record(record, slot, self.owner)))
         return Call(self.lane, partial(self._write, blocks))

@@ -86,8 +86,7 @@ class Store:
         if wanted:
             batch = self.pages.next
             batch.keys |= wanted
-            error = await self.pages.served(batch, self._write_batch)
-            if error is not None:
+            if (error := await self.pages.served(batch, self._write_batch)) is not None:
                 raise error
 
     async def _write_batch(self, batch: _Pages) -> None:
@@ -111,6 +110,9 @@ class Store:
         """Side by side. Returns what the home copy failed with."""
         failure = None
         due = [copy.due(pages) for copy in copies]
+        if copies[:1] == [self.home]:  # writes what another needs though it has that: so it is behind in nothing
+            behind = {page.key for copy in [self.home, *self._open_copies()] for page in copy.due(pages)}
+            due[0] = [page for page in pages if page.key in behind]
         calls = [copy.write_pages(theirs) for copy, theirs in zip(copies, due, strict=True)]
         outcomes = await self._system.at_once(calls, self.timeout_seconds)
         for copy, theirs, outcome in zip(copies, due, outcomes, strict=True):
@@ -232,8 +234,7 @@ class Store:
         were lost an import would find it as it was. Failed('io_error') if it cannot be written yet.
         """
         for plex in [p for p in self.volume.plexes if p.is_open]:
-            copy = self.dco_copy_of(plex)
-            if copy is not None and copy.broken and not copy.lane.outstanding:
+            if (copy := self.dco_copy_of(plex)) is not None and copy.broken and not copy.lane.outstanding:
                 await self._renew(plex, copy)
 
     async def _renew(self, plex: Plex, copy: DcoCopy) -> None:
