@@ -105,16 +105,26 @@ def take_plex(path: str, tail_bytes: int, seen: Seen) -> PlexFile:
 
 
 def own(path: str, descriptor: int, status: os.stat_result) -> None:
-    """Nobody else may read or write a file that carries a volume's bytes. Who has it open already, keeps it so."""
+    """Nobody else may read or write a file that carries a volume's bytes. Who has it open already, keeps it so. A file
+    system that keeps no modes (nbdfuse) says by its mount who may use it.
+    """
+    uid = os.geteuid()
     try:
-        if status.st_uid != os.geteuid():
-            os.fchown(descriptor, os.geteuid(), os.getegid())
-        os.fchmod(descriptor, 0o600)
-    except PermissionError:
+        if status.st_uid != uid:
+            os.fchown(descriptor, uid, os.getegid())
+        if stat.S_IMODE(status.st_mode) != 0o600:
+            os.fchmod(descriptor, 0o600)
+    except OSError as error:
+        if error.errno in (errno.ENOSYS, errno.EOPNOTSUPP):
+            return
+        if error.errno != errno.EPERM:
+            raise
+        mode = stat.S_IMODE(status.st_mode)
         raise Refused(
-            "refused_unsafe", f"{path} belongs to the user {status.st_uid}, who may change it behind fmrd's back",
-            f"chown {os.geteuid()} {shlex.quote(path)}",
-        ) from None  # fmt: skip
+            "refused_unsafe",
+            f"{path} belongs to the user {status.st_uid} with mode {mode:04o}, and that cannot be mended",
+            f"chown {uid} {shlex.quote(path)}; chmod 600 {shlex.quote(path)}",
+        ) from None
 
 
 def create_plex(path: str, length: int) -> PlexFile:

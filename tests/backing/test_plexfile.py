@@ -3,13 +3,15 @@
 import errno
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from fmrd.backing import plexfile
 from fmrd.backing.descriptor import disk_of
-from fmrd.backing.plexfile import PlexFile, create_plex, open_plex
-from fmrd.errors import BadRequest, Failed
+from fmrd.backing.looking.look import look
+from fmrd.backing.plexfile import PlexFile, create_plex, open_plex, take_plex
+from fmrd.errors import BadRequest, Failed, Refused
 from tests.backing import disks
 
 KIB = 1024
@@ -223,3 +225,23 @@ def test_a_plex_that_cannot_be_made_leaves_nothing(tmp_path: Path, monkeypatch: 
     with pytest.raises(OSError, match="directory"):
         create_plex(str(tmp_path / "p"), 4096)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("mode", "code", "taken"),
+    [(0o600, errno.EPERM, True), (0o666, errno.EPERM, False), (0o666, errno.ENOSYS, True), (0o644, None, True)],
+)
+def test_a_file_that_is_taken_is_ours_alone_where_its_file_system_keeps_modes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, code: int | None, taken: bool
+) -> None:
+    path = tmp_path / "p"
+    path.touch()
+    path.chmod(mode)
+    if code is not None:
+        monkeypatch.setattr(os, "fchmod", Mock(side_effect=OSError(code, os.strerror(code))))
+    if not taken:
+        with pytest.raises(Refused, match="refused_unsafe"):
+            take_plex(str(path), 0, look(str(path)))
+        return
+    take_plex(str(path), 0, look(str(path))).close()
+    assert code is not None or path.stat().st_mode & 0o777 == 0o600

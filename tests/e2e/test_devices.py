@@ -77,7 +77,7 @@ def test_a_device_takes_part_whoever_looks_at_it_and_lets_them_look(daemon: Daem
         tool("flock", "--shared", "--nonblock", disk, "true")
         tool("flock", "--exclusive", "--nonblock", disk, "true")
     assert read_at(disks[1], 9 * REGION, 6) == b"missed"
-    assert daemon.ctl("make", "other", "16M", disks[0], "--force").code == "plex_busy", "O_EXCL is its lock"
+    assert daemon.ctl("make", "other", "16M", disks[0], "--force").code == "refused_in_use", "O_EXCL is its lock"
 
 
 def test_a_device_in_use_is_refused(daemon: Daemon, loops: Loops, tmp_path: Path) -> None:
