@@ -37,14 +37,14 @@ def test_two_daemons_never_share_a_state_directory(daemon: Daemon, other: Daemon
     ended = refusal(other)
     assert ended.returncode == 3
     assert "daemon_running" in ended.stderr and str(daemon.state) in ended.stderr
-    assert daemon.json("print") == {"output_version": 1, "volumes": [], "tasks": []}
+    assert daemon.json("print") == {"output_version": 1, "volumes": [], "tasks": [], "opening": []}
 
 
 def test_two_daemons_never_share_a_socket(daemon: Daemon, other: Daemon) -> None:
     other.socket = daemon.socket
     ended = refusal(other)
     assert (ended.returncode, "daemon_running" in ended.stderr) == (3, True)
-    assert daemon.json("print") == {"output_version": 1, "volumes": [], "tasks": []}
+    assert daemon.json("print") == {"output_version": 1, "volumes": [], "tasks": [], "opening": []}
 
 
 def test_two_daemons_never_share_a_mount_point(daemon: Daemon, other: Daemon) -> None:
