@@ -70,14 +70,15 @@ class DcoCopy:
         """Return the pages that do not read already as they should: at an opening few are left."""
         return [page for page in pages if self._slot_with(page) is None]
 
-    def write_pages(self, pages: Sequence[PageWrite]) -> Call:
+    def write_pages(self, pages: Sequence[PageWrite], asked: Sequence[PageWrite] = ()) -> Call:
         """Return one call that writes them all. A page without a valid slot gets both, one after the other; one that
         was never written, both at once.
         """
         writes: list[tuple[int, bytes]] = []
         fresh = []
-        for page in pages:
+        for page in [*asked, *pages]:  # also of those that are not due: later they are written whatever they hold
             self._found.pop(page.key, None)
+        for page in pages:
             if page.key not in self._keep:
                 fresh.append(page)
                 continue

@@ -113,7 +113,7 @@ class Store:
         if copies[:1] == [self.home]:  # writes what another needs though it has that: so it is behind in nothing
             behind = {page.key for copy in [self.home, *self._open_copies()] for page in copy.due(pages)}
             due[0] = [page for page in pages if page.key in behind]
-        calls = [copy.write_pages(theirs) for copy, theirs in zip(copies, due, strict=True)]
+        calls = [copy.write_pages(theirs, pages) for copy, theirs in zip(copies, due, strict=True)]
         outcomes = await self._system.at_once(calls, self.timeout_seconds)
         for copy, theirs, outcome in zip(copies, due, outcomes, strict=True):
             if outcome.error is None:
