@@ -18,8 +18,9 @@ from fmrd.backing.calls.system_calls import SystemCalls
 from fmrd.core.record import Record
 from fmrd.core.volume.family import Family
 from fmrd.core.volume.volume import Volume
-from fmrd.dco.copy import DcoCopy, Key
+from fmrd.dco.copy import DcoCopy
 from fmrd.dco.group_commit import Batch, GroupCommit
+from fmrd.dco.loading import Key
 from fmrd.errors import Failed, FmrdError
 
 

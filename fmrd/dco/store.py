@@ -18,9 +18,10 @@ from fmrd.core.record import Record
 from fmrd.core.volume.family import Family
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
-from fmrd.dco.copy import DcoCopy, Key, PageWrite
+from fmrd.dco.copy import DcoCopy, PageWrite
 from fmrd.dco.group_commit import Batch, GroupCommit
 from fmrd.dco.ledger import Ledger
+from fmrd.dco.loading import Key
 from fmrd.errors import Failed, FmrdError
 
 
@@ -217,11 +218,10 @@ class Store:
     async def _rewrite(self, plex: Plex, copy: DcoCopy, record: Record) -> None:
         """Write all that the home copy holds of this volume onto one copy, under both locks."""
         sequence = self.ledger.next_page_sequence()
-        volume = self.volume
         pages = [
-            PageWrite(column.index, page, column.epoch, sequence, volume.page_on_home(column.index, page))
-            for column in volume.columns()
-            for page in range(volume.geometry.pages)
+            PageWrite(column.index, page, column.epoch, sequence, self.volume.page_on_home(column.index, page))
+            for column in self.volume.columns()
+            for page in range(self.volume.geometry.pages)
         ]
         [outcome] = await self._system.at_once([copy.rewrite(pages, record)], self.timeout_seconds)
         if outcome.error is not None:

@@ -13,8 +13,9 @@ from fmrd.core.volume.family import Family
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
 from fmrd.dco import layout
-from fmrd.dco.copy import DcoCopy, Loaded, load
+from fmrd.dco.copy import DcoCopy
 from fmrd.dco.ledger import Ledger
+from fmrd.dco.loading import Loaded, load
 from fmrd.dco.store import Store
 from tests.core.making import FAMILY, plex_record, volume_record
 

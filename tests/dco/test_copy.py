@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fmrd.backing.calls.system_calls import Lane
+from fmrd.backing.protocol import DCO_BLOCK_BYTES
 from fmrd.core.record import Column, Record
 from fmrd.core.states import PlexState
 from fmrd.dco import layout
-from fmrd.dco.copy import DcoCopy, Key, Loaded, PageWrite, load
+from fmrd.dco.copy import DcoCopy, PageWrite
+from fmrd.dco.loading import Key, Loaded, load
 from tests.core.making import FAMILY, family_record, plex_record
 from tests.dco.fakes import COLUMNS, MemoryDco, Trouble
 
@@ -230,6 +232,39 @@ def test_a_join_cut_off_leaves_the_old_record_or_all_of_the_new(blocks: int) -> 
         assert {content(writer.file, key) for key in KEYS} == {77 % 16}
     else:
         assert found.sequence == 1
+
+
+def test_a_join_cut_off_tells_what_the_plex_may_differ_by_in_its_log_or_in_its_map() -> None:
+    """Another host, that the plex parted from, reads the copy with the record that lies there."""
+    dirt, clean = frozenbitarray("1111"), frozenbitarray("0000")
+    for done in range(100):
+        writer = Writer()
+        writer.copy.rewrite([PageWrite(*key, 1, 5, dirt if key[0] == 0 else clean) for key in KEYS], record(2)).run()
+        cut = CutDco(writer.file, done)
+        writer.reopen()
+        writer.copy.file = cut
+        writer.copy.rewrite([PageWrite(*key, 1, 6, clean if key[0] == 0 else dirt) for key in KEYS], record(30)).run()
+        image = load(writer.file).image
+        for number in range(PAGES):
+            log, missed = (image.newest(Column(column, 1), number) for column in (0, 1))
+            assert log is None or missed is None or (log.bits | missed.bits).all(), f"after {done} blocks"
+        if not cut.blocks_left < 0:
+            break
+    assert done > 2 * PAGES
+
+
+class CutDco:
+    """It writes so many blocks to a file, and then no more."""
+
+    def __init__(self, file: MemoryDco, blocks: int) -> None:
+        self.file = file
+        self.blocks_left = blocks
+
+    def write(self, offset: int, data: bytes) -> None:
+        for at in range(0, len(data), DCO_BLOCK_BYTES):
+            self.blocks_left -= 1
+            if self.blocks_left >= 0:
+                self.file.write(offset + at, data[at : at + DCO_BLOCK_BYTES])
 
 
 def test_what_is_read_tells_what_to_write_next() -> None:

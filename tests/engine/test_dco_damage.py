@@ -19,7 +19,7 @@ from fmrd.backing.protocol import DCO_BLOCK_BYTES
 from fmrd.core.images import PageSlot
 from fmrd.core.record import Record
 from fmrd.dco import layout
-from fmrd.dco.copy import Loaded, load
+from fmrd.dco.loading import Loaded, load
 from fmrd.front.ctl.offline import read_dco
 from tests.engine.rig import REGION, Rig, daemon
 

@@ -89,18 +89,19 @@ async def test_a_snapshot_whose_disk_fails_never_fails_its_original(rig: Rig) ->
 
 
 async def test_a_snapshot_whose_disk_hangs_never_holds_its_original(tmp_path: Path) -> None:
-    async with daemon(tmp_path, io_timeout_seconds=SOON) as rig:
+    async with daemon(tmp_path, io_timeout_seconds=50) as rig:
         await rig.make("ab")
         await take(rig)
         copy = f"{rig.path('s')}.dco"
-        with rig.host.hanging(copy, "dco_write") as hang, rig.host.hanging(rig.path("s"), "pwrite"):
-            async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as nursery:
+            with rig.host.hanging(copy, "dco_write") as hang, rig.host.hanging(rig.path("s"), "pwrite"):
                 nursery.start_soon(_ignoring, rig, 1)  # a mark on the snapshot's copy: it hangs
                 await until(lambda: hang.waiting)
-                with trio.fail_after(SOON / 2):  # not one io_timeout
+                with trio.fail_after(30):  # not one io_timeout
                     await rig.write_regions(5, 6, 7)
                     await rig.data.flush()
                     await rig.det("b")
+                assert hang.waiting
         await rig.end(await rig.att("b"))
         assert rig.same("a", "b")
 
@@ -239,10 +240,11 @@ async def test_a_hanging_disk_of_an_instant_snapshot_costs_its_original_one_time
         await rig.write_regions(*range(10))
         await rig.verbs.snapshot(volumes=["data"], instant=str(rig.path("i")))
         await rig.verbs.set(volume="SNAP-data", settings={"io_timeout": str(SOON)})
-        with rig.host.hanging(rig.path("i"), "copy_from", "pwrite", "fdatasync"):
+        with rig.host.hanging(rig.path("i"), "copy_from", "pwrite", "fdatasync") as hang:
             await rig.write_regions(1)
-            with trio.fail_after(SOON):
-                await rig.write_regions(2, 3, 4, 5)
+            hung = hang.waiting
+            await rig.write_regions(2, 3, 4, 5)
+            assert hung and hang.waiting == hung, "the next ones do not wait for that disk"
             lost = (await rig.verbs.print(volume="SNAP-data"))["volumes"][0]["lost"]
             assert sum(part["length_bytes"] for part in lost) == 64 * REGION, "all of it, so that nobody waits again"
             with pytest.raises(Failed, match="snap_invalid"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fmrd.backing import dcofile
-from fmrd.dco.copy import load
+from fmrd.dco.loading import load
 from fmrd.errors import FmrdError, Refused
 from tests.engine.faulty import Operation
 from tests.engine.rig import SIZE, Rig, daemon

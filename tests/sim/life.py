@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from fmrd.core.states import PlexState
-from fmrd.dco.copy import load
+from fmrd.dco.loading import load
 from fmrd.engine.context import Context
 from fmrd.engine.registry import Registry
 from fmrd.engine.served import Served

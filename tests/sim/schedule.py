@@ -20,7 +20,7 @@ import trio.testing
 
 from fmrd.core.record import geometry_of
 from fmrd.dco import layout
-from fmrd.dco.copy import load
+from fmrd.dco.loading import load
 from fmrd.engine.resync import resync, transfers, windows
 from fmrd.engine.serving import quick
 from fmrd.engine.verify import sums_file

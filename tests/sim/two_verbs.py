@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from fmrd.dco.copy import load
+from fmrd.dco.loading import load
 from fmrd.errors import FmrdError
 from tests.sim.disks import GRANULE, data_of, labels_of
 from tests.sim.life import NAME, REGION, Life

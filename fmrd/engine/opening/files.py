@@ -9,7 +9,8 @@ from fmrd.core.geometry import Geometry
 from fmrd.core.images import CopyImage
 from fmrd.core.record import Record, Stamp
 from fmrd.dco import layout
-from fmrd.dco.copy import DcoCopy, Loaded, load
+from fmrd.dco.copy import DcoCopy
+from fmrd.dco.loading import Loaded, load
 from fmrd.engine.context import Context
 from fmrd.engine.serving.open_plex import Lanes, OpenPlex
 from fmrd.errors import Failed, FmrdError

@@ -10,7 +10,7 @@ from functools import partial
 from fmrd.backing.calls.system_calls import ask
 from fmrd.core.record import PlexRecord, Record
 from fmrd.core.volume.plex import Plex
-from fmrd.dco.copy import Loaded, load
+from fmrd.dco.loading import Loaded, load
 from fmrd.engine.context import Context
 from fmrd.engine.opening.files import let_go, open_plex
 from fmrd.engine.serving.open_plex import Lanes

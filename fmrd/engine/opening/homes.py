@@ -19,8 +19,9 @@ from fmrd.core.decisions.snapback import forget
 from fmrd.core.images import CopyImage
 from fmrd.core.record import Record, VolumeRecord
 from fmrd.core.volume.family import Family
-from fmrd.dco.copy import DcoCopy, Loaded, load
+from fmrd.dco.copy import DcoCopy
 from fmrd.dco.ledger import Ledger, change
+from fmrd.dco.loading import Loaded, load
 from fmrd.engine.context import Context
 from fmrd.engine.opening.files import let_go
 from fmrd.engine.serving.mirror import Mirror

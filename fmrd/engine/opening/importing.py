@@ -8,7 +8,7 @@ from fmrd.core.decisions.standing import Found, Standing, StartOptions, judge_pl
 from fmrd.core.images import CopyImage
 from fmrd.core.reasons import Reason
 from fmrd.core.record import PlexRecord, Record, VolumeRecord, geometry_of
-from fmrd.dco.copy import Loaded
+from fmrd.dco.loading import Loaded
 from fmrd.engine.context import Context
 from fmrd.engine.opening.files import PlexFiles, dco_bytes, let_go, open_plex
 from fmrd.engine.opening.homes import Home, forget_checksums

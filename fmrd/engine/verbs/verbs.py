@@ -7,7 +7,7 @@ from fmrd.core.decisions.standing import StartOptions
 from fmrd.core.geometry import Geometry
 from fmrd.core.json_object import Json
 from fmrd.core.record import Column, Record, VolumeRecord
-from fmrd.dco.copy import Loaded
+from fmrd.dco.loading import Loaded
 from fmrd.engine import growing
 from fmrd.engine.opening.giving_up import give_up
 from fmrd.engine.opening.homes import Home

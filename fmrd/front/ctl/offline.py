@@ -11,8 +11,8 @@ from fmrd.backing.protocol import DcoFile
 from fmrd.core.images import CopyImage, own_bitmap
 from fmrd.core.json_object import Json
 from fmrd.core.record import Column, Link, PlexRecord, Record, VolumeRecord, geometry_of
-from fmrd.dco.copy import Loaded, load
 from fmrd.dco.layout import HOME
+from fmrd.dco.loading import Loaded, load
 from fmrd.errors import Failed
 from fmrd.front.ctl.words import format_size
 
