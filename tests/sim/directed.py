@@ -84,10 +84,12 @@ async def power_fails_before_the_copy_is_synced(life: Life) -> None:
 
 
 async def killed_before_a_demotion_is_recorded(life: Life) -> None:
-    """Rule 5: the write that /a failed is acknowledged, and /a is not chosen after the crash."""
+    """Rule 5: the write that /a failed is acknowledged, and /a is not chosen after the crash. The copy of /b does not
+    tell it either, by which a start would go, too.
+    """
     await life.write(0, REGION)
     life.schedule.machine.plexes["/a"].faults.fail_writes = 1
-    life.system.stick = lambda call: call.lane.name.endswith("home")
+    life.system.stick = lambda call: call.lane.name.endswith(("home", "dco"))
     life.nursery.start_soon(life.write, 0, REGION)
     await until(lambda: not life.service.volume.plex("v-01").is_open)
     for _ in range(PATIENCE):

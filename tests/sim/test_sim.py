@@ -47,7 +47,7 @@ CAUGHT_BY = {
     "2b unsynced stays in the map": "power fails before the copy is synced",
     "3 a closed gate remembers": ("plain", 0),
     "4 detach inherits the DRL": ("sync errors", 0),
-    "5 a verdict waits for the record": ("faults", 0),
+    "5 a verdict waits for the record": "killed before a demotion is recorded",
     "6 sync before promote": "the source leaves after a resync",
     "7 after a crash one copy is right": ("faults", 0),
     "8 doubt is dirt": ("rot", 0),
