@@ -37,6 +37,14 @@ class PlexChanged(OSError):
     """
 
 
+class SourceError(Exception):
+    """A copy failed on its reading side; ``error`` is the OSError of the source."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class BadRequest(FmrdError):
     """The request makes no sense: usage, a name or a size that cannot be."""
 

@@ -10,6 +10,7 @@ import zlib
 
 from fmrd.backing import libc
 from fmrd.backing.holes import is_hole
+from fmrd.backing.looking import far
 from fmrd.backing.plexfile import own, sync_directory
 from fmrd.backing.protocol import DCO_BLOCK_BYTES, LOCATOR_BYTES
 from fmrd.errors import Failed, Refused
@@ -40,6 +41,7 @@ class DcoFile:
                 raise
             self._use_page_cache()
         self._base = base
+        self.far = far.way_to(os.fstat(self._fd))
         self.length = length if length is not None else os.fstat(self._fd).st_size
         self._lock = threading.Lock()
         self._buffer = mmap.mmap(-1, 1 << 20)

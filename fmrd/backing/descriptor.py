@@ -7,6 +7,7 @@ import stat
 import threading
 
 from fmrd.backing import libc
+from fmrd.backing.looking import far
 from fmrd.errors import PlexChanged
 
 
@@ -23,6 +24,7 @@ class Descriptor:
         self.file_system = 0 if self.is_block else libc.file_system(descriptor)
         self.inline = self.file_system in (libc.TMPFS, libc.RAMFS)
         self.disk = disk_of(status)
+        self.far = far.way_to(status)
         self._becoming = self.length
         """What ``extend`` is about to make of the length."""
         self.known_data = (0, 0)

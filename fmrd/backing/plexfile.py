@@ -20,6 +20,11 @@ FICLONE = 0x40049409
 class PlexFile(Descriptor):
     """This is protocol.Backing for real, open and locked. All methods may be called from any thread."""
 
+    def pread_there(self, offset: int, length: int) -> bytes:
+        if self.far:  # pages that nobody flushed yet stay, and are what will be there
+            os.posix_fadvise(self.fd, offset, length, os.POSIX_FADV_DONTNEED)
+        return self.pread(offset, length)
+
     def make_zero(self, offset: int, length: int, *, punch: bool) -> None:
         holes.make_zero(self, offset, offset + length, punch=punch)
 

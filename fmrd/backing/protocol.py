@@ -14,6 +14,7 @@ from typing import Protocol
 
 from fmrd.backing.looking.findings import Finding, Kind, Place, Seen, printable
 from fmrd.core.record import Stamp
+from fmrd.errors import SourceError
 
 __all__ = [
     "DCO_BLOCK_BYTES", "LOCATOR_BYTES", "Backing", "DcoFile", "Finding", "Host", "Kind", "Notes", "Place", "Probe",
@@ -47,9 +48,14 @@ class Backing(Protocol):
     """The disk it lies on, as far as the system tells; copies to one disk take turns."""
     inline: bool
     """It lies in memory (tmpfs) and never blocks, so a thread hop would only cost."""
+    far: str
+    """What lies on the way to its bytes, such as "NFS", where an error does not end a call; "" for a local disk."""
 
     def pread(self, offset: int, length: int) -> bytes:
         """Return exactly ``length`` bytes; a short read is OSError(EIO)."""
+
+    def pread_there(self, offset: int, length: int) -> bytes:
+        """Read as pread does, but past a page cache, which may show what the far side does not have."""
 
     def pread_into(self, offset: int, buffer: memoryview) -> None:
         """Fill all of ``buffer``; a short read is OSError(EIO)."""
@@ -102,6 +108,8 @@ class DcoFile(Protocol):
 
     path: str
     length: int
+    far: str
+    """As of a backing."""
 
     def read(self, offset: int, length: int) -> bytes:
         """Return ``length`` bytes; beyond the end they read as zeros."""
@@ -130,14 +138,6 @@ class Notes(Protocol):
 
     def close(self) -> None:
         """Give up the descriptor."""
-
-
-class SourceError(Exception):
-    """A copy failed on its reading side; ``error`` is the OSError of the source."""
-
-    def __init__(self, error: OSError) -> None:
-        super().__init__(str(error))
-        self.error = error
 
 
 class Freezer(Protocol):

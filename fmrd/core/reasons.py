@@ -26,6 +26,8 @@ class Reason(StrEnum):
     REFUSED_SPLIT_BRAIN = "refused_split_brain"
     REFUSED_UNKNOWN_PLEX = "refused_unknown_plex"
     REFUSED_INCOMPLETE = "refused_incomplete"
+    SESSION_OPEN = "session_open"
+    """A call failed on a plex behind a network or a server, and may be carried out there yet."""
 
     @property
     def is_full(self) -> bool:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from fmrd.core.reasons import Reason
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
 from fmrd.engine.context import Context
@@ -17,7 +18,7 @@ from fmrd.engine.opening.homes import Home
 from fmrd.engine.serving.life import Lifetime
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.serving.open_plex import Lanes
-from fmrd.errors import Failed, FmrdError
+from fmrd.errors import Failed, FmrdError, Refused
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,19 @@ class Running:
         if lanes.outstanding and not plex.is_open:
             raise Failed("plex_hung", f"plex {plex.name}: {lanes.outstanding} system call(s) have not returned yet")
         return lanes
+
+    def must_be_over(self, plex: Plex) -> None:
+        """Refused('session_open') for a plex on which a write failed where that does not end it: one that is carried
+        out after a join would overwrite newer bytes, too.
+        """
+        if self.home.lanes_of(plex.uuid, plex.name).unproven or plex.reason is Reason.SESSION_OPEN:
+            raise Refused(
+                Reason.SESSION_OPEN,
+                f"plex {plex.name}: a write failed at {plex.path}, where an error does not end it: it may be carried "
+                "out there yet, over newer bytes",
+                f"see to it that nothing is under way there (restart its server, mount it anew), then plex att "
+                f"--settled {self.volume.name} {plex.name}",
+            )
 
     def must_have(self, plex: Plex) -> None:
         """Raise Failed('plex_unknown') for a plex that left while a verb waited for its turn."""

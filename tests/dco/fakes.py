@@ -39,6 +39,8 @@ class Trouble:
 class MemoryDco:
     """A DcoFile. A write that fails leaves noise where it should have written."""
 
+    far = ""
+
     def __init__(self, path: str, length: int, trouble: Trouble) -> None:
         self.path = path
         self.length = length

@@ -54,6 +54,7 @@ class FaultyBacking:
         self.path = inner.path
         self.is_block = inner.is_block
         self.disk = inner.disk
+        self.far = inner.far
         self._watch = watch
 
     @property
@@ -63,6 +64,9 @@ class FaultyBacking:
     def pread(self, offset: int, length: int) -> bytes:
         self._watch(Operation(self.path, "pread", offset, length))
         return self.inner.pread(offset, length)
+
+    def pread_there(self, offset: int, length: int) -> bytes:
+        return self.pread(offset, length)
 
     def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         self._watch(Operation(self.path, "pwrite", offset, len(data)))
@@ -114,6 +118,7 @@ class FaultyDco:
     def __init__(self, inner: DcoFile, watch: Watch) -> None:
         self.inner = inner
         self.path = inner.path
+        self.far = inner.far
         self._watch = watch
 
     @property

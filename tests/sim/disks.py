@@ -141,6 +141,7 @@ class SimBacking:
 
     def __init__(self, machine: "Bench", disk: PlexDisk) -> None:
         self.is_block = machine.devices
+        self.far = ""
         self.machine = machine
         self.plex = disk
         self.path = disk.path
@@ -159,6 +160,8 @@ class SimBacking:
         if faults.dead or any(g in faults.bad_reads or g in faults.bad_writes for g in granules):
             raise OSError(errno.EIO, "simulated read error")
         return b"".join([_bytes(self.plex.cache[g]) for g in granules])
+
+    pread_there = pread
 
     def pread_into(self, offset: int, buffer: memoryview) -> None:
         buffer[:] = self.pread(offset, len(buffer))
@@ -242,6 +245,8 @@ class SimBacking:
 
 class SimDco:
     """One copy of the DCO, in blocks (see fmrd.backing.protocol.DcoFile)."""
+
+    far = ""
 
     def __init__(self, machine: "Bench", path: str, length: int) -> None:
         self.machine = machine

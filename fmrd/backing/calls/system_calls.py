@@ -29,7 +29,11 @@ class Lane:
         self.name = name
         self.outstanding = 0
         self.late: list[Call] = []
-        """Those of them that did not answer in time: given up, and may land yet."""
+        """Those of them that did not answer in time: given up, and may land yet; and those that ``unproven`` has."""
+        self.far = False
+        """An error does not end a call here: what failed may land yet (Backing.far)."""
+        self.unproven: list[Call] = []
+        """Those that failed where that does not end a call, and no more is known of them."""
         self._idle = trio.Event()
         self._idle.set()
 
@@ -47,7 +51,7 @@ class Lane:
 
     @property
     def hung(self) -> int:
-        """How many did not answer in time."""
+        """How many may land yet, though nobody waits for them."""
         return len(self.late)
 
     def give_up(self, call: "Call") -> None:
@@ -58,6 +62,18 @@ class Lane:
         """One that was given up has returned."""
         self.late.remove(call)
         self.leave()
+
+    def failed(self, call: "Call") -> None:
+        """It raised an error, on whatever thread. A local disk says by that that the call is over."""
+        if self.far and call.changes:
+            self.unproven.append(call)
+            self.late.append(call)
+
+    def settle(self) -> None:
+        """Somebody who knows says that nothing is under way on the far side any more."""
+        for call in self.unproven:
+            self.late.remove(call)
+        self.unproven.clear()
 
     async def idle(self) -> None:
         """Return when no call is outstanding; where one hangs, that may be never."""
@@ -73,6 +89,8 @@ class Call:
     run: Callable[[], object]
     inline: bool = False
     """It cannot block: no hop is needed."""
+    changes: bool = True
+    """It changes what lies there; of one that only reads, or opens, nothing can land late."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +131,8 @@ def outcome_of(call: Call) -> Outcome:
     try:
         return Outcome(call.run())
     except (OSError, SourceError, FmrdError) as error:
+        if isinstance(error, OSError):
+            call.lane.failed(call)
         return Outcome(error=error)
 
 
@@ -120,7 +140,7 @@ async def ask(system: SystemCalls, lane: Lane, run: Callable[[], T], timeout_sec
     """Run one call, and return its value or raise its error. What it opens when nobody waits any more is closed."""
     delivery = _Delivery(run)
     try:
-        [outcome] = await system.at_once([Call(lane, delivery.run)], timeout_seconds)
+        [outcome] = await system.at_once([Call(lane, delivery.run, changes=False)], timeout_seconds)
         if outcome.error is not None:
             raise outcome.error
     except BaseException:

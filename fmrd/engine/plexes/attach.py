@@ -30,13 +30,15 @@ class Attacher:
         self._copying = copying
         self._releaser = releaser
 
-    async def decide(self, plex: Plex, *, full: bool = False, discard: bool = False) -> Decision:
+    async def decide(self, plex: Plex, *, full: bool = False, discard: bool = False, settled: bool = False) -> Decision:
         """What an attach would copy, and why; nothing changes."""
         self._running.must_have(plex)
         if plex.is_open:
             return self._decision_of_open(plex)
         self._running.lanes_of(plex)
         async with self._running.verb():
+            if not settled:
+                self._running.must_be_over(plex)
             files = await self._reopen(plex, full=full)
             try:
                 return self._decision(plex, files, full=full, discard=discard)
@@ -44,8 +46,8 @@ class Attacher:
                 let_go(self._running.context, files.lanes, files)
 
     async def attach(
-        self, plex: Plex, *, full: bool = False, discard: bool = False, rate: int = 0, kind: TaskType | None = None,
-        then: Then | None = None, still: Callable[[], bool] | None = None,
+        self, plex: Plex, *, full: bool = False, discard: bool = False, settled: bool = False, rate: int = 0,
+        kind: TaskType | None = None, then: Then | None = None, still: Callable[[], bool] | None = None,
     ) -> tuple[Task, str | None]:  # fmt: skip
         """Join by PROTOCOLS, "Join". Return the task, and a notice if it was attached already. ``kind`` and ``then``
         are the task's (CopyTasks.start). Failed('plex_state') where ``still`` says no once it is this one's turn;
@@ -55,19 +57,24 @@ class Attacher:
             self._running.must_have(plex)
             if still is not None and not still():
                 raise Failed("plex_state", f"plex {plex.name} is {plex.state} meanwhile")
-            return await self.attach_held(plex, full=full, discard=discard, rate=rate, kind=kind, then=then)
+            return await self.attach_held(
+                plex, full=full, discard=discard, settled=settled, rate=rate, kind=kind, then=then
+            )
 
     async def attach_held(
-        self, plex: Plex, *, full: bool = False, discard: bool = False, rate: int = 0, kind: TaskType | None = None,
-        then: Then | None = None,
+        self, plex: Plex, *, full: bool = False, discard: bool = False, settled: bool = False, rate: int = 0,
+        kind: TaskType | None = None, then: Then | None = None,
     ) -> tuple[Task, str | None]:  # fmt: skip
         """The same for who has the verb lock."""
         running = self._running
         if plex.is_open:
             return self._attached_already(plex, rate)
+        if not settled:
+            running.must_be_over(plex)
         files = await self._reopen(plex, full=full)
         try:
             decision = self._decision(plex, files, full=full, discard=discard)
+            files.lanes.settle()
             await self._join(plex, files, decision)
         except BaseException:
             joined = running.mirror.opened.get(plex.uuid)

@@ -9,6 +9,7 @@ import logging
 import trio
 
 from fmrd.backing.calls.system_calls import ask
+from fmrd.core.reasons import Reason
 from fmrd.core.record import Stamp
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.opening.files import let_go
@@ -28,6 +29,7 @@ class Releaser:
 
     def begin(self, plex: Plex) -> None:
         """Begin a parting, in the step that closed the gate."""
+        self._note_unproven(plex)
         self._under_way[plex.uuid] = trio.Event()
         self._running.context.nursery.start_soon(self._part, plex)
 
@@ -64,6 +66,7 @@ class Releaser:
             return
         if lanes.outstanding:
             return
+        self._note_unproven(plex)
         plex.stamp = await self.stamp(opened)
         if lanes.outstanding:
             return  # the fdatasync hangs; the files stay open until it has landed
@@ -77,6 +80,11 @@ class Releaser:
         except OSError as error:
             log.warning("volume %s: closing plex %s: %s", running.volume.name, plex.name, error)
         self._end(plex.uuid)
+
+    def _note_unproven(self, plex: Plex) -> None:
+        """What a restart must know, too: it may be that what failed lands after it."""
+        if self._running.home.lanes_of(plex.uuid, plex.name).unproven:
+            plex.reason = Reason.SESSION_OPEN
 
     def _end(self, uuid: str) -> None:
         event = self._under_way.pop(uuid, None)

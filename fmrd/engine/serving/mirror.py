@@ -122,7 +122,7 @@ class Mirror:
             plan = volume.choose_targets(offset, length)
             errors = await self._fan_out(plan, call)
             verdict = await self.judge(plan, errors)
-            if any(isinstance(error, TimeoutError) for error in errors.values()):
+            if errors:
                 span = ((offset, offset + length),)
                 late = [each for plex in volume.open_plexes() for each in self.opened[plex.uuid].late(span)]
             return verdict

@@ -33,6 +33,19 @@ class Lanes:
         """Return how many calls have not returned."""
         return self.data.outstanding + self.dco.outstanding
 
+    @property
+    def unproven(self) -> int:
+        """Return how many failed on the far side of something, where an error does not end a call."""
+        return len(self.data.unproven) + len(self.dco.unproven)
+
+    def settle(self) -> None:
+        """Take somebody's word that these are over."""
+        for call in self.data.unproven:
+            if isinstance(call.run, Landing):
+                call.run.landed = True
+        self.data.settle()
+        self.dco.settle()
+
     async def idle(self) -> None:
         """Return when no call is outstanding."""
         await self.data.idle()
@@ -50,14 +63,16 @@ class OpenPlex:
     def __post_init__(self) -> None:
         self.inline = self.backing.inline
         self.lane = self.lanes.data
+        self.lanes.data.far = bool(self.backing.far)
+        self.lanes.dco.far = bool(self.dco_copy.file.far)
 
     def writing(self, run: Callable[[], object], spans: Claim, *, inline: bool) -> Call:
         """Return the call of a write to these [start, stop) in bytes, which whoever asks holds. Where one that was
         given up has not landed there, the call fails at once with ETIMEDOUT: the late one would overwrite it.
         """
         if self.late(spans):
-            return Call(self.lane, refuse, inline=True)
-        return Call(self.lane, Landing(run, spans), inline)
+            return Call(self.lane, refuse, inline=True, changes=False)
+        return Call(self.lane, Landing(run, spans, far=self.lane.far), inline)
 
     def late(self, spans: Claim) -> list[Landing]:
         """What was given up there and has not landed. ``lane.late`` is empty where there is none: ask that first."""

@@ -56,7 +56,7 @@ async def _data_until(mirror: Mirror, part: ReadPart) -> tuple[bool, int]:
     disk = mirror.opened[part.plex.uuid]
     if disk.may_change(part.offset, stop):
         return True, stop
-    ask = Call(disk.lane, partial(disk.backing.data_until, part.offset, stop))
+    ask = Call(disk.lane, partial(disk.backing.data_until, part.offset, stop), changes=False)
     [outcome] = await mirror.system.in_turn([ask], mirror.timeout_seconds)
     return outcome.value if isinstance(outcome.value, tuple) else (True, stop)
 
@@ -110,7 +110,7 @@ async def _pread(mirror: Mirror, part: ReadPart) -> Outcome:
     disk = mirror.opened[part.plex.uuid]
     part.plex.reads += 1
     part.plex.read_bytes += part.length
-    call = Call(disk.lane, lambda: disk.backing.pread(part.offset, part.length), disk.inline)
+    call = Call(disk.lane, lambda: disk.backing.pread(part.offset, part.length), disk.inline, changes=False)
     return (await mirror.system.in_turn([call], mirror.timeout_seconds))[0]
 
 

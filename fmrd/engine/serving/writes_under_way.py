@@ -12,18 +12,24 @@ NOT_LANDED = "an earlier write to the same bytes was given up and may land yet"
 
 @dataclass(eq=False)
 class Landing:
-    """A landing is a call that writes, on its way. One that was given up may land yet."""
+    """A landing is a call that writes, on its way. One that was given up may land yet, and one that failed where an
+    error does not end a call (``far``).
+    """
 
     run: Callable[[], object]
     spans: Claim
+    far: bool = False
     landed: bool = False
 
     def __call__(self) -> object:
         """On a worker thread."""
         try:
-            return self.run()
-        finally:
-            self.landed = True
+            result = self.run()
+        except BaseException:
+            self.landed = not self.far
+            raise
+        self.landed = True
+        return result
 
 
 def refuse() -> None:

@@ -110,8 +110,8 @@ class PlexVerbs(VerbBase):
         return await self._apart(work)
 
     async def plex_att(
-        self, *, volume: str, plex: str, full: bool = False, discard: bool = False, rate: int | None = None,
-        dry_run: bool = False,
+        self, *, volume: str, plex: str, full: bool = False, discard: bool = False, settled: bool = False,
+        rate: int | None = None, dry_run: bool = False,
     ) -> Json:  # fmt: skip
         """Attach a plex (PROTOCOLS, "Join"); its task copies what it missed."""
         service = self.registry.service(volume)
@@ -119,9 +119,11 @@ class PlexVerbs(VerbBase):
 
         async def work() -> Json:
             if dry_run:
-                d = await service.attacher.decide(found, full=full, discard=discard)
+                d = await service.attacher.decide(found, full=full, discard=discard, settled=settled)
                 return {"decision": self._decision(volume, found.name, d.code, d.message, d.regions, d.bytes)}
-            task, notice = await service.attacher.attach(found, full=full, discard=discard, rate=rate or 0)
+            task, notice = await service.attacher.attach(
+                found, full=full, discard=discard, settled=settled, rate=rate or 0
+            )
             return {"task": task.json()} | ({"notice": notice} if notice else {})
 
         return await self._apart(work)

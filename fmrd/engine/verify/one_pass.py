@@ -189,7 +189,7 @@ class Verify:
         offset, length = running.volume.geometry.bytes_of(regions)
         plexes = [p for p in running.volume.open_plexes() if p.is_current(regions)]
         disks = [running.mirror.opened[p.uuid] for p in plexes]
-        calls = [Call(disk.lane, partial(disk.backing.pread, offset, length)) for disk in disks]
+        calls = [Call(disk.lane, partial(disk.backing.pread_there, offset, length), changes=False) for disk in disks]
         outcomes = await running.mirror.system.at_once(calls, running.timeout_seconds)
         contents, errors = {}, {}
         for plex, outcome in zip(plexes, outcomes, strict=True):

@@ -44,18 +44,24 @@ def det(app: App, volume: str, plex: str) -> None:
 @click.argument("plex", type=words.plex)
 @click.option("--full", is_flag=True, help="Copy everything, whatever the map says.")
 @click.option("--discard", is_flag=True, help="In a split brain: give up what was written to this plex alone.")
+@click.option("--settled", is_flag=True, help="Nothing is under way on its far side any more: see session_open.")
 @RATE
 @WAIT
 @DRY_RUN
 @click.pass_obj
 def att(
-    app: App, volume: str, plex: str, full: bool, discard: bool, rate: int | None, wait: bool, dry_run: bool
+    app: App, volume: str, plex: str, full: bool, discard: bool, settled: bool, rate: int | None, wait: bool,
+    dry_run: bool,
 ) -> None:  # fmt: skip
     """Attach: copy what the plex missed, in the background."""
     if discard and not dry_run:  # what is given up is told first
-        would = app.ask("plex_att", volume=volume, plex=plex, full=full, discard=True, dry_run=True)["decision"]
+        would = app.ask("plex_att", volume=volume, plex=plex, full=full, discard=True, settled=settled, dry_run=True)[
+            "decision"
+        ]
         app.err.print(f"fmrctl: {would['reason']['message']}")
-    result = app.ask("plex_att", volume=volume, plex=plex, full=full, discard=discard, rate=rate, dry_run=dry_run)
+    result = app.ask(
+        "plex_att", volume=volume, plex=plex, full=full, discard=discard, settled=settled, rate=rate, dry_run=dry_run
+    )
     app.conclude(result, wait=wait)
 
 
