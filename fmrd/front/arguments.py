@@ -112,7 +112,7 @@ VERBS: dict[str, dict[str, Argument]] = {
     "plex_add": {"volume": VOLUME, "path": Argument(_path, required=True), "dco": Argument(_path), "force": FLAG,
                  "rate": NUMBER, "dry_run": FLAG},
     "plex_det": VOLUME_AND_PLEX,
-    "plex_att": {**VOLUME_AND_PLEX, "full": FLAG, "discard": FLAG, "rate": NUMBER, "dry_run": FLAG},
+    "plex_att": {**VOLUME_AND_PLEX, "full": FLAG, "discard": FLAG, "settled": FLAG, "rate": NUMBER, "dry_run": FLAG},
     "plex_convert": VOLUME_AND_PLEX,
     "plex_dis": VOLUME_AND_PLEX,
     "plex_off": VOLUME_AND_PLEX,

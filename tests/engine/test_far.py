@@ -106,6 +106,12 @@ async def test_the_last_copy_stays_and_what_may_land_yet_is_not_read(rig: Rig) -
     await rig.data.flush()
     await rig.service.mirror.clean()
     assert 0 in rig.service.volume.drl.marked, "its extent stays in the log"
+    await rig.att("b", settled=True)
+    await rig.write_regions(7)
+    assert await rig.data.read(7 * REGION + 512, 1) == b"w"
+    await rig.end(await rig.att("a"))
+    await rig.stop()
+    assert rig.same("a", "b")
 
 
 async def test_on_a_local_disk_an_error_ends_a_write(rig: Rig) -> None:

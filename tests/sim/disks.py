@@ -36,6 +36,8 @@ class Bench(Protocol):
     ticks: int
     blocking: bool
     devices: bool
+    far: bool
+    under_way: "list[tuple[PlexDisk, int, int]]"
     at_once: Callable[[], None] | None
     """Before each call that is made in place."""
 
@@ -141,7 +143,7 @@ class SimBacking:
 
     def __init__(self, machine: "Bench", disk: PlexDisk) -> None:
         self.is_block = machine.devices
-        self.far = ""
+        self.far = "NFS" if machine.far else ""
         self.machine = machine
         self.plex = disk
         self.path = disk.path
@@ -201,6 +203,8 @@ class SimBacking:
                 failing = True
             elif not (failing or cut) or rng.random() < 0.5:
                 plex.put(granule, label)
+            elif failing and self.far:
+                self.machine.under_way.append((plex, granule, label))
         if failing:
             raise OSError(errno.EIO, "simulated write error")
 

@@ -139,13 +139,13 @@ class Life:
 
     async def attach_at_last(self, plex: str) -> None:
         try:
-            answer = await self.verbs.plex_att(volume=NAME, plex=plex)
+            answer = await self.verbs.plex_att(volume=NAME, plex=plex, settled=self.schedule.profile.far)
         except FmrdError as error:
             if not (self.schedule.faulted and error.code.startswith("refused_")):
                 raise
             self.schedule.count(error.code)
             parted = error.code == "refused_split_brain"
-            answer = await self.verbs.plex_att(volume=NAME, plex=plex, full=not parted, discard=parted)
+            answer = await self.verbs.plex_att(volume=NAME, plex=plex, full=not parted, discard=parted, settled=True)
             self.schedule.count(f"given up: {answer['task']['reason']['code']}")
         self.must_not_be_full(answer["task"])
 

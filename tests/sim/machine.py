@@ -41,6 +41,9 @@ class Machine:
         self.ticks = 0
         self.blocking = True
         self.devices = False
+        self.far = False
+        self.under_way: list[tuple[PlexDisk, int, int]] = []
+        """Granules and labels of writes that failed on the far side, and may be carried out yet."""
         self.at_once: Callable[[], None] | None = None
         self._inode = 100
         self.strangers: dict[str, Stranger] = {}
@@ -49,6 +52,18 @@ class Machine:
         self.ticks += 1
         if self.dead:
             raise Crash
+        if self.under_way and self.rng.random() < 0.03:
+            plex, granule, label = self.under_way.pop(0)
+            plex.put(granule, label)
+
+    def end_sessions(self, path: str | None = None) -> None:
+        """Of one plex, or of all: what was under way there is carried out now, or never. The end of the daemon counts
+        as one, too, since nothing here tells a new daemon what its predecessor had under way.
+        """
+        for plex, granule, label in [each for each in self.under_way if path in (None, each[0].path)]:
+            if self.rng.random() < 0.5:
+                plex.put(granule, label)
+        self.under_way = [each for each in self.under_way if path not in (None, each[0].path)]
 
     @contextmanager
     def quickly(self, step: Callable[[], None]) -> Iterator[None]:
@@ -95,6 +110,7 @@ class Machine:
 
     def reboot(self, *, power: bool) -> None:
         """After a crash. Whether the daemon was killed or the power failed."""
+        self.end_sessions()
         self.dead = False
         self.unpublished.clear()
         for notes in self.notes.values() if power else ():

@@ -102,7 +102,10 @@ async def detach(life: "Life") -> None:
 async def attach(life: "Life") -> None:
     plex = _plex(life, opened=False)
     if plex is not None:
-        await _try(life, "plex_att", plex=plex.name)
+        far = life.schedule.profile.far
+        if far:
+            life.schedule.machine.end_sessions(plex.path)
+        await _try(life, "plex_att", plex=plex.name, settled=far)
 
 
 async def off(life: "Life") -> None:

@@ -34,6 +34,8 @@ class Profile:
     """Some plexes travel, and both sides go on (parted.py)."""
     devices: bool = False
     """Plexes lie on devices, which bear no stamp."""
+    far: bool = False
+    """Plexes lie behind a network: what failed there may be carried out later."""
     verify: bool = False
     """Copies are compared, and disks lie (lies.py)."""
     quick: bool = False
@@ -124,3 +126,10 @@ STRANGERS = {
     "strangers, snaps": Profile(plexes=2, strangers=True, snaps=True, steps=30, crashes=3, eager=0.05),
 }
 """Another disk lies where a plex was."""
+
+FAR = {
+    "far": Profile(far=True, faults=BREAKS, weights=(("heal", 6), ("break", 8))),
+    "far, two": Profile(plexes=2, far=True, faults=("write", "writes", "read"), weights=(("heal", 6), ("break", 8))),
+    "far, snaps": Profile(plexes=2, far=True, snaps=True, faults=("write", "writes"), weights=(("heal", 4),)),
+}
+"""An error there does not end a write."""

@@ -69,6 +69,7 @@ class Schedule:
         self.oracle = Oracle(self.length // GRANULE)
         self.machine.blocking = not self.profile.quick
         self.machine.devices = self.profile.devices
+        self.machine.far = self.profile.far
 
     def oracle_of(self, volume: str) -> Oracle:
         return self.oracle if volume == NAME else self.snaps.oracles[volume]
@@ -163,6 +164,7 @@ class Schedule:
 
     def put_back(self) -> None:
         self.machine.take_strangers_away()
+        self.machine.end_sessions()
         self.machine.heal()
         for disk in self.machine.plexes.values():
             disk.present = True

@@ -12,6 +12,7 @@ from unittest.mock import patch
 from bitarray import bitarray, frozenbitarray
 from bitarray.util import zeros
 
+from fmrd.backing.calls.system_calls import Lane
 from fmrd.core import images
 from fmrd.core.decisions import joining, standing
 from fmrd.core.maps.drl import DirtyRegionLog
@@ -313,6 +314,7 @@ SWITCHES = {
     "what may still land is not read": lambda: patch.object(OpenPlex, "may_change", lambda *_: False),
     "quick: a cleaning ends the tick": lambda: patch.object(DirtyRegionLog, "end_tick", lambda self: self._tick),
     "home first": _copies_before_home,
+    "an error does not end a far write": lambda: patch.object(Lane, "failed", lambda *_: None),
     "no DCO is no damaged DCO": lambda: patch.object(joining, "_must_be_named", lambda *_: None),
     "nothing hangs at a join": _join_while_hanging,
     "pages count for the position": lambda: patch.object(images, "is_newer", lambda *_: False),

@@ -9,10 +9,10 @@ from fmrd.errors import FmrdError
 from tests.sim import directed, quick_directed, snap_directed, snap_switches, switches
 from tests.sim.directed import run as run_directed
 from tests.sim.oracle import Broken
-from tests.sim.profiles import PARTED, PROFILES, SNAPS, STRANGERS, TARGETS, VERIFIES, Profile
+from tests.sim.profiles import FAR, PARTED, PROFILES, SNAPS, STRANGERS, TARGETS, VERIFIES, Profile
 from tests.sim.schedule import Schedule
 
-ALL = PROFILES | TARGETS | SNAPS | PARTED | VERIFIES | STRANGERS
+ALL = PROFILES | TARGETS | SNAPS | PARTED | VERIFIES | STRANGERS | FAR
 DIRECTED = directed.DIRECTED | quick_directed.DIRECTED | snap_directed.DIRECTED
 SWITCHES = switches.SWITCHES | snap_switches.SWITCHES
 SCHEDULES = 5000
@@ -62,6 +62,7 @@ CAUGHT_BY = {
     "what may still land is not read": "quick: read while a write that was given up may land",
     "quick: a cleaning ends the tick": "quick: written at once while the log is cleaned",
     "home first": ("plain", 0),
+    "an error does not end a far write": ("far", 0),
     "no DCO is no damaged DCO": ("strangers", 0),
     "nothing hangs at a join": "a hung write lands after a join",
     "pages count for the position": "the home copy is put back under the same record",
@@ -116,7 +117,9 @@ def test_schedules_with_snapshots_find_nothing(first: int) -> None:
         play(names[seed % len(names)], seed)
 
 
-@pytest.mark.parametrize("kinds", [PARTED, VERIFIES, STRANGERS], ids=["split brains", "verifies", "strangers"])
+@pytest.mark.parametrize(
+    "kinds", [PARTED, VERIFIES, STRANGERS, FAR], ids=["split brains", "verifies", "strangers", "far"]
+)
 @pytest.mark.parametrize("first", range(0, OTHERS, CHUNK))
 def test_others_find_nothing(first: int, kinds: dict[str, Profile]) -> None:
     names = list(kinds)

@@ -68,6 +68,8 @@ class Attacher:
         """The same for who has the verb lock."""
         running = self._running
         if plex.is_open:
+            if settled:
+                running.lanes_of(plex).settle()
             return self._attached_already(plex, rate)
         if not settled:
             running.must_be_over(plex)
