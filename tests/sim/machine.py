@@ -52,7 +52,7 @@ class Machine:
         self.ticks += 1
         if self.dead:
             raise Crash
-        if self.under_way and self.rng.random() < 0.03:
+        if self.under_way and self.rng.random() < 0.004:
             plex, granule, label = self.under_way.pop(0)
             plex.put(granule, label)
 
@@ -110,7 +110,6 @@ class Machine:
 
     def reboot(self, *, power: bool) -> None:
         """After a crash. Whether the daemon was killed or the power failed."""
-        self.end_sessions()
         self.dead = False
         self.unpublished.clear()
         for notes in self.notes.values() if power else ():

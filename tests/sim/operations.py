@@ -102,10 +102,10 @@ async def detach(life: "Life") -> None:
 async def attach(life: "Life") -> None:
     plex = _plex(life, opened=False)
     if plex is not None:
-        far = life.schedule.profile.far
-        if far:
+        over = life.schedule.profile.far and life.rng.random() < 0.5
+        if over:
             life.schedule.machine.end_sessions(plex.path)
-        await _try(life, "plex_att", plex=plex.name, settled=far)
+        await _try(life, "plex_att", plex=plex.name, settled=over)
 
 
 async def off(life: "Life") -> None:

@@ -171,6 +171,7 @@ class Schedule:
 
     def life(self, script: Script, *, crash: bool = False) -> None:
         rng = self.rng
+        self.machine.end_sessions()
         system = SimCalls(self.machine, random.Random(rng.random()), laziness=rng.choice([0, 1, 1, 3]))
         power = rng.random() < self.profile.power
         if crash:

@@ -62,7 +62,7 @@ CAUGHT_BY = {
     "what may still land is not read": "quick: read while a write that was given up may land",
     "quick: a cleaning ends the tick": "quick: written at once while the log is cleaned",
     "home first": ("plain", 0),
-    "an error does not end a far write": ("far", 0),
+    "an error does not end a far write": ("far, two", 0),
     "no DCO is no damaged DCO": ("strangers", 0),
     "nothing hangs at a join": "a hung write lands after a join",
     "pages count for the position": "the home copy is put back under the same record",
