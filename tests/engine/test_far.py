@@ -1,6 +1,6 @@
 """Plexes behind a network or a server: an error there says that nobody waits, not that the write is over.
 
-REMOTE's rules 4 and 7 (docs/PROTOCOLS, "Far"): what failed comes back only where that is proved, here by somebody's
+What failed comes back only where it is proved to be over (docs/PROTOCOLS, "Join"), here by somebody's
 word. Which backings those are is looking/far.py's, see tests/backing/looking/test_far.py.
 """
 
