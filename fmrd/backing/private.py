@@ -6,6 +6,8 @@ import stat
 from collections.abc import Collection
 from pathlib import Path
 
+from fmrd.backing.plexfile import sync_directory
+
 log = logging.getLogger(__name__)
 
 MODE = 0o700
@@ -13,7 +15,9 @@ _OTHERS = 0o077
 
 
 def make(path: Path) -> None:
-    """The directory, and the parents that are missing; what is there stays as it is. OSError says what cannot be."""
+    """The directory, and the parents that are missing, durably: what is promised below would be lost with a name. What
+    is there stays as it is. OSError says what cannot be.
+    """
     missing = []
     while not path.exists():
         missing.append(path)
@@ -21,6 +25,7 @@ def make(path: Path) -> None:
     for each in reversed(missing):
         each.mkdir(mode=MODE, exist_ok=True)
         each.chmod(MODE)  # a umask can take away, and from the owner too
+        sync_directory(str(each))
     if not path.is_dir():
         raise NotADirectoryError(f"{path} is not a directory")
 

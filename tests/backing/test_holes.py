@@ -43,6 +43,27 @@ def test_a_punched_range_gives_its_blocks_back(plex: PlexFile) -> None:
     assert before - allocated_bytes(plex.path) >= 120 * BLOCK
 
 
+@pytest.mark.parametrize("punch", [True, False])
+def test_what_was_known_to_be_data_is_not_known_once_zeros_were_made(plex: PlexFile, punch: bool) -> None:
+    plex.data_until(0, LENGTH)
+    assert plex.is_known_data(0, LENGTH)
+    plex.make_zero(64 * BLOCK, BLOCK, punch=punch)
+    assert not plex.is_known_data(64 * BLOCK, 65 * BLOCK)
+
+
+def test_a_hole_punched_into_known_data_stays_one_in_a_copy(plex: PlexFile) -> None:
+    plex.data_until(0, LENGTH)
+    plex.make_zero(64 * BLOCK, 128 * BLOCK, punch=True)
+    target = create_plex(plex.path + "-copy", LENGTH)
+    try:
+        assert target.copy_from(plex, 0, LENGTH) == 128 * BLOCK
+        target.fdatasync()
+        assert allocated_bytes(target.path) < 140 * BLOCK
+        assert target.pread(0, LENGTH) == plex.pread(0, LENGTH)
+    finally:
+        target.close()
+
+
 def test_data_and_holes_are_told_up_to_where_they_end(plex: PlexFile) -> None:
     plex.make_zero(64 * BLOCK, 128 * BLOCK, punch=True)
     assert plex.data_until(0, LENGTH) == (True, 64 * BLOCK)

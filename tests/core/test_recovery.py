@@ -325,6 +325,22 @@ def test_a_region_that_nobody_here_holds_refuses_the_start(opened: Opened, code:
     assert refused.value.code == code and names in refused.value.message
 
 
+def test_where_nothing_has_a_dco_the_administrator_says_whether_it_is_the_plex() -> None:
+    record = home_record(plex(1), plex(2))
+    found = {p.uuid: Found(True, None, STAMP) for p in record.volume.plexes}
+    standing = judge_plexes(record, record.volume, found, StartOptions())
+    with pytest.raises(Refused, match="without its DCO: v-01, v-02") as refused:
+        open_volume(record, record.volume, home_copy(record, {}), found, standing)
+    assert refused.value.code == "plexes_changed" and "if that is surely what lies there" in refused.value.hint
+
+
+@pytest.mark.parametrize(("problem", "told"), [("", "/p1"), ("it is locked", "it is locked")])
+def test_who_cannot_be_had_is_told_by_its_path_or_by_what_is_wrong(problem: str, told: str) -> None:
+    record = home_record(plex(1, path="/p1"), plex(2))
+    found = {UUID.format(1): Found(False, problem=problem), UUID.format(2): here(record, 2)}
+    assert judge_plexes(record, record.volume, found, StartOptions())[UUID.format(1)].sentence.endswith(told)
+
+
 def test_two_plexes_with_different_holes_start_together() -> None:
     assert maps(Opened([ACTIVE, ACTIVE], {1: {1}, 2: {6}}).open()) == [{1}, {6}]
 

@@ -137,6 +137,15 @@ def test_a_restore_seeds_the_union_into_everything_else(ours: set[int], theirs: 
     assert rig.family.volumes == [rig.volume, other]
 
 
+@pytest.mark.parametrize(("written", "reason"), [((), ""), ((1,), "restore")])
+def test_a_restore_of_what_is_the_same_leaves_no_reason_to_copy(written: tuple[int, ...], reason: str) -> None:
+    rig = fresh()
+    snap = broken_off(rig)
+    write(snap, *written)
+    snapback.from_replica(rig.family, rig.volume, snap, list(snap.plexes))
+    assert [plex.reason for plex in rig.plexes[:2]] == [reason, reason]
+
+
 def test_the_source_of_a_restore_is_snapdone_again_when_the_others_hold_everything() -> None:
     rig = fresh()
     snap = broken_off(rig)

@@ -35,6 +35,20 @@ def test_a_suspect_region_written_anew_is_not_forgotten_on_the_home_copy_by_its_
     assert not rig.plexes[0].is_durable(2)
 
 
+def test_who_holds_something_suspect_is_not_promoted() -> None:
+    rig = Rig(TEMP)
+    plex = rig.plexes[0]
+    rig.write(0, plex.geometry.regions)
+    rig.sync(failing=rig.plexes)
+    rig.sync()
+    rig.commit()
+    assert not missing(rig, 0) and not rig.volume.promote(plex)
+    rig.write(0, plex.geometry.regions)
+    rig.sync()
+    rig.commit()
+    assert rig.volume.promote(plex)
+
+
 def test_the_end_of_a_suspicion_is_recorded() -> None:
     rig = Rig(ACTIVE)
     rig.settle()

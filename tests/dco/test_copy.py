@@ -199,6 +199,14 @@ def test_an_opening_writes_only_what_does_not_read_as_it_should() -> None:
     assert load(writer.file).image.whole(Column(1, 1), 0)
 
 
+def test_the_same_bits_of_another_epoch_are_written_anew() -> None:
+    """A reader takes a page only of the epoch that the record names."""
+    writer = Writer()
+    same = [page(key, writer.sequence, epoch=2) for key in KEYS]
+    writer.reopen()
+    assert writer.copy.due(same) == same
+
+
 def test_neighbouring_pages_of_a_new_copy_go_in_one_write() -> None:
     writer = Writer()
     writes = [offset for _, offset in writer.file.trouble.writes]

@@ -154,6 +154,26 @@ def test_a_record_that_outgrew_its_slot_is_not_written() -> None:
         layout.encode_record(replace(some_record(), history=history), 0)
 
 
+def test_a_record_may_fill_its_slot_to_the_last_byte() -> None:
+    """Each further letter is a further byte of the body."""
+    record = replace(some_record(), extra={"later": ""})
+    room = RECORD_SLOT_BYTES - HEADER_BYTES - len(layout.encode_body(record))
+    full = replace(record, extra={"later": "x" * room})
+    assert decode_record(layout.encode_record(full, 0), 0).record == full
+    with pytest.raises(ValueError, match="does not fit its slot"):
+        layout.encode_record(replace(record, extra={"later": "x" * (room + 1)}), 0)
+
+
+def test_whose_a_copy_is_can_be_told_though_all_else_is_damaged() -> None:
+    record = some_record()
+    data = bytearray(layout.encode_record(record, 0, OWNER))
+    data[HEADER_BYTES:] = b"noise"
+    assert layout.claimed(bytes(data)) == (record.family, OWNER)
+    assert layout.claimed(layout.encode_record(record, 0)) is None, "the home copy is no plex's"
+    assert layout.claimed(bytes(RECORD_SLOT_BYTES)) is None
+    assert layout.claimed(bytes(data[: HEADER_BYTES - 1])) is None
+
+
 def test_512_lineages_and_eight_plexes_of_long_paths_fit() -> None:
     record = some_record()
     plex = record.volume.plexes[0]
@@ -210,6 +230,14 @@ def test_a_page_counts_only_in_its_own_place(family: str, column: int, page: int
     block = layout.encode_page(FAMILY, 3, 5, 1, 7, 9, bitarray("1"))
     with pytest.raises(Damaged, match="another place"):
         decode_page(block, family, column, page, slot)
+
+
+def test_a_page_of_another_version_is_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as later:
+        later.setattr(layout, "VERSION", layout.VERSION + 1)
+        data = layout.encode_page(OWNER, 3, 5, 1, 8, 9, bitarray("0110"))
+    with pytest.raises(Damaged):
+        decode_page(data, OWNER, 3, 5, 1)
 
 
 def test_a_page_of_zeros_is_blank_and_one_of_another_size_damaged() -> None:

@@ -220,6 +220,44 @@ async def test_the_last_plex_stays_though_its_copy_failed() -> None:
     assert rig.record().sequence == 3
 
 
+async def test_the_copy_of_a_plex_that_had_to_stay_gets_no_page_before_it_is_made_anew() -> None:
+    """It missed some: a newer page beside those would look as if it had them all."""
+    rig = await rig_of(ACTIVE)
+    rig.trouble.failing.add("v-01")
+    rig.plexes[0].map.mark(range(3, 4))
+    await rig.store.write_pages(rig.volume.touched_pages())
+    assert rig.plexes[0].is_open
+    rig.trouble.failing.clear()
+    rig.trouble.writes.clear()
+    rig.plexes[0].map.mark(range(4, 5))
+    await rig.store.write_pages(rig.volume.touched_pages())
+    assert {path for path, _ in rig.trouble.writes} == {"home"}
+
+
+async def test_no_copy_gets_a_page_that_the_home_copy_refused_twice() -> None:
+    """Once they are written side by side; what was owed then goes to the home copy first."""
+    rig = await rig_of(ACTIVE)
+    rig.trouble.failing.add("home")
+    rig.plexes[0].map.mark(range(3, 4))
+    for _ in range(2):
+        rig.trouble.writes.clear()
+        with pytest.raises(Failed, match="home"):
+            await rig.store.write_pages(rig.volume.touched_pages())
+    assert {path for path, _ in rig.trouble.writes} == {"home"}
+
+
+async def test_what_the_home_copy_refused_goes_along_with_whatever_is_written_next() -> None:
+    """Another copy may hold it: it is not to become two batches newer than the home copy."""
+    rig = await rig_of(ACTIVE)
+    rig.trouble.failing.add("home")
+    rig.plexes[0].map.mark(range(3, 4))
+    with pytest.raises(Failed, match="home"):
+        await rig.store.write_pages(rig.volume.touched_pages())
+    rig.trouble.failing.clear()
+    await rig.store.write_pages([(0, 0)])
+    assert rig.missing(0) == rig.missing(0, "v-01") == {3}
+
+
 async def test_the_copy_of_a_plex_that_had_to_stay_is_made_anew_when_it_can_be_written() -> None:
     rig = await rig_of(ACTIVE, STALE)
     rig.trouble.failing.add("v-01")

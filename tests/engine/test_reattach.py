@@ -64,7 +64,7 @@ async def test_it_is_tried_until_its_file_is_there_again(
     rig.path("b").rename(away)
     with caplog.at_level(logging.WARNING):
         await fail_b(rig)
-        await until(lambda: len(pauses) == 4)
+        await until(lambda: len(pauses) >= 4)
         seen = len([r for r in caplog.records if "stays IOFAIL: plex_missing" in r.message])
     assert await rig.states() == "ACTIVE IOFAIL" and seen == 1, "the same reason is told once"
     away.rename(rig.path("b"))
@@ -89,13 +89,16 @@ async def test_a_plex_that_was_detached_while_its_attach_waited_for_a_verb_stays
 async def test_not_while_the_volume_is_told_not_to(rig: Rig, pauses: list[float]) -> None:
     await rig.verbs.set(volume="data", settings={"auto_attach": "off"})
     await fail_b(rig)
-    await until(lambda: len(pauses) == 5)
+    await until(lambda: len(pauses) >= 5)
     assert rig.plex("b").state == "IOFAIL" and not (await rig.verbs.task_list(all=True))["tasks"]
     await rig.verbs.set(volume="data", settings={"auto_attach": "on"})
     await until(lambda: rig.plex("b").state == "ACTIVE")
 
 
-async def test_one_that_fails_each_time_waits_longer_and_longer(rig: Rig, pauses: list[float]) -> None:
+async def test_one_that_fails_each_time_waits_longer_and_longer(
+    rig: Rig, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reattach, "STEADY", 1e6)  # however long this machine takes over it, it has not come back
     with rig.host.failing(rig.path("b"), "pwrite", "copy_from", code=errno.EIO):
         await rig.write_regions(7)
         await until(lambda: len(pauses) >= 4)
@@ -106,10 +109,11 @@ async def test_one_that_fails_each_time_waits_longer_and_longer(rig: Rig, pauses
 async def test_where_only_the_administrator_can_decide_it_is_left_alone(
     rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
+    await rig.verbs.set(volume="data", settings={"auto_attach": "off"})  # until what lies there is another's
     await fail_b(rig)
-    other = rig.path("b.dco")
     await until(lambda: rig.plex("b").uuid not in rig.service.mirror.opened)
-    other.write_bytes(rig.path("a.dco").read_bytes())
+    rig.path("b.dco").write_bytes(rig.path("a.dco").read_bytes())
+    await rig.verbs.set(volume="data", settings={"auto_attach": "on"})
     await until(lambda: rig.plex("b").state == "ACTIVE" or "is not attached by itself" in caplog.text)
     assert await rig.states() == "ACTIVE IOFAIL"
 
@@ -131,7 +135,7 @@ def arrives(tmp_path: Path, letter: str) -> None:
 async def test_one_that_was_away_at_a_start_is_attached_when_it_comes(tmp_path: Path, pauses: list[float]) -> None:
     await away_at_a_start(tmp_path, "b")
     async with daemon(tmp_path, return_seconds=SOON) as rig:
-        await until(lambda: len(pauses) == 2)
+        await until(lambda: len(pauses) >= 2)
         assert await rig.states() == "ACTIVE STALE"
         await rig.write_regions(3)
         arrives(tmp_path, "b")
@@ -145,7 +149,7 @@ async def test_one_that_was_away_at_a_start_and_is_detached_then_stays_away(
 ) -> None:
     await away_at_a_start(tmp_path, "b")
     async with daemon(tmp_path, return_seconds=SOON) as rig:
-        await until(lambda: len(pauses) == 1)
+        await until(lambda: len(pauses) >= 1)
         await rig.det("b")
         arrives(tmp_path, "b")
         await until(lambda: not rig.service.reattacher._waiting)

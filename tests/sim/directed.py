@@ -4,11 +4,13 @@ Two plexes, /a (v-01) and /b (v-02), six regions of four granules in three exten
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import trio
 
 from fmrd.backing.calls.system_calls import Call
 from fmrd.core.states import PlexState
+from fmrd.dco import layout
 from tests.sim.disks import GRANULE, SimBacking
 from tests.sim.life import EXTENT, IO_TIMEOUT, NAME, REGION, Life, Script
 from tests.sim.oracle import Broken
@@ -47,6 +49,14 @@ async def until(condition: Callable[[], object]) -> None:
             return
         await trio.lowlevel.checkpoint()
     raise Broken("the schedule did not come to the moment it is about")
+
+
+def is_record(call: Call) -> bool:
+    """A write of a record to the home copy."""
+    run = call.run
+    if not call.lane.name.endswith("home") or not isinstance(run, partial) or not run.args:
+        return False
+    return any(offset < 2 * layout.RECORD_SLOT_BYTES for offset, _ in run.args[0])
 
 
 async def _detach_write_attach(life: Life) -> int:
@@ -158,6 +168,102 @@ async def power_fails_after_a_flush_beside_a_failed_one(life: Life) -> None:
     life.system.crash("power")
 
 
+async def power_fails_after_a_flush_that_came_during_another(life: Life) -> None:
+    """An fdatasync under way proves nothing of what is written since it began."""
+    life.system.laziness = 0
+    await life.write(0, REGION)
+    written = trio.Event()
+    syncing: list[Call] = []
+
+    def late(call: Call) -> bool:
+        if getattr(call.run, "__name__", "") == "fdatasync" and not written.is_set():
+            syncing.append(call)
+        return call in syncing and not written.is_set()
+
+    life.system.linger = late
+    flushed = trio.Event()
+
+    async def flush() -> None:
+        await life.flush()
+        flushed.set()
+
+    life.nursery.start_soon(life.flush)
+    await until(lambda: syncing)
+    await life.write(0, REGION)
+    life.nursery.start_soon(flush)
+    await until(lambda: life.service.mirror.flushes.lock.statistics().tasks_waiting)
+    written.set()
+    await flushed.wait()
+    life.system.crash("power")
+
+
+async def a_suspect_plex_leaves_while_the_log_is_cleaned(life: Life) -> None:
+    """What it may have dropped is in its map then, in memory only, and suspect no more: the log must keep it. Its own
+    copy of the DCO would tell, but that failed while it was the last.
+    """
+    life.system.laziness = 0
+    await life.verbs.set(volume=NAME, settings={"rdpol": "prefer:v-02"})
+    await life.verbs.plex_det(volume=NAME, plex="v-02")
+    await life.service.mirror.clean()
+    plex, other = (life.service.volume.plex(name) for name in ("v-01", "v-02"))
+    disks = life.schedule.machine.plexes
+    life.schedule.machine.dcos["/a"].faults.fail_writes = 1
+    await life.write(0, REGION)
+    disks["/a"].faults.fail_syncs = 1
+    await life.flush()
+    promoting: list[Call] = []
+    writing: list[Call] = []
+    cleaned, paging = trio.Event(), trio.Event()
+
+    def late(call: Call) -> bool:
+        if is_record(call):
+            if other.state is PlexState.ACTIVE:
+                promoting.append(call)
+            return call in promoting and not cleaned.is_set()
+        if call.lane.name == "v-01" and promoting and not writing:
+            writing.append(call)
+        if call.lane.name.endswith("home") and disks["/a"].faults.fail_writes:
+            paging.set()
+            return plex.is_open
+        return call in writing and not paging.is_set()
+
+    await life.verbs.plex_att(volume=NAME, plex="v-02")
+    life.system.delay = late
+    await until(lambda: promoting)
+    life.nursery.start_soon(life.write, 5 * REGION, GRANULE)  # /a will fail it
+    await until(lambda: writing)
+    disks["/b"].faults.bad_reads = {4 * REGION // GRANULE}
+    await life.read(4 * REGION, 2 * GRANULE)  # repaired: so that there is a page of a map to be written
+    disks["/a"].faults.fail_writes = 1
+    await life.service.mirror.clean()
+    cleaned.set()
+    life.system.rng.randrange = lambda *limits: 0  # type: ignore[method-assign]  # nothing in flight lands
+    life.system.crash("power")
+
+
+async def written_between_a_read_error_and_its_repair(life: Life) -> None:
+    """What is written back is read anew, with the bytes held."""
+    life.system.laziness = 0
+    await life.verbs.set(volume=NAME, settings={"rdpol": "prefer:v-01"})
+    await life.write(0, REGION)
+    life.schedule.machine.plexes["/a"].faults.bad_reads = {0}
+    written = trio.Event()
+    source: list[Call] = []
+
+    def late(call: Call) -> bool:
+        if call.lane.name == "v-02" and not source:
+            source.append(call)
+        return call in source and not written.is_set()
+
+    async with trio.open_nursery() as nursery:
+        life.system.linger = late
+        nursery.start_soon(life.read, 0, 2 * GRANULE)
+        await until(lambda: source)
+        await life.write(GRANULE, GRANULE)
+        written.set()
+    life.system.crash("kill")
+
+
 async def the_home_copy_is_lost_after_another_one_failed(life: Life) -> None:
     """/a stays, as the last one, though its copy of the DCO failed: that is made anew before it is relied on."""
     await life.verbs.plex_det(volume=NAME, plex="v-02")
@@ -203,6 +309,9 @@ DIRECTED = {
     "a hung disk stalls a writer once": (a_hung_disk_stalls_a_writer_once, KILL),
     "the home copy is put back under the same record": (the_home_copy_is_put_back_under_the_same_record, KILL),
     "power fails after a flush beside a failed one": (power_fails_after_a_flush_beside_a_failed_one, POWER),
+    "power fails after a flush that came during another": (power_fails_after_a_flush_that_came_during_another, POWER),
+    "a suspect plex leaves while the log is cleaned": (a_suspect_plex_leaves_while_the_log_is_cleaned, POWER),
+    "written between a read error and its repair": (written_between_a_read_error_and_its_repair, KILL),
     "the home copy is lost after another one failed": (the_home_copy_is_lost_after_another_one_failed, KILL),
     "the source leaves after a resync": (the_source_leaves_after_a_resync, POWER),
     "power fails before the copy is synced": (power_fails_before_the_copy_is_synced, POWER),

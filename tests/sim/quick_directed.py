@@ -8,6 +8,7 @@ from fmrd.backing.calls.system_calls import Call
 from tests.sim.directed import KILL, POWER, until
 from tests.sim.disks import GRANULE
 from tests.sim.life import EXTENT, NAME, REGION, Life
+from tests.sim.system_calls import PATIENCE
 
 
 async def written_at_once_beside_a_repair(life: Life) -> None:
@@ -61,6 +62,21 @@ async def written_at_once_while_the_log_is_cleaned(life: Life) -> None:
     life.system.crash("power")
 
 
+async def written_at_once_before_a_demotion_is_recorded(life: Life) -> None:
+    """After a crash /a is current by the record, and does not hold it."""
+    life.system.laziness = 0
+    await life.write(0, 2 * REGION)
+    life.schedule.machine.plexes["/a"].faults.fail_writes = 1
+    life.system.stick = lambda call: call.lane.name.endswith(("home", "dco"))
+    life.nursery.start_soon(life.write, 0, REGION)
+    await until(lambda: not life.service.volume.plex("v-01").is_open and not life.service.mirror.ranges.holders)
+    life.nursery.start_soon(life.write, REGION, GRANULE)
+    for _ in range(PATIENCE):
+        await trio.lowlevel.checkpoint()
+    life.system.rng.randrange = lambda *limits: 0  # type: ignore[method-assign]  # nothing in flight lands
+    life.system.crash("kill")
+
+
 async def read_while_a_write_that_was_given_up_may_land(life: Life) -> None:
     """On the last copy: what a reader saw is not changed by a write that failed before it read."""
     life.system.laziness = 0
@@ -81,6 +97,9 @@ DIRECTED = {
         read_while_a_write_that_was_given_up_may_land, replace(KILL, quick=True),
     ),
     "read while a write that was given up may land": (read_while_a_write_that_was_given_up_may_land, KILL),
+    "quick: written at once before a demotion is recorded": (
+        written_at_once_before_a_demotion_is_recorded, replace(KILL, quick=True),
+    ),
     "quick: written at once beside a repair": (written_at_once_beside_a_repair, replace(KILL, quick=True)),
     "quick: written at once while the log is cleaned": (
         written_at_once_while_the_log_is_cleaned, replace(POWER, quick=True),

@@ -1,5 +1,6 @@
 """Schedules about snapshots, written by hand, as those of directed.py: /a and /b, and the snapshot plex /s (v-03)."""
 
+from dataclasses import replace
 from functools import partial
 
 import trio
@@ -7,9 +8,10 @@ import trio
 from fmrd.backing.calls.system_calls import Call
 from fmrd.dco import layout
 from tests.sim import snaps
-from tests.sim.directed import KILL, POWER, until
+from tests.sim.directed import KILL, POWER, is_record, until
 from tests.sim.disks import GRANULE
 from tests.sim.life import NAME, REGION, Life
+from tests.sim.system_calls import PATIENCE
 
 SNAP = "SNAP0-v"
 
@@ -59,14 +61,6 @@ async def written_before_the_break_off(life: Life) -> None:
     life.system.crash("power")
 
 
-def _is_record(call: Call) -> bool:
-    """A write of a record to the home copy."""
-    run = call.run
-    if not call.lane.name.endswith("home") or not isinstance(run, partial) or not run.args:
-        return False
-    return any(offset < 2 * layout.RECORD_SLOT_BYTES for offset, _ in run.args[0])
-
-
 async def _killed_before_the_record_of(life: Life, *, from_replica: bool) -> None:
     await _snapshot(life)
     await life.write(0, REGION)
@@ -75,7 +69,7 @@ async def _killed_before_the_record_of(life: Life, *, from_replica: bool) -> Non
     await life.flush(volume=SNAP)
 
     def crash(call: Call) -> bool:
-        if _is_record(call):
+        if is_record(call):
             life.system.rng.randrange = lambda *limits: 0  # type: ignore[method-assign]  # nothing in flight lands
             life.system.crash("kill")
         return False
@@ -114,6 +108,23 @@ async def a_detached_plex_misses_a_restore(life: Life) -> None:
     await life.write(3 * REGION, REGION, volume=SNAP)
     await snaps.restore(life)
     await life.settle_tasks()
+
+
+async def read_before_a_restore_is_recorded(life: Life) -> None:
+    """Nobody sees the snapshot's data in the original before the record says that they are its own."""
+    await _snapshot(life)
+    await life.write(0, REGION)
+    await life.flush()
+    recording: list[Call] = []
+    life.system.stick = lambda call: is_record(call) and (recording.append(call) or True)
+    life.nursery.start_soon(snaps.restore, life)
+    await until(lambda: recording)
+    life.quiet = False
+    life.nursery.start_soon(life.read, 0, REGION)
+    for _ in range(PATIENCE):
+        await trio.lowlevel.checkpoint()
+    life.system.rng.randrange = lambda *limits: 0  # type: ignore[method-assign]  # nothing in flight lands
+    life.system.crash("kill")
 
 
 async def another_snapshot_sees_a_restore(life: Life) -> None:
@@ -175,7 +186,7 @@ async def killed_before_the_record_of_one_that_goes_back(life: Life) -> None:
     life.system.delay = lambda call: call.lane.name == "v-02"
     life.nursery.start_soon(life.write, REGION, GRANULE)  # under way all the time, so that its extent stays marked
     await until(lambda: disk.cache[REGION // GRANULE] == label)
-    life.system.stick = _is_record
+    life.system.stick = is_record
     life.nursery.start_soon(snaps.snapback, life)
     await until(lambda: not volume.unkept)
     life.nursery.start_soon(life.write, 0, REGION)
@@ -244,6 +255,8 @@ DIRECTED = {
     "snapshot: written before the break-off": (written_before_the_break_off, POWER),
     "snapshot: killed before the record of a restore": (killed_before_the_record_of_a_restore, KILL),
     "snapshot: killed before the record of a snapback": (killed_before_the_record_of_a_snapback, KILL),
+    "snapshot: read before a restore is recorded": (read_before_a_restore_is_recorded, KILL),
+    "quick: read before a restore is recorded": (read_before_a_restore_is_recorded, replace(KILL, quick=True)),
     "snapshot: killed in the middle of a restore": (killed_in_the_middle_of_a_restore, KILL),
     "instant: killed before a kept region is known": (killed_before_a_kept_region_is_known, KILL),
     "instant: written while the snapshot reads": (written_while_the_snapshot_reads, KILL),

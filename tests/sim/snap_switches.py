@@ -1,7 +1,7 @@
 """The rules of snapshots as switches, as those of switches.py."""
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from typing import Any
 from unittest.mock import patch
 
@@ -146,6 +146,11 @@ def _nobody_waits_for_one_that_went() -> AbstractContextManager[Any]:
     return patch.object(snapback, "_untie", untie)
 
 
+@asynccontextmanager
+async def _reads_go_on(mirror: Mirror) -> AsyncIterator[None]:
+    yield
+
+
 SWITCHES = {
     "snapshot: the original's writes are tracked": lambda: _no_tracking(of_original=True),
     "snapshot: its own writes are tracked": lambda: _no_tracking(of_original=False),
@@ -158,6 +163,7 @@ SWITCHES = {
     "replica: by the original's map too": lambda: _half_a_union("from_replica", own=False),
     "replica: other snapshots gain the union": lambda: _nobody_gains(Bitmap),
     "replica: detached plexes gain the union": lambda: _nobody_gains(Plex),
+    "replica: reads wait for the record": lambda: patch.object(Mirror, "reads_held", _reads_go_on),
     "instant: old data before the original's": _original_writes_at_once,
     "instant: a part of a region after the rest": _partial_writes_as_they_are,
     "instant: kept is durably kept": _kept_by_memory,

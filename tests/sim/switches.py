@@ -3,6 +3,8 @@
 A switch patches the one place that keeps the rule (core/INVARIANTS.md names it); everything else stays as it is.
 """
 
+import inspect
+import textwrap
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
@@ -23,14 +25,17 @@ from fmrd.core.volume import faults
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
 from fmrd.dco.copy import DcoCopy
+from fmrd.dco.group_commit import Batch, GroupCommit
 from fmrd.dco.ledger import Ledger
 from fmrd.dco.store import Store
 from fmrd.engine.opening import start
 from fmrd.engine.opening.files import Lanes
 from fmrd.engine.resync.resync import Resync
 from fmrd.engine.running import Running
+from fmrd.engine.serving import reading
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.serving.open_plex import OpenPlex
+from fmrd.engine.serving.quick import Quick
 from fmrd.engine.serving.ranges import Ranges
 from fmrd.engine.verify.checksums import Checksums
 
@@ -292,6 +297,56 @@ def _touch_unseen(self: DirtyRegionLog, offset: int, length: int) -> bool:
     return self.is_durable(self.geometry.extents_of(offset, length))
 
 
+def without(owner: Any, name: str, what: str) -> AbstractContextManager[object]:
+    """One condition taken out of a function: where its text says ``what`` last, it says False."""
+    function = getattr(owner, name)
+    source = textwrap.dedent(inspect.getsource(function))
+    before, found, behind = source.rpartition(what)
+    assert found, f"{name} does not say {what}"
+    names: dict[str, Any] = {}
+    exec(f"{before}False{behind}", function.__globals__, names)
+    return patch.object(owner, name, names[name])
+
+
+def _flushes_join_a_round() -> AbstractContextManager[object]:
+    real = GroupCommit.served
+
+    async def served(self: Any, batch: Any, work: Any) -> Any:
+        async def joined(batch: Any) -> None:
+            if type(batch) is Batch:  # a flush, not pages, or records
+                self.next = batch
+            await work(batch)
+            if type(batch) is Batch:
+                self.next = Batch()
+
+        return await real(self, batch, joined)
+
+    return patch.object(GroupCommit, "served", served)
+
+
+def _rounds_at_once() -> AbstractContextManager[object]:
+    real = Mirror.sync
+
+    async def sync(self: Mirror, only: Plex | None = None) -> Any:
+        self._sync_lock = _Open()  # type: ignore[assignment]
+        return await real(self, only)
+
+    return patch.object(Mirror, "sync", sync)
+
+
+def _repair_by_what_was_read() -> AbstractContextManager[object]:
+    real = reading._pread
+    known: dict[tuple[str, int, int], Any] = {}
+
+    async def pread(mirror: Mirror, part: Any) -> Any:
+        key = part.plex.uuid, part.offset, part.length
+        if not mirror.ranges.holders or key not in known:
+            known[key] = await real(mirror, part)
+        return known[key]
+
+    return patch.object(reading, "_pread", pread)
+
+
 SWITCHES = {
     "1 mark before write": _no_mark,
     "2a fdatasync before clear": _clean_without_fdatasync,
@@ -313,6 +368,13 @@ SWITCHES = {
     "quick: a cleaning sees it": lambda: patch.object(DirtyRegionLog, "touch", _touch_unseen),
     "what may still land is not read": lambda: patch.object(OpenPlex, "may_change", lambda *_: False),
     "quick: a cleaning ends the tick": lambda: patch.object(DirtyRegionLog, "end_tick", lambda self: self._tick),
+    "quick: an unrecorded demotion is waited for": lambda: without(
+        Quick, "write", "volume.demotions_recorded < volume.demotions\n"
+    ),
+    "2a a demotion during a cleaning ends it": lambda: without(Mirror, "_clean", "volume.demotions != demotions"),
+    "a flush joins no round under way": _flushes_join_a_round,
+    "one round of fdatasyncs at a time": _rounds_at_once,
+    "a repair reads anew, with the bytes held": _repair_by_what_was_read,
     "home first": _copies_before_home,
     "an error does not end a far write": lambda: patch.object(Lane, "failed", lambda *_: None),
     "no DCO is no damaged DCO": lambda: patch.object(joining, "_must_be_named", lambda *_: None),
