@@ -17,6 +17,8 @@ REASONS: dict[str, str] = {
     "hole": "Regions failed on this plex while others held them; they are copied back from those.",
     "grown": "The volume became longer, and on this plex something else lay there already (it is a device, or a longer "
     "file): what was added is copied from another plex.",
+    "restore": "A restore (snapback --from-replica, undo) copies to this plex; until it has ended, what it lacks is "
+    "read from another one.",
     "verify": "The copies are compared, byte by byte; nothing is copied but what --repair or --from asks for.",
     "refused_split_brain": "The plex and the volume were both written since they last agreed; the message says how "
     "much on each side. Nothing is copied before somebody says whose writes to give up: 'fmrctl plex att --discard "

@@ -57,6 +57,8 @@ class Task:
         """End it: done, failed or aborted; only the first end counts."""
         if self.ended is None:
             self.state, self.error, self.ended = state, error, self.now()
+            if state is TaskState.DONE:  # what the application wrote meanwhile needed no copy any more
+                self.done_regions, self.done_bytes = self.total_regions, self.total_bytes
             self.halted.set()
             self.finished.set()
             self._notify()

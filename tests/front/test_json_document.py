@@ -128,6 +128,7 @@ async def tasks(fmrctl: Fmrctl, rig: Rig) -> None:
         failed = await fmrctl("plex", "att", "data", "data-04", "--full", "--wait", status=1)
     assert failed["error"]["code"] == "task_failed" and failed["task"]["error"]
     await rig.service.releaser.wait(rig.plex("d"))
+    await fmrctl("print", "data")
     slow = (await fmrctl("plex", "att", "data", "data-04", "--full", "--rate", "1"))["task"]
     await fmrctl("task", "abort", slow["id"])
     await fmrctl("task", "list", "--all")

@@ -23,6 +23,11 @@ from fmrd.front.places import default_places
 from fmrd.front.wire import error_json
 
 INTERRUPTED = 130
+LOSES = {
+    *("remove", "dis", "snapclear", "snapabort", "snapback", "undo", "refresh", "abort"),
+    *("--erase", "--discard", "--force"),
+}
+"""What gives something up is never suggested for a word that was mistyped: whoever is in a hurry would take it."""
 
 
 @click.group(no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
@@ -196,6 +201,9 @@ def run(words: Sequence[str]) -> int:
     except FmrdError as error:
         return _complain(error, as_json=as_json)
     except click.UsageError as error:
+        similar = getattr(error, "possibilities", None)
+        if isinstance(similar, list):
+            similar[:] = [word for word in similar if word not in LOSES]
         path = error.ctx.command_path if error.ctx is not None else "fmrctl"
         return _complain(BadRequest("bad_request", error.format_message(), f"{path} --help"), as_json=as_json)
     except click.Abort:
