@@ -34,7 +34,7 @@ ERRORS: dict[str, str] = {
     "failed": "Something failed that fmrd knows no better name for; the message and the daemon's log say more.",
     "bad_request": "The request is not one the daemon understands: a wrong verb, argument or type.",
     "bad_name": "Names are made of letters, digits, '.', '_' and '-', start with a letter, digit or '_', and have "
-    "at most 64 characters.",
+    "at most 64 characters; that of a snapshot, which has its original's in it, at most 80.",
     "bad_size": "Sizes are bytes, or a number with K, M, G or T (powers of 1024), a multiple of 4096; region and "
     "extent sizes are powers of two.",
     "bad_setting": "Settings are fmr, rdpol, io_timeout, rate and auto_attach; see 'fmrctl set --help'.",

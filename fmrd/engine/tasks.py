@@ -199,6 +199,11 @@ class TaskList:
             t for t in self._tasks.values() if t.ended is None and volume in (None, t.volume) and plex in (None, t.plex)
         ]
 
+    def wake(self, volume: str) -> None:
+        """Its rate is another now: a copy may rest for as long as the old one wanted."""
+        for task in self.running(volume):
+            task.set_rate(task.rate)
+
     def last(self, volume: str, plex: str) -> Task | None:
         """Return the latest task of a plex, ended or not; None where nothing was done on it."""
         return next((t for t in reversed(self._tasks.values()) if (t.volume, t.plex) == (volume, plex)), None)

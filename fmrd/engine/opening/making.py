@@ -4,12 +4,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from uuid import UUID
 
 from fmrd.backing.calls.system_calls import Lane, ask
 from fmrd.backing.protocol import DcoFile
 from fmrd.core.geometry import Geometry
 from fmrd.core.reasons import Reason
-from fmrd.core.record import Column, PlexRecord, VolumeRecord, geometry_of
+from fmrd.core.record import Column, PlexRecord, Record, VolumeRecord, geometry_of
 from fmrd.core.states import PlexState
 from fmrd.core.volume.family import Family
 from fmrd.core.volume.plex import Plex
@@ -64,8 +65,23 @@ async def examine(
     if manners.keep is not None and manners.keep not in [w.path for w in wishes]:
         raise BadRequest("bad_request", f"--from {manners.keep} is not one of the plexes")
     if len(wishes) + 1 > layout.COLUMNS:
-        raise Failed("plex_too_many", f"at most {layout.COLUMNS - 1} plexes")
+        raise Failed("plex_too_many", f"volume {settings.name}: at most {layout.COLUMNS - 1} plexes")
+    named = tuple(_planned(f"{settings.name}-{at:02d}", wish, at) for at, wish in enumerate(wishes, 1))
+    layout.must_have_room(Record(layout.HOME, "", 0, (replace(settings, plexes=named),)))
     return await look_at(context, wishes, geometry, manners, settings.io_timeout_seconds)
+
+
+def must_have_place(family: Family, wish: PlexWish, bitmaps: int = 1) -> None:
+    """One plex more, with so many bitmaps. Failed('plex_too_many') or ('dco_full') where the DCO has no room for it."""
+    [column, *_] = family.free_columns(bitmaps)
+    record = family.record(family.sequence)
+    original = replace(record.volume, plexes=(*record.volume.plexes, _planned("new", wish, column)))
+    layout.must_have_room(replace(record, volumes=(original, *record.volumes[1:])))
+
+
+def _planned(name: str, wish: PlexWish, column: int) -> PlexRecord:
+    uuid = str(UUID(int=column))
+    return PlexRecord(name, uuid, wish.path, wish.dco_path, PlexState.ACTIVE, Column(column, 0))
 
 
 async def make(context: Context, settings: VolumeRecord, wishes: Sequence[PlexWish], manners: Manners) -> None:

@@ -12,6 +12,7 @@ from functools import partial
 
 from fmrd.backing.calls.system_calls import Lane, ask
 from fmrd.core.decisions import snapshot
+from fmrd.core.names import derived
 from fmrd.core.record import Column, PlexRecord
 from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
@@ -36,7 +37,7 @@ SUFFIX = ".undo"
 
 def undo_name(volume: str) -> str:
     """Return the name of the snapshot that an undo restores from."""
-    return f"UNDO-{volume}"
+    return derived("UNDO", volume)
 
 
 @dataclass

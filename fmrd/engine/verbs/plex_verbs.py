@@ -6,7 +6,7 @@ from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.opening.files import let_go
 from fmrd.engine.opening.giving_up import give_up
-from fmrd.engine.opening.making import obtain, remove_created
+from fmrd.engine.opening.making import must_have_place, obtain, remove_created
 from fmrd.engine.opening.taking import PlexWish, look_at
 from fmrd.engine.service import Service
 from fmrd.engine.tasks import Task
@@ -39,6 +39,7 @@ class PlexVerbs(VerbBase):
         manners = self._manners(force=force)
 
         async def work() -> Json:
+            must_have_place(service.mirror.store.family, wish)
             [looked] = await look_at(self.context, [wish], geometry, manners, timeout)
             if dry_run:
                 message = f"a new plex on {path}: all of it is copied"

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from fmrd.core.decisions.standing import StartOptions
-from fmrd.core.geometry import Geometry
+from fmrd.core.geometry import EXTENT_BYTES, Geometry
 from fmrd.core.json_object import Json
 from fmrd.core.record import Column, Record, VolumeRecord
 from fmrd.dco.loading import Loaded
@@ -27,21 +27,26 @@ class Verbs(SnapVerbs, TaskVerbs):
 
     async def make(
         self, *, volume: str, size_bytes: int, plexes: Sequence[Json], from_path: str | None = None,
-        force: bool = False, region_size_bytes: int = 64 << 10, drl_extent_bytes: int = 4 << 20, fmr: bool = True,
+        force: bool = False, region_size_bytes: int = 64 << 10, drl_extent_bytes: int | None = None, fmr: bool = True,
         rdpol: str = "select", dry_run: bool = False,
     ) -> Json:  # fmt: skip
         """Make a new volume, and start it. What was made is removed again if it fails."""
         if not plexes:
             raise BadRequest("bad_request", "a volume has at least one plex")
-        geometry = Geometry(size_bytes, region_size_bytes, drl_extent_bytes, self.context.page_regions)
+        extent_bytes = max(EXTENT_BYTES, region_size_bytes) if drl_extent_bytes is None else drl_extent_bytes
+        geometry = Geometry(size_bytes, region_size_bytes, extent_bytes, self.context.page_regions)
         settings = VolumeRecord(
             name=volume, uuid=self.context.new_uuid(), length_bytes=size_bytes, region_bytes=region_size_bytes,
-            extent_bytes=drl_extent_bytes, page_regions=geometry.page_regions, drl=Column(0, 1),
+            extent_bytes=extent_bytes, page_regions=geometry.page_regions, drl=Column(0, 1),
             plexes=(), fmr=fmr, rdpol=parse_settings({"rdpol": rdpol})["rdpol"],
             io_timeout_seconds=self.context.io_timeout_seconds, hot_extents=self.context.hot_extents,
             next_plex=len(plexes) + 1,
         )  # fmt: skip
         wishes = [PlexWish(p["path"], p.get("dco")) for p in plexes]
+        preferred = rdpol.removeprefix("prefer:") if rdpol.startswith("prefer:") else None
+        names = [f"{volume}-{number:02d}" for number in range(1, len(plexes) + 1)]
+        if preferred is not None and preferred not in (*names, *(wish.path for wish in wishes)):
+            raise Failed("plex_unknown", f"volume {volume} would have no plex {preferred}")
         self.registry.units.must_be_free(volume)
         manners = self._manners(force=force, keep=from_path)
         if dry_run:

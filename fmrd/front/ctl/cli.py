@@ -53,7 +53,7 @@ def cli(ctx: click.Context, as_json: bool, socket: str | None) -> None:
 @TAKE
 @click.option("--region-size", type=words.size, default="64K", show_default=True, help="The grain of the maps.")
 @click.option(
-    "--drl-extent", type=words.size, default="4M", show_default=True, help="The grain of the dirty region log."
+    "--drl-extent", type=words.size, help="The grain of the dirty region log. Default: 4M, or a region if that is more."
 )
 @click.option("--no-fmr", is_flag=True, help="Without FastResync: every attach copies everything.")
 @click.option("--rdpol", default="select", show_default=True, help="select, round or prefer:PLEX.")
@@ -62,7 +62,7 @@ def cli(ctx: click.Context, as_json: bool, socket: str | None) -> None:
 @click.pass_obj
 def make(
     app: App, volume: str, size: int, path: tuple[Json, ...], from_path: str | None, force: bool, region_size: int,
-    drl_extent: int, no_fmr: bool, rdpol: str, wait: bool, dry_run: bool,
+    drl_extent: int | None, no_fmr: bool, rdpol: str, wait: bool, dry_run: bool,
 ) -> None:  # fmt: skip
     """Make a volume with one plex a PATH. Missing files are created sparse.
 
