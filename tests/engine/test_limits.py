@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fmrd.core.json_object import Json
 from fmrd.core.names import GIVEN_LENGTH, VOLUME_LENGTH
 from fmrd.core.record import HISTORY_LIMIT, Position
 from fmrd.dco import layout
@@ -26,10 +27,11 @@ class Asked:
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
 
-    def __getattr__(self, verb: str) -> Callable[..., Awaitable[dict[str, object]]]:
-        def ask(**arguments: object) -> Awaitable[dict[str, object]]:
+    def __getattr__(self, verb: str) -> Callable[..., Awaitable[Json]]:
+        def ask(**arguments: object) -> Awaitable[Json]:
             asked = Request.decode(Request(verb, arguments).encode().rstrip(b"\n"))
-            return getattr(self.rig.verbs, verb)(**asked.args)  # type: ignore[no-any-return]  # a verb
+            answer: Awaitable[Json] = getattr(self.rig.verbs, verb)(**asked.args)
+            return answer
 
         return ask
 
@@ -42,7 +44,7 @@ async def every_verb(
     plexes = [{"path": path(letter)} for letter in "ab"]
     await verbs.make(volume=name, size_bytes=size_bytes, plexes=plexes, dry_run=True, **options)
     made = await verbs.make(volume=name, size_bytes=size_bytes, plexes=plexes, **options)
-    first, second = [plex["name"] for plex in made["volume"]["plexes"]]  # type: ignore[index]  # a volume
+    first, second = [plex["name"] for plex in made["volume"]["plexes"]]
     last = bytes(size_bytes - 1) + b"x"
     await rig.door(name).write(0, last)
     for verb in ("plex_det", "plex_att", "plex_off", "plex_on", "plex_att"):
@@ -51,9 +53,9 @@ async def every_verb(
     await verbs.set(volume=name, settings={"rdpol": f"prefer:{second}"})
     await verbs.snapstart(volume=name, path=path("c"))
     await verbs.snapwait(volume=name)
-    [taken] = (await verbs.snapshot(volumes=[name]))["volumes"]  # type: ignore[misc]  # volumes
+    [taken] = (await verbs.snapshot(volumes=[name]))["volumes"]
     await rig.door(taken["name"]).write(0, b"s")
-    [old] = (await verbs.snapshot(volumes=[name], instant=path("d")))["volumes"]  # type: ignore[misc]  # volumes
+    [old] = (await verbs.snapshot(volumes=[name], instant=path("d")))["volumes"]
     await rig.door(name).write(size_bytes - 1, b"y")
     assert await rig.door(old["name"]).read(size_bytes - 1, 2) == b"x"
     await verbs.snapback(snapshot=old["name"])
@@ -66,7 +68,7 @@ async def every_verb(
     await rig.end_all()
     await verbs.verify(volume=name)
     await rig.end_all()
-    [report] = [t for t in (await verbs.task_list(all=True))["tasks"] if t["type"] == "VERIFY"][-1:]  # type: ignore[attr-defined]
+    [report] = [t for t in (await verbs.task_list(all=True))["tasks"] if t["type"] == "VERIFY"][-1:]
     assert report["state"] == "done" and report["done_bytes"] == size_bytes
     await verbs.grow(volume=name, size_bytes=size_bytes + 4096)
     await rig.end_all()
@@ -100,7 +102,7 @@ async def test_snapshots_of_snapshots_that_were_cleared_have_names(rig: Rig) -> 
     await verbs.make(volume=LONGEST, size_bytes=SIZE, plexes=[{"path": str(rig.path("a"))}])
     name = LONGEST
     for number in range(5):
-        [taken] = (await verbs.snapshot(volumes=[name], instant=str(rig.path(f"s{number}"))))["volumes"]  # type: ignore[misc]
+        [taken] = (await verbs.snapshot(volumes=[name], instant=str(rig.path(f"s{number}"))))["volumes"]
         name = taken["name"]
         assert len(name) == min(GIVEN_LENGTH + 5 * (number + 1), VOLUME_LENGTH)
         await verbs.snapsync(snapshot=name)
