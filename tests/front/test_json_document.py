@@ -235,6 +235,7 @@ async def test_what_is_printed_is_documented_and_what_is_documented_is_printed(
     tmp_path: Path, fmrctl: Fmrctl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with serving(tmp_path, fmrctl) as rig:
+        monkeypatch.setattr(rig.host, "try_clone", lambda source, target: None)
         monkeypatch.setattr(rig.host, "clone_plex", shutil.copy)  # as a file system that shares blocks would
         await plexes(fmrctl, rig)
         await tasks(fmrctl, rig)

@@ -61,14 +61,20 @@ async def examine(
     context: Context, settings: VolumeRecord, wishes: Sequence[PlexWish], manners: Manners
 ) -> list[Looked]:
     """All that is asked before anything is made; a dry run ends here."""
-    geometry = geometry_of(settings).check()
+    geometry, timeout = geometry_of(settings).check(), settings.io_timeout_seconds
     if manners.keep is not None and manners.keep not in [w.path for w in wishes]:
         raise BadRequest("bad_request", f"--from {manners.keep} is not one of the plexes")
     if len(wishes) + 1 > layout.COLUMNS:
         raise Failed("plex_too_many", f"volume {settings.name}: at most {layout.COLUMNS - 1} plexes")
     named = tuple(_planned(f"{settings.name}-{at:02d}", wish, at) for at, wish in enumerate(wishes, 1))
     layout.must_have_room(Record(layout.HOME, "", 0, (replace(settings, plexes=named),)))
-    return await look_at(context, wishes, geometry, manners, settings.io_timeout_seconds)
+    preferred = settings.rdpol.removeprefix("prefer:")
+    if preferred != settings.rdpol and not any(preferred in (plex.name, plex.path) for plex in named):
+        raise Failed("plex_unknown", f"volume {settings.name} would have no plex {preferred}")
+    looked = await look_at(context, wishes, geometry, manners, timeout)
+    home = Lane(f"{settings.name} home")
+    await ask(context.system, home, partial(_try_home, context, settings.name, dco_bytes(geometry)), timeout)
+    return looked
 
 
 def must_have_place(family: Family, wish: PlexWish, bitmaps: int = 1) -> None:
@@ -133,10 +139,15 @@ async def make(context: Context, settings: VolumeRecord, wishes: Sequence[PlexWi
             let_go(context, files.lanes, files)
 
 
-def _create_home(context: Context, name: str, size: int) -> DcoFile:
+def _try_home(context: Context, name: str, size: int) -> None:
     """Also one that is not read yet, or could not be, is somebody's."""
     if name in context.host.homes():
         raise Failed("volume_exists", f"there is a home copy of the name {name} already")
+    context.host.try_home(name, size)
+
+
+def _create_home(context: Context, name: str, size: int) -> DcoFile:
+    _try_home(context, name, size)
     return context.host.create_home(name, size)
 
 

@@ -8,6 +8,7 @@ from fmrd.engine.opening.files import let_go
 from fmrd.engine.opening.making import must_have_place, obtain, remove_created
 from fmrd.engine.opening.taking import PlexWish, look_at
 from fmrd.engine.snapshots.breakoffs import Wish, must_be_original
+from fmrd.engine.snapshots.frozen import must_be_freezable
 from fmrd.engine.snapshots.instants import begin_sync, take_instant
 from fmrd.engine.verbs.plex_verbs import PlexVerbs
 from fmrd.errors import Failed, FmrdError
@@ -24,6 +25,7 @@ class InstantVerbs(PlexVerbs):
 
         async def work() -> Json:
             must_be_original(service.volume)
+            await must_be_freezable(self.context, freeze)
             must_have_place(service.mirror.store.family, plex, INSTANT_BITMAPS)
             geometry, timeout = service.volume.geometry, service.running.timeout_seconds
             [looked] = await look_at(self.context, [plex], geometry, manners, timeout)

@@ -43,10 +43,6 @@ class Verbs(SnapVerbs, TaskVerbs):
             next_plex=len(plexes) + 1,
         )  # fmt: skip
         wishes = [PlexWish(p["path"], p.get("dco")) for p in plexes]
-        preferred = rdpol.removeprefix("prefer:") if rdpol.startswith("prefer:") else None
-        names = [f"{volume}-{number:02d}" for number in range(1, len(plexes) + 1)]
-        if preferred is not None and preferred not in (*names, *(wish.path for wish in wishes)):
-            raise Failed("plex_unknown", f"volume {volume} would have no plex {preferred}")
         self.registry.units.must_be_free(volume)
         manners = self._manners(force=force, keep=from_path)
         if dry_run:
@@ -87,7 +83,9 @@ class Verbs(SnapVerbs, TaskVerbs):
                 old = await self._home_of(home) if home.name in self.context.host.homes() else None
                 self._must_be_free(record, home, old)
                 if dry_run:
-                    return {"notice": f"would import volume {name} from {len(left)} plex(es)"}
+                    opened, left = left, {}
+                    await import_family(home, opened, old, prefer=prefer, force=force, dry_run=True)
+                    return {"notice": f"would import volume {name} from {len(opened)} plex(es)"}
                 async with self._names_held(record, home):
                     self._must_be_free(record, home, old)
                     opened, left = left, {}
