@@ -48,8 +48,12 @@ class Verbs(SnapVerbs, TaskVerbs):
         if dry_run:
 
             async def look() -> Json:
-                await examine(self.context, settings, wishes, manners)
-                return {"notice": f"would make volume {volume} of {size_bytes} bytes on {len(wishes)} plex(es)"}
+                looked = await examine(self.context, settings, wishes, manners)
+                notice = f"would make volume {volume} of {size_bytes} bytes on {len(wishes)} plex(es)"
+                copied = () if from_path is None and not any(each.seen.exists for each in looked) else wishes
+                source = wishes[0].path if from_path is None else from_path
+                paths = [wish.path for wish in copied if wish.path != source]
+                return {"notice": notice, "decisions": [self._new_plex(volume, path, geometry) for path in paths]}
 
             return await self._apart(look)
 
