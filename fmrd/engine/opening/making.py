@@ -77,6 +77,14 @@ async def examine(
     return looked
 
 
+def to_be_copied(looked: Sequence[Looked], from_path: str | None) -> list[str]:
+    """The paths of the plexes that a volume made of these would begin to copy to: all but one, unless all are new."""
+    if from_path is None and not any(each.seen.exists for each in looked):
+        return []
+    paths = [each.wish.path for each in looked]
+    return [path for path in paths if path != (from_path or paths[0])]
+
+
 def must_have_place(family: Family, wish: PlexWish, bitmaps: int = 1) -> None:
     """One plex more, with so many bitmaps. Failed('plex_too_many') or ('dco_full') where the DCO has no room for it."""
     [column, *_] = family.free_columns(bitmaps)

@@ -12,7 +12,7 @@ from fmrd.engine import growing
 from fmrd.engine.opening.giving_up import give_up
 from fmrd.engine.opening.homes import Home
 from fmrd.engine.opening.importing import import_family, newest_of, read_paths
-from fmrd.engine.opening.making import examine, make
+from fmrd.engine.opening.making import examine, make, to_be_copied
 from fmrd.engine.opening.taking import PlexWish
 from fmrd.engine.verbs.settings import parse_settings
 from fmrd.engine.verbs.snap_verbs import SnapVerbs
@@ -50,10 +50,8 @@ class Verbs(SnapVerbs, TaskVerbs):
             async def look() -> Json:
                 looked = await examine(self.context, settings, wishes, manners)
                 notice = f"would make volume {volume} of {size_bytes} bytes on {len(wishes)} plex(es)"
-                copied = () if from_path is None and not any(each.seen.exists for each in looked) else wishes
-                source = wishes[0].path if from_path is None else from_path
-                paths = [wish.path for wish in copied if wish.path != source]
-                return {"notice": notice, "decisions": [self._new_plex(volume, path, geometry) for path in paths]}
+                copied = [self._new_plex(volume, path, geometry) for path in to_be_copied(looked, from_path)]
+                return {"notice": notice, "decisions": copied}
 
             return await self._apart(look)
 
