@@ -7,7 +7,7 @@ from typing import Any
 from fmrd.core.names import GIVEN_LENGTH, PLEX_LENGTH, VOLUME_LENGTH, is_name
 from fmrd.errors import BadRequest
 
-MAX_PATH_BYTES = 4096
+MAX_PATH_BYTES = 4095
 MAX_ITEMS = 64
 MAX_IDS = 4096
 """Of tasks that are waited for together: those of all volumes."""
@@ -28,9 +28,7 @@ def _new_name(what: str, value: object) -> str:
 
 def _text(what: str, value: object) -> str:
     if not isinstance(value, str) or not value or "\0" in value or not value.isprintable():
-        raise BadRequest(
-            "bad_request", f"{what} {value!r} is not one line of printable text, which names and paths are here"
-        )
+        raise BadRequest("bad_request", f"{what} is not a line of text that can be printed: {value!r:.200}")
     try:
         size = len(value.encode())
     except UnicodeEncodeError:
