@@ -73,7 +73,8 @@ def try_clone(source: str, target: str) -> None:
 def _make(path: str, directory: str, length: int, *, allocated: bool) -> None:
     """An unnamed file is gone when it is closed, and asks the file system all that one with a name would."""
     system = os.statvfs(directory)
-    if allocated and length > system.f_bavail * system.f_frsize:
+    told = system.f_blocks > 0  # ramfs, and tmpfs without a limit, say nothing of their room
+    if allocated and told and length > system.f_bavail * system.f_frsize:
         raise _of(errno.ENOSPC, path)
     try:
         descriptor = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
