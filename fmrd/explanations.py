@@ -17,6 +17,8 @@ REASONS: dict[str, str] = {
     "hole": "Regions failed on this plex while others held them; they are copied back from those.",
     "grown": "The volume became longer, and on this plex something else lay there already (it is a device, or a longer "
     "file): what was added is copied from another plex.",
+    "restore": "A restore (snapback --from-replica, undo) copies to this plex; until it has ended, what it lacks is "
+    "read from another one.",
     "verify": "The copies are compared, byte by byte; nothing is copied but what --repair or --from asks for.",
     "refused_split_brain": "The plex and the volume were both written since they last agreed; the message says how "
     "much on each side. Nothing is copied before somebody says whose writes to give up: 'fmrctl plex att --discard "
@@ -37,7 +39,7 @@ ERRORS: dict[str, str] = {
     "failed": "Something failed that fmrd knows no better name for; the message and the daemon's log say more.",
     "bad_request": "The request is not one the daemon understands: a wrong verb, argument or type.",
     "bad_name": "Names are made of letters, digits, '.', '_' and '-', start with a letter, digit or '_', and have "
-    "at most 64 characters.",
+    "at most 64 characters; that of a snapshot, which has its original's in it, at most 80.",
     "bad_size": "Sizes are bytes, or a number with K, M, G or T (powers of 1024), a multiple of 4096; region and "
     "extent sizes are powers of two.",
     "bad_setting": "Settings are fmr, rdpol, io_timeout, rate and auto_attach; see 'fmrctl set --help'.",

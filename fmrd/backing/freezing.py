@@ -21,10 +21,14 @@ class Freezer:
         self.mountpoint = mountpoint
         self._child: subprocess.Popen[bytes] | None = None
 
-    def freeze(self) -> None:
-        """Freeze it. OSError: it is no mount point, no file system that can be frozen, or frozen already."""
+    def check(self) -> None:
+        """OSError where it is no mount point."""
         if not os.path.ismount(self.mountpoint):
             raise OSError(f"{self.mountpoint} is not a mount point")
+
+    def freeze(self) -> None:
+        """Freeze it. OSError: it is no mount point, no file system that can be frozen, or frozen already."""
+        self.check()
         self._child = child = subprocess.Popen(
             [sys.executable, "-I", "-m", "fmrd.backing.freezing", self.mountpoint],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

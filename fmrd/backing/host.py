@@ -12,6 +12,7 @@ from pathlib import Path
 from fmrd.backing import dcofile, plexfile, private
 from fmrd.backing.dcofile import DcoFile
 from fmrd.backing.freezing import Freezer
+from fmrd.backing.looking import trying
 from fmrd.backing.looking.look import look
 from fmrd.backing.notefile import NoteFile
 from fmrd.backing.plexfile import PlexFile
@@ -67,13 +68,19 @@ class LinuxHost:
         return Probe(True, False, status.st_size)
 
     def room(self, path: str) -> Room | None:
-        status, system = os.stat(path), os.statvfs(path)
-        if stat.S_ISBLK(status.st_mode):
-            return None
-        return Room(status.st_dev, system.f_bavail * system.f_frsize, status.st_blocks * 512)
+        return trying.room(path)
 
     def look(self, path: str, mount: str | None, *, sidecar: bool = True) -> Seen:
         return look(path, mount, sidecar=sidecar)
+
+    def try_out(self, path: str, length: int, *, allocated: bool = False) -> None:
+        trying.try_out(path, length, allocated=allocated)
+
+    def try_home(self, name: str, length: int) -> None:
+        trying.try_out(str(self._home(name)) + UNPUBLISHED, length, allocated=True)
+
+    def try_clone(self, source: str, target: str) -> None:
+        trying.try_clone(source, target)
 
     def create_plex(self, path: str, length: int) -> PlexFile:
         return self._opened(plexfile.create_plex(path, length))
@@ -124,7 +131,9 @@ class LinuxHost:
         plexfile.sync_directory(str(self._home(new)))
 
     def freezer(self, mountpoint: str) -> Freezer:
-        return Freezer(mountpoint)
+        freezer = Freezer(mountpoint)
+        freezer.check()
+        return freezer
 
     def homes(self) -> list[str]:
         return sorted(p.name.removesuffix(HOME_SUFFIX) for p in self._volumes.glob("*" + HOME_SUFFIX))

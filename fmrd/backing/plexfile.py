@@ -10,11 +10,10 @@ from collections.abc import Sequence
 
 from fmrd.backing import copying, holes
 from fmrd.backing.descriptor import Descriptor
+from fmrd.backing.libc import FICLONE
 from fmrd.backing.protocol import Backing, Seen
 from fmrd.core.record import Stamp
 from fmrd.errors import BadRequest, Failed, Refused
-
-FICLONE = 0x40049409
 
 
 class PlexFile(Descriptor):

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fmrd.backing.looking.findings import Finding, Kind, Place, Seen, printable
+from fmrd.backing.looking.trying import Room
 from fmrd.core.record import Stamp
 from fmrd.errors import SourceError
 
 __all__ = [
     "DCO_BLOCK_BYTES", "LOCATOR_BYTES", "Backing", "DcoFile", "Finding", "Host", "Kind", "Notes", "Place", "Probe",
-    "Seen", "SourceError", "Stamp", "printable",
+    "Room", "Seen", "SourceError", "Stamp", "printable",
 ]  # fmt: skip
 
 DCO_BLOCK_BYTES = 4096
@@ -150,16 +151,6 @@ class Freezer(Protocol):
         """Thaw it; it is called also when nothing was frozen. OSError where it may still be frozen."""
 
 
-@dataclass(frozen=True)
-class Room:
-    """What its file system still has, and what of it a file takes already."""
-
-    device: int
-    """The same of all files on one file system."""
-    free_bytes: int
-    allocated_bytes: int
-
-
 class Host(Protocol):
     """A host opens, makes and removes plexes and copies of the DCO. Expected failures are FmrdError with these codes:
     ``plex_missing``, ``plex_busy`` (locked by another owner), ``plex_exists``, ``not_a_plex`` (a directory, a
@@ -177,6 +168,17 @@ class Host(Protocol):
         own (nothing there is opened). ``sidecar``: also what lies where its copy of the DCO would be made. OSError
         where it cannot be looked at.
         """
+
+    def try_out(self, path: str, length: int, *, allocated: bool = False) -> None:
+        """OSError where a file of ``length`` bytes could not be made there, or what is there not be written; nothing is
+        changed. ``allocated``: the bytes are to be had at once.
+        """
+
+    def try_home(self, name: str, length: int) -> None:
+        """The same of a home copy that would be made."""
+
+    def try_clone(self, source: str, target: str) -> None:
+        """OSError where ``clone_plex`` would fail; nothing is changed."""
 
     def create_plex(self, path: str, length: int) -> Backing:
         """Make a sparse file of ``length`` zero bytes, mode 0600, open and locked; ``plex_exists`` if it exists."""
@@ -216,7 +218,7 @@ class Host(Protocol):
         """Give the home copy of a family whose original went the name of another of its volumes, durably."""
 
     def freezer(self, mountpoint: str) -> Freezer:
-        """Return a freezer for what is mounted there; nothing is frozen yet."""
+        """Return a freezer; nothing is frozen yet. OSError where nothing is mounted there."""
 
     def homes(self) -> list[str]:
         """Return the names of the home copies in the state directory, sorted."""

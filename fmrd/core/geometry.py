@@ -15,6 +15,8 @@ PAGE_REGIONS = 31_744
 """Bits in a page: 4096 bytes less a 128-byte header. 31 x 1024, so extents of up to 1024 regions divide it evenly."""
 
 SECTOR_BYTES = 4096
+EXTENT_BYTES = 4 << 20
+"""Where nobody says otherwise; one region where that is more."""
 MIN_REGION_BYTES = 4096
 MAX_REGION_BYTES = 64 << 20
 MAX_LENGTH_BYTES = 1 << 50
@@ -35,7 +37,7 @@ class Geometry:
 
     length_bytes: int
     region_bytes: int = 64 << 10
-    extent_bytes: int = 4 << 20
+    extent_bytes: int = EXTENT_BYTES
     page_regions: int = PAGE_REGIONS
 
     def check(self) -> "Geometry":
@@ -58,7 +60,7 @@ class Geometry:
             )
         ratio = self.extent_bytes // self.region_bytes
         if ratio < 1 or self.page_regions % ratio:
-            raise BadRequest("bad_size", "a DRL extent is 1 to 1024 regions")
+            raise BadRequest("bad_size", f"a DRL extent is 1 to 1024 regions (of {self.region_bytes} bytes)")
         if not 1 <= self.page_regions <= PAGE_REGIONS:
             raise BadRequest("bad_size", f"a page holds at most {PAGE_REGIONS} regions")
         if self.pages > MAX_PAGES:

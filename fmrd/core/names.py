@@ -2,13 +2,21 @@
 line, so no name from outside is used before it was asked here.
 """
 
-VOLUME_LENGTH = 64
-PLEX_LENGTH = 80
+GIVEN_LENGTH = 64
+"""Of a volume that somebody makes."""
+VOLUME_LENGTH = 80
+"""Of any: a snapshot is named after its original (SNAP12-VOL, UNDO-VOL), and is a volume like others in the end."""
+PLEX_LENGTH = 96
 """A plex is named after its volume, with a number behind it."""
 
 _DIGITS = frozenset("0123456789")
 _FIRST = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_") | _DIGITS
 _OTHERS = _FIRST | frozenset(".-")
+
+
+def derived(prefix: str, volume: str) -> str:
+    """Return the name of what belongs to a volume; of a very long one only the beginning is in it."""
+    return f"{prefix}-{volume}"[:VOLUME_LENGTH]
 
 
 def is_name(text: str, most: int = VOLUME_LENGTH) -> bool:

@@ -14,7 +14,7 @@ FORMAT.md beside this file draws both.
 
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from uuid import UUID
 
@@ -25,7 +25,7 @@ from fmrd.core.geometry import PAGE_REGIONS
 from fmrd.core.images import PageSlot
 from fmrd.core.record import Record
 from fmrd.dco.body import decode_body, encode_body
-from fmrd.errors import Refused
+from fmrd.errors import Failed, Refused
 
 VERSION = 1
 RECORD_MAGIC = b"FMRD-DCO"
@@ -33,6 +33,11 @@ PAGE_MAGIC = b"FMRDpage"
 RECORD_SLOT_BYTES = 128 << 10
 COLUMNS = 40
 """Bitmaps a new DCO has room for: a DRL, a map for each of 8 plexes, three for each of 8 snapshots, and some."""
+
+RESERVED_BYTES = 52 << 10
+"""Of a record slot, for what comes by itself: 512 lineages of history, positions and stamps, and snapshots. A plex that
+is new leaves it free, so that whatever is done to a volume later finds room.
+"""
 
 INCOMPATIBLE_KNOWN = 0
 COMPATIBLE_KNOWN = 0
@@ -102,6 +107,19 @@ def encode_record(record: Record, slot: int, owner: str = HOME) -> bytes:
     header = _RECORD.pack(*fields, 0)
     header = _RECORD.pack(*fields, zlib.crc32(header[:-4]))
     return _padded(header + body)
+
+
+def must_have_room(record: Record) -> None:
+    """Failed('dco_full') where plexes with such paths leave too little room for what comes to a record later."""
+    room = RECORD_SLOT_BYTES - HEADER_BYTES - RESERVED_BYTES
+    size = len(encode_body(replace(record, history=())))
+    if size > room:
+        raise Failed(
+            "dco_full",
+            f"volume {record.volume.name}: the paths of its plexes are too long together (a record of {size} bytes, "
+            f"{room} are the most)",
+            "shorter paths, or fewer plexes",
+        )
 
 
 _latest: list[tuple[Record, bytes]] = []

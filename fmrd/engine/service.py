@@ -28,7 +28,6 @@ from fmrd.errors import Failed, FmrdError, Refused
 
 log = logging.getLogger(__name__)
 
-
 LAST_TRIES = 3
 """How often a stop asks the home copy for its last commit."""
 
@@ -136,6 +135,7 @@ class Service:
         for task in self.context.tasks.running(self.volume.name, plex.name):
             task.abort()
         self.releaser.begin(plex)
+        plex.failed_at = self.context.now() if plex.failure is not None else None
         if plex.state is PlexState.IOFAIL:
             self.reattacher.expect(plex)
 
@@ -183,6 +183,7 @@ class Service:
                 self.volume.set_fmr(bool(fmr))
             self.mirror.store.timeout_seconds = self.running.timeout_seconds
             await self.mirror.store.commit()
+            self.context.tasks.wake(self.volume.name)
 
     def _is_settled(self) -> bool:
         """Tell, at a stop, whether nothing is to be recovered, and each plex that can have a stamp gave one; a disk

@@ -57,6 +57,8 @@ class Task:
         """End it: done, failed or aborted; only the first end counts."""
         if self.ended is None:
             self.state, self.error, self.ended = state, error, self.now()
+            if state is TaskState.DONE:  # what the application wrote meanwhile needed no copy any more
+                self.done_regions, self.done_bytes = self.total_regions, self.total_bytes
             self.halted.set()
             self.finished.set()
             self._notify()
@@ -196,6 +198,11 @@ class TaskList:
         return [
             t for t in self._tasks.values() if t.ended is None and volume in (None, t.volume) and plex in (None, t.plex)
         ]
+
+    def wake(self, volume: str) -> None:
+        """Its rate is another now: a copy may rest for as long as the old one wanted."""
+        for task in self.running(volume):
+            task.set_rate(task.rate)
 
     def last(self, volume: str, plex: str) -> Task | None:
         """Return the latest task of a plex, ended or not; None where nothing was done on it."""

@@ -4,24 +4,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fmrd.core.names import is_name
+from fmrd.core.names import GIVEN_LENGTH, PLEX_LENGTH, VOLUME_LENGTH, is_name
 from fmrd.errors import BadRequest
 
-MAX_PATH_BYTES = 4096
+MAX_PATH_BYTES = 4095
 MAX_ITEMS = 64
+MAX_IDS = 4096
+"""Of tasks that are waited for together: those of all volumes."""
 MAX_NUMBER = 1 << 62
 
 
-def check_name(what: str, value: object) -> str:
+def check_name(what: str, value: object, most: int = VOLUME_LENGTH) -> str:
     """Return what may name a volume, or raise BadRequest('bad_name'): it becomes a file name in two directories."""
-    if not isinstance(value, str) or not is_name(value):
-        raise BadRequest("bad_name", f"{what} {value!r} is not a name")
+    if not isinstance(value, str) or not is_name(value, most):
+        raise BadRequest("bad_name", f"{what} {value!r} is not a name", "fmrctl explain bad_name")
     return value
+
+
+def _new_name(what: str, value: object) -> str:
+    """Leaves room for the names of its snapshots."""
+    return check_name(what, value, GIVEN_LENGTH)
 
 
 def _text(what: str, value: object) -> str:
     if not isinstance(value, str) or not value or "\0" in value or not value.isprintable():
-        raise BadRequest("bad_request", f"{what} is not a line of text")
+        raise BadRequest("bad_request", f"{what} is not a line of text that can be printed: {value!r:.200}")
     try:
         size = len(value.encode())
     except UnicodeEncodeError:
@@ -40,7 +47,7 @@ def _path(what: str, value: object) -> str:
 
 def _plex(what: str, value: object) -> str:
     text = _text(what, value)
-    return _path(what, text) if "/" in text else check_name(what, text)
+    return _path(what, text) if "/" in text else check_name(what, text, PLEX_LENGTH)
 
 
 def _flag(what: str, value: object) -> bool:
@@ -55,10 +62,10 @@ def _number(what: str, value: object) -> int:
     return value
 
 
-def _list(check: Callable[[str, object], Any]) -> Callable[[str, object], list[Any]]:
+def _list(check: Callable[[str, object], Any], most: int = MAX_ITEMS) -> Callable[[str, object], list[Any]]:
     def checked(what: str, value: object) -> list[Any]:
-        if not isinstance(value, list) or len(value) > MAX_ITEMS:
-            raise BadRequest("bad_request", f"{what} is not a list of at most {MAX_ITEMS}")
+        if not isinstance(value, list) or len(value) > most:
+            raise BadRequest("bad_request", f"{what} is not a list of at most {most}")
         return [check(what, item) for item in value]
 
     return checked
@@ -96,7 +103,7 @@ VOLUME_AND_PLEX = {"volume": VOLUME, "plex": PLEX}
 
 VERBS: dict[str, dict[str, Argument]] = {
     "make": {
-        "volume": VOLUME, "size_bytes": Argument(_number, required=True),
+        "volume": Argument(_new_name, required=True), "size_bytes": Argument(_number, required=True),
         "plexes": Argument(_list(_wish), required=True), "from_path": Argument(_path), "force": FLAG,
         "region_size_bytes": NUMBER, "drl_extent_bytes": NUMBER, "fmr": FLAG, "rdpol": TEXT, "dry_run": FLAG,
     },
@@ -140,7 +147,7 @@ VERBS: dict[str, dict[str, Argument]] = {
     "verify_report": {"id": ID},
     "task_list": {"all": FLAG},
     "task_get": {"id": ID},
-    "task_monitor": {"ids": Argument(_list(_number))},
+    "task_monitor": {"ids": Argument(_list(_number, MAX_IDS))},
     "task_pause": {"id": ID},
     "task_resume": {"id": ID},
     "task_abort": {"id": ID},

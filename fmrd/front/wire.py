@@ -12,8 +12,8 @@ from fmrd.core.json_object import Json
 from fmrd.errors import EXPLANATIONS, BadRequest, Failed, FmrdError, Refused, Unreachable
 from fmrd.front.arguments import check_arguments
 
-REQUEST_LIMIT_BYTES = 512 << 10
-"""The longest request line: 64 paths of 4 KiB, and room for escapes."""
+REQUEST_LIMIT_BYTES = 2 << 20
+"""The longest request line: 64 plexes with two paths of 4 KiB each, of which JSON makes three times as much."""
 REPLY_LIMIT_BYTES = 64 << 20
 STATUSES = {kind.exit_status: kind for kind in (Failed, BadRequest, Refused, Unreachable)}
 

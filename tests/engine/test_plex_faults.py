@@ -3,6 +3,7 @@
 import errno
 import os
 from pathlib import Path
+from time import time
 
 import pytest
 import trio
@@ -30,10 +31,14 @@ async def test_a_write_error_detaches_the_plex_and_its_map_has_the_missed_region
     assert await rig.states() == "ACTIVE IOFAIL"
     shown = await rig.shown("b")
     assert (shown["kstate"], shown["errors"]) == ("DETACHED", 1)
+    reason = shown["reason"]
+    assert (reason["code"], reason["errno"]) == ("io_error", errno.EIO) and str(rig.path("b")) in reason["message"]
+    assert 0 < reason["since"] <= time()
     assert await rig.data.read(7 * REGION + 512, 1) == b"w"
     await let_go_of(rig, "b")
     task = await rig.end(await rig.att("b"))
     assert task["reason"]["code"] == "fast" and task["state"] == "done"
+    assert (await rig.shown("b"))["reason"] is None
     await rig.stop()
     assert rig.same("a", "b")
 

@@ -12,13 +12,13 @@ from fmrd.errors import BadRequest
 from fmrd.front.arguments import VERBS, check_arguments, check_name
 
 
-@pytest.mark.parametrize("name", ["data", "a", "_x", "0", "SNAP1-data", "a.b-c_d", "x" * 64])
+@pytest.mark.parametrize("name", ["data", "a", "_x", "0", "SNAP1-data", "a.b-c_d", "x" * 64, "x" * 80])
 def test_names_that_may_be(name: str) -> None:
     assert check_name("volume", name) == name
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".", "..", ".hidden", "-rf", "a/b", "a b", "a\n", "data\0", "ä", "x" * 65, 5, None, ["data"], True]
+    "name", ["", ".", "..", ".hidden", "-rf", "a/b", "a b", "a\n", "data\0", "ä", "x" * 81, 5, None, ["data"], True]
 )
 def test_names_that_may_not(name: object) -> None:
     with pytest.raises(BadRequest) as caught:
@@ -52,7 +52,7 @@ def test_a_name_is_a_plain_file_name(text: str) -> None:
         ("make", {"volume": "v", "size_bytes": 1, "plexes": [{"path": "a"}]}, "not an absolute path"),
         ("make", {"volume": "v", "size_bytes": 1, "plexes": [{"path": "/a", "mode": 1}]}, "a plex is given"),
         ("make", {"volume": "v", "size_bytes": 1, "plexes": [{"path": "/a\0b"}]}, "not a line of text"),
-        ("make", {"volume": "v", "size_bytes": 1, "plexes": [{"path": "/" + "a" * 4096}]}, "longer than 4096"),
+        ("make", {"volume": "v", "size_bytes": 1, "plexes": [{"path": "/" + "a" * 4095}]}, "longer than 4095"),
         ("make", {"volume": "v", "size_bytes": 1, "plexes": [{"path": "/\ud800"}]}, "not a line of text"),
         ("plex_att", {"volume": "v", "plex": "v-01", "full": "yes"}, "full is neither true nor false"),
         ("plex_att", {"volume": "v", "plex": "../v"}, "not an absolute path"),

@@ -128,6 +128,7 @@ async def tasks(fmrctl: Fmrctl, rig: Rig) -> None:
         failed = await fmrctl("plex", "att", "data", "data-04", "--full", "--wait", status=1)
     assert failed["error"]["code"] == "task_failed" and failed["task"]["error"]
     await rig.service.releaser.wait(rig.plex("d"))
+    await fmrctl("print", "data")
     slow = (await fmrctl("plex", "att", "data", "data-04", "--full", "--rate", "1"))["task"]
     await fmrctl("task", "abort", slow["id"])
     await fmrctl("task", "list", "--all")
@@ -234,6 +235,7 @@ async def test_what_is_printed_is_documented_and_what_is_documented_is_printed(
     tmp_path: Path, fmrctl: Fmrctl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with serving(tmp_path, fmrctl) as rig:
+        monkeypatch.setattr(rig.host, "try_clone", lambda source, target: None)
         monkeypatch.setattr(rig.host, "clone_plex", shutil.copy)  # as a file system that shares blocks would
         await plexes(fmrctl, rig)
         await tasks(fmrctl, rig)

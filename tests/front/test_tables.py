@@ -50,6 +50,17 @@ def test_columns_stand_below_each_other(capsys: pytest.CaptureFixture[str]) -> N
     assert len(set(wide)) == 1 and lines[0].index("PATH") == lines[1].index("PATH") == wide[0]
 
 
+def test_a_plex_that_failed_says_why_and_since_when(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = volume("data", "/a", "/b")
+    shown["plexes"][1] |= {
+        "state": "IOFAIL",
+        "reason": {"code": "io_error", "message": "[Errno 5] Input/output error: '/b'", "errno": 5, "since": 86400.0},
+    }
+    print_volumes(console(), [shown])
+    [told] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("plex ")]
+    assert told.startswith("plex data-02 is IOFAIL since 1970-01-") and told.endswith("'/b' (io_error)")
+
+
 @pytest.mark.usefixtures("_columns")
 def test_a_notice_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     sentence = "nothing to change: " + "volume data is started already, " * 10

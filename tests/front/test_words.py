@@ -47,9 +47,14 @@ def test_paths_are_made_absolute_and_links_are_kept(tmp_path: Path, monkeypatch:
     assert words.path("link") == str(tmp_path / "link")
     assert words.wish("a/../b") == {"path": str(tmp_path / "b")}
     assert words.wish("a,dco=c.dco") == {"path": str(tmp_path / "a"), "dco": str(tmp_path / "c.dco")}
-    for broken in ("a,dco=", ",dco=b"):
+    for broken in ("", "a,dco=", ",dco=b"):
         with pytest.raises(BadRequest):
             words.wish(broken)
+
+
+def test_an_empty_word_is_not_the_directory_one_is_in() -> None:
+    with pytest.raises(BadRequest, match="no path"):
+        words.path("")
 
 
 def test_a_plex_is_named_or_found_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

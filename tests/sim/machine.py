@@ -136,6 +136,15 @@ class Machine:
     def room(self, path: str) -> None:
         """More than is needed."""
 
+    def try_out(self, path: str, length: int, *, allocated: bool = False) -> None:
+        self.alive()
+
+    def try_home(self, name: str, length: int) -> None:
+        self.alive()
+
+    def try_clone(self, source: str, target: str) -> None:
+        self.alive()
+
     def look(self, path: str, mount: str | None, *, sidecar: bool = True) -> Seen:
         self.alive()
         disk = self.plexes.get(path)

@@ -50,7 +50,7 @@ def test_each_reason_is_given_somewhere() -> None:
 
 def test_each_reason_is_explained() -> None:
     """But for those that are of a plex alone, and never of a copy."""
-    assert {reason.value for reason in Reason} - {Reason.NONE, Reason.RESTORE} == set(REASONS)
+    assert {reason.value for reason in Reason} - {Reason.NONE} == set(REASONS)
 
 
 def test_no_reason_code_of_the_contract_is_renamed() -> None:

@@ -147,3 +147,27 @@ def test_every_file_that_a_map_names_is_there(document: Path) -> None:
     named = set(re.findall(r"`((?:[\w.-]+/)+[\w.-]*)`", document.read_text()))
     places = [root, PACKAGE, *(folder for folder in PACKAGE.rglob("*") if folder.is_dir())]
     assert named and not [name for name in sorted(named) if not any((place / name).exists() for place in places)]
+
+
+def rows_of_what_happens() -> list[str]:
+    section = README.split("## What happens when\n")[1].split("\n## ")[0]
+    return [line for line in section.splitlines() if line.startswith("|")][2:]
+
+
+@pytest.mark.parametrize("row", rows_of_what_happens(), ids=lambda row: row[2:40])
+def test_what_happens_has_a_test(row: str) -> None:
+    found = re.search(r" <!-- (tests/\w+/test_\w+\.py)::(test_\w+) --> \|$", row)
+    assert found, f"no test is named: {row}"
+    path = PACKAGE.parent / found[1]
+    assert re.search(rf"^(async )?def {found[2]}\(", path.read_text(), re.MULTILINE), f"{found[1]} has no {found[2]}"
+
+
+def test_what_the_units_call_and_the_timers_are_installed() -> None:
+    setting_up = README.split("## Setting up\n")[1].split("\n## ")[0]
+    units = PACKAGE.parent / "systemd"
+    text = "".join(path.read_text() for path in units.glob("*.service"))
+    programs = set(re.findall(r"^Exec\w+=-?/usr/local/sbin/(\S+)", text, re.MULTILINE))
+    installed = re.findall(r"^install (\S+) /usr/local/sbin/(\S*)$", setting_up, re.MULTILINE)
+    assert {target or Path(source).name for source, target in installed} == programs
+    assert all((PACKAGE.parent / source).is_file() for source, _ in installed)
+    assert all(f"systemd/*{path.suffix} " in setting_up for path in units.glob("*.*"))

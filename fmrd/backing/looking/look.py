@@ -115,7 +115,15 @@ def _file(path: str, resolved: Resolved, place: Place, machine: Machine, trail: 
         asked = os.path.join(trail.resolve(os.path.dirname(path)).path, os.path.basename(path))
         for base in dict.fromkeys((asked, resolved.path)):  # of a link, beside it and beside what it names
             beside, wanted = base + SIDECAR_SUFFIX, sidecar and base == asked
-            if chain := trail.chain_of_path(beside):
+            try:
+                chain = trail.chain_of_path(beside)
+            except OSError as error:
+                if error.errno != errno.ENAMETOOLONG:
+                    raise
+                words = f"the name of its copy of the DCO is too long ({printable(beside)}); ,dco= gives another"
+                impossible += [Finding(Kind.NOT_A_PLEX, words, where=beside)] if wanted else []
+                continue
+            if chain:
                 in_use += [Finding(Kind.OWN_MOUNT, in_words(chain), where=beside)] if wanted else []
                 continue
             strange, members = contents.of_sidecar(beside)

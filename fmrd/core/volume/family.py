@@ -46,11 +46,20 @@ class Family:
         """Return free columns under fresh epochs: whatever their pages hold from earlier use does not count. They are
         in use only once something holds them. Failed('plex_too_many') where there are too few.
         """
+        return [Column(index, self.new_epoch()) for index in self.free_columns(count)]
+
+    def free_columns(self, count: int) -> list[int]:
+        """Which they would be; Failed('plex_too_many')."""
         used = {c.index for v in self.volumes for c in v.columns()}
-        free = [i for i in range(self.columns) if i not in used][:count]
+        free = [i for i in range(self.columns) if i not in used]
         if len(free) < count:
-            raise Failed("plex_too_many", f"all {self.columns} columns of the DCO are in use")
-        return [Column(index, self.new_epoch()) for index in free]
+            raise Failed(
+                "plex_too_many",
+                f"volume {self.volume.name}: {count} bitmaps more are needed, and of the {self.columns} that its DCO "
+                f"has room for {len(free)} are free",
+                "plex dis, snapback or snapclear what is not needed: a plex takes 1, a snapshot 3 to 5",
+            )
+        return free[:count]
 
     def new_epoch(self) -> int:
         """Return an epoch that no page carries yet."""

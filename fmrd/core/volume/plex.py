@@ -45,6 +45,10 @@ class Plex(Bitmap):
         self.generation = 0
         self.dropped = 0
         """How many fdatasyncs have failed: what was written before one of them ended may be lost."""
+        self.failure: object = None
+        """Why its gate closed by itself, or could not open: an exception, or a sentence. Nothing decides by it."""
+        self.failed_at: float | None = None
+        """When, in seconds since the epoch; whoever has a clock fills it in."""
         self.reads = self.read_bytes = self.writes = self.write_bytes = self.errors = 0
 
     @property
@@ -169,9 +173,10 @@ class Plex(Bitmap):
         self.suspect = None
         return True
 
-    def close_gate(self, state: PlexState, *inherited: bitarray) -> None:
+    def close_gate(self, state: PlexState, *inherited: bitarray, why: object = None) -> None:
         """Close the gate by rule 4: the map gains whatever is not surely on the plex; it is never replaced."""
         self.state = state
+        self.failure, self.failed_at = why, None
         self.generation += 1
         self.map.union(self.young)
         for batch in self.syncing:

@@ -114,7 +114,7 @@ class Volume(VolumeFacts):
 
     def _close(self, plex: Plex, state: PlexState, why: object = None) -> None:
         """Rule 4, fmr=off, and a plex that others changed: what is not surely on it goes into its map."""
-        plex.close_gate(state, self.drl.regions())
+        plex.close_gate(state, self.drl.regions(), why=why)
         plex.stamp = None
         if plex.reason in (Reason.RECOVERY, Reason.RESTORE):
             plex.reason = Reason.NONE

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import trio
 
+from fmrd.core.decisions.recovery import open_volume
 from fmrd.core.decisions.standing import Found, Standing, StartOptions, judge_plexes
 from fmrd.core.images import CopyImage
 from fmrd.core.reasons import Reason
@@ -83,19 +84,24 @@ def newest_of(opened: dict[str, PlexFiles], prefer: str | None) -> tuple[str, Re
 
 
 async def import_family(
-    home: Home, opened: dict[str, PlexFiles], old: Loaded | None, *, prefer: str | None, force: bool
+    home: Home,
+    opened: dict[str, PlexFiles],
+    old: Loaded | None,
+    *,
+    prefer: str | None,
+    force: bool,
+    dry_run: bool = False,
 ) -> list[Opening]:
     """Open every volume of the family that has plexes among the paths, the one that leads first; the others stay
     stopped. ``old`` is an existing home copy of that family, which must be an ancestor unless ``force``.
     Refused('foreign_plex'), ('no_current_plex') or ('plexes_changed'), Failed('not_imported'); then all is closed, and
-    the home copy as it was.
+    the home copy as it was. With ``dry_run`` that is all that is found out.
     """
     context = home.context
     look = Look(context, {}, {f.image.owner: f for f in opened.values() if f.image is not None})
     try:
         leader, record = newest_of(opened, prefer)
         by_uuid = {f.image.owner: (path, f) for path, f in opened.items() if f.image is not None}
-        home.lanes.update({uuid: f.lanes for uuid, (_, f) in by_uuid.items()})
         record = _at_new_paths(record, by_uuid)
         before = old.image.record if old is not None else None
         if before is not None and not record.knows(before.position) and not force:
@@ -118,6 +124,12 @@ async def import_family(
             )
         look.found = {p.uuid: _found(by_uuid.get(p.uuid)) for v in record.volumes for p in v.plexes}
         standing = {v.name: _judge(record, v, look.found, leader if force else None, by_uuid) for v in present}
+        if dry_run:
+            for volume in present:
+                image = _image_of(volume, record, opened[leader], look)
+                open_volume(record, volume, image, look.found, standing[volume.name])
+            return []
+        home.lanes.update({uuid: f.lanes for uuid, (_, f) in by_uuid.items()})
         async with home.busy:
             return await _open_all(home, record, present, opened[leader], look, standing)
     finally:

@@ -4,12 +4,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from uuid import UUID
 
 from fmrd.backing.calls.system_calls import Lane, ask
 from fmrd.backing.protocol import DcoFile
 from fmrd.core.geometry import Geometry
 from fmrd.core.reasons import Reason
-from fmrd.core.record import Column, PlexRecord, VolumeRecord, geometry_of
+from fmrd.core.record import Column, PlexRecord, Record, VolumeRecord, geometry_of
 from fmrd.core.states import PlexState
 from fmrd.core.volume.family import Family
 from fmrd.core.volume.plex import Plex
@@ -60,12 +61,41 @@ async def examine(
     context: Context, settings: VolumeRecord, wishes: Sequence[PlexWish], manners: Manners
 ) -> list[Looked]:
     """All that is asked before anything is made; a dry run ends here."""
-    geometry = geometry_of(settings).check()
+    geometry, timeout = geometry_of(settings).check(), settings.io_timeout_seconds
     if manners.keep is not None and manners.keep not in [w.path for w in wishes]:
         raise BadRequest("bad_request", f"--from {manners.keep} is not one of the plexes")
     if len(wishes) + 1 > layout.COLUMNS:
-        raise Failed("plex_too_many", f"at most {layout.COLUMNS - 1} plexes")
-    return await look_at(context, wishes, geometry, manners, settings.io_timeout_seconds)
+        raise Failed("plex_too_many", f"volume {settings.name}: at most {layout.COLUMNS - 1} plexes")
+    named = tuple(_planned(f"{settings.name}-{at:02d}", wish, at) for at, wish in enumerate(wishes, 1))
+    layout.must_have_room(Record(layout.HOME, "", 0, (replace(settings, plexes=named),)))
+    preferred = settings.rdpol.removeprefix("prefer:")
+    if preferred != settings.rdpol and not any(preferred in (plex.name, plex.path) for plex in named):
+        raise Failed("plex_unknown", f"volume {settings.name} would have no plex {preferred}")
+    looked = await look_at(context, wishes, geometry, manners, timeout)
+    home = Lane(f"{settings.name} home")
+    await ask(context.system, home, partial(_try_home, context, settings.name, dco_bytes(geometry)), timeout)
+    return looked
+
+
+def to_be_copied(looked: Sequence[Looked], from_path: str | None) -> list[str]:
+    """The paths of the plexes that a volume made of these would begin to copy to: all but one, unless all are new."""
+    if from_path is None and not any(each.seen.exists for each in looked):
+        return []
+    paths = [each.wish.path for each in looked]
+    return [path for path in paths if path != (from_path or paths[0])]
+
+
+def must_have_place(family: Family, wish: PlexWish, bitmaps: int = 1) -> None:
+    """One plex more, with so many bitmaps. Failed('plex_too_many') or ('dco_full') where the DCO has no room for it."""
+    [column, *_] = family.free_columns(bitmaps)
+    record = family.record(family.sequence)
+    original = replace(record.volume, plexes=(*record.volume.plexes, _planned("new", wish, column)))
+    layout.must_have_room(replace(record, volumes=(original, *record.volumes[1:])))
+
+
+def _planned(name: str, wish: PlexWish, column: int) -> PlexRecord:
+    uuid = str(UUID(int=column))
+    return PlexRecord(name, uuid, wish.path, wish.dco_path, PlexState.ACTIVE, Column(column, 0))
 
 
 async def make(context: Context, settings: VolumeRecord, wishes: Sequence[PlexWish], manners: Manners) -> None:
@@ -117,10 +147,15 @@ async def make(context: Context, settings: VolumeRecord, wishes: Sequence[PlexWi
             let_go(context, files.lanes, files)
 
 
-def _create_home(context: Context, name: str, size: int) -> DcoFile:
+def _try_home(context: Context, name: str, size: int) -> None:
     """Also one that is not read yet, or could not be, is somebody's."""
     if name in context.host.homes():
         raise Failed("volume_exists", f"there is a home copy of the name {name} already")
+    context.host.try_home(name, size)
+
+
+def _create_home(context: Context, name: str, size: int) -> DcoFile:
+    _try_home(context, name, size)
     return context.host.create_home(name, size)
 
 

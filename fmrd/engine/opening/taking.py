@@ -86,6 +86,7 @@ def _look(host: Host, wish: PlexWish, geometry: Geometry, manners: Manners) -> L
     _judge(host, seen, manners, kept=kept)
     if kept and not seen.exists:
         raise Failed("plex_missing", f"--from {wish.path}: there is no such file")
+    host.try_out(wish.path, geometry.length_bytes)
     tail = 0 if wish.dco_path else dco_bytes(geometry) + LOCATOR_BYTES
     if seen.place is Place.DEVICE and seen.size - tail < geometry.length_bytes:
         usable = max(0, seen.size - tail)
@@ -97,8 +98,11 @@ def _look(host: Host, wish: PlexWish, geometry: Geometry, manners: Manners) -> L
         if beside.place is Place.DEVICE:
             raise BadRequest("not_a_plex", f"{wish.dco_path} is a device; a copy of the DCO elsewhere is a file")
         _judge(host, beside, manners, kept=False)
+        host.try_out(wish.dco_path, dco_bytes(geometry), allocated=True)
         lies = beside.exists
     else:
+        if seen.place is not Place.DEVICE:
+            host.try_out(wish.path + SIDECAR_SUFFIX, dco_bytes(geometry), allocated=True)
         lies = any(f.kind is Kind.SIDECAR or f.kind is Kind.FMRD_MEMBER for f in (*seen.has_data, *seen.in_use))
     return Looked(wish, seen, tail, manners.force and lies)
 

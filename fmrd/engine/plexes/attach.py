@@ -57,9 +57,14 @@ class Attacher:
             self._running.must_have(plex)
             if still is not None and not still():
                 raise Failed("plex_state", f"plex {plex.name} is {plex.state} meanwhile")
-            return await self.attach_held(
-                plex, full=full, discard=discard, settled=settled, rate=rate, kind=kind, then=then
-            )
+            try:
+                return await self.attach_held(
+                    plex, full=full, discard=discard, settled=settled, rate=rate, kind=kind, then=then
+                )
+            except (FmrdError, OSError) as error:
+                if not plex.is_open and plex.failure is None:
+                    plex.failure, plex.failed_at = error, self._running.context.now()
+                raise
 
     async def attach_held(
         self, plex: Plex, *, full: bool = False, discard: bool = False, settled: bool = False, rate: int = 0,
@@ -165,6 +170,7 @@ class Attacher:
         def open_gate() -> None:
             running.mirror.opened[plex.uuid] = files.with_dco(copy)
             volume.open_gate(plex)
+            plex.failure = plex.failed_at = None
 
         # The record of the join has it closed, and data follows before the next one: its time of change is no sign of a
         # stranger then. What it misses is told by its map and by the DRL in its own copy, as of any plex at a crash.

@@ -8,11 +8,12 @@ import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from itertools import count
 
 import trio
 
 from fmrd.core.decisions import snapshot
-from fmrd.core.names import VOLUME_LENGTH, is_name
+from fmrd.core.names import derived, is_name
 from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
@@ -50,10 +51,10 @@ def names_for(registry: Registry, volumes: Sequence[str], pattern: str | None) -
         if pattern is not None:
             name = pattern.replace("%v", volume)
         else:
-            choices = (f"SNAP{number or ''}-{volume}" for number in range(10_000))
-            name = next(choice for choice in choices if choice not in registry.units)
-        if not is_name(name, VOLUME_LENGTH):
-            raise BadRequest("bad_name", f"{name!r} cannot name a snapshot")
+            choices = (derived(f"SNAP{number or ''}", volume) for number in count())
+            name = next(choice for choice in choices if choice not in registry.units and choice not in found)
+        if not is_name(name):
+            raise BadRequest("bad_name", f"{name!r} cannot name a snapshot", "fmrctl explain bad_name")
         if name in registry.units or name in found:
             raise Failed("volume_exists", f"volume {name} exists already")
         found.append(name)
@@ -76,7 +77,7 @@ async def break_off(registry: Registry, wishes: Sequence[Wish], freeze: Sequence
     order = sorted(range(len(wishes)), key=lambda at: wishes[at].volume)
     instant = _Instant(registry, originals, wishes)
     for running in originals:  # before the locks: that of a snapshot comes after its original's, not by name
-        _must_be_original(running.volume)
+        must_be_original(running.volume)
     async with AsyncExitStack() as locks:
         locks.callback(instant.let_go)
         for at in order:
@@ -160,7 +161,7 @@ class _Instant:
         chosen = []
         for running, wish in zip(self.originals, self._wishes, strict=True):
             volume = running.volume
-            _must_be_original(volume)
+            must_be_original(volume)
             ready = [p for p in snapshot.ready(volume) if durable is None or p in durable]
             plexes = ready[: wish.plexes]
             if len(plexes) < wish.plexes:
@@ -188,7 +189,8 @@ class _Instant:
             unit.busy.release()
 
 
-def _must_be_original(volume: Volume) -> None:
+def must_be_original(volume: Volume) -> None:
+    """Refused('snap_of_snap')."""
     if volume.settings.snapshot_of is not None:
         raise Refused("snap_of_snap", f"volume {volume.name} is a snapshot of {volume.settings.snapshot_of} itself")
 

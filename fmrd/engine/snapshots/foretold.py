@@ -41,7 +41,7 @@ async def check_restore(pair: Pair, plexes: Sequence[Plex], *, force: bool, keep
     if pair.service is None:
         raise Failed("volume_stopped", f"snapshot {pair.unit.name} is stopped", f"fmrctl start {pair.unit.name}")
     if keep_undo:
-        undos.check(pair.registry, running)
+        await undos.must_be_possible(pair.registry, running)
     snapback.check_restore(running.volume, pair.volume, plexes)
     targets = snapback.restore_targets(running.volume, pair.volume, plexes)
     await _must_fit(pair, targets)

@@ -26,10 +26,11 @@ from fmrd.engine.running import Running
 from fmrd.engine.serving import copy_on_write
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.snapshots.appearing import land_later
+from fmrd.engine.snapshots.breakoffs import must_be_original
 from fmrd.engine.snapshots.frozen import frozen
 from fmrd.engine.tasks import Task
 from fmrd.engine.units import Unit
-from fmrd.errors import Failed, FmrdError, Refused
+from fmrd.errors import Failed, FmrdError
 
 log = logging.getLogger(__name__)
 WINDOW_BYTES = 4 << 20
@@ -47,8 +48,7 @@ async def take_instant(
     mirror = running.mirror
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(running.verb())
-        if running.volume.settings.snapshot_of is not None:
-            raise Refused("snap_of_snap", f"volume {volume} is a snapshot of {running.volume.settings.snapshot_of}")
+        must_be_original(running.volume)
         record = PlexRecord("", registry.context.new_uuid(), path, dco, PlexState.ACTIVE, Column(0, 0))
         length = running.volume.geometry.length_bytes
         if files.backing.length < length:  # the volume grew meanwhile

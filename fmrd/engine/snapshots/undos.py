@@ -12,6 +12,7 @@ from functools import partial
 
 from fmrd.backing.calls.system_calls import Lane, ask
 from fmrd.core.decisions import snapshot
+from fmrd.core.names import derived
 from fmrd.core.record import Column, PlexRecord
 from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
@@ -36,7 +37,7 @@ SUFFIX = ".undo"
 
 def undo_name(volume: str) -> str:
     """Return the name of the snapshot that an undo restores from."""
-    return f"UNDO-{volume}"
+    return derived("UNDO", volume)
 
 
 @dataclass
@@ -97,13 +98,38 @@ def check(registry: Registry, running: Running) -> None:
         )  # fmt: skip
 
 
+async def must_be_possible(registry: Registry, running: Running) -> None:
+    """What ``keep`` needs: Refused('undo_present') or ('undo_impossible'), Failed('plex_too_many')."""
+    check(registry, running)
+    running.mirror.store.family.free_columns(snapshot.CLONE_BITMAPS)
+    problem = "no plex holds all of it"
+    for plex in _candidates(running.volume):
+        try:
+            await _ask(running, partial(running.context.host.try_clone, plex.path, plex.path + SUFFIX))
+        except OSError as error:
+            problem = f"{plex.path}: {error.strerror or error}"
+        else:
+            return
+    raise _impossible(running.volume, problem)
+
+
+def _candidates(volume: Volume) -> list[Plex]:
+    return [p for p in volume.plexes if p.state is PlexState.ACTIVE and p.settled]
+
+
+def _impossible(volume: Volume, problem: str) -> Refused:
+    return Refused(
+        "undo_impossible", f"volume {volume.name}: no plex can be cloned without copying it ({problem})",
+        "without --keep-undo; or plexes as files on XFS or btrfs",
+    )  # fmt: skip
+
+
 async def keep(registry: Registry, running: Running) -> Kept:
     """Clone a plex of a volume that is at rest. Refused('undo_impossible') where none can be, ('undo_present')."""
     check(registry, running)
     host, volume = running.context.host, running.volume
-    candidates = [p for p in volume.plexes if p.state is PlexState.ACTIVE and p.settled]
     problem = "no plex holds all of it"
-    for plex in candidates:
+    for plex in _candidates(volume):
         path = plex.path + SUFFIX
         try:
             await _ask(running, partial(host.clone_plex, plex.path, path))
@@ -111,10 +137,7 @@ async def keep(registry: Registry, running: Running) -> Kept:
             problem = f"{plex.path}: {error.strerror or error}"
             continue
         return await _opened(registry, running, path)
-    raise Refused(
-        "undo_impossible", f"volume {volume.name}: no plex can be cloned without copying it ({problem})",
-        "without --keep-undo; or plexes as files on XFS or btrfs",
-    )  # fmt: skip
+    raise _impossible(volume, problem)
 
 
 async def _opened(registry: Registry, running: Running, path: str) -> Kept:

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+from fmrd.core.decisions.snapshot import INSTANT_BITMAPS
 from fmrd.core.json_object import Json
 from fmrd.engine.opening.files import let_go
-from fmrd.engine.opening.making import obtain, remove_created
+from fmrd.engine.opening.making import must_have_place, obtain, remove_created
 from fmrd.engine.opening.taking import PlexWish, look_at
-from fmrd.engine.snapshots.breakoffs import Wish
+from fmrd.engine.snapshots.breakoffs import Wish, must_be_original
+from fmrd.engine.snapshots.frozen import must_be_freezable
 from fmrd.engine.snapshots.instants import begin_sync, take_instant
 from fmrd.engine.verbs.plex_verbs import PlexVerbs
 from fmrd.errors import Failed, FmrdError
@@ -22,6 +24,9 @@ class InstantVerbs(PlexVerbs):
         manners = self._manners(force=force)
 
         async def work() -> Json:
+            must_be_original(service.volume)
+            await must_be_freezable(self.context, freeze)
+            must_have_place(service.mirror.store.family, plex, INSTANT_BITMAPS)
             geometry, timeout = service.volume.geometry, service.running.timeout_seconds
             [looked] = await look_at(self.context, [plex], geometry, manners, timeout)
             if dry_run:

@@ -1,12 +1,11 @@
 """These are the verbs over plexes: they come, leave, return, and are dissociated; `recover` brings back all it can."""
 
 from fmrd.core.json_object import Json
-from fmrd.core.reasons import Reason
 from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.opening.files import let_go
 from fmrd.engine.opening.giving_up import give_up
-from fmrd.engine.opening.making import obtain, remove_created
+from fmrd.engine.opening.making import must_have_place, obtain, remove_created
 from fmrd.engine.opening.taking import PlexWish, look_at
 from fmrd.engine.service import Service
 from fmrd.engine.tasks import Task
@@ -39,11 +38,10 @@ class PlexVerbs(VerbBase):
         manners = self._manners(force=force)
 
         async def work() -> Json:
+            must_have_place(service.mirror.store.family, wish)
             [looked] = await look_at(self.context, [wish], geometry, manners, timeout)
             if dry_run:
-                message = f"a new plex on {path}: all of it is copied"
-                regions, size = geometry.regions, geometry.length_bytes
-                return {"decision": self._decision(volume, path, Reason.FULL_NEW_PLEX, message, regions, size)}
+                return {"decision": self._new_plex(volume, path, geometry)}
             name = f"{volume}-{service.volume.settings.next_plex:02d}"
             files, new = await obtain(self.context, looked, name, geometry, timeout)
             try:

@@ -14,6 +14,7 @@ from fmrd.engine.opening.taking import PlexWish
 from fmrd.engine.service import Service
 from fmrd.engine.snapshots import breakoffs, foretold, pairs, restores, snapbacks, undos
 from fmrd.engine.snapshots.breakoffs import Wish
+from fmrd.engine.snapshots.frozen import must_be_freezable
 from fmrd.engine.tasks import Task
 from fmrd.engine.verbs.instant_verbs import InstantVerbs
 from fmrd.engine.verbs.view import detached_json, plex_json, snapshots_json
@@ -109,11 +110,12 @@ class SnapVerbs(InstantVerbs):
             return await self._instant(
                 wishes[0], PlexWish(instant, dco), freeze, force=force, sync=sync, dry_run=dry_run
             )
-        if dry_run:
-            breakoffs.check(self.registry, wishes)
-            return {"notice": "would take " + ", ".join(f"{w.name} of {w.volume}" for w in wishes)}
 
         async def work() -> Json:
+            breakoffs.check(self.registry, wishes)
+            await must_be_freezable(self.context, freeze)
+            if dry_run:
+                return {"notice": "would take " + ", ".join(f"{w.name} of {w.volume}" for w in wishes)}
             units, seconds = await breakoffs.break_off(self.registry, wishes, freeze)
             shown = [self._shown(unit)["volume"] for unit in units]
             return {"volume": shown[0], "volumes": shown, "held_seconds": round(seconds, 6)}
@@ -156,6 +158,7 @@ class SnapVerbs(InstantVerbs):
         """Give a snapshot back, and take it anew under the same name when its plexes have arrived."""
         pair = pairs.pair_of(self.registry, snapshot)
         plexes = list(pair.volume.plexes)
+        await must_be_freezable(self.context, freeze)  # before it is given up
         if dry_run:
             return self._foretold(pair, await foretold.check_back(pair, plexes))
         wish = Wish(pair.origin.volume.name, snapshot, len(plexes))

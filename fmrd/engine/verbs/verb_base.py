@@ -2,7 +2,9 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 
+from fmrd.core.geometry import Geometry
 from fmrd.core.json_object import Json
+from fmrd.core.reasons import Reason
 from fmrd.engine.opening.taking import Manners, PlexWish
 from fmrd.engine.registry import Registry
 from fmrd.engine.units import Unit
@@ -52,6 +54,11 @@ class VerbBase:
             "volume": volume, "plex": plex, "reason": {"code": code, "message": message},
             "regions": regions, "bytes": size, "estimate_seconds": round(size / speed, 1),
         }  # fmt: skip
+
+    def _new_plex(self, volume: str, path: str, geometry: Geometry) -> Json:
+        """The decision of one that holds nothing yet."""
+        message = f"a new plex on {path}: all of it is copied"
+        return self._decision(volume, path, Reason.FULL_NEW_PLEX, message, geometry.regions, geometry.length_bytes)
 
     def _manners(self, *, force: bool, keep: str | None = None) -> Manners:
         """How a path may be taken, by all that the records here name."""

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from fmrd.core.decisions.standing import StartOptions
-from fmrd.core.geometry import Geometry
+from fmrd.core.geometry import EXTENT_BYTES, Geometry
 from fmrd.core.json_object import Json
 from fmrd.core.record import Column, Record, VolumeRecord
 from fmrd.dco.loading import Loaded
@@ -12,7 +12,7 @@ from fmrd.engine import growing
 from fmrd.engine.opening.giving_up import give_up
 from fmrd.engine.opening.homes import Home
 from fmrd.engine.opening.importing import import_family, newest_of, read_paths
-from fmrd.engine.opening.making import examine, make
+from fmrd.engine.opening.making import examine, make, to_be_copied
 from fmrd.engine.opening.taking import PlexWish
 from fmrd.engine.verbs.settings import parse_settings
 from fmrd.engine.verbs.snap_verbs import SnapVerbs
@@ -27,16 +27,17 @@ class Verbs(SnapVerbs, TaskVerbs):
 
     async def make(
         self, *, volume: str, size_bytes: int, plexes: Sequence[Json], from_path: str | None = None,
-        force: bool = False, region_size_bytes: int = 64 << 10, drl_extent_bytes: int = 4 << 20, fmr: bool = True,
+        force: bool = False, region_size_bytes: int = 64 << 10, drl_extent_bytes: int | None = None, fmr: bool = True,
         rdpol: str = "select", dry_run: bool = False,
     ) -> Json:  # fmt: skip
         """Make a new volume, and start it. What was made is removed again if it fails."""
         if not plexes:
             raise BadRequest("bad_request", "a volume has at least one plex")
-        geometry = Geometry(size_bytes, region_size_bytes, drl_extent_bytes, self.context.page_regions)
+        extent_bytes = max(EXTENT_BYTES, region_size_bytes) if drl_extent_bytes is None else drl_extent_bytes
+        geometry = Geometry(size_bytes, region_size_bytes, extent_bytes, self.context.page_regions)
         settings = VolumeRecord(
             name=volume, uuid=self.context.new_uuid(), length_bytes=size_bytes, region_bytes=region_size_bytes,
-            extent_bytes=drl_extent_bytes, page_regions=geometry.page_regions, drl=Column(0, 1),
+            extent_bytes=extent_bytes, page_regions=geometry.page_regions, drl=Column(0, 1),
             plexes=(), fmr=fmr, rdpol=parse_settings({"rdpol": rdpol})["rdpol"],
             io_timeout_seconds=self.context.io_timeout_seconds, hot_extents=self.context.hot_extents,
             next_plex=len(plexes) + 1,
@@ -47,8 +48,10 @@ class Verbs(SnapVerbs, TaskVerbs):
         if dry_run:
 
             async def look() -> Json:
-                await examine(self.context, settings, wishes, manners)
-                return {"notice": f"would make volume {volume} of {size_bytes} bytes on {len(wishes)} plex(es)"}
+                looked = await examine(self.context, settings, wishes, manners)
+                notice = f"would make volume {volume} of {size_bytes} bytes on {len(wishes)} plex(es)"
+                copied = [self._new_plex(volume, path, geometry) for path in to_be_copied(looked, from_path)]
+                return {"notice": notice, "decisions": copied}
 
             return await self._apart(look)
 
@@ -82,7 +85,9 @@ class Verbs(SnapVerbs, TaskVerbs):
                 old = await self._home_of(home) if home.name in self.context.host.homes() else None
                 self._must_be_free(record, home, old)
                 if dry_run:
-                    return {"notice": f"would import volume {name} from {len(left)} plex(es)"}
+                    opened, left = left, {}
+                    await import_family(home, opened, old, prefer=prefer, force=force, dry_run=True)
+                    return {"notice": f"would import volume {name} from {len(opened)} plex(es)"}
                 async with self._names_held(record, home):
                     self._must_be_free(record, home, old)
                     opened, left = left, {}

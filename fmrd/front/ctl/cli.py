@@ -23,6 +23,11 @@ from fmrd.front.places import default_places
 from fmrd.front.wire import error_json
 
 INTERRUPTED = 130
+LOSES = {
+    *("remove", "dis", "snapclear", "snapabort", "snapback", "undo", "refresh", "abort"),
+    *("--erase", "--discard", "--force"),
+}
+"""What gives something up is never suggested for a word that was mistyped: whoever is in a hurry would take it."""
 
 
 @click.group(no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,7 +53,7 @@ def cli(ctx: click.Context, as_json: bool, socket: str | None) -> None:
 @TAKE
 @click.option("--region-size", type=words.size, default="64K", show_default=True, help="The grain of the maps.")
 @click.option(
-    "--drl-extent", type=words.size, default="4M", show_default=True, help="The grain of the dirty region log."
+    "--drl-extent", type=words.size, help="The grain of the dirty region log. Default: 4M, or a region if that is more."
 )
 @click.option("--no-fmr", is_flag=True, help="Without FastResync: every attach copies everything.")
 @click.option("--rdpol", default="select", show_default=True, help="select, round or prefer:PLEX.")
@@ -57,7 +62,7 @@ def cli(ctx: click.Context, as_json: bool, socket: str | None) -> None:
 @click.pass_obj
 def make(
     app: App, volume: str, size: int, path: tuple[Json, ...], from_path: str | None, force: bool, region_size: int,
-    drl_extent: int, no_fmr: bool, rdpol: str, wait: bool, dry_run: bool,
+    drl_extent: int | None, no_fmr: bool, rdpol: str, wait: bool, dry_run: bool,
 ) -> None:  # fmt: skip
     """Make a volume with one plex a PATH. Missing files are created sparse.
 
@@ -196,6 +201,9 @@ def run(words: Sequence[str]) -> int:
     except FmrdError as error:
         return _complain(error, as_json=as_json)
     except click.UsageError as error:
+        similar = getattr(error, "possibilities", None)
+        if isinstance(similar, list):
+            similar[:] = [word for word in similar if word not in LOSES]
         path = error.ctx.command_path if error.ctx is not None else "fmrctl"
         return _complain(BadRequest("bad_request", error.format_message(), f"{path} --help"), as_json=as_json)
     except click.Abort:

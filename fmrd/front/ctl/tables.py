@@ -1,6 +1,7 @@
 """fmrctl prints this for people: volumes and plexes in the spirit of ``vxprint -ht``, tasks, decisions."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
@@ -28,6 +29,8 @@ def print_volumes(out: Console, volumes: Sequence[Json], tasks: Sequence[Json] =
         rows.append(_volume(volume))
         rows += [_plex(plex, volume["name"], volume["length_bytes"]) for plex in volume["plexes"]]
     _print(out, rows)
+    for plex in (plex for volume in volumes for plex in volume["plexes"] if plex.get("reason")):
+        out.print(_why(plex))
     associations = [snap for volume in volumes for snap in volume["snapshots"]]
     if associations:
         out.print()
@@ -50,6 +53,15 @@ def print_volumes(out: Console, volumes: Sequence[Json], tasks: Sequence[Json] =
 
 def print_plex(out: Console, plex: Json, volume: str) -> None:
     _print(out, [PLEX_HEAD, _plex(plex, volume, None)])
+    if plex.get("reason"):
+        out.print(_why(plex))
+
+
+def _why(plex: Json) -> str:
+    """Why a plex is not as it should be, and since when."""
+    reason = plex["reason"]
+    since = datetime.fromtimestamp(reason["since"]).strftime(" since %Y-%m-%d %H:%M:%S") if reason["since"] else ""
+    return f"plex {plex['name']} is {plex['state']}{since}: {reason['message']} ({reason['code']})"
 
 
 def _volume(v: Json) -> tuple[str, ...]:

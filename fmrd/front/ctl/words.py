@@ -33,24 +33,28 @@ def size(text: str) -> int:
 
 
 def path(text: str) -> str:
-    """Make a path absolute here: the daemon has another working directory. Links are kept as they were named."""
+    """Make a path absolute here: the daemon has another working directory. Links are kept as they were named.
+    BadRequest('bad_request') for an empty one, which would be the directory itself.
+    """
+    if not text:
+        raise BadRequest("bad_request", "an empty word is no path")
     return os.path.abspath(text)
 
 
 def plex(text: str) -> str:
     """Return a plex by its name (VOL-01) or its path: whatever has a '/', or is a file here not named like that."""
     is_path = "/" in text or (not _PLEX_NAME.fullmatch(text) and os.path.exists(text))
-    return os.path.abspath(text) if is_path else text
+    return path(text) if is_path else text
 
 
 def wish(text: str) -> dict[str, str]:
     """Read PATH or PATH,dco=PATH; BadRequest('bad_request')."""
     data, mark, dco = text.rpartition(",dco=")
     if not mark:
-        return {"path": os.path.abspath(text)}
+        return {"path": path(text)}
     if not data or not dco:
         raise BadRequest("bad_request", f"{text!r} is neither PATH nor PATH,dco=PATH")
-    return {"path": os.path.abspath(data), "dco": os.path.abspath(dco)}
+    return {"path": path(data), "dco": path(dco)}
 
 
 def parse_pairs(pairs: tuple[str, ...]) -> dict[str, str]:

@@ -11,6 +11,7 @@ import stat
 import time
 from dataclasses import dataclass
 
+from fmrd.core.names import VOLUME_LENGTH
 from fmrd.engine.registry import Registry
 from fmrd.engine.served import Served
 from fmrd.errors import FmrdError
@@ -25,7 +26,7 @@ CACHE_SECONDS = 86400
 after each write, all of which pass through it.
 """
 BLOCK_BYTES = 4096
-NAME_BYTES = 64
+NAME_BYTES = VOLUME_LENGTH
 
 
 def errno_of(error: Exception, what: str) -> int:
