@@ -94,7 +94,7 @@ REFUSED: dict[str, tuple[tuple[Any, ...], Any]] = {
     "a volume whose name is a path": (("volumes", 0, "name"), "../etc/passwd"),
     "a volume named like a directory": (("volumes", 0, "name"), ".."),
     "a volume without a name": (("volumes", 0, "name"), ""),
-    "a volume with a very long name": (("volumes", 0, "name"), "v" * 65),
+    "a volume with a very long name": (("volumes", 0, "name"), "v" * 81),
     "a name of two lines": (("volumes", 0, "name"), "v\n"),
     "a plex whose name is a path": (("volumes", 0, "plexes", 0, "name"), "v/01"),
     "a plex with a relative path": (("volumes", 0, "plexes", 0, "path"), "p1"),

@@ -35,7 +35,7 @@ async def full(rig: Rig, **options: object) -> bytes:
 async def left(rig: Rig) -> None:
     """It is out, all of it is missed, and the reason says why."""
     shown = await rig.shown("b")
-    assert (shown["state"], shown["dirty_regions"], shown["reason"]) == (
+    assert (shown["state"], shown["dirty_regions"], shown["reason"]["code"]) == (
         "IOFAIL", SIZE // REGION, "full_backing_changed",
     )  # fmt: skip
 

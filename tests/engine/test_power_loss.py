@@ -248,6 +248,67 @@ def _names_are_not_synced(owner: Any) -> Any:
     return patch.object(owner, "sync_directory", lambda path: None)
 
 
+def _named_anew(host: LinuxHost, root: Path) -> None:
+    host.create_home("old", BLOCK).close()
+    host.publish_home("old")
+    host.rename_home("old", "new")
+
+
+def _noted(host: LinuxHost, root: Path) -> None:
+    notes = host.open_checksums("data", make=True)
+    assert notes is not None
+    notes.write(0, b"sums")
+    notes.sync()
+    notes.close()
+    host.create_home("data", BLOCK).close()
+    host.publish_home("data")
+
+
+def _notes_removed(host: LinuxHost, root: Path) -> None:
+    _noted(host, root)
+    host.remove_checksums("data")
+
+
+def _made(host: LinuxHost, root: Path) -> None:
+    host.create_plex(str(root / "a"), SIZE).close()
+    host.create_dco(str(root / "a"), None, BLOCK).close()
+
+
+def _dco_removed(host: LinuxHost, root: Path) -> None:
+    _made(host, root)
+    host.remove_dco(str(root / "a"), None)
+
+
+def _plex_removed(host: LinuxHost, root: Path) -> None:
+    _made(host, root)
+    host.remove_plex(str(root / "a"))
+
+
+@pytest.mark.parametrize(
+    ("act", "left"),
+    [
+        (_named_anew, {"state/volumes/new.dco"}),
+        (_noted, {"state/volumes/data.sums", "state/volumes/data.dco"}),
+        (_notes_removed, {"state/volumes/data.dco"}),
+        (_made, {"a", "a.dco"}),
+        (_dco_removed, {"a"}),
+        (_plex_removed, {"a.dco"}),
+    ],
+)  # fmt: skip
+def test_what_a_host_has_done_is_done(memory: Path, act: Callable[[LinuxHost, Path], None], left: set[str]) -> None:
+    machine = Machine(memory / "machine", memory / "vault")
+    machine.recording()
+    with machine.recorded():
+        act(LinuxHost(machine.root / "state"), machine.root)
+        machine.freeze()
+    machine.put_back(len(machine.events), nothing, random.Random(1))
+    found = {path.relative_to(machine.root).as_posix(): path for path in machine.root.rglob("*") if path.is_file()}
+    assert found.keys() == left
+    for name, path in found.items():
+        content = path.read_bytes()
+        assert content == {"a": bytes(SIZE), "state/volumes/data.sums": b"sums"}.get(name, bytes(BLOCK))
+
+
 class _OsWithoutFsyncOfFiles:
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)
