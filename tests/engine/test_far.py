@@ -37,7 +37,7 @@ async def fail_a_write(rig: Rig) -> None:
 async def test_what_failed_stays_out_until_somebody_says_that_it_is_over(rig: Rig) -> None:
     await rig.make()
     await fail_a_write(rig)
-    assert (await rig.shown("b"))["reason"] == Reason.SESSION_OPEN
+    assert (await rig.shown("b"))["reason"]["code"] == Reason.SESSION_OPEN
     for options in ({}, {"full": True}, {"dry_run": True}):
         with pytest.raises(Refused, match="session_open") as caught:
             await rig.verbs.plex_att(volume="data", plex=str(rig.path("b")), **options)
