@@ -38,6 +38,7 @@ async def _failed(rig: Rig) -> None:
     with rig.host.failing(rig.path("b"), "pwrite"):
         await rig.write_regions(7)
     await until(lambda: rig.plex("b").uuid not in rig.service.mirror.opened)
+    await rig.service.running.home.lanes[rig.plex("b").uuid].idle()  # or one call of its parting would count as hung
 
 
 async def _gone(rig: Rig) -> None:
