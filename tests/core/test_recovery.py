@@ -403,3 +403,10 @@ def test_a_second_crash_keeps_the_same_source() -> None:
     again = Opened([ACTIVE] * 3, dict(enumerate(maps(first), 1)), dirty={1, 3}).open()
     seed(again)
     assert maps(again) == maps(first)
+
+
+def test_who_is_copied_anyway_keeps_the_reason_for_that() -> None:
+    fields = {2: {"reason": Reason.FULL_NEW_PLEX}}
+    volume = Opened([ACTIVE, TEMP, ACTIVE], {2: {6}}, dirty={1}, fields=fields).open()
+    seed(volume)
+    assert [p.reason for p in volume.plexes] == ["", "full_new_plex", "recovery"]

@@ -239,7 +239,7 @@ class Soak:
         plexes = [p for volume in shown["volumes"] if volume["name"] in (*PLEXES, VOLUME) for p in volume["plexes"]]
         away = [p for p in plexes if p["state"] not in ("ACTIVE", "SNAPDONE") or p["dirty_regions"]]
         if away and not shown["tasks"]:
-            if any((plex["reason"] or {}).get("code") == "session_open" for plex in away):  # it lies on FUSE, and is healed
+            if any((plex["reason"] or {}).get("code") == "session_open" for plex in away):  # FUSE, and healed
                 self.daemon.ctl("plex", "att", VOLUME, FLAKY, "--settled")
             self.daemon.json("recover")
         return not away and not shown["tasks"]

@@ -16,7 +16,7 @@ from fmrd.engine.verify import one_pass, sums_file
 from fmrd.engine.verify.sums_file import decoded, encoded
 from fmrd.errors import Failed
 from tests.engine.rig import REGION, SIZE, Json, Rig, daemon
-from tests.engine.test_verifying import rot, verify
+from tests.engine.test_verifying import rot, sound, verify
 from tests.waiting import until
 
 LENGTH = 4 * SIZE
@@ -28,7 +28,7 @@ async def verified(directory: Path) -> AsyncIterator[Rig]:
     """Two plexes of random data, settled, and verified once."""
     async with daemon(directory) as rig:
         await rig.make("ab", size_bytes=LENGTH)
-        await rig.data.write(0, os.urandom(LENGTH))
+        await rig.data.write(0, sound(LENGTH))
         await rig.data.flush()
         await rig.service.mirror.clean()
         assert (await verify(rig))["mismatches"] == []

@@ -269,8 +269,12 @@ def _notes_removed(host: LinuxHost, root: Path) -> None:
     host.remove_checksums("data")
 
 
-def _made(host: LinuxHost, root: Path) -> None:
+def _plex_made(host: LinuxHost, root: Path) -> None:
     host.create_plex(str(root / "a"), SIZE).close()
+
+
+def _made(host: LinuxHost, root: Path) -> None:
+    _plex_made(host, root)
     host.create_dco(str(root / "a"), None, BLOCK).close()
 
 
@@ -290,6 +294,7 @@ def _plex_removed(host: LinuxHost, root: Path) -> None:
         (_named_anew, {"state/volumes/new.dco"}),
         (_noted, {"state/volumes/data.sums", "state/volumes/data.dco"}),
         (_notes_removed, {"state/volumes/data.dco"}),
+        (_plex_made, {"a"}),
         (_made, {"a", "a.dco"}),
         (_dco_removed, {"a"}),
         (_plex_removed, {"a.dco"}),

@@ -22,13 +22,21 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     """Three plexes of random data, settled."""
     async with daemon(tmp_path) as running:
         await running.make("abc", size_bytes=LENGTH)
-        await running.data.write(0, os.urandom(LENGTH))
+        await running.data.write(0, sound(LENGTH))
         await running.data.flush()
         await running.service.mirror.clean()
         yield running
 
 
-def rot(rig: Rig, letter: str, offset: int, data: bytes = b"rotten") -> None:
+ROTTEN = b"rotten"
+
+
+def sound(length: int) -> bytes:
+    """Random data that holds no byte of what is rotten, so that all of that differs, wherever it is put."""
+    return os.urandom(length).translate(bytes.maketrans(ROTTEN, ROTTEN.upper()))
+
+
+def rot(rig: Rig, letter: str, offset: int, data: bytes = ROTTEN) -> None:
     """Behind fmrd's back."""
     with rig.path(letter).open("r+b") as file:
         file.seek(offset)

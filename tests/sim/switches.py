@@ -328,7 +328,7 @@ def _rounds_at_once() -> AbstractContextManager[object]:
     real = Mirror.sync
 
     async def sync(self: Mirror, only: Plex | None = None) -> Any:
-        self._sync_lock = _Open()  # type: ignore[assignment]  # no lock is meant
+        self._sync_lock = _Open()  # type: ignore[assignment]  # it is no lock at all
         return await real(self, only)
 
     return patch.object(Mirror, "sync", sync)
