@@ -33,6 +33,11 @@ class Lanes:
         """Return how many calls have not returned."""
         return self.data.outstanding + self.dco.outstanding
 
+    async def closed(self, timeout_seconds: float) -> None:
+        """As ``Lane.closed``, of both."""
+        if not self.dco.late:
+            await self.data.closed(timeout_seconds)
+
     async def idle(self) -> None:
         """Return when no call is outstanding."""
         await self.data.idle()
