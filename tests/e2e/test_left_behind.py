@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.harness import (
+    MIB,
     REGION,
     Daemon,
+    Loops,
     needs_fuse,
+    needs_loops,
     needs_program,
     open_file,
     read_at,
@@ -49,13 +52,14 @@ def write_in_background(path: Path, offset: int, data: bytes) -> subprocess.Pope
     return subprocess.Popen([sys.executable, "-c", words], stderr=subprocess.DEVNULL)
 
 
-def threads_that_hang(process: int) -> int:
-    def state(task: Path) -> str:
-        with contextlib.suppress(OSError):
-            return (task / "stat").read_text().rpartition(")")[2].split()[0]
-        return ""
+def state_of(task: Path) -> str:
+    with contextlib.suppress(OSError):
+        return (task / "stat").read_text().rpartition(")")[2].split()[0]
+    return ""
 
-    return sum(state(task) == "D" for task in Path(f"/proc/{process}/task").iterdir())
+
+def threads_that_hang(process: int) -> int:
+    return sum(state_of(task) == "D" for task in Path(f"/proc/{process}/task").iterdir())
 
 
 def waits_for_the_disk(process: int) -> bool:
@@ -65,7 +69,7 @@ def waits_for_the_disk(process: int) -> bool:
 
     def waiting() -> set[str]:
         tasks = list(Path(f"/proc/{process}/task").iterdir())
-        return {task.name for task in tasks if "request_wait" in (task / "wchan").read_text()}
+        return {task.name for task in tasks if "request_wait" in (task / "wchan").read_text() or state_of(task) == "D"}
 
     same = waiting()
     for _ in range(LOOKS):
@@ -74,8 +78,15 @@ def waits_for_the_disk(process: int) -> bool:
 
 
 def is_left_behind(process: int) -> bool:
-    leader = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    return leader == "Z" and threads_that_hang(process) > 0
+    return state_of(Path(f"/proc/{process}")) == "Z" and threads_that_hang(process) > 0
+
+
+def is_free(device: str) -> bool:
+    try:
+        os.close(os.open(device, os.O_RDONLY | os.O_EXCL))
+    except OSError:
+        return False
+    return True
 
 
 def leave_behind(daemon: Daemon) -> int:
@@ -145,6 +156,44 @@ def test_a_daemon_that_is_stopped_while_a_disk_hangs(stopped_daemon: Daemon, dis
     assert is_left_behind(process.pid)
     returns(daemon, disk, tmp_path)
     process.wait(20)
+
+
+@needs_loops
+@pytest.mark.parametrize("door", ["channel"], indirect=True)
+def test_a_device_that_hangs_is_free_for_the_next_one_but_for_what_may_land(
+    stopped_daemon: Daemon, loops: Loops, tmp_path: Path
+) -> None:
+    """O_EXCL goes with the lock; what hangs is a mark in the DCO at its tail."""
+    daemon = stopped_daemon
+    where = tmp_path / "nbd"
+    with nbd_disk(where, "file", str(where / "disk.raw"), size=20 * MIB) as disk:
+        try:
+            device = loops.attach(disk.path)
+            daemon.start()
+            daemon.make("data", "16M", device, tmp_path / "b.img", options=("--force", "--wait"))
+            daemon.make("other", "4M", tmp_path / "other.img")
+            daemon.json("set", "data", "io_timeout=2")
+            disk.hang()
+            assert daemon.process is not None
+            process = daemon.process
+            writing = write_in_background(daemon.path("data"), 3 * REGION, b"old" * 1000)
+            until(lambda: waits_for_the_disk(process.pid), "a call hangs")
+            process.send_signal(signal.SIGKILL)
+            leave_behind(daemon)
+            until(lambda: is_free(device), "its lock is gone")
+            daemon.start()
+            served_without_it(daemon)
+            assert is_left_behind(process.pid)
+            disk.go_on()
+            process.wait(20)
+            writing.wait(20)
+            until(lambda: daemon.states("data") == ["ACTIVE", "ACTIVE"], "it returns by itself", 60)
+            daemon.in_sync("data")
+            daemon.stop()
+            assert same_bytes(tmp_path / "b.img", Path(device))
+        finally:
+            disk.go_on()
+            loops.clean_up()
 
 
 @pytest.mark.parametrize("door", ["channel"], indirect=True)
