@@ -237,6 +237,9 @@ def _succeed(descriptor: int) -> list[Process]:
         time.sleep(0.01)
     for each in left:
         log.warning("process %d was fmrd, and has calls that hang: what they write to stays out", each.number)
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, "".join(f"{each}\n" for each in [*left, Process.this()]).encode(), 0)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, "".join(f"{each}\n" for each in [*left, Process.this()]).encode(), 0)
+    except OSError as error:
+        log.warning("should this process hang at its end, the next one does not know it: %s", error.strerror)
     return left

@@ -1,6 +1,7 @@
 """The machine: home copies that appear at once and whole, one owner of the state, sidecars and tails."""
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -238,3 +239,11 @@ def test_what_a_process_that_was_left_behind_may_write_to_stays_out(
                 found.close()
         assert host._lock is not None
         host._lock.release()
+
+
+def test_a_full_state_directory_can_be_owned(host: LinuxHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(os, "pwrite", refuse)
+    host.lock()
