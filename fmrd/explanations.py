@@ -83,7 +83,8 @@ ERRORS: dict[str, str] = {
     "btrfs): the clone costs nothing there. Elsewhere it would be a full copy, so it is refused.",
     "freeze_failed": "The file system could not be frozen, so no snapshot was taken. Give the directory where it is "
     "mounted; not every kind can be frozen.",
-    "plex_hung": "A system call issued on the plex has not returned; it cannot join before that has ended.",
+    "plex_hung": "A system call issued on the plex, by this daemon or by one before it that was left behind, has not "
+    "returned; it cannot join before that has ended.",
     "no_current_plex": "No plex that is here is complete and current. Bring back the one that is; what the message "
     "names says which.",
     "home_missing": "There is no home copy of that name in the state directory.",

@@ -11,6 +11,7 @@ import zlib
 from fmrd.backing import libc
 from fmrd.backing.holes import is_hole
 from fmrd.backing.looking import far
+from fmrd.backing.owning.under_way import Writing, identity
 from fmrd.backing.plexfile import own, sync_directory
 from fmrd.backing.protocol import DCO_BLOCK_BYTES, LOCATOR_BYTES
 from fmrd.errors import Failed, Refused
@@ -41,8 +42,9 @@ class DcoFile:
                 raise
             self._use_page_cache()
         self._base = base
-        self.far = far.way_to(os.fstat(self._fd))
-        self.length = length if length is not None else os.fstat(self._fd).st_size
+        self.file = identity(status := os.fstat(self._fd))
+        self.far = far.way_to(status)
+        self.length = length if length is not None else status.st_size
         self._lock = threading.Lock()
         self._buffer = mmap.mmap(-1, 1 << 20)
 
@@ -71,7 +73,7 @@ class DcoFile:
         assert offset % DCO_BLOCK_BYTES == 0 and len(data) % DCO_BLOCK_BYTES == 0, "whole blocks"
         if offset + len(data) > self.length:
             raise OSError(errno.ENOSPC, f"{self.path} has no room at byte {offset} of its DCO")
-        with self._lock:
+        with self._lock, Writing(self.file):
             view = memoryview(data)
             for at in range(0, len(view), len(self._buffer)):
                 piece = view[at : at + len(self._buffer)]
@@ -119,7 +121,8 @@ class DcoFile:
 
     def _preallocate(self, start: int, stop: int) -> bool:
         try:
-            libc.fallocate(self._fd, 0, start, stop - start)
+            with Writing(self.file):
+                libc.fallocate(self._fd, 0, start, stop - start)
         except OSError as error:
             if error.errno in (errno.EOPNOTSUPP, errno.ENOSYS):
                 return False
@@ -165,7 +168,8 @@ def _empty(path: str, descriptor: int, *, replace: bool) -> None:
     if not replace and not is_hole(descriptor):
         raise Refused("refused_has_data", f"the copy of the DCO would be {path}, which is a file that is not empty")
     own(path, descriptor, status)
-    os.ftruncate(descriptor, 0)
+    with Writing(identity(status)):
+        os.ftruncate(descriptor, 0)
 
 
 def open_file(path: str) -> DcoFile | None:

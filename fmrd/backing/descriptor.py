@@ -8,6 +8,7 @@ import threading
 
 from fmrd.backing import libc
 from fmrd.backing.looking import far
+from fmrd.backing.owning.under_way import Writing, identity
 from fmrd.errors import PlexChanged
 
 
@@ -18,6 +19,8 @@ class Descriptor:
         self.path = path
         self.fd = descriptor
         status = os.fstat(descriptor)
+        self.file = identity(status)
+        """Which one it is, and was when it is closed."""
         self.is_block = stat.S_ISBLK(status.st_mode)
         size = os.lseek(descriptor, 0, os.SEEK_END) if self.is_block else status.st_size
         self.length = max(0, size - tail_bytes) if self.is_block else size
@@ -34,6 +37,10 @@ class Descriptor:
         self._spare: list[int] = []
         self._spare_lock = threading.Lock()
         self._closed = False
+
+    def writing(self) -> contextlib.AbstractContextManager[None]:
+        """Entered by whoever writes, around the call; what is in memory does not hang."""
+        return contextlib.nullcontext() if self.inline else Writing(self.file)
 
     def must_be_ours(self) -> None:
         """PlexChanged where somebody else changed the file's length, or removed it. Asked at each fdatasync, before a
@@ -88,12 +95,16 @@ class Descriptor:
     def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         if offset + len(data) >= self.length:
             self.must_be_ours()
-        written = os.pwrite(self.fd, data, offset)
-        while written < len(data):
-            more = os.pwrite(self.fd, memoryview(data)[written:], offset + written)
-            if not more:
-                raise OSError(errno.EIO, f"{self.path} took no byte at {offset + written}")
-            written += more
+        with self.writing():
+            written = os.pwrite(self.fd, data, offset)
+            while written < len(data):
+                more = os.pwrite(self.fd, memoryview(data)[written:], offset + written)
+                if not more:
+                    raise OSError(errno.EIO, f"{self.path} took no byte at {offset + written}")
+                written += more
+
+    def fallocate(self, mode: int, offset: int, length: int) -> None:
+        libc.fallocate(self.fd, mode, offset, length)
 
     def borrow(self) -> int:
         """Return a descriptor with a file position of its own, for sendfile; it is given back by ``give_back``."""

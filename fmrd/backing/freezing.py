@@ -6,12 +6,16 @@ both: it freezes, says so, and thaws when its standard input ends, by order or b
 
 import fcntl
 import os
+import select
 import subprocess
 import sys
+
+from fmrd.backing.owning.under_way import has_ended
 
 FIFREEZE = 0xC0045877
 FITHAW = 0xC0045878
 FROZEN = b"frozen\n"
+LOOK_SECONDS = 0.2
 
 
 class Freezer:
@@ -48,6 +52,15 @@ class Freezer:
             raise OSError(problem.decode(errors="replace").strip())
 
 
+def wait_for_the_end(order: int, parent: int) -> None:
+    """Of the order to keep it frozen, or of the parent: one that was left behind, with a call that hangs, keeps its end
+    of the pipe open.
+    """
+    while not select.select([order], [], [], LOOK_SECONDS)[0]:
+        if has_ended(parent):
+            return
+
+
 def main(mountpoint: str) -> int:
     """Be the child: keep it frozen from the line it prints to the end of its standard input. Return the exit status."""
     directory = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY)
@@ -58,7 +71,7 @@ def main(mountpoint: str) -> int:
         return 1
     try:
         os.write(1, FROZEN)
-        sys.stdin.buffer.read()
+        wait_for_the_end(0, os.getppid())
     finally:
         fcntl.ioctl(directory, FITHAW, 0)
     return 0

@@ -47,7 +47,7 @@ def make_zero(plex: Descriptor, start: int, stop: int, *, punch: bool) -> int:
     plex.known_data = (0, 0)
     mode = libc.PUNCH_HOLE if punch else libc.ZERO_RANGE
     try:
-        libc.fallocate(plex.fd, mode | libc.KEEP_SIZE, start, stop - start)
+        plex.fallocate(mode | libc.KEEP_SIZE, start, stop - start)
         return 0
     except OSError as error:
         if error.errno not in _CANNOT:

@@ -1,13 +1,14 @@
 """This is the real machine: plex files, copies of the DCO, and the state directory."""
 
 import contextlib
-import fcntl
 import logging
 import os
 import stat
 import threading
+import time
 import weakref
 from pathlib import Path
+from typing import TypeVar
 
 from fmrd.backing import dcofile, plexfile, private
 from fmrd.backing.dcofile import DcoFile
@@ -15,15 +16,22 @@ from fmrd.backing.freezing import Freezer
 from fmrd.backing.looking import trying
 from fmrd.backing.looking.look import look
 from fmrd.backing.notefile import NoteFile
+from fmrd.backing.owning.locking import Lock
+from fmrd.backing.owning.under_way import Process, identity
 from fmrd.backing.plexfile import PlexFile
 from fmrd.backing.protocol import Place, Probe, Room, Seen
 from fmrd.errors import BadRequest, Failed, Refused
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T", PlexFile, DcoFile)
+
 HOME_SUFFIX = ".dco"
 UNPUBLISHED = ".new"
 CHECKSUMS_SUFFIX = ".sums"
+
+END_SECONDS = 2.0
+"""How long the fmrd before this one may take for its last calls before they count as calls that hang."""
 
 
 class LinuxHost:
@@ -35,7 +43,9 @@ class LinuxHost:
         self.state = state
         self._volumes = state / "volumes"
         private.make(self._volumes)
-        self._lock_fd: int | None = None
+        self._lock: Lock | None = None
+        self.left_behind: list[Process] = []
+        """Those that owned the state directory, and have calls that hang."""
         self._opened_here: weakref.WeakSet[PlexFile] = weakref.WeakSet()
         self._opened_lock = threading.Lock()
 
@@ -45,11 +55,12 @@ class LinuxHost:
         """
         descriptor = os.open(self.state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = Lock(descriptor)
+            self.left_behind = _succeed(descriptor)
         except BlockingIOError:
-            os.close(descriptor)
             raise Refused("daemon_running", f"another daemon owns {self.state}") from None
-        self._lock_fd = descriptor
+        finally:
+            os.close(descriptor)
         private.mend(self._volumes)
         private.mend(self.state, but_for={"lock", self._volumes.name})
         for left in self._volumes.glob("*" + HOME_SUFFIX + UNPUBLISHED):
@@ -87,7 +98,7 @@ class LinuxHost:
 
     def open_plex(self, path: str, tail_bytes: int) -> PlexFile:
         try:
-            return self._opened(plexfile.open_plex(path, tail_bytes))
+            return self._opened(self._settled(plexfile.open_plex(path, tail_bytes)))
         except Failed as error:
             twin = self._twin(path) if error.code == "plex_busy" else None
             if twin is None:
@@ -95,7 +106,7 @@ class LinuxHost:
             raise Failed("plex_busy", f"{path} and {twin} are one file, which cannot be two plexes") from None
 
     def take_plex(self, path: str, tail_bytes: int, seen: Seen) -> PlexFile:
-        return self._opened(plexfile.take_plex(path, tail_bytes, seen))
+        return self._opened(self._settled(plexfile.take_plex(path, tail_bytes, seen)))
 
     def is_at(self, path: str, seen: Seen) -> bool:
         try:
@@ -116,12 +127,17 @@ class LinuxHost:
     def create_dco(self, plex_path: str, dco_path: str | None, length: int, *, replace: bool = False) -> DcoFile:
         if dco_path is None and self.probe(plex_path).is_block:
             return dcofile.create_tail(plex_path, length)
-        return dcofile.create_file(dco_path or plex_path + HOME_SUFFIX, length, replace=replace)
+        path = dco_path or plex_path + HOME_SUFFIX
+        if self.left_behind and (there := dcofile.open_file(path)) is not None:
+            self._settled(there).close()
+        return dcofile.create_file(path, length, replace=replace)
 
     def open_dco(self, plex_path: str, dco_path: str | None) -> DcoFile | None:
         if dco_path is None and self.probe(plex_path).is_block:
-            return dcofile.open_tail(plex_path)
-        return dcofile.open_file(dco_path or plex_path + HOME_SUFFIX)
+            found = dcofile.open_tail(plex_path)
+        else:
+            found = dcofile.open_file(dco_path or plex_path + HOME_SUFFIX)
+        return None if found is None else self._settled(found)
 
     def clone_plex(self, source: str, target: str) -> None:
         plexfile.clone(source, target)
@@ -142,7 +158,7 @@ class LinuxHost:
         found = dcofile.open_file(str(self._home(name)))
         if found is None:
             raise Failed("home_missing", f"{self._home(name)} is not there")
-        return found
+        return self._settled(found)
 
     def create_home(self, name: str, length: int) -> DcoFile:
         return dcofile.create_file(str(self._home(name)) + UNPUBLISHED, length, replace=True)
@@ -193,8 +209,20 @@ class LinuxHost:
         """The path of another of our plexes that is the same file, or device."""
         with self._opened_lock:
             files = list(self._opened_here)
-        identity = plexfile.identity(os.stat(path))
-        return next((each.path for each in files if each.path != path and each.identity() == identity), None)
+        file = identity(os.stat(path))
+        return next((e.path for e in files if e.path != path and e.file == file and e.lock is not None), None)
+
+    def _settled(self, found: T) -> T:
+        """What was just opened, unless a process that was left behind may still write to it: Failed('plex_hung')."""
+        writer = next((each for each in self.left_behind if each.may_write(found.file)), None)
+        if writer is None:
+            return found
+        found.close()
+        raise Failed(
+            "plex_hung",
+            f"{found.path}: a call of the fmrd before this one (process {writer.number}) has not returned, and may "
+            "still write there",
+        )
 
     def _home(self, name: str) -> Path:
         return self._of(name, HOME_SUFFIX)
@@ -205,3 +233,22 @@ class LinuxHost:
     def _of(self, name: str, suffix: str) -> Path:
         assert "/" not in name and name not in (".", ".."), f"a volume's name was not checked: {name!r}"
         return self._volumes / (name + suffix)
+
+
+def _succeed(descriptor: int) -> list[Process]:
+    """Write into the lock file who owns it now, and return who did and is not gone. A kill frees the lock, and is not
+    over with that: whatever is under way then ends by itself, or hangs.
+    """
+    lines = os.pread(descriptor, 1 << 16, 0).decode(errors="replace").splitlines()
+    before = [each for each in map(Process.parse, lines) if each is not None and each.number != os.getpid()]
+    deadline = time.monotonic() + END_SECONDS
+    while (left := [each for each in before if each.threads()]) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    for each in left:
+        log.warning("process %d was fmrd, and has calls that hang: what they write to stays out", each.number)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, "".join(f"{each}\n" for each in [*left, Process.this()]).encode(), 0)
+    except OSError as error:
+        log.warning("should this process hang at its end, the next one does not know it: %s", error.strerror)
+    return left

@@ -6,11 +6,11 @@ import fcntl
 import os
 import shlex
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from fmrd.backing import copying, holes
+from fmrd.backing import copying, holes, libc
 from fmrd.backing.descriptor import Descriptor
-from fmrd.backing.libc import FICLONE
+from fmrd.backing.owning.locking import Lock
 from fmrd.backing.protocol import Backing, Seen
 from fmrd.core.record import Stamp
 from fmrd.errors import BadRequest, Failed, Refused
@@ -19,13 +19,16 @@ from fmrd.errors import BadRequest, Failed, Refused
 class PlexFile(Descriptor):
     """This is protocol.Backing for real, open and locked. All methods may be called from any thread."""
 
+    lock: Lock | None = None
+
     def pread_there(self, offset: int, length: int) -> bytes:
         if self.far:  # pages that nobody flushed yet stay, and are what will be there
             os.posix_fadvise(self.fd, offset, length, os.POSIX_FADV_DONTNEED)
         return self.pread(offset, length)
 
     def make_zero(self, offset: int, length: int, *, punch: bool) -> None:
-        holes.make_zero(self, offset, offset + length, punch=punch)
+        with self.writing():
+            holes.make_zero(self, offset, offset + length, punch=punch)
 
     def data_until(self, offset: int, stop: int) -> tuple[bool, int]:
         found = holes.segments(self, offset, stop)
@@ -43,13 +46,15 @@ class PlexFile(Descriptor):
         assert isinstance(source, PlexFile), "one host opens all plexes of a volume"
         if offset + length >= self.length:
             self.must_be_ours()
-        return copying.copy_range(source, self, offset, length)
+        with self.writing():
+            return copying.copy_range(source, self, offset, length)
 
     def copy_spans(self, source: Backing, spans: Sequence[tuple[int, int]]) -> int:
         assert isinstance(source, PlexFile), "one host opens all plexes of a volume"
         if spans[-1][1] >= self.length:
             self.must_be_ours()
-        return copying.copy_spans(source, self, spans)
+        with self.writing():
+            return copying.copy_spans(source, self, spans)
 
     def extend(self, length: int) -> None:
         if self.is_block:
@@ -58,15 +63,27 @@ class PlexFile(Descriptor):
             return
         if self.length < length:
             self._becoming = length
-            os.ftruncate(self.fd, length)
+            with self.writing():
+                os.ftruncate(self.fd, length)
             self.length = length
 
-    def identity(self) -> tuple[int, int] | None:
-        """None once it is closed."""
-        try:
-            return identity(os.fstat(self.fd))
-        except OSError:
-            return None
+    def fallocate(self, mode: int, offset: int, length: int) -> None:
+        """Of a device only its owner may do that."""
+        if not self.is_block or self.lock is None:
+            super().fallocate(mode, offset, length)
+            return
+
+        def call(descriptor: int) -> None:
+            with self.writing():
+                libc.fallocate(descriptor, mode, offset, length)
+
+        self.lock.run(call)
+
+    def close(self) -> None:
+        super().close()
+        lock, self.lock = self.lock, None
+        if lock is not None:
+            lock.release()
 
     def stamp(self) -> Stamp | None:
         if self.is_block:
@@ -83,14 +100,8 @@ def open_plex(path: str, tail_bytes: int) -> PlexFile:
         raise Failed("plex_missing", f"there is no {path}") from None
     if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
         raise BadRequest("not_a_plex", f"{path} is neither a regular file nor a block device")
-    exclusive = os.O_EXCL if stat.S_ISBLK(mode) else 0
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | exclusive)
-    except OSError as error:
-        if error.errno == errno.EBUSY:
-            raise Failed("plex_busy", f"{path} is in use (mounted, or another owner's)") from None
-        raise
-    return _locked(path, descriptor, tail_bytes, by_flock=not exclusive)
+    with _in_use(path):
+        return _locked(path, os.open(path, os.O_RDWR | os.O_CLOEXEC), tail_bytes)
 
 
 def take_plex(path: str, tail_bytes: int, seen: Seen) -> PlexFile:
@@ -156,7 +167,7 @@ def clone(source: str, target: str) -> None:
         copy = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         stack.callback(os.close, copy)
         try:
-            fcntl.ioctl(copy, FICLONE, original)
+            fcntl.ioctl(copy, libc.FICLONE, original)
             os.fsync(copy)
             sync_directory(target)
         except BaseException:
@@ -164,25 +175,35 @@ def clone(source: str, target: str) -> None:
             raise
 
 
-def _locked(path: str, descriptor: int, tail_bytes: int, *, by_flock: bool = True) -> PlexFile:
+def _locked(path: str, descriptor: int, tail_bytes: int) -> PlexFile:
     """A device is locked by O_EXCL alone. A flock on it is udev's language: it takes a shared one while it looks at a
     device, and waits, with everybody who waits for it, where another has it exclusively.
     """
     try:
-        if by_flock:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return PlexFile(path, descriptor, tail_bytes)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise Failed("plex_busy", f"{path} is locked by another daemon or volume") from None
+        plex = PlexFile(path, descriptor, tail_bytes)
     except BaseException:
         os.close(descriptor)
         raise
+    try:
+        plex.lock = Lock(descriptor, device=plex.is_block)
+    except BlockingIOError:
+        plex.close()
+        raise Failed("plex_busy", f"{path} is locked by another daemon or volume") from None
+    except BaseException:
+        plex.close()
+        raise
+    return plex
 
 
-def identity(status: os.stat_result) -> tuple[int, int]:
-    """Of a file, or of the device that a name stands for."""
-    return (0, status.st_rdev) if stat.S_ISBLK(status.st_mode) else (status.st_dev, status.st_ino)
+@contextlib.contextmanager
+def _in_use(path: str) -> Iterator[None]:
+    """Some kernels let nobody even open a device that is mounted."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise Failed("plex_busy", f"{path} is in use (mounted, or another owner's)") from None
+        raise
 
 
 def sync_directory(path: str) -> None:

@@ -60,11 +60,12 @@ class Running:
         """Hold all bytes; open plexes are fdatasync'ed, maps durable, the DRL cleared, as far as disks allow."""
         return _AtRest(self.mirror)
 
-    def lanes_of(self, plex: Plex) -> Lanes:
+    async def lanes_of(self, plex: Plex) -> Lanes:
         """Return the lanes of a plex; Failed('plex_hung') while a call on one that is out has not returned: a write
         that lands after a join would overwrite newer bytes.
         """
         lanes = self.home.lanes_of(plex.uuid, plex.name)
+        await lanes.closed(self.timeout_seconds)
         if lanes.outstanding and not plex.is_open:
             raise Failed("plex_hung", f"plex {plex.name}: {lanes.outstanding} system call(s) have not returned yet")
         return lanes

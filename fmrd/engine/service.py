@@ -145,7 +145,7 @@ class Service:
             await self.detach(plex)
         async with self.running.verb():
             self._must_be_closed(plex)
-            self.running.lanes_of(plex)
+            await self.running.lanes_of(plex)
             await self.releaser.complete(plex)
             self.volume.remove_plex(plex)
             await self.mirror.store.commit()
@@ -218,6 +218,7 @@ class Service:
                 finally:
                     await self.checksums.close()
                     self.end()
+            await self.releaser.closed()
 
     async def _renew_copies(self) -> None:
         try:
@@ -247,4 +248,4 @@ class Service:
         self.releaser.close_all()
         self.mirror.store.ledger.stores.pop(uuid, None)
         home.mirrors.pop(uuid, None)
-        home.close_if_idle()
+        home.let_go_if_idle()

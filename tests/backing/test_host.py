@@ -1,15 +1,20 @@
 """The machine: home copies that appear at once and whole, one owner of the state, sidecars and tails."""
 
 import contextlib
+import errno
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from fmrd.backing.dcofile import DcoFile
 from fmrd.backing.host import LinuxHost
+from fmrd.backing.plexfile import PlexFile
 from fmrd.backing.protocol import LOCATOR_BYTES, Kind, Probe
 from fmrd.errors import BadRequest, Failed, Refused
+from tests.processes import left_behind
 
 BLOCK = 4096
 
@@ -67,8 +72,8 @@ def test_what_was_never_published_goes_at_a_start_when_nobody_makes_it_any_more(
     with pytest.raises(Refused, match="daemon_running"):
         LinuxHost(state).lock()
     assert sorted(os.listdir(state / "volumes")) == ["b.dco.new.dco", "data.dco.new"]
-    assert first._lock_fd is not None
-    os.close(first._lock_fd)  # as a kill does
+    assert first._lock is not None
+    first._lock.release()  # as a kill does
     LinuxHost(state).lock()
     assert os.listdir(state / "volumes") == ["b.dco.new.dco"]
 
@@ -192,3 +197,53 @@ def test_a_plex_file_is_removed_and_a_device_is_not(tmp_path: Path, host: LinuxH
         assert not os.path.exists(path)
     host.remove_plex(loop)
     assert os.path.exists(loop)
+
+
+def test_what_a_process_that_was_left_behind_may_write_to_stays_out(
+    tmp_path: Path, host: LinuxHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its locks are free; what it writes to is asked of its notes, whoever opens that."""
+    monkeypatch.setattr("fmrd.backing.host.END_SECONDS", 0.05)
+    plex, sound = str(tmp_path / "p"), str(tmp_path / "q")
+    host.create_plex(plex, BLOCK).close()
+    host.create_plex(sound, BLOCK).close()
+    host.create_dco(plex, None, BLOCK).close()
+    host.create_home("data", BLOCK).close()
+    host.publish_home("data")
+    home = str(tmp_path / "state" / "volumes" / "data.dco")
+    looked = host.look(plex, None)
+    attempts: dict[str, list[Callable[[], object]]] = {
+        plex: [lambda: host.open_plex(plex, 0), lambda: host.take_plex(plex, 0, looked)],
+        plex + ".dco": [
+            lambda: host.open_dco(plex, None),
+            lambda: host.create_dco(plex, None, BLOCK, replace=True),
+        ],
+        home: [lambda: host.open_home("data")],
+    }
+    for path, calls in attempts.items():
+        with left_behind(path) as (process, line):
+            (tmp_path / "state" / "lock").write_text(f"nonsense\n{line}\n")
+            host.lock()
+            assert [each.number for each in host.left_behind] == [process.pid]
+            assert line in (tmp_path / "state" / "lock").read_text().splitlines(), "the one after this one asks, too"
+            for call in calls:
+                with pytest.raises(Failed, match=f"process {process.pid}\\) has not returned") as caught:
+                    call()
+                assert caught.value.code == "plex_hung"
+            host.open_plex(sound, 0).close()
+            process.kill()
+            process.wait()
+            for call in calls:
+                found = call()
+                assert isinstance(found, PlexFile | DcoFile)
+                found.close()
+        assert host._lock is not None
+        host._lock.release()
+
+
+def test_a_full_state_directory_can_be_owned(host: LinuxHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(os, "pwrite", refuse)
+    host.lock()

@@ -2,7 +2,7 @@
 
 import errno
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import pytest
@@ -278,3 +278,28 @@ async def test_what_lands_as_it_is_given_up_is_closed_too(lane: Lane) -> None:
     with pytest.raises(TimeoutError):
         await ask(Crossing(), lane, lambda: opened, LATE)  # type: ignore[arg-type]  # at_once is all that ask uses
     assert opened.closed.is_set()
+
+
+async def test_what_nobody_waits_for_any_more_is_closed_off_trios_thread() -> None:
+    """It answered, and whoever asked was gone: closing it may hang like any call."""
+
+    class Opened:
+        closed_by = 0
+
+        def close(self) -> None:
+            self.closed_by = threading.get_ident()
+
+    class TooLate(ThreadedCalls):
+        asked = 0
+
+        async def at_once(self, calls: Sequence[Call], timeout_seconds: float) -> list[Outcome]:
+            self.asked += 1
+            outcomes = await super().at_once(calls, timeout_seconds)
+            if self.asked == 1:
+                raise RuntimeError("gone")
+            return outcomes
+
+    opened = Opened()
+    with pytest.raises(RuntimeError, match="gone"):
+        await ask(TooLate(), Lane("a"), lambda: opened, 5.0)
+    assert opened.closed_by not in (0, threading.get_ident())

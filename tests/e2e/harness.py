@@ -143,10 +143,10 @@ class Daemon:
         self.start()
 
     def serving(self) -> int:
-        """The process that serves under the keeper; 0 while there is none."""
+        """The process that serves under the keeper, its newest child; 0 while there is none."""
         assert self.process is not None and self.keeper
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return int(children[0]) if children else 0
+        return int(children[-1]) if children else 0
 
     def kill_serving(self, number: int = signal.SIGKILL) -> None:
         """End the process that serves, and return when another one is ready in its place."""

@@ -19,7 +19,9 @@ from fmrd.core.record import Stamp
 
 @dataclass(frozen=True)
 class Operation:
-    """``name``: pread, pwrite, fdatasync, copy_from, dco_read or dco_write. Offset and length in bytes."""
+    """``name``: pread, pwrite, fdatasync, copy_from, stamp, close, dco_read, dco_write, dco_close, open, remove.
+    Offset and length in bytes.
+    """
 
     path: str
     name: str
@@ -108,9 +110,11 @@ class FaultyBacking:
         self.inner.extend(length)
 
     def stamp(self) -> Stamp | None:
+        self._watch(Operation(self.path, "stamp"))
         return self.inner.stamp()
 
     def close(self) -> None:
+        self._watch(Operation(self.path, "close"))
         self.inner.close()
 
 
@@ -137,6 +141,7 @@ class FaultyDco:
         self.inner.extend(length)
 
     def close(self) -> None:
+        self._watch(Operation(self.path, "dco_close"))
         self.inner.close()
 
 
@@ -150,7 +155,7 @@ class FaultyHost(LinuxHost):
 
     def power_off(self) -> None:
         for each in self._open:
-            each.close()
+            each.inner.close()
         self._open.clear()
 
     def _backing(self, inner: Backing) -> FaultyBacking:
@@ -165,7 +170,12 @@ class FaultyHost(LinuxHost):
         return self._backing(super().create_plex(path, length))
 
     def open_plex(self, path: str, tail_bytes: int) -> FaultyBacking:  # type: ignore[override]  # as above
+        self.watch(Operation(path, "open"))
         return self._backing(super().open_plex(path, tail_bytes))
+
+    def remove_plex(self, path: str) -> None:
+        self.watch(Operation(path, "remove"))
+        super().remove_plex(path)
 
     def take_plex(self, path: str, tail_bytes: int, seen: Seen) -> FaultyBacking:  # type: ignore[override]  # as above
         return self._backing(super().take_plex(path, tail_bytes, seen))

@@ -1,14 +1,17 @@
 """The keeper: whose words it heeds, what it keeps, and when it starts another child. For real in tests/e2e."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from fmrd.front.daemon.mount_holder import LONGEST_PAUSE_SECONDS, MountHolder
+from fmrd.front.daemon.mount_holder import LEFT_LOOKS, LONGEST_PAUSE_SECONDS, MountHolder
 from fmrd.front.daemon.supervisor import Supervisor
+from tests.processes import end_first_thread, left_behind
 
 ME = os.getpid()
 
@@ -137,3 +140,23 @@ def test_it_needs_nothing_but_the_standard_library() -> None:
     script = f"import sys, fmrd.front.daemon.mount_holder; print(sorted({heavy}))"
     done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_child_whose_last_call_hangs_is_left_behind(keeper: MountHolder, tmp_path: Path) -> None:
+    """No signal tells of it: its first thread has ended, and its end is not reported before that of all others."""
+    with left_behind(tmp_path) as (process, _):
+        keeper.child = process.pid
+        assert [keeper._reaped() for _ in range(LEFT_LOOKS + 2)] == [None] * (LEFT_LOOKS + 2)
+        end_first_thread(process)
+        looks = [keeper._reaped() for _ in range(LEFT_LOOKS + 1)]
+        assert looks == [None] * LEFT_LOOKS + [-signal.SIGKILL]
+        assert (keeper.child, keeper._left) == (0, [process.pid])
+        keeper.child = another = os.fork()
+        if not another:
+            os._exit(3)
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        os.waitid(os.P_PID, another, os.WEXITED | os.WNOWAIT)
+        assert keeper._reaped() == 3
+        assert keeper._left == [], "and it is no zombie any more"
+        process.returncode = -signal.SIGKILL  # it was waited for

@@ -36,6 +36,8 @@ class Lane:
         """Those that failed where that does not end a call, and no more is known of them."""
         self._idle = trio.Event()
         self._idle.set()
+        self._closings = 0
+        self._all_closed = trio.Event()
 
     def enter(self) -> None:
         """Count a call that is about to be issued."""
@@ -74,6 +76,24 @@ class Lane:
         for call in self.unproven:
             self.late.remove(call)
         self.unproven.clear()
+
+    def begin_closing(self) -> None:
+        """Its file is to be closed, as soon as no call is outstanding."""
+        if not self._closings:
+            self._all_closed = trio.Event()
+        self._closings += 1
+
+    def end_closing(self) -> None:
+        """It was closed, or closing it hangs and is a call like any other."""
+        self._closings -= 1
+        if not self._closings:
+            self._all_closed.set()
+
+    async def closed(self, timeout_seconds: float) -> None:
+        """Return when what was to be closed is closed; or at once where a call hangs, and after that time."""
+        with trio.move_on_after(timeout_seconds):
+            while self._closings and not self.late:
+                await self._all_closed.wait()
 
     async def idle(self) -> None:
         """Return when no call is outstanding; where one hangs, that may be never."""
@@ -144,7 +164,9 @@ async def ask(system: SystemCalls, lane: Lane, run: Callable[[], T], timeout_sec
         if outcome.error is not None:
             raise outcome.error
     except BaseException:
-        delivery.refuse()
+        if (opened := delivery.refuse()) is not None:
+            with trio.CancelScope(shield=True):  # it has just answered
+                await system.at_once([Call(lane, lambda: _close(opened))], timeout_seconds)
         raise
     return cast(T, outcome.value)
 
@@ -168,11 +190,12 @@ class _Delivery:
         _close(value)
         return None
 
-    def refuse(self) -> None:
+    def refuse(self) -> object:
+        """What is to be closed; what comes later is closed by its own thread."""
         with self._lock:
             self._refused = True
             value, self._value = self._value, None
-        _close(value)
+        return value
 
 
 def _close(value: object) -> None:

@@ -1,5 +1,7 @@
 """A plex is opened here: its backing, its copy of the DCO, and what is to be known before it is trusted."""
 
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fmrd.backing.calls.system_calls import Lane, ask
@@ -14,6 +16,8 @@ from fmrd.dco.loading import Loaded, load
 from fmrd.engine.context import Context
 from fmrd.engine.serving.open_plex import Lanes, OpenPlex
 from fmrd.errors import Failed, FmrdError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -56,16 +60,39 @@ class PlexFiles:
 
 
 def let_go(context: Context, lane: Lane | Lanes, files: PlexFiles | OpenPlex | DcoFile) -> None:
-    """Close them. While a call on them hangs they stay open, and locked, until it has landed (PROTOCOLS, "Join")."""
-    if lane.outstanding:
-        context.nursery.start_soon(_close_late, lane, files)
-    else:
-        files.close()
+    """Have them closed, off trio's thread like any call on them. While one hangs they stay open, and locked, until it
+    has landed (PROTOCOLS, "Join"). Whoever opens them again waits for it (``Lane.closed``).
+    """
+    _lane(lane).begin_closing()
+    context.nursery.start_soon(_close, context, lane, files)
 
 
-async def _close_late(lane: Lane | Lanes, files: PlexFiles | OpenPlex | DcoFile) -> None:
-    await lane.idle()
-    files.close()
+async def _close(context: Context, lane: Lane | Lanes, files: PlexFiles | OpenPlex | DcoFile) -> None:
+    try:
+        await lane.idle()
+        await ask(context.system, _lane(lane), files.close, context.io_timeout_seconds)
+    except OSError as error:
+        log.warning("%s is not closed yet: %s", _lane(lane).name, error)
+    finally:
+        _lane(lane).end_closing()
+
+
+def _lane(lane: Lane | Lanes) -> Lane:
+    return lane.data if isinstance(lane, Lanes) else lane
+
+
+async def close(context: Context, lane: Lane | Lanes, files: PlexFiles | OpenPlex | DcoFile) -> None:
+    """The same, and return when they are closed, unless a call on them hangs."""
+    let_go(context, lane, files)
+    await lane.closed(context.io_timeout_seconds)
+
+
+async def close_all(context: Context, files: Mapping[str, PlexFiles | OpenPlex]) -> None:
+    """The same for all of them at once."""
+    for each in files.values():
+        let_go(context, each.lanes, each)
+    for each in files.values():
+        await each.lanes.closed(context.io_timeout_seconds)
 
 
 def dco_bytes(geometry: Geometry, columns: int = layout.COLUMNS) -> int:
@@ -102,6 +129,7 @@ async def open_plex(
             raise
         return files
 
+    await lanes.closed(timeout_seconds)
     return await ask(context.system, lanes.data, run, timeout_seconds)
 
 

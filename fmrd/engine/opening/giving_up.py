@@ -12,7 +12,7 @@ from fmrd.core.record import PlexRecord, Record
 from fmrd.core.volume.plex import Plex
 from fmrd.dco.loading import Loaded, load
 from fmrd.engine.context import Context
-from fmrd.engine.opening.files import let_go, open_plex
+from fmrd.engine.opening.files import close, open_plex
 from fmrd.engine.serving.open_plex import Lanes
 from fmrd.errors import Failed, FmrdError
 
@@ -46,7 +46,7 @@ async def _one(context: Context, record: Record, plex: PlexRecord | Plex, *, era
     except (FmrdError, OSError) as error:
         return told, str(error)
     finally:
-        let_go(context, lanes, files)
+        await close(context, lanes, files)
     return told, ""
 
 

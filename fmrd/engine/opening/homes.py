@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 import trio
 
@@ -29,6 +30,7 @@ from fmrd.engine.serving.open_plex import Lanes
 from fmrd.errors import Failed, Refused
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass
@@ -88,8 +90,9 @@ class Home:
         self._last = loaded.image.record
         return loaded
 
-    def must_not_hang(self) -> None:
+    async def must_not_hang(self) -> None:
         """Raise Failed('home_failed') while a call on the home copy has not returned."""
+        await self.lane.closed(self.context.io_timeout_seconds)
         count = self.lane.data.outstanding
         if count and self.ledger is None:
             raise Failed(
@@ -139,12 +142,17 @@ class Home:
             self.context.io_timeout_seconds,
         )  # fmt: skip
 
-    def close_if_idle(self) -> None:
-        """Close the home copy when no volume of the family is started any more, in this step."""
+    def let_go_if_idle(self) -> None:
+        """Have the home copy closed when no volume of the family is started any more, in this step."""
         if self.ledger is not None and not self.ledger.stores and not self._in_use:
             self._last = self.ledger.last_record or self._last
             let_go(self.context, self.lane.data, self.ledger.home.file)
             self.ledger = None
+
+    async def close_if_idle(self) -> None:
+        """The same, and return when it is closed."""
+        self.let_go_if_idle()
+        await self.lane.closed(self.context.io_timeout_seconds)
 
     @asynccontextmanager
     async def kept_open(self) -> AsyncIterator[None]:
@@ -157,7 +165,7 @@ class Home:
                 yield
             finally:
                 self._in_use = False
-                self.close_if_idle()
+                await self.close_if_idle()
 
     async def forget(self, name: str) -> None:
         """A volume that is stopped leaves its family; with the last one the home copy goes too. Failed
@@ -187,7 +195,7 @@ class Home:
 
     async def _forget(self, ledger: Ledger, name: str) -> None:
         if self.name == name:  # first, or a new volume of that name would overwrite what is the others' now
-            taken = self.context.host.homes()
+            taken = await self._ask(self.context.host.homes)
             left = [v.name for v in ledger.family.volumes if v.name != name and v.name not in taken]
             if not left:
                 raise Failed(
@@ -208,13 +216,13 @@ class Home:
         await change([store] if store is not None else [], step, ledgers=[ledger])
 
     async def _reopen(self) -> Ledger:
-        self.must_not_hang()
+        await self.must_not_hang()
         loaded = await self.read()
         assert loaded.image.record is not None
         return await self.open(loaded.image.record, loaded)
 
-    async def _ask(self, run: Callable[[], None]) -> None:
-        await ask(self.context.system, Lanes(self.name).data, run, self.context.io_timeout_seconds)
+    async def _ask(self, run: Callable[[], T]) -> T:
+        return await ask(self.context.system, Lanes(self.name).data, run, self.context.io_timeout_seconds)
 
     def settings(self, name: str) -> VolumeRecord | None:
         """Return a volume of the family as it is recorded; None where it is none."""

@@ -11,9 +11,9 @@ from fmrd.core.reasons import Reason
 from fmrd.core.record import PlexRecord, Record, VolumeRecord, geometry_of
 from fmrd.dco.loading import Loaded
 from fmrd.engine.context import Context
-from fmrd.engine.opening.files import PlexFiles, dco_bytes, let_go, open_plex
+from fmrd.engine.opening.files import PlexFiles, close_all, dco_bytes, open_plex
 from fmrd.engine.opening.homes import Home, forget_checksums
-from fmrd.engine.opening.start import Look, Opening, close_all, open_member
+from fmrd.engine.opening.start import Look, Opening, open_member
 from fmrd.engine.serving.open_plex import Lanes
 from fmrd.errors import Failed, FmrdError, Refused
 
@@ -49,8 +49,7 @@ async def read_paths(context: Context, paths: list[str]) -> dict[str, PlexFiles]
     if not problems and len(families) > 1:
         problems = {path: "they belong to different volumes" for path in paths[:1]}
     if problems:
-        for files in opened.values():
-            let_go(context, files.lanes, files)
+        await close_all(context, opened)
         raise Failed("not_imported", "; ".join(f"{path}: {why}" for path, why in sorted(problems.items())))
     return opened
 
@@ -133,8 +132,8 @@ async def import_family(
         async with home.busy:
             return await _open_all(home, record, present, opened[leader], look, standing)
     finally:
-        look.close()
-        home.close_if_idle()
+        await look.close()
+        await home.close_if_idle()
 
 
 async def _open_all(
@@ -142,7 +141,7 @@ async def _open_all(
     standing: dict[str, dict[str, Standing]],
 ) -> list[Opening]:  # fmt: skip
     """A new home copy, made from the copies of the plexes, and published when the volumes are open."""
-    home.must_not_hang()
+    await home.must_not_hang()
     size = dco_bytes(geometry_of(max(record.volumes, key=lambda v: v.length_bytes)), record.columns)
     ledger = await home.create(record, size)
     openings: list[Opening] = []
@@ -156,7 +155,7 @@ async def _open_all(
     except BaseException:
         for opening in openings:
             del ledger.stores[opening.mirror.volume.settings.uuid]
-            close_all(home.context, opening.mirror.opened)
+            await close_all(home.context, opening.mirror.opened)
         raise
     return openings
 

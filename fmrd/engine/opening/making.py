@@ -20,7 +20,7 @@ from fmrd.dco.copy import DcoCopy
 from fmrd.dco.ledger import Ledger
 from fmrd.dco.store import Store
 from fmrd.engine.context import Context
-from fmrd.engine.opening.files import PlexFiles, copy_of, dco_bytes, let_go
+from fmrd.engine.opening.files import PlexFiles, close, copy_of, dco_bytes
 from fmrd.engine.opening.taking import Looked, Manners, PlexWish, look_at
 from fmrd.engine.serving.open_plex import Lanes, OpenPlex
 from fmrd.errors import BadRequest, Failed, FmrdError
@@ -136,7 +136,7 @@ async def make(context: Context, settings: VolumeRecord, wishes: Sequence[PlexWi
             if volume.demotions or any(carrier.dco_copy.broken for carrier in carriers.values()):
                 raise Failed("failed", f"volume {settings.name}: a copy of the DCO could not be written")
         finally:
-            let_go(context, home_lane, home_file)
+            await close(context, home_lane, home_file)
         await ask(context.system, home_lane, lambda: context.host.publish_home(settings.name), timeout)
     except BaseException as error:
         if isinstance(error, FmrdError | OSError):
@@ -144,7 +144,7 @@ async def make(context: Context, settings: VolumeRecord, wishes: Sequence[PlexWi
         raise
     finally:
         for files in opened:
-            let_go(context, files.lanes, files)
+            await close(context, files.lanes, files)
 
 
 def _try_home(context: Context, name: str, size: int) -> None:

@@ -14,7 +14,7 @@ from fmrd.core.volume.plex import Plex
 from fmrd.dco.ledger import Ledger
 from fmrd.dco.store import Store
 from fmrd.engine.context import Context
-from fmrd.engine.opening.files import PlexFiles, copy_of, find_plex, let_go, tail_bytes
+from fmrd.engine.opening.files import PlexFiles, close_all, copy_of, find_plex, let_go, tail_bytes
 from fmrd.engine.opening.homes import Home, forget_checksums
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.serving.open_plex import Lanes, OpenPlex
@@ -44,8 +44,8 @@ class Look:
         """Take the files of these plexes out, as far as they are there."""
         return {p.uuid: self.files.pop(p.uuid) for p in plexes if p.uuid in self.files}
 
-    def close(self) -> None:
-        close_all(self.context, self.files)
+    async def close(self) -> None:
+        await close_all(self.context, self.files)
 
 
 async def look_for(home: Home, volumes: Iterable[VolumeRecord], accept: str | None = None) -> Look:
@@ -84,7 +84,7 @@ async def start_at_home(home: Home, name: str, options: StartOptions) -> Opening
     """
     context = home.context
     async with home.kept_open():
-        home.must_not_hang()
+        await home.must_not_hang()
         loaded = await home.read()
         newest = home.ledger.last_record if home.ledger is not None else loaded.image.record
         settings = newest.named(name) if newest is not None else None
@@ -115,7 +115,7 @@ async def start_at_home(home: Home, name: str, options: StartOptions) -> Opening
                 await forget_checksums(context, name)
             return await open_member(home, ledger, record, settings, loaded.image, look, standing)
         finally:
-            look.close()
+            await look.close()
 
 
 async def open_member(
@@ -160,8 +160,7 @@ async def open_member(
         await mirror.until_recorded()
     except BaseException:
         del ledger.stores[volume.settings.uuid]
-        close_all(context, opened)
-        close_all(context, files)
+        await close_all(context, {**files, **opened})
         raise
     for note in notes:
         log.warning("volume %s: %s", volume.name, note)
@@ -171,10 +170,3 @@ async def open_member(
 def report(plex: Plex, sentence: str) -> None:
     """Log that a copy of the DCO failed."""
     log.warning("%s", sentence)
-
-
-def close_all(context: Context, files: dict[str, PlexFiles] | dict[str, OpenPlex]) -> None:
-    """Let go of all these files."""
-    for each in files.values():
-        let_go(context, each.lanes, each)
-    files.clear()

@@ -12,7 +12,7 @@ from fmrd.core.reasons import Reason
 from fmrd.core.record import PlexRecord
 from fmrd.core.states import PlexState, TaskType
 from fmrd.core.volume.plex import Plex
-from fmrd.engine.opening.files import PlexFiles, copy_of, let_go, name_owner, open_plex, tail_bytes
+from fmrd.engine.opening.files import PlexFiles, close, copy_of, name_owner, open_plex, tail_bytes
 from fmrd.engine.plexes.release import Releaser
 from fmrd.engine.resync.copy_tasks import CopyTasks, Then
 from fmrd.engine.running import Running
@@ -35,7 +35,7 @@ class Attacher:
         self._running.must_have(plex)
         if plex.is_open:
             return self._decision_of_open(plex)
-        self._running.lanes_of(plex)
+        await self._running.lanes_of(plex)
         async with self._running.verb():
             if not settled:
                 self._running.must_be_over(plex)
@@ -43,7 +43,7 @@ class Attacher:
             try:
                 return self._decision(plex, files, full=full, discard=discard)
             finally:
-                let_go(self._running.context, files.lanes, files)
+                await close(self._running.context, files.lanes, files)
 
     async def attach(
         self, plex: Plex, *, full: bool = False, discard: bool = False, settled: bool = False, rate: int = 0,
@@ -74,7 +74,7 @@ class Attacher:
         running = self._running
         if plex.is_open:
             if settled:
-                running.lanes_of(plex).settle()
+                running.home.lanes_of(plex.uuid, plex.name).settle()
             return self._attached_already(plex, rate)
         if not settled:
             running.must_be_over(plex)
@@ -86,7 +86,7 @@ class Attacher:
         except BaseException:
             joined = running.mirror.opened.get(plex.uuid)
             if joined is None or joined.backing is not files.backing:
-                let_go(running.context, files.lanes, files)
+                await close(running.context, files.lanes, files)
             raise
         return self._copying.start(plex, (decision.code, decision.message), rate, kind, then), None
 
@@ -128,9 +128,9 @@ class Attacher:
             raise Refused(
                 "plex_state", f"plex {plex.name} is OFFLINE", f"plex on {running.volume.name} {plex.name} first"
             )
-        lanes = running.lanes_of(plex)
+        lanes = await running.lanes_of(plex)
         await self._releaser.complete(plex)
-        running.lanes_of(plex)
+        await running.lanes_of(plex)
         tail = tail_bytes(running.volume.geometry)
         return await open_plex(
             running.context, plex.path, plex.dco_path, lanes, tail, running.timeout_seconds, readable=not full

@@ -108,7 +108,7 @@ class Releaser:
             return None
 
     def close_all(self) -> None:
-        """Close all files, in this step: the volume ended. What hangs is closed when it has landed. The closed ones can
+        """Have all files closed: the volume ended. What hangs is closed when it has landed. The closed ones can
         still be looked up: who keeps old data on a snapshot may come just then, and asks for itself whether that is
         still there.
         """
@@ -117,3 +117,9 @@ class Releaser:
             let_go(running.context, opened.lanes, opened)
         for uuid in list(self._under_way):
             self._end(uuid)
+
+    async def closed(self) -> None:
+        """Return when they are, and the home copy if that was let go of; but for what hangs."""
+        await self._running.home.lane.closed(self._running.timeout_seconds)
+        for opened in self._running.mirror.opened.values():
+            await opened.lanes.closed(self._running.timeout_seconds)

@@ -46,6 +46,11 @@ class Lanes:
         self.data.settle()
         self.dco.settle()
 
+    async def closed(self, timeout_seconds: float) -> None:
+        """As ``Lane.closed``, of both."""
+        if not self.dco.late:
+            await self.data.closed(timeout_seconds)
+
     async def idle(self) -> None:
         """Return when no call is outstanding."""
         await self.data.idle()

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import trio
 
-from fmrd.engine.opening.start import Opening, close_all
+from fmrd.engine.opening.files import close_all
+from fmrd.engine.opening.start import Opening
 from fmrd.engine.registry import Registry
 from fmrd.engine.running import Running
 from fmrd.engine.units import Unit
@@ -67,8 +68,8 @@ def land_later(
             if unit.service is None:
                 opening.mirror.store.ledger.stores.pop(opening.mirror.volume.settings.uuid, None)
                 opening.home.mirrors.pop(opening.mirror.volume.settings.uuid, None)
-                close_all(registry.context, opening.mirror.opened)
-                opening.home.close_if_idle()
+                await close_all(registry.context, opening.mirror.opened)
+                await opening.home.close_if_idle()
 
     for running, unit, opening in zip(originals, units, openings, strict=True):
         unit.failure = error

@@ -18,7 +18,7 @@ from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
 from fmrd.dco.store import Store
-from fmrd.engine.opening.files import PlexFiles, copy_of, let_go, name_owner
+from fmrd.engine.opening.files import PlexFiles, close, copy_of, name_owner
 from fmrd.engine.opening.giving_up import give_up
 from fmrd.engine.opening.start import Opening, report
 from fmrd.engine.registry import Registry
@@ -84,7 +84,7 @@ class Kept:
 
     async def give_up(self) -> None:
         """Remove the clone: the restore was refused."""
-        let_go(self.running.context, self.opened.lanes, self.opened)
+        await close(self.running.context, self.opened.lanes, self.opened)
         await _erase(self.running, self.record.path, dco=True)
 
 
@@ -159,7 +159,7 @@ async def _opened(registry: Registry, running: Running, path: str) -> Kept:
         )  # fmt: skip
         await name_owner(running.context, copy, running.mirror.store.ledger.last_record, running.timeout_seconds)
     except BaseException:
-        let_go(running.context, lanes, files)
+        await close(running.context, lanes, files)
         await _erase(running, path, dco=files.dco is not None)
         raise
     copy.broken = True  # it is written when the snapshot is there

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from fmrd.core.decisions.snapshot import INSTANT_BITMAPS
 from fmrd.core.json_object import Json
-from fmrd.engine.opening.files import let_go
+from fmrd.engine.opening.files import close
 from fmrd.engine.opening.making import must_have_place, obtain, remove_created
 from fmrd.engine.opening.taking import PlexWish, look_at
 from fmrd.engine.snapshots.breakoffs import Wish, must_be_original
@@ -40,7 +40,7 @@ class InstantVerbs(PlexVerbs):
             except BaseException as error:
                 family = service.mirror.store.family
                 if not any(p.path == plex.path for v in family.volumes for p in v.plexes):  # taken, recorded or not
-                    let_go(self.context, files.lanes, files)
+                    await close(self.context, files.lanes, files)
                     if new and isinstance(error, FmrdError | OSError):
                         await remove_created(self.context, [(plex, files)], timeout)
                 raise

@@ -3,7 +3,7 @@
 from fmrd.core.json_object import Json
 from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
-from fmrd.engine.opening.files import let_go
+from fmrd.engine.opening.files import close
 from fmrd.engine.opening.giving_up import give_up
 from fmrd.engine.opening.making import must_have_place, obtain, remove_created
 from fmrd.engine.opening.taking import PlexWish, look_at
@@ -47,7 +47,7 @@ class PlexVerbs(VerbBase):
             try:
                 task = await service.attacher.add(path, wish.dco_path, files, rate or 0, snap=snap)
             except BaseException as error:
-                let_go(self.context, files.lanes, files)
+                await close(self.context, files.lanes, files)
                 if new and isinstance(error, FmrdError | OSError):
                     await remove_created(self.context, [(wish, files)], timeout)
                 raise

@@ -9,6 +9,7 @@ from fmrd.core.json_object import Json
 from fmrd.core.record import Column, Record, VolumeRecord
 from fmrd.dco.loading import Loaded
 from fmrd.engine import growing
+from fmrd.engine.opening.files import close_all
 from fmrd.engine.opening.giving_up import give_up
 from fmrd.engine.opening.homes import Home
 from fmrd.engine.opening.importing import import_family, newest_of, read_paths
@@ -82,7 +83,7 @@ class Verbs(SnapVerbs, TaskVerbs):
                 name = record.volume.name
                 unit = self.registry.units.get(name)
                 home = Home(self.context, name) if unit is None else unit.home
-                old = await self._home_of(home) if home.name in self.context.host.homes() else None
+                old = await self._home_of(home)
                 self._must_be_free(record, home, old)
                 if dry_run:
                     opened, left = left, {}
@@ -96,8 +97,7 @@ class Verbs(SnapVerbs, TaskVerbs):
                         self.registry.adopt(self.registry.unit(opening.mirror.volume.name), opening)
                 return self._volume(name)
             finally:
-                for files in left.values():
-                    files.close()
+                await close_all(self.context, left)
 
         return await self._apart(work)
 
@@ -136,8 +136,13 @@ class Verbs(SnapVerbs, TaskVerbs):
                 raise Failed("volume_running", f"volume {volume.name} is started", f"fmrctl stop {volume.name}")
 
     async def _home_of(self, home: Home) -> Loaded | None:
+        """None where there is none."""
         try:
             return await home.read()
+        except Failed as error:
+            if error.code != "home_missing":
+                raise
+            return None
         except Refused:
             return None  # unreadable: what the import is for
 

@@ -189,7 +189,7 @@ class Checksums:
         try:
             header = await self._ask(partial(sums_file.read_header, file))
         except OSError:
-            file.close()  # not looked at: whoever comes next tries again
+            await self._ask(file.close)  # not looked at: whoever comes next tries again
             raise
         family = self._mirror.store.family
         ours = header.get("volume") == volume.settings.uuid

@@ -26,7 +26,7 @@ from fmrd.front.daemon.log import log_to_standard_error
 from fmrd.front.daemon.supervisor import Supervisor, supervisor_of
 from fmrd.front.doors.channel import takeover
 from fmrd.front.doors.channel.door import ChannelDoor
-from fmrd.front.doors.mounts import write_back
+from fmrd.front.doors.mounts import drop_if_dead, write_back
 from fmrd.front.places import default_places
 
 if TYPE_CHECKING:
@@ -54,9 +54,11 @@ class Daemon:
 
     async def run(self) -> None:
         """Own the state directory, serve, and stop in order when told. CONCURRENCY, "Who runs", has the tasks."""
-        host = _own(self.state)
+        host = await trio.to_thread.run_sync(_own, self.state)
         system = ThreadedCalls()
         registry = Registry(Context(host, system), str(self.mount))
+        if host.left_behind and takeover.DEVICE not in self.supervisor.kept:
+            await drop_if_dead(self.mount)
         door = self._door(registry, system.idle)
         control = Control(self.socket, Verbs(registry), door.caught_up)
         async with trio.open_nursery() as nursery:

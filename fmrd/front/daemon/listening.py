@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import stat
+import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NoReturn
@@ -12,6 +13,7 @@ from typing import NoReturn
 import trio
 
 from fmrd.backing import private
+from fmrd.backing.owning.under_way import has_ended
 from fmrd.errors import Failed, Refused
 
 log = logging.getLogger(__name__)
@@ -19,6 +21,7 @@ log = logging.getLogger(__name__)
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 """Somebody waits, and cannot be let in for now."""
 PAUSE_SECONDS = 1.0
+_CREDENTIALS = struct.Struct("3i")
 
 
 async def accept_all(
@@ -74,6 +77,7 @@ def bind(path: Path, waiting: int) -> socket.socket:
 
 
 def _must_be_dead(path: Path) -> None:
+    """One that was left behind, with a call that hangs, keeps the socket open, and accepts nobody."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         try:
@@ -82,4 +86,6 @@ def _must_be_dead(path: Path) -> None:
             if error.errno in (errno.ECONNREFUSED, errno.ENOENT):
                 return
             raise Failed("socket_failed", f"{path}: {error}") from error
-    raise Refused("daemon_running", f"another daemon answers on {path}")
+        process, _, _ = _CREDENTIALS.unpack(probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    if not has_ended(process):
+        raise Refused("daemon_running", f"another daemon answers on {path}")

@@ -30,6 +30,8 @@ LINE_BYTES = select.PIPE_BUF
 SOUND_SECONDS = 0.5
 """A child that was ready and lived that long is started again at once."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 10.0
+LOOK_SECONDS, LEFT_LOOKS = 0.5, 2
+"""How often the child is looked at, and how often it may be found ended before its last threads count as hung."""
 _CREDENTIALS = struct.Struct("3i")
 _ENDS = (signal.SIGTERM, signal.SIGINT)
 
@@ -56,6 +58,9 @@ class MountHolder:
         self._told = False
         self._began = 0.0
         self._pause = 0.0
+        self._ended_looks = 0
+        self._left: list[int] = []
+        """Children whose last calls hang; they end some day."""
         self._upstream = os.environ.get("NOTIFY_SOCKET", "")
         self._address = f"@fmrd-keeper-{os.getpid()}-{os.urandom(8).hex()}"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
@@ -112,7 +117,7 @@ class MountHolder:
     def _watch(self) -> int | None:
         """Until the child has ended. None: it is to be started again."""
         while self.child:
-            self._wait(None)
+            self._wait(LOOK_SECONDS)
             if (status := self._reaped()) is not None:
                 return self._after(status)
         if self._told:
@@ -145,12 +150,30 @@ class MountHolder:
 
     def _reaped(self) -> int | None:
         """None while the child lives. What it said last is heard before it is forgotten whose words these were."""
+        self._left = [each for each in self._left if os.waitpid(each, os.WNOHANG)[0] == 0]
         pid, status = os.waitpid(self.child, os.WNOHANG)
-        if pid == 0:
+        if pid == 0 and not self._is_left_behind():
             return None
         self._hear()
+        if pid == 0:
+            say(f"process {self.child} has ended but for calls that hang on a disk: it is left behind")
+            self._left.append(self.child)
+            self.child = 0
+            return 0 if self._told else -signal.SIGKILL
         self.child = 0
         return os.waitstatus_to_exitcode(status)
+
+    def _is_left_behind(self) -> bool:
+        """Its first thread has ended for a while, so nobody answers requests any more, and another one cannot end. No
+        signal tells of that.
+        """
+        try:
+            with open(f"/proc/{self.child}/stat") as file:
+                ended = file.read().rpartition(")")[2].split()[0] in "ZX"
+        except OSError:
+            ended = False
+        self._ended_looks = self._ended_looks + 1 if ended else 0
+        return self._ended_looks > LEFT_LOOKS
 
     def _hear(self) -> None:
         """All messages that are there, of the child alone."""

@@ -1,5 +1,6 @@
 """The mount point is seen to: what a dead daemon left there, and how many requests the kernel keeps in flight."""
 
+import contextlib
 import ctypes
 import errno
 import logging
@@ -50,6 +51,28 @@ def _clear(mount: Path) -> None:
         raise Failed("mount_failed", f"{mount} is not a directory")
     if os.path.ismount(mount):
         raise Failed("mount_failed", f"something is mounted on {mount} already")
+
+
+async def drop_if_dead(mount: Path) -> None:
+    """A process that was left behind with a call that hangs keeps its mount alive, and answers nothing there. It is
+    unmounted, and cut off, so that who waits gets an error; a mount that answers is let be.
+    """
+    number = mounted_on(mount)
+    if not number:
+        return
+    with trio.move_on_after(ANSWER_SECONDS), contextlib.suppress(OSError):
+        await trio.to_thread.run_sync(os.statvfs, mount, abandon_on_cancel=True)
+        return
+    log.warning("unmounting what a daemon that was left behind keeps on %s", mount)
+    await trio.to_thread.run_sync(_cut_off, mount, number)
+
+
+def _cut_off(mount: Path, number: int) -> None:
+    unmount(mount)
+    try:
+        Path(f"/sys/fs/fuse/connections/{os.minor(number)}/abort").write_text("1")
+    except OSError as error:
+        log.warning("who still uses that mount waits until the disk answers: %s", error)
 
 
 def unmount(mount: Path) -> None:

@@ -1,0 +1,182 @@
+"""Which thread writes to which file just now is noted here, in memory that outlives a kill, for whoever comes next.
+
+A process that is killed while a call of it hangs on a disk is left behind: its locks are free (``locking``), but that
+call may land yet, whenever the disk answers, on a plex that has newer bytes by then. What it may still write to is only
+what its remaining threads are writing to. Each thread notes that before such a call, in a memfd that the process keeps
+open; as long as a thread of it hangs, the kernel shows the memfd under /proc.
+"""
+
+import collections
+import errno
+import itertools
+import mmap
+import os
+import stat
+import struct
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+File = tuple[int, int]
+"""Which file it is: ``identity`` of its status."""
+
+_ROW = struct.Struct("<QQQ")
+"""The thread, and the file that it writes to; 0, 0 for none."""
+_ROWS = 4096
+"""Of threads that hang there may be many, each with a row."""
+_EXITING = 0x4
+_ENDED = "ZX"
+
+
+def identity(status: os.stat_result) -> File:
+    """Of a file, or of the device that a name stands for."""
+    return (0, status.st_rdev) if stat.S_ISBLK(status.st_mode) else (status.st_dev, status.st_ino)
+
+
+class _Row:
+    """The row of one thread, which is another's when that thread has ended."""
+
+    def __init__(self, table: "Table", index: int) -> None:
+        self.table = table
+        self.offset = index * _ROW.size
+        self.file: File = (0, 0)
+        self.thread = threading.get_native_id()
+
+    def note(self, file: File) -> None:
+        self.file = file
+        _ROW.pack_into(self.table.memory, self.offset, self.thread, *file)
+
+    def __del__(self) -> None:
+        self.note((0, 0))
+        self.table.free.append(self.offset // _ROW.size)
+
+
+class Table:
+    """The notes of one process. It is used from any thread."""
+
+    def __init__(self) -> None:
+        self.descriptor = os.memfd_create("fmrd writes", os.MFD_CLOEXEC)
+        os.ftruncate(self.descriptor, _ROWS * _ROW.size)
+        self.memory = mmap.mmap(self.descriptor, _ROWS * _ROW.size)
+        self.free: collections.deque[int] = collections.deque()
+        self._fresh = itertools.count()
+        self._mine = threading.local()
+
+    def row(self) -> _Row:
+        """Of this thread."""
+        try:
+            return self._mine.row  # type: ignore[no-any-return]  # what was put there below
+        except AttributeError:
+            pass
+        try:
+            index = self.free.popleft()
+        except IndexError:
+            index = next(self._fresh)
+            if index >= _ROWS:
+                raise OSError(errno.EAGAIN, f"{index} threads write already") from None
+        row = self._mine.row = _Row(self, index)
+        return row
+
+
+_table: Table | None = None
+_making = threading.Lock()
+
+
+def table() -> Table:
+    """Of this process."""
+    global _table
+    if _table is None:
+        with _making:
+            _table = _table or Table()
+    return _table
+
+
+class Writing:
+    """While this is entered, the thread writes to ``file``, or is about to."""
+
+    __slots__ = ("_before", "_file", "_row")
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+
+    def __enter__(self) -> None:
+        self._row = table().row()
+        self._before = self._row.file
+        self._row.note(self._file)
+
+    def __exit__(self, *details: object) -> None:
+        self._row.note(self._before)
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process that has notes, by its number and the moment that it began at; and where it keeps its memfd."""
+
+    number: int
+    began: int
+    descriptor: int
+
+    @classmethod
+    def this(cls) -> "Process":
+        number = os.getpid()
+        return cls(number, _status(f"/proc/{number}")[1], table().descriptor)
+
+    @classmethod
+    def parse(cls, line: str) -> "Process | None":
+        """As ``str`` has it. None for anything else."""
+        words = line.split()
+        return cls(*map(int, words)) if len(words) == 3 and all(word.isdecimal() for word in words) else None
+
+    def __str__(self) -> str:
+        return f"{self.number} {self.began} {self.descriptor}"
+
+    def threads(self) -> list[str]:
+        """Where the kernel shows those that have not ended, or are about to."""
+        base = f"/proc/{self.number}"
+        try:
+            if _status(base)[1] != self.began:
+                return []  # another one by now
+            found = [f"{base}/task/{each}" for each in os.listdir(f"{base}/task")]
+        except (FileNotFoundError, ProcessLookupError):
+            return []
+        return [each for each in found if not _is_ending(each)]
+
+    def may_write(self, file: File) -> bool:
+        """May a call of it still write there? True also where nobody can tell."""
+        return any(self._writes(thread) in (file, None) for thread in self.threads())
+
+    def _writes(self, thread: str) -> File | None:
+        """None where it cannot be told."""
+        try:
+            with open(f"{thread}/fd/{self.descriptor}", "rb") as memory:
+                rows = dict(_rows(memory.read()))
+        except (FileNotFoundError, ProcessLookupError):
+            return (0, 0) if _is_ending(thread) else None
+        except OSError:
+            return None
+        return rows.get(int(thread.rpartition("/")[2]), (0, 0))
+
+
+def _rows(memory: bytes) -> Iterator[tuple[int, File]]:
+    for thread, device, inode in _ROW.iter_unpack(memory):
+        if device or inode:
+            yield thread, (device, inode)
+
+
+def _status(where: str) -> tuple[bool, int]:
+    """Of a process or a thread: is it ending, so that it makes no call any more, and when did it begin?"""
+    with open(f"{where}/stat") as file:
+        words = file.read().rpartition(")")[2].split()
+    return words[0] in _ENDED or bool(int(words[6]) & _EXITING), int(words[19])
+
+
+def has_ended(process: int) -> bool:
+    """Also one that was left behind: its first thread ends with the process, others when their calls have returned."""
+    return _is_ending(f"/proc/{process}")
+
+
+def _is_ending(thread: str) -> bool:
+    try:
+        return _status(thread)[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return True
