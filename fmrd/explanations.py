@@ -51,7 +51,8 @@ ERRORS: dict[str, str] = {
     "empty, a plex of a volume that is not known here. --force takes it, and what is there is lost; make --from PATH "
     "keeps it.",
     "refused_in_use": "Somebody has the file or device: it is mounted, swap, a member of an array, held by another "
-    "device, locked, or a plex or a copy of the DCO of a volume that is known here. --force does not take it either.",
+    "device, locked, or a plex or a copy of the DCO of a volume that is known here; or it leads back to fmrd's own "
+    "mount, and a volume that lies on itself would wait for itself. --force does not take it either.",
     "refused_unsafe": "Others may change the file, or put something else in its place. The hint says what mends that.",
     "not_a_plex": "A plex is a regular file or a block device.",
     "plex_too_short": "The plex is shorter than the volume (a block device also keeps its DCO at its tail).",
@@ -76,6 +77,9 @@ ERRORS: dict[str, str] = {
     "btrfs): the clone costs nothing there. Elsewhere it would be a full copy, so it is refused.",
     "freeze_failed": "The file system could not be frozen, so no snapshot was taken. Give the directory where it is "
     "mounted; not every kind can be frozen.",
+    "refused_freeze": "The file system carries the state directory, a plex or the daemon's log: frozen, it would hold "
+    "up the very snapshot that it is frozen for, and every volume with a plex there. What the message names must lie "
+    "elsewhere; or take the snapshot without --freeze, after a 'sync'.",
     "plex_hung": "A system call issued on the plex has not returned; it cannot join before that has ended.",
     "no_current_plex": "No plex that is here is complete and current. Bring back the one that is; what the message "
     "names says which.",

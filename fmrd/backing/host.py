@@ -7,15 +7,17 @@ import os
 import stat
 import threading
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 
 from fmrd.backing import dcofile, plexfile, private
 from fmrd.backing.dcofile import DcoFile
 from fmrd.backing.freezing import Freezer
 from fmrd.backing.looking.look import look
+from fmrd.backing.looking.trail import leads_to
 from fmrd.backing.notefile import NoteFile
 from fmrd.backing.plexfile import PlexFile
-from fmrd.backing.protocol import Place, Probe, Room, Seen
+from fmrd.backing.protocol import Place, Probe, Room, Seen, printable
 from fmrd.errors import BadRequest, Failed, Refused
 
 log = logging.getLogger(__name__)
@@ -23,15 +25,18 @@ log = logging.getLogger(__name__)
 HOME_SUFFIX = ".dco"
 UNPUBLISHED = ".new"
 CHECKSUMS_SUFFIX = ".sums"
+STANDARD_ERROR = 2
 
 
 class LinuxHost:
     """This is protocol.Host for real. ``state`` is the state directory, made with mode 0700 if it is missing, as are
-    its parents.
+    its parents. ``mount``: fmrd's own mount point. Nothing that leads back to it is ever opened: whoever opens that
+    waits for fmrd, and where fmrd itself does, for ever.
     """
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, mount: Path | None = None) -> None:
         self.state = state
+        self._mount = None if mount is None else str(mount)
         self._volumes = state / "volumes"
         private.make(self._volumes)
         self._lock_fd: int | None = None
@@ -79,6 +84,7 @@ class LinuxHost:
         return self._opened(plexfile.create_plex(path, length))
 
     def open_plex(self, path: str, tail_bytes: int) -> PlexFile:
+        self._must_lead_elsewhere(path)
         try:
             return self._opened(plexfile.open_plex(path, tail_bytes))
         except Failed as error:
@@ -100,6 +106,7 @@ class LinuxHost:
         return seen.is_same(status)
 
     def tail_bytes(self, path: str) -> int | None:
+        self._must_lead_elsewhere(path)
         probe = self.probe(path)
         if not probe.is_block:
             return None
@@ -107,11 +114,13 @@ class LinuxHost:
         return None if found is None else probe.size - found[0]
 
     def create_dco(self, plex_path: str, dco_path: str | None, length: int, *, replace: bool = False) -> DcoFile:
+        self._must_lead_elsewhere(dco_path or plex_path)
         if dco_path is None and self.probe(plex_path).is_block:
             return dcofile.create_tail(plex_path, length)
         return dcofile.create_file(dco_path or plex_path + HOME_SUFFIX, length, replace=replace)
 
     def open_dco(self, plex_path: str, dco_path: str | None) -> DcoFile | None:
+        self._must_lead_elsewhere(dco_path or plex_path)
         if dco_path is None and self.probe(plex_path).is_block:
             return dcofile.open_tail(plex_path)
         return dcofile.open_file(dco_path or plex_path + HOME_SUFFIX)
@@ -123,8 +132,12 @@ class LinuxHost:
         os.rename(self._home(name), self._home(new))
         plexfile.sync_directory(str(self._home(new)))
 
-    def freezer(self, mountpoint: str) -> Freezer:
-        return Freezer(mountpoint)
+    def freezer(self, mountpoint: str, needed: Mapping[str, str]) -> Freezer:
+        ours = {str(self.state): "the state directory"}
+        with contextlib.suppress(OSError):
+            if stat.S_ISREG(os.fstat(STANDARD_ERROR).st_mode):
+                ours[os.readlink(f"/proc/self/fd/{STANDARD_ERROR}")] = "the daemon's log"
+        return Freezer(mountpoint, {**ours, **needed}, self._mount)
 
     def homes(self) -> list[str]:
         return sorted(p.name.removesuffix(HOME_SUFFIX) for p in self._volumes.glob("*" + HOME_SUFFIX))
@@ -174,6 +187,13 @@ class LinuxHost:
             if stat.S_ISREG(os.stat(path).st_mode):
                 os.unlink(path)
                 plexfile.sync_directory(path)
+
+    def _must_lead_elsewhere(self, path: str) -> None:
+        """Refused('refused_in_use'), as for whoever takes a path (look)."""
+        if self._mount is not None and (words := leads_to(path, self._mount)) is not None:
+            raise Refused(
+                "refused_in_use", f"{printable(path)}: {words}", "no volume lies on itself: name another path"
+            )
 
     def _opened(self, file: PlexFile) -> PlexFile:
         with self._opened_lock:

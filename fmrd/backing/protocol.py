@@ -8,7 +8,7 @@ live beside this module; the simulation brings its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -144,7 +144,7 @@ class Freezer(Protocol):
     """A freezer is one freeze of a mounted file system; both calls block."""
 
     def freeze(self) -> None:
-        """Freeze it, or raise OSError, which says why it cannot be frozen."""
+        """Freeze it. OSError where it cannot be frozen, Refused('refused_freeze') where fmrd itself lies on it."""
 
     def thaw(self) -> None:
         """Thaw it; it is called also when nothing was frozen. OSError where it may still be frozen."""
@@ -215,8 +215,8 @@ class Host(Protocol):
     def rename_home(self, name: str, new: str) -> None:
         """Give the home copy of a family whose original went the name of another of its volumes, durably."""
 
-    def freezer(self, mountpoint: str) -> Freezer:
-        """Return a freezer for what is mounted there; nothing is frozen yet."""
+    def freezer(self, mountpoint: str, needed: Mapping[str, str]) -> Freezer:
+        """For what is mounted there; nothing is frozen yet. ``needed``: path -> what it is, of all plexes."""
 
     def homes(self) -> list[str]:
         """Return the names of the home copies in the state directory, sorted."""

@@ -22,16 +22,18 @@ ByUuid = dict[str, tuple[str, PlexFiles]]
 
 async def read_paths(context: Context, paths: list[str]) -> dict[str, PlexFiles]:
     """Open every path, and return the files by path. Failed('not_imported') names those that carry no DCO, and all are
-    closed again.
+    closed again; so they are where one is refused, as what leads back to the own mount is.
     """
     opened: dict[str, PlexFiles] = {}
     problems: dict[str, str] = {}
+    refused: list[FmrdError] = []
 
     async def one(path: str) -> None:
         try:
             files = await open_plex(context, path, None, Lanes(path), 0, context.io_timeout_seconds)
         except (FmrdError, OSError) as error:
             problems[path] = str(error)
+            refused.extend([error] if isinstance(error, Refused) else [])
             return
         opened[path] = files
         if files.record is None:
@@ -50,6 +52,8 @@ async def read_paths(context: Context, paths: list[str]) -> dict[str, PlexFiles]
     if problems:
         for files in opened.values():
             let_go(context, files.lanes, files)
+        if refused:
+            raise refused[0]
         raise Failed("not_imported", "; ".join(f"{path}: {why}" for path, why in sorted(problems.items())))
     return opened
 

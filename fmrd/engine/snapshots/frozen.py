@@ -7,18 +7,20 @@ from contextlib import asynccontextmanager
 import trio
 
 from fmrd.backing.calls.system_calls import Lane, ask
-from fmrd.engine.context import Context
+from fmrd.engine.opening.taking import PlexWish
+from fmrd.engine.registry import Registry
 from fmrd.errors import Failed
 
 log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def frozen(context: Context, mountpoint: str) -> AsyncIterator[None]:
+async def frozen(registry: Registry, mountpoint: str) -> AsyncIterator[None]:
     """Freeze a mounted file system in here, so that it is clean in the snapshot; it is thawed whatever happens.
-    Failed('freeze_failed') where it cannot be frozen.
+    Failed('freeze_failed') where it cannot be frozen, Refused('refused_freeze') where a plex or the state lies on it.
     """
-    freezer = context.host.freezer(mountpoint)
+    context = registry.context
+    freezer = context.host.freezer(mountpoint, _plexes(registry))
     lane = Lane(f"freeze {mountpoint}")
     try:
         try:
@@ -32,3 +34,15 @@ async def frozen(context: Context, mountpoint: str) -> AsyncIterator[None]:
                 await ask(context.system, lane, freezer.thaw, context.io_timeout_seconds)
             except OSError as error:
                 log.error("%s is not known to be thawed: %s", mountpoint, error)
+
+
+def _plexes(registry: Registry) -> dict[str, str]:
+    """Where the plexes of all volumes lie, and their copies of the DCO."""
+    found = {}
+    for unit in registry.units.values():
+        for plex in unit.settings.plexes if unit.settings is not None else ():
+            path, dco = PlexWish(plex.path, plex.dco_path).paths
+            found[path] = f"plex {plex.name} of volume {unit.name}"
+            if plex.dco_path is not None:
+                found[dco] = f"the DCO of plex {plex.name} of volume {unit.name}"
+    return found
