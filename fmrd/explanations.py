@@ -99,7 +99,8 @@ ERRORS: dict[str, str] = {
     "dco_damaged": "Neither record slot of the DCO is valid.",
     "dco_missing": "There is no DCO beside the plex.",
     "dco_feature": "The DCO was written by a newer fmrd and uses a feature this one does not know.",
-    "dco_full": "The DCO has no room left for this.",
+    "dco_full": "The DCO has no room left for this, or the maps of a volume and its snapshots would be larger than "
+    "fmrd keeps in memory: larger regions make them smaller.",
     "task_missing": "There is no task with this id; 'fmrctl task list --all' shows finished ones too.",
     "task_ended": "The task has ended already.",
     "task_failed": "The copy did not run to its end; its map is kept, and the next attach goes on from there.",

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 
 from fmrd.backing.looking.beneath import Beneath
-from fmrd.backing.looking.findings import printable
+from fmrd.core.printable import printable
 from fmrd.errors import Refused
 
 FIFREEZE = 0xC0045877

@@ -17,7 +17,8 @@ from fmrd.backing.looking.look import look
 from fmrd.backing.looking.trail import leads_to
 from fmrd.backing.notefile import NoteFile
 from fmrd.backing.plexfile import PlexFile
-from fmrd.backing.protocol import Place, Probe, Room, Seen, printable
+from fmrd.backing.protocol import Place, Probe, Room, Seen
+from fmrd.core.printable import printable
 from fmrd.errors import BadRequest, Failed, Refused
 
 log = logging.getLogger(__name__)

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from fmrd.backing.looking.findings import Finding, Kind, Place, Seen, printable
+from fmrd.backing.looking.findings import Finding, Kind, Place, Seen
 from fmrd.core.record import Stamp
 
 __all__ = [
     "DCO_BLOCK_BYTES", "LOCATOR_BYTES", "Backing", "DcoFile", "Finding", "Host", "Kind", "Notes", "Place", "Probe",
-    "Seen", "SourceError", "Stamp", "printable",
+    "Seen", "SourceError", "Stamp",
 ]  # fmt: skip
 
 DCO_BLOCK_BYTES = 4096

@@ -9,7 +9,7 @@ from fmrd.backing.calls.system_calls import Lane, ask
 from fmrd.backing.protocol import DcoFile
 from fmrd.core.geometry import Geometry
 from fmrd.core.reasons import Reason
-from fmrd.core.record import Column, PlexRecord, VolumeRecord, geometry_of
+from fmrd.core.record import MOST_PAGES, Column, PlexRecord, VolumeRecord, geometry_of
 from fmrd.core.states import PlexState
 from fmrd.core.volume.family import Family
 from fmrd.core.volume.plex import Plex
@@ -65,6 +65,12 @@ async def examine(
         raise BadRequest("bad_request", f"--from {manners.keep} is not one of the plexes")
     if len(wishes) + 1 > layout.COLUMNS:
         raise Failed("plex_too_many", f"at most {layout.COLUMNS - 1} plexes")
+    if (len(wishes) + 1) * geometry.pages > MOST_PAGES:
+        raise Failed(
+            "dco_full",
+            f"volume {settings.name}: {len(wishes)} maps of {geometry.regions} regions each are too many",
+            "give larger regions (--region-size), or fewer plexes",
+        )
     return await look_at(context, wishes, geometry, manners, settings.io_timeout_seconds)
 
 
