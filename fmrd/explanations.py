@@ -120,6 +120,9 @@ ERRORS: dict[str, str] = {
     "back. Of three or more copies the majority tells which is wrong; of two the checksum from an earlier verify, if "
     "nobody wrote there since. 'fmrctl verify VOL --repair' writes what is proven anew. Where nobody can tell, 'fmrctl "
     "verify VOL --from PLEX' makes the others like that plex.",
+    "exhausted": "This process or the machine has no more of something: open files, memory, threads. The message names "
+    "the limit. That says nothing about a disk: no plex counts as absent or without its DCO because of it, and a "
+    "volume that did not start at boot is tried again by itself.",
     "io_error": "Input or output failed on every plex that holds the data.",
     "beyond_end": "The write reaches past the end of the volume.",
 }

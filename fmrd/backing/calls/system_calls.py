@@ -6,6 +6,8 @@ time is given up, not forgotten: its lane counts it until it has landed, and a p
 (PROTOCOLS, "Join": a hung write that lands late would overwrite newer bytes).
 """
 
+import errno
+import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -73,6 +75,10 @@ class Call:
     run: Callable[[], object]
     inline: bool = False
     """It cannot block: no hop is needed."""
+    again: bool = False
+    """Done twice it is as done once: where memory or descriptors are short it is run again, a little later, before that
+    counts as its error. (An fdatasync is none of these: the kernel tells of what was lost once.)
+    """
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,8 @@ def outcome_of(call: Call) -> Outcome:
         return Outcome(call.run())
     except (OSError, SourceError, FmrdError) as error:
         return Outcome(error=error)
+    except MemoryError:
+        return Outcome(error=OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))
 
 
 async def ask(system: SystemCalls, lane: Lane, run: Callable[[], T], timeout_seconds: float) -> T:

@@ -1,21 +1,24 @@
 """A plex is opened here: its backing, its copy of the DCO, and what is to be known before it is trusted."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from fmrd.backing.calls.system_calls import Lane, ask
 from fmrd.backing.protocol import LOCATOR_BYTES, Backing, DcoFile
 from fmrd.core.decisions.standing import Found
 from fmrd.core.geometry import Geometry
 from fmrd.core.images import CopyImage
-from fmrd.core.record import Record, Stamp
+from fmrd.core.record import Record, Stamp, VolumeRecord, geometry_of
 from fmrd.dco import layout
-from fmrd.dco.copy import DcoCopy
+from fmrd.dco.copy import PAGES, DcoCopy
 from fmrd.dco.loading import Loaded, Reading
 from fmrd.engine.context import Context
 from fmrd.engine.serving.open_plex import Lanes, OpenPlex
-from fmrd.errors import Failed, FmrdError
+from fmrd.errors import Failed, FmrdError, is_exhaustion
 
+T = TypeVar("T")
 CALLS = 16
 """Reads of a copy of the DCO in one hop; all of them together have the time of one."""
 
@@ -136,14 +139,23 @@ async def go_on(context: Context, lane: Lane, reading: Reading, timeout_seconds:
     return loaded
 
 
+async def off_the_loop(context: Context, settings: VolumeRecord, decide: Callable[[], T]) -> T:
+    """Decide here and now, or, over more pages than others should wait for, on a worker thread."""
+    if geometry_of(settings).pages <= PAGES:
+        return decide()
+    return await ask(context.system, Lane(f"{settings.name} maps"), decide, float("inf"))
+
+
 async def find_plex(
     context: Context, path: str, dco_path: str | None, lanes: Lanes, tail: int, timeout_seconds: float,
     *, readable: bool = True,
 ) -> tuple[Found, PlexFiles | None]:  # fmt: skip
-    """The same, where absence is an answer."""
+    """The same, where absence is an answer; that something is exhausted says nothing about the plex."""
     try:
         files = await open_plex(context, path, dco_path, lanes, tail, timeout_seconds, readable=readable)
     except (FmrdError, OSError) as error:
+        if is_exhaustion(error):
+            raise
         return Found(False, problem=str(error)), None
     return files.found(), files
 

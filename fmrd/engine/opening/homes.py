@@ -24,7 +24,7 @@ from fmrd.dco.copy import DcoCopy
 from fmrd.dco.ledger import Ledger, change
 from fmrd.dco.loading import Loaded, Reading
 from fmrd.engine.context import Context
-from fmrd.engine.opening.files import CALLS, go_on, let_go
+from fmrd.engine.opening.files import CALLS, go_on, let_go, off_the_loop
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.serving.open_plex import Lanes
 from fmrd.errors import Failed, Refused
@@ -116,7 +116,7 @@ class Home:
         )
         home = DcoCopy("home", file, lane, record.family, record.columns)
         home.adopt(loaded)
-        return self._begin(record, home, loaded, loaded.image)
+        return await self._begin(record, home, loaded, loaded.image)
 
     async def create(self, record: Record, size_bytes: int) -> Ledger:
         """Return the ledger over a new file, which counts once it is published: nothing is known of any page."""
@@ -126,10 +126,18 @@ class Home:
             self.context.io_timeout_seconds,
         )  # fmt: skip
         home = DcoCopy("home", file, lane, record.family, record.columns)
-        return self._begin(record, home, None, CopyImage((None, None)))
+        return await self._begin(record, home, None, CopyImage((None, None)))
 
-    def _begin(self, record: Record, home: DcoCopy, loaded: Loaded | None, image: CopyImage) -> Ledger:
-        family = Family.of(record, [shelved_volume(record, settings, image) for settings in record.volumes])
+    async def _begin(self, record: Record, home: DcoCopy, loaded: Loaded | None, image: CopyImage) -> Ledger:
+        try:
+            shelved = [
+                await off_the_loop(self.context, settings, partial(shelved_volume, record, settings, image))
+                for settings in record.volumes
+            ]
+        except BaseException:
+            let_go(self.context, home.lane, home.file)
+            raise
+        family = Family.of(record, shelved)
         timeout = record.volume.io_timeout_seconds
         ledger = Ledger(family, home, self.context.system, timeout_seconds=timeout)
         ledger.assume(record)

@@ -14,7 +14,7 @@ from fmrd.engine.opening.files import PlexFiles, dco_bytes, let_go, open_plex
 from fmrd.engine.opening.homes import Home, forget_checksums
 from fmrd.engine.opening.start import Look, Opening, close_all, open_member
 from fmrd.engine.serving.open_plex import Lanes
-from fmrd.errors import Failed, FmrdError, Refused
+from fmrd.errors import Failed, FmrdError, Refused, failed_by, is_exhaustion
 
 ByUuid = dict[str, tuple[str, PlexFiles]]
 """Path and files of each plex."""
@@ -33,7 +33,8 @@ async def read_paths(context: Context, paths: list[str]) -> dict[str, PlexFiles]
             files = await open_plex(context, path, None, Lanes(path), 0, context.io_timeout_seconds)
         except (FmrdError, OSError) as error:
             problems[path] = str(error)
-            refused.extend([error] if isinstance(error, Refused) else [])
+            if isinstance(error, Refused) or is_exhaustion(error):
+                refused.append(failed_by(error) if isinstance(error, OSError) else error)
             return
         opened[path] = files
         if files.record is None:

@@ -19,7 +19,7 @@ from fmrd.dco.copy import DcoCopy
 from fmrd.dco.ledger import Ledger
 from fmrd.dco.store import Store
 from fmrd.engine.context import Context
-from fmrd.engine.opening.files import PlexFiles, copy_of, dco_bytes, let_go
+from fmrd.engine.opening.files import PlexFiles, copy_of, dco_bytes, let_go, off_the_loop
 from fmrd.engine.opening.taking import Looked, Manners, PlexWish, look_at
 from fmrd.engine.serving.open_plex import Lanes, OpenPlex
 from fmrd.errors import BadRequest, Failed, FmrdError
@@ -91,8 +91,12 @@ async def make(context: Context, settings: VolumeRecord, wishes: Sequence[PlexWi
                 created.append((looked.wish, files))
         fresh = len(created) == len(wishes)
         source = 0 if from_path is None else paths.index(from_path)
-        plexes = [_plex(context, settings.name, geometry, i, w, fresh or i == source) for i, w in enumerate(wishes)]
-        volume = Volume(replace(settings, settled=True), plexes)
+
+        def assemble() -> tuple[Volume, list[Plex]]:
+            made = [_plex(context, settings.name, geometry, i, w, fresh or i == source) for i, w in enumerate(wishes)]
+            return Volume(replace(settings, settled=True), made), made
+
+        volume, plexes = await off_the_loop(context, settings, assemble)
         family = Family(context.new_uuid(), context.new_uuid(), 0, layout.COLUMNS, len(wishes) + 2, [volume])
         size = dco_bytes(geometry)
         home_file = await ask(context.system, home_lane, partial(_create_home, context, settings.name, size), timeout)

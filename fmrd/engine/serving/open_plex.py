@@ -57,7 +57,7 @@ class OpenPlex:
         """
         if self.late(spans):
             return Call(self.lane, refuse, inline=True)
-        return Call(self.lane, Landing(run, spans), inline)
+        return Call(self.lane, Landing(run, spans), inline, again=True)
 
     def late(self, spans: Claim) -> list[Landing]:
         """What was given up there and has not landed. ``lane.late`` is empty where there is none: ask that first."""
