@@ -77,7 +77,7 @@ def _read(file: DcoFile) -> Generator[None, None, Loaded]:
     pages = _Pages(newest)
     for stripes in _together(_stripes(newest, file.length)):
         first = stripes[0].start
-        data = file.read(first, stripes[-1].stop - first)
+        data = file.read(first, max(stripe.stop for stripe in stripes) - first)
         for stripe in stripes:
             pages.take(stripe, memoryview(data)[stripe.start - first : stripe.stop - first])
         yield
@@ -112,13 +112,17 @@ def _stripes(record: Record, length: int) -> Iterator[_Stripe]:
 
 
 def _together(stripes: Iterable[_Stripe]) -> Iterator[list[_Stripe]]:
-    """Those that one call reads: what lies between them costs less than another call."""
+    """Those that one call reads: what lies between them costs less than another call. Those of two volumes may lie
+    across each other.
+    """
     group: list[_Stripe] = []
+    end = 0
     for stripe in stripes:
-        if group and (stripe.start - group[-1].stop > GAP_BYTES or stripe.stop - group[0].start > CALL_BYTES):
+        if group and (stripe.start - end > GAP_BYTES or stripe.stop - group[0].start > CALL_BYTES):
             yield group
             group = []
         group.append(stripe)
+        end = max(end, stripe.stop)
     if group:
         yield group
 

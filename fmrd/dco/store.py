@@ -101,10 +101,10 @@ class Store:
                     self.volume.page_failed(page.column, page.page)
                 self._owed = set(keys[at:])
                 return
-            for page in pages:
-                self.volume.page_written(page.column, page.page, page.bits)
             if not together:
                 await self._write_to(self._open_copies(), pages)
+            for page in pages:
+                self.volume.page_written(page.column, page.page, page.bits)
         self._owed = set()
 
     async def _write_to(self, copies: list[DcoCopy], pages: list[PageWrite]) -> FmrdError | None:

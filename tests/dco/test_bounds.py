@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from fmrd.backing.protocol import DcoFile
 from fmrd.core import images
 from fmrd.core.geometry import MAX_REGIONS, PAGE_REGIONS, Geometry
-from fmrd.core.record import MOST_PAGES, Column, PlexRecord, Record, VolumeRecord
+from fmrd.core.record import MOST_PAGES, Column, Link, PlexRecord, Record, VolumeRecord
 from fmrd.core.states import PlexState
 from fmrd.dco import layout
 from fmrd.dco.loading import CALL_BYTES, Reading, load
 from fmrd.errors import Refused
 from fmrd.front.ctl import offline
-from tests.dco.making import records
+from tests.dco.making import records, some_record
 
 FAMILY = "00000000-0000-4000-8000-0000000000aa"
 SLOT = layout.RECORD_SLOT_BYTES
@@ -131,6 +131,33 @@ def test_pages_that_lie_together_are_read_together() -> None:
     far = Bytes(hostile(2, 100 * PAGE_REGIONS, columns=40), layout.copy_bytes(100, 40))
     load(of(far))
     assert far.asked == 2 * SLOT + 100 * 3 * 2 * 4096, "where they lie far apart, no more than they are"
+
+
+def test_pages_of_two_volumes_that_lie_across_each_other_are_read() -> None:
+    """The original has columns 0, 1 and 9, its snapshot those between."""
+    record = some_record()
+    volume = replace(
+        record.volume, drl=Column(0, 1), link=None, snapshot_of=None, page_regions=PAGE_REGIONS,
+        plexes=tuple(replace(p, map=Column(c, 1)) for p, c in zip(record.volume.plexes, (1, 9), strict=False)),
+    )  # fmt: skip
+    link = Link(Column(9 if len(volume.plexes) < 2 else 2, 1), Column(3, 1))
+    snapshot = replace(
+        volume, name="SNAP", uuid=FAMILY, plexes=(), drl=Column(4, 1), snapshot_of=volume.name, link=link
+    )  # fmt: skip
+    family = replace(record, volumes=(volume, snapshot))
+    used = [column.index for v in family.volumes for column in family.columns_of(v)]
+    assert sorted(used) != used or len(used) > 4
+    data = bytearray(layout.copy_bytes(1, family.columns))
+    for slot in (0, 1):
+        at = layout.record_offset(slot)
+        encoded = layout.encode_record(family, slot)
+        data[at : at + len(encoded)] = encoded
+        for column in used:
+            block = layout.encode_page(family.family, column, 0, slot, 1, 5 + slot, bits.ones(3))
+            at = layout.page_offset(column, 0, slot, family.columns)
+            data[at : at + len(block)] = block
+    loaded = load(of(Bytes(bytes(data))))
+    assert loaded.sound == {(column, 0) for column in used} and not loaded.image.damaged
 
 
 def test_of_a_file_that_is_all_hole_a_bounded_part_is_read() -> None:
