@@ -66,6 +66,33 @@ class Unreachable(FmrdError):
     default_errno = _errno.ECONNREFUSED
 
 
+_LIMITS = {
+    _errno.EMFILE: "fmrd has as many files open as it may (raise LimitNOFILE= in its unit, or ulimit -n)",
+    _errno.ENFILE: "the machine has as many files open as it may (raise fs.file-max)",
+    _errno.ENOMEM: "there is no memory left (MemoryMax= of the unit, or that of the machine)",
+}
+
+
+def is_exhaustion(error: BaseException | None) -> bool:
+    """Is it about what this process or the machine has no more of? That is never a fact about a disk."""
+    if isinstance(error, FmrdError):
+        return error.code == "exhausted"
+    return isinstance(error, OSError) and error.errno in _LIMITS
+
+
+def failed_by(error: OSError) -> Failed:
+    """The same error, for whoever asked."""
+    if error.errno in _LIMITS:
+        return Failed("exhausted", f"{error.strerror}: {_LIMITS[error.errno]}", "try again then: nothing was changed")
+    return Failed("io_error", str(error))
+
+
+def no_thread(error: Exception) -> Failed:
+    """No thread could be had for a call."""
+    hint = "raise TasksMax= in its unit, or ulimit -u"
+    return Failed("exhausted", f"fmrd has as many threads as it may ({error})", hint)
+
+
 EXPLANATIONS: dict[str, str] = {}
 """Code -> what it means and what to do. ``fmrd.explanations`` fills it, which is kept apart because it is prose."""
 

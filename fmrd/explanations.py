@@ -58,7 +58,8 @@ ERRORS: dict[str, str] = {
     "empty, a plex of a volume that is not known here. --force takes it, and what is there is lost; make --from PATH "
     "keeps it.",
     "refused_in_use": "Somebody has the file or device: it is mounted, swap, a member of an array, held by another "
-    "device, locked, or a plex or a copy of the DCO of a volume that is known here. --force does not take it either.",
+    "device, locked, or a plex or a copy of the DCO of a volume that is known here; or it leads back to fmrd's own "
+    "mount, and a volume that lies on itself would wait for itself. --force does not take it either.",
     "refused_unsafe": "Others may change the file, or put something else in its place. The hint says what mends that.",
     "not_a_plex": "A plex is a regular file or a block device.",
     "plex_too_short": "The plex is shorter than the volume (a block device also keeps its DCO at its tail).",
@@ -83,6 +84,9 @@ ERRORS: dict[str, str] = {
     "btrfs): the clone costs nothing there. Elsewhere it would be a full copy, so it is refused.",
     "freeze_failed": "The file system could not be frozen, so no snapshot was taken. Give the directory where it is "
     "mounted; not every kind can be frozen.",
+    "refused_freeze": "The file system carries the state directory, a plex or the daemon's log: frozen, it would hold "
+    "up the very snapshot that it is frozen for, and every volume with a plex there. What the message names must lie "
+    "elsewhere; or take the snapshot without --freeze, after a 'sync'.",
     "plex_hung": "A system call issued on the plex, by this daemon or by one before it that was left behind, has not "
     "returned; it cannot join before that has ended.",
     "no_current_plex": "No plex that is here is complete and current. Bring back the one that is; what the message "
@@ -103,7 +107,8 @@ ERRORS: dict[str, str] = {
     "dco_damaged": "Neither record slot of the DCO is valid.",
     "dco_missing": "There is no DCO beside the plex.",
     "dco_feature": "The DCO was written by a newer fmrd and uses a feature this one does not know.",
-    "dco_full": "The DCO has no room left for this.",
+    "dco_full": "The DCO has no room left for this, or the maps of a volume and its snapshots would be larger than "
+    "fmrd keeps in memory: larger regions make them smaller.",
     "task_missing": "There is no task with this id; 'fmrctl task list --all' shows finished ones too.",
     "task_ended": "The task has ended already.",
     "task_failed": "The copy did not run to its end; its map is kept, and the next attach goes on from there.",
@@ -123,6 +128,9 @@ ERRORS: dict[str, str] = {
     "back. Of three or more copies the majority tells which is wrong; of two the checksum from an earlier verify, if "
     "nobody wrote there since. 'fmrctl verify VOL --repair' writes what is proven anew. Where nobody can tell, 'fmrctl "
     "verify VOL --from PLEX' makes the others like that plex.",
+    "exhausted": "This process or the machine has no more of something: open files, memory, threads. The message names "
+    "the limit. That says nothing about a disk: no plex counts as absent or without its DCO because of it, and a "
+    "volume that did not start at boot is tried again by itself.",
     "io_error": "Input or output failed on every plex that holds the data.",
     "beyond_end": "The write reaches past the end of the volume.",
 }

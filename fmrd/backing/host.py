@@ -7,6 +7,7 @@ import stat
 import threading
 import time
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,11 +16,13 @@ from fmrd.backing.dcofile import DcoFile
 from fmrd.backing.freezing import Freezer
 from fmrd.backing.looking import trying
 from fmrd.backing.looking.look import look
+from fmrd.backing.looking.trail import leads_to
 from fmrd.backing.notefile import NoteFile
 from fmrd.backing.owning.locking import Lock
 from fmrd.backing.owning.under_way import Process, identity
 from fmrd.backing.plexfile import PlexFile
 from fmrd.backing.protocol import Place, Probe, Room, Seen
+from fmrd.core.printable import printable
 from fmrd.errors import BadRequest, Failed, Refused
 
 log = logging.getLogger(__name__)
@@ -29,6 +32,7 @@ T = TypeVar("T", PlexFile, DcoFile)
 HOME_SUFFIX = ".dco"
 UNPUBLISHED = ".new"
 CHECKSUMS_SUFFIX = ".sums"
+STANDARD_ERROR = 2
 
 END_SECONDS = 2.0
 """How long the fmrd before this one may take for its last calls before they count as calls that hang."""
@@ -36,11 +40,13 @@ END_SECONDS = 2.0
 
 class LinuxHost:
     """This is protocol.Host for real. ``state`` is the state directory, made with mode 0700 if it is missing, as are
-    its parents.
+    its parents. ``mount``: fmrd's own mount point. Nothing that leads back to it is ever opened: whoever opens that
+    waits for fmrd, and where fmrd itself does, for ever.
     """
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, mount: Path | None = None) -> None:
         self.state = state
+        self._mount = None if mount is None else str(mount)
         self._volumes = state / "volumes"
         private.make(self._volumes)
         self._lock: Lock | None = None
@@ -97,6 +103,7 @@ class LinuxHost:
         return self._opened(plexfile.create_plex(path, length))
 
     def open_plex(self, path: str, tail_bytes: int) -> PlexFile:
+        self._must_lead_elsewhere(path)
         try:
             return self._opened(self._settled(plexfile.open_plex(path, tail_bytes)))
         except Failed as error:
@@ -118,6 +125,7 @@ class LinuxHost:
         return seen.is_same(status)
 
     def tail_bytes(self, path: str) -> int | None:
+        self._must_lead_elsewhere(path)
         probe = self.probe(path)
         if not probe.is_block:
             return None
@@ -125,6 +133,7 @@ class LinuxHost:
         return None if found is None else probe.size - found[0]
 
     def create_dco(self, plex_path: str, dco_path: str | None, length: int, *, replace: bool = False) -> DcoFile:
+        self._must_lead_elsewhere(dco_path or plex_path)
         if dco_path is None and self.probe(plex_path).is_block:
             return dcofile.create_tail(plex_path, length)
         path = dco_path or plex_path + HOME_SUFFIX
@@ -133,6 +142,7 @@ class LinuxHost:
         return dcofile.create_file(path, length, replace=replace)
 
     def open_dco(self, plex_path: str, dco_path: str | None) -> DcoFile | None:
+        self._must_lead_elsewhere(dco_path or plex_path)
         if dco_path is None and self.probe(plex_path).is_block:
             found = dcofile.open_tail(plex_path)
         else:
@@ -146,8 +156,12 @@ class LinuxHost:
         os.rename(self._home(name), self._home(new))
         plexfile.sync_directory(str(self._home(new)))
 
-    def freezer(self, mountpoint: str) -> Freezer:
-        freezer = Freezer(mountpoint)
+    def freezer(self, mountpoint: str, needed: Mapping[str, str]) -> Freezer:
+        ours = {str(self.state): "the state directory"}
+        with contextlib.suppress(OSError):
+            if stat.S_ISREG(os.fstat(STANDARD_ERROR).st_mode):
+                ours[os.readlink(f"/proc/self/fd/{STANDARD_ERROR}")] = "the daemon's log"
+        freezer = Freezer(mountpoint, {**ours, **needed}, self._mount)
         freezer.check()
         return freezer
 
@@ -199,6 +213,13 @@ class LinuxHost:
             if stat.S_ISREG(os.stat(path).st_mode):
                 os.unlink(path)
                 plexfile.sync_directory(path)
+
+    def _must_lead_elsewhere(self, path: str) -> None:
+        """Refused('refused_in_use'), as for whoever takes a path (look)."""
+        if self._mount is not None and (words := leads_to(path, self._mount)) is not None:
+            raise Refused(
+                "refused_in_use", f"{printable(path)}: {words}", "no volume lies on itself: name another path"
+            )
 
     def _opened(self, file: PlexFile) -> PlexFile:
         with self._opened_lock:

@@ -8,18 +8,18 @@ live beside this module; the simulation brings its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from fmrd.backing.looking.findings import Finding, Kind, Place, Seen, printable
+from fmrd.backing.looking.findings import Finding, Kind, Place, Seen
 from fmrd.backing.looking.trying import Room
 from fmrd.core.record import Stamp
 from fmrd.errors import SourceError
 
 __all__ = [
     "DCO_BLOCK_BYTES", "LOCATOR_BYTES", "Backing", "DcoFile", "Finding", "Host", "Kind", "Notes", "Place", "Probe",
-    "Room", "Seen", "SourceError", "Stamp", "printable",
+    "Room", "Seen", "SourceError", "Stamp",
 ]  # fmt: skip
 
 DCO_BLOCK_BYTES = 4096
@@ -145,7 +145,7 @@ class Freezer(Protocol):
     """A freezer is one freeze of a mounted file system; both calls block."""
 
     def freeze(self) -> None:
-        """Freeze it, or raise OSError, which says why it cannot be frozen."""
+        """Freeze it. OSError where it cannot be frozen, Refused('refused_freeze') where fmrd itself lies on it."""
 
     def thaw(self) -> None:
         """Thaw it; it is called also when nothing was frozen. OSError where it may still be frozen."""
@@ -217,8 +217,10 @@ class Host(Protocol):
     def rename_home(self, name: str, new: str) -> None:
         """Give the home copy of a family whose original went the name of another of its volumes, durably."""
 
-    def freezer(self, mountpoint: str) -> Freezer:
-        """Return a freezer; nothing is frozen yet. OSError where nothing is mounted there."""
+    def freezer(self, mountpoint: str, needed: Mapping[str, str]) -> Freezer:
+        """For what is mounted there; nothing is frozen yet. ``needed``: path -> what it is, of all plexes. OSError
+        where nothing is mounted there; Refused('refused_freeze') where fmrd itself would stand still.
+        """
 
     def homes(self) -> list[str]:
         """Return the names of the home copies in the state directory, sorted."""

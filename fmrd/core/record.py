@@ -6,12 +6,18 @@ or of one whose history holds that lineage with an equal or higher last sequence
 
 from dataclasses import dataclass, field, replace
 
-from fmrd.core.geometry import Geometry
+from fmrd.core.geometry import MAX_PAGES, Geometry
 from fmrd.core.reasons import Reason
 from fmrd.core.states import OPEN_GATE, PlexState
 
 HISTORY_LIMIT = 512
 """Newest lineages kept; one named by a has(p) is kept beyond that. A position older than that is unknown."""
+
+
+MOST_PAGES = 16 * MAX_PAGES
+"""Of all bitmaps of a family together, 512 MiB of bits: as many as 16 of the longest volume that is, and of the others
+as many as there are columns. Checked before any of them is made: a record may come from anywhere.
+"""
 
 
 @dataclass(frozen=True)
@@ -171,6 +177,12 @@ class Record:
         links = [s.link for s in self.snapshots_of(volume) if s.link is not None]
         unkept = tuple(link.unkept for link in links if link.unkept is not None)
         return (volume.drl, *(p.map for p in volume.plexes), *own, *(link.origin for link in links), *unkept)
+
+    def check_size(self) -> None:
+        """ValueError where it tells of nothing, or of more than anybody should make room for."""
+        pages = sum(len(self.columns_of(v)) * geometry_of(v).pages for v in self.volumes)
+        if not 0 < pages <= MOST_PAGES:
+            raise ValueError(f"not a record: its bitmaps have {pages} pages, 1 to {MOST_PAGES} can be")
 
     def knows(self, position: Position | None) -> bool:
         """Tell whether ``position`` is an ancestor of this record, or the record itself; None is neither."""

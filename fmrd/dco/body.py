@@ -58,8 +58,7 @@ def decode_body(body: bytes, *, family: str, sequence: int, settled: bool, colum
         )
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError, FmrdError) as error:
         raise ValueError(f"not a record: {error!r}") from error
-    if not volumes:
-        raise ValueError("not a record: no volume")
+    record.check_size()
     used = [c.index for v in volumes for c in record.columns_of(v)]
     if len(set(used)) != len(used):
         raise ValueError("not a record: a column is used twice")

@@ -11,7 +11,7 @@ from functools import partial
 from bitarray import frozenbitarray
 
 from fmrd.backing.calls.system_calls import Call, Lane
-from fmrd.backing.protocol import DcoFile
+from fmrd.backing.protocol import DCO_BLOCK_BYTES, DcoFile
 from fmrd.core.images import PageSlot
 from fmrd.core.record import Record
 from fmrd.dco import layout
@@ -31,6 +31,12 @@ class PageWrite:
     @property
     def key(self) -> Key:
         return self.column, self.page
+
+
+Write = tuple[int, list[tuple[PageWrite, int]]]
+"""Where, and which slots of which pages lie there one behind the other."""
+PAGES = 128
+"""So many are written with the time of one call; others get their turn between two such steps."""
 
 
 class DcoCopy:
@@ -72,7 +78,7 @@ class DcoCopy:
         """Return one call that writes them all. A page without a valid slot gets both, one after the other; one that
         was never written, both at once.
         """
-        writes: list[tuple[int, bytes]] = []
+        writes: list[Write] = []
         fresh = []
         for page in [*asked, *pages]:  # also of those that are not due: later they are written whatever they hold
             self._found.pop(page.key, None)
@@ -84,9 +90,9 @@ class DcoCopy:
             slots = (slot,) if page.key in self._sound else (slot, 1 - slot)
             for each in slots:
                 offset = layout.page_offset(page.column, page.page, each, self.columns)
-                writes.append((offset, self._encode(page, each)))
+                writes.append((offset, [(page, each)]))
         writes += self._both_slots(fresh)
-        return Call(self.lane, partial(self._write, writes))
+        return Call(self.lane, partial(self._write, writes), again=True)
 
     def pages_written(self, pages: Iterable[PageWrite], committed: dict[int, int]) -> None:
         """They ended well. ``committed`` is the epoch of each column in the last record on home: a page of a later
@@ -109,42 +115,46 @@ class DcoCopy:
         slot = 1 - self._record_keep
         slots = (slot,) if self._record_sound else (slot, 1 - slot)
         writes = [(layout.record_offset(each), layout.encode_record(record, each, self.owner)) for each in slots]
-        return Call(self.lane, partial(self._write, writes))
+        return Call(self.lane, partial(self._write, (), writes), again=True)
 
     def record_written(self) -> None:
         """The record ended well: its slot is the one to keep now."""
         self._record_keep = 1 - self._record_keep
         self._record_sound = True
 
-    def rewrite(self, pages: Sequence[PageWrite], record: Record) -> Call:
-        """Return a call that writes everything anew: both slots of each page, then the record. The logs come after all
-        maps, which have gained what the plex's own log told: where this is cut off, a host that the plex parted from
-        goes by the older record here, and needs one of the two. Neighbouring columns go in one write, since a durable
-        write of 64 KiB costs no more than of 4; a page that reads already as it should is left alone, or a join would
-        cost as much as the volume is long.
+    def rewrite(self, pages: Sequence[PageWrite], record: Record) -> list[Call]:
+        """Return calls that write everything anew, in this order: both slots of each page, then the record. The logs
+        come after all maps, which have gained what the plex's own log told: where this is cut off, a host that the plex
+        parted from goes by the older record here, and needs one of the two. Neighbouring columns go in one write, since
+        a durable write of 64 KiB costs no more than of 4; a page that reads already as it should is left alone, or a
+        join would cost as much as the volume is long.
         """
         logs, due = {volume.drl.index for volume in record.volumes}, self.due(pages)
-        blocks = self._both_slots([page for page in due if page.column not in logs])
-        blocks += self._both_slots([page for page in due if page.column in logs])
+        writes = self._both_slots([page for page in due if page.column not in logs])
+        writes += self._both_slots([page for page in due if page.column in logs])
         slot = 1 - self._record_keep
-        blocks.append((layout.record_offset(slot), layout.encode_record(record, slot, self.owner)))
-        return Call(self.lane, partial(self._write, blocks))
+        last = [(layout.record_offset(slot), layout.encode_record(record, slot, self.owner))]
+        parts = [writes[at : at + PAGES] for at in range(0, len(writes), PAGES)] or [[]]
+        calls = [Call(self.lane, partial(self._write, part), again=True) for part in parts[:-1]]
+        return [*calls, Call(self.lane, partial(self._write, parts[-1], last), again=True)]
 
-    def _both_slots(self, pages: Sequence[PageWrite]) -> list[tuple[int, bytes]]:
-        """Return (offset, data) of both slots of each page, those of neighbouring columns together."""
-        blocks: list[tuple[int, bytes]] = []
+    def _both_slots(self, pages: Sequence[PageWrite]) -> list[Write]:
+        """Both slots of each page, those of neighbouring columns together."""
+        writes: list[Write] = []
         for page in sorted(pages, key=lambda p: (p.page, p.column)):
             offset = layout.page_offset(page.column, page.page, 0, self.columns)
-            data = self._encode(page, 0) + self._encode(page, 1)
-            if blocks and blocks[-1][0] + len(blocks[-1][1]) == offset:
-                blocks[-1] = (blocks[-1][0], blocks[-1][1] + data)
+            both = [(page, 0), (page, 1)]
+            if writes and writes[-1][0] + len(writes[-1][1]) * DCO_BLOCK_BYTES == offset:
+                writes[-1][1].extend(both)
             else:
-                blocks.append((offset, data))
-        return blocks
+                writes.append((offset, both))
+        return writes
 
-    def _write(self, blocks: Sequence[tuple[int, bytes]]) -> None:
-        """On a worker thread."""
-        for offset, data in blocks:
+    def _write(self, writes: Sequence[Write], records: Sequence[tuple[int, bytes]] = ()) -> None:
+        """On a worker thread, which also makes the bytes of the pages: there may be thousands."""
+        for offset, slots in writes:
+            self.file.write(offset, b"".join(self._encode(page, slot) for page, slot in slots))
+        for offset, data in records:
             self.file.write(offset, data)
 
     def rewritten(self, pages: Iterable[PageWrite]) -> None:

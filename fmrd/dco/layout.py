@@ -24,7 +24,7 @@ from fmrd.backing.protocol import DCO_BLOCK_BYTES
 from fmrd.core.geometry import PAGE_REGIONS
 from fmrd.core.images import PageSlot
 from fmrd.core.record import Record
-from fmrd.dco.body import decode_body, encode_body
+from fmrd.dco.body import MOST, decode_body, encode_body
 from fmrd.errors import Failed, Refused
 
 VERSION = 1
@@ -166,8 +166,8 @@ def decode_record(data: bytes, slot: int) -> RecordSlot:
         raise Damaged("the body's checksum is wrong")
     if own_slot != slot:
         raise Damaged(f"slot {own_slot} lies at the place of slot {slot}")
-    if not 2 <= columns <= 4096:
-        raise Damaged(f"{columns} columns")
+    if not 2 <= columns <= 4096 or sequence > MOST:
+        raise Damaged(f"{columns} columns, or a sequence of {sequence}")
     try:
         record = decode_body(
             body,
@@ -202,8 +202,8 @@ def decode_page(data: bytes, family: str, column: int, page: int, slot: int) -> 
         raise Damaged("the checksum is wrong")
     if (own_slot, own_column, own_page, owner) != (slot, column, page, _uuid(family)):
         raise Damaged("it belongs to another place or family")
-    if length > PAGE_REGIONS:
-        raise Damaged(f"{length} bits do not fit a page")
+    if length > PAGE_REGIONS or max(epoch, sequence) > MOST:
+        raise Damaged(f"{length} bits do not fit a page, or sequence {sequence} or epoch {epoch} no copy")
     bits = bitarray(endian="little")
     bits.frombytes(data[HEADER_BYTES : HEADER_BYTES + -(-length // 8)])
     return PageSlot(epoch, sequence, frozenbitarray(bits[:length], endian=get_default_endian()))

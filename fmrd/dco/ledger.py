@@ -214,3 +214,8 @@ async def change(
 def epochs_of(record: Record) -> dict[int, int]:
     """Return the epoch of each column that a record uses."""
     return {c.index: c.epoch for v in record.volumes for c in record.columns_of(v)}
+
+
+def open_in(record: Record) -> set[str]:
+    """Return the plexes that a record names open, by uuid."""
+    return {p.uuid for v in record.volumes for p in v.plexes if p.is_open}

@@ -1,15 +1,19 @@
 """This reads a copy of the DCO whole: what each slot holds, which to trust, and which to keep."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from fmrd.backing.protocol import DCO_BLOCK_BYTES, DcoFile
 from fmrd.core.images import CopyImage, PageSlot
-from fmrd.core.record import Record, geometry_of
+from fmrd.core.record import Column, Record, geometry_of
 from fmrd.dco import layout
 
 Key = tuple[int, int]
 """(column, page number)."""
+CALL_BYTES = 1 << 20
+"""One call reads so much at most,"""
+GAP_BYTES = 64 << 10
+"""and over so much that nobody asked for: a disk that takes some ms a call reads on meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +30,35 @@ class Loaded:
     """Above any epoch seen in a page."""
 
 
+class Reading:
+    """A copy that is being read, some calls at a time: each of them may take as long as a disk may, and all together
+    much longer. It blocks; OSError and Refused('dco_feature') fly through. A slot in doubt is None.
+    """
+
+    def __init__(self, file: DcoFile) -> None:
+        self._steps = _read(file)
+
+    def go_on(self, calls: int) -> Loaded | None:
+        """Read with at most so many calls; None where there is more to be read."""
+        for _ in range(calls):
+            try:
+                next(self._steps)
+            except StopIteration as ended:
+                loaded: Loaded = ended.value
+                return loaded
+        return None
+
+
 def load(file: DcoFile) -> Loaded:
-    """Read a copy whole; this blocks. A slot in doubt is None; OSError and Refused('dco_feature') fly through."""
+    """Read a copy whole, however long that takes."""
+    reading = Reading(file)
+    while (loaded := reading.go_on(1)) is None:
+        pass
+    return loaded
+
+
+def _read(file: DcoFile) -> Generator[None, None, Loaded]:
+    """Yields after each call."""
     slots: list[layout.RecordSlot | None] = []
     claims: set[tuple[str, str]] = set()
     for slot in (0, 1):
@@ -37,49 +68,99 @@ def load(file: DcoFile) -> Loaded:
             slots.append(layout.decode_record(data, slot))
         except layout.Damaged:
             slots.append(None)
+        yield
     records = [s.record if s is not None else None for s in slots]
     owner = next((s.owner for s in slots if s is not None), "")
     image = CopyImage((records[0], records[1]), owner=owner, claims=frozenset(claims))
     if (newest := image.record) is None:
         return Loaded(image, 1, {}, frozenset(), 0, 0)
-    return _load_pages(file, image, newest)
+    pages = _Pages(newest)
+    for stripes in _together(_stripes(newest, file.length)):
+        first = stripes[0].start
+        data = file.read(first, max(stripe.stop for stripe in stripes) - first)
+        for stripe in stripes:
+            pages.take(stripe, memoryview(data)[stripe.start - first : stripe.stop - first])
+        yield
+    full = CopyImage(image.records, pages.found, frozenset(pages.damaged), image.owner, image.claims)
+    slot = 0 if image.records[0] is newest else 1
+    return Loaded(full, slot, pages.keep, frozenset(pages.sound), pages.highest, pages.epoch + 1)
 
 
-def _load_pages(file: DcoFile, image: CopyImage, record: Record) -> Loaded:
-    pages: dict[Key, tuple[PageSlot | None, PageSlot | None]] = {}
-    keep: dict[Key, int] = {}
-    sound: set[Key] = set()
-    damaged: set[Key] = set()
-    highest = epoch = 0
-    for volume in record.volumes:
-        columns = sorted(record.columns_of(volume), key=lambda c: c.index)
-        for page in range(geometry_of(volume).pages):
-            first = layout.page_offset(columns[0].index, page, 0, record.columns)
-            stop = layout.page_offset(columns[-1].index, page, 1, record.columns) + DCO_BLOCK_BYTES
-            stripe = file.read(first, stop - first)
-            for column in columns:
-                key = (column.index, page)
-                slots: list[PageSlot | None] = []
-                for slot in (0, 1):
-                    at = layout.page_offset(column.index, page, slot, record.columns) - first
-                    block = stripe[at : at + DCO_BLOCK_BYTES]
-                    try:
-                        found = layout.decode_page(block, record.family, column.index, page, slot)
-                    except layout.Damaged as problem:
-                        slots.append(None)
-                        if not isinstance(problem, layout.Blank):
-                            damaged.add(key)
-                    else:
-                        slots.append(found)
-                        highest = max(highest, found.sequence)
-                        epoch = max(epoch, found.epoch)
-                pages[key] = (slots[0], slots[1])
-                keep[key] = slot_to_keep(slots, column.epoch)
-                if slots[keep[key]] is not None:
-                    sound.add(key)
-    full = CopyImage(image.records, pages, frozenset(damaged), image.owner, image.claims)
-    slot = 0 if image.records[0] is record else 1
-    return Loaded(full, slot, keep, frozenset(sound), highest, epoch + 1)
+@dataclass(frozen=True)
+class _Stripe:
+    """The pages of one number of one volume's columns, by the bytes of the copy that hold them."""
+
+    start: int
+    stop: int
+    page: int
+    columns: Sequence[Column]
+
+
+def _stripes(record: Record, length: int) -> Iterator[_Stripe]:
+    """In the order in which they lie. A page that begins behind the end of the copy was never written."""
+    volumes = [(geometry_of(v).pages, sorted(record.columns_of(v), key=lambda c: c.index)) for v in record.volumes]
+    for page in range(max(pages for pages, _ in volumes)):
+        here = []
+        for pages, columns in volumes:
+            if page < pages:
+                start = layout.page_offset(columns[0].index, page, 0, record.columns)
+                stop = layout.page_offset(columns[-1].index, page, 1, record.columns) + DCO_BLOCK_BYTES
+                here.append(_Stripe(start, stop, page, columns))
+        if here and min(stripe.start for stripe in here) >= length:
+            return
+        yield from sorted(here, key=lambda stripe: stripe.start)
+
+
+def _together(stripes: Iterable[_Stripe]) -> Iterator[list[_Stripe]]:
+    """Those that one call reads: what lies between them costs less than another call. Those of two volumes may lie
+    across each other.
+    """
+    group: list[_Stripe] = []
+    end = 0
+    for stripe in stripes:
+        if group and (stripe.start - end > GAP_BYTES or stripe.stop - group[0].start > CALL_BYTES):
+            yield group
+            group = []
+        group.append(stripe)
+        end = max(end, stripe.stop)
+    if group:
+        yield group
+
+
+class _Pages:
+    """What the page slots of a copy hold."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+        self.found: dict[Key, tuple[PageSlot | None, PageSlot | None]] = {}
+        self.keep: dict[Key, int] = {}
+        self.sound: set[Key] = set()
+        self.damaged: set[Key] = set()
+        self.highest = 0
+        self.epoch = 0
+
+    def take(self, stripe: _Stripe, data: memoryview) -> None:
+        record = self._record
+        for column in stripe.columns:
+            key = (column.index, stripe.page)
+            slots: list[PageSlot | None] = []
+            for slot in (0, 1):
+                at = layout.page_offset(column.index, stripe.page, slot, record.columns) - stripe.start
+                block = bytes(data[at : at + DCO_BLOCK_BYTES])
+                try:
+                    found = layout.decode_page(block, record.family, column.index, stripe.page, slot)
+                except layout.Damaged as problem:
+                    slots.append(None)
+                    if not isinstance(problem, layout.Blank):
+                        self.damaged.add(key)
+                else:
+                    slots.append(found)
+                    self.highest = max(self.highest, found.sequence)
+                    self.epoch = max(self.epoch, found.epoch)
+            self.found[key] = (slots[0], slots[1])
+            self.keep[key] = slot_to_keep(slots, column.epoch)
+            if slots[self.keep[key]] is not None:
+                self.sound.add(key)
 
 
 def slot_to_keep(slots: Sequence[PageSlot | None], epoch: int) -> int:

@@ -13,14 +13,13 @@ from typing import Protocol
 
 import trio
 
-from fmrd.backing.calls.system_calls import SystemCalls
 from fmrd.core.record import Record
 from fmrd.core.volume.family import Family
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
-from fmrd.dco.copy import DcoCopy, PageWrite
+from fmrd.dco.copy import PAGES, DcoCopy, PageWrite
 from fmrd.dco.group_commit import Batch, GroupCommit
-from fmrd.dco.ledger import Ledger
+from fmrd.dco.ledger import Ledger, open_in
 from fmrd.dco.loading import Key
 from fmrd.errors import Failed, FmrdError
 
@@ -71,10 +70,6 @@ class Store:
         """Return the lock that makes the writes of one page serial."""
         return self.pages.lock
 
-    @property
-    def _system(self) -> SystemCalls:
-        return self.ledger.system
-
     # Pages
 
     async def write_pages(self, keys: Iterable[Key]) -> None:
@@ -95,17 +90,22 @@ class Store:
         if batch.error is not None:
             return
         sequence = self.ledger.next_page_sequence()  # of all of them: who was how far is told by it after a crash
-        pages = [page for key in sorted(batch.keys) if (page := self._take(key, sequence)) is not None]
         together = self._owed == set()  # else the home copy first: no other is two batches ahead of it
-        batch.error = await self._write_to([self.home, *(self._open_copies() if together else [])], pages)
-        if batch.error is None and not together:
-            await self._write_to(self._open_copies(), pages)
-        self._owed = set() if batch.error is None else {page.key for page in pages}
-        for page in pages:
-            if batch.error is None:
+        # Those of one number lie together, where there are so many that this is what they cost.
+        keys = sorted(batch.keys, key=(lambda key: key[::-1]) if len(batch.keys) > PAGES else None)
+        for at in range(0, len(keys), PAGES):
+            pages = [page for key in keys[at : at + PAGES] if (page := self._take(key, sequence)) is not None]
+            batch.error = await self._write_to([self.home, *(self._open_copies() if together else [])], pages)
+            if batch.error is not None:
+                for page in pages:
+                    self.volume.page_failed(page.column, page.page)
+                self._owed = set(keys[at:])
+                return
+            if not together:
+                await self._write_to(self._open_copies(), pages)
+            for page in pages:
                 self.volume.page_written(page.column, page.page, page.bits)
-            else:
-                self.volume.page_failed(page.column, page.page)
+        self._owed = set()
 
     async def _write_to(self, copies: list[DcoCopy], pages: list[PageWrite]) -> FmrdError | None:
         """Side by side. Returns what the home copy failed with."""
@@ -115,7 +115,7 @@ class Store:
             behind = {page.key for copy in [self.home, *self._open_copies()] for page in copy.due(pages)}
             due[0] = [page for page in pages if page.key in behind]
         calls = [copy.write_pages(theirs, pages) for copy, theirs in zip(copies, due, strict=True)]
-        outcomes = await self._system.at_once(calls, self.timeout_seconds)
+        outcomes = await self.ledger.system.at_once(calls, self.timeout_seconds)
         for copy, theirs, outcome in zip(copies, due, outcomes, strict=True):
             if outcome.error is None:
                 copy.pages_written(theirs, self.ledger.committed)
@@ -184,15 +184,15 @@ class Store:
 
     async def record_on_copies(self, record: Record, previous: Record | None) -> None:
         """Write to the copies that ``previous`` names open, then to those that joined since. Who fails is demoted."""
-        known = set() if previous is None else _open_in(previous)
-        for group in (known, _open_in(record) - known):
+        known = set() if previous is None else open_in(previous)
+        for group in (known, open_in(record) - known):
             await self._record_on([p for p in self.volume.plexes if p.uuid in group], record)
 
     async def _record_on(self, plexes: list[Plex], record: Record) -> None:
         async with self._record_lock:
             targets = [(p, c) for p in plexes if (c := self.dco_copy_of(p)) is not None and not c.broken]
             calls = [copy.write_record(record) for _, copy in targets]
-            outcomes = await self._system.at_once(calls, self.timeout_seconds)
+            outcomes = await self.ledger.system.at_once(calls, self.timeout_seconds)
             for (plex, copy), outcome in zip(targets, outcomes, strict=True):
                 if outcome.error is None:
                     copy.record_written()
@@ -218,14 +218,17 @@ class Store:
     async def _rewrite(self, plex: Plex, copy: DcoCopy, record: Record) -> None:
         """Write all that the home copy holds of this volume onto one copy, under both locks."""
         sequence = self.ledger.next_page_sequence()
-        pages = [
-            PageWrite(column.index, page, column.epoch, sequence, self.volume.page_on_home(column.index, page))
-            for column in self.volume.columns()
-            for page in range(self.volume.geometry.pages)
-        ]
-        [outcome] = await self._system.at_once([copy.rewrite(pages, record)], self.timeout_seconds)
-        if outcome.error is not None:
-            raise Failed("io_error", f"plex {plex.name}: its copy of the DCO cannot be written: {outcome.error}")
+        pages, volume = [], self.volume
+        for column in volume.columns():
+            for page in range(volume.geometry.pages):
+                bits = volume.page_on_home(column.index, page)
+                pages.append(PageWrite(column.index, page, column.epoch, sequence, bits))
+            if volume.geometry.pages > PAGES:
+                await trio.lowlevel.checkpoint()
+        for call in copy.rewrite(pages, record):
+            [outcome] = await self.ledger.system.at_once([call], self.timeout_seconds)
+            if outcome.error is not None:
+                raise Failed("io_error", f"plex {plex.name}: its copy of the DCO cannot be written: {outcome.error}")
         copy.rewritten(pages)
         plex.has = record.position
 
@@ -244,7 +247,3 @@ class Store:
                     await self._rewrite(plex, copy, record)
 
         await self.ledger.with_record(self, work)
-
-
-def _open_in(record: Record) -> set[str]:
-    return {p.uuid for v in record.volumes for p in v.plexes if p.is_open}

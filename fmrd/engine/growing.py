@@ -29,6 +29,8 @@ async def grow(running: Running, copying: CopyTasks, checksums: Checksums, lengt
             )
         async with running.at_rest():
             geometry = replace(running.volume.geometry, length_bytes=length_bytes).check()
+            more = geometry.pages - running.volume.geometry.pages
+            running.mirror.store.family.must_bear(more * len(running.volume.columns()))
             size = dco_bytes(geometry, running.mirror.store.family.columns)
             unlike, dirty = _beyond(running)
             for plex in running.volume.open_plexes():

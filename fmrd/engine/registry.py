@@ -20,7 +20,7 @@ from fmrd.engine.served import Served, number_of
 from fmrd.engine.service import Service
 from fmrd.engine.units import LATE, Unit, Units
 from fmrd.engine.verify import verifying
-from fmrd.errors import Failed, FmrdError, Refused
+from fmrd.errors import Failed, FmrdError, Refused, failed_by
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -108,7 +108,7 @@ class Registry:
                 await self.start(unit, StartOptions())
 
     def _failed(self, unit: Unit, error: FmrdError | OSError) -> None:
-        unit.failure = error if isinstance(error, FmrdError) else Failed("io_error", str(error))
+        unit.failure = error if isinstance(error, FmrdError) else failed_by(error)
         log.error("volume %s does not start: %s", unit.name, unit.failure)
 
     def unit(self, name: str) -> Unit:

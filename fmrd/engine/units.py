@@ -17,8 +17,8 @@ from fmrd.engine.opening.homes import Home
 from fmrd.engine.service import Service
 from fmrd.errors import Failed, FmrdError
 
-LATE = frozenset({"no_current_plex"})
-"""What a start is refused with that a disk may mend by coming later."""
+LATE = frozenset({"no_current_plex", "exhausted"})
+"""What a start is refused with that mends itself: a disk comes later, a limit is raised."""
 
 
 @dataclass(eq=False)

@@ -247,3 +247,25 @@ def test_a_full_state_directory_can_be_owned(host: LinuxHost, monkeypatch: pytes
 
     monkeypatch.setattr(os, "pwrite", refuse)
     host.lock()
+
+
+def test_nothing_is_opened_that_leads_back_to_the_own_mount(tmp_path: Path) -> None:
+    """Not by its name, not by a link, and no copy of the DCO either."""
+    mount = tmp_path / "volumes"
+    mount.mkdir()
+    (mount / "low").write_bytes(bytes(4096))
+    (tmp_path / "link").symlink_to(mount / "low")
+    (tmp_path / "plex").write_bytes(bytes(4096))
+    host = LinuxHost(tmp_path / "state", mount)
+    for path in (mount / "low", tmp_path / "link"):
+        for act in (
+            lambda at=str(path): host.open_plex(at, 0),
+            lambda at=str(path): host.tail_bytes(at),
+            lambda at=str(path): host.open_dco(at, None),
+            lambda at=str(path): host.open_dco(str(tmp_path / "plex"), at),
+            lambda at=str(path): host.create_dco(str(tmp_path / "plex"), at, 4096),
+        ):
+            with pytest.raises(Refused) as refused:
+                act()
+            assert refused.value.code == "refused_in_use" and "own mount" in refused.value.message
+    host.open_plex(str(tmp_path / "plex"), 0).close()

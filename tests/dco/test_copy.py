@@ -1,5 +1,6 @@
 """Two slots: whatever is cut off, at whatever block, the newest recorded content can be read afterwards."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -39,6 +40,11 @@ def copy_of(file: MemoryDco) -> DcoCopy:
 def page(key: Key, sequence: int, epoch: int = 1) -> PageWrite:
     """Its four bits tell the sequence."""
     return PageWrite(*key, epoch, sequence, frozenbitarray(f"{sequence % 16:04b}"))
+
+
+def rewrite(writer: "Writer", pages: Sequence[PageWrite], newer: Record) -> None:
+    for call in writer.copy.rewrite(pages, newer):
+        call.run()
 
 
 def contents(loaded: Loaded, epochs: dict[int, int]) -> dict[Key, int | None]:
@@ -219,7 +225,7 @@ def test_everything_written_anew_by_a_join_is_read_back() -> None:
     pages = [page(key, 77, epoch=4) for key in KEYS]
     newer = record(30, epoch=4)
     newer = replace(newer, volumes=(replace(newer.volume, drl=Column(0, 4)),))
-    writer.copy.rewrite(pages, newer).run()
+    rewrite(writer, pages, newer)
     writer.copy.rewritten(pages)
     assert load(writer.file).image.record == newer
     assert {content(writer.file, key, 4) for key in KEYS} == {77 % 16}
@@ -233,7 +239,7 @@ def test_a_join_cut_off_leaves_the_old_record_or_all_of_the_new(blocks: int) -> 
     pages = [page(key, 77) for key in KEYS]
     writer.file.trouble.torn_after = 2 * blocks
     with suppress(OSError):
-        writer.copy.rewrite(pages, record(30)).run()
+        rewrite(writer, pages, record(30))
     found = load(writer.file).image.record
     assert found is not None
     if found.sequence == 30:
@@ -247,11 +253,11 @@ def test_a_join_cut_off_tells_what_the_plex_may_differ_by_in_its_log_or_in_its_m
     dirt, clean = frozenbitarray("1111"), frozenbitarray("0000")
     for done in range(100):
         writer = Writer()
-        writer.copy.rewrite([PageWrite(*key, 1, 5, dirt if key[0] == 0 else clean) for key in KEYS], record(2)).run()
+        rewrite(writer, [PageWrite(*key, 1, 5, dirt if key[0] == 0 else clean) for key in KEYS], record(2))
         cut = CutDco(writer.file, done)
         writer.reopen()
         writer.copy.file = cut
-        writer.copy.rewrite([PageWrite(*key, 1, 6, clean if key[0] == 0 else dirt) for key in KEYS], record(30)).run()
+        rewrite(writer, [PageWrite(*key, 1, 6, clean if key[0] == 0 else dirt) for key in KEYS], record(30))
         image = load(writer.file).image
         for number in range(PAGES):
             log, missed = (image.newest(Column(column, 1), number) for column in (0, 1))

@@ -79,6 +79,57 @@ def test_what_cannot_be_frozen_takes_no_snapshot(daemon: Daemon, mounted: Path, 
     (mounted / "file").write_text("goes on")
 
 
+def test_a_file_system_that_a_plex_lies_on_is_not_frozen(
+    daemon: Daemon, loops: Loops, mounted: Path, tmp_path: Path
+) -> None:
+    """Not for a snapshot of any volume, through a loop device too: the held volume would wait for itself."""
+    where = loops.mount(_ext4(loops, "disk.img"))
+    with open(where / "image", "wb") as image:
+        image.truncate(32 * MIB)
+    device = loops.attach(where / "image", "--direct-io=off")
+    daemon.json("plex", "add", "data", tmp_path / "c.img", "--wait")
+    for plex in (where / "d.img", device):
+        daemon.make("other", 16 * MIB, plex, "--force")
+        answer = daemon.ctl("snapshot", "data", "--freeze", where)
+        assert (answer.status, answer.code) == (3, "refused_freeze")
+        assert f"plex other-01 of volume other ({plex})" in answer.err
+        instant = daemon.ctl("snapshot", "data", "--instant", tmp_path / "i.img", "--freeze", where)
+        assert instant.code == "refused_freeze"
+        daemon.json("stop", "other")
+        daemon.json("remove", "other")
+    daemon.json("snapshot", "data", "--freeze", where)  # which nobody needs any more
+    (where / "file").write_text("thawed")
+
+
+def test_the_file_system_of_the_state_directory_is_not_frozen(loops: Loops, tmp_path: Path) -> None:
+    where = loops.mount(_ext4(loops, "disk.img"))
+    daemon = Daemon(tmp_path)
+    daemon.state = where / "state"
+    daemon.start()
+    try:
+        daemon.make("data", 16 * MIB, tmp_path / "a.img")
+        daemon.json("snapstart", "data", tmp_path / "s.img", "--wait")
+        answer = daemon.ctl("snapshot", "data", "--freeze", where)
+        assert (answer.status, answer.code) == (3, "refused_freeze") and "the state directory" in answer.err
+        daemon.log_path = where / "log"  # and so where the log is
+        daemon.state = tmp_path / "elsewhere"
+        daemon.restart()
+        answer = daemon.ctl("snapshot", "data", "--freeze", where)
+        assert answer.code == "volume_missing"  # nothing is known there
+        daemon.make("data", 16 * MIB, tmp_path / "c.img")
+        daemon.json("snapstart", "data", tmp_path / "t.img", "--wait")
+        answer = daemon.ctl("snapshot", "data", "--freeze", where)
+        assert answer.code == "refused_freeze" and "the daemon's log" in answer.err
+    finally:
+        daemon.clean_up()
+
+
+def _ext4(loops: Loops, name: str) -> str:
+    device = loops.disk(name, 128 * MIB)
+    tool("mkfs.ext4", "-q", device)
+    return device
+
+
 def test_a_file_system_is_thawed_when_the_daemon_is_killed_while_it_is_frozen(mounted: Path) -> None:
     """The process that freezes thaws when whoever asked for it is gone."""
     child = subprocess.Popen(

@@ -4,11 +4,17 @@ Counted, not timed: writes of the DCO, and bytes read. A TiB has 16 Mi regions, 
 """
 
 import os
+import threading
 from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from fmrd.backing.calls.system_calls import Call, Outcome
+from fmrd.backing.calls.threaded_calls import ThreadedCalls
+from tests.engine.faulty import Operation
 from tests.engine.rig import REGION, Rig, daemon
 
 TIB = 1 << 40
@@ -59,6 +65,46 @@ async def test_a_start_after_a_stop_rewrites_no_page(tmp_path: Path) -> None:
         await rig.verbs.start(volume="data")
         await rig.end_all()
         assert max(dco_writes(rig).values()) < 20
+
+
+async def test_reading_the_dco_is_timed_by_some_calls_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow disk takes long for all of it, and is not late for that: neither at a start nor at an attach."""
+    hops: list[int] = []
+    at_once = ThreadedCalls.at_once
+
+    async with daemon(tmp_path) as rig:
+        await rig.make(size_bytes=TIB)
+        await rig.det("b")
+        await rig.stop()
+
+        async def counting(self: ThreadedCalls, calls: Sequence[Call], timeout_seconds: float) -> list[Outcome]:
+            counted = [replace(call, run=counted_run(call.run)) for call in calls]
+            return await at_once(self, counted, timeout_seconds)
+
+        def counted_run(run: Callable[[], object]) -> Callable[[], object]:
+            def call() -> object:
+                me = threading.get_ident()
+                before = by_thread[me]
+                try:
+                    return run()
+                finally:
+                    hops.append(by_thread[me] - before)
+
+            return call
+
+        by_thread: Counter[int] = Counter()
+
+        def hook(operation: Operation) -> None:
+            by_thread[threading.get_ident()] += operation.name == "dco_read"
+
+        monkeypatch.setattr(ThreadedCalls, "at_once", counting)
+        rig.host.watch.hooks.append(hook)
+        await rig.verbs.start(volume="data")
+        await rig.end_all()
+        assert sum(hops) > 3 * 500, "the home copy and those of both plexes"
+        assert max(hops) <= 16
 
 
 async def test_after_a_kill_the_work_is_bounded_by_the_dirty_region_log(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """What fmrctl prints for people is whole and in columns, on a terminal and in a pipe."""
 
+import json
+
 import pytest
 
 from fmrd.core.json_object import Json
@@ -66,3 +68,33 @@ def test_a_notice_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     sentence = "nothing to change: " + "volume data is started already, " * 10
     console(stderr=True).print(sentence)
     assert capsys.readouterr().err == sentence + "\n"
+
+
+HOSTILE = "/srv/\x1b]0;title\x07\x1b[31mred\n\rv  other  ENABLED\u202e"
+"""As a record from elsewhere, or the name of a file, may have it."""
+
+
+def test_nothing_that_is_printed_reaches_the_terminal_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    out = console()
+    plain, odd = volume("data", "/a", "/b"), volume("data", HOSTILE, "/b")
+    odd["error"] = {"code": "io_error", "message": HOSTILE, "hint": HOSTILE}
+    print_volumes(out, [plain])
+    usual = capsys.readouterr().out.splitlines()
+    print_volumes(out, [odd])
+    out.print(f"fmrctl: {HOSTILE}")
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) == len(usual) + 2
+    assert all(line.isprintable() for line in shown)
+    assert shown[3].endswith(r"/srv/\x1b]0;title\x07\x1b[31mred\x0a\x0dv  other  ENABLED\u202e")
+
+
+def test_nor_does_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    from fmrd.front.ctl.cli import run
+
+    assert run(["dump", f"/nowhere{HOSTILE}"]) == 1
+    told = capsys.readouterr()
+    assert told.out == "" and all(line.isprintable() for line in told.err.splitlines())
+    assert len(told.err.splitlines()) == 1
+    assert run(["--json", "dump", f"/nowhere{HOSTILE}"]) == 1
+    [line] = capsys.readouterr().out.splitlines()
+    assert HOSTILE in json.loads(line)["error"]["message"]

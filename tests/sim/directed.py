@@ -56,7 +56,7 @@ def is_record(call: Call) -> bool:
     run = call.run
     if not call.lane.name.endswith("home") or not isinstance(run, partial) or not run.args:
         return False
-    return any(offset < 2 * layout.RECORD_SLOT_BYTES for offset, _ in run.args[0])
+    return any(offset < 2 * layout.RECORD_SLOT_BYTES for writes in run.args for offset, _ in writes)
 
 
 async def _detach_write_attach(life: Life) -> int:

@@ -2,7 +2,7 @@
 
 import errno
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -191,7 +191,7 @@ class Machine:
         self.alive()
         self.homes_[new] = self.homes_.pop(name)
 
-    def freezer(self, mountpoint: str) -> Freezer:
+    def freezer(self, mountpoint: str, needed: Mapping[str, str]) -> Freezer:
         raise AssertionError("nothing is mounted on a simulated machine")
 
     def tail_bytes(self, path: str) -> int | None:

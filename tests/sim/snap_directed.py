@@ -110,7 +110,7 @@ async def a_detached_plex_misses_a_restore(life: Life) -> None:
     await life.settle_tasks()
 
 
-async def read_before_a_restore_is_recorded(life: Life) -> None:
+async def read_before_a_restoreis_recorded(life: Life) -> None:
     """Nobody sees the snapshot's data in the original before the record says that they are its own."""
     await _snapshot(life)
     await life.write(0, REGION)
@@ -255,8 +255,8 @@ DIRECTED = {
     "snapshot: written before the break-off": (written_before_the_break_off, POWER),
     "snapshot: killed before the record of a restore": (killed_before_the_record_of_a_restore, KILL),
     "snapshot: killed before the record of a snapback": (killed_before_the_record_of_a_snapback, KILL),
-    "snapshot: read before a restore is recorded": (read_before_a_restore_is_recorded, KILL),
-    "quick: read before a restore is recorded": (read_before_a_restore_is_recorded, replace(KILL, quick=True)),
+    "snapshot: read before a restore is recorded": (read_before_a_restoreis_recorded, KILL),
+    "quick: read before a restore is recorded": (read_before_a_restoreis_recorded, replace(KILL, quick=True)),
     "snapshot: killed in the middle of a restore": (killed_in_the_middle_of_a_restore, KILL),
     "instant: killed before a kept region is known": (killed_before_a_kept_region_is_known, KILL),
     "instant: written while the snapshot reads": (written_while_the_snapshot_reads, KILL),

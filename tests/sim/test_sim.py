@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 import pytest
 
+from fmrd.dco import copy, store
+from fmrd.engine.opening import files
 from fmrd.errors import FmrdError
 from tests.sim import directed, quick_directed, snap_directed, snap_switches, switches
 from tests.sim.directed import run as run_directed
@@ -36,7 +38,7 @@ FOUND = [
     ("quick", 930026912), ("quick", 6001396), ("quick", 6003254), ("quick", 6003946), ("quick", 7003719),
     ("quick, power", 91000489), ("marks", 91004726),
     ("all", 660066), ("two copies", 2084558), ("eager", 2100269), ("parted, faults", 1286), ("parted, faults", 2412),
-    ("parted, faults", 407),
+    ("parted, faults", 407), ("verify, snaps", 1028),
 ]  # fmt: skip
 """Each of these once found a bug."""
 
@@ -186,3 +188,13 @@ def _tells(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return any(_tells(e) for e in error.exceptions)
     return isinstance(error, Broken | AssertionError | FmrdError)
+
+
+@pytest.mark.parametrize("profile", ["all", "snaps", "instants, faults", "homes", "verify, snaps"])
+def test_what_is_done_in_pieces_on_large_volumes_finds_nothing(profile: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages are written two at a time, copies of the DCO read by three calls a hop, maps decided on by a thread."""
+    for module in (store, copy, files):
+        monkeypatch.setattr(module, "PAGES", 2 if module is not files else 0)
+    monkeypatch.setattr(files, "CALLS", 3)
+    for seed in range(270, 290):
+        play(profile, seed)

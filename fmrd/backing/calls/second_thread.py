@@ -82,10 +82,13 @@ class SecondThread:
         return True
 
     def _start(self, calls: Sequence[Work]) -> Share:
-        if not self._started:
-            _thread.start_new_thread(self._stand_by, ())
-            self._started = True
         share = Share(calls)
+        if not self._started:
+            try:
+                _thread.start_new_thread(self._stand_by, ())
+            except RuntimeError:  # no thread can be had now: this one does it all
+                return share
+            self._started = True
         self._shares.put(share)
         return share
 

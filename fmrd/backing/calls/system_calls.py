@@ -6,6 +6,8 @@ time is given up, not forgotten: its lane counts it until it has landed, and a p
 (PROTOCOLS, "Join": a hung write that lands late would overwrite newer bytes).
 """
 
+import errno
+import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -111,6 +113,10 @@ class Call:
     """It cannot block: no hop is needed."""
     changes: bool = True
     """It changes what lies there; of one that only reads, or opens, nothing can land late."""
+    again: bool = False
+    """Done twice it is as done once: where memory or descriptors are short it is run again, a little later, before that
+    counts as its error. (An fdatasync is none of these: the kernel tells of what was lost once.)
+    """
 
 
 @dataclass(frozen=True)
@@ -154,6 +160,8 @@ def outcome_of(call: Call) -> Outcome:
         if isinstance(error, OSError):
             call.lane.failed(call)
         return Outcome(error=error)
+    except MemoryError:
+        return Outcome(error=OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))
 
 
 async def ask(system: SystemCalls, lane: Lane, run: Callable[[], T], timeout_seconds: float) -> T:

@@ -6,6 +6,7 @@ A call that is given up goes on; its thread delivers it when it lands, and until
 import contextlib
 import errno
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import outcome
@@ -15,11 +16,16 @@ from fmrd.backing.calls.idle_time import IdleTime
 from fmrd.backing.calls.second_thread import Errors, SecondThread
 from fmrd.backing.calls.system_calls import Call, Outcome, outcome_of
 from fmrd.backing.protocol import SourceError
+from fmrd.errors import Failed, is_exhaustion, no_thread
 
 THREADS = 64
 """Calls under way at once."""
 
 
+NO_THREAD_SECONDS = 0.05
+"""After so long a thread is asked for again."""
+PAUSES_SECONDS = (0.01, 0.1, 0.3, 1.0)
+"""Before a call that memory or descriptors were short for is tried again."""
 SLOW_SECONDS = 1.0
 """After this a call no longer counts as one of them: a disk that hangs holds up the others' calls no longer."""
 
@@ -59,7 +65,7 @@ class _Errand:
                     return
                 self._running = call
                 self._since = self._clock.current_time()
-            result = outcome_of(call)
+            result = _outcome_in_the_end(call)
             with self._lock:
                 self._running = None
                 if self._abandoned:
@@ -94,6 +100,35 @@ class _Errand:
             call.lane.leave()
 
 
+async def _begin(errand: _Errand, timeout_seconds: float) -> Failed | None:
+    """Where no thread can be had, one may be free in a moment: others' calls end."""
+    until = trio.current_time() + timeout_seconds
+    while True:
+        try:
+            errand.start()
+        except RuntimeError as error:  # can't start new thread
+            if trio.current_time() >= until:
+                return no_thread(error)
+            await trio.sleep(NO_THREAD_SECONDS)
+        else:
+            return None
+
+
+def _outcome_in_the_end(call: Call) -> Outcome:
+    """On the worker thread. What memory or descriptors were short for is tried again for a while."""
+    result = outcome_of(call)
+    for pause in PAUSES_SECONDS if call.again else ():
+        if not is_exhaustion(_of_storage(result.error)):
+            break
+        time.sleep(pause)
+        result = outcome_of(call)
+    return result
+
+
+def _of_storage(error: Exception | None) -> Exception | None:
+    return error.error if isinstance(error, SourceError) else error
+
+
 class ThreadedCalls:
     """This is SystemCalls for real, on trio's worker threads: ``threads`` calls run at once, not counting slow ones."""
 
@@ -122,7 +157,9 @@ class ThreadedCalls:
             call.lane.enter()  # while it waits for a thread too: nobody closes its file meanwhile
         try:
             async with self._slots:
-                errand.start()
+                problem = await _begin(errand, timeout_seconds)
+                if problem is not None:
+                    return [Outcome(error=problem)] * len(calls)
                 with trio.move_on_after(min(timeout_seconds, SLOW_SECONDS)):
                     await errand.done.wait()
             if not errand.done.is_set():

@@ -4,9 +4,10 @@ import os
 import shlex
 import stat
 
-from fmrd.backing.looking.findings import Finding, Kind, Place, printable
+from fmrd.backing.looking.findings import Finding, Kind, Place
 from fmrd.backing.looking.machine import Machine
 from fmrd.backing.looking.trail import Resolved, Step
+from fmrd.core.printable import printable
 
 _ROOT = 0
 

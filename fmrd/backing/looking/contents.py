@@ -17,8 +17,9 @@ from fmrd.backing import dcofile
 from fmrd.backing.holes import is_hole
 from fmrd.backing.looking import blkid
 from fmrd.backing.looking.blkid import CannotProbe, Values
-from fmrd.backing.looking.findings import LABEL_CHARACTERS, Finding, Kind, printable
+from fmrd.backing.looking.findings import LABEL_CHARACTERS, Finding, Kind
 from fmrd.backing.looking.machine import Block
+from fmrd.core.printable import printable
 
 END_BYTES = 1 << 20
 """Looked at from both ends of a device, whether they are zeros."""

@@ -8,36 +8,10 @@ import os
 from dataclasses import dataclass, fields
 from enum import StrEnum
 
+from fmrd.core.printable import PATH_CHARACTERS, printable
+
 LABEL_CHARACTERS = 80
-PATH_CHARACTERS = 255
 SENTENCE_CHARACTERS = 1200
-_CUT = "…"
-
-
-def printable(text: str, most: int = PATH_CHARACTERS) -> str:
-    """``text`` in at most ``most`` characters that a terminal shows as they are; all others become \\x1b, \\u202e.
-
-    Doing it twice changes nothing, so a backslash stays what it is.
-    """
-    found: list[str] = []
-    length = 0
-    for character in text:
-        shown = character if character.isprintable() else _spelled(ord(character))
-        if length + len(shown) > most:
-            while length > most - len(_CUT):
-                length -= len(found.pop())
-            return "".join(found) + _CUT
-        found.append(shown)
-        length += len(shown)
-    return "".join(found)
-
-
-def _spelled(code: int) -> str:
-    if 0xDC80 <= code <= 0xDCFF:  # a byte of a file name that is no UTF-8
-        code -= 0xDC00
-    if code < 0x100:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 class Kind(StrEnum):

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 from fmrd.backing.holes import is_hole
 from fmrd.backing.looking import access, contents
-from fmrd.backing.looking.findings import Finding, Kind, Place, Seen, identity_of, printable
+from fmrd.backing.looking.findings import Finding, Kind, Place, Seen, identity_of
 from fmrd.backing.looking.machine import Machine, number_of
 from fmrd.backing.looking.trail import Resolved, Trail, in_words
 from fmrd.backing.looking.users import Users
+from fmrd.core.printable import printable
 
 SIDECAR_SUFFIX = ".dco"
 

@@ -11,9 +11,9 @@ import os
 import stat
 from dataclasses import dataclass, field
 
-from fmrd.backing.looking.findings import printable
 from fmrd.backing.looking.machine import Block, Machine, number_of
 from fmrd.backing.looking.mounts import Mount
+from fmrd.core.printable import printable
 
 MOST_LINKS = 40
 """As the kernel follows."""

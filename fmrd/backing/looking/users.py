@@ -10,9 +10,10 @@ import shlex
 from collections.abc import Iterator
 from functools import cached_property
 
-from fmrd.backing.looking.findings import Finding, Kind, printable
+from fmrd.backing.looking.findings import Finding, Kind
 from fmrd.backing.looking.machine import Block, Machine, is_block, number_of
 from fmrd.backing.looking.trail import Resolved, Trail
+from fmrd.core.printable import printable
 
 MOST_NAMED = 3
 _INNER_OF_LVM = re.compile(r"LVM-\w{64}-\w+")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
-from fmrd.core.record import Column, Position, Record, trimmed
+from fmrd.core.record import MOST_PAGES, Column, Position, Record, trimmed
 from fmrd.core.volume.volume import Volume
 from fmrd.errors import Failed
 
@@ -44,12 +44,14 @@ class Family:
 
     def new_columns(self, count: int) -> list[Column]:
         """Return free columns under fresh epochs: whatever their pages hold from earlier use does not count. They are
-        in use only once something holds them. Failed('plex_too_many') where there are too few.
+        in use only once something holds them. Failed('plex_too_many') where there are too few, ('dco_full') where the
+        bitmaps would be more than a family may have.
         """
         return [Column(index, self.new_epoch()) for index in self.free_columns(count)]
 
     def free_columns(self, count: int) -> list[int]:
-        """Which they would be; Failed('plex_too_many')."""
+        """Which they would be; Failed('plex_too_many') or ('dco_full')."""
+        self.must_bear(count * max(v.geometry.pages for v in self.volumes))
         used = {c.index for v in self.volumes for c in v.columns()}
         free = [i for i in range(self.columns) if i not in used]
         if len(free) < count:
@@ -60,6 +62,17 @@ class Family:
                 "plex dis, snapback or snapclear what is not needed: a plex takes 1, a snapshot 3 to 5",
             )
         return free[:count]
+
+    def must_bear(self, more: int) -> None:
+        """Failed('dco_full') where so many more pages are too many: no record that has them could be read again."""
+        pages = more + sum(len(v.columns()) * v.geometry.pages for v in self.volumes)
+        if pages > MOST_PAGES:
+            raise Failed(
+                "dco_full",
+                f"volume {self.volume.name}: the maps of it and its snapshots would have {pages} pages, {MOST_PAGES} "
+                "is the most",
+                "make the volume anew with larger regions (--region-size), or give up plexes or snapshots",
+            )
 
     def new_epoch(self) -> int:
         """Return an epoch that no page carries yet."""

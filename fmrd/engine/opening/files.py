@@ -1,21 +1,27 @@
 """A plex is opened here: its backing, its copy of the DCO, and what is to be known before it is trusted."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from fmrd.backing.calls.system_calls import Lane, ask
 from fmrd.backing.protocol import LOCATOR_BYTES, Backing, DcoFile
 from fmrd.core.decisions.standing import Found
 from fmrd.core.geometry import Geometry
 from fmrd.core.images import CopyImage
-from fmrd.core.record import Record, Stamp
+from fmrd.core.record import Record, Stamp, VolumeRecord, geometry_of
 from fmrd.dco import layout
-from fmrd.dco.copy import DcoCopy
-from fmrd.dco.loading import Loaded, load
+from fmrd.dco.copy import PAGES, DcoCopy
+from fmrd.dco.loading import Loaded, Reading
 from fmrd.engine.context import Context
 from fmrd.engine.serving.open_plex import Lanes, OpenPlex
-from fmrd.errors import Failed, FmrdError
+from fmrd.errors import Failed, FmrdError, is_exhaustion
+
+T = TypeVar("T")
+CALLS = 16
+"""Reads of a copy of the DCO in one hop; all of them together have the time of one."""
 
 log = logging.getLogger(__name__)
 
@@ -115,41 +121,68 @@ async def open_plex(
     """
     host = context.host
 
-    def run() -> PlexFiles:
+    def run() -> tuple[PlexFiles, Reading | None]:
         known = host.tail_bytes(path)
         backing = host.open_plex(path, known if known is not None else tail if dco_path is None else 0)
         files = PlexFiles(backing, lanes, None, None, None)
+        reading: Reading | None = None
         try:
             files.stamp = backing.stamp()
             files.dco = host.open_dco(path, dco_path)
             if files.dco is not None:
-                files.loaded = _load(files.dco, readable=readable)
+                reading = Reading(files.dco)
+                files.loaded = reading.go_on(CALLS)
+        except OSError as error:
+            if readable or reading is None:
+                files.close()
+                raise error
+            reading = None
         except BaseException:
             files.close()
             raise
-        return files
+        return files, reading
 
     await lanes.closed(timeout_seconds)
-    return await ask(context.system, lanes.data, run, timeout_seconds)
-
-
-def _load(file: DcoFile, *, readable: bool) -> Loaded | None:
+    files, reading = await ask(context.system, lanes.data, run, timeout_seconds)
     try:
-        return load(file)
+        if reading is not None and files.loaded is None:
+            files.loaded = await go_on(context, lanes.data, reading, timeout_seconds)
     except OSError:
         if readable:
+            let_go(context, lanes, files)
             raise
-        return None
+    except BaseException:
+        let_go(context, lanes, files)
+        raise
+    return files
+
+
+async def go_on(context: Context, lane: Lane, reading: Reading, timeout_seconds: float) -> Loaded:
+    """Read the rest of a copy, a few calls in a hop: a disk that is slow may take long for all of them, and only one
+    that does not answer runs into the timeout.
+    """
+    while (loaded := await ask(context.system, lane, partial(reading.go_on, CALLS), timeout_seconds)) is None:
+        pass
+    return loaded
+
+
+async def off_the_loop(context: Context, settings: VolumeRecord, decide: Callable[[], T]) -> T:
+    """Decide here and now, or, over more pages than others should wait for, on a worker thread."""
+    if geometry_of(settings).pages <= PAGES:
+        return decide()
+    return await ask(context.system, Lane(f"{settings.name} maps"), decide, float("inf"))
 
 
 async def find_plex(
     context: Context, path: str, dco_path: str | None, lanes: Lanes, tail: int, timeout_seconds: float,
     *, readable: bool = True,
 ) -> tuple[Found, PlexFiles | None]:  # fmt: skip
-    """The same, where absence is an answer."""
+    """The same, where absence is an answer; that something is exhausted says nothing about the plex."""
     try:
         files = await open_plex(context, path, dco_path, lanes, tail, timeout_seconds, readable=readable)
     except (FmrdError, OSError) as error:
+        if is_exhaustion(error):
+            raise
         return Found(False, problem=str(error)), None
     return files.found(), files
 

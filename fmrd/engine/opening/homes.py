@@ -15,6 +15,7 @@ from typing import TypeVar
 import trio
 
 from fmrd.backing.calls.system_calls import Lane, ask
+from fmrd.backing.protocol import DcoFile
 from fmrd.core.decisions.recovery import shelved_volume
 from fmrd.core.decisions.snapback import forget
 from fmrd.core.images import CopyImage
@@ -22,9 +23,9 @@ from fmrd.core.record import Record, VolumeRecord
 from fmrd.core.volume.family import Family
 from fmrd.dco.copy import DcoCopy
 from fmrd.dco.ledger import Ledger, change
-from fmrd.dco.loading import Loaded, load
+from fmrd.dco.loading import Loaded, Reading
 from fmrd.engine.context import Context
-from fmrd.engine.opening.files import let_go
+from fmrd.engine.opening.files import CALLS, go_on, let_go, off_the_loop
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.serving.open_plex import Lanes
 from fmrd.errors import Failed, Refused
@@ -74,15 +75,26 @@ class Home:
         ('dco_feature') and OSError fly through.
         """
 
-        def run() -> Loaded:
+        def run() -> tuple[DcoFile | None, Reading, Loaded | None]:
             file = self.context.host.open_home(self.name)
+            reading = Reading(file)
+            done = True
             try:
-                return load(file)
+                loaded = reading.go_on(CALLS)
+                done = loaded is not None
             finally:
-                file.close()
+                if done:
+                    file.close()
+            return None if done else file, reading, loaded
 
-        lanes = Lanes(f"{self.name} home")
-        loaded = await ask(self.context.system, lanes.data, run, self.context.io_timeout_seconds)
+        lane, timeout = Lane(f"{self.name} home"), self.context.io_timeout_seconds
+        file, reading, loaded = await ask(self.context.system, lane, run, timeout)
+        if file is not None:
+            try:
+                loaded = await go_on(self.context, lane, reading, timeout)
+            finally:
+                let_go(self.context, lane, file)
+        assert loaded is not None, "it was read to its end"
         if loaded.image.record is None:
             raise Refused(
                 "home_damaged", f"volume {self.name}: no record of the home copy is valid", "fmrctl import PATH..."
@@ -107,7 +119,7 @@ class Home:
         )
         home = DcoCopy("home", file, lane, record.family, record.columns)
         home.adopt(loaded)
-        return self._begin(record, home, loaded, loaded.image)
+        return await self._begin(record, home, loaded, loaded.image)
 
     async def create(self, record: Record, size_bytes: int) -> Ledger:
         """Return the ledger over a new file, which counts once it is published: nothing is known of any page."""
@@ -117,10 +129,18 @@ class Home:
             self.context.io_timeout_seconds,
         )  # fmt: skip
         home = DcoCopy("home", file, lane, record.family, record.columns)
-        return self._begin(record, home, None, CopyImage((None, None)))
+        return await self._begin(record, home, None, CopyImage((None, None)))
 
-    def _begin(self, record: Record, home: DcoCopy, loaded: Loaded | None, image: CopyImage) -> Ledger:
-        family = Family.of(record, [shelved_volume(record, settings, image) for settings in record.volumes])
+    async def _begin(self, record: Record, home: DcoCopy, loaded: Loaded | None, image: CopyImage) -> Ledger:
+        try:
+            shelved = [
+                await off_the_loop(self.context, settings, partial(shelved_volume, record, settings, image))
+                for settings in record.volumes
+            ]
+        except BaseException:
+            let_go(self.context, home.lane, home.file)
+            raise
+        family = Family.of(record, shelved)
         timeout = record.volume.io_timeout_seconds
         ledger = Ledger(family, home, self.context.system, timeout_seconds=timeout)
         ledger.assume(record)

@@ -15,7 +15,7 @@ from fmrd.engine.opening.files import PlexFiles, close_all, dco_bytes, open_plex
 from fmrd.engine.opening.homes import Home, forget_checksums
 from fmrd.engine.opening.start import Look, Opening, open_member
 from fmrd.engine.serving.open_plex import Lanes
-from fmrd.errors import Failed, FmrdError, Refused
+from fmrd.errors import Failed, FmrdError, Refused, failed_by, is_exhaustion
 
 ByUuid = dict[str, tuple[str, PlexFiles]]
 """Path and files of each plex."""
@@ -23,16 +23,19 @@ ByUuid = dict[str, tuple[str, PlexFiles]]
 
 async def read_paths(context: Context, paths: list[str]) -> dict[str, PlexFiles]:
     """Open every path, and return the files by path. Failed('not_imported') names those that carry no DCO, and all are
-    closed again.
+    closed again; so they are where one is refused, as what leads back to the own mount is.
     """
     opened: dict[str, PlexFiles] = {}
     problems: dict[str, str] = {}
+    refused: list[FmrdError] = []
 
     async def one(path: str) -> None:
         try:
             files = await open_plex(context, path, None, Lanes(path), 0, context.io_timeout_seconds)
         except (FmrdError, OSError) as error:
             problems[path] = str(error)
+            if isinstance(error, Refused) or is_exhaustion(error):
+                refused.append(failed_by(error) if isinstance(error, OSError) else error)
             return
         opened[path] = files
         if files.record is None:
@@ -50,6 +53,8 @@ async def read_paths(context: Context, paths: list[str]) -> dict[str, PlexFiles]
         problems = {path: "they belong to different volumes" for path in paths[:1]}
     if problems:
         await close_all(context, opened)
+        if refused:
+            raise refused[0]
         raise Failed("not_imported", "; ".join(f"{path}: {why}" for path, why in sorted(problems.items())))
     return opened
 

@@ -10,7 +10,7 @@ from fmrd.backing.calls.system_calls import Lane, ask
 from fmrd.backing.protocol import DcoFile
 from fmrd.core.geometry import Geometry
 from fmrd.core.reasons import Reason
-from fmrd.core.record import Column, PlexRecord, Record, VolumeRecord, geometry_of
+from fmrd.core.record import MOST_PAGES, Column, PlexRecord, Record, VolumeRecord, geometry_of
 from fmrd.core.states import PlexState
 from fmrd.core.volume.family import Family
 from fmrd.core.volume.plex import Plex
@@ -20,7 +20,7 @@ from fmrd.dco.copy import DcoCopy
 from fmrd.dco.ledger import Ledger
 from fmrd.dco.store import Store
 from fmrd.engine.context import Context
-from fmrd.engine.opening.files import PlexFiles, close, copy_of, dco_bytes
+from fmrd.engine.opening.files import PlexFiles, close, copy_of, dco_bytes, off_the_loop
 from fmrd.engine.opening.taking import Looked, Manners, PlexWish, look_at
 from fmrd.engine.serving.open_plex import Lanes, OpenPlex
 from fmrd.errors import BadRequest, Failed, FmrdError
@@ -66,6 +66,12 @@ async def examine(
         raise BadRequest("bad_request", f"--from {manners.keep} is not one of the plexes")
     if len(wishes) + 1 > layout.COLUMNS:
         raise Failed("plex_too_many", f"volume {settings.name}: at most {layout.COLUMNS - 1} plexes")
+    if (len(wishes) + 1) * geometry.pages > MOST_PAGES:
+        raise Failed(
+            "dco_full",
+            f"volume {settings.name}: {len(wishes)} maps of {geometry.regions} regions each are too many",
+            "give larger regions (--region-size), or fewer plexes",
+        )
     named = tuple(_planned(f"{settings.name}-{at:02d}", wish, at) for at, wish in enumerate(wishes, 1))
     layout.must_have_room(Record(layout.HOME, "", 0, (replace(settings, plexes=named),)))
     preferred = settings.rdpol.removeprefix("prefer:")
@@ -115,8 +121,12 @@ async def make(context: Context, settings: VolumeRecord, wishes: Sequence[PlexWi
                 created.append((looked.wish, files))
         fresh = len(created) == len(wishes)
         source = 0 if from_path is None else paths.index(from_path)
-        plexes = [_plex(context, settings.name, geometry, i, w, fresh or i == source) for i, w in enumerate(wishes)]
-        volume = Volume(replace(settings, settled=True), plexes)
+
+        def assemble() -> tuple[Volume, list[Plex]]:
+            made = [_plex(context, settings.name, geometry, i, w, fresh or i == source) for i, w in enumerate(wishes)]
+            return Volume(replace(settings, settled=True), made), made
+
+        volume, plexes = await off_the_loop(context, settings, assemble)
         family = Family(context.new_uuid(), context.new_uuid(), 0, layout.COLUMNS, len(wishes) + 2, [volume])
         size = dco_bytes(geometry)
         home_file = await ask(context.system, home_lane, partial(_create_home, context, settings.name, size), timeout)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import trio
 
@@ -14,11 +15,11 @@ from fmrd.core.volume.plex import Plex
 from fmrd.dco.ledger import Ledger
 from fmrd.dco.store import Store
 from fmrd.engine.context import Context
-from fmrd.engine.opening.files import PlexFiles, close_all, copy_of, find_plex, let_go, tail_bytes
+from fmrd.engine.opening.files import PlexFiles, close_all, copy_of, find_plex, let_go, off_the_loop, tail_bytes
 from fmrd.engine.opening.homes import Home, forget_checksums
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.serving.open_plex import Lanes, OpenPlex
-from fmrd.errors import Failed
+from fmrd.errors import Failed, FmrdError, failed_by
 
 log = logging.getLogger(__name__)
 
@@ -50,17 +51,22 @@ class Look:
 
 async def look_for(home: Home, volumes: Iterable[VolumeRecord], accept: str | None = None) -> Look:
     """Open every plex that can be had, all at once: a disk that hangs delays the others by nothing. ``accept``: the
-    plex that is taken as it is, though its copy of the DCO may not be readable.
+    plex that is taken as it is, though its copy of the DCO may not be readable. Failed('exhausted').
     """
     context = home.context
     look = Look(context, {}, {})
+    exhausted: list[FmrdError] = []
 
     async def one(volume: VolumeRecord, plex: PlexRecord, lanes: Lanes) -> None:
         timeout = min(volume.io_timeout_seconds, context.io_timeout_seconds) / 2
         tail = tail_bytes(geometry_of(volume))
-        look.found[plex.uuid], opened = await find_plex(
-            context, plex.path, plex.dco_path, lanes, tail, timeout, readable=plex.name != accept
-        )
+        try:
+            look.found[plex.uuid], opened = await find_plex(
+                context, plex.path, plex.dco_path, lanes, tail, timeout, readable=plex.name != accept
+            )
+        except (FmrdError, OSError) as error:
+            exhausted.append(failed_by(error) if isinstance(error, OSError) else error)
+            return
         if opened is None:
             return
         look.files[plex.uuid] = opened
@@ -75,6 +81,9 @@ async def look_for(home: Home, volumes: Iterable[VolumeRecord], accept: str | No
                     look.found[plex.uuid] = Found(False, problem="it is offline")
                     continue
                 nursery.start_soon(one, volume, plex, home.lanes_of(plex.uuid, plex.name))
+    if exhausted:
+        await look.close()
+        raise exhausted[0]
     return look
 
 
@@ -104,13 +113,15 @@ async def start_at_home(home: Home, name: str, options: StartOptions) -> Opening
                 if original is not None:  # a home copy that was rolled back is as wrong for its snapshots
                     theirs = record.named(original.name) or original
                     known = judge_plexes(record, theirs, look.found, StartOptions())
-                    judge_pages(record, theirs, loaded.image, look.found, known)
+                    judge = partial(judge_pages, record, theirs, loaded.image, look.found, known)
+                    await off_the_loop(context, theirs, judge)
                 ledger = await home.open(record, loaded)
             else:
                 record, ledger = newest, home.ledger
             standing = judge_plexes(record, settings, look.found, options)
             if options.accept is None:  # that one is taken as it is
-                judge_pages(record, settings, loaded.image, look.found, standing)
+                judge = partial(judge_pages, record, settings, loaded.image, look.found, standing)
+                await off_the_loop(context, settings, judge)
             if options != StartOptions():  # the administrator says what the volume's data is
                 await forget_checksums(context, name)
             return await open_member(home, ledger, record, settings, loaded.image, look, standing)
@@ -126,7 +137,8 @@ async def open_member(
     served. ``image`` is of the copy that tells the maps.
     """
     context = home.context
-    volume, notes = open_volume(record, settings, image, look.found, standing)
+    opening = partial(open_volume, record, settings, image, look.found, standing)
+    volume, notes = await off_the_loop(context, settings, opening)
     volume.configure(replace(volume.settings, stopped=False, settled=False))
     opened: dict[str, OpenPlex] = {}
     store = Store(ledger, volume, opened, timeout_seconds=settings.io_timeout_seconds, failed=report)

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from fmrd.backing.calls.system_calls import ask
-from fmrd.backing.protocol import LOCATOR_BYTES, Finding, Host, Kind, Place, Seen, printable
+from fmrd.backing.protocol import LOCATOR_BYTES, Finding, Host, Kind, Place, Seen
 from fmrd.core.geometry import Geometry
+from fmrd.core.printable import printable
 from fmrd.engine.context import Context
 from fmrd.engine.opening.files import dco_bytes
 from fmrd.engine.serving.open_plex import Lanes

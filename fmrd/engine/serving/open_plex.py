@@ -77,7 +77,7 @@ class OpenPlex:
         """
         if self.late(spans):
             return Call(self.lane, refuse, inline=True, changes=False)
-        return Call(self.lane, Landing(run, spans, far=self.lane.far), inline)
+        return Call(self.lane, Landing(run, spans, far=self.lane.far), inline, again=True)
 
     def late(self, spans: Claim) -> list[Landing]:
         """What was given up there and has not landed. ``lane.late`` is empty where there is none: ask that first."""

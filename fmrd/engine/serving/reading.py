@@ -110,7 +110,8 @@ async def _pread(mirror: Mirror, part: ReadPart) -> Outcome:
     disk = mirror.opened[part.plex.uuid]
     part.plex.reads += 1
     part.plex.read_bytes += part.length
-    call = Call(disk.lane, lambda: disk.backing.pread(part.offset, part.length), disk.inline, changes=False)
+    read = partial(disk.backing.pread, part.offset, part.length)
+    call = Call(disk.lane, read, disk.inline, changes=False, again=True)
     return (await mirror.system.in_turn([call], mirror.timeout_seconds))[0]
 
 

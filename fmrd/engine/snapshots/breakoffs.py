@@ -86,7 +86,7 @@ async def break_off(registry: Registry, wishes: Sequence[Wish], freeze: Sequence
             await _settle(running)
         async with AsyncExitStack() as thaws:
             for mountpoint in freeze:
-                await thaws.enter_async_context(frozen(registry.context, mountpoint))
+                await thaws.enter_async_context(frozen(registry, mountpoint))
             await _break_off_held(instant, [originals[at] for at in order])
         for unit, opening in zip(instant.units, instant.openings, strict=True):
             await appear(registry, unit, opening)

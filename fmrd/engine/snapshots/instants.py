@@ -57,7 +57,7 @@ async def take_instant(
         copy = await _recognisable(running, record, files)
         await mirror.clean()
         for mountpoint in freeze:
-            await stack.enter_async_context(frozen(registry.context, mountpoint))
+            await stack.enter_async_context(frozen(registry, mountpoint))
         claim = ((0, running.volume.geometry.length_bytes),)
         began = trio.current_time()
         await mirror.ranges.acquire(claim)

@@ -25,7 +25,7 @@ class InstantVerbs(PlexVerbs):
 
         async def work() -> Json:
             must_be_original(service.volume)
-            await must_be_freezable(self.context, freeze)
+            await must_be_freezable(self.registry, freeze)
             must_have_place(service.mirror.store.family, plex, INSTANT_BITMAPS)
             geometry, timeout = service.volume.geometry, service.running.timeout_seconds
             [looked] = await look_at(self.context, [plex], geometry, manners, timeout)

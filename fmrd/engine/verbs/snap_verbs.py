@@ -113,7 +113,7 @@ class SnapVerbs(InstantVerbs):
 
         async def work() -> Json:
             breakoffs.check(self.registry, wishes)
-            await must_be_freezable(self.context, freeze)
+            await must_be_freezable(self.registry, freeze)
             if dry_run:
                 return {"notice": "would take " + ", ".join(f"{w.name} of {w.volume}" for w in wishes)}
             units, seconds = await breakoffs.break_off(self.registry, wishes, freeze)
@@ -158,7 +158,7 @@ class SnapVerbs(InstantVerbs):
         """Give a snapshot back, and take it anew under the same name when its plexes have arrived."""
         pair = pairs.pair_of(self.registry, snapshot)
         plexes = list(pair.volume.plexes)
-        await must_be_freezable(self.context, freeze)  # before it is given up
+        await must_be_freezable(self.registry, freeze)  # before it is given up
         if dry_run:
             return self._foretold(pair, await foretold.check_back(pair, plexes))
         wish = Wish(pair.origin.volume.name, snapshot, len(plexes))

@@ -9,7 +9,7 @@ from fmrd.engine.opening.taking import Manners, PlexWish
 from fmrd.engine.registry import Registry
 from fmrd.engine.units import Unit
 from fmrd.engine.verbs.view import stopped_json, unreadable_json, volume_json
-from fmrd.errors import Failed
+from fmrd.errors import failed_by
 
 
 class VerbBase:
@@ -23,7 +23,7 @@ class VerbBase:
         try:
             return await self.registry.apart(work)
         except OSError as error:
-            raise Failed("io_error", str(error)) from error
+            raise failed_by(error) from error
 
     def _path(self, name: str) -> str:
         return f"{self.registry.mount_path}/{name}"

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from fmrd.core.json_object import Json
+from fmrd.core.printable import escaped
 from fmrd.errors import EXPLANATIONS, BadRequest, Failed, FmrdError
 from fmrd.front.ctl import words
 from fmrd.front.ctl.app import App, Told, print_json
@@ -217,9 +218,9 @@ def run(words: Sequence[str]) -> int:
 def _complain(error: FmrdError, *, as_json: bool) -> int:
     if as_json:
         print_json({"error": error_json(error)})
-    click.echo(f"fmrctl: {error.code}: {error.message}", err=True)
+    click.echo(escaped(f"fmrctl: {error.code}: {error.message}"), err=True)
     if error.hint:
-        click.echo(f"hint: {error.hint}", err=True)
+        click.echo(escaped(f"hint: {error.hint}"), err=True)
     return error.exit_status
 
 

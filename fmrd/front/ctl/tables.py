@@ -1,12 +1,17 @@
-"""fmrctl prints this for people: volumes and plexes in the spirit of ``vxprint -ht``, tasks, decisions."""
+"""fmrctl prints this for people: volumes and plexes in the spirit of ``vxprint -ht``, tasks, decisions.
+
+What comes from a record, a path or the system may hold anything: all that is printed goes through ``Escaping``.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 
 from fmrd.core.json_object import Json
+from fmrd.core.printable import escaped
 from fmrd.front.ctl.words import format_size
 
 VOLUME_HEAD = ("V", "NAME", "FMR", "KSTATE", "STATE", "LENGTH", "READPOL", "OPEN", "PATH")
@@ -15,9 +20,16 @@ SNAP_HEAD = ("SS", "NAME", "VOLUME", "LENGTH", "DIRTY", "%DIRTY")
 TASK_HEAD = ("ID", "TYPE", "VOLUME", "PLEX", "STATE", "DONE", "BYTES", "COPIED", "RATE", "ETA", "REASON")
 
 
+class Escaping(Console):
+    """Each text that it prints is one line, and nothing in it but what can be seen."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(escaped(each) if isinstance(each, str) else each for each in objects), **options)
+
+
 def console(*, stderr: bool = False) -> Console:
     """Return a console that writes lines whole, however long: a terminal wraps them, a pipe gets all of it."""
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    return Escaping(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def print_volumes(out: Console, volumes: Sequence[Json], tasks: Sequence[Json] = ()) -> None:
@@ -138,6 +150,7 @@ def decision_line(decision: Json) -> str:
 
 def _print(out: Console, rows: Sequence[Sequence[str]]) -> None:
     """Columns as wide as what is in them; nothing is ever cut, so that a path can be copied from here."""
-    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
+    shown = [[escaped(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(*shown, strict=True)]
+    for row in shown:
         out.print(" ".join(set_cell_size(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip())

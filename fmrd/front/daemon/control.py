@@ -18,7 +18,7 @@ import trio
 from fmrd.core.json_object import Json
 from fmrd.engine.tasks import Task
 from fmrd.engine.verbs.verbs import Verbs
-from fmrd.errors import BadRequest, Failed, FmrdError, Refused
+from fmrd.errors import BadRequest, Failed, FmrdError, Refused, failed_by
 from fmrd.front.daemon.listening import accept_all, bind
 from fmrd.front.wire import REQUEST_LIMIT_BYTES, Lines, Problem, Progress, Reply, Request, Result
 
@@ -112,7 +112,7 @@ class Control:
         except FmrdError as error:
             reply = Problem(error)
         except OSError as error:
-            reply = Problem(Failed("io_error", str(error)))
+            reply = Problem(failed_by(error))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise
         except Exception as bug:

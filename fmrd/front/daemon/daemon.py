@@ -54,7 +54,7 @@ class Daemon:
 
     async def run(self) -> None:
         """Own the state directory, serve, and stop in order when told. CONCURRENCY, "Who runs", has the tasks."""
-        host = await trio.to_thread.run_sync(_own, self.state)
+        host = await trio.to_thread.run_sync(_own, self.state, self.mount)
         system = ThreadedCalls()
         registry = Registry(Context(host, system), str(self.mount))
         if host.left_behind and takeover.DEVICE not in self.supervisor.kept:
@@ -156,9 +156,9 @@ async def _until_told(control: Control, task_status: trio.TaskStatus[trio.Cancel
             task_status.started(scope)
 
 
-def _own(state: Path) -> LinuxHost:
+def _own(state: Path, mount: Path) -> LinuxHost:
     try:
-        host = LinuxHost(state)
+        host = LinuxHost(state, mount)
         host.lock()
     except OSError as error:
         raise Failed("state_failed", f"{state} cannot be used: {error.strerror or error}") from error

@@ -1,9 +1,11 @@
 """The log on standard error: perhaps a pipe that nobody reads, or a file on a disk that hangs: nobody waits for it.
 
-Lines go through a bounded queue to a thread that writes them. Where it does not get on, lines are dropped and counted,
-and the log says how many as soon as it goes on.
+Whatever is logged is escaped here: names, paths and errors that others wrote can neither forge a line nor reach the
+terminal of whoever reads it. Lines go through a bounded queue to a thread that writes them. Where it does not get on,
+lines are dropped and counted, and the log says how many as soon as it goes on.
 """
 
+import contextlib
 import logging
 import os
 import queue
@@ -13,11 +15,25 @@ import threading
 import time
 from types import TracebackType
 
+from fmrd.core.printable import escaped
+
 LINES = 256
 """Kept for a log that does not take them now."""
 END_SECONDS = 2.0
 """How long the end of the process waits for what is queued."""
+INDENT = "    "
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+class OneLine(logging.Formatter):
+    """A record is one line; a traceback behind it is indented, so that no line of it is taken for a record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.message = record.getMessage()
+        record.asctime = self.formatTime(record)
+        trace = self.formatException(record.exc_info) if record.exc_info else ""
+        behind = [f"{INDENT}{escaped(line)}" for line in trace.splitlines()]
+        return "\n".join([escaped(self.formatMessage(record)), *behind])
 
 
 class PatientLog(logging.Handler):
@@ -40,8 +56,7 @@ class PatientLog(logging.Handler):
             self.handleError(record)
             return
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="fmrd log", daemon=True)
-            self._thread.start()
+            self._begin()
         with self._counting:
             try:
                 if self._lost:
@@ -50,6 +65,13 @@ class PatientLog(logging.Handler):
                 self._queue.put_nowait(line)
             except queue.Full:
                 self._lost += 1
+
+    def _begin(self) -> None:
+        """Where no thread can be had now, the line waits in the queue for the next one's."""
+        thread = threading.Thread(target=self._run, name="fmrd log", daemon=True)
+        with contextlib.suppress(RuntimeError):
+            thread.start()
+            self._thread = thread
 
     def close(self) -> None:
         """At the end of the process, by logging itself."""
@@ -90,7 +112,9 @@ class PatientLog(logging.Handler):
 
 def log_to_standard_error(level: str) -> None:
     """Also what would end the process, or a thread, as a traceback."""
-    logging.basicConfig(handlers=[PatientLog(sys.stderr.fileno())], level=level.upper(), format=FORMAT)
+    handler = PatientLog(sys.stderr.fileno())
+    handler.setFormatter(OneLine(FORMAT))
+    logging.basicConfig(handlers=[handler], level=level.upper())
     sys.excepthook = _uncaught
     threading.excepthook = lambda args: _uncaught(args.exc_type, args.exc_value, args.exc_traceback)
 
