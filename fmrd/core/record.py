@@ -4,28 +4,15 @@ Positions order records: a position is an *ancestor* of a record in the same lin
 or of one whose history holds that lineage with an equal or higher last sequence (PROTOCOLS, "The home copy decides").
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from fmrd.core.geometry import Geometry
 from fmrd.core.reasons import Reason
+from fmrd.core.stamps import Stamp
 from fmrd.core.states import OPEN_GATE, PlexState
 
 HISTORY_LIMIT = 512
 """Newest lineages kept; one named by a has(p) is kept beyond that. A position older than that is unknown."""
-
-
-@dataclass(frozen=True)
-class Stamp:
-    """A stamp tells how fmrd left a plex file when it last let go of it; one that looks otherwise was changed since."""
-
-    inode: int
-    size: int
-    mtime_ns: int
-    """0: not known, since it is about to be written."""
-
-    def fits(self, now: "Stamp | None") -> bool:
-        """Tell whether a file that looks like ``now`` is as it was left; None fits nothing."""
-        return now is not None and now == replace(self, mtime_ns=self.mtime_ns or now.mtime_ns)
 
 
 @dataclass(frozen=True)
@@ -66,6 +53,8 @@ class PlexRecord:
     """The administrator started the volume without it (--without), and is not asked again."""
     snap: bool = False
     """A snapshot plex: where it attaches it goes through SNAPATT to SNAPDONE."""
+    tail: int | None = None
+    """Of a device that carries its copy of the DCO: where the locator lies. The device may become longer."""
 
     @property
     def is_open(self) -> bool:

@@ -110,7 +110,10 @@ _latest: list[tuple[Record, bytes]] = []
 def _body(record: Record) -> bytes:
     """A commit writes one record to every copy: its body is made once."""
     if not _latest or _latest[0][0] is not record:
-        _latest[:] = [(record, encode_body(record))]
+        body = encode_body(record)
+        if len(body) > RECORD_SLOT_BYTES - HEADER_BYTES:
+            body = encode_body(record, content=False)
+        _latest[:] = [(record, body)]
     return _latest[0][1]
 
 

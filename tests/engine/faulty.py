@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fmrd.backing.host import LinuxHost
 from fmrd.backing.protocol import Backing, DcoFile, Seen, SourceError
-from fmrd.core.record import Stamp
+from fmrd.core.stamps import Piece, Stamp
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,10 @@ class FaultyBacking:
         self._watch(Operation(self.path, "fdatasync"))
         self.inner.fdatasync()
 
+    def fsync(self) -> None:
+        self._watch(Operation(self.path, "fdatasync"))
+        self.inner.fsync()
+
     def copy_from(self, source: Backing, offset: int, length: int) -> int:
         assert isinstance(source, FaultyBacking)
         try:
@@ -103,8 +107,9 @@ class FaultyBacking:
     def extend(self, length: int) -> None:
         self.inner.extend(length)
 
-    def stamp(self) -> Stamp | None:
-        return self.inner.stamp()
+    def stamp(self, pieces: Sequence[Piece] = ()) -> Stamp:
+        self._watch(Operation(self.path, "stamp"))
+        return self.inner.stamp(pieces)
 
     def close(self) -> None:
         self.inner.close()
@@ -119,6 +124,10 @@ class FaultyDco:
     @property
     def length(self) -> int:
         return self.inner.length
+
+    @property
+    def tail(self) -> int | None:
+        return self.inner.tail
 
     def read(self, offset: int, length: int) -> bytes:
         self._watch(Operation(self.path, "dco_read", offset, length))
@@ -170,8 +179,8 @@ class FaultyHost(LinuxHost):
     ) -> FaultyDco:
         return self._dco(super().create_dco(plex_path, dco_path, length, replace=replace))
 
-    def open_dco(self, plex_path: str, dco_path: str | None) -> FaultyDco | None:  # type: ignore[override]  # as above
-        found = super().open_dco(plex_path, dco_path)
+    def open_dco(self, plex_path: str, dco_path: str | None, known: int | None = None) -> FaultyDco | None:  # type: ignore[override]  # as above
+        found = super().open_dco(plex_path, dco_path, known)
         return None if found is None else self._dco(found)
 
     def open_home(self, name: str) -> FaultyDco:  # type: ignore[override]  # as above

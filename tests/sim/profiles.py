@@ -33,7 +33,9 @@ class Profile:
     parted: bool = False
     """Some plexes travel, and both sides go on (parted.py)."""
     devices: bool = False
-    """Plexes lie on devices, which bear no stamp."""
+    """Plexes lie on devices, which tell no time of change."""
+    elsewhere: bool = False
+    """What fmrd let go of is written elsewhere."""
     verify: bool = False
     """Copies are compared, and disks lie (lies.py)."""
     quick: bool = False
@@ -124,3 +126,11 @@ STRANGERS = {
     "strangers, snaps": Profile(plexes=2, strangers=True, snaps=True, steps=30, crashes=3, eager=0.05),
 }
 """Another disk lies where a plex was."""
+
+_ELSEWHERE = (("elsewhere", 12), ("detach", 10), ("attach", 14), ("stop", 4))
+ELSEWHERE = {
+    "elsewhere": Profile(elsewhere=True, devices=True, crashes=3, eager=0.05, weights=_ELSEWHERE),
+    "elsewhere, files": Profile(elsewhere=True, crashes=3, eager=0.05, weights=_ELSEWHERE),
+    "elsewhere, faults": Profile(elsewhere=True, devices=True, faults=BREAKS, weights=_ELSEWHERE),
+}
+"""Plexes that are away are mounted, or written, by others."""

@@ -20,6 +20,7 @@ from fmrd.dco.ledger import Ledger
 from fmrd.dco.store import Store
 from fmrd.engine.context import Context
 from fmrd.engine.opening.files import PlexFiles, copy_of, dco_bytes, let_go
+from fmrd.engine.opening.stamping import stamp_of
 from fmrd.engine.opening.taking import Looked, Manners, PlexWish, look_at
 from fmrd.engine.serving.open_plex import Lanes, OpenPlex
 from fmrd.errors import BadRequest, Failed, FmrdError
@@ -100,8 +101,9 @@ async def make(context: Context, settings: VolumeRecord, wishes: Sequence[PlexWi
                     context, files, plex.name, plex.uuid, family.uuid, geometry, family.columns,
                     plex.path, plex.dco_path, timeout,
                 )  # fmt: skip
-                carriers[plex.uuid] = files.with_dco(copy)
-                plex.stamp = await ask(context.system, files.lanes.data, files.backing.stamp, timeout)
+                plex.tail = copy.file.tail
+                carrier = carriers[plex.uuid] = files.with_dco(copy)
+                plex.stamp = await stamp_of(context, volume, plex, carrier, timeout)
             await store.commit(everything=True)
             if volume.demotions or any(carrier.dco_copy.broken for carrier in carriers.values()):
                 raise Failed("failed", f"volume {settings.name}: a copy of the DCO could not be written")

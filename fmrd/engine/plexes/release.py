@@ -1,7 +1,7 @@
 """A volume parts here with a plex whose gate has closed, and with all of its files at the end.
 
 This runs by itself after the gate closed: record, wait until the plex's last system call has landed (its buffers and
-its lock are held until then), fdatasync, stamp, record again, close.
+its lock are held until then), fsync, stamp, record again, close.
 """
 
 import logging
@@ -9,9 +9,10 @@ import logging
 import trio
 
 from fmrd.backing.calls.system_calls import ask
-from fmrd.core.record import Stamp
+from fmrd.core.stamps import Stamp
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.opening.files import let_go
+from fmrd.engine.opening.stamping import stamp_of
 from fmrd.engine.running import Running
 from fmrd.engine.serving.open_plex import OpenPlex
 from fmrd.errors import FmrdError
@@ -64,9 +65,9 @@ class Releaser:
             return
         if lanes.outstanding:
             return
-        plex.stamp = await self.stamp(opened)
+        plex.stamp = await self.stamp(plex, opened)
         if lanes.outstanding:
-            return  # the fdatasync hangs; the files stay open until it has landed
+            return  # the fsync hangs; the files stay open until it has landed
         del running.mirror.opened[plex.uuid]
         try:
             await running.mirror.store.commit()
@@ -83,21 +84,10 @@ class Releaser:
         if event is not None:
             event.set()
 
-    async def stamp(self, opened: OpenPlex) -> Stamp | None:
-        """Return how fmrd leaves the file (PROTOCOLS, "Stamps"), after an fdatasync; None where it does not answer."""
-
-        def run() -> Stamp | None:
-            try:
-                opened.backing.fdatasync()
-            except OSError as error:
-                log.info("%s: the last fdatasync before its stamp failed: %s", opened.backing.path, error)
-            return opened.backing.stamp()
-
+    async def stamp(self, plex: Plex, opened: OpenPlex) -> Stamp | None:
+        """Return how fmrd leaves it (``stamp_of``)."""
         running = self._running
-        try:
-            return await ask(running.context.system, opened.lanes.data, run, running.timeout_seconds)
-        except OSError:
-            return None
+        return await stamp_of(running.context, running.volume, plex, opened, running.timeout_seconds)
 
     def close_all(self) -> None:
         """Close all files, in this step: the volume ended. What hangs is closed when it has landed. The closed ones can

@@ -46,6 +46,8 @@ class OpenPlex:
     backing: Backing
     lanes: Lanes
     dco_copy: DcoCopy
+    since_ns: int | None = None
+    """The file's time of change when it was opened; None of one that was made just then."""
 
     def __post_init__(self) -> None:
         self.inline = self.backing.inline
