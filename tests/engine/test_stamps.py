@@ -12,11 +12,11 @@ from fmrd.backing import libc
 from fmrd.core.stamps import HEAD_BYTES, Piece, Stamp
 from fmrd.errors import Refused
 from tests.backing.disks import loop_device, run
-from tests.engine.faulty import FaultyBacking
+from tests.engine.faulty import FaultyBacking, Operation
 from tests.engine.rig import REGION, SIZE, Rig, daemon
 from tests.waiting import until
 
-DISK = SIZE + (8 << 20)
+DISK = 2 * SIZE + (8 << 20)
 
 
 def overwrite(path: Path, offset: int, data: bytes = b"elsewhere") -> None:
@@ -47,7 +47,7 @@ async def devices(tmp_path: Path) -> AsyncIterator[Rig]:
         (tmp_path / "a").symlink_to(one)
         (tmp_path / "b").symlink_to(two)
         async with daemon(tmp_path) as rig:
-            await rig.make()
+            await rig.make(size_bytes=2 * SIZE)
             await rig.end_all()
             yield rig
 
@@ -190,8 +190,9 @@ async def test_a_disk_that_died_while_it_was_written_returns_by_its_map(
     """The last times of its file never reached it, so an earlier one is no sign of others."""
     await rig.make(size_bytes=4 * SIZE)
     await rig.write_regions(1)
-    opened = rig.service.mirror.opened[rig.plex("b").uuid].since_ns
-    assert opened is not None
+    before = rig.service.mirror.opened[rig.plex("b").uuid].opened_as
+    assert before is not None
+    opened = before.mtime_ns
     await rig.service.mirror.clean()
     with rig.host.failing(rig.path("b"), "pwrite", "fdatasync"), rig.host.failing(rig.path("b.dco"), "dco_write"):
         await rig.write_regions(5)
@@ -210,6 +211,30 @@ async def test_a_disk_that_died_while_it_was_written_returns_by_its_map(
     assert task["reason"]["code"] == "fast" and task["total_bytes"] == SIZE
     await rig.stop()
     assert rig.same("a", "b")
+
+
+async def test_a_device_that_was_pulled_is_known_by_what_the_others_hold(devices: Rig) -> None:
+    """It cannot be read any more; what is written meanwhile says nothing of it."""
+    rig = devices
+    await rig.write_regions(0, 3)
+    await rig.service.mirror.clean()
+    written: list[int] = []
+
+    def write(operation: Operation) -> None:
+        if operation.name == "look" and operation.path == str(rig.path("a")) and not written:
+            written.append(0)
+            rig.plex("b").map.mark(range(9, 10))  # as choose_targets does
+
+    rig.host.watch.hooks.append(write)
+    with rig.host.failing(rig.path("b"), "pwrite", "fdatasync", "look"):
+        await rig.write_regions(100)
+        left = await left_behind(rig)
+    held = {each.offset // REGION for each in left.content}
+    assert written and {0, 3, 8} < held and not held & {9, 100}
+    await rig.write_regions(0)
+    assert (await rig.would("b"))["reason"]["code"] == "fast"
+    overwrite(rig.path("b"), 1024)
+    assert (await rig.would("b"))["reason"]["code"] == "full_backing_changed"
 
 
 async def test_the_time_of_change_of_an_orderly_parting_is_on_the_disk(rig: Rig) -> None:
@@ -232,10 +257,8 @@ async def test_a_file_that_others_cut_gets_no_stamp(rig: Rig) -> None:
     assert (await rig.would("b"))["reason"]["code"] == "full_backing_changed"
 
 
-async def test_what_cannot_be_read_of_a_plex_is_no_part_of_its_stamp(
-    devices: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is left in order all the same, and the looking costs a disk that fails one error."""
+async def test_what_cannot_be_read_of_a_plex_is_asked_of_another(devices: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fails is asked for one piece, since each may take it long."""
     rig = devices
     asked = []
 
@@ -247,7 +270,7 @@ async def test_what_cannot_be_read_of_a_plex_is_no_part_of_its_stamp(
     assert isinstance(backing, FaultyBacking)
     monkeypatch.setattr(backing.inner, "pread", pread)
     await rig.det("b")
-    assert rig.plex("b").stamp == Stamp(0, 0, 0) and set(asked) == {0}
+    assert (await left_behind(rig)).content and set(asked) == {0}
     assert (await rig.would("b"))["reason"]["code"] == "nothing_missed"
 
 

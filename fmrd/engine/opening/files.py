@@ -52,7 +52,7 @@ class PlexFiles:
 
     def with_dco(self, dco_copy: DcoCopy) -> OpenPlex:
         """Return these files as those of a volume; ``dco_copy`` is theirs (``copy_of``)."""
-        return OpenPlex(self.backing, self.lanes, dco_copy, self.stamp.mtime_ns if self.stamp is not None else None)
+        return OpenPlex(self.backing, self.lanes, dco_copy, self.stamp)
 
     def found(self) -> Found:
         """Return what a start or a join wants to know of them."""

@@ -39,7 +39,7 @@ async def obtain(
         host = context.host
         if not looked.seen.exists:
             made = host.create_plex(path, geometry.length_bytes)
-            return PlexFiles(made, lanes, None, None, None, looked.may_replace), True
+            return PlexFiles(made, lanes, None, None, made.stamp(), looked.may_replace), True
         backing = host.take_plex(path, looked.tail_bytes, looked.seen)
         try:
             if not backing.is_block and backing.length < geometry.length_bytes:
@@ -102,8 +102,8 @@ async def make(context: Context, settings: VolumeRecord, wishes: Sequence[PlexWi
                     plex.path, plex.dco_path, timeout,
                 )  # fmt: skip
                 plex.tail = copy.file.tail
-                carrier = carriers[plex.uuid] = files.with_dco(copy)
-                plex.stamp = await stamp_of(context, volume, plex, carrier, timeout)
+                carriers[plex.uuid] = files.with_dco(copy)
+                plex.stamp = await stamp_of(context, volume, plex, carriers, timeout)
             await store.commit(everything=True)
             if volume.demotions or any(carrier.dco_copy.broken for carrier in carriers.values()):
                 raise Failed("failed", f"volume {settings.name}: a copy of the DCO could not be written")

@@ -1,12 +1,14 @@
 """How a plex is left is noted here: at an orderly stop, at a parting, at its making (PROTOCOLS, "Stamps")."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from bitarray import bitarray
 
 from fmrd.backing.calls.system_calls import ask
-from fmrd.core.stamps import Stamp, choose
+from fmrd.core.stamps import Piece, Stamp, Sum, choose
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
 from fmrd.engine.context import Context
@@ -16,17 +18,21 @@ from fmrd.errors import PlexChanged
 log = logging.getLogger(__name__)
 
 
+Opened = Mapping[str, OpenPlex]
+"""The open plexes of a volume, by uuid."""
+
+
 async def stamp_of(
-    context: Context, volume: Volume, plex: Plex, opened: OpenPlex, timeout_seconds: float
+    context: Context, volume: Volume, plex: Plex, opened: Opened, timeout_seconds: float
 ) -> Stamp | None:
     """Return how fmrd leaves a plex on which nothing is under way, after an fsync; None where that does not answer, or
     where others changed the file.
     """
     pieces = choose(volume.geometry, _unsure(volume, plex), context.draw)
-    backing = opened.backing
+    mine = opened[plex.uuid]
+    backing = mine.backing
 
     def run() -> Stamp | None:
-        since_ns = None
         try:
             backing.fsync()
         except PlexChanged as error:
@@ -34,14 +40,59 @@ async def stamp_of(
             return None
         except OSError as error:
             log.info("%s: the last fsync before its stamp failed: %s", backing.path, error)
-            since_ns = opened.since_ns
-        found = backing.stamp(pieces)
-        return replace(found, since_ns=since_ns, ctime_ns=found.ctime_ns if since_ns is not None else 0)
+            return _unsynced(context, mine, pieces)
+        return replace(backing.stamp(pieces), ctime_ns=0)
 
     try:
-        return await ask(context.system, opened.lanes.data, run, timeout_seconds)
+        found = await ask(context.system, mine.lanes.data, run, timeout_seconds)
     except OSError:
         return None
+    if found is not None and not plex.is_open and (unread := pieces[len(found.content) :]):
+        more = await _held_by_another(context, volume, plex, opened, unread, timeout_seconds)
+        found = replace(found, content=found.content + more)
+    return found
+
+
+def _unsynced(context: Context, mine: OpenPlex, pieces: Sequence[Piece]) -> Stamp:
+    """Its last times may not be on the disk. Where the file system gave up altogether, as XFS does, and tells nothing
+    of its files any more, what fmrd wrote is no later than now.
+    """
+    before = mine.opened_as
+    try:
+        found = mine.backing.stamp(pieces)
+    except OSError:
+        if before is None:
+            raise
+        now_ns = int(context.now() * 1e9)
+        found = Stamp(before.inode, mine.backing.length, now_ns, now_ns)
+    return replace(found, ctime_ns=0) if before is None else replace(found, since_ns=before.mtime_ns)
+
+
+async def _held_by_another(
+    context: Context, volume: Volume, plex: Plex, opened: Opened, pieces: Sequence[Piece], timeout_seconds: float
+) -> tuple[Sum, ...]:
+    """Its disk was pulled, or died, and cannot be asked: what it does not miss it holds as the others do. What is
+    written to these while they are read enters its map first, and counts for nothing.
+    """
+    if volume.settings.is_instant:
+        return ()
+    for other in volume.open_plexes():
+        theirs = opened.get(other.uuid)
+        if theirs is None or theirs.hangs or other.map.any():
+            continue
+        try:
+            read = partial(theirs.backing.stamp, pieces)
+            content = (await ask(context.system, theirs.lanes.data, read, timeout_seconds)).content
+        except OSError:
+            return ()
+        unsure = _unsure(volume, plex)
+        regions = volume.geometry.regions_of
+        return tuple(each for each in content if not unsure[_slice(regions(each.offset, each.length))].any())
+    return ()
+
+
+def _slice(regions: range) -> slice:
+    return slice(regions.start, regions.stop)
 
 
 def _unsure(volume: Volume, plex: Plex) -> bitarray:

@@ -14,7 +14,6 @@ from fmrd.core.volume.plex import Plex
 from fmrd.engine.opening.files import let_go
 from fmrd.engine.opening.stamping import stamp_of
 from fmrd.engine.running import Running
-from fmrd.engine.serving.open_plex import OpenPlex
 from fmrd.errors import FmrdError
 
 log = logging.getLogger(__name__)
@@ -65,7 +64,7 @@ class Releaser:
             return
         if lanes.outstanding:
             return
-        plex.stamp = await self.stamp(plex, opened)
+        plex.stamp = await self.stamp(plex)
         if lanes.outstanding:
             return  # the fsync hangs; the files stay open until it has landed
         del running.mirror.opened[plex.uuid]
@@ -84,10 +83,10 @@ class Releaser:
         if event is not None:
             event.set()
 
-    async def stamp(self, plex: Plex, opened: OpenPlex) -> Stamp | None:
+    async def stamp(self, plex: Plex) -> Stamp | None:
         """Return how fmrd leaves it (``stamp_of``)."""
         running = self._running
-        return await stamp_of(running.context, running.volume, plex, opened, running.timeout_seconds)
+        return await stamp_of(running.context, running.volume, plex, running.mirror.opened, running.timeout_seconds)
 
     def close_all(self) -> None:
         """Close all files, in this step: the volume ended. What hangs is closed when it has landed. The closed ones can
