@@ -19,7 +19,7 @@ from tests.e2e.harness import (
     until,
     write_at,
 )
-from tests.e2e.nbd import failing, nbd_disk
+from tests.e2e.nbd import Disk, failing, nbd_disk
 
 pytestmark = [needs_fuse, needs_loops]
 
@@ -104,8 +104,23 @@ def test_plexes_on_devices_that_became_longer(daemon: Daemon, loops: Loops, tmp_
         assert daemon.json("dump", disk)["dco"]["volumes"][0]["name"] == "data"
 
 
+FILE_SYSTEMS = pytest.mark.parametrize(
+    "make", [("mkfs.ext4", "-q", "-F"), ("mkfs.xfs", "-q", "-f")], ids=lambda words: words[0]
+)
+
+
+def pull(disk: Disk, loops: Loops, mounted: Path, device: str) -> None:
+    """Without unmounting it first; then it is put back, and mounted again."""
+    disk.fail("pwrite")
+    disk.fail("pread")
+    loops.lose(mounted, device)
+    disk.heal("pwrite")
+    disk.heal("pread")
+    loops.mount_at(loops.attach(disk.path), mounted)
+
+
 @needs_program("nbdkit", "nbdfuse", "fusermount3", "mkfs.xfs")
-@pytest.mark.parametrize("make", [("mkfs.ext4", "-q", "-F"), ("mkfs.xfs", "-q", "-f")], ids=lambda words: words[0])
+@FILE_SYSTEMS
 def test_a_file_whose_disk_died_while_it_was_written(
     daemon: Daemon, loops: Loops, tmp_path: Path, make: tuple[str, ...]
 ) -> None:
@@ -126,15 +141,36 @@ def test_a_file_whose_disk_died_while_it_was_written(
         died = os.stat(mounted / "plex").st_mtime_ns
         until(lambda: daemon.states("data") == ["ACTIVE", "IOFAIL"], "its disk is gone")
         until(lambda: daemon.ctl("plex", "att", "data", "data-02").status != 0, "it is let go of")
-        loops.lose(mounted, device)
-        disk.heal("pwrite")
-        disk.heal("pread")
-        again = loops.attach(disk.path)
-        run("mount", again, mounted)
-        loops._mounts.append(mounted)
+        pull(disk, loops, mounted, device)
         assert os.stat(mounted / "plex").st_mtime_ns < died, "the last times never reached the disk"
         task = daemon.attach("data", "data-02")
         assert task["reason"]["code"] == "fast" and task["total_bytes"] < 16 * MIB
+        daemon.json("stop", "data")
+        assert same_bytes(sound, mounted / "plex")
+        daemon.stop()
+        loops.umount(mounted)
+
+
+@needs_program("nbdkit", "nbdfuse", "fusermount3", "mkfs.xfs")
+@FILE_SYSTEMS
+def test_a_file_whose_disk_is_pulled_after_it_was_detached(
+    daemon: Daemon, loops: Loops, tmp_path: Path, make: tuple[str, ...]
+) -> None:
+    """Its file system is not unmounted; that its time of change is on the disk is fmrd's doing."""
+    where, sound = tmp_path / "nbd", tmp_path / "sound"
+    with nbd_disk(where, *failing(where, "pread", "pwrite"), size=320 * MIB) as disk:
+        device = loops.attach(disk.path)
+        run(*make, device)
+        mounted = loops.mount(device)
+        daemon.make("data", "48M", sound, mounted / "plex")
+        write_at(daemon.path("data"), 3 * REGION, b"before")
+        tool("sync", "-f", mounted)
+        write_at(daemon.path("data"), 3 * REGION, b"later", sync=False)
+        daemon.json("plex", "det", "data", "data-02")
+        write_at(daemon.path("data"), 5 * REGION, b"while it was away")
+        pull(disk, loops, mounted, device)
+        task = daemon.attach("data", "data-02")
+        assert (task["reason"]["code"], task["total_regions"]) == ("fast", 1)
         daemon.json("stop", "data")
         assert same_bytes(sound, mounted / "plex")
         daemon.stop()
