@@ -93,10 +93,13 @@ def choose(geometry: Geometry, missed: bitarray, draw: Callable[[int], int]) -> 
     copied anyway, and may not be on the disk. ``draw(n)`` gives a number below n.
     """
     size = _piece_bytes(geometry)
-    count = geometry.length_bytes // size
+    count = -(-geometry.length_bytes // size)
+
+    def piece(number: int) -> Piece:
+        return number * size, min(size, geometry.length_bytes - number * size)
 
     def clean(number: int) -> bool:
-        regions = geometry.regions_of(number * size, size)
+        regions = geometry.regions_of(*piece(number))
         return not missed[regions.start : regions.stop].any()
 
     head = min(count, HEAD_BYTES // size)
@@ -104,7 +107,7 @@ def choose(geometry: Geometry, missed: bitarray, draw: Callable[[int], int]) -> 
     if count > head:
         others = dict.fromkeys(head + draw(count - head) for _ in range(4 * CHOSEN))
         found.update([number for number in others if clean(number)][:CHOSEN])
-    return [(number * size, size) for number in sorted(found)]
+    return [piece(number) for number in sorted(found)]
 
 
 def _piece_bytes(geometry: Geometry) -> int:

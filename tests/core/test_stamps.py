@@ -103,5 +103,10 @@ def test_of_a_small_volume_all_is_looked_at() -> None:
     assert sum(length for _, length in pieces) == (1 << 20) - pieces[0][1]
 
 
+def test_a_short_last_piece_is_a_piece() -> None:
+    geometry = Geometry((10 << 16) + 4096)
+    assert choose(geometry, zeros(geometry.regions), lambda below: 0)[-1] == (10 << 16, 4096)
+
+
 def test_what_is_read_for_several_stamps_is_read_once() -> None:
     assert pieces_of([LEFT, None, DEVICE]) == [(0, 4096), (8192, 4096)]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
 from fmrd.dco.loading import load
 from fmrd.errors import FmrdError
@@ -143,7 +144,8 @@ async def elsewhere(life: "Life") -> None:
     assert home is not None
     plexes = home.volume.plexes
     away = [p for p in plexes if p.stamp is not None and not machine.plexes[p.path].locked]
-    if any(p.is_open and machine.plexes[p.path].elsewhere for p in plexes):
+    sound = [p for p in plexes if p.state is PlexState.ACTIVE and not machine.plexes[p.path].elsewhere]
+    if not home.volume.settled or len(sound) < 2:
         away = [p for p in away if not p.is_open]
     stamped = [p for p in away if not machine.devices or (p.stamp is not None and p.stamp.content)]
     if not stamped:

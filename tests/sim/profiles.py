@@ -131,6 +131,8 @@ _ELSEWHERE = (("elsewhere", 12), ("detach", 10), ("attach", 14), ("stop", 4))
 ELSEWHERE = {
     "elsewhere": Profile(elsewhere=True, devices=True, crashes=3, eager=0.05, weights=_ELSEWHERE),
     "elsewhere, files": Profile(elsewhere=True, crashes=3, eager=0.05, weights=_ELSEWHERE),
-    "elsewhere, faults": Profile(elsewhere=True, devices=True, faults=BREAKS, weights=_ELSEWHERE),
+    "elsewhere, faults": Profile(
+        elsewhere=True, devices=True, faults=("write", "sync", "dead", "dco", "home"), weights=_ELSEWHERE
+    ),  # all but what leaves part of a plex without a checksum
 }
 """Plexes that are away are mounted, or written, by others."""

@@ -47,7 +47,7 @@ async def stamp_of(
         found = await ask(context.system, mine.lanes.data, run, timeout_seconds)
     except OSError:
         return None
-    if found is not None and not plex.is_open and (unread := pieces[len(found.content) :]):
+    if found is not None and (unread := pieces[len(found.content) :]):
         more = await _held_by_another(context, volume, plex, opened, unread, timeout_seconds)
         found = replace(found, content=found.content + more)
     return found
@@ -78,7 +78,7 @@ async def _held_by_another(
         return ()
     for other in volume.open_plexes():
         theirs = opened.get(other.uuid)
-        if theirs is None or theirs.hangs or other.map.any():
+        if other is plex or theirs is None or theirs.hangs or other.map.any():
             continue
         try:
             read = partial(theirs.backing.stamp, pieces)
@@ -96,6 +96,7 @@ def _slice(regions: range) -> slice:
 
 
 def _unsure(volume: Volume, plex: Plex) -> bitarray:
-    """Where the plex is copied to anyhow, or may have what never reached its disk."""
-    found = plex.map.bits | volume.drl.regions()
-    return found | plex.in_doubt() if plex.is_open else found
+    """Where the plex is copied to anyhow, or may have what never reached its disk. What entered the DRL after its gate
+    closed was not written to it.
+    """
+    return plex.in_doubt() | volume.drl.regions() if plex.is_open else plex.map.bits

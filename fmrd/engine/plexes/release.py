@@ -25,10 +25,14 @@ class Releaser:
     def __init__(self, running: Running) -> None:
         self._running = running
         self._under_way: dict[str, trio.Event] = {}
+        self._late: set[str] = set()
+        """On these a call was outstanding when the gate closed, so a stamp from before may not fit any more."""
 
     def begin(self, plex: Plex) -> None:
         """Begin a parting, in the step that closed the gate."""
         self._under_way[plex.uuid] = trio.Event()
+        if self._running.home.lanes_of(plex.uuid, plex.name).outstanding:
+            self._late.add(plex.uuid)
         self._running.context.nursery.start_soon(self._part, plex)
 
     async def wait(self, plex: Plex) -> None:
@@ -64,7 +68,8 @@ class Releaser:
             return
         if lanes.outstanding:
             return
-        plex.stamp = await self.stamp(plex)
+        if plex.stamp is None or plex.uuid in self._late:
+            plex.stamp = await self.stamp(plex)
         if lanes.outstanding:
             return  # the fsync hangs; the files stay open until it has landed
         del running.mirror.opened[plex.uuid]
@@ -79,6 +84,7 @@ class Releaser:
         self._end(plex.uuid)
 
     def _end(self, uuid: str) -> None:
+        self._late.discard(uuid)
         event = self._under_way.pop(uuid, None)
         if event is not None:
             event.set()
