@@ -137,7 +137,6 @@ def _stamp(stamp: Stamp) -> Json:
         "inode": stamp.inode,
         "size": stamp.size,
         "mtime_ns": stamp.mtime_ns,
-        "since_ns": stamp.since_ns,
         "checked_bytes": sum(each.length for each in stamp.content),
     }
 
