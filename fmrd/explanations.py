@@ -8,9 +8,10 @@ REASONS: dict[str, str] = {
     "Turn it on with 'fmrctl set VOL fmr=on'; the next detach is tracked again.",
     "full_map_lost": "The map of the plex could not be verified on any copy of the DCO, or its own copy names it and "
     "is damaged, and a map in doubt counts as all dirty.",
-    "full_backing_changed": "The plex file is not as fmrd left it (inode, size or time of change differ), or nobody "
-    "noted how it was left, so none of its content is trusted. Leave detached plex files untouched to get a fast "
-    "resync.",
+    "full_backing_changed": "The plex is not as fmrd left it: of a file, inode, size or time of change differ, or "
+    "nobody noted how it was left; of a file or a device, some of its bytes do. A mount that may write is enough. So "
+    "none of its content is trusted. Leave detached plexes untouched, or mount them read-only without a replay of the "
+    "journal (ext4: ro,noload; XFS: ro,norecovery), to get a fast resync.",
     "full_forced": "The administrator asked for a full copy (att --full).",
     "recovery": "The volume was not stopped in order. Regions that were being written then (the dirty region log "
     "names them) are copied from one plex to the others, so that all agree.",

@@ -4,11 +4,9 @@ import errno
 import mmap
 import os
 import stat
-import struct
 import threading
-import zlib
 
-from fmrd.backing import libc
+from fmrd.backing import libc, locator
 from fmrd.backing.holes import is_hole
 from fmrd.backing.looking import far
 from fmrd.backing.owning.under_way import Writing, identity
@@ -19,18 +17,15 @@ from fmrd.errors import Failed, Refused
 ZEROED_BYTES = 32 << 20
 """Up to this size new space is written with zeros, so that later writes are plain overwrites; beyond, preallocated."""
 
-_LOCATOR = struct.Struct("<8sIIQQI")
-"""magic, version, 0, offset and length of the area in bytes, CRC-32 of what stands before it"""
-_LOCATOR_MAGIC = b"FMRDtail"
-
 
 class DcoFile:
     """This is protocol.DcoFile for real. ``base`` is where the copy begins in the file: 0, or the start of the area at
     a device's tail, whose ``length`` is fixed. One lock makes its reads and writes serial, from whatever thread.
     """
 
-    def __init__(self, path: str, base: int = 0, length: int | None = None) -> None:
+    def __init__(self, path: str, base: int = 0, length: int | None = None, tail: int | None = None) -> None:
         self.path = path
+        self.tail = tail
         self.direct = True
         self._fixed = length is not None
         # A device may well be named by a link; a sidecar that is one was put there by somebody else.
@@ -104,6 +99,8 @@ class DcoFile:
             raise OSError(errno.EIO, f"{self.path} took {written} of {len(piece)} bytes")
 
     def extend(self, length: int) -> None:
+        if self.tail is not None:
+            self._follow()
         if length <= self.length:
             return
         if self._fixed:
@@ -118,6 +115,13 @@ class DcoFile:
         except BaseException:
             self.length = old
             raise
+
+    def _follow(self) -> None:
+        """The device became longer: its last block says where the area is, as everybody expects."""
+        size = locator.device_bytes(self.path)
+        if self.tail != locator.place(size):
+            _write_locator(self.path, size, locator.pack(self._base, self.length))
+            self.tail = locator.place(size)
 
     def _preallocate(self, start: int, stop: int) -> bool:
         try:
@@ -184,69 +188,37 @@ def open_file(path: str) -> DcoFile | None:
 
 def create_tail(path: str, length: int) -> DcoFile:
     """Zero the area before a device's last block, and write the locator into that. Failed('plex_too_short')."""
-    size = device_bytes(path)
+    size = locator.device_bytes(path)
     base = size - LOCATOR_BYTES - length
     if base < 0:
         raise Failed("plex_too_short", f"{path} has {size} bytes, less than a DCO of {length}")
     base -= base % DCO_BLOCK_BYTES
-    area = DcoFile(path, base, length)
+    area = DcoFile(path, base, length, locator.place(size))
     try:
         for at in range(0, length, 1 << 20):
             area.write(at, bytes(min(1 << 20, length - at)))
-        head = _LOCATOR.pack(_LOCATOR_MAGIC, 1, 0, base, length, 0)[:-4]
-        _write_locator(path, size, head + zlib.crc32(head).to_bytes(4, "little"))
+        _write_locator(path, size, locator.pack(base, length))
     except BaseException:
         area.close()
         raise
     return area
 
 
-def open_tail(path: str) -> DcoFile | None:
-    """Return the copy at a device's tail; None where there is no valid locator."""
-    found = locate(path)
+def open_tail(path: str, known: int | None = None) -> DcoFile | None:
+    """Return the copy at a device's tail; None where there is no valid locator (``locate``)."""
+    found = locator.locate(path, known)
     return None if found is None else DcoFile(path, *found)
 
 
 def wipe_tail(path: str) -> None:
     """Overwrite the locator of a device, if there is a valid one: its area is no copy any more."""
-    if locate(path) is not None:
-        _write_locator(path, device_bytes(path), b"")
-
-
-def locate(path: str) -> tuple[int, int] | None:
-    """Return (offset, length) of the DCO area of a device; None where the last block holds no valid locator."""
-    size = device_bytes(path)
-    at = _locator_offset(size)
-    if at < 0:
-        return None
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        data = os.pread(descriptor, _LOCATOR.size, at)
-    finally:
-        os.close(descriptor)
-    if len(data) != _LOCATOR.size:
-        return None
-    magic, version, _, base, length, crc = _LOCATOR.unpack(data)
-    sound = magic == _LOCATOR_MAGIC and version == 1 and zlib.crc32(data[:-4]) == crc
-    return (base, length) if sound and base >= 0 and base + length <= at and length > 0 else None
-
-
-def _locator_offset(size: int) -> int:
-    return size // DCO_BLOCK_BYTES * DCO_BLOCK_BYTES - LOCATOR_BYTES
+    if locator.locate(path) is not None:
+        _write_locator(path, locator.device_bytes(path), b"")
 
 
 def _write_locator(path: str, size: int, content: bytes) -> None:
-    block = DcoFile(path, _locator_offset(size), LOCATOR_BYTES)
+    block = DcoFile(path, locator.place(size), LOCATOR_BYTES)
     try:
         block.write(0, content + bytes(LOCATOR_BYTES - len(content)))
     finally:
         block.close()
-
-
-def device_bytes(path: str) -> int:
-    """Return the size of a block device."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.lseek(descriptor, 0, os.SEEK_END)
-    finally:
-        os.close(descriptor)

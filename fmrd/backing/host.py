@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from fmrd.backing import dcofile, plexfile, private
+from fmrd.backing import dcofile, locator, plexfile, private
 from fmrd.backing.dcofile import DcoFile
 from fmrd.backing.freezing import Freezer
 from fmrd.backing.looking import trying
@@ -79,7 +79,7 @@ class LinuxHost:
         except FileNotFoundError:
             return Probe(False)
         if stat.S_ISBLK(status.st_mode):
-            return Probe(True, True, dcofile.device_bytes(path))
+            return Probe(True, True, locator.device_bytes(path))
         if not stat.S_ISREG(status.st_mode):
             raise BadRequest("not_a_plex", f"{path} is neither a regular file nor a block device")
         return Probe(True, False, status.st_size)
@@ -124,12 +124,12 @@ class LinuxHost:
             return seen.identity is not None and seen.place is Place.DEVICE and status.st_rdev == seen.identity[-1]
         return seen.is_same(status)
 
-    def tail_bytes(self, path: str) -> int | None:
+    def tail_bytes(self, path: str, known: int | None = None) -> int | None:
         self._must_lead_elsewhere(path)
         probe = self.probe(path)
         if not probe.is_block:
             return None
-        found = dcofile.locate(path)
+        found = locator.locate(path, known)
         return None if found is None else probe.size - found[0]
 
     def create_dco(self, plex_path: str, dco_path: str | None, length: int, *, replace: bool = False) -> DcoFile:
@@ -141,10 +141,10 @@ class LinuxHost:
             self._settled(there).close()
         return dcofile.create_file(path, length, replace=replace)
 
-    def open_dco(self, plex_path: str, dco_path: str | None) -> DcoFile | None:
+    def open_dco(self, plex_path: str, dco_path: str | None, known: int | None = None) -> DcoFile | None:
         self._must_lead_elsewhere(dco_path or plex_path)
         if dco_path is None and self.probe(plex_path).is_block:
-            found = dcofile.open_tail(plex_path)
+            found = dcofile.open_tail(plex_path, known)
         else:
             found = dcofile.open_file(dco_path or plex_path + HOME_SUFFIX)
         return None if found is None else self._settled(found)

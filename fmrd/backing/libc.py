@@ -23,6 +23,13 @@ RAMFS = 0x858458F6
 XFS = 0x58465342
 BTRFS = 0x9123683E
 EXT = 0xEF53
+EXFAT = 0x2011BAB0
+VFAT = 0x4D44
+FUSE = 0x65735546
+CIFS, SMB2 = 0xFF534D42, 0xFE534D42
+NINE_P = 0x01021997
+INVENTED_INODES = frozenset({EXFAT, VFAT, FUSE, CIFS, SMB2, NINE_P})
+"""File systems that make up inode numbers at each mount: all, or some of them, of which nobody can tell which."""
 SEPARATE_BLOCKS = frozenset({TMPFS, RAMFS, EXT})
 """File systems where copy_file_range always copies. Others may share the blocks, and a mirror must own its own."""
 

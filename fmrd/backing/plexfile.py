@@ -6,13 +6,14 @@ import fcntl
 import os
 import shlex
 import stat
+import zlib
 from collections.abc import Iterator, Sequence
 
 from fmrd.backing import copying, holes, libc
 from fmrd.backing.descriptor import Descriptor
 from fmrd.backing.owning.locking import Lock
 from fmrd.backing.protocol import Backing, Seen
-from fmrd.core.record import Stamp
+from fmrd.core.stamps import Piece, Stamp, Sum
 from fmrd.errors import BadRequest, Failed, Refused
 
 
@@ -41,6 +42,10 @@ class PlexFile(Descriptor):
     def fdatasync(self) -> None:
         self.must_be_ours()
         os.fdatasync(self.fd)
+
+    def fsync(self) -> None:
+        self.must_be_ours()
+        os.fsync(self.fd)
 
     def copy_from(self, source: Backing, offset: int, length: int) -> int:
         assert isinstance(source, PlexFile), "one host opens all plexes of a volume"
@@ -85,11 +90,19 @@ class PlexFile(Descriptor):
         if lock is not None:
             lock.release()
 
-    def stamp(self) -> Stamp | None:
+    def stamp(self, pieces: Sequence[Piece] = ()) -> Stamp:
+        content: list[Sum] = []
+        with contextlib.suppress(OSError):
+            for offset, length in pieces:
+                os.posix_fadvise(self.fd, offset, length, os.POSIX_FADV_DONTNEED)
+                content.append(Sum(offset, length, zlib.crc32(self.pread(offset, length))))
         if self.is_block:
-            return None
+            return Stamp(0, 0, 0, content=tuple(content))
         status = os.fstat(self.fd)
-        return Stamp(status.st_ino, status.st_size, status.st_mtime_ns)
+        return Stamp(
+            status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, content=tuple(content),
+            invented=self.file_system in libc.INVENTED_INODES,
+        )  # fmt: skip
 
 
 def open_plex(path: str, tail_bytes: int) -> PlexFile:

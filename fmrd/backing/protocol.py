@@ -14,7 +14,7 @@ from typing import Protocol
 
 from fmrd.backing.looking.findings import Finding, Kind, Place, Seen
 from fmrd.backing.looking.trying import Room
-from fmrd.core.record import Stamp
+from fmrd.core.stamps import Piece, Stamp
 from fmrd.errors import SourceError
 
 __all__ = [
@@ -97,8 +97,11 @@ class Backing(Protocol):
     def extend(self, length: int) -> None:
         """Grow to ``length`` usable bytes (a file, by sparse zeros). OSError(ENOSPC) for a device that is too short."""
 
-    def stamp(self) -> Stamp | None:
-        """Return how the file looks now; None for a block device, which has no such mark."""
+    def fsync(self) -> None:
+        """As fdatasync, and the time of change is durable, too."""
+
+    def stamp(self, pieces: Sequence[Piece] = ()) -> Stamp:
+        """How it looks now, with checksums of these pieces, read from the disk, up to one that cannot be read."""
 
     def close(self) -> None:
         """Give up the descriptors and the lock. It must not be called while a call is under way on another thread."""
@@ -111,6 +114,8 @@ class DcoFile(Protocol):
     length: int
     far: str
     """As of a backing."""
+    tail: int | None
+    """Of a device's area: where the locator lies by which it was found."""
 
     def read(self, offset: int, length: int) -> bytes:
         """Return ``length`` bytes; beyond the end they read as zeros."""
@@ -119,7 +124,7 @@ class DcoFile(Protocol):
         """Write durably; ``offset`` and ``len(data)`` are multiples of DCO_BLOCK_BYTES. Beyond the end: ENOSPC."""
 
     def extend(self, length: int) -> None:
-        """Preallocate zeros up to ``length`` bytes. OSError(ENOSPC) for the area at a device's tail: it cannot grow."""
+        """Preallocate zeros up to ``length`` bytes. A device's area cannot (ENOSPC); its locator follows a new end."""
 
     def close(self) -> None:
         """Give up the descriptor."""
@@ -196,10 +201,8 @@ class Host(Protocol):
     def is_at(self, path: str, seen: Seen) -> bool:
         """Does ``path`` lead to that file or device? False where nobody can tell."""
 
-    def tail_bytes(self, path: str) -> int | None:
-        """Return the size of the DCO area that a block device carries already (by the locator in its last block),
-        locator included; None for a file, or where there is none.
-        """
+    def tail_bytes(self, path: str, known: int | None = None) -> int | None:
+        """How far from a device's end the DCO area begins that it carries (locator.locate); None: it has none."""
 
     def create_dco(self, plex_path: str, dco_path: str | None, length: int, *, replace: bool = False) -> DcoFile:
         """A new, zeroed copy of the DCO for a plex: a file at ``dco_path``, or ``plex_path + ".dco"``. What is there
@@ -208,8 +211,8 @@ class Host(Protocol):
         (so its tail takes ``length + LOCATOR_BYTES``).
         """
 
-    def open_dco(self, plex_path: str, dco_path: str | None) -> DcoFile | None:
-        """Return the travelling copy that is there; None where there is none."""
+    def open_dco(self, plex_path: str, dco_path: str | None, known: int | None = None) -> DcoFile | None:
+        """Return the travelling copy that is there (``known`` as above); None where there is none."""
 
     def clone_plex(self, source: str, target: str) -> None:
         """Make a new file that shares the blocks of a plex file. OSError where the file system cannot do that."""

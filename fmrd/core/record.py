@@ -4,10 +4,11 @@ Positions order records: a position is an *ancestor* of a record in the same lin
 or of one whose history holds that lineage with an equal or higher last sequence (PROTOCOLS, "The home copy decides").
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from fmrd.core.geometry import MAX_PAGES, Geometry
 from fmrd.core.reasons import Reason
+from fmrd.core.stamps import Stamp
 from fmrd.core.states import OPEN_GATE, PlexState
 
 HISTORY_LIMIT = 512
@@ -18,20 +19,6 @@ MOST_PAGES = 16 * MAX_PAGES
 """Of all bitmaps of a family together, 512 MiB of bits: as many as 16 of the longest volume that is, and of the others
 as many as there are columns. Checked before any of them is made: a record may come from anywhere.
 """
-
-
-@dataclass(frozen=True)
-class Stamp:
-    """A stamp tells how fmrd left a plex file when it last let go of it; one that looks otherwise was changed since."""
-
-    inode: int
-    size: int
-    mtime_ns: int
-    """0: not known, since it is about to be written."""
-
-    def fits(self, now: "Stamp | None") -> bool:
-        """Tell whether a file that looks like ``now`` is as it was left; None fits nothing."""
-        return now is not None and now == replace(self, mtime_ns=self.mtime_ns or now.mtime_ns)
 
 
 @dataclass(frozen=True)
@@ -72,6 +59,8 @@ class PlexRecord:
     """The administrator started the volume without it (--without), and is not asked again."""
     snap: bool = False
     """A snapshot plex: where it attaches it goes through SNAPATT to SNAPDONE."""
+    tail: int | None = None
+    """Of a device that carries its copy of the DCO: where the locator lies. The device may become longer."""
 
     @property
     def is_open(self) -> bool:

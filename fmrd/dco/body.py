@@ -6,35 +6,35 @@ from it: a name must not lead out of a directory, a number must be one that the 
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 from uuid import UUID
 
 from fmrd.core.json_object import Json
 from fmrd.core.names import PLEX_LENGTH, VOLUME_LENGTH, is_name
 from fmrd.core.reasons import reason_of
-from fmrd.core.record import Column, Link, PlexRecord, Position, Record, Stamp, VolumeRecord, geometry_of
+from fmrd.core.record import Column, Link, PlexRecord, Position, Record, VolumeRecord, geometry_of
 from fmrd.core.states import PlexState
 from fmrd.core.volume.readpolicy import check_policy
+from fmrd.dco.values import count as _count
+from fmrd.dco.values import items as _list
+from fmrd.dco.values import read_stamp, stamp_fields
 from fmrd.errors import FmrdError
 
-MOST = (1 << 63) - 1
-"""No count is larger: sequences and epochs fill 64 bits of a header."""
 MAX_PATH = 4096
 _KNOWN = {"lineage", "history", "columns", "next_epoch", "volumes"}
 
 
-def encode_body(record: Record) -> bytes:
+def encode_body(record: Record, *, content: bool = True) -> bytes:
     """Return what is not in a record's header (family, sequence and settled are). ValueError is raised for a record
-    that could not be read again: better no commit than a volume that does not open any more.
+    that could not be read again: better no commit than a volume that does not open any more. ``content``: also what is
+    nice to have, and large: the checksums of stamps.
     """
     body: Json = {
         **record.extra,
         "lineage": record.lineage,
         "history": [[p.lineage, p.sequence] for p in record.history],
         "next_epoch": record.next_epoch,
-        "volumes": [_volume(v) for v in record.volumes],
+        "volumes": [_volume(v, content=content) for v in record.volumes],
     }
     encoded = json.dumps(body, separators=(",", ":")).encode()
     decode_body(encoded, family=record.family, sequence=record.sequence, settled=record.settled, columns=record.columns)
@@ -75,7 +75,7 @@ def decode_body(body: bytes, *, family: str, sequence: int, settled: bool, colum
     return record
 
 
-def _volume(v: VolumeRecord) -> Json:
+def _volume(v: VolumeRecord, *, content: bool) -> Json:
     return {
         "name": v.name,
         "uuid": v.uuid,
@@ -84,7 +84,7 @@ def _volume(v: VolumeRecord) -> Json:
         "extent": v.extent_bytes,
         "page_regions": v.page_regions,
         "drl": [v.drl.index, v.drl.epoch],
-        "plexes": [_plex(p) for p in v.plexes],
+        "plexes": [_plex(p, content=content) for p in v.plexes],
         "fmr": v.fmr,
         "rdpol": v.rdpol,
         "io_timeout": v.io_timeout_seconds,
@@ -103,7 +103,7 @@ def _columns(link: Link) -> list[list[int]]:
     return [[c.index, c.epoch] for c in (link.origin, link.own, link.unkept) if c is not None]
 
 
-def _plex(p: PlexRecord) -> Json:
+def _plex(p: PlexRecord, *, content: bool) -> Json:
     return {
         "name": p.name,
         "uuid": p.uuid,
@@ -112,11 +112,12 @@ def _plex(p: PlexRecord) -> Json:
         "state": p.state.value,
         "map": [p.map.index, p.map.epoch],
         "has": None if p.has is None else [p.has.lineage, p.has.sequence],
-        "stamp": None if p.stamp is None else [p.stamp.inode, p.stamp.size, p.stamp.mtime_ns],
         "reason": p.reason,
         "suspect": p.suspect,
         "excluded": p.excluded,
         "snap": p.snap,
+        **stamp_fields(p.stamp, content=content),
+        **({} if p.tail is None else {"tail": p.tail}),
     }
 
 
@@ -147,7 +148,7 @@ def _read_volume(data: Json, columns: int) -> VolumeRecord:
 
 
 def _read_plex(data: Json, columns: int) -> PlexRecord:
-    stamp = data["stamp"]
+    tail = data.get("tail")
     return PlexRecord(
         name=_name(data["name"], PLEX_LENGTH),
         uuid=_uuid(data["uuid"]),
@@ -156,11 +157,12 @@ def _read_plex(data: Json, columns: int) -> PlexRecord:
         state=PlexState(data["state"]),
         map=_column(data["map"], columns),
         has=None if data["has"] is None else _position(data["has"]),
-        stamp=None if stamp is None else _stamp(stamp),
+        stamp=read_stamp(data),
         reason=reason_of(_text(data["reason"])),
         suspect=_flag(data["suspect"]),
         excluded=_flag(data["excluded"]),
         snap=_flag(data["snap"]),
+        tail=None if tail is None else _count(tail),
     )
 
 
@@ -189,24 +191,6 @@ def _uuid(value: object) -> str:
     return _text(value)
 
 
-def _list(value: object) -> Sequence[Any]:
-    if not isinstance(value, list):
-        raise TypeError(f"{value!r} is not a list")
-    return value
-
-
-def _whole(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not -MOST <= value <= MOST:
-        raise TypeError("not a whole number of 64 bits")
-    return value
-
-
-def _count(value: object) -> int:
-    if _whole(value) < 0:
-        raise TypeError(f"{value!r} is not a count")
-    return _whole(value)
-
-
 def _some(value: object) -> int:
     if _count(value) < 1:
         raise TypeError("not even one")
@@ -228,11 +212,6 @@ def _flag(value: object) -> bool:
 def _position(value: object) -> Position:
     lineage, sequence = _list(value)
     return Position(_text(lineage), _count(sequence))
-
-
-def _stamp(value: object) -> Stamp:
-    inode, size, mtime_ns = _list(value)
-    return Stamp(_whole(inode), _whole(size), _whole(mtime_ns))
 
 
 def _link(value: object, columns: int) -> Link:

@@ -24,7 +24,8 @@ from fmrd.backing.protocol import DCO_BLOCK_BYTES
 from fmrd.core.geometry import PAGE_REGIONS
 from fmrd.core.images import PageSlot
 from fmrd.core.record import Record
-from fmrd.dco.body import MOST, decode_body, encode_body
+from fmrd.dco.body import decode_body, encode_body
+from fmrd.dco.values import MOST
 from fmrd.errors import Failed, Refused
 
 VERSION = 1
@@ -128,7 +129,10 @@ _latest: list[tuple[Record, bytes]] = []
 def _body(record: Record) -> bytes:
     """A commit writes one record to every copy: its body is made once."""
     if not _latest or _latest[0][0] is not record:
-        _latest[:] = [(record, encode_body(record))]
+        body = encode_body(record)
+        if len(body) > RECORD_SLOT_BYTES - HEADER_BYTES:
+            body = encode_body(record, content=False)
+        _latest[:] = [(record, body)]
     return _latest[0][1]
 
 

@@ -1,5 +1,6 @@
 """A context is what every volume of the daemon shares: the machine, the clocks, the tasks. All of it is injected."""
 
+import random
 import uuid
 from collections import defaultdict
 from collections.abc import Callable
@@ -29,6 +30,8 @@ class Context:
     system: SystemCalls
     now: Callable[[], float] = time
     new_uuid: Callable[[], str] = _new_uuid
+    draw: Callable[[int], int] = random.randrange
+    """A number below that."""
     io_timeout_seconds: float = 30.0
     clean_seconds: float = 5.0
     """How long an extent must be idle before the DRL forgets it (one to two of these)."""

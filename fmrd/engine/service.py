@@ -108,7 +108,7 @@ class Service:
                 if plex.is_open:
                     async with self.running.at_rest():
                         # Taken before the gate closes, so that one commit holds both: nothing writes to the file now.
-                        stamp = await self.releaser.stamp(self.mirror.opened[plex.uuid])
+                        stamp = await self.releaser.stamp(plex)
                         failed = not plex.is_open  # meanwhile, by itself
                         self.volume.close_gate(plex, state)
                         plex.stamp = None if failed else stamp
@@ -207,7 +207,7 @@ class Service:
             async with self.running.at_rest():
                 for plex in list(self.volume.plexes):
                     if plex.is_open:
-                        plex.stamp = await self.releaser.stamp(self.mirror.opened[plex.uuid])
+                        plex.stamp = await self.releaser.stamp(plex)
                     elif plex.uuid in self.mirror.opened and not self.mirror.opened[plex.uuid].lanes.outstanding:
                         await self.releaser.complete(plex)
                 await self._renew_copies()

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from fmrd.backing import dcofile, libc
-from fmrd.backing.dcofile import DcoFile, create_file, create_tail, locate, open_file, open_tail, wipe_tail
+from fmrd.backing.dcofile import DcoFile, create_file, create_tail, open_file, open_tail, wipe_tail
+from fmrd.backing.locator import locate
 from fmrd.backing.plexfile import open_plex
 from fmrd.errors import Failed, Refused
 from tests.backing import disks
@@ -208,7 +209,7 @@ def test_the_tail_of_a_device_holds_a_copy_whatever_its_size(tmp_path: Path, siz
     with disks.loop_device(tmp_path, size) as device:
         assert locate(device) is None and open_tail(device) is None
         area = create_tail(device, length)
-        base, found = locate(device) or (0, 0)
+        base, found, _ = locate(device) or (0, 0, 0)
         assert (found, base % BLOCK) == (length, 0)
         assert 0 <= size - (base + length + BLOCK) < BLOCK, "the area, the locator, and less than a block behind them"
         data = os.urandom(length)
@@ -226,14 +227,14 @@ def test_the_tail_of_a_device_holds_a_copy_whatever_its_size(tmp_path: Path, siz
 def test_the_tail_stays_clear_of_the_data(loop: str) -> None:
     length = 16 * BLOCK
     area = create_tail(loop, length)
-    base, _ = locate(loop) or (0, 0)
+    base, _, at = locate(loop) or (0, 0, 0)
     plex = open_plex(loop, (4 << 20) - base)
     plex.pwrite(0, b"d" * plex.length)
     plex.fdatasync()
     area.write(0, b"a" * length)
     assert plex.pread(plex.length - BLOCK, BLOCK) == b"d" * BLOCK
     assert area.read(0, length) == b"a" * length
-    assert locate(loop) == (base, length)
+    assert locate(loop) == (base, length, at)
     area.close()
     plex.close()
 

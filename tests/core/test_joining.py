@@ -8,7 +8,8 @@ from bitarray import frozenbitarray
 from fmrd.core.decisions.joining import Decision, decide, inherit
 from fmrd.core.images import CopyImage, PageSlot
 from fmrd.core.reasons import Reason
-from fmrd.core.record import Position, Record, Stamp
+from fmrd.core.record import Position, Record
+from fmrd.core.stamps import Stamp
 from fmrd.core.states import PlexState
 from fmrd.errors import EXPLANATIONS, Refused
 from tests.core.making import REGION, REGIONS, UUID, Rig, bits, family_record, held, plex_record

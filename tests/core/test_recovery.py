@@ -9,7 +9,8 @@ from fmrd.core.decisions.recovery import open_volume, seed
 from fmrd.core.decisions.standing import Found, Standing, StartOptions, choose_record, judge_plexes
 from fmrd.core.images import CopyImage, PageSlot
 from fmrd.core.reasons import Reason
-from fmrd.core.record import PlexRecord, Position, Record, Stamp
+from fmrd.core.record import PlexRecord, Position, Record
+from fmrd.core.stamps import Stamp
 from fmrd.core.states import PlexState
 from fmrd.core.volume.volume import Volume
 from fmrd.errors import Refused

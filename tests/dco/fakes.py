@@ -43,6 +43,7 @@ class MemoryDco:
 
     def __init__(self, path: str, length: int, trouble: Trouble) -> None:
         self.path = path
+        self.tail = None
         self.length = length
         self.data = bytearray(length)
         self.trouble = trouble

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from fmrd.core.geometry import PAGE_REGIONS
 from fmrd.core.reasons import Reason
-from fmrd.core.record import Column, Link, PlexRecord, Position, Record, Stamp, VolumeRecord
+from fmrd.core.record import Column, Link, PlexRecord, Position, Record, VolumeRecord
+from fmrd.core.stamps import PIECE_BYTES, Stamp, Sum
 from fmrd.core.states import PlexState
 from fmrd.dco import layout
 
@@ -16,6 +17,14 @@ uuids = st.uuids(version=4).map(str)
 positions = st.builds(Position, uuids, counts)
 paths = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=30).map(
     lambda text: "/" + text
+)
+
+times = st.integers(-(1 << 62), 1 << 62)
+sums = st.lists(st.builds(Sum, counts, st.integers(1, PIECE_BYTES), st.integers(0, (1 << 32) - 1)), max_size=3).map(
+    tuple
+)
+stamps = st.builds(Stamp, counts, counts, times, content=sums) | st.builds(
+    Stamp, counts, counts, times, times, since_ns=times, content=sums
 )
 
 
@@ -29,7 +38,8 @@ def plexes(draw: st.DrawFn, volume: str, number: int, uuid: str, column: int) ->
         state=draw(st.sampled_from(PlexState)),
         map=Column(column, draw(counts)),
         has=draw(st.none() | positions),
-        stamp=draw(st.none() | st.builds(Stamp, counts, counts, st.integers(-(1 << 62), 1 << 62))),
+        stamp=draw(st.none() | stamps),
+        tail=draw(st.none() | counts),
         reason=draw(st.sampled_from(Reason)),
         suspect=draw(st.booleans()),
         excluded=draw(st.booleans()),

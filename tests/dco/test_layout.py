@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from fmrd.backing.protocol import DCO_BLOCK_BYTES
 from fmrd.core.geometry import PAGE_REGIONS
 from fmrd.core.images import PageSlot
-from fmrd.core.record import Column, Position, Record
+from fmrd.core.record import Column, PlexRecord, Position, Record
+from fmrd.core.stamps import MOST_PIECES, Stamp, Sum
+from fmrd.core.states import PlexState
 from fmrd.dco import layout
 from fmrd.dco.layout import HEADER_BYTES, RECORD_SLOT_BYTES, Blank, Damaged, decode_page, decode_record
 from fmrd.errors import Refused
@@ -44,6 +46,27 @@ def test_a_record_is_read_as_it_was_written(record: Record, slot: int, owner: st
     assert len(data) % DCO_BLOCK_BYTES == 0
     found = decode_record(in_slot(data), slot)
     assert found == layout.RecordSlot(record, 0, 0, int(record.settled), owner)
+
+
+def test_a_record_without_room_does_without_the_checksums_of_stamps() -> None:
+    """Better that than a volume that cannot stop."""
+    sums = tuple(Sum(number << 16, 1 << 16, 0xFFFFFFFF) for number in range(1 << 20, (1 << 20) + MOST_PIECES))
+    few, many, none = stamped(3, sums), stamped(39, sums), stamped(39, ())
+    assert decode_record(in_slot(layout.encode_record(few, 0, OWNER)), 0).record == few
+    assert decode_record(in_slot(layout.encode_record(many, 0, OWNER)), 0).record == none
+
+
+def stamped(number: int, content: tuple[Sum, ...]) -> Record:
+    """A volume of so many plexes, each with a stamp."""
+    record = some_record()
+    uuid = "00000000-0000-4000-8000-0000000000{:02d}".format
+    plexes = tuple(
+        PlexRecord(
+            f"v-{n}", uuid(n), f"/p{n}", None, PlexState.ACTIVE, Column(n, 1), stamp=Stamp(n, 9, 8, content=content)
+        )
+        for n in range(1, number + 1)
+    )
+    return replace(record, volumes=(replace(record.volume, plexes=plexes),))
 
 
 def test_every_flipped_bit_of_a_record_is_seen_or_does_no_harm() -> None:

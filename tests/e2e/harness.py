@@ -281,9 +281,12 @@ class Loops:
     def mount(self, device: str, *options: str) -> Path:
         where = self.base / f"mounted-{len(self._mounts)}"
         where.mkdir(exist_ok=True)
+        self.mount_at(device, where, *options)
+        return where
+
+    def mount_at(self, device: str, where: Path, *options: str) -> None:
         tool("mount", *options, device, str(where))
         self._mounts.append(where)
-        return where
 
     def umount(self, where: Path) -> None:
         tool("umount", str(where))

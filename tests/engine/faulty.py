@@ -14,13 +14,13 @@ from pathlib import Path
 
 from fmrd.backing.host import LinuxHost
 from fmrd.backing.protocol import Backing, DcoFile, Seen, SourceError
-from fmrd.core.record import Stamp
+from fmrd.core.stamps import Piece, Stamp
 
 
 @dataclass(frozen=True)
 class Operation:
-    """``name``: pread, pwrite, fdatasync, copy_from, stamp, close, dco_read, dco_write, dco_close, open, remove.
-    Offset and length in bytes.
+    """``name``: pread, pwrite, fdatasync, copy_from, stamp, look (at its content), close, dco_read, dco_write,
+    dco_close, open, remove. Offset and length in bytes.
     """
 
     path: str
@@ -94,6 +94,10 @@ class FaultyBacking:
         self._watch(Operation(self.path, "fdatasync"))
         self.inner.fdatasync()
 
+    def fsync(self) -> None:
+        self._watch(Operation(self.path, "fdatasync"))
+        self.inner.fsync()
+
     def copy_from(self, source: Backing, offset: int, length: int) -> int:
         assert isinstance(source, FaultyBacking)
         try:
@@ -109,9 +113,13 @@ class FaultyBacking:
     def extend(self, length: int) -> None:
         self.inner.extend(length)
 
-    def stamp(self) -> Stamp | None:
+    def stamp(self, pieces: Sequence[Piece] = ()) -> Stamp:
         self._watch(Operation(self.path, "stamp"))
-        return self.inner.stamp()
+        try:
+            self._watch(Operation(self.path, "look"))
+        except OSError:
+            pieces = ()
+        return self.inner.stamp(pieces)
 
     def close(self) -> None:
         self._watch(Operation(self.path, "close"))
@@ -128,6 +136,10 @@ class FaultyDco:
     @property
     def length(self) -> int:
         return self.inner.length
+
+    @property
+    def tail(self) -> int | None:
+        return self.inner.tail
 
     def read(self, offset: int, length: int) -> bytes:
         self._watch(Operation(self.path, "dco_read", offset, length))
@@ -185,8 +197,8 @@ class FaultyHost(LinuxHost):
     ) -> FaultyDco:
         return self._dco(super().create_dco(plex_path, dco_path, length, replace=replace))
 
-    def open_dco(self, plex_path: str, dco_path: str | None) -> FaultyDco | None:  # type: ignore[override]  # as above
-        found = super().open_dco(plex_path, dco_path)
+    def open_dco(self, plex_path: str, dco_path: str | None, known: int | None = None) -> FaultyDco | None:  # type: ignore[override]  # as above
+        found = super().open_dco(plex_path, dco_path, known)
         return None if found is None else self._dco(found)
 
     def open_home(self, name: str) -> FaultyDco:  # type: ignore[override]  # as above

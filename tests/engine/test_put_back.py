@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from fmrd.core.stamps import Stamp
 from fmrd.errors import Refused
 from tests.engine.faulty import FaultyBacking
 from tests.engine.rig import Rig, daemon
@@ -90,7 +91,7 @@ async def test_what_a_stopped_snapshot_wrote_is_told_by_its_own_copy(
         self.is_block = True
 
     monkeypatch.setattr(FaultyBacking, "__init__", on_a_device)
-    monkeypatch.setattr(FaultyBacking, "stamp", lambda self: None)
+    monkeypatch.setattr(FaultyBacking, "stamp", lambda self, pieces=(): Stamp(0, 0, 0))
     async with daemon(tmp_path) as rig:
         await rig.make(size_bytes=LENGTH)
         await rig.end((await rig.verbs.snapstart(volume="data", path=str(rig.path("x"))))["task"])

@@ -12,10 +12,10 @@ import sys
 import time
 import traceback
 
-from tests.sim.profiles import FAR, PARTED, PROFILES, SNAPS, STRANGERS, TARGETS, VERIFIES
+from tests.sim.profiles import ELSEWHERE, FAR, PARTED, PROFILES, SNAPS, STRANGERS, TARGETS, VERIFIES
 from tests.sim.schedule import Schedule
 
-ALL = PROFILES | TARGETS | SNAPS | PARTED | VERIFIES | STRANGERS | FAR
+ALL = PROFILES | TARGETS | SNAPS | PARTED | VERIFIES | STRANGERS | FAR | ELSEWHERE
 
 
 def main() -> int:
@@ -30,7 +30,7 @@ def main() -> int:
     names = (
         [options.profile]
         if options.profile
-        else list(SNAPS if options.snapshots else PROFILES | TARGETS | PARTED | VERIFIES | STRANGERS | FAR)
+        else list(SNAPS if options.snapshots else PROFILES | TARGETS | PARTED | VERIFIES | STRANGERS | FAR | ELSEWHERE)
     )
     work = [(names[i % len(names)], options.seed + i, options.steps) for i in range(options.schedules)]
     began = time.monotonic()

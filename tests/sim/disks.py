@@ -7,14 +7,16 @@ off by a kill between blocks. Any call may fail, or hang and land late. A kill k
 Faults are kept apart from contents, so that healing a disk needs no memory of what was there.
 """
 
+import contextlib
 import errno
 import random
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from fmrd.backing.protocol import DCO_BLOCK_BYTES, Backing, SourceError
-from fmrd.core.record import Stamp
+from fmrd.core.stamps import Piece, Stamp, Sum
 
 GRANULE = 2048
 """The unit in which a write is torn: each holds one label, repeated."""
@@ -81,6 +83,8 @@ class PlexDisk:
         self.locked = False
         self.extended = False
         """In this life of the daemon."""
+        self.elsewhere = False
+        """It was written elsewhere, and looks changed."""
         self.unstamped = False
         """It was extended, and the daemon killed, perhaps before that was recorded: it may look changed."""
 
@@ -118,6 +122,16 @@ class PlexDisk:
             if now - then < JUST_PAST:
                 self.unsynced.setdefault(granule, labels)
         self.dropped = {}
+
+    def write_elsewhere(self, granules: Iterable[int], label: int) -> None:
+        """Nobody has it open; another program, or host, writes to it, and all of that reaches the disk."""
+        self.elsewhere = True
+        for granule in granules:
+            self.cache[granule] = self.disk[granule] = label
+            self.unsynced.pop(granule, None)
+            self.dropped.pop(granule, None)
+        self.mtime += 1
+        self.mtime_on_disk = self.mtime
 
     def lose_power(self, rng: random.Random) -> None:
         for granule, labels in self.unsynced.items():
@@ -157,6 +171,9 @@ class SimBacking:
 
     def pread(self, offset: int, length: int) -> bytes:
         self.machine.alive()
+        return self._look(offset, length)
+
+    def _look(self, offset: int, length: int) -> bytes:
         faults = self.plex.faults
         granules = range(offset // GRANULE, (offset + length) // GRANULE)
         if faults.dead or any(g in faults.bad_reads or g in faults.bad_writes for g in granules):
@@ -211,6 +228,9 @@ class SimBacking:
     def fdatasync(self) -> None:
         self.end_sync(self.plex.mark())
 
+    def fsync(self) -> None:
+        self.fdatasync()
+
     def end_sync(self, mark: dict[int, int]) -> None:
         self.machine.alive()
         faults = self.plex.faults
@@ -239,9 +259,16 @@ class SimBacking:
             raise OSError(errno.EIO, "simulated dead disk")
         self.plex.grow(length)
 
-    def stamp(self) -> Stamp | None:
+    def stamp(self, pieces: Sequence[Piece] = ()) -> Stamp:
         self.machine.alive()
-        return Stamp(self.plex.inode, self.plex.length, self.plex.mtime)
+        content: list[Sum] = []
+        with contextlib.suppress(OSError):
+            for offset, length in pieces:
+                content.append(Sum(offset, length, zlib.crc32(self._look(offset, length))))
+        if self.is_block:
+            return Stamp(0, 0, 0, content=tuple(content))
+        plex = self.plex
+        return Stamp(plex.inode, plex.length, plex.mtime, plex.mtime, content=tuple(content))
 
     def close(self) -> None:
         self.plex.locked = False
@@ -258,6 +285,7 @@ class SimDco:
         self.length = length
         self.blocks: dict[int, bytes] = {}
         self.faults = Faults()
+        self.tail: int | None = None
 
     def read(self, offset: int, length: int) -> bytes:
         self.machine.alive()

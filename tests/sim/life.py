@@ -59,6 +59,7 @@ class Life:
 
     async def run(self, script: "Script") -> None:
         context = Context(self.schedule.machine, self.system, now=trio.current_time, new_uuid=self.schedule.new_uuid)
+        context.draw = lambda below: 0  # all of so small a volume has its checksums anyway
         context.return_seconds = 0.0  # an attach is an operation of its own here
         context.checksums = self.schedule.profile.verify
         context.io_timeout_seconds = IO_TIMEOUT
@@ -155,8 +156,8 @@ class Life:
         path = next((p.path for u in self.registry.units.values() if u.service is not None
                      for p in u.service.volume.plexes if p.name == task["plex"]), "")  # fmt: skip
         disk = self.schedule.machine.plexes.get(path)
-        if code == "full_backing_changed" and disk is not None and disk.unstamped:
-            disk.unstamped = False
+        if code == "full_backing_changed" and disk is not None and (disk.unstamped or disk.elsewhere):
+            disk.unstamped = disk.elsewhere = False
             return
         if code.startswith("full_") and code != "full_new_plex" and not self.schedule.faulted:
             raise Broken(f"plex {task['plex']} was copied in full without need: {task['reason']}")

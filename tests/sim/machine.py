@@ -194,7 +194,7 @@ class Machine:
     def freezer(self, mountpoint: str, needed: Mapping[str, str]) -> Freezer:
         raise AssertionError("nothing is mounted on a simulated machine")
 
-    def tail_bytes(self, path: str) -> int | None:
+    def tail_bytes(self, path: str, known: int | None = None) -> int | None:
         return None
 
     def create_dco(self, plex_path: str, dco_path: str | None, length: int, *, replace: bool = False) -> SimDco:
@@ -207,7 +207,7 @@ class Machine:
         self.dcos[plex_path] = SimDco(self, plex_path + ".dco", length)
         return self.dcos[plex_path]
 
-    def open_dco(self, plex_path: str, dco_path: str | None) -> SimDco | None:
+    def open_dco(self, plex_path: str, dco_path: str | None, known: int | None = None) -> SimDco | None:
         self.alive()
         return self.dcos.get(plex_path)
 

@@ -5,10 +5,13 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
+from fmrd.dco.loading import load
 from fmrd.errors import FmrdError
 from tests.sim import lies, snaps
 from tests.sim.disks import GRANULE
+from tests.sim.machine import STRANGE
 
 if TYPE_CHECKING:
     from tests.sim.life import Life
@@ -130,8 +133,31 @@ async def abort(life: "Life") -> None:
 
 async def stop(life: "Life") -> None:
     """And start again."""
+    complete = [p for p in life.service.volume.open_plexes() if not p.map.any()]
     await _try(life, "stop")
+    if life.schedule.profile.elsewhere and len(complete) > 1 and life.rng.random() < 0.3:
+        await elsewhere(life)
     await _try(life, "start")
+
+
+async def elsewhere(life: "Life") -> None:
+    """A plex that fmrd has let go of, and stamped, is written by others; of those in use one at most."""
+    machine = life.schedule.machine
+    home = load(machine.homes_["v"]).image.record
+    assert home is not None
+    plexes = home.volume.plexes
+    away = [p for p in plexes if p.stamp is not None and not machine.plexes[p.path].locked]
+    sound = [p for p in plexes if p.state is PlexState.ACTIVE and not machine.plexes[p.path].elsewhere]
+    if not home.volume.settled or len(sound) < 2:
+        away = [p for p in away if not p.is_open]
+    stamped = [p for p in away if not machine.devices or (p.stamp is not None and p.stamp.content)]
+    if not stamped:
+        return
+    plex = life.rng.choice(stamped)
+    disk, number = machine.plexes[plex.path], len(machine.plexes[plex.path].cache)
+    granules = [g for g in range(number) if life.rng.random() < 1 / number] or [life.rng.randrange(number)]
+    life.schedule.note(f"elsewhere {plex.name} {granules}")
+    disk.write_elsewhere(granules, STRANGE)
 
 
 async def add(life: "Life") -> None:
@@ -202,5 +228,6 @@ OPERATIONS = {
     "write": write, "zero": zero, "read": read, "flush": flush, "clean": clean, "detach": detach, "attach": attach,
     "abort": abort, "off": off, "on": on, "stop": stop, "add": add, "grow": grow, "wait": wait,
     "break": break_, "heal": heal, "recover": recover, "hang": hang, "verify": lies.verify, "lie": lies.lie,
+    "elsewhere": elsewhere,
     **snaps.OPERATIONS,
 }  # fmt: skip

@@ -33,7 +33,9 @@ class Profile:
     parted: bool = False
     """Some plexes travel, and both sides go on (parted.py)."""
     devices: bool = False
-    """Plexes lie on devices, which bear no stamp."""
+    """Plexes lie on devices, which tell no time of change."""
+    elsewhere: bool = False
+    """What fmrd let go of is written elsewhere."""
     far: bool = False
     """Plexes lie behind a network: what failed there may be carried out later."""
     verify: bool = False
@@ -133,3 +135,14 @@ FAR = {
     "far, snaps": Profile(plexes=2, far=True, snaps=True, faults=("write", "writes"), weights=(("heal", 4),)),
 }
 """An error there does not end a write."""
+
+
+_ELSEWHERE = (("elsewhere", 12), ("detach", 10), ("attach", 14), ("stop", 4))
+ELSEWHERE = {
+    "elsewhere": Profile(elsewhere=True, devices=True, crashes=3, eager=0.05, weights=_ELSEWHERE),
+    "elsewhere, files": Profile(elsewhere=True, crashes=3, eager=0.05, weights=_ELSEWHERE),
+    "elsewhere, faults": Profile(
+        elsewhere=True, devices=True, faults=("write", "sync", "dead", "dco", "home"), weights=_ELSEWHERE
+    ),  # all but what leaves part of a plex without a checksum
+}
+"""Plexes that are away are mounted, or written, by others."""

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -15,7 +16,7 @@ from bitarray import bitarray, frozenbitarray
 from bitarray.util import zeros
 
 from fmrd.backing.calls.system_calls import Lane
-from fmrd.core import images
+from fmrd.core import images, stamps
 from fmrd.core.decisions import joining, standing
 from fmrd.core.maps.drl import DirtyRegionLog
 from fmrd.core.maps.regionmap import RegionMap
@@ -347,6 +348,15 @@ def _repair_by_what_was_read() -> AbstractContextManager[object]:
     return patch.object(reading, "_pread", pread)
 
 
+@contextmanager
+def _content_is_not_asked() -> Iterator[None]:
+    def changed(left: stamps.Stamp | None, now: stamps.Stamp | None, *, is_block: bool) -> str:
+        return stamps.changed(None if left is None else replace(left, content=()), now, is_block=is_block)
+
+    with patch.object(joining, "changed", changed), patch.object(standing, "changed", changed):
+        yield
+
+
 SWITCHES = {
     "1 mark before write": _no_mark,
     "2a fdatasync before clear": _clean_without_fdatasync,
@@ -381,6 +391,7 @@ SWITCHES = {
     "nothing hangs at a join": _join_while_hanging,
     "pages count for the position": lambda: patch.object(images, "is_newer", lambda *_: False),
     "a foreign plex is refused": _foreign_is_welcome,
+    "what was written elsewhere is seen": _content_is_not_asked,
     "checksums: wiped before the DRL forgets": lambda: patch.object(Checksums, "_wipe", _nothing),
     "checksums: what is marked has none": lambda: patch.object(Checksums, "_marked", lambda *_: False),
     "split brain: by the map there too": _theirs_is_not_asked,

@@ -11,10 +11,11 @@ from fmrd.errors import FmrdError
 from tests.sim import directed, quick_directed, snap_directed, snap_switches, switches
 from tests.sim.directed import run as run_directed
 from tests.sim.oracle import Broken
-from tests.sim.profiles import FAR, PARTED, PROFILES, SNAPS, STRANGERS, TARGETS, VERIFIES, Profile
+from tests.sim.profiles import ELSEWHERE, FAR, PARTED, PROFILES, SNAPS, STRANGERS, TARGETS, VERIFIES, Profile
 from tests.sim.schedule import Schedule
 
-ALL = PROFILES | TARGETS | SNAPS | PARTED | VERIFIES | STRANGERS | FAR
+ALL = PROFILES | TARGETS | SNAPS | PARTED | VERIFIES | STRANGERS | FAR | ELSEWHERE
+KINDS = [PARTED, VERIFIES, STRANGERS, FAR, ELSEWHERE]
 DIRECTED = directed.DIRECTED | quick_directed.DIRECTED | snap_directed.DIRECTED
 SWITCHES = switches.SWITCHES | snap_switches.SWITCHES
 SCHEDULES = 5000
@@ -74,6 +75,7 @@ CAUGHT_BY = {
     "nothing hangs at a join": "a hung write lands after a join",
     "pages count for the position": "the home copy is put back under the same record",
     "a foreign plex is refused": ("homes", 0),
+    "what was written elsewhere is seen": ("elsewhere", 0),
     "checksums: wiped before the DRL forgets": ("verify", 0),
     "checksums: what is marked has none": ("verify", 0),
     "split brain: by the map there too": ("parted", 0),
@@ -125,9 +127,7 @@ def test_schedules_with_snapshots_find_nothing(first: int) -> None:
         play(names[seed % len(names)], seed)
 
 
-@pytest.mark.parametrize(
-    "kinds", [PARTED, VERIFIES, STRANGERS, FAR], ids=["split brains", "verifies", "strangers", "far"]
-)
+@pytest.mark.parametrize("kinds", KINDS, ids=["split brains", "verifies", "strangers", "far", "elsewhere"])
 @pytest.mark.parametrize("first", range(0, OTHERS, CHUNK))
 def test_others_find_nothing(first: int, kinds: dict[str, Profile]) -> None:
     names = list(kinds)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from fmrd.backing import dcofile
+from fmrd.backing import locator
 from fmrd.dco import layout
 from fmrd.explanations import REASONS
 from fmrd.front.ctl.cli import cli
@@ -74,7 +74,7 @@ def fields_of(packing: struct.Struct) -> list[tuple[int, int]]:
     return found
 
 
-TABLES = {"record header": layout._RECORD, "page header": layout._PAGE, "locator": dcofile._LOCATOR}
+TABLES = {"record header": layout._RECORD, "page header": layout._PAGE, "locator": locator._LOCATOR}
 
 
 @pytest.mark.parametrize("title", TABLES)
@@ -84,7 +84,7 @@ def test_a_table_of_bytes_is_what_the_code_packs(title: str) -> None:
 
 @pytest.mark.parametrize(
     ("title", "magic"),
-    [("record header", layout.RECORD_MAGIC), ("page header", layout.PAGE_MAGIC), ("locator", dcofile._LOCATOR_MAGIC)],
+    [("record header", layout.RECORD_MAGIC), ("page header", layout.PAGE_MAGIC), ("locator", locator._LOCATOR_MAGIC)],
 )
 def test_a_table_begins_with_the_magic(title: str, magic: bytes) -> None:
     assert table(title)[0] == (0, 8, f"magic, `{magic.decode()}`")

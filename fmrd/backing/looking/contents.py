@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from uuid import UUID
 
-from fmrd.backing import dcofile
+from fmrd.backing import locator
 from fmrd.backing.holes import is_hole
 from fmrd.backing.looking import blkid
 from fmrd.backing.looking.blkid import CannotProbe, Values
@@ -80,7 +80,7 @@ def of_device(descriptor: int, block: Block | None) -> tuple[list[Finding], list
 
 def member(descriptor: int) -> list[Finding]:
     """The DCO of fmrd that a device or file carries: as its own content, or named by its last block."""
-    area = dcofile.locate(f"/proc/self/fd/{descriptor}")  # by its path it could be another one by now
+    area = locator.locate(f"/proc/self/fd/{descriptor}")  # by its path it could be another one by now
     places = [0, *([area[0]] if area is not None else [])]
     for base in places:
         for slot in range(2):

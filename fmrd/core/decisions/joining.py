@@ -7,7 +7,8 @@ from bitarray.util import zeros
 
 from fmrd.core.images import CopyImage, own_bitmap, read_bitmap
 from fmrd.core.reasons import Reason
-from fmrd.core.record import Column, Record, Stamp
+from fmrd.core.record import Column, Record
+from fmrd.core.stamps import Stamp, changed
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
 from fmrd.errors import Refused
@@ -38,7 +39,7 @@ def decide(
     discard: bool = False,
 ) -> Decision:
     """Decide how a plex whose gate is closed joins; nothing changes. ``record`` is the family as it stands, ``image``
-    the plex's own copy (None: there is none), ``stamp`` how its file looks now. Refused('refused_split_brain') or
+    the plex's own copy (None: there is none), ``stamp`` how it looks now. Refused('refused_split_brain') or
     ('refused_unknown_plex') is raised where only the administrator can decide.
     """
     if full:
@@ -65,9 +66,8 @@ def decide(
     if plex.reason.is_full and plex.map.count() == len(plex.map):
         why = f"plex {plex.name} is copied in full: {_why(plex.reason)}"
         return Decision(plex.reason, why, False, len(plex.map), volume.geometry.length_bytes)
-    if not is_block and (left is None or not left.fits(stamp)):
-        known = "differs from how fmrd left it" if left else "was not stamped when fmrd let go of it"
-        return _full(volume, Reason.FULL_BACKING_CHANGED, f"the file of plex {plex.name} {known}")
+    if how := changed(left, stamp, is_block=is_block):
+        return _full(volume, Reason.FULL_BACKING_CHANGED, f"plex {plex.name} {how}")
     missed = plex.map.bits | gained
     regions = missed.count()
     size = volume.geometry.bytes_in(regions, bool(missed[-1]))

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from fmrd.core.images import CopyImage, ahead
 from fmrd.core.reasons import Reason
-from fmrd.core.record import PlexRecord, Record, Stamp, VolumeRecord
+from fmrd.core.record import PlexRecord, Record, VolumeRecord
+from fmrd.core.stamps import Stamp, changed
 from fmrd.errors import Refused
 
 
@@ -124,10 +125,9 @@ def _judge(record: Record, volume: VolumeRecord, plex: PlexRecord, here: Found, 
         return Standing(False, reason=plex.reason)
     if plex.has is not None and not theirs.knows(plex.has):
         return Standing(False, True, Reason.FULL_BACKING_CHANGED, f"an old image of plex {plex.name} was restored")
-    if volume.settled and not here.is_block and here.stamp != plex.stamp:
-        return Standing(
-            False, True, Reason.FULL_BACKING_CHANGED, f"plex {plex.name} was changed while the volume was stopped"
-        )
+    if volume.settled and (how := changed(plex.stamp, here.stamp, is_block=here.is_block)):
+        sentence = f"plex {plex.name} was changed while the volume was stopped: it {how}"
+        return Standing(False, True, Reason.FULL_BACKING_CHANGED, sentence)
     return Standing(True)
 
 

@@ -13,7 +13,8 @@ from bitarray.util import ones
 from fmrd.core.geometry import Geometry
 from fmrd.core.maps.bitmap import Bitmap
 from fmrd.core.maps.regionmap import RegionMap, runs_of
-from fmrd.core.record import PlexRecord, Position, Stamp
+from fmrd.core.record import PlexRecord, Position
+from fmrd.core.stamps import Stamp
 from fmrd.core.states import OPEN_GATE, PROMOTED, PlexState
 
 
@@ -34,6 +35,7 @@ class Plex(Bitmap):
         self.reason = record.reason
         self.excluded = record.excluded
         self.snap = record.snap
+        self.tail = record.tail
         self.young = RegionMap(geometry.regions, geometry.page_regions)
         self.syncing: list[RegionMap] = []
         self.home_open = False
@@ -200,5 +202,5 @@ class Plex(Bitmap):
         """Return what a record says of it now."""
         return PlexRecord(
             self.name, self.uuid, self.path, self.dco_path, self.state, self.column, self.has, self.stamp,
-            self.reason, self.suspect is not None and self.suspect.any(), self.excluded, self.snap,
+            self.reason, self.suspect is not None and self.suspect.any(), self.excluded, self.snap, self.tail,
         )  # fmt: skip

@@ -1,7 +1,7 @@
 """A plex is opened here: its backing, its copy of the DCO, and what is to be known before it is trusted."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -11,7 +11,8 @@ from fmrd.backing.protocol import LOCATOR_BYTES, Backing, DcoFile
 from fmrd.core.decisions.standing import Found
 from fmrd.core.geometry import Geometry
 from fmrd.core.images import CopyImage
-from fmrd.core.record import Record, Stamp, VolumeRecord, geometry_of
+from fmrd.core.record import Record, VolumeRecord, geometry_of
+from fmrd.core.stamps import Stamp, pieces_of
 from fmrd.dco import layout
 from fmrd.dco.copy import PAGES, DcoCopy
 from fmrd.dco.loading import Loaded, Reading
@@ -50,9 +51,16 @@ class PlexFiles:
         """As that copy has it."""
         return self.image.record if self.image is not None else None
 
+    @property
+    def left(self) -> Stamp | None:
+        """How the plex was left, as its own copy has it, which may be of another host."""
+        volume = self.record.holder(self.image.owner) if self.record is not None and self.image is not None else None
+        mine = volume.plex(self.image.owner) if volume is not None and self.image is not None else None
+        return mine.stamp if mine is not None else None
+
     def with_dco(self, dco_copy: DcoCopy) -> OpenPlex:
         """Return these files as those of a volume; ``dco_copy`` is theirs (``copy_of``)."""
-        return OpenPlex(self.backing, self.lanes, dco_copy)
+        return OpenPlex(self.backing, self.lanes, dco_copy, self.stamp)
 
     def found(self) -> Found:
         """Return what a start or a join wants to know of them."""
@@ -113,22 +121,22 @@ def tail_bytes(geometry: Geometry) -> int:
 
 async def open_plex(
     context: Context, path: str, dco_path: str | None, lanes: Lanes, tail: int, timeout_seconds: float,
-    *, readable: bool = True,
+    *, known: int | None = None, readable: bool = True,
 ) -> PlexFiles:  # fmt: skip
     """Open and lock a plex, and read its copy of the DCO. FmrdError or OSError where the plex cannot be had, or where a
     copy lies there and cannot be read just now: that is no fact about what is in it. With ``readable`` False it is not
-    asked, since all of it is given up.
+    asked, since all of it is given up. ``known``: where a record says that a device has its locator.
     """
     host = context.host
 
     def run() -> tuple[PlexFiles, Reading | None]:
-        known = host.tail_bytes(path)
-        backing = host.open_plex(path, known if known is not None else tail if dco_path is None else 0)
+        found = host.tail_bytes(path, known)
+        backing = host.open_plex(path, found if found is not None else tail if dco_path is None else 0)
         files = PlexFiles(backing, lanes, None, None, None)
         reading: Reading | None = None
         try:
             files.stamp = backing.stamp()
-            files.dco = host.open_dco(path, dco_path)
+            files.dco = host.open_dco(path, dco_path, known)
             if files.dco is not None:
                 reading = Reading(files.dco)
                 files.loaded = reading.go_on(CALLS)
@@ -175,16 +183,36 @@ async def off_the_loop(context: Context, settings: VolumeRecord, decide: Callabl
 
 async def find_plex(
     context: Context, path: str, dco_path: str | None, lanes: Lanes, tail: int, timeout_seconds: float,
-    *, readable: bool = True,
+    *, known: int | None = None, readable: bool = True, left: Stamp | None = None,
 ) -> tuple[Found, PlexFiles | None]:  # fmt: skip
-    """The same, where absence is an answer; that something is exhausted says nothing about the plex."""
+    """The same, where absence is an answer; that something is exhausted says nothing about the plex. ``left``: a stamp
+    that it will be compared with.
+    """
     try:
-        files = await open_plex(context, path, dco_path, lanes, tail, timeout_seconds, readable=readable)
+        files = await open_plex(
+            context, path, dco_path, lanes, tail, timeout_seconds, known=known, readable=readable
+        )  # fmt: skip
+        await compare(context, files, [left], timeout_seconds)
     except (FmrdError, OSError) as error:
         if is_exhaustion(error):
             raise
         return Found(False, problem=str(error)), None
     return files.found(), files
+
+
+async def compare(
+    context: Context, files: PlexFiles, stamps: Iterable[Stamp | None], timeout_seconds: float
+) -> PlexFiles:
+    """Read what must be compared with these stamps. Where that fails as open_plex does, they are closed."""
+    if pieces := pieces_of(stamps):
+        try:
+            files.stamp = await ask(
+                context.system, files.lanes.data, partial(files.backing.stamp, pieces), timeout_seconds
+            )
+        except BaseException:
+            let_go(context, files.lanes, files)
+            raise
+    return files
 
 
 async def copy_of(

@@ -31,7 +31,7 @@ async def _one(context: Context, record: Record, plex: PlexRecord | Plex, *, era
         return told, "it was left out, by start --without or an import that did not name it"
     lanes, timeout = Lanes(plex.name), context.io_timeout_seconds
     try:
-        files = await open_plex(context, plex.path, plex.dco_path, lanes, 0, timeout)
+        files = await open_plex(context, plex.path, plex.dco_path, lanes, 0, timeout, known=plex.tail)
     except (FmrdError, OSError) as error:
         if not isinstance(error, Failed) or error.code != "plex_missing":
             return told, str(error)

@@ -11,7 +11,7 @@ from fmrd.core.reasons import Reason
 from fmrd.core.record import PlexRecord, Record, VolumeRecord, geometry_of
 from fmrd.dco.loading import Loaded
 from fmrd.engine.context import Context
-from fmrd.engine.opening.files import PlexFiles, close_all, dco_bytes, open_plex
+from fmrd.engine.opening.files import PlexFiles, close_all, compare, dco_bytes, open_plex
 from fmrd.engine.opening.homes import Home, forget_checksums
 from fmrd.engine.opening.start import Look, Opening, open_member
 from fmrd.engine.serving.open_plex import Lanes
@@ -32,6 +32,7 @@ async def read_paths(context: Context, paths: list[str]) -> dict[str, PlexFiles]
     async def one(path: str) -> None:
         try:
             files = await open_plex(context, path, None, Lanes(path), 0, context.io_timeout_seconds)
+            await compare(context, files, [files.left], context.io_timeout_seconds)
         except (FmrdError, OSError) as error:
             problems[path] = str(error)
             if isinstance(error, Refused) or is_exhaustion(error):

@@ -21,6 +21,7 @@ from fmrd.dco.ledger import Ledger
 from fmrd.dco.store import Store
 from fmrd.engine.context import Context
 from fmrd.engine.opening.files import PlexFiles, close, copy_of, dco_bytes, off_the_loop
+from fmrd.engine.opening.stamping import stamp_of
 from fmrd.engine.opening.taking import Looked, Manners, PlexWish, look_at
 from fmrd.engine.serving.open_plex import Lanes, OpenPlex
 from fmrd.errors import BadRequest, Failed, FmrdError
@@ -39,7 +40,7 @@ async def obtain(
         host = context.host
         if not looked.seen.exists:
             made = host.create_plex(path, geometry.length_bytes)
-            return PlexFiles(made, lanes, None, None, None, looked.may_replace), True
+            return PlexFiles(made, lanes, None, None, made.stamp(), looked.may_replace), True
         backing = host.take_plex(path, looked.tail_bytes, looked.seen)
         try:
             if not backing.is_block and backing.length < geometry.length_bytes:
@@ -140,8 +141,9 @@ async def make(context: Context, settings: VolumeRecord, wishes: Sequence[PlexWi
                     context, files, plex.name, plex.uuid, family.uuid, geometry, family.columns,
                     plex.path, plex.dco_path, timeout,
                 )  # fmt: skip
+                plex.tail = copy.file.tail
                 carriers[plex.uuid] = files.with_dco(copy)
-                plex.stamp = await ask(context.system, files.lanes.data, files.backing.stamp, timeout)
+                plex.stamp = await stamp_of(context, volume, plex, carriers, timeout)
             await store.commit(everything=True)
             if volume.demotions or any(carrier.dco_copy.broken for carrier in carriers.values()):
                 raise Failed("failed", f"volume {settings.name}: a copy of the DCO could not be written")

@@ -62,8 +62,9 @@ async def look_for(home: Home, volumes: Iterable[VolumeRecord], accept: str | No
         tail = tail_bytes(geometry_of(volume))
         try:
             look.found[plex.uuid], opened = await find_plex(
-                context, plex.path, plex.dco_path, lanes, tail, timeout, readable=plex.name != accept
-            )
+                context, plex.path, plex.dco_path, lanes, tail, timeout, known=plex.tail, readable=plex.name != accept,
+                left=plex.stamp if volume.settled and plex.is_open else None,
+            )  # fmt: skip
         except (FmrdError, OSError) as error:
             exhausted.append(failed_by(error) if isinstance(error, OSError) else error)
             return
@@ -160,6 +161,7 @@ async def open_member(
                 context, here, plex.name, plex.uuid, ledger.family.uuid, volume.geometry, ledger.family.columns,
                 plex.path, plex.dco_path, settings.io_timeout_seconds,
             )  # fmt: skip
+            plex.tail = copy.file.tail
             # An instant snapshot is nothing without its original, so its copy would be of no use elsewhere.
             copy.broken = volume.settings.is_instant
             opened[plex.uuid] = files.pop(plex.uuid).with_dco(copy)

@@ -12,7 +12,7 @@ from fmrd.core.reasons import Reason
 from fmrd.core.record import PlexRecord
 from fmrd.core.states import PlexState, TaskType
 from fmrd.core.volume.plex import Plex
-from fmrd.engine.opening.files import PlexFiles, close, copy_of, name_owner, open_plex, tail_bytes
+from fmrd.engine.opening.files import PlexFiles, close, compare, copy_of, name_owner, open_plex, tail_bytes
 from fmrd.engine.plexes.release import Releaser
 from fmrd.engine.resync.copy_tasks import CopyTasks, Then
 from fmrd.engine.running import Running
@@ -132,9 +132,11 @@ class Attacher:
         await self._releaser.complete(plex)
         await running.lanes_of(plex)
         tail = tail_bytes(running.volume.geometry)
-        return await open_plex(
-            running.context, plex.path, plex.dco_path, lanes, tail, running.timeout_seconds, readable=not full
-        )
+        files = await open_plex(
+            running.context, plex.path, plex.dco_path, lanes, tail, running.timeout_seconds, known=plex.tail,
+            readable=not full,
+        )  # fmt: skip
+        return await compare(running.context, files, () if full else (plex.stamp, files.left), running.timeout_seconds)
 
     async def _join(self, plex: Plex, files: PlexFiles, decision: Decision) -> None:
         running = self._running
@@ -146,13 +148,13 @@ class Attacher:
                 running.context.system, files.lanes.data, partial(files.backing.extend, length), running.timeout_seconds
             )
             # A kill before the next record leaves a file that nobody stamped: it is copied in full then, and says so.
-            plex.stamp = await ask(
-                running.context.system, files.lanes.data, files.backing.stamp, running.timeout_seconds
-            )
+            longer = await ask(running.context.system, files.lanes.data, files.backing.stamp, running.timeout_seconds)
+            plex.stamp = replace(longer, content=plex.stamp.content if plex.stamp is not None else (), ctime_ns=0)
         copy = await copy_of(
             running.context, files, plex.name, plex.uuid, family.uuid, volume.geometry, family.columns,
             plex.path, plex.dco_path, running.timeout_seconds,
         )  # fmt: skip
+        plex.tail = copy.file.tail
         joining.inherit(plex, decision)
         theirs = files.record
         ours = theirs is not None and theirs.family == family.uuid
@@ -175,7 +177,7 @@ class Attacher:
         # The record of the join has it closed, and data follows before the next one: its time of change is no sign of a
         # stranger then. What it misses is told by its map and by the DRL in its own copy, as of any plex at a crash.
         if left is not None:
-            plex.stamp = replace(left, mtime_ns=0)
+            plex.stamp = replace(left, mtime_ns=0, since_ns=None, ctime_ns=0, content=())
         try:
             await store.join(plex, copy, open_gate)
         except BaseException as error:

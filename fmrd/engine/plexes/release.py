@@ -1,7 +1,7 @@
 """A volume parts here with a plex whose gate has closed, and with all of its files at the end.
 
 This runs by itself after the gate closed: record, wait until the plex's last system call has landed (its buffers and
-its lock are held until then), fdatasync, stamp, record again, close.
+its lock are held until then), fsync, stamp, record again, close.
 """
 
 import logging
@@ -10,11 +10,11 @@ import trio
 
 from fmrd.backing.calls.system_calls import ask
 from fmrd.core.reasons import Reason
-from fmrd.core.record import Stamp
+from fmrd.core.stamps import Stamp
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.opening.files import let_go
+from fmrd.engine.opening.stamping import stamp_of
 from fmrd.engine.running import Running
-from fmrd.engine.serving.open_plex import OpenPlex
 from fmrd.errors import FmrdError
 
 log = logging.getLogger(__name__)
@@ -26,11 +26,15 @@ class Releaser:
     def __init__(self, running: Running) -> None:
         self._running = running
         self._under_way: dict[str, trio.Event] = {}
+        self._late: set[str] = set()
+        """On these a call was outstanding when the gate closed, so a stamp from before may not fit any more."""
 
     def begin(self, plex: Plex) -> None:
         """Begin a parting, in the step that closed the gate."""
         self._note_unproven(plex)
         self._under_way[plex.uuid] = trio.Event()
+        if self._running.home.lanes_of(plex.uuid, plex.name).outstanding:
+            self._late.add(plex.uuid)
         self._running.context.nursery.start_soon(self._part, plex)
 
     async def wait(self, plex: Plex) -> None:
@@ -67,9 +71,10 @@ class Releaser:
         if lanes.outstanding:
             return
         self._note_unproven(plex)
-        plex.stamp = await self.stamp(opened)
+        if plex.stamp is None or plex.uuid in self._late:
+            plex.stamp = await self.stamp(plex)
         if lanes.outstanding:
-            return  # the fdatasync hangs; the files stay open until it has landed
+            return  # the fsync hangs; the files stay open until it has landed
         del running.mirror.opened[plex.uuid]
         try:
             await running.mirror.store.commit()
@@ -87,25 +92,15 @@ class Releaser:
             plex.reason = Reason.SESSION_OPEN
 
     def _end(self, uuid: str) -> None:
+        self._late.discard(uuid)
         event = self._under_way.pop(uuid, None)
         if event is not None:
             event.set()
 
-    async def stamp(self, opened: OpenPlex) -> Stamp | None:
-        """Return how fmrd leaves the file (PROTOCOLS, "Stamps"), after an fdatasync; None where it does not answer."""
-
-        def run() -> Stamp | None:
-            try:
-                opened.backing.fdatasync()
-            except OSError as error:
-                log.info("%s: the last fdatasync before its stamp failed: %s", opened.backing.path, error)
-            return opened.backing.stamp()
-
+    async def stamp(self, plex: Plex) -> Stamp | None:
+        """Return how fmrd leaves it (``stamp_of``)."""
         running = self._running
-        try:
-            return await ask(running.context.system, opened.lanes.data, run, running.timeout_seconds)
-        except OSError:
-            return None
+        return await stamp_of(running.context, running.volume, plex, running.mirror.opened, running.timeout_seconds)
 
     def close_all(self) -> None:
         """Have all files closed: the volume ended. What hangs is closed when it has landed. The closed ones can

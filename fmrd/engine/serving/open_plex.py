@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from fmrd.backing.calls.system_calls import Call, Lane
 from fmrd.backing.protocol import Backing
+from fmrd.core.stamps import Stamp
 from fmrd.dco.copy import DcoCopy
 from fmrd.engine.serving.ranges import Claim, overlap
 from fmrd.engine.serving.writes_under_way import Landing, refuse
@@ -64,6 +65,8 @@ class OpenPlex:
     backing: Backing
     lanes: Lanes
     dco_copy: DcoCopy
+    opened_as: Stamp | None = None
+    """How it looked then; None of a file that was made just then."""
 
     def __post_init__(self) -> None:
         self.inline = self.backing.inline

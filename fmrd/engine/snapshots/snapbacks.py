@@ -59,7 +59,7 @@ async def _take_plexes(pair: Pair, service: Service | None, plexes: Sequence[Ple
     async with withdrawn(pair, service, ends=ends), service.running.at_rest():
         for plex in plexes:
             if plex.is_open:
-                plex.stamp = await service.releaser.stamp(service.mirror.opened[plex.uuid])
+                plex.stamp = await service.releaser.stamp(plex)
             else:  # it left the snapshot before, by an error or by hand
                 await service.releaser.complete(plex)
 

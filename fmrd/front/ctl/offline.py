@@ -6,11 +6,12 @@ from typing import cast
 
 from rich.console import Console
 
-from fmrd.backing import dcofile
+from fmrd.backing import locator
 from fmrd.backing.protocol import DcoFile
 from fmrd.core.images import CopyImage, own_bitmap
 from fmrd.core.json_object import Json
 from fmrd.core.record import Column, Link, PlexRecord, Record, VolumeRecord, geometry_of
+from fmrd.core.stamps import Stamp
 from fmrd.dco.layout import HOME
 from fmrd.dco.loading import Loaded, load
 from fmrd.errors import Failed
@@ -45,10 +46,10 @@ def read_dco(path: str) -> Json:
 def _open(path: str) -> _ReadOnly:
     status = os.stat(path)
     if stat.S_ISBLK(status.st_mode):
-        found = dcofile.locate(path)
+        found = locator.locate(path)
         if found is None:
             raise Failed("dco_missing", f"{path} carries no DCO at its end")
-        return _ReadOnly(path, *found)
+        return _ReadOnly(path, *found[:2])
     if not stat.S_ISREG(status.st_mode):
         raise Failed("dco_missing", f"{path} is neither a file nor a block device")
     return _ReadOnly(path, 0, status.st_size)
@@ -124,10 +125,19 @@ def _plex(plex: PlexRecord, volume: VolumeRecord, image: CopyImage, *, known: bo
         "dirty_regions": bits.count() if known else None,
         "dirty_bytes": geometry.bytes_in(bits.count(), bool(bits[-1])) if known else None,
         "has": None if plex.has is None else {"lineage": plex.has.lineage, "sequence": plex.has.sequence},
-        "stamp": None if plex.stamp is None else vars(plex.stamp),
+        "stamp": None if plex.stamp is None else _stamp(plex.stamp),
         "suspect": plex.suspect,
         "excluded": plex.excluded,
         "snap": plex.snap,
+    }
+
+
+def _stamp(stamp: Stamp) -> Json:
+    return {
+        "inode": stamp.inode,
+        "size": stamp.size,
+        "mtime_ns": stamp.mtime_ns,
+        "checked_bytes": sum(each.length for each in stamp.content),
     }
 
 
