@@ -108,12 +108,11 @@ class Backing(Protocol):
 
 
 class DcoFile(Protocol):
-    """A DCO file is one copy of the DCO. A write is durable when it returns, and writes whole blocks in one call."""
+    """A DCO file is one copy of the DCO. A write is of whole blocks, durable when it returns. ``far``: as a backing's."""
 
     path: str
     length: int
     far: str
-    """As of a backing."""
     tail: int | None
     """Of a device's area: where the locator lies by which it was found."""
 
@@ -221,9 +220,7 @@ class Host(Protocol):
         """Give the home copy of a family whose original went the name of another of its volumes, durably."""
 
     def freezer(self, mountpoint: str, needed: Mapping[str, str]) -> Freezer:
-        """For what is mounted there; nothing is frozen yet. ``needed``: path -> what it is, of all plexes. OSError
-        where nothing is mounted there; Refused('refused_freeze') where fmrd itself would stand still.
-        """
+        """Return one for what may be frozen (else OSError, Refused). ``needed``: path -> what it is, of all plexes."""
 
     def homes(self) -> list[str]:
         """Return the names of the home copies in the state directory, sorted."""

@@ -5,11 +5,12 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from time import time
 
 import trio
 
-from fmrd.backing.calls.system_calls import SystemCalls
+from fmrd.backing.calls.system_calls import Lane, SystemCalls, ask
 from fmrd.backing.protocol import Host
 from fmrd.core.geometry import PAGE_REGIONS
 from fmrd.core.maps.drl import HOT_EXTENTS
@@ -51,3 +52,9 @@ class Context:
     def __post_init__(self) -> None:
         self.tasks = TaskList(self.now)
         self.disks = defaultdict(trio.Lock)
+
+    async def forget_checksums(self, volume: str) -> None:
+        """Remove what verify knows of a volume that is not started, and goes, or becomes other data."""
+        if self.checksums:
+            remove = partial(self.host.remove_checksums, volume)
+            await ask(self.system, Lane(f"checksums of {volume}"), remove, self.io_timeout_seconds)

@@ -13,7 +13,7 @@ from fmrd.core.reasons import Reason
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
 from fmrd.engine.context import Context
-from fmrd.engine.opening.files import let_go
+from fmrd.engine.opening.closing import let_go
 from fmrd.engine.opening.homes import Home
 from fmrd.engine.serving.life import Lifetime
 from fmrd.engine.serving.mirror import Mirror

@@ -186,9 +186,7 @@ class Service:
             self.context.tasks.wake(self.volume.name)
 
     def _is_settled(self) -> bool:
-        """Tell, at a stop, whether nothing is to be recovered, and each plex that can have a stamp gave one; a disk
-        that hangs gave none.
-        """
+        """Tell, at a stop, whether nothing is to be recovered, and each plex that can have a stamp gave one."""
         opened = self.mirror.opened
         plexes = self.volume.open_plexes()
         stamped = all(p.stamp is not None or opened[p.uuid].backing.is_block for p in plexes)

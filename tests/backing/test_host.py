@@ -203,7 +203,7 @@ def test_what_a_process_that_was_left_behind_may_write_to_stays_out(
     tmp_path: Path, host: LinuxHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its locks are free; what it writes to is asked of its notes, whoever opens that."""
-    monkeypatch.setattr("fmrd.backing.host.END_SECONDS", 0.05)
+    monkeypatch.setattr("fmrd.backing.owning.state.END_SECONDS", 0.05)
     plex, sound = str(tmp_path / "p"), str(tmp_path / "q")
     host.create_plex(plex, BLOCK).close()
     host.create_plex(sound, BLOCK).close()

@@ -1,7 +1,6 @@
 """A plex is opened here: its backing, its copy of the DCO, and what is to be known before it is trusted."""
 
-import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -17,14 +16,13 @@ from fmrd.dco import layout
 from fmrd.dco.copy import PAGES, DcoCopy
 from fmrd.dco.loading import Loaded, Reading
 from fmrd.engine.context import Context
+from fmrd.engine.opening.closing import let_go
 from fmrd.engine.serving.open_plex import Lanes, OpenPlex
 from fmrd.errors import Failed, FmrdError, is_exhaustion
 
 T = TypeVar("T")
 CALLS = 16
 """Reads of a copy of the DCO in one hop; all of them together have the time of one."""
-
-log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -71,42 +69,6 @@ class PlexFiles:
         self.backing.close()
         if self.dco is not None:
             self.dco.close()
-
-
-def let_go(context: Context, lane: Lane | Lanes, files: PlexFiles | OpenPlex | DcoFile) -> None:
-    """Have them closed, off trio's thread like any call on them. While one hangs they stay open, and locked, until it
-    has landed (PROTOCOLS, "Join"). Whoever opens them again waits for it (``Lane.closed``).
-    """
-    _lane(lane).begin_closing()
-    context.nursery.start_soon(_close, context, lane, files)
-
-
-async def _close(context: Context, lane: Lane | Lanes, files: PlexFiles | OpenPlex | DcoFile) -> None:
-    try:
-        await lane.idle()
-        await ask(context.system, _lane(lane), files.close, context.io_timeout_seconds)
-    except OSError as error:
-        log.warning("%s is not closed yet: %s", _lane(lane).name, error)
-    finally:
-        _lane(lane).end_closing()
-
-
-def _lane(lane: Lane | Lanes) -> Lane:
-    return lane.data if isinstance(lane, Lanes) else lane
-
-
-async def close(context: Context, lane: Lane | Lanes, files: PlexFiles | OpenPlex | DcoFile) -> None:
-    """The same, and return when they are closed, unless a call on them hangs."""
-    let_go(context, lane, files)
-    await lane.closed(context.io_timeout_seconds)
-
-
-async def close_all(context: Context, files: Mapping[str, PlexFiles | OpenPlex]) -> None:
-    """The same for all of them at once."""
-    for each in files.values():
-        let_go(context, each.lanes, each)
-    for each in files.values():
-        await each.lanes.closed(context.io_timeout_seconds)
 
 
 def dco_bytes(geometry: Geometry, columns: int = layout.COLUMNS) -> int:

@@ -12,7 +12,8 @@ from fmrd.core.record import PlexRecord, Record
 from fmrd.core.volume.plex import Plex
 from fmrd.dco.loading import Loaded, load
 from fmrd.engine.context import Context
-from fmrd.engine.opening.files import close, open_plex
+from fmrd.engine.opening.closing import close
+from fmrd.engine.opening.files import open_plex
 from fmrd.engine.serving.open_plex import Lanes
 from fmrd.errors import Failed, FmrdError
 

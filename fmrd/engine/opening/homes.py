@@ -25,7 +25,8 @@ from fmrd.dco.copy import DcoCopy
 from fmrd.dco.ledger import Ledger, change
 from fmrd.dco.loading import Loaded, Reading
 from fmrd.engine.context import Context
-from fmrd.engine.opening.files import CALLS, go_on, let_go, off_the_loop
+from fmrd.engine.opening.closing import let_go
+from fmrd.engine.opening.files import CALLS, go_on, off_the_loop
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.serving.open_plex import Lanes
 from fmrd.errors import Failed, Refused
@@ -195,7 +196,7 @@ class Home:
             names = await self._names()
             if name not in names:
                 raise Failed("volume_missing", f"the home copy {self.name} names no volume {name}")
-            await forget_checksums(self.context, name)
+            await self.context.forget_checksums(name)
             if names == [name]:
                 self._last = None
                 await self._ask(partial(self.context.host.remove_home, self.name))
@@ -247,10 +248,3 @@ class Home:
     def settings(self, name: str) -> VolumeRecord | None:
         """Return a volume of the family as it is recorded; None where it is none."""
         return self.record.named(name) if self.record is not None else None
-
-
-async def forget_checksums(context: Context, volume: str) -> None:
-    """Remove what verify knows of a volume that is not started, and goes, or becomes other data."""
-    if context.checksums:
-        remove = partial(context.host.remove_checksums, volume)
-        await ask(context.system, Lane(f"checksums of {volume}"), remove, context.io_timeout_seconds)

@@ -11,8 +11,9 @@ from fmrd.core.reasons import Reason
 from fmrd.core.record import PlexRecord, Record, VolumeRecord, geometry_of
 from fmrd.dco.loading import Loaded
 from fmrd.engine.context import Context
-from fmrd.engine.opening.files import PlexFiles, close_all, compare, dco_bytes, open_plex
-from fmrd.engine.opening.homes import Home, forget_checksums
+from fmrd.engine.opening.closing import close_all
+from fmrd.engine.opening.files import PlexFiles, compare, dco_bytes, open_plex
+from fmrd.engine.opening.homes import Home
 from fmrd.engine.opening.start import Look, Opening, open_member
 from fmrd.engine.serving.open_plex import Lanes
 from fmrd.errors import Failed, FmrdError, Refused, failed_by, is_exhaustion
@@ -156,7 +157,7 @@ async def _open_all(
             image = _image_of(volume, record, leader, look)
             openings.append(await open_member(home, ledger, record, volume, image, look, standing[volume.name]))
             await _lose_instants(openings[-1])
-            await forget_checksums(home.context, volume.name)
+            await home.context.forget_checksums(volume.name)
         await home.publish()
     except BaseException:
         for opening in openings:

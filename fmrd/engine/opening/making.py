@@ -20,7 +20,8 @@ from fmrd.dco.copy import DcoCopy
 from fmrd.dco.ledger import Ledger
 from fmrd.dco.store import Store
 from fmrd.engine.context import Context
-from fmrd.engine.opening.files import PlexFiles, close, copy_of, dco_bytes, off_the_loop
+from fmrd.engine.opening.closing import close
+from fmrd.engine.opening.files import PlexFiles, copy_of, dco_bytes, off_the_loop
 from fmrd.engine.opening.stamping import stamp_of
 from fmrd.engine.opening.taking import Looked, Manners, PlexWish, look_at
 from fmrd.engine.serving.open_plex import Lanes, OpenPlex

@@ -15,8 +15,9 @@ from fmrd.core.volume.plex import Plex
 from fmrd.dco.ledger import Ledger
 from fmrd.dco.store import Store
 from fmrd.engine.context import Context
-from fmrd.engine.opening.files import PlexFiles, close_all, copy_of, find_plex, let_go, off_the_loop, tail_bytes
-from fmrd.engine.opening.homes import Home, forget_checksums
+from fmrd.engine.opening.closing import close_all, let_go
+from fmrd.engine.opening.files import PlexFiles, copy_of, find_plex, off_the_loop, tail_bytes
+from fmrd.engine.opening.homes import Home
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.serving.open_plex import Lanes, OpenPlex
 from fmrd.errors import Failed, FmrdError, failed_by
@@ -124,7 +125,7 @@ async def start_at_home(home: Home, name: str, options: StartOptions) -> Opening
                 judge = partial(judge_pages, record, settings, loaded.image, look.found, standing)
                 await off_the_loop(context, settings, judge)
             if options != StartOptions():  # the administrator says what the volume's data is
-                await forget_checksums(context, name)
+                await context.forget_checksums(name)
             return await open_member(home, ledger, record, settings, loaded.image, look, standing)
         finally:
             await look.close()

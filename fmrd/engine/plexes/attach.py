@@ -12,7 +12,8 @@ from fmrd.core.reasons import Reason
 from fmrd.core.record import PlexRecord
 from fmrd.core.states import PlexState, TaskType
 from fmrd.core.volume.plex import Plex
-from fmrd.engine.opening.files import PlexFiles, close, compare, copy_of, name_owner, open_plex, tail_bytes
+from fmrd.engine.opening.closing import close
+from fmrd.engine.opening.files import PlexFiles, compare, copy_of, name_owner, open_plex, tail_bytes
 from fmrd.engine.plexes.release import Releaser
 from fmrd.engine.resync.copy_tasks import CopyTasks, Then
 from fmrd.engine.running import Running

@@ -12,7 +12,7 @@ from fmrd.backing.calls.system_calls import ask
 from fmrd.core.reasons import Reason
 from fmrd.core.stamps import Stamp
 from fmrd.core.volume.plex import Plex
-from fmrd.engine.opening.files import let_go
+from fmrd.engine.opening.closing import let_go
 from fmrd.engine.opening.stamping import stamp_of
 from fmrd.engine.running import Running
 from fmrd.errors import FmrdError

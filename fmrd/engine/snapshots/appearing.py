@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import trio
 
-from fmrd.engine.opening.files import close_all
+from fmrd.engine.opening.closing import close_all
 from fmrd.engine.opening.start import Opening
 from fmrd.engine.registry import Registry
 from fmrd.engine.running import Running

@@ -18,7 +18,8 @@ from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
 from fmrd.dco.store import Store
-from fmrd.engine.opening.files import PlexFiles, close, copy_of, name_owner
+from fmrd.engine.opening.closing import close
+from fmrd.engine.opening.files import PlexFiles, copy_of, name_owner
 from fmrd.engine.opening.giving_up import give_up
 from fmrd.engine.opening.start import Opening, report
 from fmrd.engine.registry import Registry

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from fmrd.core.decisions.snapshot import INSTANT_BITMAPS
 from fmrd.core.json_object import Json
-from fmrd.engine.opening.files import close
+from fmrd.engine.opening.closing import close
 from fmrd.engine.opening.making import must_have_place, obtain, remove_created
 from fmrd.engine.opening.taking import PlexWish, look_at
 from fmrd.engine.snapshots.breakoffs import Wish, must_be_original

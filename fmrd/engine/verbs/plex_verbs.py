@@ -3,7 +3,7 @@
 from fmrd.core.json_object import Json
 from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
-from fmrd.engine.opening.files import close
+from fmrd.engine.opening.closing import close
 from fmrd.engine.opening.giving_up import give_up
 from fmrd.engine.opening.making import must_have_place, obtain, remove_created
 from fmrd.engine.opening.taking import PlexWish, look_at
