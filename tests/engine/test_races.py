@@ -308,11 +308,11 @@ async def test_a_copy_of_the_dco_that_is_not_understood_does_not_stay_open(
     await rig.det("b")
     before = len(os.listdir("/proc/self/fd"))
 
-    def load(file: object) -> object:
+    def go_on(self: object, calls: int) -> object:
         raise Refused("dco_feature", "from the future")
 
     with monkeypatch.context() as patched:
-        patched.setattr(files, "load", load)
+        patched.setattr(files.Reading, "go_on", go_on)
         with pytest.raises(Refused, match="dco_feature"):
             await rig.would("b")
     assert len(os.listdir("/proc/self/fd")) == before
