@@ -108,7 +108,7 @@ class Backing(Protocol):
 
 
 class DcoFile(Protocol):
-    """A DCO file is one copy of the DCO. A write is of whole blocks, durable when it returns. ``far``: as a backing's."""
+    """A DCO file is one copy of the DCO. Writes are of whole blocks, and durable at once. ``far``: as a backing's."""
 
     path: str
     length: int
