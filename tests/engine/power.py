@@ -11,6 +11,7 @@ import os
 import random
 import shutil
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from typing import Any
 from unittest.mock import patch
 
 from fmrd.backing import libc
+from fmrd.backing.owning.locking import LOCK_THREAD, Lock
 
 SECTOR_BYTES = 512
 UNKNOWN = ("write", "writev", "pwritev", "truncate", "replace", "link", "symlink", "rmdir", "posix_fallocate")
@@ -109,12 +111,20 @@ class Machine:
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
-        """Whatever is open at the end is closed then, as by the end of a process."""
+        """Whatever is open, or locked, at the end is closed then, as by the end of a process."""
+        locks: list[Lock] = []
+        begin = Lock.__init__
+
+        def locked(self: Lock, *arguments: Any, **options: Any) -> None:
+            begin(self, *arguments, **options)
+            locks.append(self)
+
         names = ("open", "close", "pwrite", "ftruncate", "fsync", "fdatasync", "rename", "unlink", "mkdir",
                  "copy_file_range", "sendfile")  # fmt: skip
         patches = [patch.object(os, name, self._watched(name, getattr(os, name))) for name in names]
         patches += [patch.object(os, name, self._refused(name, getattr(os, name))) for name in UNKNOWN]
         patches.append(patch.object(libc, "fallocate", self._watched("fallocate", libc.fallocate)))
+        patches.append(patch.object(Lock, "__init__", locked))
         for each in patches:
             each.start()
         try:
@@ -122,6 +132,8 @@ class Machine:
         finally:
             for each in patches:
                 each.stop()
+            for lock in locks:
+                lock.release()
             for descriptor in self._opened:
                 os.close(descriptor)
             self._opened.clear()
@@ -134,6 +146,8 @@ class Machine:
         note = getattr(self, f"_{name}")
 
         def call(*arguments: Any, **options: Any) -> Any:
+            if threading.current_thread().name == LOCK_THREAD:  # its descriptors are others
+                return real(*arguments, **options)
             return note(real, *arguments, **options)
 
         return call

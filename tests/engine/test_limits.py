@@ -11,7 +11,7 @@ from fmrd.core.json_object import Json
 from fmrd.core.names import GIVEN_LENGTH, VOLUME_LENGTH
 from fmrd.core.record import HISTORY_LIMIT, Position
 from fmrd.dco import layout
-from fmrd.dco.body import MOST
+from fmrd.dco.values import MOST
 from fmrd.errors import BadRequest, Failed
 from fmrd.front.arguments import MAX_IDS, MAX_ITEMS, MAX_NUMBER, MAX_PATH_BYTES, check_arguments
 from fmrd.front.wire import REQUEST_LIMIT_BYTES, Request

@@ -326,7 +326,7 @@ class _OsWithoutFsyncOfFiles:
 LEFT_OUT: dict[str, Callable[[], Any]] = {
     "fdatasync of a plex": lambda: patch.object(PlexFile, "fdatasync", lambda self: None),
     "the name of the home copy": lambda: patch.object(
-        LinuxHost, "publish_home", lambda self, name: os.rename(f"{self._home(name)}.new", self._home(name))
+        LinuxHost, "publish_home", lambda self, name: os.rename(f"{self.home_path(name)}.new", self.home_path(name))
     ),
     "the name of a plex": lambda: _names_are_not_synced(plexfile),
     "the name of a copy of the DCO": lambda: _names_are_not_synced(dcofile),
@@ -334,7 +334,7 @@ LEFT_OUT: dict[str, Callable[[], Any]] = {
     "O_DSYNC of a copy of the DCO": lambda: patch.object(dcofile.os, "O_DSYNC", 0),
     "the name of the state directory": lambda: _names_are_not_synced(private),
     "that the home copy is forgotten": lambda: patch.object(
-        LinuxHost, "remove_home", lambda self, name: self._home(name).unlink()
+        LinuxHost, "remove_home", lambda self, name: self.home_path(name).unlink()
     ),
 }
 

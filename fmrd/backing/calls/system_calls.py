@@ -58,6 +58,11 @@ class Lane:
         """How many may land yet, though nobody waits for them."""
         return len(self.late)
 
+    @property
+    def hangs(self) -> bool:
+        """Has one of them not even returned?"""
+        return len(self.late) > len(self.unproven)
+
     def give_up(self, call: "Call") -> None:
         """It did not answer in time. It stays outstanding."""
         self.late.append(call)
@@ -94,7 +99,7 @@ class Lane:
     async def closed(self, timeout_seconds: float) -> None:
         """Return when what was to be closed is closed; or at once where a call hangs, and after that time."""
         with trio.move_on_after(timeout_seconds):
-            while self._closings and not self.late:
+            while self._closings and not self.hangs:
                 await self._all_closed.wait()
 
     async def idle(self) -> None:

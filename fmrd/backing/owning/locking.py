@@ -19,6 +19,9 @@ from queue import SimpleQueue
 
 from fmrd.backing import libc
 
+LOCK_THREAD = "fmrd lock"
+"""The name of each thread that holds a lock."""
+
 
 class Lock:
     """A lock on an open file, or device, for itself: ``descriptor`` may be closed meanwhile. OSError where it cannot be
@@ -29,7 +32,7 @@ class Lock:
         self._problem: BaseException | None = None
         self._ready = threading.Event()
         self._errands: SimpleQueue[_Errand | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._hold, args=(descriptor, device), name="fmrd lock", daemon=True)
+        self._thread = threading.Thread(target=self._hold, args=(descriptor, device), name=LOCK_THREAD, daemon=True)
         try:
             self._thread.start()
         except RuntimeError as error:

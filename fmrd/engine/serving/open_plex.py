@@ -49,7 +49,7 @@ class Lanes:
 
     async def closed(self, timeout_seconds: float) -> None:
         """As ``Lane.closed``, of both."""
-        if not self.dco.late:
+        if not self.dco.hangs:
             await self.data.closed(timeout_seconds)
 
     async def idle(self) -> None:
@@ -94,7 +94,7 @@ class OpenPlex:
     @property
     def hangs(self) -> bool:
         """Has a call on it been given up that has not returned?"""
-        return self.lanes.data.hung > 0 or self.lanes.dco.hung > 0
+        return self.lanes.data.hangs or self.lanes.dco.hangs
 
     def close(self) -> None:
         """Give up the descriptors and the lock."""
