@@ -4,7 +4,10 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS = {"fmrd.front.daemon.daemon", "fmrd.front.daemon.mount_holder", "fmrd.front.ctl.cli", "tests.sim.__main__"}
+PROGRAMS = {
+    "fmrd.front.daemon.daemon", "fmrd.front.daemon.mount_holder", "fmrd.front.ctl.cli", "tests.sim.__main__",
+    "tests.vm.__main__", "tests.vm.guest.agent", "tests.vm.guest.ask", "tests.vm.guest.writer",
+}  # fmt: skip
 """Where execution begins, besides the tests themselves."""
 OF_EACH_MODULE = {"log", "T", "_libc", "_CREDENTIALS"}
 """Names that are no shared knowledge: a logger, a type variable, the C library, and what SO_PEERCRED packs, which the
