@@ -63,7 +63,7 @@ def late(vm: Machine) -> str:
 def power_cut(vm: Machine) -> str:
     """power cut under a writer"""
     vm.acknowledged.write_bytes(b"")
-    Writer(vm, "data").works(200, 120)
+    Writer(vm, "data", "/dev/virtio-ports/fmrd.acknowledged").works(200, 120)
     vm.cut_power()
     kept = acknowledged(vm)
     vm.power_on()

@@ -148,6 +148,7 @@ def _next_daemon(vm: Machine, end: str) -> str:
 def well_again(vm: Machine) -> None:
     """Whatever a scenario left: no disk hangs, fmrd runs, and what is to be mounted is."""
     vm.ask(f"dmsetup info sick && {{ dmsetup load sick --table {LINEAR}; dmsetup resume sick; }}")
+    vm.ask("fsfreeze --unfreeze /; fsfreeze --unfreeze /srv/disk2")
     vm.ask("systemctl stop looking writer-data writer-files writer-sick")
     vm.ask("rm -rf /run/systemd/system/fmrd.service.d; systemctl daemon-reload; systemctl start fmrd", READY_SECONDS)
     wait_until_ready(vm)

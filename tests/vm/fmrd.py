@@ -97,14 +97,14 @@ def ended(vm: Machine, number: int) -> dict[str, Any] | None:
 class Writer:
     """Writes to /srv/VOLUME/written, and fsyncs each block, until it is stopped, or dies with the machine."""
 
-    def __init__(self, vm: Machine, name: str) -> None:
+    def __init__(self, vm: Machine, name: str, told: str = "/dev/null") -> None:
         self._vm = vm
         self._name = name
         self._report = f"/run/writer-{name}.json"
         vm.run(f"mountpoint -q /srv/{name}")
         program = "/usr/bin/python3 -SE /media/fmrd/guest/writer.py"
         service = f"systemd-run -q --collect --unit=writer-{name}"
-        vm.run(f"rm -f {self._report}; {service} {program} write /srv/{name}/written {self._report}")
+        vm.run(f"rm -f {self._report}; {service} {program} write /srv/{name}/written {self._report} {told}")
         vm.until(f"test -s {self._report}", f"the writer on {name} writes")
 
     def report(self) -> dict[str, Any]:

@@ -48,7 +48,8 @@ echo fmrd-vm >"$root/etc/hostname"
 echo '127.0.0.1 localhost fmrd-vm' >"$root/etc/hosts"
 echo 0123456789abcdef0123456789abcdef >"$root/etc/machine-id"
 for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service \
-    fstrim.timer getty@tty1.service getty.target systemd-hwdb-update.service systemd-pcrphase.service; do
+    fstrim.timer getty.target getty@tty1.service modprobe@configfs.service modprobe@drm.service \
+    modprobe@efi_pstore.service systemd-hwdb-update.service systemd-logind.service systemd-pstore.service; do
     ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done
 chroot "$root" python3 -m venv --system-site-packages /opt/fmrd

@@ -187,8 +187,9 @@ def leads_back(vm: Machine) -> str:
         seen = [
             refused(vm, what, command)
             for what, command in {
-                "import of a volume's own file": "import /run/fmrd/volumes/data",
-                "a loop device": f"plex add data {loop}",
+                "a volume's own file": "plex add files /run/fmrd/volumes/data",
+                "a loop device on one": f"plex add data {loop}",
+                "import of one": f"import {loop}",
                 "device-mapper on one": "plex add data /dev/mapper/back",
                 "a file in a file system on one": "plex add files /srv/data/plex",
             }.items()
@@ -201,7 +202,7 @@ def leads_back(vm: Machine) -> str:
 
 def refused(vm: Machine, what: str, command: str) -> str:
     answer = vm.ask(f"fmrctl {command} --json", 120)
-    if answer["status"] != 3:
+    if answer["status"] not in (1, 3):
         raise Failed(f"{what}: fmrctl {command}: status {answer['status']}, {answer['output'][-500:]}")
     code = json.loads(answer["output"].splitlines()[-1])["error"]["code"]
     return f"{what} ({code})"
@@ -209,9 +210,11 @@ def refused(vm: Machine, what: str, command: str) -> str:
 
 def freezing_itself(vm: Machine) -> str:
     """--freeze of the file system that holds fmrd's state, or a plex"""
-    seen = [
-        refused(vm, where, f"snapshot files --instant /srv/disk1/old --freeze {where}") for where in ("/", "/srv/disk2")
-    ]
+    command = "snapshot files --instant /srv/disk1/old --freeze"
+    try:
+        seen = [refused(vm, where, f"{command} {where}") for where in ("/srv/disk2", "/var/lib")]
+    finally:
+        vm.ask("fsfreeze --unfreeze /srv/disk2; fsfreeze --unfreeze /; fmrctl remove SNAP-files --erase", 120)
     vm.run("touch /var/lib/frozen /srv/disk2/frozen && rm /var/lib/frozen /srv/disk2/frozen")
     need(plex(vm, "files-02")["state"] == "ACTIVE", "files-02 is no longer ACTIVE")
     return "refused: " + "; ".join(seen)

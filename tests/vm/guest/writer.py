@@ -1,8 +1,8 @@
 """Writes blocks into a file, fsyncs each, and tells the world outside; or says what the file holds.
 
-``writer.py write FILE REPORT``: until SIGTERM. Each block holds its number, again and again. REPORT has, as JSON, how
-many were written, how long the longest took (a write and its fsync), and the error that ended it. What is fsynced goes
-to a virtio port, so it is known whatever becomes of this machine.
+``writer.py write FILE REPORT TOLD``: until SIGTERM. Each block holds its number, again and again. REPORT has, as JSON,
+how many were written, how long the longest took (a write and its fsync), and the error that ended it. What is fsynced
+goes to TOLD, a virtio port, so it is known whatever becomes of this machine; only one can have it open.
 ``writer.py check FILE``: the number in each block, as JSON; one that is not all of one number is an error.
 """
 
@@ -17,14 +17,13 @@ BLOCKS = 1024
 BLOCK_BYTES = 4096
 STEP = 389
 """Prime: the blocks come in an order that jumps about, each once before any comes again."""
-PORT = "/dev/virtio-ports/fmrd.acknowledged"
 
 
 def block(number: int) -> bytes:
     return struct.pack("<Q", number) * (BLOCK_BYTES // 8)
 
 
-def write(path: str, report: str) -> None:
+def write(path: str, report: str, told: str) -> None:
     stopped: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
     said: dict[str, object] = {"written": 0, "longest": 0.0, "error": None}
@@ -32,7 +31,7 @@ def write(path: str, report: str) -> None:
     os.ftruncate(file, BLOCKS * BLOCK_BYTES)
     number = max(held(file).values())
     reporting = os.open(report, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    world = os.open(PORT, os.O_WRONLY)
+    world = os.open(told, os.O_WRONLY)
     while not stopped and not said["error"]:
         number += 1
         where = number * STEP % BLOCKS
