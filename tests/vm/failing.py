@@ -22,6 +22,8 @@ from tests.vm.machine import Machine, until
 IO_TIMEOUT = 10
 SLACK = 8
 """Seconds that this slow machine may need besides."""
+STALL_SECONDS = 90
+"""A writer goes on by then, however slow this is."""
 SUSPEND = "dmsetup suspend --noflush --nolockfs sick"
 
 
@@ -94,7 +96,7 @@ def hangs(vm: Machine) -> str:
         writer.works()
         other.works()
         with hanging(vm):
-            writer.works(seconds=3 * IO_TIMEOUT)
+            writer.works(5, STALL_SECONDS)
             state = plex(vm, "sick-01")["state"]
             other.works()
         report, beside = writer.stop(), other.stop()
@@ -123,7 +125,7 @@ def _next_daemon(vm: Machine, end: str) -> str:
     """It serves every volume, the hung plex stays out, and returns."""
     with writing(vm, "data") as other, writing(vm, "sick") as writer:
         with hanging(vm):
-            writer.works(seconds=3 * IO_TIMEOUT)
+            writer.works(5, STALL_SECONDS)
             before = vm.run("systemctl show --property=MainPID --value fmrd").strip()
             vm.run(end)
             vm.until(

@@ -14,6 +14,8 @@ them; five and six are plexes of ``sick``, the first of them through device-mapp
 SIZES = {"data": "128M", "files": "64M", "sick": "96M"}
 COPY_SECONDS = 180
 """No copy here takes longer."""
+RETURN_SECONDS = 360
+"""Nor does the return of a plex: fmrd tries every 5 minutes at least."""
 READY_SECONDS = 150
 
 
@@ -53,7 +55,7 @@ def states(vm: Machine, name: str) -> list[str]:
 def wait_until_active(vm: Machine, *names: str) -> None:
     """Every plex of these volumes."""
     for name in names:
-        until(lambda name=name: set(states(vm, name)) == {"ACTIVE"}, f"all of {name} is ACTIVE", COPY_SECONDS)
+        until(lambda name=name: set(states(vm, name)) == {"ACTIVE"}, f"all of {name} is ACTIVE", RETURN_SECONDS, 2)
 
 
 def wait_until_ready(vm: Machine) -> None:

@@ -72,7 +72,7 @@ class Machine:
     def _command(self, without: tuple[str, ...]) -> list[str | Path]:
         drive = "if=virtio,cache=writeback"
         command: list[str | Path] = [
-            "nice", "qemu-system-x86_64", "-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2",
+            "qemu-system-x86_64", "-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2",
             "-m", "1024", "-nodefaults", "-display", "none", "-no-user-config",
             "-kernel", self._base / "vmlinuz", "-initrd", self._base / "initrd.img",
             "-append", "root=/dev/vda rw console=hvc0 mitigations=off quiet systemd.show_status=false",
