@@ -36,11 +36,12 @@ def copied(vm: Machine, *names: str) -> list[str]:
 
 def rebooted(vm: Machine) -> str:
     """reboot, with fmrd enabled and volumes in fstab"""
-    vm.run("echo before >/srv/data/reboot && echo before >/srv/files/reboot")
+    began = vm.run("echo before >/srv/data/reboot && echo before >/srv/files/reboot && date +%s").strip()
     vm.start("systemctl reboot")
     vm.wait_for_boot()
     wait_until_up(vm)
-    complaints = vm.ask("journalctl --no-pager -b -1 | grep -E 'Failed unmounting|I/O error|Buffer I/O|target is busy'")
+    shutdown = f"journalctl --no-pager --boot=-1 --since=@{began}"
+    complaints = vm.ask(f"{shutdown} | grep -E 'Failed unmounting|I/O error|target is busy|timed out'")
     need(not complaints["output"], f"at the shutdown: {complaints['output'][-1500:]}")
     vm.run("mountpoint /srv/data && mountpoint /srv/files && grep before /srv/data/reboot /srv/files/reboot")
     need(states(vm, "data") == states(vm, "files") == ["ACTIVE"] * 2, f"{states(vm, 'data')}, {states(vm, 'files')}")
