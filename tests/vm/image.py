@@ -116,8 +116,14 @@ def build(place: Path) -> Path:
     subprocess.run(command, check=True, env=environment, stdin=subprocess.DEVNULL)
     for name in ("vmlinuz", "initrd.img"):
         shutil.copy(system / name, made / name)
-    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-L", "root", "-d", system, made / "root.ext4", SIZE], check=True)
+    file_system("root", system, made / "root.ext4", SIZE)
     return made
+
+
+def file_system(label: str, content: Path, path: Path, size: str) -> None:
+    """Make an ext4 image."""
+    command: list[str | Path] = ["mke2fs", "-q", "-t", "ext4", "-L", label, "-d", content, path, size]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def pip(*words: str | Path) -> None:
@@ -136,4 +142,4 @@ def disk_of_fmrd(path: Path) -> None:
         pip("wheel", "-q", "--no-deps", "-w", content, sources)
         shutil.copytree(ROOT / "systemd", content / "systemd")
         shutil.copytree(GUEST, content / "guest", ignore=shutil.ignore_patterns("__pycache__"))
-        subprocess.run(["mke2fs", "-q", "-t", "ext4", "-L", "fmrd", "-d", content, path, "32M"], check=True)
+        file_system("fmrd", content, path, "32M")

@@ -70,7 +70,7 @@ class Machine:
         self.wait_for_boot()
 
     def _command(self, without: tuple[str, ...]) -> list[str | Path]:
-        # One processor: with two, qemu's emulation now and then runs into code that Linux is changing just then (a panic).
+        # One processor: with two, qemu's emulation may run into code that Linux is changing just then, a panic.
         drive = "if=virtio,cache=writeback"
         command: list[str | Path] = [
             "qemu-system-x86_64", "-machine", "pc", "-accel", "tcg", "-cpu", "max", "-smp", "1",
