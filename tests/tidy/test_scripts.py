@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.tiers import TIERS, counted, table
+from tests.vm.__main__ import FIRST, SCENARIOS
 
 ROOT = Path(__file__).parents[2]
 
@@ -169,3 +170,12 @@ def test_with_its_packages_the_machine_runs_what_was_named(tmp_path: Path) -> No
 def test_what_takes_a_machine_is_run_by_hand_only() -> None:
     for name in ("scripts/test", "scripts/check", ".ci/run"):
         assert "test-vm" not in (ROOT / name).read_text() and "tests.vm" not in (ROOT / name).read_text()
+
+
+def test_each_scenario_has_a_name_and_a_row_of_its_own() -> None:
+    assert len({scenario.__name__ for scenario in SCENARIOS}) == len(SCENARIOS)
+    rows = [str(scenario.__doc__) for scenario in SCENARIOS]
+    assert len(set(rows)) == len(rows) and all(re.fullmatch(r"\S[^\n.]+", row) for row in rows)
+    assert SCENARIOS[: len(FIRST)] == FIRST
+    [named] = re.findall(r"^\./scripts/test-vm (\w+(?: \w+)*) +#", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    assert set(named.split()) < {scenario.__name__ for scenario in SCENARIOS}
