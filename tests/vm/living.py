@@ -211,10 +211,13 @@ def refused(vm: Machine, what: str, command: str) -> str:
 def freezing_itself(vm: Machine) -> str:
     """--freeze of the file system that holds fmrd's state, or a plex"""
     command = "snapshot files --instant /srv/disk1/old --freeze"
+    vm.run("mount --bind / /mnt")
     try:
-        seen = [refused(vm, where, f"{command} {where}") for where in ("/srv/disk2", "/var/lib")]
+        seen = [refused(vm, where, f"{command} {where}") for where in ("/srv/disk2", "/mnt")]
     finally:
-        vm.ask("fsfreeze --unfreeze /srv/disk2; fsfreeze --unfreeze /; fmrctl remove SNAP-files --erase", 120)
+        vm.ask("fsfreeze --unfreeze /srv/disk2; fsfreeze --unfreeze /; umount /mnt", 120)
+        vm.ask("fmrctl remove SNAP-files --erase", 120)
+    need(all("refused_freeze" in each for each in seen), f"refused as something else: {seen}")
     vm.run("touch /var/lib/frozen /srv/disk2/frozen && rm /var/lib/frozen /srv/disk2/frozen")
     need(plex(vm, "files-02")["state"] == "ACTIVE", "files-02 is no longer ACTIVE")
     return "refused: " + "; ".join(seen)
