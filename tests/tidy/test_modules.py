@@ -4,15 +4,15 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS = {
-    "fmrd.front.daemon.daemon", "fmrd.front.daemon.mount_holder", "fmrd.front.ctl.cli", "tests.sim.__main__",
-    "tests.vm.__main__", "tests.vm.guest.agent", "tests.vm.guest.ask", "tests.vm.guest.writer",
-}  # fmt: skip
+PROGRAMS = {"fmrd.front.daemon.daemon", "fmrd.front.daemon.mount_holder", "fmrd.front.ctl.cli", "tests.sim.__main__"}
 """Where execution begins, besides the tests themselves."""
 OF_EACH_MODULE = {"log", "T", "_libc", "_CREDENTIALS"}
 """Names that are no shared knowledge: a logger, a type variable, the C library, and what SO_PEERCRED packs, which the
 mount holder must know without the rooms it stands apart from.
 """
+
+GUESTS = {"tests.vm.guest.agent", "tests.vm.guest.ask", "tests.vm.guest.writer"}
+"""Execution begins there in the machine of scripts/test-vm."""
 
 
 def modules(folder: str) -> dict[str, Path]:
@@ -51,7 +51,7 @@ def test_every_helper_of_the_tests_is_used_by_a_test() -> None:
     known = modules("tests")
     tests = {name for name in known if name.split(".")[-1].startswith(("test_", "conftest"))}
     packages = {name for name, path in known.items() if path.name == "__init__.py"}
-    dead = set(known) - reached(tests | PROGRAMS, known) - packages
+    dead = set(known) - reached(tests | PROGRAMS | GUESTS, known) - packages
     assert not dead, f"nothing imports {', '.join(sorted(dead))}"
 
 
