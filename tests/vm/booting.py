@@ -31,7 +31,7 @@ def wait_until_up(vm: Machine) -> str:
 def copied(vm: Machine, *names: str) -> list[str]:
     """What was copied since fmrd was started."""
     tasks = ask(vm, "task_list", all=True)["tasks"]
-    return [f"{task['plex']} ({task['reason']['code']})" for task in tasks if task["volume"] in names]
+    return [f"{task['plex']} ({task['reason']['code']})" for task in tasks if task["volume"] in names and task["plex"]]
 
 
 def rebooted(vm: Machine) -> str:
