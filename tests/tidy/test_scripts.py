@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.tiers import TIERS, counted, table
+from tests.vm.__main__ import FIRST, SCENARIOS
 
 ROOT = Path(__file__).parents[2]
 
@@ -124,4 +125,57 @@ def test_seconds_are_those_of_setup_call_and_teardown() -> None:
 
 
 def test_every_folder_of_tests_is_a_tier() -> None:
-    assert {path.parent.name for path in (ROOT / "tests").glob("*/__init__.py")} == set(TIERS)
+    assert {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")} == set(TIERS)
+
+
+def run_test_vm(tmp_path: Path, *words: str) -> tuple[int, str]:
+    """scripts/test-vm, with bash where it has no program but those that a shell needs; and what it said."""
+    checkout = tmp_path / "checkout"
+    for name, script in STUBS.items():
+        path = checkout / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/bash\n{script}\n")
+        path.chmod(0o755)
+    script = (ROOT / "scripts" / "test-vm").read_text().replace("PATH=$PATH:/usr/sbin:/sbin", "")
+    (checkout / "scripts" / "test-vm").write_text(script)
+    programs = tmp_path / "programs"
+    programs.mkdir(exist_ok=True)
+    for name in ("xargs", "echo", "dirname", "id"):
+        (programs / name).unlink(missing_ok=True)
+        (programs / name).symlink_to(str(shutil.which(name)))
+    command = ["/bin/bash", checkout / "scripts" / "test-vm", *words]
+    done = subprocess.run(command, env={"PATH": str(programs)}, stderr=subprocess.PIPE, text=True, timeout=60)
+    return done.returncode, done.stderr
+
+
+def test_the_machine_says_which_packages_it_needs_and_begins_nothing(tmp_path: Path) -> None:
+    status, said = run_test_vm(tmp_path)
+    assert status == 1
+    assert "missing: qemu-system-x86 qemu-utils mmdebstrap e2fsprogs" in said and "--install" in said
+    assert not (tmp_path / "checkout" / "calls").exists()
+
+
+def test_with_its_packages_the_machine_runs_what_was_named(tmp_path: Path) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("qemu-system-x86_64", "qemu-img", "mmdebstrap", "mke2fs"):
+        (programs / name).symlink_to("/bin/true")
+    status, said = run_test_vm(tmp_path, "rebooted")
+    if "debian-archive-keyring" in said:
+        pytest.skip("no Debian")
+    assert (status, said) == (0, "")
+    assert (tmp_path / "checkout" / "calls").read_text().splitlines() == ["bootstrap", "-m tests.vm rebooted"]
+
+
+def test_what_takes_a_machine_is_run_by_hand_only() -> None:
+    for name in ("scripts/test", "scripts/check", ".ci/run"):
+        assert "test-vm" not in (ROOT / name).read_text() and "tests.vm" not in (ROOT / name).read_text()
+
+
+def test_each_scenario_has_a_name_and_a_row_of_its_own() -> None:
+    assert len({scenario.__name__ for scenario in SCENARIOS}) == len(SCENARIOS)
+    rows = [str(scenario.__doc__) for scenario in SCENARIOS]
+    assert len(set(rows)) == len(rows) and all(re.fullmatch(r"\S[^\n.]+", row) for row in rows)
+    assert SCENARIOS[: len(FIRST)] == FIRST
+    [named] = re.findall(r"^\./scripts/test-vm (\w+(?: \w+)*) +#", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    assert set(named.split()) < {scenario.__name__ for scenario in SCENARIOS}
