@@ -12,10 +12,10 @@ import sys
 import time
 import traceback
 
-from tests.sim.profiles import ELSEWHERE, FAR, PARTED, PROFILES, SNAPS, STRANGERS, TARGETS, VERIFIES
+from tests.sim.profiles import CUT, ELSEWHERE, FAR, PARTED, PROFILES, SNAPS, STRANGERS, TARGETS, VERIFIES
 from tests.sim.schedule import Schedule
 
-ALL = PROFILES | TARGETS | SNAPS | PARTED | VERIFIES | STRANGERS | FAR | ELSEWHERE
+ALL = PROFILES | TARGETS | SNAPS | PARTED | VERIFIES | STRANGERS | FAR | ELSEWHERE | CUT
 
 
 def main() -> int:
@@ -27,11 +27,7 @@ def main() -> int:
     parser.add_argument("--snapshots", action="store_true", help="schedules with snapshots")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     options = parser.parse_args()
-    names = (
-        [options.profile]
-        if options.profile
-        else list(SNAPS if options.snapshots else PROFILES | TARGETS | PARTED | VERIFIES | STRANGERS | FAR | ELSEWHERE)
-    )
+    names = [options.profile] if options.profile else [name for name in ALL if (name in SNAPS) is options.snapshots]
     work = [(names[i % len(names)], options.seed + i, options.steps) for i in range(options.schedules)]
     began = time.monotonic()
     counts: collections.Counter[str] = collections.Counter()

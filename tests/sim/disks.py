@@ -17,6 +17,7 @@ from typing import Protocol
 
 from fmrd.backing.protocol import DCO_BLOCK_BYTES, Backing, SourceError
 from fmrd.core.stamps import Piece, Stamp, Sum
+from fmrd.errors import PlexChanged
 
 GRANULE = 2048
 """The unit in which a write is torn: each holds one label, repeated."""
@@ -74,6 +75,8 @@ class PlexDisk:
         self.disk = list(self.cache)
         self.unsynced: dict[int, list[int]] = {}
         self.mtime = self.mtime_on_disk = 1
+        self.cut: int | None = None
+        """Somebody cut the file: there is nothing from this granule on."""
         self.inode = inode
         self.faults = Faults()
         self.dropped: dict[int, tuple[int, list[int]]] = {}
@@ -150,6 +153,20 @@ class PlexDisk:
         self.disk += more
         self.extended = True
         self.length = max(self.length, length)
+        self.cut = None
+
+    def cut_at(self, granule: int) -> None:
+        """What was there is gone for good; whoever makes the file longer again finds zeros."""
+        self.cut = granule
+        for each in range(granule, len(self.cache)):
+            self.cache[each] = self.disk[each] = 0
+            self.unsynced.pop(each, None)
+        self.mtime = self.mtime_on_disk = self.mtime + 1
+
+    def must_reach(self, granules: Iterable[int]) -> None:
+        """PlexChanged where it does not, any more."""
+        if self.cut is not None and any(granule >= self.cut for granule in granules):
+            raise PlexChanged(errno.EIO, f"{self.path} was cut by somebody else")
 
 
 class SimBacking:
@@ -167,7 +184,7 @@ class SimBacking:
 
     @property
     def length(self) -> int:
-        return self.plex.length
+        return self.plex.length if self.plex.cut is None else self.plex.cut * GRANULE
 
     def pread(self, offset: int, length: int) -> bytes:
         self.machine.alive()
@@ -176,6 +193,7 @@ class SimBacking:
     def _look(self, offset: int, length: int) -> bytes:
         faults = self.plex.faults
         granules = range(offset // GRANULE, (offset + length) // GRANULE)
+        self.plex.must_reach(granules)
         if faults.dead or any(g in faults.bad_reads or g in faults.bad_writes for g in granules):
             raise OSError(errno.EIO, "simulated read error")
         return b"".join([_bytes(self.plex.cache[g]) for g in granules])
@@ -208,6 +226,7 @@ class SimBacking:
 
     def _put(self, labelled: list[tuple[int, int]]) -> None:
         plex, rng = self.plex, self.machine.rng
+        plex.must_reach(granule for granule, _ in labelled)
         if plex.faults.dead:
             raise OSError(errno.EIO, "simulated dead disk")
         cut = self.machine.cutting
@@ -234,6 +253,7 @@ class SimBacking:
     def end_sync(self, mark: dict[int, int]) -> None:
         self.machine.alive()
         faults = self.plex.faults
+        self.plex.must_reach([len(self.plex.cache)])
         if faults.dead or faults.fail_syncs:
             faults.fail_syncs = max(0, faults.fail_syncs - 1)
             self.plex.drop(mark, self.machine.ticks)
@@ -268,7 +288,7 @@ class SimBacking:
         if self.is_block:
             return Stamp(0, 0, 0, content=tuple(content))
         plex = self.plex
-        return Stamp(plex.inode, plex.length, plex.mtime, plex.mtime, content=tuple(content))
+        return Stamp(plex.inode, self.length, plex.mtime, plex.mtime, content=tuple(content))
 
     def close(self) -> None:
         self.plex.locked = False

@@ -194,6 +194,12 @@ async def break_(life: "Life") -> None:
         disk.faults.bad_writes.add(granule)
     elif kind == "sync":
         disk.faults.fail_syncs += 1
+    elif kind == "cut":
+        plexes = life.service.volume.plexes
+        whole = all(p.state is PlexState.ACTIVE and not p.map.any() for p in plexes) and len(plexes) > 1
+        if whole and all(each.cut is None for each in machine.plexes.values()):  # or data would be lost with reason
+            life.schedule.count("cut")
+            disk.cut_at(granule)
     elif kind == "dead":
         disk.faults.dead = True
         if disk.path in machine.dcos:

@@ -146,3 +146,10 @@ ELSEWHERE = {
     ),  # all but what leaves part of a plex without a checksum
 }
 """Plexes that are away are mounted, or written, by others."""
+
+_CUT = (("break", 14), ("detach", 0), ("off", 0), ("add", 0), ("flush", 20), ("read", 20))
+CUT = {
+    "cut": Profile(faults=("cut",), crashes=3, weights=_CUT),
+    "cut, two": Profile(plexes=2, faults=("cut",), crashes=3, eager=0.05, weights=_CUT),
+}
+"""Somebody cuts the file of a plex while it is used."""

@@ -29,7 +29,7 @@ from fmrd.dco.copy import DcoCopy
 from fmrd.dco.group_commit import Batch, GroupCommit
 from fmrd.dco.ledger import Ledger
 from fmrd.dco.store import Store
-from fmrd.engine.opening import start
+from fmrd.engine.opening import stamping, start
 from fmrd.engine.opening.files import Lanes
 from fmrd.engine.resync.resync import Resync
 from fmrd.engine.running import Running
@@ -357,6 +357,18 @@ def _content_is_not_asked() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _changed_is_failed() -> Iterator[None]:
+    """Neither its map nor its stamp tells that somebody else changed it."""
+    real = Volume._close
+
+    def close(self: Volume, plex: Plex, state: PlexState, why: object = None) -> None:
+        real(self, plex, state)
+
+    with patch.object(Volume, "_close", close), patch.object(stamping, "PlexChanged", ZeroDivisionError):
+        yield
+
+
 SWITCHES = {
     "1 mark before write": _no_mark,
     "2a fdatasync before clear": _clean_without_fdatasync,
@@ -387,6 +399,7 @@ SWITCHES = {
     "a repair reads anew, with the bytes held": _repair_by_what_was_read,
     "home first": _copies_before_home,
     "an error does not end a far write": lambda: patch.object(Lane, "failed", lambda *_: None),
+    "what others changed is not believed": _changed_is_failed,
     "no DCO is no damaged DCO": lambda: patch.object(joining, "_must_be_named", lambda *_: None),
     "nothing hangs at a join": _join_while_hanging,
     "pages count for the position": lambda: patch.object(images, "is_newer", lambda *_: False),
