@@ -45,6 +45,13 @@ def _path(what: str, value: object) -> str:
     return path
 
 
+def _mount_point(what: str, value: object) -> str:
+    path = _text(what, value)
+    if not path.startswith("/"):
+        raise BadRequest("bad_request", f"{what} {path!r} is not an absolute path of a directory")
+    return path.rstrip("/") or "/"
+
+
 def _plex(what: str, value: object) -> str:
     text = _text(what, value)
     return _path(what, text) if "/" in text else check_name(what, text, PLEX_LENGTH)
@@ -131,7 +138,7 @@ VERBS: dict[str, dict[str, Argument]] = {
     "snapabort": {"volume": VOLUME, "plex": A_PLEX},
     "snapshot": {
         "volumes": Argument(_list(check_name)), "all": FLAG, "name": TEXT, "nmirror": NUMBER,
-        "freeze": Argument(_list(_path)), "instant": Argument(_path), "dco": Argument(_path), "force": FLAG,
+        "freeze": Argument(_list(_mount_point)), "instant": Argument(_path), "dco": Argument(_path), "force": FLAG,
         "sync": FLAG, "dry_run": FLAG,
     },
     "snapsync": {"snapshot": VOLUME, "rate": NUMBER},
@@ -140,7 +147,7 @@ VERBS: dict[str, dict[str, Argument]] = {
         "keep_undo": FLAG, "force": FLAG, "rate": NUMBER, "dry_run": FLAG,
     },
     "undo": {"volume": VOLUME, "force": FLAG, "rate": NUMBER, "dry_run": FLAG},
-    "refresh": {"snapshot": VOLUME, "freeze": Argument(_list(_path)), "rate": NUMBER, "dry_run": FLAG},
+    "refresh": {"snapshot": VOLUME, "freeze": Argument(_list(_mount_point)), "rate": NUMBER, "dry_run": FLAG},
     "snapclear": {"snapshot": VOLUME},
     "snapprint": {"volume": A_VOLUME},
     "verify": {"volume": VOLUME, "repair": FLAG, "from_plex": A_PLEX, "rate": NUMBER},

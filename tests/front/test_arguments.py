@@ -75,3 +75,12 @@ def test_every_verb_takes_what_the_table_says(verb: str) -> None:
     assert VERBS[verb].keys() == parameters.keys() - {"self"}, "no argument is there for others than those who command"
     needed = {name for name, p in parameters.items() if p.default is p.empty and name != "self"}
     assert needed == {name for name, argument in VERBS[verb].items() if argument.required}
+
+
+@pytest.mark.parametrize(("given", "taken"), [("/", "/"), ("/srv/data/", "/srv/data"), ("/srv", "/srv")])
+def test_a_mount_point_is_a_directory(given: str, taken: str) -> None:
+    """The root of all is one, too."""
+    args = {"volumes": ["data"], "freeze": [given]}
+    assert check_arguments("snapshot", args)["freeze"] == [taken]
+    with pytest.raises(BadRequest, match="absolute"):
+        check_arguments("snapshot", args | {"freeze": ["srv"]})

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from fmrd.front.daemon import supervisor
-from fmrd.front.daemon.supervisor import Supervisor, supervisor_of
+from fmrd.front.daemon.supervisor import Supervisor, hangs, supervisor_of
+from tests.waiting import until
 
 ME = os.getpid()
 
@@ -104,3 +105,22 @@ def test_what_was_kept_for_another_process_is_left_alone(descriptors: list[int])
 )
 def test_who_has_a_store_says_so(told: dict[str, str], stores: bool) -> None:
     assert supervisor_of(told, ME).stores is stores
+
+
+async def test_another_process_stands_in_for_one_that_cannot_go(
+    address: str, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no child of this one, so that init hears of its end; and it ends."""
+    monkeypatch.setattr(supervisor, "STAND_IN_SECONDS", 0.3)
+    Supervisor(address).leave_stand_in()
+    name, _, number = listener.recv(100).decode().partition("=")
+    process = Path("/proc") / number
+    assert name == "MAINPID" and int(number) != ME
+    if process.exists():  # not gone already
+        assert (process / "stat").read_text().rpartition(")")[2].split()[1] != str(ME)
+    await until(lambda: not process.exists())
+
+
+def test_nothing_hangs_here() -> None:
+    """What does is tried with a disk that hangs, in tests/vm and tests/e2e."""
+    assert not hangs()

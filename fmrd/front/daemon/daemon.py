@@ -23,7 +23,7 @@ from fmrd.front.daemon.attention import Attention
 from fmrd.front.daemon.control import Control
 from fmrd.front.daemon.lock_memory import stay_out_of_memory_pressure
 from fmrd.front.daemon.log import log_to_standard_error
-from fmrd.front.daemon.supervisor import Supervisor, supervisor_of
+from fmrd.front.daemon.supervisor import Supervisor, hangs, supervisor_of
 from fmrd.front.doors.channel import takeover
 from fmrd.front.doors.channel.door import ChannelDoor
 from fmrd.front.doors.mounts import drop_if_dead, write_back
@@ -217,6 +217,11 @@ def main(state: Path | None, mount: Path | None, socket: Path | None, door: str,
         trio.run(daemon.run, clock=Attention(), strict_exception_groups=True)
     except* FmrdError as group:
         error = _first(group)
+    if daemon.supervisor.address and hangs():
+        log.warning(
+            "a call on a disk hangs: this process stays until that returns, and the next fmrd begins without it"
+        )
+        daemon.supervisor.leave_stand_in()
     if error is not None:  # not in the handler: Python 3.11 before 3.11.4 wraps what is raised there in a group
         log.error("%s", error)
         if error.hint:
