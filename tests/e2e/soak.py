@@ -34,7 +34,9 @@ WRITES = 30
 STEPS = 60
 """Of a round."""
 PATIENCE = 120.0
-REFUSALS = ("last_plex", "plex_state", "plex_busy", "task_ended", "task_missing", "nothing_to_compare")
+REFUSALS = (
+    "last_plex", "plex_state", "plex_busy", "task_ended", "task_missing", "nothing_to_compare", "no_room",
+)  # fmt: skip
 """What a verb may answer to somebody who asks at random."""
 POLICIES = ("round", "select", "prefer:{}-01", "prefer:{}-02")
 

@@ -93,7 +93,8 @@ def test_snapshot_makes_a_volume_of_the_snapdone_plex(daemon: Daemon, data: Path
     prepare(daemon, tmp_path / "s.img")
     answer = daemon.json("snapshot", "data")
     assert answer["volume"]["name"] == "SNAP-data" and answer["volume"]["snapshot_of"] == "data"
-    assert answer["held_seconds"] >= 0 and "writes were held" in daemon.log()
+    assert answer["held_seconds"] >= 0
+    until(lambda: "writes were held" in daemon.log(), "it is logged")
     assert daemon.states("data") == ["ACTIVE", "ACTIVE"] and daemon.states("SNAP-data") == ["ACTIVE"]
     assert dirty(daemon) == 0 and same_bytes(data, daemon.path("SNAP-data"), tmp_path / "s.img")
     [listed] = daemon.volume("data")["snapshots"]

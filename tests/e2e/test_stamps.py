@@ -143,7 +143,7 @@ def test_a_file_whose_disk_died_while_it_was_written(
         until(lambda: daemon.ctl("plex", "att", "data", "data-02").status != 0, "it is let go of")
         pull(disk, loops, mounted, device)
         assert os.stat(mounted / "plex").st_mtime_ns < died, "the last times never reached the disk"
-        task = daemon.attach("data", "data-02")
+        task = daemon.attach("data", "data-02", "--settled")  # it lies on FUSE, in the end
         assert task["reason"]["code"] == "fast" and task["total_bytes"] < 16 * MIB
         daemon.json("stop", "data")
         assert same_bytes(sound, mounted / "plex")

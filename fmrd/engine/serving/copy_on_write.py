@@ -152,7 +152,9 @@ class CopyOnWrite:
         origin, snap = self._origin, self._snapshot
         unkept = origin.volume.unkept[self._uuid]
         if not unkept.map.any():
-            log.error("snapshot %s is invalid: old data could not be kept (%s)", snap.name, why)
+            stopped = self._uuid not in origin.kin  # by somebody who knows what it costs
+            level = logging.WARNING if stopped else logging.ERROR
+            log.log(level, "snapshot %s is invalid: old data could not be kept (%s)", snap.name, why)
         instant.lose(origin.volume, snap, regions)
         if rest:
             instant.lose_the_rest(origin.volume, snap)
