@@ -95,13 +95,20 @@ class Descriptor:
     def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         if offset + len(data) >= self.length:
             self.must_be_ours()
+        if self.inline:  # the hot path: no note is needed, and none is paid for
+            if os.pwrite(self.fd, data, offset) != len(data):
+                self._pwrite_all(offset, data)
+            return
         with self.writing():
-            written = os.pwrite(self.fd, data, offset)
-            while written < len(data):
-                more = os.pwrite(self.fd, memoryview(data)[written:], offset + written)
-                if not more:
-                    raise OSError(errno.EIO, f"{self.path} took no byte at {offset + written}")
-                written += more
+            self._pwrite_all(offset, data)
+
+    def _pwrite_all(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        written = os.pwrite(self.fd, data, offset)
+        while written < len(data):
+            more = os.pwrite(self.fd, memoryview(data)[written:], offset + written)
+            if not more:
+                raise OSError(errno.EIO, f"{self.path} took no byte at {offset + written}")
+            written += more
 
     def fallocate(self, mode: int, offset: int, length: int) -> None:
         libc.fallocate(self.fd, mode, offset, length)
