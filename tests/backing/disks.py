@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.harness import until
+
 MAKERS = {
     "ext4": ["mkfs.ext4", "-q", "-F"],
     "xfs": ["mkfs.xfs", "-q", "-f", "-m", "reflink=1"],
@@ -41,6 +43,15 @@ def loop_device(directory: Path, size: int, name: str = "loop.img") -> Iterator[
         yield device
     finally:
         run("losetup", "--detach", device)
+        # Others may look at it just now, and it is only marked then.
+        until(lambda: not _has(device, image), f"{device} let go of its file")
+
+
+def _has(device: str, image: Path) -> bool:
+    try:
+        return (Path("/sys/block") / Path(device).name / "loop" / "backing_file").read_text().strip() == str(image)
+    except OSError:
+        return False
 
 
 @contextmanager
