@@ -121,6 +121,12 @@ async def test_another_process_stands_in_for_one_that_cannot_go(
     await until(lambda: not process.exists())
 
 
-def test_nothing_hangs_here() -> None:
-    """What does is tried with a disk that hangs, in tests/vm and tests/e2e."""
+def test_a_thread_that_nothing_wakes_is_told(tmp_path: Path) -> None:
+    """A real one is tried in tests/vm."""
     assert not hangs()
+    for number, state in (("7", "S"), ("8", "R")):
+        (tmp_path / number).mkdir()
+        (tmp_path / number / "stat").write_text(f"{number} (a D) b) {state} 1 7 7 0 -1\n")
+    assert not hangs(tmp_path)
+    (tmp_path / "8" / "stat").write_text("8 (fmrd hop) D 1 7 7 0 -1\n")
+    assert hangs(tmp_path)

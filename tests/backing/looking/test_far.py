@@ -2,7 +2,6 @@
 
 import os
 import stat
-from pathlib import Path
 
 import pytest
 
@@ -78,7 +77,6 @@ def test_a_circle_ends(fake: FakeMachine) -> None:
     assert way_to(of_file(number), fake.machine) == ""
 
 
-def test_here(tmp_path: Path) -> None:
-    """A file in a test's directory is on a local disk, whatever that is here."""
-    (tmp_path / "file").touch()
-    assert isinstance(way_to(os.stat(tmp_path / "file")), str)
+def test_a_real_machine() -> None:
+    """What is in memory is not far, by the mounts that there really are."""
+    assert way_to(os.stat("/proc/self/status")) == "" == way_to(os.stat("/dev/shm"))
