@@ -273,10 +273,14 @@ class Loops:
 
     def detach(self, device: str) -> None:
         """Returns when the device is really gone: losetup -d on a busy one only marks it."""
-        tool("losetup", "--detach", device)
-        self._devices.remove(device)
+        self.pull(device)
         backing = Path("/sys/block") / Path(device).name / "loop" / "backing_file"
         until(lambda: not backing.exists(), f"{device} let go of its file")
+
+    def pull(self, device: str) -> None:
+        """Detach it, at once or when nobody has it open any more."""
+        tool("losetup", "--detach", device)
+        self._devices.remove(device)
 
     def mount(self, device: str, *options: str) -> Path:
         where = self.base / f"mounted-{len(self._mounts)}"
@@ -296,8 +300,7 @@ class Loops:
         """Unmount and detach what lies on a volume that has gone; the file system has errors to tell, and may."""
         tool("umount", "--lazy", str(where))
         self._mounts.remove(where)
-        tool("losetup", "--detach", device)
-        self._devices.remove(device)
+        self.pull(device)
 
     def disk(self, name: str, size: int) -> str:
         """A block device of its own, on a sparse file."""

@@ -160,12 +160,13 @@ def test_a_device_that_vanishes_under_load_and_returns(daemon: Daemon, loops: Lo
     writer = Labelled(daemon.path("data"), [0] * (16 * MIB // BLOCK), count(1), seed=1, punches=False)
     try:
         with nbd_disk(where, "file", str(where / "disk.raw")) as disk:
-            device = loops.attach(disk.path)
+            device, name = loops.attach(disk.path), tmp_path / "by-id"  # its number is anybody's once it is free
+            name.symlink_to(device)
             daemon.make("data", "16M", sound)
-            daemon.json("plex", "add", "data", f"{device},dco={tmp_path / 'dco'}", "--wait")
+            daemon.json("plex", "add", "data", f"{name},dco={tmp_path / 'dco'}", "--wait")
             writer.go()
             until(lambda: writer.written > 20, "it is written to")
-            tool("losetup", "--detach", device)  # in use: it stays until fmrd lets go of it
+            loops.pull(device)  # in use: it stays until fmrd lets go of it
             before = writer.written
             until(lambda: writer.written > before + 20, "it is written to")
             assert daemon.states("data") == ["ACTIVE", "ACTIVE"]
@@ -174,13 +175,15 @@ def test_a_device_that_vanishes_under_load_and_returns(daemon: Daemon, loops: Lo
             assert daemon.states("data") == ["ACTIVE", "IOFAIL"]
             until(lambda: not loop_file(device).exists(), "fmrd has let go of the device")
         with nbd_disk(tmp_path / "mended", "file", str(where / "disk.raw")) as disk:
-            tool("losetup", "--direct-io=on", device, disk.path)
+            device = loops.attach(disk.path)
+            name.unlink()
+            name.symlink_to(device)
             until(lambda: daemon.ctl("plex", "att", "data", "data-02").code == "session_open", "it is there again")
             assert daemon.attach("data", "data-02", "--settled")["state"] == "done"
             writer.rest()
             write_at(daemon.path("data"), 3 * REGION, label(48, writer.held[48]))
             daemon.json("stop", "data")
-            for plex in (sound, Path(device)):
+            for plex in (sound, name):
                 must_hold(writer.held, generations(plex, len(writer.held)), str(plex))
             loops.detach(device)
             daemon.stop()

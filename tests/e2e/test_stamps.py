@@ -80,20 +80,25 @@ def test_a_device_plex_that_was_mounted_while_all_was_stopped(daemon: Daemon, lo
 
 
 def test_plexes_on_devices_that_became_longer(daemon: Daemon, loops: Loops, tmp_path: Path) -> None:
-    """Logical volumes that were extended; one of them was copied to a larger disk instead."""
-    disks = [Path(loops.disk(name, 32 * MIB)) for name in ("one", "two")]
+    """Logical volumes that were extended; one of them was copied to a larger disk instead. They have names of their
+    own, as below /dev/disk/by-id: a loop device's number is anybody's once it is free.
+    """
+    disks = [tmp_path / name for name in ("by-id-one", "by-id-two")]
+    for disk, name in zip(disks, ("one", "two"), strict=True):
+        disk.symlink_to(loops.disk(name, 32 * MIB))
     daemon.make("data", "16M", *disks, options=("--force", "--wait"))
     write_at(daemon.path("data"), 3 * REGION, b"before")
     daemon.stop()
     os.truncate(loops.base / "one", 40 * MIB)
     tool("losetup", "--set-capacity", disks[0])
-    loops.detach(str(disks[1]))
+    loops.detach(str(disks[1].readlink()))
     larger = loops.base / "two"
     os.truncate(larger, 64 * MIB)
     with larger.open("r+b") as file:
         file.seek(48 * MIB)
         file.write(os.urandom(MIB))
-    assert loops.attach(larger) == str(disks[1]), "the first number that is free"
+    disks[1].unlink()
+    disks[1].symlink_to(loops.attach(larger))
     daemon.start()
     assert daemon.states("data") == ["ACTIVE", "ACTIVE"]
     assert daemon.json("task", "list", "--all")["tasks"] == []

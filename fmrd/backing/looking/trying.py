@@ -27,9 +27,9 @@ class Room:
 
 
 def room(path: str) -> Room | None:
-    """None of a block device, which has all of it."""
+    """None of a block device, which has all of it, and where the file system does not tell."""
     status, system = os.stat(path), os.statvfs(path)
-    if stat.S_ISBLK(status.st_mode):
+    if stat.S_ISBLK(status.st_mode) or not _tells_its_room(system):
         return None
     return Room(status.st_dev, system.f_bavail * system.f_frsize, status.st_blocks * 512)
 
@@ -73,8 +73,7 @@ def try_clone(source: str, target: str) -> None:
 def _make(path: str, directory: str, length: int, *, allocated: bool) -> None:
     """An unnamed file is gone when it is closed, and asks the file system all that one with a name would."""
     system = os.statvfs(directory)
-    told = system.f_blocks > 0  # ramfs, and tmpfs without a limit, say nothing of their room
-    if allocated and told and length > system.f_bavail * system.f_frsize:
+    if allocated and _tells_its_room(system) and length > system.f_bavail * system.f_frsize:
         raise _of(errno.ENOSPC, path)
     try:
         descriptor = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -92,6 +91,11 @@ def _make(path: str, directory: str, length: int, *, allocated: bool) -> None:
         raise _of(error.errno or errno.EIO, path) from error
     finally:
         os.close(descriptor)
+
+
+def _tells_its_room(system: os.statvfs_result) -> bool:
+    """ramfs, tmpfs without a limit, and single files through FUSE (nbdfuse) say nothing of it, in zeros."""
+    return system.f_blocks > 0
 
 
 def _must_be_writable_device(path: str, device: str) -> None:

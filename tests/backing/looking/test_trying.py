@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fmrd.backing.looking.trying import try_clone, try_out
+from fmrd.backing.looking.trying import room, try_clone, try_out
 from tests.backing import disks
 
 MIB = 1 << 20
@@ -63,6 +63,8 @@ def test_a_file_system_without_unnamed_files(mounted: Path, monkeypatch: pytest.
 def test_a_file_system_that_says_nothing_of_its_room(mounted: Path) -> None:
     disks.run("mount", "-t", "ramfs", "ramfs", mounted)
     try_out(str(mounted / "new"), MIB, allocated=True)
+    (mounted / "there").touch()
+    assert room(str(mounted / "there")) is None, "and that is not: nothing is free"
 
 
 def test_a_clone_that_cannot_be(tmp_path: Path) -> None:
