@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from fmrd.front.daemon import supervisor
-from fmrd.front.daemon.supervisor import Supervisor, hangs, supervisor_of
-from tests.waiting import until
+from fmrd.front.daemon.supervisor import Supervisor, supervisor_of
 
 ME = os.getpid()
 
@@ -105,28 +104,3 @@ def test_what_was_kept_for_another_process_is_left_alone(descriptors: list[int])
 )
 def test_who_has_a_store_says_so(told: dict[str, str], stores: bool) -> None:
     assert supervisor_of(told, ME).stores is stores
-
-
-async def test_another_process_stands_in_for_one_that_cannot_go(
-    address: str, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is no child of this one, so that init hears of its end; and it ends."""
-    monkeypatch.setattr(supervisor, "STAND_IN_SECONDS", 0.3)
-    Supervisor(address).leave_stand_in()
-    name, _, number = listener.recv(100).decode().partition("=")
-    process = Path("/proc") / number
-    assert name == "MAINPID" and int(number) != ME
-    if process.exists():  # not gone already
-        assert (process / "stat").read_text().rpartition(")")[2].split()[1] != str(ME)
-    await until(lambda: not process.exists())
-
-
-def test_a_thread_that_nothing_wakes_is_told(tmp_path: Path) -> None:
-    """A real one is tried in tests/vm."""
-    assert not hangs()
-    for number, state in (("7", "S"), ("8", "R")):
-        (tmp_path / number).mkdir()
-        (tmp_path / number / "stat").write_text(f"{number} (a D) b) {state} 1 7 7 0 -1\n")
-    assert not hangs(tmp_path)
-    (tmp_path / "8" / "stat").write_text("8 (fmrd hop) D 1 7 7 0 -1\n")
-    assert hangs(tmp_path)

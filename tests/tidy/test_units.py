@@ -112,3 +112,5 @@ def test_systemd_keeps_the_mount_while_the_daemon_is_restarted() -> None:
     assert int(settings["FileDescriptorStoreMax"]) >= 2
     assert settings["Environment"] == f"FDSTORE={settings['FileDescriptorStoreMax']}"
     assert settings["Restart"] == "on-failure"
+    assert settings["ExecStart"].endswith("/fmrd --keeper"), "a main process that no disk holds up"
+    assert settings["NotifyAccess"] == "all", "the one that serves is a child of it"

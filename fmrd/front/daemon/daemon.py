@@ -19,11 +19,12 @@ from fmrd.engine.context import Context
 from fmrd.engine.registry import Registry
 from fmrd.engine.verbs.verbs import Verbs
 from fmrd.errors import Failed, FmrdError
+from fmrd.front.daemon import stand_in
 from fmrd.front.daemon.attention import Attention
 from fmrd.front.daemon.control import Control
 from fmrd.front.daemon.lock_memory import stay_out_of_memory_pressure
 from fmrd.front.daemon.log import log_to_standard_error
-from fmrd.front.daemon.supervisor import Supervisor, hangs, supervisor_of
+from fmrd.front.daemon.supervisor import Supervisor, supervisor_of
 from fmrd.front.doors.channel import takeover
 from fmrd.front.doors.channel.door import ChannelDoor
 from fmrd.front.doors.mounts import drop_if_dead, write_back
@@ -193,7 +194,7 @@ def a_path(text: str) -> Path:
     show_default=True,
     envvar="FMRD_LOG_LEVEL",
 )
-@click.option("--keeper", is_flag=True, help="Hold the mount, and run fmrd itself as a child, again when it dies.")
+@click.option("--keeper", is_flag=True, help="Run fmrd as a child, again when it dies; hold the mount meanwhile.")
 @click.version_option(package_name="fmrd")
 def main(state: Path | None, mount: Path | None, socket: Path | None, door: str, log_level: str, keeper: bool) -> None:
     """Serve mirrored volumes as files, in the foreground, until SIGTERM or SIGINT. Logs go to standard error.
@@ -207,21 +208,17 @@ def main(state: Path | None, mount: Path | None, socket: Path | None, door: str,
     places = default_places()
     daemon = Daemon(
         (state or places.state).absolute(), (mount or places.mount).absolute(),
-        (socket or places.socket).absolute(), door, supervisor_of(os.environ, os.getpid()),
+        (socket or places.socket).absolute(), door,
     )  # fmt: skip
     if keeper:
-        _become_mount_holder(daemon, log_level)
+        _become_keeper(daemon, log_level)
+    daemon.supervisor = supervisor_of(os.environ, os.getpid())
     stay_out_of_memory_pressure()
     error: FmrdError | None = None
     try:
         trio.run(daemon.run, clock=Attention(), strict_exception_groups=True)
     except* FmrdError as group:
         error = _first(group)
-    if daemon.supervisor.address and hangs():
-        log.warning(
-            "a call on a disk hangs: this process stays until that returns, and the next fmrd begins without it"
-        )
-        daemon.supervisor.leave_stand_in()
     if error is not None:  # not in the handler: Python 3.11 before 3.11.4 wraps what is raised there in a group
         log.error("%s", error)
         if error.hint:
@@ -229,13 +226,14 @@ def main(state: Path | None, mount: Path | None, socket: Path | None, door: str,
         sys.exit(error.exit_status)
 
 
-def _become_mount_holder(daemon: Daemon, log_level: str) -> NoReturn:
+def _become_keeper(daemon: Daemon, log_level: str) -> NoReturn:
     """In this process, without what only a serving one needs."""
-    if daemon.door != "channel":
+    stands_in = stand_in.is_wanted(os.environ)
+    if daemon.door != "channel" and not stands_in:
         raise click.UsageError("--keeper needs --door channel: no other door's mount can be taken over")
     options = ["--state", daemon.state, "--mount", daemon.mount, "--socket", daemon.socket]
     child = [sys.executable, "-P", "-m", THIS, *map(str, options), "--door", daemon.door, "--log-level", log_level]
-    os.execv(sys.executable, [sys.executable, "-P", "-m", HOLDER, *child])
+    os.execv(sys.executable, [sys.executable, "-P", "-m", stand_in.__name__ if stands_in else HOLDER, *child])
 
 
 def _first(group: BaseExceptionGroup[FmrdError]) -> FmrdError:

@@ -22,28 +22,15 @@ import time
 from collections.abc import Sequence
 
 from fmrd.front.daemon.lock_memory import stay_out_of_memory_pressure
+from fmrd.front.daemon.stand_in import FIRST_DESCRIPTOR, LEFT_LOOKS, LOOK_SECONDS, has_no_first_thread, say
 
-FIRST_DESCRIPTOR = 3
 STORE_MOST = 16
 MESSAGE_BYTES = 4096
-LINE_BYTES = select.PIPE_BUF
 SOUND_SECONDS = 0.5
 """A child that was ready and lived that long is started again at once."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 10.0
-LOOK_SECONDS, LEFT_LOOKS = 0.5, 2
-"""How often the child is looked at, and how often it may be found ended before its last threads count as hung."""
 _CREDENTIALS = struct.Struct("3i")
 _ENDS = (signal.SIGTERM, signal.SIGINT)
-
-
-def say(text: str) -> None:
-    """Tell it without waiting: what standard error does not take now is dropped. A pipe with room takes a line
-    whole.
-    """
-    with contextlib.suppress(OSError, ValueError):
-        descriptor = sys.stderr.fileno()
-        if select.select([], [descriptor], [], 0)[1]:
-            os.write(descriptor, f"fmrd keeper: {text}\n".encode()[:LINE_BYTES])
 
 
 class MountHolder:
@@ -164,15 +151,8 @@ class MountHolder:
         return os.waitstatus_to_exitcode(status)
 
     def _is_left_behind(self) -> bool:
-        """Its first thread has ended for a while, so nobody answers requests any more, and another one cannot end. No
-        signal tells of that.
-        """
-        try:
-            with open(f"/proc/{self.child}/stat") as file:
-                ended = file.read().rpartition(")")[2].split()[0] in "ZX"
-        except OSError:
-            ended = False
-        self._ended_looks = self._ended_looks + 1 if ended else 0
+        """For a while: one that is only ending is soon reaped."""
+        self._ended_looks = self._ended_looks + 1 if has_no_first_thread(self.child) else 0
         return self._ended_looks > LEFT_LOOKS
 
     def _hear(self) -> None:

@@ -5,20 +5,16 @@ descriptors to be kept under a name; the next fmrd is started with these as 3, 4
 """
 
 import array
-import contextlib
 import logging
 import os
 import socket
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+
+from fmrd.front.daemon import stand_in
+from fmrd.front.daemon.stand_in import FIRST_DESCRIPTOR
 
 log = logging.getLogger(__name__)
-
-FIRST_DESCRIPTOR = 3
-STAND_IN_SECONDS = 2
-"""So long the stand-in lives: the supervisor has heard of it by then."""
 
 
 @dataclass
@@ -59,27 +55,6 @@ class Supervisor:
         """Return a descriptor that was kept, or None; it is the caller's from now on."""
         return self.kept.pop(name, None)
 
-    def leave_stand_in(self) -> None:
-        """Have the supervisor take another process for this one, and that end: where a call on a disk hangs this one
-        stays whatever ends it, and systemd, which only starts the next one then, would wait for that disk.
-        """
-        command = ["/bin/sh", "-c", f"sleep {STAND_IN_SECONDS} >/dev/null 2>&1 & echo $!"]
-        try:
-            made = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
-        except (OSError, subprocess.SubprocessError) as error:
-            log.warning("no process stands in for this one: %s", error)
-            return
-        self.notify(f"MAINPID={int(made.stdout)}")
-
-
-def hangs(threads: Path = Path("/proc/self/task")) -> bool:
-    """Does a thread of this process sleep so that nothing wakes it but what it waits for?"""
-    for state in threads.glob("*/stat"):
-        with contextlib.suppress(OSError):  # it ended
-            if state.read_text().rpartition(")")[2].split()[0] == "D":
-                return True
-    return False
-
 
 def supervisor_of(environment: Mapping[str, str], process: int) -> Supervisor:
     """Return the supervisor that the environment of a process tells of; its descriptors may be for a parent of that."""
@@ -94,4 +69,4 @@ def supervisor_of(environment: Mapping[str, str], process: int) -> Supervisor:
             if name in kept:
                 os.close(kept[name])
             kept[name] = descriptor
-    return Supervisor(address, bool(address) and environment.get("FDSTORE", "0") != "0", kept)
+    return Supervisor(address, stand_in.is_wanted(environment), kept)
