@@ -1,6 +1,7 @@
 """What a life does: one function an operation, and how often each is drawn."""
 
 import random
+from collections.abc import Container
 from typing import TYPE_CHECKING
 
 import trio
@@ -133,21 +134,26 @@ async def abort(life: "Life") -> None:
 
 async def stop(life: "Life") -> None:
     """And start again."""
-    complete = [p for p in life.service.volume.open_plexes() if not p.map.any()]
+    complete = {p.uuid for p in life.service.volume.open_plexes() if not p.map.any()}
     await _try(life, "stop")
     if life.schedule.profile.elsewhere and len(complete) > 1 and life.rng.random() < 0.3:
-        await elsewhere(life)
+        await elsewhere(life, complete)
     await _try(life, "start")
 
 
-async def elsewhere(life: "Life") -> None:
-    """A plex that fmrd has let go of, and stamped, is written by others; of those in use one at most."""
+async def elsewhere(life: "Life", complete: Container[str] = ()) -> None:
+    """A plex that fmrd has let go of, and stamped, is written by others; of those in use one at most, while another
+    one that was ``complete`` still is in use: a detach may have been under way.
+    """
     machine = life.schedule.machine
     home = load(machine.homes_["v"]).image.record
     assert home is not None
     plexes = home.volume.plexes
     away = [p for p in plexes if p.stamp is not None and not machine.plexes[p.path].locked]
-    sound = [p for p in plexes if p.state is PlexState.ACTIVE and not machine.plexes[p.path].elsewhere]
+    sound = [
+        p for p in plexes
+        if p.state is PlexState.ACTIVE and p.uuid in complete and not machine.plexes[p.path].elsewhere
+    ]  # fmt: skip
     if not home.volume.settled or len(sound) < 2:
         away = [p for p in away if not p.is_open]
     stamped = [p for p in away if not machine.devices or (p.stamp is not None and p.stamp.content)]
