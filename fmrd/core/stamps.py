@@ -7,8 +7,6 @@ every mount that may write changes, and pieces chosen anew each time. A device h
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from bitarray import bitarray
-
 from fmrd.core.geometry import Geometry
 
 HEAD_BYTES = 1 << 20
@@ -88,9 +86,9 @@ def pieces_of(stamps: Iterable[Stamp | None]) -> list[Piece]:
     return sorted({(each.offset, each.length) for stamp in stamps if stamp is not None for each in stamp.content})
 
 
-def choose(geometry: Geometry, missed: bitarray, draw: Callable[[int], int]) -> list[Piece]:
-    """Return the pieces of a stamp that is about to be taken, none that touches a region of ``missed``, since that is
-    copied anyway, and may not be on the disk. ``draw(n)`` gives a number below n.
+def choose(geometry: Geometry, missed: Callable[[range], bool], draw: Callable[[int], int]) -> list[Piece]:
+    """Return the pieces of a stamp that is about to be taken, none of regions of which some are ``missed``, since they
+    are copied anyway, and may not be on the disk. ``draw(n)`` gives a number below n.
     """
     size = _piece_bytes(geometry)
     count = -(-geometry.length_bytes // size)
@@ -99,8 +97,7 @@ def choose(geometry: Geometry, missed: bitarray, draw: Callable[[int], int]) -> 
         return number * size, min(size, geometry.length_bytes - number * size)
 
     def clean(number: int) -> bool:
-        regions = geometry.regions_of(*piece(number))
-        return not missed[regions.start : regions.stop].any()
+        return not missed(geometry.regions_of(*piece(number)))
 
     head = min(count, HEAD_BYTES // size)
     found = {number for number in range(head) if clean(number)}

@@ -44,16 +44,17 @@ def set_of(bitmap: RegionMap) -> set[int]:
     return set(bitmap.bits.search(bitarray("1")))
 
 
-@given(regions=sets, start=st.integers(0, REGIONS), most=st.integers(1, REGIONS))
-def test_the_next_runs_are_the_first_regions_of_the_map(regions: set[int], start: int, most: int) -> None:
-    runs = map_of(regions).next_runs(start, most)
-    assert [r for run in runs for r in run] == sorted(r for r in regions if r >= start)[:most]
+@given(regions=sets, start=st.integers(0, REGIONS), most=st.integers(1, REGIONS), span=st.integers(1, REGIONS))
+def test_the_next_runs_are_the_first_regions_of_the_map(regions: set[int], start: int, most: int, span: int) -> None:
+    runs = map_of(regions).next_runs(start, most, span)
+    left = sorted(r for r in regions if r >= start)
+    assert [r for run in runs for r in run] == [r for r in left if r < left[0] + span][:most]
     assert all(a.stop < b.start for a, b in pairwise(runs)), "adjacent ones are one run"
 
 
 @given(regions=sets.filter(bool))
 def test_a_window_is_the_same_as_runs_as_spans_and_as_bits(regions: set[int]) -> None:
-    window = window_of(map_of(regions).next_runs(0, REGIONS), GEOMETRY)
+    window = window_of(map_of(regions).next_runs(0, REGIONS, REGIONS), GEOMETRY)
     assert {r for run in window.runs for r in run} == regions
     assert {window.regions.start + i for i in window.bits.search(bitarray("1"))} == regions
     covered = {r for start, stop in window.spans for r in GEOMETRY.regions_of(start, stop - start)}
@@ -66,7 +67,7 @@ def test_what_was_healed_meanwhile_is_left_out_and_what_is_new_is_not_taken_in(
     regions: set[int], healed: set[int], fresh: set[int]
 ) -> None:
     missing = map_of(regions)
-    window = window_of(missing.next_runs(0, REGIONS), GEOMETRY)
+    window = window_of(missing.next_runs(0, REGIONS, REGIONS), GEOMETRY)
     for region in healed:
         missing.clear(range(region, region + 1))
     for region in fresh - regions:
@@ -82,7 +83,7 @@ def test_many_regions_at_once_are_marked_and_cleared_like_one_by_one(
     regions: set[int], change: set[int], clear: bool
 ) -> None:
     bitmap = map_of(regions)
-    window = window_of(map_of(change).next_runs(0, REGIONS), GEOMETRY)
+    window = window_of(map_of(change).next_runs(0, REGIONS, REGIONS), GEOMETRY)
     (bitmap.clear_these if clear else bitmap.mark_these)(window.regions.start, window.bits)
     assert set_of(bitmap) == (regions - change if clear else regions | change)
     assert bitmap.touched == {region // 8 for region in change}
@@ -154,7 +155,7 @@ def rests(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def transfer_of(disk: Disk, regions: set[int], wanted: Wanted) -> Transfer:
-    window = window_of(map_of(regions).next_runs(0, REGIONS), GEOMETRY)
+    window = window_of(map_of(regions).next_runs(0, REGIONS, REGIONS), GEOMETRY)
     return Transfer(cast(Backing, disk), cast(Backing, disk), window, wanted, REGION)
 
 
@@ -167,7 +168,7 @@ def copied(transfer: Transfer) -> set[int]:
 
 @given(regions=sets.filter(bool), most=st.integers(1, REGIONS))
 def test_pieces_are_the_same_bytes_and_a_run_that_fits_stays_whole(regions: set[int], most: int) -> None:
-    spans = window_of(map_of(regions).next_runs(0, REGIONS), GEOMETRY).spans
+    spans = window_of(map_of(regions).next_runs(0, REGIONS, REGIONS), GEOMETRY).spans
     pieces = list(pieces_of(spans, most * REGION))
     flat = [span for piece in pieces for span in piece]
     assert [(at, min(at + REGION, b)) for a, b in flat for at in range(a, b, REGION)] == [

@@ -56,5 +56,9 @@ def check_lost(origin: Volume, snapshot: Volume) -> None:
 
 
 def fitted(bits: bitarray, size: int) -> bitarray:
-    """Return bits fitted to a volume of another length: what lies beyond its end is not in its map."""
+    """Return bits fitted to a volume of another length: what lies beyond its end is not in its map. To be read only:
+    where they fit they are the same.
+    """
+    if len(bits) == size:
+        return bits
     return bits[:size] + zeros(max(0, size - len(bits)))

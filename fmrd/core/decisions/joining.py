@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from bitarray import bitarray
-from bitarray.util import zeros
+from bitarray.util import count_or, zeros
 
 from fmrd.core.images import CopyImage, own_bitmap, read_bitmap
 from fmrd.core.reasons import Reason
@@ -68,14 +68,13 @@ def decide(
         return Decision(plex.reason, why, False, len(plex.map), volume.geometry.length_bytes)
     if how := changed(left, stamp, is_block=is_block):
         return _full(volume, Reason.FULL_BACKING_CHANGED, f"plex {plex.name} {how}")
-    missed = plex.map.bits | gained
-    regions = missed.count()
-    size = volume.geometry.bytes_in(regions, bool(missed[-1]))
+    regions, of = gained.count() if plex.map.blank else count_or(plex.map.bits, gained), len(gained)
+    size = volume.geometry.bytes_in(regions, bool(gained[-1]) or plex.map.has_last)
     if not regions:
         return Decision(Reason.NOTHING_MISSED, f"plex {plex.name} missed nothing", False, 0, 0)
-    message = f"plex {plex.name} missed writes to {regions} of {len(missed)} regions; only those are copied"
+    message = f"plex {plex.name} missed writes to {regions} of {of} regions; only those are copied"
     if parted:
-        message = f"{parted}; only {regions} of {len(missed)} are copied, and what was written there is given up"
+        message = f"{parted}; only {regions} of {of} are copied, and what was written there is given up"
     return Decision(Reason.FAST, message, False, regions, size, gained)
 
 

@@ -196,24 +196,26 @@ def seed(volume: Volume) -> int:
     Return how many plexes were seeded. Sources are chosen region by region: in-sync plexes first, and one whose last
     fdatasync failed there only where nobody else is.
     """
-    dirty = volume.drl.regions()
-    if not dirty.any():
-        return 0
     order: Sequence[Plex] = sorted(volume.open_plexes(), key=lambda p: p.state not in IN_SYNC)
-    unclaimed = bitarray(dirty)
+    seeded: set[Plex] = set()
+    for dirty in volume.drl.runs():
+        for plex, claimed in zip(order, _claims(order, dirty), strict=True):
+            if not claimed.all():
+                plex.map.mark_these(dirty.start, ~claimed)
+                plex.reason = plex.reason or Reason.RECOVERY
+                seeded.add(plex)
+    return len(seeded)
+
+
+def _claims(order: Sequence[Plex], dirty: range) -> list[bitarray]:
+    """Of which of these regions each plex is the source, as bits counted from the first."""
+    unclaimed = ones(len(dirty))
     claims = [zeros(len(dirty)) for _ in order]
     for with_suspects in (False, True):
         for plex, claimed in zip(order, claims, strict=True):
-            mine = unclaimed & ~plex.map.bits
+            mine = unclaimed & ~plex.map.these(dirty)
             if plex.suspect is not None and not with_suspects:
-                mine &= ~plex.suspect.bits
+                mine &= ~plex.suspect.these(dirty)
             claimed |= mine
             unclaimed &= ~mine
-    seeded = 0
-    for plex, claimed in zip(order, claims, strict=True):
-        missing = dirty & ~claimed
-        if missing.any():
-            plex.map.union(missing)
-            seeded += 1
-            plex.reason = plex.reason or Reason.RECOVERY
-    return seeded
+    return claims

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bitarray import bitarray
+from bitarray.util import zeros
 
 from fmrd.core.decisions import instant
 from fmrd.core.decisions.instant import fitted
 from fmrd.core.decisions.snapshot import _must_be_covered
 from fmrd.core.maps.bitmap import Bitmap
+from fmrd.core.maps.regionmap import RegionMap
 from fmrd.core.reasons import Reason
 from fmrd.core.states import PlexState
 from fmrd.core.volume.family import Family
@@ -23,9 +25,16 @@ from fmrd.errors import Refused
 
 def difference(origin: Volume, snapshot: Volume) -> bitarray:
     """Return the union of both sides' maps, bits by region of the original: what may differ between the two."""
-    found = bitarray(origin.tracks[snapshot.settings.uuid].map.bits)
-    found |= fitted(snapshot.tracks[snapshot.settings.uuid].map.bits, len(found))
+    found = zeros(origin.geometry.regions)
+    origin.tracks[snapshot.settings.uuid].map.add_to(found)
+    _add(found, snapshot.tracks[snapshot.settings.uuid].map)
     return found
+
+
+def _add(bits: bitarray, other: RegionMap) -> None:
+    """Of a volume that may be longer or shorter."""
+    if not other.blank:
+        bits |= fitted(other.bits, len(bits))
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,8 @@ def back_targets(origin: Volume, snapshot: Volume, plexes: Sequence[Plex]) -> li
     changed = difference(origin, snapshot)
     found = []
     for plex in plexes:
-        regions = changed | fitted(plex.map.bits, len(changed))
+        regions = bitarray(changed)
+        _add(regions, plex.map)
         why = f"returns, and copies {regions.count()} of {len(regions)} regions"
         if regions.count() > changed.count():
             why += f": {changed.count()} changed on either side, the others it does not hold itself"
@@ -56,14 +66,19 @@ def restore_targets(origin: Volume, snapshot: Volume, plexes: Sequence[Plex]) ->
     """
     changed = difference(origin, snapshot)
     if snapshot.settings.is_instant:
-        changed &= ~fitted(plexes[0].map.bits, len(changed))
+        regions = zeros(len(changed))
+        _add(regions, plexes[0].map)
+        changed |= regions
+        changed ^= regions
     found = []
     for plex in origin.open_plexes():
-        regions = changed | plex.map.bits
+        regions = bitarray(changed)
+        plex.map.add_to(regions)
         why = f"copies {regions.count()} of {len(regions)} regions from {snapshot.name}"
         found.append(Target(plex, regions, why))
     for plex in plexes:
-        regions = fitted(plex.map.bits, len(changed))
+        regions = zeros(len(changed))
+        _add(regions, plex.map)
         why = f"becomes a plex of {origin.name}, and copies {regions.count()} region(s) that it does not hold itself"
         found.append(Target(plex, regions, why))
     return found
@@ -99,7 +114,7 @@ def go_back(family: Family, origin: Volume, snapshot: Volume, plexes: Sequence[P
     """
     check_back(origin, snapshot, plexes)
     missed = difference(origin, snapshot)
-    missed |= fitted(snapshot.drl.regions(), len(missed))
+    snapshot.drl.add_to(missed)
     tracked = origin.settings.fmr and snapshot.settings.fmr
     back = []
     for plex in plexes:
@@ -108,7 +123,9 @@ def go_back(family: Family, origin: Volume, snapshot: Volume, plexes: Sequence[P
         plex.reason = Reason.NONE if tracked else Reason.FULL_FMR_OFF
         settings = replace(plex.record(), map=family.renewed(plex.column), suspect=False, snap=True)
         moved = Plex(settings, origin.geometry, full=False)
-        moved.map.union(missed | fitted(plex.map.bits, len(missed)))
+        moved.map.union(missed)
+        if not plex.map.blank:
+            moved.map.union(fitted(plex.map.bits, len(missed)))
         origin.plexes.append(moved)
         back.append(moved)
     origin.demotions += 1
@@ -127,7 +144,7 @@ def check_restore(origin: Volume, snapshot: Volume, plexes: Sequence[Plex]) -> N
     for plex in plexes:
         doubt = plex.in_doubt()
         if snapshot.settings.is_instant:
-            doubt &= ~plex.map.bits
+            plex.map.take_from(doubt)
         if doubt.any():
             raise Refused(
                 "snap_missing", f"plex {plex.name} of snapshot {snapshot.name} does not hold all of it for certain"
@@ -140,10 +157,12 @@ def from_replica(family: Family, origin: Volume, snapshot: Volume, plexes: Seque
     ``check_restore``.
     """
     check_restore(origin, snapshot, plexes)
-    changed = difference(origin, snapshot) | origin.drl.regions() | snapshot.drl.regions()
+    changed = difference(origin, snapshot)
+    origin.drl.add_to(changed)
+    snapshot.drl.add_to(changed)
     if snapshot.settings.is_instant:
         # What it has not copied nobody wrote since, whatever the coarse marks say: it is the original's still.
-        changed &= ~plexes[0].map.bits
+        plexes[0].map.take_from(changed)
     for bitmap in (*origin.plexes, *origin.tracks.values()):
         _gain(bitmap, changed)
     for other in origin.open_plexes():

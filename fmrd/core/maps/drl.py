@@ -9,6 +9,7 @@ Time is counted in *ticks*, which are as long as nobody asks: begin_clean ends o
 its tick. A steady load pays for an extent once a tick, and then only looks whether it is *hot*.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bitarray import bitarray, frozenbitarray
@@ -132,10 +133,18 @@ class DirtyRegionLog:
     def regions(self) -> bitarray:
         """Return every region of a marked extent, bits by region."""
         found = zeros(self.geometry.regions)
-        for extent in self._recent:
-            span = self.geometry.regions_of_extent(extent)
-            found[span.start : span.stop] = 1
+        self.add_to(found)
         return found
+
+    def add_to(self, bits: bitarray) -> None:
+        """Set in ``bits`` every region of a marked extent, as far as they reach."""
+        for run in self.runs():
+            bits[run.start : run.stop] = 1
+
+    def runs(self) -> Iterator[range]:
+        """Yield the runs of regions of marked extents, in order."""
+        regions_of = self.geometry.regions_of_extent
+        return (range(regions_of(run[0]).start, regions_of(run[-1]).stop) for run in self.marked.runs())
 
     def grow(self, geometry: Geometry) -> None:
         self.geometry = geometry

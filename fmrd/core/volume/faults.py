@@ -20,17 +20,20 @@ def uncovered(
     ``regions``. Where no other is open it is all of them: an instant snapshot's plex holds little, and is the last one
     all the same.
     """
-    doubt = ones(plex.geometry.regions)
-    if not any(other is not plex and other.is_open for other in others):
-        return doubt
+    doubt: bitarray | None = None
     for other in others:
         if other is plex or not other.is_open:
             continue
         lacking = other.in_doubt()
         if other in failing:
             lacking[regions.start : regions.stop] = 1
-        doubt &= lacking
-    doubt &= ~plex.map.bits
+        if doubt is None:
+            doubt = lacking
+        else:
+            doubt &= lacking
+    if doubt is None:
+        return ones(plex.geometry.regions)
+    plex.map.take_from(doubt)
     return doubt
 
 
@@ -95,12 +98,13 @@ def suspect(plex: Plex, dirty: bitarray) -> None:
     another fdatasync, under way just now, was to make durable too: a lost page is told of once a descriptor.
     """
     plex.dropped += 1
-    doubt: bitarray = dirty | plex.young.bits
-    for batch in plex.syncing:
-        doubt |= batch.bits
+    doubt = bitarray(dirty)
+    for batch in (plex.young, *plex.syncing):
+        batch.add_to(doubt)
     if plex.suspect is None:
         plex.suspect = RegionMap(plex.geometry.regions, plex.geometry.page_regions)
-    plex.suspect.union(doubt & ~plex.map.bits)
+    plex.map.take_from(doubt)
+    plex.suspect.union(doubt)
     plex.rewritten.empty()
 
 

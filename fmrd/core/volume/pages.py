@@ -8,6 +8,7 @@ from bitarray import frozenbitarray
 from bitarray.util import ones
 
 from fmrd.core.maps.bitmap import Bitmap
+from fmrd.core.maps.regionmap import no_bits
 from fmrd.core.volume.facts import VolumeFacts
 
 
@@ -41,8 +42,9 @@ def on_home(volume: VolumeFacts, column: int, page: int) -> frozenbitarray:
         known = volume.drl_on_home.get(page)
         width = min(geometry.page_extents, geometry.extents - page * geometry.page_extents)
         return known if known is not None else frozenbitarray(ones(width))
-    start = page * geometry.page_regions
-    return frozenbitarray(_owner(volume, column).on_home[start : start + geometry.page_regions])
+    bitmap = _owner(volume, column)
+    start, stop = page * geometry.page_regions, min((page + 1) * geometry.page_regions, geometry.regions)
+    return no_bits(stop - start) if bitmap.home_blank else frozenbitarray(bitmap.on_home[start:stop])
 
 
 def _by_column(volume: VolumeFacts, column: int) -> Bitmap | None:

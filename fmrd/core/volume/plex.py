@@ -8,11 +8,11 @@ lost r. Only a durably current copy may be the one that everything else relies o
 """
 
 from bitarray import bitarray, frozenbitarray
-from bitarray.util import ones
+from bitarray.util import ones, zeros
 
 from fmrd.core.geometry import Geometry
 from fmrd.core.maps.bitmap import Bitmap
-from fmrd.core.maps.regionmap import RegionMap, runs_of
+from fmrd.core.maps.regionmap import RegionMap
 from fmrd.core.record import PlexRecord, Position
 from fmrd.core.stamps import Stamp
 from fmrd.core.states import OPEN_GATE, PROMOTED, PlexState
@@ -71,12 +71,23 @@ class Plex(Bitmap):
         """Return the regions where this plex is not durably current, bits by region."""
         if not self.is_open or not self.home_open:
             return ones(self.geometry.regions)
-        doubt = self.map.bits | self.on_home | self.young.bits
-        for batch in self.syncing:
-            doubt |= batch.bits
-        if self.suspect is not None:
-            doubt |= self.suspect.bits
+        doubt = zeros(self.geometry.regions)
+        if not self.home_blank:
+            doubt |= self.on_home
+        for part in self._doubtful():
+            part.add_to(doubt)
         return doubt
+
+    def doubts(self, regions: range) -> bool:
+        """Tell whether this plex is not durably current in any of these regions."""
+        if not self.is_open or not self.home_open:
+            return True
+        on_home = not self.home_blank and self.on_home.find(1, regions.start, regions.stop) != -1
+        return on_home or any(part.touches(regions) for part in self._doubtful())
+
+    def _doubtful(self) -> list[RegionMap]:
+        """Beside what the home copy may hold."""
+        return [self.map, self.young, *self.syncing, *([self.suspect] if self.suspect is not None else [])]
 
     def is_durable(self, region: int) -> bool:
         """Tell whether it is durably current in this one region."""
@@ -89,14 +100,14 @@ class Plex(Bitmap):
             and self.home_open
             and region not in self.map
             and region not in self.young
-            and not self.on_home[region]
+            and (self.home_blank or not self.on_home[region])
             and not any(region in batch for batch in self.syncing)
         )
 
     @property
     def settled(self) -> bool:
         """Tell whether it is durably current in every region, so that it may be promoted (rule 6)."""
-        return not self.in_doubt().any()
+        return not self.doubts(range(self.geometry.regions))
 
     # What the DCO holds of the map
 
@@ -104,22 +115,20 @@ class Plex(Bitmap):
         """Return the map as the DCO must hold it: map | unsynced, and no bit less than the home copy has while the home
         copy's record still names the plex closed (PROTOCOLS, "Closed on H until its copy is rewritten").
         """
-        content = bitarray(self.map.page(page))
+        content = self.map.page(page)
         start = page * self.geometry.page_regions
         span = slice(start, start + len(content))
-        content |= self.young.bits[span]
-        for batch in self.syncing:
-            content |= batch.bits[span]
-        if not self.home_open:
-            content |= self.on_home[span]
-        return frozenbitarray(content)
+        for part in (self.young, *self.syncing):
+            if not part.blank:
+                content = content | part.bits[span]
+        if not self.home_open and not self.home_blank:
+            content = content | self.on_home[span]
+        return content
 
     def home_opened(self) -> None:
         """The home copy's record names the plex open from now on, so its pages may lose bits: those are due."""
-        surplus = self.on_home & ~self.map.bits
-        for run in runs_of(surplus):
-            pages = self.geometry.page_regions
-            self.map.touched.update(range(run.start // pages, (run.stop - 1) // pages + 1))
+        if not self.home_blank:
+            self.map.touch_surplus(self.on_home)
 
     # fdatasync
 

@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from bitarray import bitarray
-
 from fmrd.backing.calls.system_calls import ask
 from fmrd.core.stamps import Piece, Stamp, Sum, choose
 from fmrd.core.volume.plex import Plex
@@ -28,7 +26,7 @@ async def stamp_of(
     """Return how fmrd leaves a plex on which nothing is under way, after an fsync; None where that does not answer, or
     where others changed the file.
     """
-    pieces = choose(volume.geometry, _unsure(volume, plex), context.draw)
+    pieces = choose(volume.geometry, partial(_is_unsure, volume, plex), context.draw)
     mine = opened[plex.uuid]
     backing = mine.backing
 
@@ -85,18 +83,16 @@ async def _held_by_another(
             content = (await ask(context.system, theirs.lanes.data, read, timeout_seconds)).content
         except OSError:
             return ()
-        unsure = _unsure(volume, plex)
         regions = volume.geometry.regions_of
-        return tuple(each for each in content if not unsure[_slice(regions(each.offset, each.length))].any())
+        return tuple(each for each in content if not _is_unsure(volume, plex, regions(each.offset, each.length)))
     return ()
 
 
-def _slice(regions: range) -> slice:
-    return slice(regions.start, regions.stop)
-
-
-def _unsure(volume: Volume, plex: Plex) -> bitarray:
-    """Where the plex is copied to anyhow, or may have what never reached its disk. What entered the DRL after its gate
-    closed was not written to it.
+def _is_unsure(volume: Volume, plex: Plex, regions: range) -> bool:
+    """Is the plex copied to there anyhow, or may it have what never reached its disk? What entered the DRL after its
+    gate closed was not written to it.
     """
-    return plex.in_doubt() | volume.drl.regions() if plex.is_open else plex.map.bits
+    if not plex.is_open:
+        return plex.map.touches(regions)
+    extents = volume.geometry.extents_of(*volume.geometry.bytes_of(regions))
+    return plex.doubts(regions) or volume.drl.marked.touches(extents)

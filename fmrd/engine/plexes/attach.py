@@ -97,7 +97,7 @@ class Attacher:
         regions = 0 if running.volume.settings.is_instant else plex.map.count()
         if not regions or running.context.tasks.running(running.volume.name, plex.name):
             return Decision(Reason.NOTHING_MISSED, "it is attached", False, 0, 0)
-        size = running.volume.geometry.bytes_in(regions, bool(plex.map.bits[-1]))
+        size = running.volume.geometry.bytes_in(regions, plex.map.has_last)
         return Decision(*self._copying.unfinished(plex), False, regions, size)
 
     def _attached_already(self, plex: Plex, rate: int) -> tuple[Task, str | None]:

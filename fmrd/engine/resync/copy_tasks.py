@@ -65,7 +65,7 @@ class CopyTasks:
             kind or KINDS.get(plex.state, TaskType.RDWRBACK), self._volume.name, plex.name, reason, rate
         )
         task.total_regions = plex.map.count()
-        task.total_bytes = self._volume.geometry.bytes_in(task.total_regions, bool(plex.map.bits[-1]))
+        task.total_bytes = self._volume.geometry.bytes_in(task.total_regions, plex.map.has_last)
         self._running.context.nursery.start_soon(self._run, plex, task, then)
         return task
 

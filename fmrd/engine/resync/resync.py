@@ -73,7 +73,7 @@ class Resync:
         self._copier.generation = self.plex.generation
         regions = self.plex.map.count()
         self.task.total_regions = regions
-        self.task.total_bytes = self.mirror.volume.geometry.bytes_in(regions, bool(self.plex.map.bits[-1]))
+        self.task.total_bytes = self.mirror.volume.geometry.bytes_in(regions, self.plex.map.has_last)
         if not self.plex.home_open:
             await self.mirror.store.commit()
 

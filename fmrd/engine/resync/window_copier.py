@@ -14,7 +14,7 @@ from fmrd.backing.calls.system_calls import Outcome
 from fmrd.backing.protocol import SourceError
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.resync.transfers import Transfer, Wanted
-from fmrd.engine.resync.windows import Window, WindowSize, still_missing, until, window_of
+from fmrd.engine.resync.windows import WINDOW_SPAN, Window, WindowSize, still_missing, until, window_of
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.serving.open_plex import OpenPlex
 from fmrd.engine.serving.writes_under_way import NOT_LANDED
@@ -77,7 +77,7 @@ class WindowCopier:
         """Return the next window of the map, and move the cursor behind it; None at the end of the pass."""
         geometry = self.mirror.volume.geometry
         most = max(1, self._window_size.window_bytes(self.rate(), busy=self.is_busy()) // geometry.region_bytes)
-        runs = self.plex.map.next_runs(self.cursor, most)
+        runs = self.plex.map.next_runs(self.cursor, most, WINDOW_SPAN)
         if not runs:
             return None
         self.cursor = runs[-1].stop

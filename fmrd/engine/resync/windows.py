@@ -15,6 +15,8 @@ BUSY_WINDOW_BYTES = 16 << 20
 """At most while the application is served. From one window to the next costs as much as a few requests, so there must
 be few; and a write that meets one waits for a piece and a round of the event loop, so they must be short.
 """
+WINDOW_SPAN = 1 << 22
+"""So many regions lie between the first and the last at most: what is done with their bits is one step."""
 QUICK_SECONDS = 0.02
 """A window that took longer is not followed by one above WINDOW_BYTES."""
 

@@ -133,7 +133,7 @@ def begin_sync(registry: Registry, unit: Unit, rate: int = 0) -> Task:
     )
     task = registry.context.tasks.new(TaskType.SNAPSYNC, unit.name, plex.name, reason, rate)
     task.total_regions = regions
-    task.total_bytes = service.volume.geometry.bytes_in(regions, bool(plex.map.bits[-1]))
+    task.total_bytes = service.volume.geometry.bytes_in(regions, plex.map.has_last)
     registry.context.nursery.start_soon(_sync, registry, service.running, task)
     return task
 

@@ -82,7 +82,9 @@ async def _keep_for_others(pair: Pair) -> None:
     """Instant snapshots of the same original still read from it what will be other data."""
     snapback.check_length(pair.origin.volume, pair.volume, replica=True)
     mirror, own = pair.origin.mirror, pair.volume.settings.uuid
-    changed = snapback.difference(mirror.volume, pair.volume) | mirror.volume.drl.regions() | pair.volume.drl.regions()
+    changed = snapback.difference(mirror.volume, pair.volume)
+    for volume in (mirror.volume, pair.volume):
+        volume.drl.add_to(changed)
     for uuid in [uuid for uuid in mirror.volume.unkept if uuid != own]:
         await CopyOnWrite(mirror, uuid).keep(changed.search(1))
 

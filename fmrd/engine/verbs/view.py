@@ -22,7 +22,7 @@ def plex_json(running: Running, plex: Plex) -> Json:
         "state": plex.state.value,
         "mode": mode(plex.state),
         "dirty_regions": dirty,
-        "dirty_bytes": geometry.bytes_in(dirty, bool(plex.map.bits[-1])),
+        "dirty_bytes": geometry.bytes_in(dirty, plex.map.has_last),
         "reads": plex.reads,
         "read_bytes": plex.read_bytes,
         "writes": plex.writes,
@@ -108,7 +108,7 @@ def detached_json(running: Running) -> list[Json]:
             "volume": volume.name,
             "length_bytes": volume.geometry.length_bytes,
             "dirty_regions": plex.map.count(),
-            "dirty_bytes": volume.geometry.bytes_in(plex.map.count(), bool(plex.map.bits[-1])),
+            "dirty_bytes": volume.geometry.bytes_in(plex.map.count(), plex.map.has_last),
             "percent_dirty": round(plex.map.percent(), 2),
         }
         for plex in volume.plexes
