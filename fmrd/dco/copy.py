@@ -61,6 +61,8 @@ class DcoCopy:
         """Pages of whose slots the one to keep is valid."""
         self._found: dict[Key, tuple[PageSlot | None, PageSlot | None]] = {}
         """What lay there when it was read, until it is written."""
+        self._rewriting: dict[Key, int] = {}
+        """The slots to keep, once a rewrite has ended."""
 
     def adopt(self, loaded: Loaded) -> None:
         """Take over what was found when the copy was read."""
@@ -123,13 +125,20 @@ class DcoCopy:
         self._record_sound = True
 
     def rewrite(self, pages: Sequence[PageWrite], record: Record) -> list[Call]:
-        """Return calls that write everything anew, in this order: both slots of each page, then the record. The logs
+        """Return calls that write everything anew, in this order: both slots of each page, then the record. It looks at
+        every page, so a thread does it, while nobody else writes to this copy: with it they are all known. The logs
         come after all maps, which have gained what the plex's own log told: where this is cut off, a host that the plex
         parted from goes by the older record here, and needs one of the two. Neighbouring columns go in one write, since
         a durable write of 64 KiB costs no more than of 4; a page that reads already as it should is left alone, or a
         join would cost as much as the volume is long.
         """
-        logs, due = {volume.drl.index for volume in record.volumes}, self.due(pages)
+        logs, due = {volume.drl.index for volume in record.volumes}, []
+        self._rewriting = {}
+        for page in pages:
+            slot = self._slot_with(page)
+            self._rewriting[page.key] = slot or 0
+            if slot is None:
+                due.append(page)
         writes = self._both_slots([page for page in due if page.column not in logs])
         writes += self._both_slots([page for page in due if page.column in logs])
         slot = 1 - self._record_keep
@@ -157,9 +166,10 @@ class DcoCopy:
         for offset, data in records:
             self.file.write(offset, data)
 
-    def rewritten(self, pages: Iterable[PageWrite]) -> None:
+    def rewritten(self) -> None:
+        """All calls of a rewrite ended well."""
         self.record_written()
-        self._keep = {page.key: self._slot_with(page) or 0 for page in pages}
+        self._keep, self._rewriting = self._rewriting, {}
         self._sound = set(self._keep)
         self._found = {}
         self.broken = False

@@ -23,6 +23,7 @@ from bitarray import bitarray, frozenbitarray, get_default_endian
 from fmrd.backing.protocol import DCO_BLOCK_BYTES
 from fmrd.core.geometry import PAGE_REGIONS
 from fmrd.core.images import PageSlot
+from fmrd.core.maps.regionmap import no_bits
 from fmrd.core.record import Record
 from fmrd.dco.body import decode_body, encode_body
 from fmrd.dco.values import MOST
@@ -50,6 +51,7 @@ owner (uuid of the plex beside which the copy lies; zeros for the home copy), re
 _PAGE = struct.Struct("<8sIIIIQQ16sI64xI")
 """magic, slot, column, page, bits, epoch, sequence, family, version, reserved, CRC of header (up to here) and bits"""
 HEADER_BYTES = 128
+_NO_BITS = bytes(DCO_BLOCK_BYTES - HEADER_BYTES)
 HOME = str(UUID(int=0))
 """The owner of the home copy."""
 assert _RECORD.size == _PAGE.size == HEADER_BYTES
@@ -127,13 +129,15 @@ _latest: list[tuple[Record, bytes]] = []
 
 
 def _body(record: Record) -> bytes:
-    """A commit writes one record to every copy: its body is made once."""
-    if not _latest or _latest[0][0] is not record:
+    """A commit writes one record to every copy: its body is made once. One look, since a thread may put in another."""
+    known = _latest[0] if _latest else None
+    if known is None or known[0] is not record:
         body = encode_body(record)
         if len(body) > RECORD_SLOT_BYTES - HEADER_BYTES:
             body = encode_body(record, content=False)
-        _latest[:] = [(record, body)]
-    return _latest[0][1]
+        known = record, body
+        _latest[:] = [known]
+    return known[1]
 
 
 def claimed(data: bytes) -> tuple[str, str] | None:
@@ -208,9 +212,17 @@ def decode_page(data: bytes, family: str, column: int, page: int, slot: int) -> 
         raise Damaged("it belongs to another place or family")
     if length > PAGE_REGIONS or max(epoch, sequence) > MOST:
         raise Damaged(f"{length} bits do not fit a page, or sequence {sequence} or epoch {epoch} no copy")
+    if data.endswith(_NO_BITS):
+        return _blank_slot(epoch, sequence, length)
     bits = bitarray(endian="little")
     bits.frombytes(data[HEADER_BYTES : HEADER_BYTES + -(-length // 8)])
     return PageSlot(epoch, sequence, frozenbitarray(bits[:length], endian=get_default_endian()))
+
+
+@lru_cache(maxsize=64)
+def _blank_slot(epoch: int, sequence: int, length: int) -> PageSlot:
+    """Of a large volume most are, and so have no memory of their own, nor anything for the collector to visit."""
+    return PageSlot(epoch, sequence, no_bits(length))
 
 
 @lru_cache(maxsize=64)

@@ -138,6 +138,8 @@ class _Pages:
         self.damaged: set[Key] = set()
         self.highest = 0
         self.epoch = 0
+        self._pair: tuple[PageSlot | None, PageSlot | None] = (None, None)
+        """The last one: most pages have the same."""
 
     def take(self, stripe: _Stripe, data: memoryview) -> None:
         record = self._record
@@ -157,7 +159,9 @@ class _Pages:
                     slots.append(found)
                     self.highest = max(self.highest, found.sequence)
                     self.epoch = max(self.epoch, found.epoch)
-            self.found[key] = (slots[0], slots[1])
+            if slots[0] is not self._pair[0] or slots[1] is not self._pair[1]:
+                self._pair = slots[0], slots[1]
+            self.found[key] = self._pair
             self.keep[key] = slot_to_keep(slots, column.epoch)
             if slots[self.keep[key]] is not None:
                 self.sound.add(key)

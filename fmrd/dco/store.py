@@ -9,10 +9,12 @@ after, so that a snapshot whose disk hangs never holds its original.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import trio
 
+from fmrd.backing.calls.system_calls import Lane, ask
 from fmrd.core.record import Record
 from fmrd.core.volume.family import Family
 from fmrd.core.volume.plex import Plex
@@ -78,8 +80,7 @@ class Store:
 
         Failed('home_failed') if the home copy did not take them; a travelling copy that fails demotes its plex.
         """
-        wanted = set(keys) | (self._owed or set())
-        if wanted:
+        if wanted := set(keys) | (self._owed or set()):
             batch = self.pages.next
             batch.keys |= wanted
             if (error := await self.pages.served(batch, self._write_batch)) is not None:
@@ -218,18 +219,18 @@ class Store:
     async def _rewrite(self, plex: Plex, copy: DcoCopy, record: Record) -> None:
         """Write all that the home copy holds of this volume onto one copy, under both locks."""
         sequence = self.ledger.next_page_sequence()
-        pages, volume = [], self.volume
-        for column in volume.columns():
-            for page in range(volume.geometry.pages):
-                bits = volume.page_on_home(column.index, page)
-                pages.append(PageWrite(column.index, page, column.epoch, sequence, bits))
-            if volume.geometry.pages > PAGES:
-                await trio.lowlevel.checkpoint()
-        for call in copy.rewrite(pages, record):
+        pages, on_home, count = [], self.volume.page_on_home, self.volume.geometry.pages
+        for c in self.volume.columns():
+            for part in (range(count)[at : at + 8 * PAGES] for at in range(0, count, 8 * PAGES)):
+                pages += [PageWrite(c.index, page, c.epoch, sequence, on_home(c.index, page)) for page in part]
+                if count > PAGES:
+                    await trio.lowlevel.checkpoint()
+        plan = partial(copy.rewrite, pages, record)
+        for call in plan() if count <= PAGES else await ask(self.ledger.system, Lane(plex.name), plan, float("inf")):
             [outcome] = await self.ledger.system.at_once([call], self.timeout_seconds)
             if outcome.error is not None:
                 raise Failed("io_error", f"plex {plex.name}: its copy of the DCO cannot be written: {outcome.error}")
-        copy.rewritten(pages)
+        copy.rewritten()
         plex.has = record.position
 
     async def renew_copies(self) -> None:

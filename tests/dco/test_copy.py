@@ -226,7 +226,7 @@ def test_everything_written_anew_by_a_join_is_read_back() -> None:
     newer = record(30, epoch=4)
     newer = replace(newer, volumes=(replace(newer.volume, drl=Column(0, 4)),))
     rewrite(writer, pages, newer)
-    writer.copy.rewritten(pages)
+    writer.copy.rewritten()
     assert load(writer.file).image.record == newer
     assert {content(writer.file, key, 4) for key in KEYS} == {77 % 16}
     writer.copy.write_record(replace(newer, sequence=31)).run()
