@@ -35,7 +35,7 @@ from fmrd.engine.verbs.verbs import Verbs
 TIB = 1 << 40
 SIZES = {"1T/64K": (TIB, 64 << 10), "8T/64K": (8 * TIB, 64 << 10), "1T/4K": (TIB, 4 << 10)}
 """Length and region size; the last two have as many regions as 8 and 16 TiB at 64K."""
-FULL_SECONDS = 1.0
+FULL_SECONDS = 3.0
 """So long a copy of everything, or a verify, is looked at; then it is aborted."""
 SAMPLE_SECONDS = 0.004
 MISSED = 200
@@ -129,13 +129,13 @@ class Life:
         self.steps = steps
         self.found: list[Held] = []
 
-    async def timed(self, verb: str, ask: Callable[[], Awaitable[Json]]) -> Json:
-        """A verb, and the copies that it began: those of everything are aborted after a while."""
+    async def timed(self, verb: str, ask: Callable[[], Awaitable[Json]], most: float = FULL_SECONDS) -> Json:
+        """A verb, and the copies that it began, which are aborted after so many seconds."""
         self.steps.taken("", 0)
         began = time.monotonic()
         answer = await ask()
         for task in [t for t in (await self.verbs.task_list())["tasks"] if t["state"] != "done"]:
-            with trio.move_on_after(FULL_SECONDS) as limit:
+            with trio.move_on_after(most) as limit:
                 await self.verbs.task_wait(id=task["id"])
             if limit.cancelled_caught:
                 await self.verbs.task_abort(id=task["id"])
@@ -194,14 +194,14 @@ class Life:
         await self.timed("print, status", lambda: verbs.print())
         await self.timed("snapprint", lambda: verbs.snapprint())
         await self.timed("refresh --dry-run", lambda: verbs.refresh(**snapshot, dry_run=True))
-        await self.timed("refresh", lambda: verbs.refresh(**snapshot))
+        await self.timed("refresh", lambda: verbs.refresh(**snapshot), 1000)
         await self.write()
-        await self.timed("snapback --from-replica", lambda: verbs.snapback(**snapshot, from_replica=True))
+        await self.timed("snapback --from-replica", lambda: verbs.snapback(**snapshot, from_replica=True), 1000)
         await self.timed("snapshot", lambda: verbs.snapshot(volumes=["data"]))
         await self.write()
         await self.timed("stop, started snapshot", lambda: verbs.stop(volume="SNAP-data"))
         await self.timed("start of a snapshot", lambda: verbs.start(volume="SNAP-data"))
-        await self.timed("snapback", lambda: verbs.snapback(**snapshot))
+        await self.timed("snapback", lambda: verbs.snapback(**snapshot), 1000)
         instant = {"volumes": ["data"], "instant": self.path("h")}
         await self.timed("snapshot --instant", lambda: verbs.snapshot(**instant))
         await self.timed("write, kept", self.write)

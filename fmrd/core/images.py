@@ -148,12 +148,12 @@ def drl_union(column: Column, size: int, page_bits: int, home: CopyImage, others
 
 def own_bitmap(column: Column, size: int, page_bits: int, image: CopyImage) -> bitarray:
     """Return a bitmap as one copy alone tells it. A page it never had says nothing; one it had and lost, all ones."""
-    bits = bitarray()
+    bits = zeros(size)
     for page, start in enumerate(range(0, size, page_bits)):
         width = min(page_bits, size - start)
         slot = image.newest(column, page)
-        if slot is not None:
-            bits += fitted(slot.bits, width)
-        else:
-            bits += ones(width) if (column.index, page) in image.damaged else zeros(width)
+        if slot is None:
+            bits[start : start + width] = (column.index, page) in image.damaged
+        elif slot.bits.any() or len(slot.bits) < width:
+            bits[start : start + width] = fitted(slot.bits, width)
     return bits
