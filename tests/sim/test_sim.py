@@ -57,7 +57,7 @@ CAUGHT_BY = {
     "8 two slots": ("sync errors", 0),
     "9 the last one stays": ("all", 0),
     "10 ranges exclude": ("plain", 0),
-    "10 page writes are serial": ("marks", 0),
+    "10 page writes are serial": "killed while marks overtake each other",
     "10 commits are serial": ("plain", 203),
     "quick: whoever holds the bytes is waited for": "quick: written at once beside a repair",
     "quick: a closed gate remembers": ("quick", 0),
