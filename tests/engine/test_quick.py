@@ -100,6 +100,26 @@ async def test_bytes_that_are_lost_stay_lost_where_a_write_to_them_fails(rig: Ri
     assert rig.service.mirror.unreadable.spans
 
 
+async def test_where_one_disk_may_block_nothing_is_written_at_once(rig: Rig) -> None:
+    """Whoever has the step would stand still with it, and everybody else."""
+    await quick(rig)
+    rig.service.mirror.opened[rig.plex("b").uuid].inline = False
+    assert not write(rig, REGION, b"later").at_once
+    rig.service.mirror.opened[rig.plex("b").uuid].inline = True
+    assert write(rig, REGION, b"now").at_once
+
+
+async def test_what_an_instant_snapshot_needs_of_its_original_is_not_written_over_at_once(rig: Rig) -> None:
+    await quick(rig)
+    await rig.write_regions(5, byte=b"0")
+    await rig.verbs.snapshot(volumes=["data"], instant=str(rig.path("i")))
+    await rig.write_regions(6)  # so that the extent is marked, and all is recorded
+    asked = write(rig, 5 * REGION, b"1" * REGION)
+    assert not asked.at_once
+    assert await asked.end() == REGION
+    assert await rig.door("SNAP-data").read(5 * REGION + 512, 1) == b"0"
+
+
 async def test_a_volume_that_stops_answers_nothing_at_once(rig: Rig) -> None:
     """New requests are counted by nobody any more, and files are about to be closed."""
     await quick(rig)
