@@ -33,6 +33,7 @@ class Theirs:
     away: frozenset[int] | None = None
     """What v-01, away there, misses by this copy. None: it is open in it."""
     away_has: Position = AWAY
+    away_state: PlexState = PlexState.STALE
     own: frozenset[int] = frozenset()
     """What the plex itself misses by its copy."""
     left: Stamp | None = None
@@ -131,6 +132,8 @@ CASES = [
          theirs=elsewhere(volume={"settled": False}, state=PlexState.STALE), stamp=CHANGED),
     Case("given up, but both were written there", "full_forced", REGIONS, True, asked={"discard": True},
          theirs=elsewhere(away=None), stamp=CHANGED),
+    Case("given up, but both were written there, and the copy of ours failed there before", "full_forced", REGIONS,
+         True, asked={"discard": True}, theirs=elsewhere(away_state=PlexState.ACTIVE), stamp=CHANGED),
     Case("given up, but ours left there later than we know", "full_forced", REGIONS, True, asked={"discard": True},
          theirs=elsewhere(away_has=Position("elsewhere", 8)), stamp=CHANGED),
     Case("given up, but FastResync was off there", "full_forced", REGIONS, True, asked={"discard": True},
@@ -162,7 +165,7 @@ def image_of(theirs: Theirs, ours: Record) -> CopyImage:
         return CopyImage((None, None), claims=frozenset({(theirs.family or ours.family, UUID.format(theirs.owner))}))
     first, own = ours.volume.plexes
     if theirs.away is not None:
-        first = replace(first, state=PlexState.STALE, has=theirs.away_has)
+        first = replace(first, state=theirs.away_state, has=theirs.away_has)
         own = replace(own, state=theirs.state, stamp=theirs.left)
     volume = replace(ours.volume, plexes=(first, own), **theirs.volume)  # type: ignore[arg-type]  # as above
     record = replace(

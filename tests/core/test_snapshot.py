@@ -160,6 +160,25 @@ def test_the_source_of_a_restore_is_snapdone_again_when_the_others_hold_everythi
     assert snapshot.returned(rig.volume) == [rig.plexes[2]] and rig.plexes[2].state is SNAPDONE
 
 
+def test_a_plex_that_still_attaches_does_not_make_the_source_of_a_restore_snapdone() -> None:
+    """It may hold what the others lack: of the regular ones none could go on alone yet."""
+    rig = fresh()
+    snap = broken_off(rig)
+    attaching = rig.plexes[1]
+    rig.volume.close_gate(attaching, STALE)
+    write(rig.volume, 1)
+    snapback.from_replica(rig.family, rig.volume, snap, list(snap.plexes))
+    commit(rig.family)
+    rig.volume.open_gate(attaching)
+    commit(rig.family)
+    rig.volume.copied(attaching, range(1, 2), attaching.dropped)
+    rig.sync()
+    commit(rig.family)
+    assert (attaching.state, attaching.settled) == (PlexState.TEMP, True)
+    assert snapshot.returned(rig.volume) == []
+    assert rig.volume.promote(attaching) and snapshot.returned(rig.volume) == [rig.plexes[2]]
+
+
 def test_a_plex_in_doubt_is_no_source_of_a_restore() -> None:
     rig = fresh()
     snap = broken_off(rig)

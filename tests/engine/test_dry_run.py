@@ -361,6 +361,49 @@ async def test_on_a_device_that_is_too_short_or_read_only(rig: Rig, loop: str, w
     disks.run("blockdev", "--setrw", loop)
 
 
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
+    """Another file system, with room."""
+    if os.geteuid():
+        pytest.skip("mounting needs root")
+    where = tmp_path / "elsewhere"
+    where.mkdir()
+    disks.run("mount", "-t", "tmpfs", "-o", "size=64m,mode=0700", "tmpfs", where)
+    try:
+        yield where
+    finally:
+        disks.run("umount", "--lazy", where)  # of a test that failed the files are open still
+
+
+@pytest.mark.parametrize("there", ["a plex", "the copy of a plex", "the state directory"])
+@pytest.mark.parametrize(
+    ("what", "situation"), [("snapshot, frozen", _prepared), ("instant, frozen", _well), ("refresh, frozen", _taken)]
+)
+async def test_a_file_system_that_fmrd_itself_needs_is_not_frozen(
+    tmp_path: Path, elsewhere: Path, what: str, situation: Callable[[Rig], Awaitable[None]], there: str
+) -> None:
+    """Of another volume, too."""
+    if there == "the state directory":
+        (tmp_path / "state").symlink_to(elsewhere / "state")
+        (elsewhere / "state").mkdir(mode=0o700)
+    async with daemon(tmp_path) as rig:
+        await rig.make("ab")
+        if there != "the state directory":
+            plex = {"path": str(elsewhere / "p")}
+            if there == "the copy of a plex":
+                plex = {"path": str(rig.path("p")), "dco": str(elsewhere / "p.dco")}
+            await rig.verbs.make(volume="other", size_bytes=SIZE, plexes=[plex])
+        await situation(rig)
+        verb, arguments = OF_A_VOLUME[what]
+        frozen = arguments(rig) | {"freeze": [str(elsewhere)]}
+        assert await come_to_the_same(rig, verb, frozen) == ("refused_freeze", [])
+        if there != "the state directory":
+            await rig.verbs.stop(volume="other")
+            await rig.verbs.remove(volume="other")
+            code, _ = await came_to(rig, verb, frozen, dry_run=True)
+            assert code == "", "nothing of fmrd's lies there any more"
+
+
 async def test_the_figures_of_a_volume_that_is_made_of_what_is_there(rig: Rig) -> None:
     rig.path("x").write_bytes(os.urandom(SIZE))
     plexes = [{"path": str(rig.path(letter))} for letter in "xyz"]

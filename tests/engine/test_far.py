@@ -81,6 +81,17 @@ async def test_a_flush_or_a_mark_that_failed_is_no_better(rig: Rig, what: str) -
         await rig.att("b")
 
 
+@pytest.mark.parametrize("what", ["pwrite", "dco_write"])
+async def test_somebodys_word_is_taken_once_for_all_that_failed(rig: Rig, what: str) -> None:
+    await rig.make()
+    with rig.host.failing(rig.path("b") if what == "pwrite" else f"{rig.path('b')}.dco", what):
+        await rig.write_regions(7)
+    await until(lambda: rig.plex("b").uuid not in rig.service.mirror.opened)
+    await rig.end(await rig.att("b", settled=True))
+    await rig.det("b")
+    assert (await rig.end(await rig.att("b")))["reason"]["code"] == "nothing_missed"
+
+
 async def test_a_read_that_failed_leaves_nothing_behind(rig: Rig) -> None:
     await rig.make()
     await rig.verbs.set(volume="data", settings={"rdpol": "prefer:data-02"})

@@ -137,3 +137,24 @@ def test_room_is_what_the_file_system_says(tmp_path: Path) -> None:
     path.write_bytes(b"x" * SIZE)
     room = host.room(str(path))
     assert room is not None and room.allocated_bytes >= SIZE and room.free_bytes > 0
+
+
+async def test_what_a_restore_replaces_is_kept_of_a_plex_that_holds_all_of_it(rig: Rig) -> None:
+    await rig.make("ab")
+    await _full(rig)
+    await rig.write_regions(3)
+    rig.plex("a").map.mark(range(3, 4))  # a hole, that was found at no start yet
+    cloned: list[str] = []
+    rig.host.try_clone = lambda source, target: None  # type: ignore[method-assign]  # no blocks are shared here
+
+    def clone(source: str, target: str) -> None:
+        cloned.append(source)
+        Path(target).write_bytes(Path(source).read_bytes())
+
+    rig.host.clone_plex = clone  # type: ignore[method-assign]  # stands in for FICLONE
+    await rig.verbs.snapback(snapshot="SNAP", from_replica=True, keep_undo=True)
+    await rig.end_all()
+    assert cloned == [str(rig.path("b"))]
+    await rig.verbs.undo(volume="data")
+    await rig.end_all()
+    assert await rig.data.read(3 * REGION + 512, 1) == b"w"

@@ -242,6 +242,22 @@ async def test_a_hung_flush_detaches_the_plex(tmp_path: Path) -> None:
             assert await rig.states() == "ACTIVE IOFAIL"
 
 
+async def test_files_stay_open_while_the_last_fsync_of_a_parting_hangs(tmp_path: Path) -> None:
+    async with daemon(tmp_path, io_timeout_seconds=SOON) as rig:
+        await rig.make()
+        rig.host.watch.log.clear()
+        with rig.host.hanging(rig.path("b"), "fdatasync") as hang:
+            with rig.host.failing(rig.path("b"), "pwrite"):
+                await rig.write_regions(7)
+            plex, lanes = rig.plex("b"), rig.service.running.home.lanes[rig.plex("b").uuid]
+            await until(lambda: lanes.data.hung)
+            assert hang.waiting == 1
+            async with rig.service.running.verb():  # which the parting had
+                assert plex.uuid in rig.service.mirror.opened and not rig.host.watch.seen("close", str(rig.path("b")))
+        await let_go_of(rig, "b")
+        assert (await rig.end(await rig.att("b")))["reason"]["code"] == "fast"
+
+
 async def test_a_hung_read_is_served_by_another_plex(tmp_path: Path) -> None:
     async with daemon(tmp_path, io_timeout_seconds=SOON) as rig:
         await rig.make(rdpol="prefer:data-02")

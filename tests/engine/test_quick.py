@@ -11,6 +11,7 @@ from fmrd.backing.calls.second_thread import SecondThread, Share
 from fmrd.backing.calls.threaded_calls import ThreadedCalls
 from fmrd.engine.resync import windows
 from fmrd.engine.serving.quick import LARGE_BYTES
+from fmrd.errors import Failed
 from tests.engine.faulty import Operation
 from tests.engine.rig import REGION, SIZE, Rig
 from tests.waiting import until
@@ -89,6 +90,42 @@ async def test_while_bytes_are_lost_nothing_is_quick(rig: Rig) -> None:
     assert read(rig, REGION, 512) is None
     await rig.data.write(REGION, bytes(512))
     assert write(rig, REGION, b"anew").at_once
+
+
+async def test_bytes_that_are_lost_stay_lost_where_a_write_to_them_fails(rig: Rig) -> None:
+    await quick(rig, "a")
+    rig.service.mirror.unreadable.add(REGION, REGION + 512)
+    with rig.host.failing(rig.path("a"), "pwrite"), pytest.raises(Failed, match="io_error"):
+        await rig.data.write(REGION, bytes(512))
+    assert rig.service.mirror.unreadable.spans
+
+
+async def test_where_one_disk_may_block_nothing_is_written_at_once(rig: Rig) -> None:
+    """Whoever has the step would stand still with it, and everybody else."""
+    await quick(rig)
+    rig.service.mirror.opened[rig.plex("b").uuid].inline = False
+    assert not write(rig, REGION, b"later").at_once
+    rig.service.mirror.opened[rig.plex("b").uuid].inline = True
+    assert write(rig, REGION, b"now").at_once
+
+
+async def test_what_an_instant_snapshot_needs_of_its_original_is_not_written_over_at_once(rig: Rig) -> None:
+    await quick(rig)
+    await rig.write_regions(5, byte=b"0")
+    await rig.verbs.snapshot(volumes=["data"], instant=str(rig.path("i")))
+    await rig.write_regions(6)  # so that the extent is marked, and all is recorded
+    asked = write(rig, 5 * REGION, b"1" * REGION)
+    assert not asked.at_once
+    assert await asked.end() == REGION
+    assert await rig.door("SNAP-data").read(5 * REGION + 512, 1) == b"0"
+
+
+async def test_a_volume_that_stops_answers_nothing_at_once(rig: Rig) -> None:
+    """New requests are counted by nobody any more, and files are about to be closed."""
+    await quick(rig)
+    rig.service.mirror.load.closed = True
+    assert read(rig, 0, 6) is None and not write(rig, 0, b"late").at_once
+    rig.service.mirror.load.closed = False
 
 
 async def test_what_a_detached_plex_misses_is_in_its_map(rig: Rig) -> None:

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+import trio
 
 from fmrd.errors import BadRequest, Failed
 from tests.engine.rig import REGION, SIZE, Rig
@@ -70,6 +71,36 @@ async def test_no_read_from_a_region_in_the_map_and_a_write_only_plex_serves_wha
         both = await rig.data.read(2 * REGION, 2 * REGION)
         assert both == (b"new" * REGION)[2 * REGION :] + bytes(REGION), "one request, two plexes"
     await rig.end(task)
+
+
+async def test_what_was_written_back_to_a_plex_that_left_meanwhile_counts_for_nothing(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    await rig.make("ab")
+    await rig.write_regions(1, 9)
+    await rig.verbs.set(volume="data", settings={"rdpol": "prefer:data-02"})
+    b = rig.path("b")
+    async with trio.open_nursery() as nursery:
+        with rig.host.hanging(b, "pwrite", within=range(REGION, 2 * REGION)) as hang:
+            with rig.host.failing(b, "pread", within=range(REGION, 2 * REGION)):
+                nursery.start_soon(rig.data.read, REGION, 512)
+                await until(lambda: hang.waiting)
+            with rig.host.failing(b, "pwrite", within=range(9 * REGION, 10 * REGION)):
+                await rig.write_regions(9)
+            assert await rig.states() == "ACTIVE IOFAIL"
+    assert not rig.plex("b").young.any() and "corrected" not in caplog.text
+
+
+async def test_nothing_is_written_back_from_a_plex_that_is_in_doubt(rig: Rig) -> None:
+    """It was copied to, and no fdatasync says yet that it keeps that."""
+    await rig.make("ab")
+    await rig.write_regions(1)
+    await rig.verbs.set(volume="data", settings={"rdpol": "prefer:data-02"})
+    rig.plex("a").young.mark(range(1, 2))
+    rig.host.watch.log.clear()
+    with rig.host.failing(rig.path("b"), "pread"):
+        assert await rig.data.read(REGION + 512, 1) == b"w"
+    assert not rig.host.watch.seen("pwrite") and await rig.states() == "ACTIVE ACTIVE"
 
 
 async def test_the_end_of_the_volume(rig: Rig) -> None:

@@ -153,6 +153,8 @@ async def test_a_break_off_that_was_not_recorded_lands_when_the_home_copy_can_be
     with rig.host.failing(home, "dco_write"):
         with pytest.raises(Failed, match="home_failed"):
             await rig.verbs.snapshot(volumes=["data"])
+        rig.host.watch.log.clear()
+        await until(lambda: len(rig.host.watch.seen("dco_write", str(home))) > 1)  # it is tried again, and again
         assert rig.registry.find("SNAP-data") is None, "nobody writes to what may still be a plex"
     await until(lambda: rig.registry.find("SNAP-data") is not None)
     await rig.write_regions(1)
@@ -171,6 +173,14 @@ async def test_nothing_is_broken_off_where_the_plex_fails_its_last_fdatasync(rig
     await rig.verbs.recover(volume="data")
     await rig.verbs.snapwait(volume="data")
     await rig.verbs.snapshot(volumes=["data"])
+
+
+async def test_where_plexes_are_missing_the_refusal_says_so(rig: Rig) -> None:
+    """Not that one which is ready misses something."""
+    await prepare(rig)
+    with pytest.raises(Refused, match=r"has 1 SNAPDONE plex\(es\), 2 wanted") as refused:
+        await rig.verbs.snapshot(volumes=["data"], nmirror=2)
+    assert "snapstart data" in str(refused.value.hint)
 
 
 async def test_snapwait_waits_for_what_a_crash_left_to_be_copied(tmp_path: Path) -> None:
@@ -234,6 +244,31 @@ async def test_an_original_that_is_written_while_everything_goes_on_stays_right(
     assert rig.same("a", "b", "s")
 
 
+async def test_what_an_instant_snapshot_could_not_keep_is_all_that_it_loses(rig: Rig) -> None:
+    await rig.write_regions(1, 2, byte=b"0")
+    await rig.verbs.snapshot(volumes=["data"], instant=str(rig.path("i")))
+    with rig.host.failing(rig.path("i"), "pwrite"):
+        await rig.write_regions(1, byte=b"1")
+    await rig.write_regions(2, byte=b"1")
+    [lost] = (await rig.verbs.print(volume="SNAP-data"))["volumes"][0]["lost"]
+    assert (lost["offset_bytes"], lost["length_bytes"]) == (REGION, REGION)
+    with pytest.raises(Failed, match="snap_invalid"):
+        await snap(rig).read(REGION, 512)
+    assert await snap(rig).read(2 * REGION + 512, 1) == b"0"
+
+
+async def test_an_original_waits_for_a_snapshot_at_rest_no_longer_than_its_limit(rig: Rig) -> None:
+    await rig.verbs.snapshot(volumes=["data"], instant=str(rig.path("i")))
+    await rig.verbs.set(volume="SNAP-data", settings={"io_timeout": str(SOON)})
+    rest = rig.registry.service("SNAP-data").mirror.rest_lock
+    async with trio.open_nursery() as nursery, rest:
+        nursery.start_soon(rig.write_regions, 1)
+        [unkept] = rig.service.volume.unkept.values()
+        await until(unkept.map.any)
+    [lost] = (await rig.verbs.print(volume="SNAP-data"))["volumes"][0]["lost"]
+    assert (lost["offset_bytes"], lost["length_bytes"]) == (REGION, REGION)
+
+
 async def test_a_hanging_disk_of_an_instant_snapshot_costs_its_original_one_timeout(tmp_path: Path) -> None:
     async with daemon(tmp_path) as rig:
         await rig.make("ab")
@@ -253,6 +288,19 @@ async def test_a_hanging_disk_of_an_instant_snapshot_costs_its_original_one_time
         await rig.verbs.remove(volume="SNAP-data")
         await rig.stop()
         assert rig.same("a", "b")
+
+
+async def test_a_disk_that_hangs_already_is_not_waited_for_by_the_original_of_its_snapshot(tmp_path: Path) -> None:
+    async with daemon(tmp_path) as rig:
+        await rig.make("ab")
+        await rig.write_regions(*range(10))
+        await rig.verbs.snapshot(volumes=["data"], instant=str(rig.path("i")))
+        await rig.verbs.set(volume="SNAP-data", settings={"io_timeout": str(SOON)})
+        with rig.host.hanging(rig.path("i"), "pwrite") as hang:
+            await _ignoring(rig, 1)
+            assert hang.waiting == 1
+            await rig.write_regions(5)
+            assert hang.waiting == 1
 
 
 @pytest.mark.parametrize("who", ["data", "SNAP-data"])

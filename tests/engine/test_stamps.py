@@ -1,5 +1,6 @@
 """How a plex was left, and what becomes of it where somebody else had it meanwhile."""
 
+import errno
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -10,6 +11,7 @@ import pytest
 
 from fmrd.backing import libc
 from fmrd.core.stamps import HEAD_BYTES, Piece, Stamp
+from fmrd.dco.layout import RECORD_SLOT_BYTES
 from fmrd.errors import Refused
 from tests.backing.disks import loop_device, run
 from tests.engine.faulty import FaultyBacking, Operation
@@ -235,6 +237,33 @@ async def test_a_device_that_was_pulled_is_known_by_what_the_others_hold(devices
     assert (await rig.would("b"))["reason"]["code"] == "fast"
     overwrite(rig.path("b"), 1024)
     assert (await rig.would("b"))["reason"]["code"] == "full_backing_changed"
+
+
+async def test_what_is_written_to_a_plex_before_its_join_is_recorded_is_no_sign_of_others(tmp_path: Path) -> None:
+    """Killed between the record that still names it closed and the next one: its bytes are fmrd's own by then."""
+    home = str(tmp_path / "state" / "volumes" / "data.dco")
+    async with daemon(tmp_path) as rig:
+        await rig.make()
+        await rig.verbs.set(volume="data", settings={"auto_attach": "off"})
+        await rig.det("b")
+        assert any(each.offset == 3 * REGION for each in (await left_behind(rig)).content)
+        await rig.write_regions(0)
+
+        def no_record(operation: Operation) -> None:
+            record = operation.name == "dco_write" and operation.offset < 2 * RECORD_SLOT_BYTES
+            if record and operation.path == home and rig.plex("b").is_open:
+                raise OSError(errno.EIO, "cut off")
+
+        rig.host.watch.hooks.append(no_record)
+        await rig.att("b")
+        await rig.write_regions(3)
+        assert rig.host.watch.seen("pwrite", str(rig.path("b"))), "it takes part"
+        rig.kill()
+    async with daemon(tmp_path) as rig:
+        assert await rig.states() == "ACTIVE STALE", "no record says that it joined"
+        assert (await rig.end(await rig.att("b")))["reason"]["code"] == "fast"
+        await rig.stop()
+        assert rig.same("a", "b")
 
 
 async def test_the_time_of_change_of_an_orderly_parting_is_on_the_disk(rig: Rig) -> None:

@@ -12,10 +12,8 @@ import sys
 import time
 import traceback
 
-from tests.sim.profiles import CUT, ELSEWHERE, FAR, PARTED, PROFILES, SNAPS, STRANGERS, TARGETS, VERIFIES
+from tests.sim.profiles import ALL, SNAPS
 from tests.sim.schedule import Schedule
-
-ALL = PROFILES | TARGETS | SNAPS | PARTED | VERIFIES | STRANGERS | FAR | ELSEWHERE | CUT
 
 
 def main() -> int:

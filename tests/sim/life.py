@@ -110,6 +110,7 @@ class Life:
         self.system.laziness = 0
         if not await self.open(must=True):
             raise Broken("the volume did not come back")
+        self.must_be_well()
         snaps.look(self)
         await self.read_all()
         service = self.service
@@ -251,6 +252,7 @@ class Life:
             return
         operation = choose(self.rng, self.schedule.profile)
         self.schedule.count(operation)
+        self.must_be_well()
         work = OPERATIONS[operation]
         if operation == "lie":  # nothing else happens meanwhile
             await work(self)
@@ -261,6 +263,12 @@ class Life:
             self.spawn(operation, work)
         else:
             await work(self)
+
+    def must_be_well(self) -> None:
+        """Broken where a plex left by an error, and no disk had one."""
+        left = [p for p in self.service.volume.plexes if p.state is PlexState.IOFAIL]
+        if left and not self.schedule.faulted:
+            raise Broken(f"plex {left[0].name} left, and no disk failed: {left[0].failure}")
 
     def spawn(self, operation: str, work: "Script") -> None:
         async def run() -> None:

@@ -10,7 +10,7 @@ from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
 from fmrd.dco.loading import load
 from fmrd.errors import FmrdError
-from tests.sim import lies, snaps
+from tests.sim import lies, pauses, snaps
 from tests.sim.disks import GRANULE
 from tests.sim.machine import STRANGE
 
@@ -25,7 +25,7 @@ WEIGHTS = {
 CHANGES = frozenset({"detach", "attach", "off", "break", "stop", "add", "grow", "clean"}) | snaps.CHANGES
 """Operations after which a crash is most telling."""
 APPLICATION = frozenset(
-    {"write", "zero", "read", "flush", "hang", "snap_write", "snap_zero", "snap_read", "snap_flush"}
+    {"write", "zero", "read", "flush", "hang", "pause", "snap_write", "snap_zero", "snap_read", "snap_flush"}
 )
 """Operations that always run beside others."""
 FAULTS = {"break": 5, "heal": 2, "recover": 2}
@@ -41,6 +41,8 @@ def choose(rng: random.Random, profile: "Profile") -> str:
         weights = {"verify": 8, "lie": 10} | weights
     if profile.hangs:
         weights.setdefault("hang", 2)
+    if profile.pauses:
+        weights.setdefault("pause", 8)
     [operation] = rng.choices(list(weights), list(weights.values()))
     return operation
 
@@ -240,6 +242,6 @@ OPERATIONS = {
     "write": write, "zero": zero, "read": read, "flush": flush, "clean": clean, "detach": detach, "attach": attach,
     "abort": abort, "off": off, "on": on, "stop": stop, "add": add, "grow": grow, "wait": wait,
     "break": break_, "heal": heal, "recover": recover, "hang": hang, "verify": lies.verify, "lie": lies.lie,
-    "elsewhere": elsewhere,
+    "elsewhere": elsewhere, "pause": pauses.pause,
     **snaps.OPERATIONS,
 }  # fmt: skip

@@ -17,6 +17,8 @@ class Profile:
     faults: tuple[str, ...] = ()
     """Of BREAKS."""
     hangs: bool = False
+    pauses: bool = False
+    """The daemon itself stands still (pauses.py)."""
     absences: bool = False
     strangers: bool = False
     """Other disks lie where plexes were, for a life."""
@@ -153,3 +155,19 @@ CUT = {
     "cut, two": Profile(plexes=2, faults=("cut",), crashes=3, eager=0.05, weights=_CUT),
 }
 """Somebody cuts the file of a plex while it is used."""
+
+_PAUSE = (("pause", 12),)
+PAUSES = {
+    "pauses": Profile(pauses=True, crashes=3, weights=_PAUSE),
+    "pauses, faults": Profile(pauses=True, faults=BREAKS, hangs=True, eager=0.05, weights=_PAUSE),
+    "pauses, snaps": Profile(plexes=2, pauses=True, snaps=True, steps=40, eager=0.05, weights=_PAUSE),
+    "pauses, instants": Profile(plexes=2, pauses=True, snaps=True, steps=40, weights=(*_INSTANTS, *_PAUSE)),
+}
+"""The daemon stands still."""
+
+KINDS = {
+    "split brains": PARTED, "verifies": VERIFIES, "strangers": STRANGERS, "far": FAR, "elsewhere": ELSEWHERE,
+    "cut": CUT, "pauses": PAUSES,
+}  # fmt: skip
+"""Kinds that are about one thing each."""
+ALL = PROFILES | TARGETS | SNAPS | {name: profile for kind in KINDS.values() for name, profile in kind.items()}

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 import trio
-import trio.testing
+from trio.testing import MockClock
 
 from fmrd.core.record import geometry_of
 from fmrd.dco import layout
@@ -25,7 +25,7 @@ from fmrd.engine.resync import resync, transfers, windows
 from fmrd.engine.serving import quick
 from fmrd.engine.verify import sums_file
 from fmrd.errors import FmrdError
-from tests.sim import parted
+from tests.sim import parted, pauses
 from tests.sim.disks import GRANULE, Crash, SimDco
 from tests.sim.lies import Lie
 from tests.sim.life import NAME, REGION, Life, Script
@@ -195,7 +195,8 @@ class Schedule:
                 sums_file.HEADER_BYTES = 1 << 16
                 quick.LARGE_BYTES = 2 * GRANULE
                 resync.CHECKPOINT_BYTES = rng.choice([1, 2, 8]) * REGION
-                trio.run(life.run, script, clock=trio.testing.MockClock(autojump_threshold=0))
+                clock = pauses.watched_clock() if self.profile.pauses else MockClock(autojump_threshold=0)
+                trio.run(life.run, script, clock=clock)
             except BaseException as error:
                 if not (self.machine.dead and _is_aftermath(error)):
                     raise

@@ -1,11 +1,13 @@
 """Schedules about snapshots, written by hand, as those of directed.py: /a and /b, and the snapshot plex /s (v-03)."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import trio
 
 from fmrd.backing.calls.system_calls import Call
+from fmrd.core.volume.volume import Volume
 from fmrd.dco import layout
 from tests.sim import snaps
 from tests.sim.directed import KILL, POWER, is_record, until
@@ -151,20 +153,25 @@ async def _instant(life: Life) -> None:
     disk.worst = True
 
 
-async def killed_before_a_kept_region_is_known(life: Life) -> None:
-    """The original waits for the page that says so: until then the snapshot would read what is written now."""
-    await _instant(life)
-    [snap] = snaps.snapshots(life)
-    volume = life.registry.service(snap.name).volume
+def _pages_of_the_map(volume: Volume) -> Callable[[Call], bool]:
+    """Writes of the map of its only plex to the home copy."""
 
-    def is_page_of_the_map(call: Call) -> bool:
+    def is_one(call: Call) -> bool:
         run = call.run
         if not call.lane.name.endswith("home") or not isinstance(run, partial) or not run.args:
             return False
         places = {layout.page_offset(volume.plexes[0].column.index, 0, slot, 40) for slot in (0, 1)}
         return any(offset in places for offset, _ in run.args[0])
 
-    life.system.stick = is_page_of_the_map
+    return is_one
+
+
+async def killed_before_a_kept_region_is_known(life: Life) -> None:
+    """The original waits for the page that says so: until then the snapshot would read what is written now."""
+    await _instant(life)
+    [snap] = snaps.snapshots(life)
+    volume = life.registry.service(snap.name).volume
+    life.system.stick = _pages_of_the_map(volume)
     life.nursery.start_soon(life.write, 0, GRANULE)
     await until(lambda: 0 not in volume.plexes[0].map)
     label = life.schedule.oracle.labels.last + 1
@@ -248,6 +255,22 @@ async def written_while_the_snapshot_reads(life: Life) -> None:
         written.set()
 
 
+async def killed_before_a_region_written_at_once_is_known_to_be_kept(life: Life) -> None:
+    """It is out of the map, in memory: for a start it is the original's still."""
+    await _instant(life)
+    [snap] = snaps.snapshots(life)
+    await life.write(REGION, REGION, snap.name)  # marks the extent
+    volume = life.registry.service(snap.name).volume
+    life.system.stick = _pages_of_the_map(volume)
+    life.nursery.start_soon(life.write, 0, GRANULE)
+    await until(lambda: 0 not in volume.plexes[0].map)
+    life.nursery.start_soon(life.write, GRANULE, GRANULE, snap.name)
+    for _ in range(PATIENCE):
+        await trio.lowlevel.checkpoint()
+    life.system.rng.randrange = lambda *limits: 0  # type: ignore[method-assign]  # nothing in flight lands
+    life.system.crash("kill")
+
+
 DIRECTED = {
     "snapshot: killed after the log was cleaned": (killed_after_the_log_was_cleaned, KILL),
     "snapshot: killed while both sides are written": (killed_while_both_sides_are_written, KILL),
@@ -265,6 +288,9 @@ DIRECTED = {
     ),
     "instant: killed before it goes back": (
         killed_before_the_record_of_one_that_goes_back, KILL,
+    ),
+    "quick, instant: killed before what was written is known to be kept": (
+        killed_before_a_region_written_at_once_is_known_to_be_kept, replace(KILL, quick=True),
     ),
     "instant: killed after a region was lost": (killed_after_a_region_was_lost, KILL),
     "snapshot: a detached plex misses a restore": (a_detached_plex_misses_a_restore, KILL),

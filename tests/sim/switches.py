@@ -39,6 +39,7 @@ from fmrd.engine.serving.open_plex import OpenPlex
 from fmrd.engine.serving.quick import Quick
 from fmrd.engine.serving.ranges import Ranges
 from fmrd.engine.verify.checksums import Checksums
+from fmrd.front.daemon.attention import Attention
 
 _cleaning: ContextVar[bool] = ContextVar("_cleaning", default=False)
 """Is the task at work a cleaning of the DRL?"""
@@ -401,6 +402,9 @@ SWITCHES = {
     "an error does not end a far write": lambda: patch.object(Lane, "failed", lambda *_: None),
     "what others changed is not believed": _changed_is_failed,
     "no DCO is no damaged DCO": lambda: patch.object(joining, "_must_be_named", lambda *_: None),
+    "a pause of the daemon is no disk's fault": lambda: patch.object(
+        Attention, "current_time", lambda clock: clock._now()
+    ),
     "nothing hangs at a join": _join_while_hanging,
     "pages count for the position": lambda: patch.object(images, "is_newer", lambda *_: False),
     "a foreign plex is refused": _foreign_is_welcome,

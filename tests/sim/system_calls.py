@@ -66,6 +66,7 @@ class SimCalls:
         """All are issued now and take effect in any order. (One task does it: a nursery would only cost time.)"""
         self.machine.alive()
         flights = [_Flight(call, self._mark(call)) for call in calls]
+        began = trio.current_time()
         for flight in flights:
             flight.call.lane.enter()
         stuck = [f for f in flights if f.call.lane.name in self.hung or self.stick(f.call)]
@@ -82,6 +83,9 @@ class SimCalls:
                     if not self.delay(flight.call):
                         break
                     await trio.lowlevel.checkpoint()
+                if trio.current_time() - began > timeout_seconds:  # the clock jumped, and whoever waits woke up
+                    self._give_up(flight)
+                    continue
                 self.step()
                 outcomes[flight] = flight.take_effect()
                 self._flying.remove(flight)
@@ -91,7 +95,7 @@ class SimCalls:
                     await trio.lowlevel.checkpoint()
             await self._dawdle()
         finally:
-            for flight in flying:
+            for flight in [f for f in flying if f not in self._stuck]:
                 if flight in self._flying:
                     self._flying.remove(flight)
                 if not flight.done and not self.machine.dead:
@@ -104,6 +108,11 @@ class SimCalls:
                     flight.call.lane.give_up(flight.call)
         late = Outcome(error=TimeoutError(errno.ETIMEDOUT, "no answer"))
         return [outcomes.get(flight, late) for flight in flights]
+
+    def _give_up(self, flight: _Flight) -> None:
+        self._flying.remove(flight)
+        self._stuck.append(flight)
+        flight.call.lane.give_up(flight.call)
 
     async def in_idle_time(self, step: Callable[[], bool]) -> Outcome:
         """Each piece takes effect at one instant, or never; others run in between."""

@@ -138,8 +138,6 @@ def judge_pages(
     written when the home copy has these: so a crash leaves the others ahead of it by one sequence. By two, and the home
     copy was put back as it was under the same record. Refused('foreign_plex').
     """
-    if volume.is_instant:
-        return  # its copy is not kept up to date
     columns = record.columns_of(volume)
     newer: set[int] = set()
     for plex in volume.plexes:
