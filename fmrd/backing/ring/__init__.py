@@ -1,3 +1,19 @@
 """Requests to the kernel's io_uring: many system calls in one, whose ends are read from memory. No library: mmap and
 ctypes are all that it takes.
+
+Threads of the kernel's. What cannot be done at once is done by a worker, a thread that the kernel adds to this process.
+Workers belong to the thread that hands over, not to the ring: a second ring parts nothing. A request that was tried
+first is then bounded (``WORKERS``) and, if it is a write to a plain file, goes into one of 64 rows by its inode, where
+one waits for another: a file that hangs holds up one in 64 of all others, whatever disk they lie on (3 of 200 were seen
+to wait). One with ``in_worker`` is in no row and not bounded, so that no file holds up another (none of 200), but for
+fdatasync, which is bounded. So: ``in_worker`` where a request would not be done at once anyway (buffered writes on
+ext4, which cost a third less so), or where it must not be tried: a file that has ``poll`` and does not know of requests
+that must not wait, as on FUSE, makes ``submit`` itself wait for the disk. Without it: XFS, where a write is over within
+``submit``.
+
+A process that is killed. Requests that workers have begun go on until they end; those that wait for their turn never
+run. The thread that handed over does not end before its workers have, and with it all descriptors of the process stay
+open and locked, as they do while any thread hangs; those in a table of their own (``owning/locking.py``) are free at
+once. It is asleep uninterruptibly then and not marked as exiting; that it was killed is seen in its status alone
+(SIGKILL among ShdPnd). The same holds for an exit that nobody forced.
 """

@@ -13,6 +13,8 @@ FSYNC, READ, WRITE = 3, 22, 23
 """Operations (IORING_OP_)."""
 FSYNC_DATASYNC = 1
 """IORING_FSYNC_DATASYNC, for FSYNC."""
+SQE_ASYNC = 1 << 4
+"""IOSQE_ASYNC: a worker does it, and nothing is tried before."""
 
 SETUP_CQSIZE = 1 << 3
 SETUP_CLAMP = 1 << 4
@@ -52,6 +54,8 @@ _PARAMETERS = struct.Struct("=7I12x 7I4xQ 7I4xQ")
 _TIMESPEC = struct.Struct("=qq")
 _ARGUMENT = struct.Struct("=QIIQ")
 """What ENTER_EXT_ARG takes: signal mask, its size, padding, the address of a time."""
+_PROBE_HEAD, _OPERATIONS, _OPERATION, _SUPPORTED = 16, 256, struct.Struct("=BxH4x"), 1
+"""What REGISTER_PROBE answers: a head, and for each operation its number and whether it is known."""
 
 assert SQE.size == SQE_BYTES and CQE.size == CQE_BYTES and _PARAMETERS.size == 120
 
@@ -101,6 +105,18 @@ def enter_for(descriptor: int, submit: int, seconds: float) -> int:
 def register(descriptor: int, what: int, argument: ctypes.Array[ctypes.c_char], count: int) -> int:
     """Ask or tell the kernel something about the ring; OSError."""
     return _checked(_syscall(_REGISTER, descriptor, what, ctypes.addressof(argument), count, None, 0))
+
+
+def set_workers(descriptor: int, bounded: int) -> None:
+    """How many workers at most this thread may have of the kind that is bounded; of the other, as it was. OSError."""
+    register(descriptor, REGISTER_IOWQ_MAX_WORKERS, ctypes.create_string_buffer(struct.pack("=II", bounded, 0), 8), 2)
+
+
+def operations(descriptor: int) -> set[int]:
+    """Which the kernel knows; OSError."""
+    raw = ctypes.create_string_buffer(_PROBE_HEAD + _OPERATIONS * _OPERATION.size)
+    register(descriptor, REGISTER_PROBE, raw, _OPERATIONS)
+    return {number for number, known in _OPERATION.iter_unpack(raw.raw[_PROBE_HEAD:]) if known & _SUPPORTED}
 
 
 def _checked(result: int) -> int:

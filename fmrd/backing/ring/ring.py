@@ -19,6 +19,7 @@ What is under way keeps its buffer, and the ring, alive: the kernel still reads 
 remember. This holds also while the interpreter ends.
 """
 
+import contextlib
 import ctypes
 import errno
 import mmap
@@ -33,6 +34,10 @@ from fmrd.backing.ring import abi
 Ended = Callable[[int], None]
 """Told of the end of a request: how many bytes, or -errno."""
 
+WORKERS = 256
+"""Threads of the kernel's for fdatasync, and for what was tried in vain, on files and devices. Each request that hangs
+keeps one; the kernel's own limit is four times the number of processors.
+"""
 _32_BITS = 0xFFFFFFFF
 _NEEDED = abi.FEAT_SINGLE_MMAP | abi.FEAT_NODROP | abi.FEAT_EXT_ARG | abi.FEAT_NATIVE_WORKERS
 _WANTED = (
@@ -63,7 +68,10 @@ _reference = ctypes.pythonapi.Py_IncRef, ctypes.pythonapi.Py_DecRef
 
 
 class Ring:
-    """``entries`` is how many may be pushed before they are handed over. OSError where the kernel gives no ring."""
+    """``entries`` is how many may be pushed before they are handed over. OSError where the kernel gives no ring.
+
+    ``in_worker`` has a thread of the kernel's carry a request out; otherwise it is tried within ``submit`` first.
+    """
 
     def __init__(self, entries: int = 256) -> None:
         self._descriptor, made = _set_up(entries)
@@ -75,6 +83,8 @@ class Ring:
         except BaseException:
             os.close(self._descriptor)
             raise
+        with contextlib.suppress(OSError):  # before 5.15 there is no way to tell
+            abi.set_workers(self._descriptor, WORKERS)
         self._memory.madvise(mmap.MADV_DONTFORK)
         self._sqes.madvise(mmap.MADV_DONTFORK)
         self._words = words = memoryview(self._memory).cast("B")[: made.bytes & ~3].cast("I")
@@ -106,17 +116,23 @@ class Ring:
         """Pushed, and not told of its end yet."""
         return len(self._waiting) + len(self._ended)
 
-    def write(self, descriptor: int, address: int, length: int, offset: int, ended: Ended, keep: object) -> None:
+    def write(
+        self, descriptor: int, address: int, length: int, offset: int, ended: Ended, keep: object,
+        in_worker: bool = False,
+    ) -> None:  # fmt: skip
         """As pwrite(2) does, from the memory at ``address``; ``keep`` is what keeps that alive."""
-        self._push(abi.WRITE, descriptor, offset, address, length, 0, ended, keep)
+        self._push(abi.WRITE, in_worker, descriptor, offset, address, length, 0, ended, keep)
 
-    def read(self, descriptor: int, address: int, length: int, offset: int, ended: Ended, keep: object) -> None:
+    def read(
+        self, descriptor: int, address: int, length: int, offset: int, ended: Ended, keep: object,
+        in_worker: bool = False,
+    ) -> None:  # fmt: skip
         """As pread(2) does, into the memory at ``address``."""
-        self._push(abi.READ, descriptor, offset, address, length, 0, ended, keep)
+        self._push(abi.READ, in_worker, descriptor, offset, address, length, 0, ended, keep)
 
     def fdatasync(self, descriptor: int, ended: Ended) -> None:
-        """As fdatasync(2): it covers what has ended before it was pushed."""
-        self._push(abi.FSYNC, descriptor, 0, 0, 0, abi.FSYNC_DATASYNC, ended, None)
+        """As fdatasync(2), by a worker: it covers what has ended before it was pushed."""
+        self._push(abi.FSYNC, False, descriptor, 0, 0, 0, abi.FSYNC_DATASYNC, ended, None)
 
     def submit(self) -> None:
         """Hand over all that was pushed. What the kernel has no memory for ends with -EAGAIN."""
@@ -124,12 +140,10 @@ class Ring:
             done = abi.enter(self._descriptor, self._pushed, 0, 0)
             if done > 0:
                 self._pushed -= done
-            elif done == -errno.EBUSY:  # ends wait for their place
-                self._collect()
-            elif done == -errno.EINTR:
+            elif (done == -errno.EBUSY and self._collect()) or done == -errno.EINTR:  # ends waited for their place
                 continue
             else:
-                self._take_back(-errno.EAGAIN if done == 0 else done)
+                self._take_back(done if done not in (0, -errno.EBUSY) else -errno.EAGAIN)
 
     def reap(self) -> int:
         """Tell of all that have ended; how many. What one of those told raises is raised when all were told."""
@@ -171,15 +185,16 @@ class Ring:
         _reference[1](ctypes.py_object(self))
 
     def _push(
-        self, operation: int, descriptor: int, offset: int, address: int, length: int, flags: int, ended: Ended,
-        keep: object,
+        self, operation: int, in_worker: bool, descriptor: int, offset: int, address: int, length: int, flags: int,
+        ended: Ended, keep: object,
     ) -> None:  # fmt: skip
         if self._pushed == self._entries:
             self.submit()
         self._number = number = self._number + 1
         tail = self._tail
         place = (tail & (self._entries - 1)) * abi.SQE_BYTES
-        _pack(self._sqes, place, operation, 0, 0, descriptor, offset, address, length, flags, number, 0, 0, 0)
+        how = abi.SQE_ASYNC if in_worker else 0
+        _pack(self._sqes, place, operation, how, 0, descriptor, offset, address, length, flags, number, 0, 0, 0)
         self._waiting[number] = ended, keep
         self._words[self._sq_tail] = self._tail = (tail + 1) & _32_BITS
         self._pushed += 1
@@ -191,10 +206,10 @@ class Ring:
         self._words[self._sq_tail] = self._tail = (self._tail - self._pushed) & _32_BITS
         self._pushed = 0
 
-    def _collect(self) -> None:
-        """Take all ends out of the kernel's queue."""
+    def _collect(self) -> bool:
+        """Take all ends out of the kernel's queue. Were there any?"""
         words, waiting, take = self._words, self._waiting, self._ended.append
-        head = self._head
+        head = before = self._head
         while True:
             tail = words[self._cq_tail]
             if head == tail:
@@ -202,7 +217,7 @@ class Ring:
                     abi.enter(self._descriptor, 0, 0, abi.ENTER_GETEVENTS)
                     if words[self._cq_tail] != tail:
                         continue
-                return
+                return bool(head != before)
             if _barrier is not None:
                 _barrier()
             first = head & (self._cq_entries - 1)
