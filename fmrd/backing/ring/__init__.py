@@ -16,4 +16,14 @@ run. The thread that handed over does not end before its workers have, and with 
 open and locked, as they do while any thread hangs; those in a table of their own (``owning/locking.py``) are free at
 once. It is asleep uninterruptibly then and not marked as exiting; that it was killed is seen in its status alone
 (SIGKILL among ShdPnd). The same holds for an exit that nobody forced.
+
+Limits. RLIMIT_MEMLOCK counts the ring itself for who is not privileged: no ring is given then. RLIMIT_NPROC counts
+workers for the same: where none can be had, requests end with -ECANCELED, and those in a row may wait until there is
+one; nothing here cancels a request, so that number says that a thread was missing. Memory that is short shows as
+-EAGAIN. RLIMIT_FSIZE: a short write, then -EFBIG, and no signal.
+
+Tried, and left out. DEFER_TASKRUN: each look at the ends costs a system call, and who waits for the ring's descriptor
+is not woken. An eventfd: no cheaper than the ring's own descriptor, which needs no clearing. COOP_TASKRUN and
+SINGLE_ISSUER change nothing that can be measured for buffered writes; the first spares interrupts where reads end
+asynchronously, the second has the kernel refuse (EEXIST) what another thread hands over.
 """

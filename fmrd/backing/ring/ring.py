@@ -43,7 +43,7 @@ _NEEDED = abi.FEAT_SINGLE_MMAP | abi.FEAT_NODROP | abi.FEAT_EXT_ARG | abi.FEAT_N
 _WANTED = (
     abi.SETUP_SUBMIT_ALL,  # 5.18: a request that is refused ends with an error, and those behind it go on
     abi.SETUP_COOP_TASKRUN,  # 5.19: no interrupt of this thread for each end
-    abi.SETUP_SINGLE_ISSUER,  # 6.0
+    abi.SETUP_SINGLE_ISSUER,  # 6.0: what another thread hands over is refused
 )
 """Flags of the set-up, oldest first; those that a kernel does not know yet are left out."""
 _ENDS_FOR_EACH = 4
@@ -140,9 +140,9 @@ class Ring:
             done = abi.enter(self._descriptor, self._pushed, 0, 0)
             if done > 0:
                 self._pushed -= done
-            elif (done == -errno.EBUSY and self._collect()) or done == -errno.EINTR:  # ends waited for their place
-                continue
-            else:
+            elif done == -errno.EBUSY and self._collect():
+                pass  # ends waited for their place
+            elif done != -errno.EINTR:
                 self._take_back(done if done not in (0, -errno.EBUSY) else -errno.EAGAIN)
 
     def reap(self) -> int:

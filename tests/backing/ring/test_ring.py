@@ -1,5 +1,6 @@
 """Requests go through a real ring, to real files: they end once, with what the kernel says of them."""
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -12,8 +13,9 @@ from weakref import ref
 import pytest
 
 from fmrd.backing.ring import abi
+from fmrd.backing.ring import ring as ring_module
 from fmrd.backing.ring.buffers import address_of
-from fmrd.backing.ring.ring import Ring
+from fmrd.backing.ring.ring import WORKERS, Ring
 from tests.backing.disks import mounted
 from tests.backing.ring.conftest import MakeRing
 
@@ -218,6 +220,29 @@ def _flags(name: str) -> set[str]:
             found.append(set(line.split()[1:]))
     assert found
     return set.intersection(*found)
+
+
+@pytest.mark.parametrize(("machine", "needed"), [("x86_64", False), ("aarch64", True), ("riscv64", True)])
+def test_loads_are_kept_in_order_where_the_processor_does_not(
+    ring: Ring, file: int, monkeypatch: pytest.MonkeyPatch, machine: str, needed: bool
+) -> None:
+    barrier = ring_module._barrier_of(machine)
+    assert (barrier is not None) == needed
+    monkeypatch.setattr(ring_module, "_barrier", barrier)
+    results: list[int] = []
+    for _ in range(20):
+        write(ring, file, b"in order", 0, results.append)
+    let_end(ring)
+    assert results == [8] * 20
+
+
+def test_workers_are_as_many_as_is_said(ring: Ring) -> None:
+    asked = ctypes.create_string_buffer(8)  # zeros: nothing is changed, and what holds is answered
+    try:
+        abi.register(ring.fileno(), abi.REGISTER_IOWQ_MAX_WORKERS, asked, 2)
+    except OSError as error:
+        pytest.skip(f"needs Linux 5.15: {error}")
+    assert int.from_bytes(asked.raw[:4], sys.byteorder) == WORKERS
 
 
 def test_what_the_kernel_does_not_take_ends(ring: Ring, file: int, monkeypatch: pytest.MonkeyPatch) -> None:
