@@ -7,15 +7,17 @@ first is then bounded (``WORKERS``) and, if it is a write to a plain file, goes 
 one waits for another: a file that hangs holds up one in 64 of all others, whatever disk they lie on (3 of 200 were seen
 to wait). One with ``in_worker`` is in no row and not bounded, so that no file holds up another (none of 200), but for
 fdatasync, which is bounded. So: ``in_worker`` where a request would not be done at once anyway (buffered writes on
-ext4, which cost a third less so), or where it must not be tried: a file that has ``poll`` and does not know of requests
-that must not wait, as on FUSE, makes ``submit`` itself wait for the disk. Without it: XFS, where a write is over within
-``submit``.
+ext4, which cost a quarter less so at 4 KiB), or where it must not be tried: a file that has ``poll`` and does not know
+of requests that must not wait, as on FUSE, makes ``submit`` itself wait for the disk. Without it: XFS, where a write is
+over within ``submit``.
 
-A process that is killed. Requests that workers have begun go on until they end; those that wait for their turn never
-run. The thread that handed over does not end before its workers have, and with it all descriptors of the process stay
-open and locked, as they do while any thread hangs; those in a table of their own (``owning/locking.py``) are free at
-once. It is asleep uninterruptibly then and not marked as exiting; that it was killed is seen in its status alone
-(SIGKILL among ShdPnd). The same holds for an exit that nobody forced.
+A process that ends. Requests that workers have begun go on until they end; those that wait for their turn never run.
+The thread that handed over does not end before its workers have, and with it all descriptors of the process stay open
+and locked, as they do while any thread hangs; those in a table of their own (``owning/locking.py``) are free at once.
+It is asleep uninterruptibly then and not marked as exiting. That it was killed is seen in its status alone (SIGKILL
+among ShdPnd); that it ended by itself is not seen at all, so who does that with requests under way closes first what it
+listens on. Workers have numbers that nobody knows before: what they may still write to is to be noted for the thread
+that handed over (``owning/under_way.py`` has a file for each thread so far).
 
 Limits. RLIMIT_MEMLOCK counts the ring itself for who is not privileged: no ring is given then. RLIMIT_NPROC counts
 workers for the same: where none can be had, requests end with -ECANCELED, and those in a row may wait until there is
