@@ -70,7 +70,12 @@ def mounted(directory: Path, kind: str) -> Iterator[Path]:
         try:
             yield where
         finally:
-            run("umount", where)
+            # The kernel lets go of files a moment after a process, or a request, that had them.
+            until(lambda: _unmounted(where), f"{where} is unmounted")
+
+
+def _unmounted(where: Path) -> bool:
+    return subprocess.run(["umount", where], capture_output=True, check=False).returncode == 0
 
 
 def shared_extents(path: Path) -> list[str]:

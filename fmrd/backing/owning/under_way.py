@@ -11,6 +11,7 @@ import errno
 import itertools
 import mmap
 import os
+import signal
 import stat
 import struct
 import threading
@@ -171,8 +172,20 @@ def _status(where: str) -> tuple[bool, int]:
 
 
 def has_ended(process: int) -> bool:
-    """Also one that was left behind: its first thread ends with the process, others when their calls have returned."""
-    return _is_ending(f"/proc/{process}")
+    """Also one that was left behind: its first thread ends with the process, others when their calls have returned. One
+    that has handed requests to a ring ends when they have; of it is seen only that it was killed.
+    """
+    return _is_ending(f"/proc/{process}") or _was_killed(process)
+
+
+def _was_killed(process: int) -> bool:
+    """A signal to the process as a whole stays pending there, though all threads obey it."""
+    try:
+        with open(f"/proc/{process}/status") as file:
+            pending = next(line for line in file if line.startswith("ShdPnd:"))
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return bool(int(pending.split()[1], 16) >> (signal.SIGKILL - 1) & 1)
 
 
 def _is_ending(thread: str) -> bool:

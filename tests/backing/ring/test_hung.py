@@ -1,0 +1,133 @@
+"""A disk hangs: its requests take no worker from another disk, and a kill frees what others wait for.
+
+A file system that is frozen stands for it: a write to it sleeps uninterruptibly until it is thawed.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fmrd.backing.owning.under_way import Process, has_ended
+from fmrd.backing.ring.buffers import address_of
+from fmrd.backing.ring.ring import Ring
+from tests.backing.disks import mounted, run
+from tests.backing.ring.conftest import MakeRing
+from tests.e2e.harness import until
+
+LATE_SECONDS = 30.0
+DATA = b"z" * 4096
+
+_PROGRAM = """
+import os, sys
+from fmrd.backing.owning.locking import Lock
+from fmrd.backing.owning.under_way import Process
+from fmrd.backing.ring.buffers import address_of
+from fmrd.backing.ring.ring import Ring
+
+lock = Lock(os.open(sys.argv[1], os.O_RDWR))
+hung = os.open(sys.argv[2], os.O_RDWR)
+data = b"z" * 4096
+ring = Ring(16)
+print(Process.this(), flush=True)
+sys.stdin.readline()
+for number in range(8):
+    ring.write(hung, address_of(data), 4096, 4096 * number, lambda _: None, data)
+ring.submit()
+print("handed over", flush=True)
+ring.wait(1000)
+"""
+
+
+@contextlib.contextmanager
+def frozen(where: Path) -> Iterator[None]:
+    if not shutil.which("fsfreeze"):
+        pytest.skip("needs fsfreeze")
+    run("fsfreeze", "-f", where)
+    try:
+        yield
+    finally:
+        run("fsfreeze", "-u", where)
+
+
+def opened(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT)
+
+
+def let_end(ring: Ring, left: int) -> None:
+    while ring.outstanding > left:
+        assert ring.wait(LATE_SECONDS), f"{ring.outstanding - left} do not end"
+
+
+def test_a_disk_that_hangs_takes_no_worker_from_another(make_ring: MakeRing, tmp_path: Path) -> None:
+    """More requests hang than the kernel would let workers be, on more files than that."""
+    ring = make_ring(64)
+    with mounted(tmp_path, "ext4") as where:
+        good = [opened(tmp_path / f"good {number}") for number in range(100)]
+        bad = [opened(where / f"bad {number}") for number in range(16)]
+        results: list[int] = []
+        hung: list[int] = []
+        with frozen(where):
+            for number in range(160):
+                ring.write(bad[number % 16], address_of(DATA), 4096, 4096 * number, hung.append, DATA, True)
+            ring.submit()
+            for file in good:
+                ring.write(file, address_of(DATA), 4096, 0, results.append, DATA, True)
+            let_end(ring, left=160)
+            for file in good:
+                ring.fdatasync(file, results.append)
+            let_end(ring, left=160)
+            assert not hung
+        assert results == [4096] * 100 + [0] * 100
+        let_end(ring, left=0)
+        assert hung == [4096] * 160
+        for file in good + bad:
+            os.close(file)
+
+
+def test_a_kill_frees_locks_though_a_request_hangs(make_ring: MakeRing, tmp_path: Path) -> None:
+    make_ring(2)
+    lock = opened(tmp_path / "lock")
+    with mounted(tmp_path, "ext4") as where:
+        os.close(opened(where / "hung"))
+        words = [sys.executable, "-c", _PROGRAM, str(tmp_path / "lock"), str(where / "hung")]
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdin is not None and child.stdout is not None
+            process = Process.parse(child.stdout.readline())
+            assert process is not None
+            with frozen(where):
+                child.stdin.write("\n")
+                child.stdin.flush()
+                assert child.stdout.readline() == "handed over\n"
+                until(lambda: _sleeps_for_good(child.pid), "a worker hangs")
+                assert not _takes(lock) and not has_ended(child.pid)
+                child.kill()
+                until(lambda: _takes(lock), "the lock is free")
+                assert child.poll() is None and process.threads(), "its request has not ended"
+                assert has_ended(child.pid), "nobody answers there any more"
+            child.wait(LATE_SECONDS)
+        assert not process.threads()
+        assert (where / "hung").stat().st_size <= 4096, "what waited for its turn is never carried out"
+    os.close(lock)
+
+
+def _takes(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    fcntl.flock(lock, fcntl.LOCK_UN)
+    return True
+
+
+def _sleeps_for_good(process: int) -> bool:
+    states = [
+        (task / "stat").read_text().rpartition(")")[2].split()[0] for task in Path(f"/proc/{process}/task").iterdir()
+    ]
+    return "D" in states
