@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""fio on a volume of two plexes in memory, through each door: on its file, and through a loop device.
+"""fio on a volume of two plexes, in memory or on a disk (--dir), through each door: on its file, or by a loop device.
 
 Beside it, where they are installed, qemu-storage-daemon exporting a quorum of two files over FUSE, and libfuse's
 passthrough_hp (--passthrough PROGRAM) over a directory with one file. Needs root, /dev/fuse, fio. Rounds are
@@ -23,14 +23,22 @@ from pathlib import Path
 from typing import Any
 
 BIN = Path(sys.executable).parent
-JOBS = {
-    "4K random read, depth 1": ("randread", "4k", 1),
-    "4K random read, depth 32": ("randread", "4k", 32),
-    "4K random write, depth 1": ("randwrite", "4k", 1),
-    "4K random write, depth 32": ("randwrite", "4k", 32),
-    "1M sequential read": ("read", "1m", 4),
-    "1M sequential write": ("write", "1m", 4),
+Job = tuple[str, str, int, tuple[str, ...]]
+JOBS: dict[str, Job] = {
+    "4K random read, depth 1": ("randread", "4k", 1, ()),
+    "4K random read, depth 32": ("randread", "4k", 32, ()),
+    "4K random write, depth 1": ("randwrite", "4k", 1, ()),
+    "4K random write, depth 32": ("randwrite", "4k", 32, ()),
+    "1M sequential read": ("read", "1m", 4, ()),
+    "1M sequential write": ("write", "1m", 4, ()),
 }
+ON_DISKS: dict[str, Job] = {
+    "4K random write, depth 1, fsync each": ("randwrite", "4k", 1, ("--fsync=1",)),
+    "4K random write, depth 16, fdatasync every 8": ("randwrite", "4k", 16, ("--fdatasync=8",)),
+    "16K random write, depth 8": ("randwrite", "16k", 8, ()),
+    "64K random write, depth 8": ("randwrite", "64k", 8, ()),
+}
+"""Besides, where the plexes are not in memory."""
 PATIENCE_SECONDS = 30
 
 
@@ -126,14 +134,16 @@ def raw(path: Path, size_mib: int) -> Path:
     return path
 
 
-def fio(path: Path, kind: str, block: str, depth: int, size_mib: int, seconds: float) -> dict[str, float]:
+def fio(
+    path: Path, kind: str, block: str, depth: int, size_mib: int, seconds: float, options: tuple[str, ...] = ()
+) -> dict[str, float]:
     """IOPS, MiB/s and mean latency in microseconds. ``seconds`` 0: once over the whole size."""
     timed = ["--time_based", f"--runtime={seconds * 1000:.0f}ms", "--ramp_time=500ms"] if seconds else []
     found = json.loads(
         run(
             "fio", "--name=bench", f"--filename={path}", f"--rw={kind}", f"--bs={block}", f"--iodepth={depth}",
             "--ioengine=libaio", "--direct=1", f"--size={size_mib}m", "--randseed=1", "--norandommap",
-            "--output-format=json", "--allow_file_create=0", *timed,
+            "--output-format=json", "--allow_file_create=0", *options, *timed,
         )
     )  # fmt: skip
     side = found["jobs"][0]["read" if "read" in kind else "write"]
@@ -143,18 +153,20 @@ def fio(path: Path, kind: str, block: str, depth: int, size_mib: int, seconds: f
     }  # fmt: skip
 
 
-def measure(targets: dict[str, Path], size_mib: int, seconds: float, rounds: int) -> list[dict[str, Any]]:
+def measure(
+    targets: dict[str, Path], jobs: dict[str, Job], size_mib: int, seconds: float, rounds: int
+) -> list[dict[str, Any]]:
     """Medians over the rounds, by job and target."""
     for path in targets.values():
         fio(path, "write", "1m", 4, size_mib, 0)
     rows = []
-    for job, (kind, block, depth) in JOBS.items():
+    for job, (kind, block, depth, options) in jobs.items():
         found: dict[str, list[dict[str, float]]] = {name: [] for name in targets}
         for turn in range(rounds):
             names = list(targets)
             first = turn % len(names)  # who comes first meets a machine that rested
             for name in names[first:] + names[:first]:
-                found[name].append(fio(targets[name], kind, block, depth, size_mib, seconds))
+                found[name].append(fio(targets[name], kind, block, depth, size_mib, seconds, options))
         medians = {
             name: {key: statistics.median(figures[key] for figures in each) for key in each[0]}
             for name, each in found.items()
@@ -172,7 +184,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         for name in names:
             figures, first = row["targets"][name], row["targets"][names[0]]
             ratio = figures["iops"] / first["iops"]
-            if row["job"].startswith("4K"):
+            if "K" in row["job"]:
                 cells.append(f"{ratio:.2f} ({figures['iops'] / 1000:.1f} k, p99 {figures['p99_us']:.0f} us)")
             else:
                 cells.append(f"{ratio:.2f} ({figures['mib']:.0f} MiB/s)")
@@ -188,7 +200,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
     parser.add_argument("--doors", default="channel,pyfuse3", help="of fmrd (default: %(default)s)")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="compare with fmrd as it is there")
-    parser.add_argument("--loop", action="store_true", help="through a loop device, too")
+    parser.add_argument("--loop", action="store_true", help="each through a loop device of its own")
+    parser.add_argument("--raw", action="store_true", help="and one plain file beside them: the limit")
+    parser.add_argument("--threads", action="store_true", help="and the first door without io_uring")
     parser.add_argument("--passthrough", type=Path, help="libfuse's passthrough_hp")
     parser.add_argument("--json", type=Path, help="write the figures there, too")
     options = parser.parse_args()
@@ -205,15 +219,22 @@ def main() -> int:
             targets[f"{door}, before"] = stack.enter_context(before)
         for door in options.doors.split(","):
             targets[door] = stack.enter_context(volume(where / door, options.size, door))
-        if options.loop:
-            targets["loop device"] = stack.enter_context(loop_device(next(iter(targets.values()))))
+        if options.threads:
+            program = ("env", "FMRD_URING=no", BIN / "fmrd")
+            by_threads = volume(where / "threads", options.size, options.doors.split(",")[0], program=program)
+            targets["by threads"] = stack.enter_context(by_threads)
         if shutil.which("qemu-storage-daemon") and not options.against:
             targets["qemu quorum"] = stack.enter_context(quorum(where, options.size))
         if options.passthrough:
             targets["passthrough_hp, one plex"] = stack.enter_context(
                 passthrough(options.passthrough, where, options.size)
             )
-        rows = measure(targets, options.size, options.seconds, options.rounds)
+        if options.raw:
+            targets["raw"] = raw(where / "raw", options.size)
+        if options.loop:
+            targets = {name: stack.enter_context(loop_device(path)) for name, path in targets.items()}
+        jobs = JOBS if options.dir == "/dev/shm" else JOBS | ON_DISKS
+        rows = measure(targets, jobs, options.size, options.seconds, options.rounds)
     print(table(rows))
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)

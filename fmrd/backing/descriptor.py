@@ -7,8 +7,12 @@ import stat
 import threading
 
 from fmrd.backing import libc
+from fmrd.backing.calls.system_calls import Began
 from fmrd.backing.looking import far
-from fmrd.backing.owning.under_way import Writing, identity
+from fmrd.backing.owning.under_way import HandedOver, Writing, identity
+from fmrd.backing.ring.abi import NotBegun, error_of
+from fmrd.backing.ring.buffers import address_of
+from fmrd.backing.ring.ring import Ring
 from fmrd.errors import PlexChanged
 
 
@@ -28,6 +32,11 @@ class Descriptor:
         self.inline = self.file_system in (libc.TMPFS, libc.RAMFS)
         self.disk = disk_of(status)
         self.far = far.way_to(status)
+        self._handed_over = HandedOver(self.file)
+        self.ring: Ring | None = None
+        """What writes here may be handed to, by the one thread that has it."""
+        self.in_worker = not self.is_block
+        """Writes to files that are tried first may queue behind those to another one that hangs (backing/ring)."""
         self._becoming = self.length
         """What ``extend`` is about to make of the length."""
         self.known_data = (0, 0)
@@ -110,6 +119,29 @@ class Descriptor:
                 raise OSError(errno.EIO, f"{self.path} took no byte at {offset + written}")
             written += more
 
+    @property
+    def begins(self) -> bool:
+        return self.ring is not None
+
+    def begin_pwrite(self, offset: int, data: bytes | memoryview, ended: Began) -> None:
+        """Write as pwrite does, through the ring. What is asked of a local file besides is answered from memory."""
+        try:
+            if offset + len(data) >= self.length:
+                self.must_be_ours()
+            _RingWrite(self, offset, data, ended).push()
+        except OSError as error:
+            ended(error)
+
+    def begin_fdatasync(self, ended: Began) -> None:
+        """As fdatasync, through the ring."""
+        assert self.ring is not None, "nothing begins without one"
+        try:
+            self.must_be_ours()
+        except OSError as error:
+            ended(error)
+            return
+        self.ring.fdatasync(self.fd, lambda result: ended(error_of(result) if result < 0 else None))
+
     def fallocate(self, mode: int, offset: int, length: int) -> None:
         libc.fallocate(self.fd, mode, offset, length)
 
@@ -139,6 +171,42 @@ class Descriptor:
             self.fd = -1
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+class _RingWrite:
+    """A write through the ring, until all of it is there."""
+
+    __slots__ = ("address", "data", "ended", "file", "left", "offset")
+
+    def __init__(self, file: Descriptor, offset: int, data: bytes | memoryview, ended: Began) -> None:
+        self.file, self.offset, self.data, self.ended = file, offset, data, ended
+        self.address, self.left = address_of(data), len(data)
+
+    def push(self) -> None:
+        try:
+            self.file._handed_over.enter()
+        except OSError as error:
+            raise NotBegun(errno.ENOMEM, str(error)) from error
+        self._push()
+
+    def _push(self) -> None:
+        ring = self.file.ring
+        assert ring is not None, "nothing begins without one"
+        file = self.file
+        ring.write(file.fd, self.address, self.left, self.offset, self._over, self.data, file.in_worker)
+
+    def _over(self, result: int) -> None:
+        if 0 < result < self.left:
+            self.address, self.offset, self.left = self.address + result, self.offset + result, self.left - result
+            self._push()
+            return
+        self.file._handed_over.leave()
+        if result > 0:
+            self.ended(None)
+        elif result == 0:
+            self.ended(OSError(errno.EIO, f"{self.file.path} took no byte at {self.offset}"))
+        else:
+            self.ended(error_of(result))
 
 
 def disk_of(status: os.stat_result) -> str:

@@ -18,6 +18,7 @@ from fmrd.backing.owning.state import HOME_SUFFIX, UNPUBLISHED, StateDirectory
 from fmrd.backing.owning.under_way import identity
 from fmrd.backing.plexfile import PlexFile
 from fmrd.backing.protocol import Place, Probe, Room, Seen
+from fmrd.backing.ring.ring import Ring
 from fmrd.core.printable import printable
 from fmrd.errors import BadRequest, Failed, Refused
 
@@ -26,11 +27,12 @@ STANDARD_ERROR = 2
 
 class LinuxHost(StateDirectory):
     """This is protocol.Host for real. ``mount``: fmrd's own mount point. Nothing that leads back to it is ever opened:
-    whoever opens that waits for fmrd, and where fmrd itself does, for ever.
+    whoever opens that waits for fmrd, and where fmrd itself does, for ever. ``ring``: for what lies on local disks.
     """
 
-    def __init__(self, state: Path, mount: Path | None = None) -> None:
+    def __init__(self, state: Path, mount: Path | None = None, ring: Ring | None = None) -> None:
         super().__init__(state)
+        self._ring = ring
         self._mount = None if mount is None else str(mount)
         self._opened_here: weakref.WeakSet[PlexFile] = weakref.WeakSet()
         self._opened_lock = threading.Lock()
@@ -146,6 +148,8 @@ class LinuxHost(StateDirectory):
             )
 
     def _opened(self, file: PlexFile) -> PlexFile:
+        if not file.inline and not file.far:
+            file.ring = self._ring
         with self._opened_lock:
             self._opened_here.add(file)
         return file

@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from fmrd.backing.calls.system_calls import Began
 from fmrd.backing.looking.findings import Finding, Kind, Place, Seen
 from fmrd.backing.looking.trying import Room
+from fmrd.backing.owning.notes import Notes
 from fmrd.core.stamps import Piece, Stamp
 from fmrd.errors import SourceError
 
@@ -68,6 +70,16 @@ class Backing(Protocol):
 
     def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Write all of ``data``, or raise OSError; after an error any part of it may have been written."""
+
+    @property
+    def begins(self) -> bool:
+        """Tell whether writes and fdatasyncs can be begun, so that no thread waits for them (SystemCalls.begin)."""
+
+    def begin_pwrite(self, offset: int, data: bytes | memoryview, ended: Began) -> None:
+        """Begin a pwrite, on trio's thread, where ``begins``; ``ended`` is told of its end there. ``data`` stays."""
+
+    def begin_fdatasync(self, ended: Began) -> None:
+        """The same of an fdatasync."""
 
     def make_zero(self, offset: int, length: int, *, punch: bool) -> None:
         """Make zeros, as pwrite would write them; with ``punch`` the blocks are given back where that can be."""
@@ -129,22 +141,6 @@ class DcoFile(Protocol):
         """Give up the descriptor."""
 
 
-class Notes(Protocol):
-    """Notes are a file for what may be lost: whoever reads it checks what it says. It is durable after ``sync``."""
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Return ``length`` bytes; what lies beyond the end reads as zeros."""
-
-    def write(self, offset: int, data: bytes) -> None:
-        """Write all of ``data``; a file that ends before ``offset`` becomes longer."""
-
-    def sync(self) -> None:
-        """Make durable what was written before this call."""
-
-    def close(self) -> None:
-        """Give up the descriptor."""
-
-
 class Freezer(Protocol):
     """A freezer is one freeze of a mounted file system; both calls block."""
 
@@ -165,7 +161,7 @@ class Host(Protocol):
         """Look at a path without touching it. OSError where even that fails; ``not_a_plex`` where it cannot be one."""
 
     def room(self, path: str) -> Room | None:
-        """Of the file of a plex; None of a block device, which has all of it."""
+        """Of a plex's file; None of a device, or untold."""
 
     def look(self, path: str, mount: str | None, *, sidecar: bool = True) -> Seen:
         """What lies at a path before it is taken: who has it, what is on it, whether it leads back to ``mount``, fmrd's
@@ -188,9 +184,7 @@ class Host(Protocol):
         """Make a sparse file of ``length`` zero bytes, mode 0600, open and locked; ``plex_exists`` if it exists."""
 
     def open_plex(self, path: str, tail_bytes: int) -> Backing:
-        """Open and lock an existing file or block device. ``tail_bytes`` is what a device keeps for its DCO: its usable
-        length is its size less that; it means nothing for a file.
-        """
+        """Open and lock a file or a block device, whose last ``tail_bytes`` (no file's) are its DCO's, not usable."""
 
     def take_plex(self, path: str, tail_bytes: int, seen: Seen) -> Backing:
         """open_plex of what a look has seen there, to be a plex from now on: it must be that still

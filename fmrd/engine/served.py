@@ -38,7 +38,7 @@ class Served:
         self.start = running.context.nursery.start_soon
         """This starts what has to be waited for, in the registry's nursery; a test has it done in its own way."""
         self._running = running
-        self._quick = Quick(running.mirror, lambda work: self.start(work))
+        self._quick = Quick(running.mirror, lambda work: self.start(work), self.changed)
 
     @property
     def length_bytes(self) -> int:

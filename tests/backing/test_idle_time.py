@@ -1,12 +1,17 @@
 """Idle time: work on trio's thread, a piece at a time and a fifth of the time, whoever calls for the next piece."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 
 import pytest
 import trio
 
-from fmrd.backing.calls.idle_time import LAG_SECONDS, PAUSE_RATIO, IdleTime
+from fmrd.backing.calls.idle_time import LAG_SECONDS, PAUSE_RATIO, SELECTABLE, IdleTime
 from fmrd.backing.calls.second_thread import SecondThread
+from fmrd.backing.ring.buffers import address_of
+from fmrd.backing.ring.probe import open_ring
+from fmrd.backing.ring.ring import Ring
+from tests.waiting import LATE_SECONDS
 
 
 class Bench:
@@ -128,3 +133,64 @@ async def test_a_cancelled_work_is_not_gone_on_with(bench: Bench, nursery: trio.
     await rounds()
     assert not bench.used(9000)
     assert bench.done == ["a"]
+
+
+@pytest.fixture
+def ring() -> Iterator[Ring]:
+    made = open_ring(8)
+    if not isinstance(made, Ring):
+        pytest.skip(made)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    ends = os.pipe()
+    yield ends
+    for end in ends:
+        os.close(end)
+
+
+def test_while_something_is_in_the_ring_a_request_or_an_end_is_waited_for(ring: Ring, pipe: tuple[int, int]) -> None:
+    """A read of an empty pipe does not end: whatever hangs there holds up nobody's request."""
+    idle, requests = IdleTime(SecondThread()), os.pipe()
+    idle.ring = ring
+    assert not idle.waits_with(requests[0], LATE_SECONDS), "nothing is under way"
+    told: list[int] = []
+    ring.read(pipe[0], address_of(buffer := bytearray(1)), 1, 0, told.append, buffer)
+    assert not idle.use() and ring.outstanding == 1
+    assert not idle.waits_with(requests[0], 0.0)
+    os.write(requests[1], b"r")
+    assert idle.waits_with(requests[0], LATE_SECONDS) and told == []
+    os.read(requests[0], 1)
+    os.write(pipe[1], b"e")
+    assert idle.waits_with(requests[0], LATE_SECONDS)
+    assert idle.use() and told == [1] and buffer == b"e"
+    assert not idle.waits_with(requests[0], LATE_SECONDS)
+    for end in requests:
+        os.close(end)
+
+
+def test_a_descriptor_that_cannot_be_asked_of_is_not_waited_for(ring: Ring, pipe: tuple[int, int]) -> None:
+    idle, told = IdleTime(SecondThread()), list[int]()
+    idle.ring = ring
+    ring.read(pipe[0], address_of(buffer := bytearray(1)), 1, 0, told.append, buffer)
+    ring.submit()
+    assert not idle.waits_with(SELECTABLE, LATE_SECONDS)
+    os.write(pipe[1], b"e")
+    assert idle.waits_with(pipe[1], LATE_SECONDS)
+    assert idle.use() and told == [1]
+
+
+def test_what_a_step_pushed_is_handed_over_at_its_end(ring: Ring, pipe: tuple[int, int]) -> None:
+    idle, told = IdleTime(SecondThread()), list[int]()
+    idle.ring = ring
+    os.write(pipe[1], b"e")
+    idle.begin_step()
+    ring.read(pipe[0], address_of(buffer := bytearray(1)), 1, 0, told.append, buffer)
+    idle.end_step()
+    assert told == [1] or idle.waits_with(pipe[1], LATE_SECONDS)
+    while not told:
+        idle.use()
+    assert buffer == b"e"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fmrd.backing.owning.under_way import has_ended
 from tests.e2e.harness import (
     MIB,
     REGION,
@@ -78,7 +79,7 @@ def waits_for_the_disk(process: int) -> bool:
 
 
 def is_left_behind(process: int) -> bool:
-    return state_of(Path(f"/proc/{process}")) == "Z" and threads_that_hang(process) > 0
+    return has_ended(process) and threads_that_hang(process) > 0
 
 
 def is_free(device: str) -> bool:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fmrd.backing.calls.system_calls import Began
 from fmrd.backing.host import LinuxHost
 from fmrd.backing.protocol import Backing, DcoFile, Seen, SourceError
 from fmrd.core.stamps import Piece, Stamp
@@ -50,6 +51,7 @@ class Watch:
 
 class FaultyBacking:
     inline = False
+    begins = False
 
     def __init__(self, inner: Backing, watch: Watch) -> None:
         self.inner = inner
@@ -79,6 +81,12 @@ class FaultyBacking:
 
     def pread_now(self, offset: int, buffer: memoryview) -> bool:
         return False
+
+    def begin_pwrite(self, offset: int, data: bytes | memoryview, ended: Began) -> None:
+        raise AssertionError("calls are run here, by whatever runs calls")
+
+    def begin_fdatasync(self, ended: Began) -> None:
+        raise AssertionError("calls are run here, by whatever runs calls")
 
     def make_zero(self, offset: int, length: int, *, punch: bool) -> None:
         self._watch(Operation(self.path, "make_zero", offset, length))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from fmrd.front.daemon import daemon
+from fmrd.front.daemon import daemon, keeping
 from fmrd.front.daemon.daemon import Daemon
 
 
@@ -67,6 +67,6 @@ def test_a_keeper_takes_the_place_of_the_process_and_is_told_how_to_run_fmrd(
     words = ["--state", "/s", "--mount", str(tmp_path / "m"), "--socket", "/k", "--log-level", "debug"]
     assert isinstance(CliRunner().invoke(daemon.main, ["--keeper", *words]).exception, Replaced)
     [command] = commands
-    child = command[command.index(daemon.HOLDER) + 1 :]
-    assert CliRunner().invoke(daemon.main, child[child.index(daemon.THIS) + 1 :]).exit_code == 0
+    child = command[command.index(keeping.HOLDER) + 1 :]
+    assert CliRunner().invoke(daemon.main, child[child.index(keeping.SERVING) + 1 :]).exit_code == 0
     assert places(started[0]) == ["/s", str(tmp_path / "m"), "/k"]

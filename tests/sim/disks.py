@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from fmrd.backing.calls.system_calls import Began
 from fmrd.backing.protocol import DCO_BLOCK_BYTES, Backing, SourceError
 from fmrd.core.stamps import Piece, Stamp, Sum
 from fmrd.errors import PlexChanged
@@ -180,6 +181,7 @@ class SimBacking:
         self.path = disk.path
         self.disk = disk.path
         self.inline = not machine.blocking
+        self.begins = machine.begins
         disk.locked = True
 
     @property
@@ -213,6 +215,12 @@ class SimBacking:
         first = offset // GRANULE
         labels = [int.from_bytes(data[i : i + 8], "little") for i in range(0, len(data), GRANULE)]
         self._put(list(enumerate(labels, first)))
+
+    def begin_pwrite(self, offset: int, data: bytes | memoryview, ended: Began) -> None:
+        raise AssertionError("calls are run here, by whatever runs calls")
+
+    def begin_fdatasync(self, ended: Began) -> None:
+        raise AssertionError("calls are run here, by whatever runs calls")
 
     def make_zero(self, offset: int, length: int, *, punch: bool) -> None:
         self.machine.alive()

@@ -68,6 +68,7 @@ class Life:
         with trio.move_on_after(LONGEST_LIFE):
             async with trio.open_nursery() as nursery:
                 self.nursery = nursery
+                self.system.start = nursery.start_soon
                 await nursery.start(self.registry.run)
                 await script(self)
                 while self.under_way:
@@ -215,7 +216,9 @@ class Life:
                     await self.verbs.import_volume(paths=paths, force=must and attempt > 0)
                 else:
                     self.schedule.put_back()
-                    await self.verbs.start(volume=NAME)
+                    # A plex that somebody cut does not come back; a record that it alone has was never acted upon.
+                    force = code == "home_torn" and any(disk.cut is not None for disk in machine.plexes.values())
+                    await self.verbs.start(volume=NAME, force=force)
             except FmrdError as error:
                 unit = self.registry.units.get(NAME)
                 if unit is not None:
@@ -339,15 +342,23 @@ class Life:
         await self._as_a_door("write", served, partial(served.write_now, offset, data))
 
     async def _as_a_door(self, what: str, served: Served, begin: Callable[[Callable[[Any], None]], object]) -> Any:
-        """What has to be waited for is done by the task that asks."""
+        """What has to be waited for is done by the task that asks, but for what follows on calls that were begun."""
         results: list[Any] = []
+        answered = trio.Event()
+
+        def done(result: Any) -> None:
+            results.append(result)
+            answered.set()
+
         left: list[Callable[[], Awaitable[None]]] = []
         served.start = left.append  # type: ignore[assignment]  # a door's own way to have it done
         with self.schedule.machine.quickly(self.system.step):
-            begin(results.append)
-        self.schedule.count(f"{what} at once" if results else f"{what} later")
+            begin(done)
+        served.start = self.nursery.start_soon
+        self.schedule.count(f"{what} at once" if results else f"{what} later" if left else f"{what} begun")
         for work in left:
             await work()
+        await answered.wait()
         [result] = results
         if isinstance(result, Exception):
             raise result

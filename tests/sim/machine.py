@@ -40,6 +40,7 @@ class Machine:
         self.cutting = ""
         self.ticks = 0
         self.blocking = True
+        self.begins = False
         self.devices = False
         self.far = False
         self.under_way: list[tuple[PlexDisk, int, int]] = []

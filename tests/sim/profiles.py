@@ -44,6 +44,8 @@ class Profile:
     """Copies are compared, and disks lie (lies.py)."""
     quick: bool = False
     """The disks do not block: requests may end in the step in which they begin."""
+    begins: bool = False
+    """The disks block, and requests that begin in a step end by a callback."""
     eager: float = 0.0
     """How often a crash follows soon upon an operation that changes states, where the windows are narrow."""
     power: float = 0.5
@@ -79,6 +81,7 @@ SNAPS = {
     "instants": Profile(plexes=2, snaps=True, steps=30, crashes=3, eager=0.1, weights=_INSTANTS),
     "instants, faults": Profile(plexes=2, snaps=True, steps=40, faults=BREAKS, hangs=True, weights=_INSTANTS),
     "snaps, quick": Profile(plexes=2, snaps=True, quick=True, steps=40, faults=BREAKS, eager=0.1),
+    "snaps, begun": Profile(plexes=2, snaps=True, begins=True, steps=40, faults=BREAKS, hangs=True, eager=0.1),
     "snaps, zeros": Profile(plexes=2, snaps=True, steps=40, faults=BREAKS, eager=0.1, weights=_ZEROS),
     "snaps, power": Profile(plexes=1, snaps=True, steps=30, crashes=3, power=1.0, eager=0.1),
 }
@@ -92,6 +95,9 @@ _QUICK = (("write", 80), ("read", 40), ("clean", 20))
 TARGETS = {
     "quick": Profile(quick=True, crashes=3, steps=40, faults=BREAKS, hangs=True, eager=0.05, weights=_QUICK),
     "quick, power": Profile(plexes=2, quick=True, crashes=3, steps=30, power=1.0, weights=_QUICK),
+    "begun": Profile(begins=True, crashes=3, steps=40, faults=BREAKS, hangs=True, eager=0.05, weights=_QUICK),
+    "begun, power": Profile(plexes=2, begins=True, crashes=3, steps=30, power=1.0, weights=_QUICK),
+    "begun, all": Profile(begins=True, faults=BREAKS, hangs=True, absences=True, homes=True, eager=0.1, weights=_QUICK),
     "zeros": Profile(faults=BREAKS, crashes=3, hangs=True, eager=0.05, weights=_ZEROS),
     "write errors": Profile(faults=("write",), eager=0.3, crashes=3, steps=16, power=0.2, weights=_ERRORS),
     "sync errors": Profile(

@@ -5,6 +5,7 @@ from dataclasses import replace
 import trio
 
 from fmrd.backing.calls.system_calls import Call
+from fmrd.engine.serving.writes_under_way import Landing
 from tests.sim.directed import KILL, POWER, until
 from tests.sim.disks import GRANULE
 from tests.sim.life import EXTENT, NAME, REGION, Life
@@ -92,7 +93,22 @@ async def read_while_a_write_that_was_given_up_may_land(life: Life) -> None:
     life.system.crash("kill")
 
 
+async def under_way_while_the_log_is_cleaned(life: Life) -> None:
+    """/a has it, /b never gets it, and the cleaning saw neither."""
+    life.system.laziness = 0
+    await life.write(0, REGION)
+    before = life.schedule.machine.plexes["/a"].cache[0]
+    life.system.rng.shuffle = lambda calls: None  # type: ignore[method-assign]  # /a first
+    life.system.delay = lambda call: call.lane.name == "v-02" and isinstance(call.run, Landing)
+    life.nursery.start_soon(life.write, 0, GRANULE)
+    await until(lambda: life.schedule.machine.plexes["/a"].cache[0] != before)
+    await life.service.mirror.clean()
+    life.system.rng.randrange = lambda *limits: 0  # type: ignore[method-assign]  # nothing in flight lands
+    life.system.crash("kill")
+
+
 DIRECTED = {
+    "begun: under way while the log is cleaned": (under_way_while_the_log_is_cleaned, replace(KILL, begins=True)),
     "quick: read while a write that was given up may land": (
         read_while_a_write_that_was_given_up_may_land, replace(KILL, quick=True),
     ),

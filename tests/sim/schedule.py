@@ -68,6 +68,7 @@ class Schedule:
         self.length = self.profile.regions * REGION - short
         self.oracle = Oracle(self.length // GRANULE)
         self.machine.blocking = not self.profile.quick
+        self.machine.begins = self.profile.begins
         self.machine.devices = self.profile.devices
         self.machine.far = self.profile.far
 

@@ -20,7 +20,7 @@ from fmrd.core import images, stamps
 from fmrd.core.decisions import joining, standing
 from fmrd.core.maps.drl import DirtyRegionLog
 from fmrd.core.maps.regionmap import RegionMap
-from fmrd.core.plans import SyncPlan
+from fmrd.core.plans import SyncPlan, WritePlan
 from fmrd.core.states import PlexState
 from fmrd.core.volume import faults
 from fmrd.core.volume.plex import Plex
@@ -34,10 +34,11 @@ from fmrd.engine.opening.files import Lanes
 from fmrd.engine.resync.resync import Resync
 from fmrd.engine.running import Running
 from fmrd.engine.serving import reading
+from fmrd.engine.serving.flights import Flights
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.serving.open_plex import OpenPlex
 from fmrd.engine.serving.quick import Quick
-from fmrd.engine.serving.ranges import Ranges
+from fmrd.engine.serving.ranges import Claim, Ranges
 from fmrd.engine.verify.checksums import Checksums
 from fmrd.front.daemon.attention import Attention
 
@@ -299,6 +300,37 @@ def _touch_unseen(self: DirtyRegionLog, offset: int, length: int) -> bool:
     return self.is_durable(self.geometry.extents_of(offset, length))
 
 
+@contextmanager
+def _begun_without_its_bytes() -> Iterator[None]:
+    def hold(self: Flights, plan: WritePlan, span: Claim) -> None:
+        self._mirror.volume.drl.enter(plan.extents)
+        self._mirror.load.requests += 1
+
+    real = Ranges.release
+
+    def release(self: Ranges, spans: Claim) -> None:
+        if spans in self.held:
+            real(self, spans)
+
+    with patch.object(Flights, "hold", hold), patch.object(Ranges, "release", release):
+        yield
+
+
+@contextmanager
+def _begun_without_its_extents() -> Iterator[None]:
+    def hold(self: Flights, plan: WritePlan, span: Claim) -> None:
+        self._mirror.ranges.take(span)
+        self._mirror.load.requests += 1
+
+    real = DirtyRegionLog.leave
+
+    def leave(self: DirtyRegionLog, extents: range) -> None:
+        real(self, range(extents.start, extents.start) if any(e not in self._pending for e in extents) else extents)
+
+    with patch.object(Flights, "hold", hold), patch.object(DirtyRegionLog, "leave", leave):
+        yield
+
+
 def without(owner: Any, name: str, what: str) -> AbstractContextManager[object]:
     """One condition taken out of a function: where its text says ``what`` last, it says False."""
     function = getattr(owner, name)
@@ -394,6 +426,8 @@ SWITCHES = {
     "quick: an unrecorded demotion is waited for": lambda: without(
         Quick, "write", "volume.demotions_recorded < volume.demotions\n"
     ),
+    "begun: its bytes are held until it ends": _begun_without_its_bytes,
+    "begun: its extents are pending until it ends": _begun_without_its_extents,
     "2a a demotion during a cleaning ends it": lambda: without(Mirror, "_clean", "volume.demotions != demotions"),
     "a flush joins no round under way": _flushes_join_a_round,
     "one round of fdatasyncs at a time": _rounds_at_once,

@@ -6,13 +6,13 @@ off, whole or in part. An fdatasync covers only what was written before it was i
 
 import errno
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import trio
 
 from fmrd.backing.calls.second_thread import Errors, Share
-from fmrd.backing.calls.system_calls import Call, Lane, Outcome, outcome_of
+from fmrd.backing.calls.system_calls import Call, Ended, Lane, Outcome, outcome_of
 from tests.sim.disks import Crash, SimBacking
 from tests.sim.machine import Machine
 
@@ -54,6 +54,8 @@ class SimCalls:
     """Directed schedules: a call waits (at most PATIENCE checkpoints) while this says so."""
     linger: Callable[[Call], bool] = lambda call: False
     """Directed schedules: such a call has had its effect, and its answer is late (by at most PATIENCE checkpoints)."""
+    start: Callable[[Callable[[], Awaitable[None]]], object] = trio.lowlevel.spawn_system_task
+    """A task of the life's own, which dies with it."""
     stick: Callable[[Call], bool] = lambda call: False
     """Directed schedules: such a call hangs."""
     _flying: list[_Flight] = field(default_factory=list)
@@ -108,6 +110,14 @@ class SimCalls:
                     flight.call.lane.give_up(flight.call)
         late = Outcome(error=TimeoutError(errno.ETIMEDOUT, "no answer"))
         return [outcomes.get(flight, late) for flight in flights]
+
+    def begin(self, calls: Sequence[Call], timeout_seconds: float, ended: Ended) -> None:
+        """In the kernel they are at once: whatever follows, they take effect in any order, or not where it dies."""
+
+        async def run() -> None:
+            ended(await self.at_once(calls, timeout_seconds))
+
+        self.start(run)
 
     def _give_up(self, flight: _Flight) -> None:
         self._flying.remove(flight)

@@ -63,6 +63,8 @@ CAUGHT_BY = {
     "what may still land is not read": "quick: read while a write that was given up may land",
     "quick: a cleaning ends the tick": "quick: written at once while the log is cleaned",
     "quick: an unrecorded demotion is waited for": "quick: written at once before a demotion is recorded",
+    "begun: its bytes are held until it ends": ("begun", 0),
+    "begun: its extents are pending until it ends": "begun: under way while the log is cleaned",
     "2a a demotion during a cleaning ends it": "a suspect plex leaves while the log is cleaned",
     "a flush joins no round under way": "power fails after a flush that came during another",
     "one round of fdatasyncs at a time": "power fails after a flush beside a failed one",

@@ -8,8 +8,6 @@ PROGRAMS = {
     "fmrd.front.daemon.daemon",
     "fmrd.front.daemon.mount_holder",
     "fmrd.front.ctl.cli",
-    "fmrd.backing.ring.probe",  # until the engine has it
-    "fmrd.backing.ring.buffers",
     "tests.sim.__main__",
     "tests.mutate",
 }

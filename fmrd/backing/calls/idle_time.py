@@ -5,6 +5,7 @@ asleep over it: 50 to 100 us on busy processors, more than the piece takes. Here
 that comes waits for one piece at most.
 """
 
+import select
 import time
 from collections import deque
 from collections.abc import Callable
@@ -13,9 +14,12 @@ import outcome
 import trio
 
 from fmrd.backing.calls.second_thread import SecondThread
+from fmrd.backing.ring.ring import Ring
 
 PAUSE_RATIO = 4
 """After a piece nothing is done for so many times as long as it took: the rest of the thread's time is for others."""
+SELECTABLE = 1024
+"""Descriptors below this may be asked of select(2), the one whose time is no whole number of milliseconds."""
 LAG_SECONDS = 0.001
 """What could not be done in time may be made up for, up to so much: under load there is no idle time, and a resync
 gains on any load.
@@ -30,6 +34,11 @@ class IdleTime:
     def __init__(self, second: SecondThread, clock: Callable[[], float] = time.perf_counter) -> None:
         self._second = second
         self._clock = clock
+        self.ring: Ring | None = None
+        """What was begun in a step is handed over, and asked for its end, when there is time."""
+        self.in_step = False
+        self.hung = 0
+        """So many requests in the ring were given up, and have not ended."""
         self._works: deque[_Work] = deque()
         self._due = 0.0
 
@@ -56,6 +65,8 @@ class IdleTime:
         """
         if self._second.finish():
             return True
+        if self.ring is not None and self.hand_over():
+            return True
         if not self._works:
             return False
         began = self._clock()
@@ -70,12 +81,36 @@ class IdleTime:
 
     def begin_step(self) -> None:
         """Requests come now, one after the other, with no checkpoint in between: large writes may overlap."""
-        self._second.overlaps = True
+        self._second.overlaps = self.in_step = True
 
     def end_step(self) -> None:
-        """End what began in this step; nothing of it is left under way."""
-        self._second.overlaps = False
+        """End what began in this step, or have the kernel go on with it."""
+        self._second.overlaps = self.in_step = False
         self._second.finish()
+        if self.ring is not None:
+            self.hand_over()
+
+    def hand_over(self) -> bool:
+        """Hand over what was pushed into the ring, and tell of what has ended; what the kernel does not take has, too.
+        Return whether anything has.
+        """
+        assert self.ring is not None, "who has begun something has a ring"
+        told = 0
+        while True:
+            self.ring.submit()
+            told += self.ring.reap()
+            if not self.ring.is_pushed:  # as the rest of a short write is
+                return told > 0
+
+    def waits_with(self, descriptor: int, seconds: float) -> bool:
+        """Where a request is under way in the ring, sleep until one has ended or ``descriptor`` is readable, at most so
+        long; True: one of both.
+        """
+        ring = self.ring
+        if ring is None or ring.outstanding <= self.hung:
+            return False
+        both = (descriptor, ring.fileno())
+        return max(both) < SELECTABLE and bool(select.select(both, (), (), seconds)[0])
 
 
 class _Work:

@@ -16,8 +16,7 @@ from typing import Protocol, TypeVar, cast
 import trio
 
 from fmrd.backing.calls.second_thread import Errors
-from fmrd.backing.protocol import SourceError
-from fmrd.errors import FmrdError
+from fmrd.errors import FmrdError, SourceError
 
 T = TypeVar("T")
 
@@ -108,6 +107,10 @@ class Lane:
             await self._idle.wait()
 
 
+Began = Callable[[Exception | None], None]
+"""Told, on trio's thread, of the end of a call that was begun: its error, or None."""
+
+
 @dataclass(frozen=True)
 class Call:
     """A call is one system call (or a few that belong together) on one lane. ``run`` raises errors of storage only."""
@@ -122,6 +125,8 @@ class Call:
     """Done twice it is as done once: where memory or descriptors are short it is run again, a little later, before that
     counts as its error. (An fdatasync is none of these: the kernel tells of what was lost once.)
     """
+    begin: Callable[[Began], None] | None = None
+    """The same without a thread: this returns at once, and tells of the end."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,10 @@ class Outcome:
 
     value: object = None
     error: Exception | None = None
+
+
+Ended = Callable[[list[Outcome]], None]
+"""Told the outcomes of calls that were begun together."""
 
 
 class SystemCalls(Protocol):
@@ -142,6 +151,11 @@ class SystemCalls(Protocol):
 
     async def at_once(self, calls: Sequence[Call], timeout_seconds: float) -> list[Outcome]:
         """Run all of them in parallel, and return their outcomes in this order; each has ``timeout_seconds``."""
+
+    def begin(self, calls: Sequence[Call], timeout_seconds: float, ended: Ended) -> None:
+        """Begin all of them in this step; ``ended`` is told their outcomes, in this order, in one step when all have
+        ended or were given up: maybe this one. It is called on trio's thread, and raises nothing.
+        """
 
     async def in_idle_time(self, step: Callable[[], bool]) -> Outcome:
         """Call ``step``, which cannot block, on trio's thread, piece by piece while nothing else is to be done, until

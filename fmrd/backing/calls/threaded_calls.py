@@ -14,8 +14,9 @@ import trio
 
 from fmrd.backing.calls.idle_time import IdleTime
 from fmrd.backing.calls.second_thread import Errors, SecondThread
-from fmrd.backing.calls.system_calls import Call, Outcome, outcome_of
+from fmrd.backing.calls.system_calls import Call, Ended, Outcome, outcome_of
 from fmrd.backing.protocol import SourceError
+from fmrd.backing.ring.ring import Ring
 from fmrd.errors import Failed, is_exhaustion, no_thread
 
 THREADS = 64
@@ -132,6 +133,8 @@ def _of_storage(error: Exception | None) -> Exception | None:
 class ThreadedCalls:
     """This is SystemCalls for real, on trio's worker threads: ``threads`` calls run at once, not counting slow ones."""
 
+    ring: Ring | None = None
+
     def __init__(self, threads: int = THREADS) -> None:
         self._slots = trio.Semaphore(threads)
         self._second_thread = SecondThread()
@@ -179,6 +182,12 @@ class ThreadedCalls:
             done.append(Outcome(error=TimeoutError(errno.ETIMEDOUT, sentence)))
         rest = calls[len(done) :]
         return [*done, *(await self.in_turn(rest, timeout_seconds) if rest else [])]
+
+    def begin(self, calls: Sequence[Call], timeout_seconds: float, ended: Ended) -> None:
+        async def run() -> None:
+            ended(await self.at_once(calls, timeout_seconds))
+
+        trio.lowlevel.spawn_system_task(run)
 
     async def at_once(self, calls: Sequence[Call], timeout_seconds: float) -> list[Outcome]:
         if len(calls) <= 1 or all(call.inline for call in calls):

@@ -23,8 +23,8 @@ File = tuple[int, int]
 
 _ROW = struct.Struct("<QQQ")
 """The thread, and the file that it writes to; 0, 0 for none."""
-_ROWS = 4096
-"""Of threads that hang there may be many, each with a row."""
+_ROWS = 16384
+"""Of threads that hang there may be many, each with a row; and of files that are written to by the ring."""
 _EXITING = 0x4
 _ENDED = "ZX"
 
@@ -69,14 +69,18 @@ class Table:
             return self._mine.row  # type: ignore[no-any-return]  # what was put there below
         except AttributeError:
             pass
+        row = self._mine.row = self.further_row()
+        return row
+
+    def further_row(self) -> _Row:
+        """Of this thread, which may have several."""
         try:
             index = self.free.popleft()
         except IndexError:
             index = next(self._fresh)
             if index >= _ROWS:
                 raise OSError(errno.EAGAIN, f"{index} threads write already") from None
-        row = self._mine.row = _Row(self, index)
-        return row
+        return _Row(self, index)
 
 
 _table: Table | None = None
@@ -107,6 +111,32 @@ class Writing:
 
     def __exit__(self, *details: object) -> None:
         self._row.note(self._before)
+
+
+class HandedOver:
+    """Writes to ``file`` that this thread hands to a ring: it does not end before they have, so a row of its own notes
+    the file while one is under way. Used on that thread alone.
+    """
+
+    __slots__ = ("_count", "_file", "_row")
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+        self._count = 0
+        self._row: _Row | None = None
+
+    def enter(self) -> None:
+        if not self._count:
+            if self._row is None:
+                self._row = table().further_row()
+            self._row.note(self._file)
+        self._count += 1
+
+    def leave(self) -> None:
+        self._count -= 1
+        if not self._count:
+            assert self._row is not None, "who leaves has entered"
+            self._row.note((0, 0))
 
 
 @dataclass(frozen=True)
@@ -144,18 +174,20 @@ class Process:
 
     def may_write(self, file: File) -> bool:
         """May a call of it still write there? True also where nobody can tell."""
-        return any(self._writes(thread) in (file, None) for thread in self.threads())
+        found = [self._writes(thread) for thread in self.threads()]
+        return any(files is None or file in files for files in found)
 
-    def _writes(self, thread: str) -> File | None:
+    def _writes(self, thread: str) -> set[File] | None:
         """None where it cannot be told."""
         try:
             with open(f"{thread}/fd/{self.descriptor}", "rb") as memory:
-                rows = dict(_rows(memory.read()))
+                rows = list(_rows(memory.read()))
         except (FileNotFoundError, ProcessLookupError):
-            return (0, 0) if _is_ending(thread) else None
+            return set() if _is_ending(thread) else None
         except OSError:
             return None
-        return rows.get(int(thread.rpartition("/")[2]), (0, 0))
+        number = int(thread.rpartition("/")[2])
+        return {file for writer, file in rows if writer == number}
 
 
 def _rows(memory: bytes) -> Iterator[tuple[int, File]]:

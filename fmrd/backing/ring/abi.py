@@ -4,6 +4,7 @@ All architectures but alpha have the same three numbers for the calls.
 """
 
 import ctypes
+import errno
 import os
 import struct
 
@@ -58,6 +59,18 @@ _PROBE_HEAD, _OPERATIONS, _OPERATION, _SUPPORTED = 16, 256, struct.Struct("=BxH4
 """What REGISTER_PROBE answers: a head, and for each operation its number and whether it is known."""
 
 assert SQE.size == SQE_BYTES and CQE.size == CQE_BYTES and _PARAMETERS.size == 120
+
+
+class NotBegun(OSError):
+    """The kernel had no memory, or no thread, for a request, and did nothing."""
+
+
+def error_of(result: int) -> OSError:
+    """Of a request that failed. -ECANCELED is said where no thread could be had: nothing here cancels one."""
+    if result in (-errno.EAGAIN, -errno.ECANCELED, -errno.EINTR):
+        return NotBegun(errno.ENOMEM, "no memory, or no thread, for a request to io_uring")
+    return OSError(-result, os.strerror(-result))
+
 
 _syscall = ctypes.CDLL(None, use_errno=True).syscall
 _syscall.argtypes = [*[ctypes.c_long] * 5, ctypes.c_void_p, ctypes.c_size_t]

@@ -4,17 +4,6 @@ One thread has it: the one that made it. ``write``, ``read`` and ``fdatasync`` p
 that were pushed; ``reap`` calls ``ended`` of those that have ended. Many end within ``submit`` itself, so who submits
 reaps in the same step; ``fileno`` tells of those that end later.
 
-Memory ordering. Two words are shared with the kernel at a time that nobody chooses: the tail of the ends, which it
-writes, and their head, which it reads. All others it looks at only within io_uring_enter, which this thread calls
-(there is no polling thread in the kernel): what the thread wrote before the call, the call sees, on every machine. The
-tail is to be read before the ends that it tells of, and the ends before the head that gives their places back. On
-x86-64 (TSO) loads stay in order, and a store never passes an earlier load. On aarch64 they may be exchanged. What plain
-Python has there is a lock: to release it is a store-release, behind which nothing earlier may come, and to acquire it a
-load-acquire, before which nothing later may come; such a load never passes such a store that precedes it. So a lock
-that is held is released and acquired again, in that order (the other way round, an earlier load might still be delayed
-to behind the acquire, and a later one be made before the release). Words are read and written by a memoryview of
-unsigned ints, each in one piece. They run up to 2^32 and begin again at 0; what is counted here has 32 bits as well.
-
 What is under way keeps its buffer, and the ring, alive: the kernel still reads from there, though nobody here should
 remember. This holds also while the interpreter ends.
 """
@@ -24,12 +13,12 @@ import ctypes
 import errno
 import mmap
 import os
-import platform
-import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
 from fmrd.backing.ring import abi
+from fmrd.backing.ring.ordering import barrier
 
 Ended = Callable[[int], None]
 """Told of the end of a request: how many bytes, or -errno."""
@@ -50,20 +39,6 @@ _ENDS_FOR_EACH = 4
 """So many times as many places for ends as for requests: those under way are not bounded by the queue of requests."""
 
 
-def _barrier_of(machine: str) -> Callable[[], object] | None:
-    if machine in ("x86_64", "AMD64", "i686"):
-        return None
-    lock = threading.Lock()
-    lock.acquire()
-
-    def barrier() -> None:
-        lock.release()
-        lock.acquire()
-
-    return barrier
-
-
-_barrier = _barrier_of(platform.machine())
 _reference = ctypes.pythonapi.Py_IncRef, ctypes.pythonapi.Py_DecRef
 
 
@@ -78,13 +53,12 @@ class Ring:
         try:
             if made.features & _NEEDED != _NEEDED:
                 raise OSError(errno.ENOSYS, "io_uring of this kernel is too old (before Linux 5.12)")
+            abi.set_workers(self._descriptor, WORKERS)  # from 5.15 on; without it, what hangs takes those of all
             self._memory = mmap.mmap(self._descriptor, made.bytes, offset=abi.OFF_RINGS)
             self._sqes = mmap.mmap(self._descriptor, made.sq_entries * abi.SQE_BYTES, offset=abi.OFF_SQES)
         except BaseException:
             os.close(self._descriptor)
             raise
-        with contextlib.suppress(OSError):  # before 5.15 there is no way to tell
-            abi.set_workers(self._descriptor, WORKERS)
         self._memory.madvise(mmap.MADV_DONTFORK)
         self._sqes.madvise(mmap.MADV_DONTFORK)
         self._words = words = memoryview(self._memory).cast("B")[: made.bytes & ~3].cast("I")
@@ -116,6 +90,16 @@ class Ring:
         """Pushed, and not told of its end yet."""
         return len(self._waiting) + len(self._ended)
 
+    @property
+    def is_pushed(self) -> bool:
+        """Is there something to be handed over?"""
+        return self._pushed > 0
+
+    def make_up_for(self, hung: int) -> None:
+        """So many requests hang, and keep a worker each: others have as many as ever."""
+        with contextlib.suppress(OSError):  # then they have what is left
+            abi.set_workers(self._descriptor, WORKERS + hung)
+
     def write(
         self, descriptor: int, address: int, length: int, offset: int, ended: Ended, keep: object,
         in_worker: bool = False,
@@ -143,7 +127,7 @@ class Ring:
             elif done == -errno.EBUSY and self._collect():
                 pass  # ends waited for their place
             elif done != -errno.EINTR:
-                self._take_back(done if done not in (0, -errno.EBUSY) else -errno.EAGAIN)
+                self._take_back(-errno.EAGAIN)
 
     def reap(self) -> int:
         """Tell of all that have ended; how many. What one of those told raises is raised when all were told."""
@@ -170,6 +154,18 @@ class Ring:
         if self._waiting and not self._ended and self._words[self._cq_tail] == self._head:
             abi.enter_for(self._descriptor, 0, seconds)
         return self.reap()
+
+    def all_end(self, seconds: float) -> bool:
+        """At the end of the process: wait so long for all to end, and tell nobody. False: some have not."""
+        until = time.monotonic() + seconds
+        self.submit()
+        while True:
+            self._collect()
+            self._ended.clear()
+            left = until - time.monotonic()
+            if not self._waiting or left <= 0:
+                return not self._waiting
+            abi.enter_for(self._descriptor, 0, left)
 
     def close(self) -> None:
         """Only when all has ended: the kernel would go on reading from buffers that are others' by then."""
@@ -218,14 +214,14 @@ class Ring:
                     if words[self._cq_tail] != tail:
                         continue
                 return bool(head != before)
-            if _barrier is not None:
-                _barrier()
+            if barrier is not None:
+                barrier()
             first = head & (self._cq_entries - 1)
             count = min((tail - head) & _32_BITS, self._cq_entries - first)
             for number, result in _unpack(self._ends[first * 16 : (first + count) * 16]):
                 take((waiting.pop(number)[0], result))
-            if _barrier is not None:
-                _barrier()
+            if barrier is not None:
+                barrier()
             words[self._cq_head] = self._head = head = (head + count) & _32_BITS
 
 

@@ -37,7 +37,11 @@ class Load:
         try:
             yield
         finally:
-            self.requests -= 1
-            self.served += 1
-            if self.closed and not self.requests:
-                self.none_left.set()
+            self.left()
+
+    def left(self) -> None:
+        """Count off a request that is answered."""
+        self.requests -= 1
+        self.served += 1
+        if self.closed and not self.requests:
+            self.none_left.set()

@@ -8,14 +8,13 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import trio
 
-from fmrd.backing.calls.system_calls import Call, Outcome, SystemCalls
+from fmrd.backing.calls.system_calls import Outcome, SystemCalls
 from fmrd.core.maps.unreadable import Unreadable
-from fmrd.core.plans import ReadPart, SyncPlan, Verdict, WritePlan
+from fmrd.core.plans import SyncPlan, Verdict, WritePlan
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
 from fmrd.dco.group_commit import Batch, GroupCommit
@@ -87,22 +86,6 @@ class Mirror:
             self.reads_held_until.set()
             self.reads_held_until = None
 
-    def plan_read(self, offset: int, length: int, without: tuple[Plex, ...] = ()) -> list[ReadPart]:
-        """As the volume plans it, from plexes whose bytes are settled: where a write that was given up may land yet,
-        they would change under the reader. Failed('io_error') where nobody else holds them.
-        """
-        late = [p for p in self.volume.open_plexes() if self.opened[p.uuid].lane.late and p not in without]
-        whole = ((offset, offset + length),)
-        spans = [span for p in late for each in self.opened[p.uuid].late(whole) for span in each.spans]
-        if not spans:
-            return self.volume.plan_read(offset, length, without)
-        edges = sorted({*whole[0], *(at for span in spans for at in span if offset < at < offset + length)})
-        parts: list[ReadPart] = []
-        for start, stop in pairwise(edges):
-            unsettled = [p for p in late if self.opened[p.uuid].may_change(start, stop)]
-            parts += self.volume.plan_read(start, stop - start, (*without, *unsettled))
-        return parts
-
     # Rules 1, 2 and 5
 
     async def write_held(self, offset: int, length: int, call: ToCall) -> Verdict:
@@ -115,22 +98,32 @@ class Mirror:
         if volume.drl.crowded_by(extents):
             await self._make_room(extents)
         volume.drl.enter(extents)
-        late: list[Landing] = []
         try:
             if not volume.drl.is_durable(extents):
                 await self._mark(extents)
             plan = volume.choose_targets(offset, length)
             errors = await self._fan_out(plan, call)
+        except BaseException:
+            volume.drl.leave(extents)
+            raise
+        return await self.judge_entered(plan, errors)
+
+    async def judge_entered(self, plan: WritePlan, errors: dict[str, Exception]) -> Verdict:
+        """Judge a write while its bytes are held, and let its extents go: those on which a call was given up on a plex
+        that stays, when that has landed (rule 2a).
+        """
+        late: list[Landing] = []
+        try:
             verdict = await self.judge(plan, errors)
             if errors:
-                span = ((offset, offset + length),)
-                late = [each for plex in volume.open_plexes() for each in self.opened[plex.uuid].late(span)]
+                span = ((plan.offset, plan.offset + plan.length),)
+                late = [each for plex in self.volume.open_plexes() for each in self.opened[plex.uuid].late(span)]
             return verdict
         finally:
             if late:
-                self._late.append((extents, late))
+                self._late.append((plan.extents, late))
             else:
-                volume.drl.leave(extents)
+                self.volume.drl.leave(plan.extents)
 
     async def judge(self, plan: WritePlan, errors: dict[str, Exception]) -> Verdict:
         """Judge a write while its bytes are held and its extents pending; settle first where the verdict says so."""
@@ -198,8 +191,7 @@ class Mirror:
         return verdict
 
     async def _fdatasync(self, plan: SyncPlan) -> dict[str, Exception]:
-        disks = [self.opened[target.plex.uuid] for target in plan.targets]
-        calls = [Call(disk.lane, disk.backing.fdatasync, disk.inline) for disk in disks]
+        calls = [self.opened[target.plex.uuid].syncing() for target in plan.targets]
         return _errors([t.plex for t in plan.targets], await self.system.at_once(calls, self.timeout_seconds))
 
     async def settle(self) -> None:

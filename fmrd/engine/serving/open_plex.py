@@ -14,7 +14,7 @@ from fmrd.backing.protocol import Backing
 from fmrd.core.stamps import Stamp
 from fmrd.dco.copy import DcoCopy
 from fmrd.engine.serving.ranges import Claim, overlap
-from fmrd.engine.serving.writes_under_way import Landing, refuse
+from fmrd.engine.serving.writes_under_way import Landing, Writer, refuse
 
 
 @dataclass
@@ -70,6 +70,7 @@ class OpenPlex:
 
     def __post_init__(self) -> None:
         self.inline = self.backing.inline
+        self.begins = self.backing.begins
         self.lane = self.lanes.data
         self.lanes.data.far = bool(self.backing.far)
         self.lanes.dco.far = bool(self.dco_copy.file.far)
@@ -80,7 +81,14 @@ class OpenPlex:
         """
         if self.late(spans):
             return Call(self.lane, refuse, inline=True, changes=False)
-        return Call(self.lane, Landing(run, spans, far=self.lane.far), inline, again=True)
+        landing = Landing(run, spans, far=self.lane.far)
+        begin = landing.begin if self.begins and isinstance(run, Writer) else None
+        return Call(self.lane, landing, inline, again=True, begin=begin)
+
+    def syncing(self) -> Call:
+        """Return the call of an fdatasync."""
+        backing = self.backing
+        return Call(self.lane, backing.fdatasync, self.inline, begin=backing.begin_fdatasync if self.begins else None)
 
     def late(self, spans: Claim) -> list[Landing]:
         """What was given up there and has not landed. ``lane.late`` is empty where there is none: ask that first."""

@@ -1,8 +1,9 @@
-"""Quick requests end in the step in which they begin: no task, no lock, no wait (CONCURRENCY, "Quick requests").
+"""Quick requests begin in the step in which they are asked for: no task, no lock (CONCURRENCY, "Quick requests").
 
 They may where nothing has to be waited for: the extents are durable in the DRL, nobody holds the bytes, every plex that
 takes part holds them and lies on a disk that does not block, nothing is to be recorded first. All of it is asked and
-done between two checkpoints, so no rule can be broken in between; whatever is not so takes the way of requests.py.
+done between two checkpoints, so no rule can be broken in between. Where a disk may block, but tells of an end by a
+callback, a write begins here as well (flights.py). Whatever is not so takes the way of requests.py.
 
 This is the hot path: what is asked is asked flat, cheapest first, and a volume at peace pays for nothing else.
 
@@ -10,29 +11,24 @@ A large write is shared out to two threads, and may end later in the same step: 
 see it half done ends it first. What becomes of a write is told by a callback, once.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
-from fmrd.core.plans import WritePlan
 from fmrd.core.volume.plex import Plex
+from fmrd.engine.serving.flights import Flights, Start, Written
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.serving.open_plex import OpenPlex
-from fmrd.engine.serving.ranges import Claim
 
 LARGE_BYTES = 256 << 10
 """From here on two threads write; below, waking one up costs more than it saves."""
-Written = Callable[[int | Exception], None]
-"""Told how many bytes were written, or what went wrong."""
-Start = Callable[[Callable[[], Awaitable[None]]], object]
-"""This has a task do that."""
 
 
 class Quick:
     """This is the quick way into one open volume, on trio's thread. ``start`` has a task do what waits on failure."""
 
-    def __init__(self, mirror: Mirror, start: Start) -> None:
+    def __init__(self, mirror: Mirror, start: Start, changed: Callable[[], None]) -> None:
         self._mirror = mirror
-        self._start = start
+        self._flights = Flights(mirror, start, changed)
         self._volume = mirror.volume
         self._drl = mirror.volume.drl
         self._extent_bytes = mirror.volume.geometry.extent_bytes
@@ -105,12 +101,15 @@ class Quick:
             or not (self._is_hot(offset, length) or self._drl.touch(offset, length))
         ):
             return None
+        for disk in self._disks.values():
+            if not disk.inline:
+                return False if self._flights.begin(offset, data, done) else None
         targets = volume.plain_targets(offset, length)
         if targets is None:
             return None
         disks = [self._disks[plex.uuid] for plex in targets]
         for disk in disks:
-            if not disk.inline or (disk.lane.late and disk.late(((offset, stop),))):
+            if disk.lane.late and disk.late(((offset, stop),)):
                 return None
         if length >= LARGE_BYTES:
             return self._write_large(targets, disks, offset, data, done)
@@ -123,7 +122,7 @@ class Quick:
             except OSError as error:
                 errors[plex.uuid] = error
         if errors:
-            self._start(self._failed(offset, length, errors, done))
+            self._failed(offset, length, errors, done)
         else:
             self._load.served += 1
             done(length)
@@ -150,7 +149,7 @@ class Quick:
                 elif error is not None:
                     raise error
             if errors:
-                self._start(self._failed(offset, length, errors, done))
+                self._failed(offset, length, errors, done)
             else:
                 self._load.served += 1
                 done(length)
@@ -164,31 +163,8 @@ class Quick:
         size = self._extent_bytes
         return offset % size + length <= size and offset // size in self._drl.hot
 
-    def _failed(
-        self, offset: int, length: int, errors: dict[str, Exception], done: Written
-    ) -> Callable[[], Awaitable[None]]:
-        """Hold the bytes, and keep the extents pending; return the work that judges the write."""
-        volume, span = self._volume, ((offset, offset + length),)
-        plan = volume.choose_targets(offset, length)
-        volume.drl.enter(plan.extents)
-        self._ranges.take(span)
-        self._load.requests += 1
-
-        async def judged() -> None:
-            try:
-                await self._judged(plan, errors, span)
-            except Exception as error:
-                done(error)
-            else:
-                done(length)
-
-        return judged
-
-    async def _judged(self, plan: WritePlan, errors: dict[str, Exception], span: Claim) -> None:
-        with self._load.entered():
-            try:
-                verdict = await self._mirror.judge(plan, errors)
-            finally:
-                self._drl.leave(plan.extents)
-                self._ranges.release(span)
-            await self._mirror.answer(verdict)
+    def _failed(self, offset: int, length: int, errors: dict[str, Exception], done: Written) -> None:
+        """Only now it is under way: until its bytes are judged."""
+        plan, span = self._volume.choose_targets(offset, length), ((offset, offset + length),)
+        self._flights.hold(plan, span)
+        self._flights.failed(plan, span, errors, done)

@@ -3,6 +3,7 @@
 import errno
 from collections.abc import AsyncIterator
 from functools import partial
+from itertools import pairwise
 
 from fmrd.backing.calls.system_calls import Call, Outcome
 from fmrd.core.plans import ReadPart
@@ -16,12 +17,30 @@ SEEK_BYTES = 1 << 30
 """A seek for data or a hole plans so far ahead."""
 
 
+def plan_read(mirror: Mirror, offset: int, length: int, without: tuple[Plex, ...] = ()) -> list[ReadPart]:
+    """As the volume plans it, from plexes whose bytes are settled: where a write that was given up may land yet,
+    they would change under the reader. Failed('io_error') where nobody else holds them.
+    """
+    volume = mirror.volume
+    late = [p for p in volume.open_plexes() if mirror.opened[p.uuid].lane.late and p not in without]
+    whole = ((offset, offset + length),)
+    spans = [span for p in late for each in mirror.opened[p.uuid].late(whole) for span in each.spans]
+    if not spans:
+        return volume.plan_read(offset, length, without)
+    edges = sorted({*whole[0], *(at for span in spans for at in span if offset < at < offset + length)})
+    parts: list[ReadPart] = []
+    for start, stop in pairwise(edges):
+        unsettled = [p for p in late if mirror.opened[p.uuid].may_change(start, stop)]
+        parts += volume.plan_read(start, stop - start, (*without, *unsettled))
+    return parts
+
+
 async def read_parts(mirror: Mirror, at: int, stop: int, *, mend: bool = True) -> AsyncIterator[bytes]:
     """Yield the bytes from ``at`` to ``stop``, part by part. Each is planned anew: while one is read, the plex that
     holds the next may leave. ``mend`` is as in read_part.
     """
     while at < stop:
-        part = mirror.plan_read(at, stop - at)[0]
+        part = plan_read(mirror, at, stop - at)[0]
         yield await read_part(mirror, part, mend=mend)
         at += part.length
 
@@ -83,7 +102,7 @@ async def read_part(mirror: Mirror, part: ReadPart, *, mend: bool = True) -> byt
             failures.append((piece.plex, outcome.error))
             tried = (*tried, piece.plex)
         try:
-            piece = mirror.plan_read(at, stop - at, without=tried)[0]
+            piece = plan_read(mirror, at, stop - at, without=tried)[0]
         except FmrdError as nobody:
             divisible = at // REPAIR_UNIT_BYTES != (stop - 1) // REPAIR_UNIT_BYTES
             if divisible and not any(isinstance(error, TimeoutError) for _, error in failures):
@@ -128,7 +147,7 @@ async def repair(mirror: Mirror, plex: Plex, offset: int, length: int, why: Exce
         if not mirror.volume.may_repair(plex, regions):
             return
         generation = plex.generation
-        [source, *more] = mirror.plan_read(start, stop - start, without=(plex,))
+        [source, *more] = plan_read(mirror, start, stop - start, without=(plex,))
         outcome = await _pread(mirror, source)
         if more or plex.generation != generation or not isinstance(outcome.value, bytes):
             return

@@ -28,7 +28,7 @@ async def read(mirror: Mirror, offset: int, length: int) -> bytes:
             await mirror.reads_held_until.wait()
         if mirror.volume.settings.is_instant:
             return await copy_on_write.read(mirror, offset, length)
-        part = mirror.plan_read(offset, length)[0]
+        part = reading.plan_read(mirror, offset, length)[0]
         if part.length == length:
             return await reading.read_part(mirror, part)
         return b"".join([data async for data in reading.read_parts(mirror, offset, offset + length)])

@@ -3,9 +3,12 @@
 import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from fmrd.backing.calls.system_calls import Began
 from fmrd.backing.protocol import Backing
 from fmrd.engine.serving.ranges import Claim
+from fmrd.errors import is_exhaustion
 
 NOT_LANDED = "an earlier write to the same bytes was given up and may land yet"
 
@@ -23,6 +26,7 @@ class Landing:
 
     def __call__(self) -> object:
         """On a worker thread."""
+        self.landed = False
         try:
             result = self.run()
         except BaseException:
@@ -30,6 +34,15 @@ class Landing:
             raise
         self.landed = True
         return result
+
+    def begin(self, ended: Began) -> None:
+        """On trio's thread, where ``run`` can be begun. What was not is run by a thread, and lands then."""
+        assert isinstance(self.run, Writer), "only writes are begun"
+        self.run.begin(partial(self._over, ended))
+
+    def _over(self, ended: Began, error: Exception | None) -> None:
+        self.landed = error is None or not (self.far or is_exhaustion(error))
+        ended(error)
 
 
 def refuse() -> None:
@@ -42,11 +55,26 @@ class Writer:
     """A writer is the writes of one request on one plex; it keeps the buffer alive until the call has landed."""
 
     backing: Backing
-    parts: Sequence[tuple[int, memoryview]]
+    parts: Sequence[tuple[int, memoryview | bytes]]
 
     def __call__(self) -> None:
         for offset, data in self.parts:
             self.backing.pwrite(offset, data)
+
+    def begin(self, ended: Began) -> None:
+        """All parts at once; ``ended`` is told when the last has, of one that failed if any did."""
+        if len(self.parts) == 1:
+            self.backing.begin_pwrite(*self.parts[0], ended)
+            return
+        errors: list[Exception | None] = []
+
+        def one(error: Exception | None) -> None:
+            errors.append(error)
+            if len(errors) == len(self.parts):
+                ended(next((each for each in errors if each is not None), None))
+
+        for offset, data in self.parts:
+            self.backing.begin_pwrite(offset, data, one)
 
     @property
     def spans(self) -> Claim:

@@ -7,21 +7,22 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import click
 import trio
 
 from fmrd.backing.calls.idle_time import IdleTime
-from fmrd.backing.calls.threaded_calls import ThreadedCalls
+from fmrd.backing.calls.ring_calls import system_calls
 from fmrd.backing.host import LinuxHost
+from fmrd.backing.ring.ring import Ring
 from fmrd.engine.context import Context
 from fmrd.engine.registry import Registry
 from fmrd.engine.verbs.verbs import Verbs
 from fmrd.errors import Failed, FmrdError
-from fmrd.front.daemon import stand_in
 from fmrd.front.daemon.attention import Attention
 from fmrd.front.daemon.control import Control
+from fmrd.front.daemon.keeping import be_killed_where_a_request_hangs, become_keeper
 from fmrd.front.daemon.lock_memory import stay_out_of_memory_pressure
 from fmrd.front.daemon.log import log_to_standard_error
 from fmrd.front.daemon.supervisor import Supervisor, supervisor_of
@@ -48,6 +49,8 @@ class Daemon:
     mount: Path
     socket: Path
     door: str = "channel"
+    uring: bool = True
+    ring: Ring | None = None
     supervisor: Supervisor = field(default_factory=Supervisor)
     _stop: trio.Event = field(default_factory=trio.Event)
     _may_leave: bool = False
@@ -55,8 +58,9 @@ class Daemon:
 
     async def run(self) -> None:
         """Own the state directory, serve, and stop in order when told. CONCURRENCY, "Who runs", has the tasks."""
-        host = await trio.to_thread.run_sync(_own, self.state, self.mount)
-        system = ThreadedCalls()
+        system = system_calls(uring=self.uring)
+        self.ring = system.ring
+        host = await trio.to_thread.run_sync(_own, self.state, self.mount, system.ring)
         registry = Registry(Context(host, system), str(self.mount))
         if host.left_behind and takeover.DEVICE not in self.supervisor.kept:
             await drop_if_dead(self.mount)
@@ -129,9 +133,7 @@ class Daemon:
 
 
 def _pyfuse3_door(registry: Registry, mount: Path) -> "FuseDoor":
-    """Make that door, or raise Failed('door_missing'). The library is imported here and not above: the other door does
-    not need it.
-    """
+    """Make that door; Failed('door_missing') where its library, which the other one does not need, is not there."""
     try:
         from fmrd.front.doors.fusefs import FuseDoor
     except ImportError as error:
@@ -157,17 +159,13 @@ async def _until_told(control: Control, task_status: trio.TaskStatus[trio.Cancel
             task_status.started(scope)
 
 
-def _own(state: Path, mount: Path) -> LinuxHost:
+def _own(state: Path, mount: Path, ring: Ring | None) -> LinuxHost:
     try:
-        host = LinuxHost(state, mount)
+        host = LinuxHost(state, mount, ring)
         host.lock()
     except OSError as error:
         raise Failed("state_failed", f"{state} cannot be used: {error.strerror or error}") from error
     return host
-
-
-HOLDER = "fmrd.front.daemon.mount_holder"
-THIS = "fmrd.front.daemon.daemon"
 
 
 def a_path(text: str) -> Path:
@@ -195,8 +193,14 @@ def a_path(text: str) -> Path:
     envvar="FMRD_LOG_LEVEL",
 )
 @click.option("--keeper", is_flag=True, help="Run fmrd as a child, again when it dies; hold the mount meanwhile.")
+@click.option(
+    "--uring/--no-uring", default=True, show_default=True, envvar="FMRD_URING",
+    help="Write to local disks by io_uring where the kernel has it, or by threads.",
+)  # fmt: skip
 @click.version_option(package_name="fmrd")
-def main(state: Path | None, mount: Path | None, socket: Path | None, door: str, log_level: str, keeper: bool) -> None:
+def main(
+    state: Path | None, mount: Path | None, socket: Path | None, door: str, log_level: str, keeper: bool, uring: bool
+) -> None:
     """Serve mirrored volumes as files, in the foreground, until SIGTERM or SIGINT. Logs go to standard error.
 
     Without options the places are /var/lib/fmrd, /run/fmrd/volumes and /run/fmrd/fmrd.sock for root, and the user's
@@ -208,10 +212,13 @@ def main(state: Path | None, mount: Path | None, socket: Path | None, door: str,
     places = default_places()
     daemon = Daemon(
         (state or places.state).absolute(), (mount or places.mount).absolute(),
-        (socket or places.socket).absolute(), door,
+        (socket or places.socket).absolute(), door, uring,
     )  # fmt: skip
     if keeper:
-        _become_keeper(daemon, log_level)
+        become_keeper(
+            ["--state", daemon.state, "--mount", daemon.mount, "--socket", daemon.socket, "--door", door,
+             "--log-level", log_level, "--uring" if uring else "--no-uring"], door,
+        )  # fmt: skip
     daemon.supervisor = supervisor_of(os.environ, os.getpid())
     stay_out_of_memory_pressure()
     error: FmrdError | None = None
@@ -219,21 +226,13 @@ def main(state: Path | None, mount: Path | None, socket: Path | None, door: str,
         trio.run(daemon.run, clock=Attention(), strict_exception_groups=True)
     except* FmrdError as group:
         error = _first(group)
+    finally:
+        be_killed_where_a_request_hangs(daemon.ring)
     if error is not None:  # not in the handler: Python 3.11 before 3.11.4 wraps what is raised there in a group
         log.error("%s", error)
         if error.hint:
             log.error("hint: %s", error.hint)
         sys.exit(error.exit_status)
-
-
-def _become_keeper(daemon: Daemon, log_level: str) -> NoReturn:
-    """In this process, without what only a serving one needs."""
-    stands_in = stand_in.is_wanted(os.environ)
-    if daemon.door != "channel" and not stands_in:
-        raise click.UsageError("--keeper needs --door channel: no other door's mount can be taken over")
-    options = ["--state", daemon.state, "--mount", daemon.mount, "--socket", daemon.socket]
-    child = [sys.executable, "-P", "-m", THIS, *map(str, options), "--door", daemon.door, "--log-level", log_level]
-    os.execv(sys.executable, [sys.executable, "-P", "-m", stand_in.__name__ if stands_in else HOLDER, *child])
 
 
 def _first(group: BaseExceptionGroup[FmrdError]) -> FmrdError:

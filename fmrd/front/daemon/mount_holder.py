@@ -21,8 +21,9 @@ import sys
 import time
 from collections.abc import Sequence
 
+from fmrd.backing.owning.under_way import has_ended
 from fmrd.front.daemon.lock_memory import stay_out_of_memory_pressure
-from fmrd.front.daemon.stand_in import FIRST_DESCRIPTOR, LEFT_LOOKS, LOOK_SECONDS, has_no_first_thread, say
+from fmrd.front.daemon.stand_in import FIRST_DESCRIPTOR, LEFT_LOOKS, LOOK_SECONDS, say
 
 STORE_MOST = 16
 MESSAGE_BYTES = 4096
@@ -115,7 +116,7 @@ class MountHolder:
     def _after(self, status: int) -> int | None:
         """Negative: the number of the signal that killed it."""
         if self._told or (not self.store and (status == 0 or not self._ever_ready)):
-            return status if status >= 0 else 128 - status
+            return 0 if self._told and status == -signal.SIGKILL else status if status >= 0 else 128 - status
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
         if self.ready and time.monotonic() - self._began >= SOUND_SECONDS:
             self._pause = 0.0
@@ -152,7 +153,7 @@ class MountHolder:
 
     def _is_left_behind(self) -> bool:
         """For a while: one that is only ending is soon reaped."""
-        self._ended_looks = self._ended_looks + 1 if has_no_first_thread(self.child) else 0
+        self._ended_looks = self._ended_looks + 1 if has_ended(self.child) else 0
         return self._ended_looks > LEFT_LOOKS
 
     def _hear(self) -> None:

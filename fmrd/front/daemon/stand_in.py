@@ -15,6 +15,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
+from fmrd.backing.owning.under_way import has_ended
+
 FIRST_DESCRIPTOR = 3
 LOOK_SECONDS, LEFT_LOOKS = 0.5, 2
 """How often the child is looked at, and how often it may be found ended before its last threads count as hung."""
@@ -25,15 +27,6 @@ _PASSED_ON = (signal.SIGTERM, signal.SIGINT)
 def is_wanted(environment: Mapping[str, str]) -> bool:
     """Does whoever started this process have a descriptor store?"""
     return bool(environment.get("NOTIFY_SOCKET")) and environment.get("FDSTORE", "0") != "0"
-
-
-def has_no_first_thread(process: int) -> bool:
-    """It has ended, or its other threads cannot: nobody answers requests any more, and no signal tells of that."""
-    try:
-        with open(f"/proc/{process}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] in "ZX"
-    except OSError:
-        return False
 
 
 def say(text: str) -> None:
@@ -66,8 +59,8 @@ def run(command: Sequence[str]) -> int:
         pid, status = os.waitpid(child, os.WNOHANG)
         if pid:
             code = os.waitstatus_to_exitcode(status)
-            return code if code >= 0 else 128 - code
-        looks = looks + 1 if has_no_first_thread(child) else 0
+            return 0 if told and code == -signal.SIGKILL else code if code >= 0 else 128 - code
+        looks = looks + 1 if has_ended(child) else 0
         if looks > LEFT_LOOKS:
             print(
                 f"fmrd: process {child} has ended but for calls that hang on a disk: it is left behind", file=sys.stderr

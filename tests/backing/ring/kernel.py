@@ -80,6 +80,7 @@ class Kernel:
             self._words[_FLAGS] &= ~abi.SQ_CQ_OVERFLOW
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(abi, "set_workers", lambda descriptor, bounded: None)
         patch.setattr(abi, "setup", self.setup)
         patch.setattr(abi, "enter", self.enter)
 

@@ -15,6 +15,7 @@ import pytest
 from fmrd.backing.ring import abi
 from fmrd.backing.ring import ring as ring_module
 from fmrd.backing.ring.buffers import address_of
+from fmrd.backing.ring.ordering import barrier_of
 from fmrd.backing.ring.ring import WORKERS, Ring
 from tests.backing.disks import mounted
 from tests.backing.ring.conftest import MakeRing
@@ -226,9 +227,9 @@ def _flags(name: str) -> set[str]:
 def test_loads_are_kept_in_order_where_the_processor_does_not(
     ring: Ring, file: int, monkeypatch: pytest.MonkeyPatch, machine: str, needed: bool
 ) -> None:
-    barrier = ring_module._barrier_of(machine)
+    barrier = barrier_of(machine)
     assert (barrier is not None) == needed
-    monkeypatch.setattr(ring_module, "_barrier", barrier)
+    monkeypatch.setattr(ring_module, "barrier", barrier)
     results: list[int] = []
     for _ in range(20):
         write(ring, file, b"in order", 0, results.append)

@@ -83,6 +83,7 @@ class Device:
     """
 
     def __init__(self, descriptor: int) -> None:
+        self._closed = False
         self.descriptor = descriptor
         os.set_blocking(descriptor, False)
         self.head, self.data = self._parts = _parts()
@@ -119,6 +120,8 @@ class Device:
         """Send an answer or a notification. Nobody wants it where the request is gone (interrupted), or the mount. It
         may be called on any thread.
         """
+        if self._closed:  # its number may be another file's
+            return
         try:
             os.writev(self.descriptor, parts)
         except OSError as error:
@@ -126,4 +129,5 @@ class Device:
                 raise
 
     def close(self) -> None:
+        self._closed = True
         os.close(self.descriptor)

@@ -35,9 +35,9 @@ log = logging.getLogger(__name__)
 IN_A_ROW = 64
 """So many requests are answered before other tasks have their turn."""
 LOOK_SECONDS = 0.0001
-"""So long a request is looked for in vain before the task goes to sleep, where one that came within that time followed
-the last one; a look is a microsecond or two.
-"""
+"""So long a request is looked for in vain before the task goes to sleep, where one followed the last one so soon."""
+WAIT_SECONDS = 0.0002
+"""So long the end of what a disk was asked for, or a request, is waited for in place."""
 NO_ANSWER = frozenset({Op.FORGET, Op.BATCH_FORGET})
 
 
@@ -128,7 +128,7 @@ class ChannelDoor:
         return bool(self._handles.mounted_on) and mounted_on(self._mount) == self._handles.mounted_on
 
     def _woken(self) -> None:
-        """Would it have paid to look on? Then the next one is looked for as long as that."""
+        """Would it have paid to look on? Then it is done."""
         self._patience = LOOK_SECONDS if perf_counter() - self._gave_up < LOOK_SECONDS else 0.0
 
     def answer_all(self, device: Device) -> bool:
@@ -149,7 +149,7 @@ class ChannelDoor:
                 self._answer(device, count)
                 answered += 1
                 until = 0.0
-            elif not self._idle.use():
+            elif not self._idle.use() and not self._idle.waits_with(device.descriptor, WAIT_SECONDS):
                 self._gave_up = perf_counter()
                 until = until or self._gave_up + self._patience
                 if self._answers.under_way or self._gave_up >= until:

@@ -1,0 +1,178 @@
+"""System calls by a ring: those that can be begun need no thread. All others go the way of threaded_calls.py.
+
+What was begun in a step of the door's is handed to the kernel when the door has no further request, all of it in one
+system call (IdleTime.use); what a task begins, at once. Ends are told wherever the ring is looked at: by the door
+between its requests, or by a task that sleeps until the ring has some.
+"""
+
+import errno
+import logging
+from collections.abc import Sequence
+from functools import partial
+
+import trio
+
+from fmrd.backing.calls.system_calls import Call, Ended, Outcome
+from fmrd.backing.calls.threaded_calls import THREADS, ThreadedCalls
+from fmrd.backing.ring.abi import NotBegun
+from fmrd.backing.ring.probe import open_ring
+from fmrd.backing.ring.ring import Ring
+from fmrd.errors import is_exhaustion
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.1
+"""How often it is asked who has waited too long."""
+
+
+def system_calls(*, uring: bool = True) -> ThreadedCalls:
+    """Return those of this process: with a ring where it may have one, which the log tells otherwise."""
+    ring = open_ring() if uring else "it is switched off"
+    if isinstance(ring, Ring):
+        return RingCalls(ring)
+    log.info("writes to disks take threads: %s", ring)
+    return ThreadedCalls()
+
+
+class RingCalls(ThreadedCalls):
+    """This is SystemCalls with a ring, for one run of trio."""
+
+    ring: Ring
+
+    def __init__(self, ring: Ring, threads: int = THREADS) -> None:
+        super().__init__(threads)
+        self.ring = ring
+        self.idle.ring = ring
+        self._batches: dict[_Batch, None] = {}
+        """Those under way, in the order in which they began."""
+        self._runs = False
+
+    def begin(self, calls: Sequence[Call], timeout_seconds: float, ended: Ended) -> None:
+        if all(call.begin is not None for call in calls):
+            self._begin(calls, timeout_seconds, ended)
+        else:
+            super().begin(calls, timeout_seconds, ended)
+
+    async def in_turn(self, calls: Sequence[Call], timeout_seconds: float) -> list[Outcome]:
+        """They are begun together where no thread is needed: nothing has to come before something else then."""
+        if not calls or not all(call.begin is not None for call in calls):
+            return await super().in_turn(calls, timeout_seconds)
+        over = trio.Event()
+        batch = self._begin(calls, timeout_seconds, lambda outcomes: over.set())
+        try:
+            await over.wait()
+        finally:
+            self.idle.hand_over()  # what has ended is not given up, though nobody has looked yet
+            batch.give_up("nobody waits any more")
+        return batch.told()
+
+    async def at_once(self, calls: Sequence[Call], timeout_seconds: float) -> list[Outcome]:
+        if calls and all(call.begin is not None for call in calls):
+            return await self.in_turn(calls, timeout_seconds)
+        return await super().at_once(calls, timeout_seconds)
+
+    def _begin(self, calls: Sequence[Call], timeout_seconds: float, ended: Ended) -> "_Batch":
+        if not self._runs:
+            self._runs = True
+            trio.lowlevel.spawn_system_task(self._reap)
+            trio.lowlevel.spawn_system_task(self._watch)
+        batch = _Batch(self, calls, timeout_seconds, ended)
+        self._batches[batch] = None
+        batch.begin()
+        if not self.idle.in_step:
+            self.idle.hand_over()
+        return batch
+
+    def ended(self, batch: "_Batch") -> None:
+        """All of its calls have, or were given up."""
+        self._batches.pop(batch, None)
+
+    def hang(self, more: int) -> None:
+        """So many more (or fewer) requests were given up, and have not ended."""
+        self.idle.hung += more
+        self.ring.make_up_for(self.idle.hung)
+
+    async def by_thread(self, call: Call, timeout_seconds: float) -> Outcome:
+        """What the kernel did not even begin."""
+        return (await super().in_turn([call], timeout_seconds))[0]
+
+    async def _reap(self) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(self.ring.fileno())
+            self.idle.hand_over()
+
+    async def _watch(self) -> None:
+        while True:
+            await trio.sleep(LOOK_SECONDS)
+            self.idle.hand_over()  # the loop may have stood still
+            now = trio.current_time()
+            for batch in [each for each in self._batches if each.deadline <= now]:
+                batch.give_up(f"no answer within {batch.timeout_seconds:g} s")
+
+
+class _Batch:
+    """Calls that were begun together. ``ended`` is told once: of those given up, that they hang."""
+
+    __slots__ = ("_calls", "_ended", "_left", "_outcomes", "_system", "deadline", "timeout_seconds")
+
+    def __init__(self, system: RingCalls, calls: Sequence[Call], timeout_seconds: float, ended: Ended) -> None:
+        self._system = system
+        self._calls = calls
+        self._ended = ended
+        self._outcomes: list[Outcome | None] = [None] * len(calls)
+        self._left = len(calls)
+        self.timeout_seconds = timeout_seconds
+        self.deadline = trio.current_time() + timeout_seconds
+
+    def begin(self) -> None:
+        for call in self._calls:
+            call.lane.enter()
+        for index, call in enumerate(self._calls):
+            assert call.begin is not None, "who begins them has asked"
+            call.begin(partial(self._over, index))
+
+    def told(self) -> list[Outcome]:
+        """Once ``ended`` was called."""
+        return [outcome for outcome in self._outcomes if outcome is not None]
+
+    def give_up(self, why: str) -> None:
+        """Those that have not ended may land yet; nothing is done where all have."""
+        for index, call in enumerate(self._calls):
+            if self._outcomes[index] is None:
+                call.lane.give_up(call)
+                self._system.hang(1)
+                sentence = f"{call.lane.name}: {why}"
+                self._have(index, Outcome(error=TimeoutError(errno.ETIMEDOUT, sentence)))
+
+    def _over(self, index: int, error: Exception | None) -> None:
+        call = self._calls[index]
+        if self._outcomes[index] is not None:
+            self._system.hang(-1)
+            call.lane.landed(call)
+        elif isinstance(error, NotBegun) or (call.again and is_exhaustion(error)):
+            trio.lowlevel.spawn_system_task(self._by_thread, index)
+        else:
+            if isinstance(error, OSError):
+                call.lane.failed(call)
+            call.lane.leave()
+            self._have(index, _FINE if error is None else Outcome(error=error))
+
+    async def _by_thread(self, index: int) -> None:
+        call = self._calls[index]
+        outcome = await self._system.by_thread(call, self.timeout_seconds)
+        if self._outcomes[index] is not None:
+            self._system.hang(-1)
+            call.lane.landed(call)
+        else:
+            call.lane.leave()
+            self._have(index, outcome)
+
+    def _have(self, index: int, outcome: Outcome) -> None:
+        self._outcomes[index] = outcome
+        self._left -= 1
+        if not self._left:
+            self._system.ended(self)
+            self._ended(self.told())
+
+
+_FINE = Outcome()

@@ -1,0 +1,109 @@
+"""Writes that begin in the step in which they are asked for, and end by a callback: no task, no thread, no wait.
+
+They may where nothing has to be waited for first (quick.py asks that), and where every plex that takes part can end its
+calls so (Backing.begins). A write under way counts in the load, holds its bytes, and has its extents pending, as one
+that a task carries through requests.py; nobody can tell them apart. All plexes begin before any has ended. Only what
+failed, or must wait for the record of what another one met (rule 5), becomes work for a task.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+from fmrd.backing.calls.system_calls import Call, Outcome
+from fmrd.core.plans import Verdict, WritePlan
+from fmrd.engine.serving.mirror import Mirror
+from fmrd.engine.serving.ranges import Claim
+from fmrd.engine.serving.writes_under_way import Writer
+
+Written = Callable[[int | Exception], None]
+"""Told how many bytes were written, or what went wrong."""
+Start = Callable[[Callable[[], Awaitable[None]]], object]
+"""This has a task do that."""
+
+
+class Flights:
+    """These are the writes of one open volume that began so. ``start`` has a task do what has to wait; ``changed`` is
+    called when one has ended, before that is told.
+    """
+
+    def __init__(self, mirror: Mirror, start: Start, changed: Callable[[], None]) -> None:
+        self._mirror = mirror
+        self._start = start
+        self._changed = changed
+
+    def begin(self, offset: int, data: bytes | memoryview, done: Written) -> bool:
+        """Write bytes that nobody holds, on extents that are durable in the DRL. False: nothing was done, for some
+        plex that takes part waits in a thread, or for a write that may land yet.
+        """
+        mirror, stop = self._mirror, offset + len(data)
+        plan = mirror.volume.choose_targets(offset, len(data))
+        disks = [mirror.opened[target.plex.uuid] for target in plan.targets]
+        span = ((offset, stop),)
+        if not disks or not all(disk.begins and not (disk.lane.late and disk.late(span)) for disk in disks):
+            return False
+        kept = bytes(data)  # whoever asks has its buffer back at once
+        view = memoryview(kept)
+        whole = [(offset, kept)]
+        calls: list[Call] = []
+        for target, disk in zip(plan.targets, disks, strict=True):
+            parts = target.parts
+            is_whole = len(parts) == 1 and parts[0][1] == len(kept)
+            pieces = whole if is_whole else [(at, view[at - offset : at - offset + size]) for at, size in parts]
+            work = Writer(disk.backing, pieces)
+            calls.append(disk.writing(work, work.spans, inline=False))
+            target.plex.writes += 1
+            target.plex.write_bytes += sum(size for _, size in target.parts)
+        self.hold(plan, span)
+        mirror.system.begin(calls, mirror.timeout_seconds, partial(self._landed, plan, span, done))
+        return True
+
+    def hold(self, plan: WritePlan, span: Claim) -> None:
+        """From here on the write is under way."""
+        self._mirror.volume.drl.enter(plan.extents)
+        self._mirror.ranges.take(span)
+        self._mirror.load.requests += 1
+
+    def failed(self, plan: WritePlan, span: Claim, errors: dict[str, Exception], done: Written) -> None:
+        """Have a write that is held judged, and answered. ``errors`` is by plex uuid."""
+
+        async def judged() -> None:
+            try:
+                await self._judge(plan, span, errors)
+            except Exception as error:
+                self._changed()
+                done(error)
+            else:
+                self._changed()
+                done(plan.length)
+
+        self._start(judged)
+
+    async def _judge(self, plan: WritePlan, span: Claim, errors: dict[str, Exception]) -> None:
+        mirror = self._mirror
+        with mirror.load.entered():
+            try:
+                verdict = await mirror.judge_entered(plan, errors)
+            finally:
+                mirror.ranges.release(span)
+            await mirror.answer(verdict)
+
+    def _landed(self, plan: WritePlan, span: Claim, done: Written, outcomes: Sequence[Outcome]) -> None:
+        mirror, volume = self._mirror, self._mirror.volume
+        errors = {
+            target.plex.uuid: outcome.error
+            for target, outcome in zip(plan.targets, outcomes, strict=True)
+            if outcome.error is not None
+        }
+        if errors or volume.demotions_recorded < volume.demotions or volume.end_write(plan, errors) != _FINE:
+            self.failed(plan, span, errors, done)
+            return
+        if mirror.unreadable.spans:
+            mirror.unreadable.remove(plan.offset, plan.offset + plan.length)
+        volume.drl.leave(plan.extents)
+        mirror.ranges.release(span)
+        mirror.load.left()
+        self._changed()
+        done(plan.length)
+
+
+_FINE = Verdict()

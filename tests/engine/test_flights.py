@@ -1,0 +1,142 @@
+"""Writes that begin in a step and end by a callback: what they hold meanwhile, and when they are answered."""
+
+import errno
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+import trio
+import trio.testing
+
+from fmrd.backing.calls.system_calls import Call, Ended, Outcome
+from tests.engine.rig import REGION, Rig
+from tests.engine.test_races import home_of
+from tests.waiting import until
+
+
+class Waiting:
+    """A verb that is asked for, and has to wait."""
+
+    def __init__(self, rig: Rig, ask: Callable[[], Awaitable[object]]) -> None:
+        self.ended = trio.Event()
+        self._ask = ask
+        rig.registry.context.nursery.start_soon(self._run)
+
+    async def _run(self) -> None:
+        await self._ask()
+        self.ended.set()
+
+    async def end(self) -> None:
+        await self.ended.wait()
+
+
+class Begun:
+    """Calls that were begun end when a test says so, in whatever order."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.mirror = rig.service.mirror
+        self.batches: list[tuple[list[Call], Ended]] = []
+        self.told: list[int | Exception] = []
+        for disk in self.mirror.opened.values():
+            disk.begins = True
+        self.mirror.system.begin = self._begin  # type: ignore[method-assign]  # what the kernel would do
+
+    def _begin(self, calls: Sequence[Call], timeout_seconds: float, ended: Ended) -> None:
+        self.batches.append((list(calls), ended))
+
+    def write(self, rig: Rig, offset: int, data: bytes) -> bool:
+        """Was it begun so?"""
+        before = len(self.batches)
+        rig.data.served.write_now(offset, data, self.told.append)
+        return len(self.batches) > before
+
+    def end(self, at: int = 0, error: Exception | None = None) -> None:
+        """The first plex meets ``error``."""
+        calls, ended = self.batches.pop(at)
+        for call in calls[error is not None :]:
+            call.run()
+        ended([Outcome(error=error), *[Outcome() for _ in calls[1:]]])
+
+
+async def begun(rig: Rig) -> Begun:
+    await rig.make("ab")
+    await rig.data.write(0, b"marked")
+    return Begun(rig)
+
+
+async def test_it_is_answered_when_the_last_plex_has_it(rig: Rig) -> None:
+    made = await begun(rig)
+    data = bytearray(b"here")
+    assert made.write(rig, REGION, data) and made.told == []
+    data[:] = b"anew"  # its buffer is the asker's again
+    made.end()
+    assert made.told == [4]
+    assert rig.bytes_of("a")[REGION:][:4] == rig.bytes_of("b")[REGION:][:4] == b"here"
+
+
+async def test_meanwhile_it_is_under_way_as_any_other(rig: Rig) -> None:
+    """Others of its bytes wait, and so does whoever must see the volume at rest; those of other bytes do not."""
+    made = await begun(rig)
+    assert made.write(rig, REGION, b"first")
+    assert not made.write(rig, REGION + 4, b"overlaps")
+    assert made.write(rig, 2 * REGION, b"beside")
+    assert rig.service.volume.drl.pending == 1 and rig.service.mirror.load.requests == 2
+    det = Waiting(rig, partial(rig.det, "b"))
+    await trio.testing.wait_all_tasks_blocked()
+    assert not det.ended.is_set() and await rig.states() == "ACTIVE ACTIVE"
+    made.end(1)
+    made.end()
+    await det.end()
+    await rig.data.flush()
+    assert sorted(map(str, made.told)) == ["5", "6", "8"]
+    assert rig.bytes_of("a")[REGION:][:12] == b"firsoverlaps", "in the order in which they came"
+    assert rig.service.volume.drl.pending == 0 and await rig.states() == "ACTIVE STALE"
+
+
+async def test_a_plex_that_fails_leaves_before_it_is_answered(rig: Rig) -> None:
+    made = await begun(rig)
+    assert made.write(rig, REGION, b"once")
+    made.end(error=OSError(errno.EIO, "gone"))
+    assert made.told == [], "not before that is recorded"
+    await until(lambda: bool(made.told))
+    assert made.told == [4] and await rig.states() == "IOFAIL ACTIVE"
+    assert 1 in rig.plex("a").map
+    assert (rig.service.volume.drl.pending, rig.service.mirror.load.requests) == (0, 0)
+
+
+async def test_bytes_that_no_plex_could_give_are_there_again(rig: Rig) -> None:
+    made = await begun(rig)
+    assert made.write(rig, REGION, b"w" * 512)
+    rig.service.mirror.unreadable.add(REGION, REGION + 512)
+    made.end()
+    assert not rig.service.mirror.unreadable.spans
+
+
+async def test_the_file_has_changed_when_it_has_ended(rig: Rig) -> None:
+    """Whoever copied it meanwhile sees that this was not all."""
+    made = await begun(rig)
+    served = rig.data.served
+    assert made.write(rig, REGION, b"once")
+    before = served.changed_ns
+    made.end()
+    assert served.changed_ns > before
+
+
+async def test_one_that_ended_is_not_answered_before_what_another_one_met_is_recorded(rig: Rig) -> None:
+    made = await begun(rig)
+    assert made.write(rig, REGION, b"fails") and made.write(rig, 2 * REGION, b"ends well")
+    with rig.host.hanging(home_of(rig), "dco_write") as hang:
+        made.end(error=OSError(errno.EIO, "gone"))
+        await until(lambda: hang.waiting == 1)
+        made.end()
+        await trio.testing.wait_all_tasks_blocked()
+        assert made.told == []
+    await until(lambda: len(made.told) == 2)
+    assert sorted(map(str, made.told)) == ["5", "9"]
+
+
+async def test_where_one_plex_cannot_begin_a_task_does_it(rig: Rig) -> None:
+    made = await begun(rig)
+    next(iter(made.mirror.opened.values())).begins = False
+    assert not made.write(rig, REGION, b"by threads")
+    await until(lambda: bool(made.told))
+    assert made.told == [10] and rig.bytes_of("a")[REGION:][:10] == b"by threads"
