@@ -37,7 +37,7 @@ def _reason(error: OSError) -> str:
     if error.errno == errno.ENOMEM:
         return "io_uring has no memory: RLIMIT_MEMLOCK or the memory limit of the control group is too low"
     if error.errno == errno.ENOSYS:
-        return "this kernel has no io_uring, or one from before Linux 5.12"
+        return "this kernel has no io_uring, or one from before Linux 5.15"
     return f"io_uring cannot be set up: {error.strerror}"
 
 

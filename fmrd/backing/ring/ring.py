@@ -52,8 +52,11 @@ class Ring:
         self._descriptor, made = _set_up(entries)
         try:
             if made.features & _NEEDED != _NEEDED:
-                raise OSError(errno.ENOSYS, "io_uring of this kernel is too old (before Linux 5.12)")
-            abi.set_workers(self._descriptor, WORKERS)  # from 5.15 on; without it, what hangs takes those of all
+                raise OSError(errno.ENOSYS, "io_uring of this kernel is too old")
+            try:
+                abi.set_workers(self._descriptor, WORKERS)
+            except OSError as error:  # before 5.15: what hangs would take the workers of all
+                raise OSError(errno.ENOSYS, "io_uring of this kernel is too old") from error
             self._memory = mmap.mmap(self._descriptor, made.bytes, offset=abi.OFF_RINGS)
             self._sqes = mmap.mmap(self._descriptor, made.sq_entries * abi.SQE_BYTES, offset=abi.OFF_SQES)
         except BaseException:

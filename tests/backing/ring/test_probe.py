@@ -54,7 +54,14 @@ def test_a_kernel_that_lacks_what_is_needed(make_ring: MakeRing, monkeypatch: py
 
     with monkeypatch.context() as old:
         old.setattr(abi, "setup", setup)
-        assert probe.open_ring(2) == "this kernel has no io_uring, or one from before Linux 5.12"
+        assert probe.open_ring(2) == "this kernel has no io_uring, or one from before Linux 5.15"
+    with monkeypatch.context() as old:
+
+        def set_workers(descriptor: int, bounded: int) -> None:
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+        old.setattr(abi, "set_workers", set_workers)
+        assert probe.open_ring(2) == "this kernel has no io_uring, or one from before Linux 5.15"
     with monkeypatch.context() as old:
         old.setattr(abi, "operations", lambda descriptor: {abi.READ})
         assert probe.open_ring(2) == "io_uring of this kernel cannot fsync, write"
