@@ -72,7 +72,10 @@ class Ranges:
     def is_free(self, start: int, stop: int) -> bool:
         """Tell whether these bytes may be had at once: always where nothing is held, since then nobody waits."""
         span = ((start, stop),)
-        return not _meets(span, self.held) and not any(overlap(span, claim) for claim, _ in self._waiting)
+        for claim in self.held:  # asked by each write on a disk, where as many are held as are under way
+            if start < claim[-1][1] and claim[0][0] < stop and (len(claim) == 1 or overlap(span, claim)):
+                return False
+        return not any(overlap(span, claim) for claim, _ in self._waiting)
 
     def take(self, spans: Claim) -> None:
         """Take the spans in the very step in which they were free."""
