@@ -98,7 +98,6 @@ AGAIN = None
         (False, True, False, 1, AGAIN),  # somebody took its mount away
         (True, True, True, 0, 0),
         (True, True, True, -15, 143),
-        (True, True, True, -9, 0),  # a call of it hung, and it had itself killed
         (False, True, True, 3, 3),
         (True, True, False, -34, AGAIN),  # a signal without a name
     ],

@@ -11,7 +11,6 @@ import errno
 import itertools
 import mmap
 import os
-import signal
 import stat
 import struct
 import threading
@@ -27,6 +26,8 @@ _ROWS = 16384
 """Of threads that hang there may be many, each with a row; and of files that are written to by the ring."""
 _EXITING = 0x4
 _ENDED = "ZX"
+_ENDS_OF_RINGS = ("io_wq_put_and_exit", "io_wq_exit", "io_uring_cancel", "io_uring_files_cancel", "__io_uring_cancel")
+"""Where the kernel has a thread sleep that ends, until its workers and requests have (5.15 to 6.18)."""
 
 
 def identity(status: os.stat_result) -> File:
@@ -205,19 +206,18 @@ def _status(where: str) -> tuple[bool, int]:
 
 def has_ended(process: int) -> bool:
     """Also one that was left behind: its first thread ends with the process, others when their calls have returned. One
-    that has handed requests to a ring ends when they have; of it is seen only that it was killed.
+    that has handed requests to a ring ends when they have, and sleeps at its end until then.
     """
-    return _is_ending(f"/proc/{process}") or _was_killed(process)
+    return _is_ending(f"/proc/{process}") or _sleeps_at_its_end(process)
 
 
-def _was_killed(process: int) -> bool:
-    """A signal to the process as a whole stays pending there, though all threads obey it."""
+def _sleeps_at_its_end(process: int) -> bool:
+    """No flag of it tells: what it waits for does. A signal would stay pending, but not from all who send one."""
     try:
-        with open(f"/proc/{process}/status") as file:
-            pending = next(line for line in file if line.startswith("ShdPnd:"))
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    return bool(int(pending.split()[1], 16) >> (signal.SIGKILL - 1) & 1)
+        with open(f"/proc/{process}/wchan") as file:
+            return file.read().startswith(_ENDS_OF_RINGS)
+    except OSError:
+        return False
 
 
 def _is_ending(thread: str) -> bool:

@@ -14,10 +14,9 @@ over within ``submit``.
 A process that ends. Requests that workers have begun go on until they end; those that wait for their turn never run.
 The thread that handed over does not end before its workers have, and with it all descriptors of the process stay open
 and locked, as they do while any thread hangs; those in a table of their own (``owning/locking.py``) are free at once.
-It is asleep uninterruptibly then and not marked as exiting. That it was killed is seen in its status alone (SIGKILL
-among ShdPnd); that it ended by itself is not seen at all, so who does that with requests under way closes first what it
-listens on. Workers have numbers that nobody knows before: what they may still write to is to be noted for the thread
-that handed over (``owning/under_way.py`` has a file for each thread so far).
+It is asleep uninterruptibly then and not marked as exiting; what it sleeps in tells that (``under_way.has_ended``): a
+signal leaves a trace in its status (ShdPnd) only where it was sent to the process, not to a thread, or a control group.
+Workers have numbers that nobody knows before: what they may still write to is noted for the thread that handed over.
 
 Limits. RLIMIT_MEMLOCK counts the ring itself for who is not privileged: no ring is given then. RLIMIT_NPROC counts
 workers for the same: where none can be had, requests end with -ECANCELED, and those in a row may wait until there is

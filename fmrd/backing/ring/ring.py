@@ -13,7 +13,6 @@ import ctypes
 import errno
 import mmap
 import os
-import time
 from collections import deque
 from collections.abc import Callable
 
@@ -157,18 +156,6 @@ class Ring:
         if self._waiting and not self._ended and self._words[self._cq_tail] == self._head:
             abi.enter_for(self._descriptor, 0, seconds)
         return self.reap()
-
-    def all_end(self, seconds: float) -> bool:
-        """At the end of the process: wait so long for all to end, and tell nobody. False: some have not."""
-        until = time.monotonic() + seconds
-        self.submit()
-        while True:
-            self._collect()
-            self._ended.clear()
-            left = until - time.monotonic()
-            if not self._waiting or left <= 0:
-                return not self._waiting
-            abi.enter_for(self._descriptor, 0, left)
 
     def close(self) -> None:
         """Only when all has ended: the kernel would go on reading from buffers that are others' by then."""

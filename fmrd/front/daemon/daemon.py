@@ -22,7 +22,7 @@ from fmrd.engine.verbs.verbs import Verbs
 from fmrd.errors import Failed, FmrdError
 from fmrd.front.daemon.attention import Attention
 from fmrd.front.daemon.control import Control
-from fmrd.front.daemon.keeping import be_killed_where_a_request_hangs, become_keeper
+from fmrd.front.daemon.keeping import become_keeper
 from fmrd.front.daemon.lock_memory import stay_out_of_memory_pressure
 from fmrd.front.daemon.log import log_to_standard_error
 from fmrd.front.daemon.supervisor import Supervisor, supervisor_of
@@ -50,7 +50,6 @@ class Daemon:
     socket: Path
     door: str = "channel"
     uring: bool = True
-    ring: Ring | None = None
     supervisor: Supervisor = field(default_factory=Supervisor)
     _stop: trio.Event = field(default_factory=trio.Event)
     _may_leave: bool = False
@@ -59,7 +58,6 @@ class Daemon:
     async def run(self) -> None:
         """Own the state directory, serve, and stop in order when told. CONCURRENCY, "Who runs", has the tasks."""
         system = system_calls(uring=self.uring)
-        self.ring = system.ring
         host = await trio.to_thread.run_sync(_own, self.state, self.mount, system.ring)
         registry = Registry(Context(host, system), str(self.mount))
         if host.left_behind and takeover.DEVICE not in self.supervisor.kept:
@@ -226,8 +224,6 @@ def main(
         trio.run(daemon.run, clock=Attention(), strict_exception_groups=True)
     except* FmrdError as group:
         error = _first(group)
-    finally:
-        be_killed_where_a_request_hangs(daemon.ring)
     if error is not None:  # not in the handler: Python 3.11 before 3.11.4 wraps what is raised there in a group
         log.error("%s", error)
         if error.hint:

@@ -1,22 +1,15 @@
-"""What a keeper needs of fmrd: to be begun, by a process that becomes one and loads no more; and to see it end."""
+"""fmrd --keeper begins here: this process becomes one that runs the serving fmrd as its child, and loads no more."""
 
-import logging
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 import click
 
-from fmrd.backing.ring.ring import Ring
 from fmrd.front.daemon import stand_in
 
-log = logging.getLogger("fmrd")
-
 HOLDER = "fmrd.front.daemon.mount_holder"
-END_SECONDS = 1.0
-"""So long requests in the ring are waited for at the end of the process, before they count as hung."""
 SERVING = "fmrd.front.daemon.daemon"
 
 
@@ -27,13 +20,3 @@ def become_keeper(options: Sequence[object], door: str) -> NoReturn:
         raise click.UsageError("--keeper needs --door channel: no other door's mount can be taken over")
     child = [sys.executable, "-P", "-m", SERVING, *map(str, options)]
     os.execv(sys.executable, [sys.executable, "-P", "-m", stand_in.__name__ if stands_in else HOLDER, *child])
-
-
-def be_killed_where_a_request_hangs(ring: Ring | None) -> None:
-    """The first thread of this process does not end before its ring has, and by nothing could a keeper tell that from
-    a thread that serves, but by the signal.
-    """
-    if ring is not None and not ring.all_end(END_SECONDS):
-        log.warning("a write to a disk hangs: this process stays until that returns; the next one serves without it")
-        logging.shutdown()
-        os.kill(os.getpid(), signal.SIGKILL)

@@ -116,7 +116,7 @@ class MountHolder:
     def _after(self, status: int) -> int | None:
         """Negative: the number of the signal that killed it."""
         if self._told or (not self.store and (status == 0 or not self._ever_ready)):
-            return 0 if self._told and status == -signal.SIGKILL else status if status >= 0 else 128 - status
+            return status if status >= 0 else 128 - status
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
         if self.ready and time.monotonic() - self._began >= SOUND_SECONDS:
             self._pause = 0.0

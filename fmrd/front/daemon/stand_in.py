@@ -59,7 +59,7 @@ def run(command: Sequence[str]) -> int:
         pid, status = os.waitpid(child, os.WNOHANG)
         if pid:
             code = os.waitstatus_to_exitcode(status)
-            return 0 if told and code == -signal.SIGKILL else code if code >= 0 else 128 - code
+            return code if code >= 0 else 128 - code
         looks = looks + 1 if has_ended(child) else 0
         if looks > LEFT_LOOKS:
             print(

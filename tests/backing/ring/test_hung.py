@@ -4,12 +4,14 @@ A file system that is frozen stands for it: a write to it sleeps uninterruptibly
 """
 
 import contextlib
+import ctypes
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -41,8 +43,24 @@ for number in range(8):
     ring.write(hung, address_of(data), 4096, 4096 * number, lambda _: None, data)
 ring.submit()
 print("handed over", flush=True)
-ring.wait(1000)
+sys.stdin.readline()
 """
+
+
+def kill(child: "subprocess.Popen[str]") -> None:
+    child.kill()
+
+
+def kill_a_thread(child: "subprocess.Popen[str]") -> None:
+    """As a control group is killed: nothing is left of the signal."""
+    assert ctypes.CDLL(None).tgkill(child.pid, child.pid, signal.SIGKILL) == 0
+
+
+def leave(child: "subprocess.Popen[str]") -> None:
+    """It ends by itself."""
+    assert child.stdin is not None
+    child.stdin.write("\n")
+    child.stdin.flush()
 
 
 @contextlib.contextmanager
@@ -91,7 +109,10 @@ def test_a_disk_that_hangs_takes_no_worker_from_another(make_ring: MakeRing, tmp
             os.close(file)
 
 
-def test_a_kill_frees_locks_though_a_request_hangs(make_ring: MakeRing, tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", [kill, kill_a_thread, leave])
+def test_an_end_frees_locks_though_a_request_hangs(
+    make_ring: MakeRing, tmp_path: Path, end: Callable[["subprocess.Popen[str]"], None]
+) -> None:
     make_ring(2)
     lock = opened(tmp_path / "lock")
     with mounted(tmp_path, "ext4") as where:
@@ -107,10 +128,10 @@ def test_a_kill_frees_locks_though_a_request_hangs(make_ring: MakeRing, tmp_path
                 assert child.stdout.readline() == "handed over\n"
                 until(lambda: _sleeps_for_good(child.pid), "a worker hangs")
                 assert not _takes(lock) and not has_ended(child.pid)
-                child.kill()
+                end(child)
                 until(lambda: _takes(lock), "the lock is free")
+                until(lambda: has_ended(child.pid), "nobody answers there any more")
                 assert child.poll() is None and process.threads(), "its request has not ended"
-                assert has_ended(child.pid), "nobody answers there any more"
             child.wait(LATE_SECONDS)
         assert not process.threads()
         assert (where / "hung").stat().st_size <= 4096, "what waited for its turn is never carried out"
