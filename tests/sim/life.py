@@ -190,6 +190,7 @@ class Life:
         for attempt in range(3):
             unit = self.registry.units.get(NAME)
             if unit is not None and unit.service is not None:
+                self.schedule.put_back_in_time = False
                 return True
             failure = unit.failure if unit is not None else None
             if unit is not None and failure is None:  # the crash came between a stop and the start after it

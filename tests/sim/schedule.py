@@ -53,6 +53,10 @@ class Schedule:
     """A disk failed. A last plex whose own copy of the DCO failed stays, so the home copy alone knows the latest:
     losing it too, or a page of it, is a second fault: nobody can tell, and a start may be refused.
     """
+    put_back_in_time: bool = False
+    """The home copy is an older one, and no life has been told so. That the plex that knows better is away as well is a
+    second fault: nobody can tell.
+    """
     old_homes: list[SimDco] = field(default_factory=list)
     photo: dict[int, bytes] | None = None
     """The blocks of the home copy at some moment of the life before."""
@@ -102,14 +106,14 @@ class Schedule:
         """The machine is off, or at least the daemon is."""
         profile, rng, machine = self.profile, self.rng, self.machine
         machine.take_strangers_away()
-        if profile.strangers:
+        if profile.strangers and not self.put_back_in_time:
             for path in sorted(machine.plexes):
                 if rng.random() < 0.25:
                     self.note(f"a stranger at {path}")
                     self.count("a stranger at a path")
                     self.faulted = True
                     machine.put_stranger(path)
-        if profile.absences:
+        if profile.absences and not self.put_back_in_time:
             for disk in machine.plexes.values():
                 disk.present = rng.random() < 0.75
                 if not disk.present:
@@ -121,10 +125,12 @@ class Schedule:
         tampered = profile.homes and rng.random() < 0.4 and whole
         if tampered:
             if self.photo is not None and NAME in machine.homes_:
+                self.put_back_in_time = True
                 self.note("home as it was")
                 self.count("home as it was")
                 machine.homes_[NAME].blocks = self.photo
             elif self.old_homes and rng.random() < 0.5 and NAME in machine.homes_:
+                self.put_back_in_time = True
                 self.note("home rolled back")
                 old = rng.choice(self.old_homes)
                 machine.homes_[NAME].blocks = dict(old.blocks)
