@@ -76,8 +76,9 @@ def _read(file: DcoFile) -> Generator[None, None, Loaded]:
         return Loaded(image, 1, {}, frozenset(), 0, 0)
     pages = _Pages(newest)
     for stripes in _together(_stripes(newest, file.length)):
-        first = stripes[0].start
-        data = file.read(first, max(stripe.stop for stripe in stripes) - first)
+        first, stop = stripes[0].start, max(stripe.stop for stripe in stripes)
+        there = max(0, min(stop, file.length) - first)
+        data = file.read(first, there).ljust(stop - first, b"\0")
         for stripe in stripes:
             pages.take(stripe, memoryview(data)[stripe.start - first : stripe.stop - first])
         yield

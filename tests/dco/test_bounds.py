@@ -220,6 +220,15 @@ def _ends(data: bytes) -> None:
         assert len(json.dumps(shown).splitlines()) == 1
 
 
+def test_of_pages_that_are_cut_off_no_more_is_asked_than_is_there() -> None:
+    """A byte of the first page is left; with many columns the pages of one number take more than both records."""
+    data = hostile(plexes=38, regions=1, columns=40) + b"\0"
+    assert layout.page_offset(38, 0, 1, 40) - 2 * SLOT > 2 * SLOT
+    file = Bytes(data)
+    assert load(of(file)).image.record is not None
+    assert file.asked == len(data)
+
+
 def test_a_page_with_a_sequence_beyond_all_is_damaged() -> None:
     """What comes after the highest number could not be written."""
     page = layout.encode_page(FAMILY, 1, 0, 0, 1, (1 << 64) - 1, bits.zeros(8))
