@@ -36,6 +36,7 @@ STEPS = 60
 PATIENCE = 120.0
 REFUSALS = (
     "last_plex", "plex_state", "plex_busy", "task_ended", "task_missing", "nothing_to_compare", "no_room",
+    "not_recovered",
 )  # fmt: skip
 """What a verb may answer to somebody who asks at random."""
 POLICIES = ("round", "select", "prefer:{}-01", "prefer:{}-02")
@@ -148,7 +149,7 @@ class Soak:
         self._may_refuse("plex", verb, volume, self._random.choice(plexes), *options)
 
     def _recover(self) -> None:
-        self.daemon.json("recover", self._random.choice([*PLEXES, VOLUME]))
+        self._may_refuse("recover", self._random.choice([*PLEXES, VOLUME]))
 
     def _policy(self) -> None:
         volume = self._random.choice([*PLEXES, VOLUME])
@@ -243,7 +244,7 @@ class Soak:
         if away and not shown["tasks"]:
             if any((plex["reason"] or {}).get("code") == "session_open" for plex in away):  # FUSE, and healed
                 self.daemon.ctl("plex", "att", VOLUME, FLAKY, "--settled")
-            self.daemon.json("recover")
+            self.daemon.ctl("recover")  # what failed may need --settled first
         return not away and not shown["tasks"]
 
     def _found_nothing(self) -> None:
