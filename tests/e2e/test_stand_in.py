@@ -116,9 +116,17 @@ def service(tmp_path: Path) -> Iterator[Service]:
     made.clean_up()
 
 
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM], ids=["systemctl kill", "systemctl restart"])
+ENDS = {
+    "systemctl kill": -signal.SIGKILL,
+    "systemctl restart": 0,
+    "kill -9 of the one that serves": 128 + signal.SIGKILL,
+}
+"""How it ends -> with what status."""
+
+
+@pytest.mark.parametrize("end", ENDS)
 def test_the_next_one_is_started_while_the_one_before_waits_for_a_disk(
-    service: Service, disk: Disk, tmp_path: Path, end: signal.Signals
+    service: Service, disk: Disk, tmp_path: Path, end: str
 ) -> None:
     service.start()
     two_volumes(service, disk, tmp_path)
@@ -127,11 +135,14 @@ def test_the_next_one_is_started_while_the_one_before_waits_for_a_disk(
     writing = write_in_background(service.path("data"), 3 * REGION, b"old" * 1000)
     until(lambda: waits_for_the_disk(first), "a call hangs")
     assert service.process is not None
-    if end == signal.SIGKILL:
-        os.kill(first, end)
-    service.process.send_signal(end)
-    assert service.ends() == (0 if end == signal.SIGTERM else -end)
+    if end != "systemctl restart":
+        os.kill(first, signal.SIGKILL)
+    if end != "kill -9 of the one that serves":
+        service.process.send_signal(signal.SIGTERM if end == "systemctl restart" else signal.SIGKILL)
+    assert service.ends() == ENDS[end]
     assert is_left_behind(first)
+    told = f"process {first} has ended but for calls that hang on a disk" in service.log()
+    assert told == (end != "systemctl kill"), "who was killed, too, tells nothing"
     service.start()
     assert writing.wait(20) == 0, "files that are open stay open"
     served_without_it(service)

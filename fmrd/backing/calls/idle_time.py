@@ -65,7 +65,7 @@ class IdleTime:
         """
         if self._second.finish():
             return True
-        if self.ring is not None and self.hand_over():
+        if self.ring is not None and self.ring.outstanding and self.hand_over():
             return True
         if not self._works:
             return False
@@ -87,7 +87,7 @@ class IdleTime:
         """End what began in this step, or have the kernel go on with it."""
         self._second.overlaps = self.in_step = False
         self._second.finish()
-        if self.ring is not None:
+        if self.ring is not None and self.ring.outstanding:
             self.hand_over()
 
     def hand_over(self) -> bool:

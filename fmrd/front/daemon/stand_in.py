@@ -62,9 +62,7 @@ def run(command: Sequence[str]) -> int:
             return code if code >= 0 else 128 - code
         looks = looks + 1 if has_ended(child) else 0
         if looks > LEFT_LOOKS:
-            print(
-                f"fmrd: process {child} has ended but for calls that hang on a disk: it is left behind", file=sys.stderr
-            )
+            say(f"process {child} has ended but for calls that hang on a disk: it is left behind")
             return 0 if told else 128 + signal.SIGKILL
 
 
