@@ -125,12 +125,19 @@ class Descriptor:
 
     def begin_pwrite(self, offset: int, data: bytes | memoryview, ended: Began) -> None:
         """Write as pwrite does, through the ring. What is asked of a local file besides is answered from memory."""
+        length = len(data)
         try:
-            if offset + len(data) >= self.length:
+            if offset + length >= self.length:
                 self.must_be_ours()
-            _RingWrite(self, offset, data, ended).push()
         except OSError as error:
             ended(error)
+            return
+        try:
+            self._handed_over.enter()
+        except OSError as error:
+            ended(NotBegun(errno.ENOMEM, str(error)))
+            return
+        _RingWrite(self, offset, address_of(data), length, data, ended).push()
 
     def begin_fdatasync(self, ended: Began) -> None:
         """As fdatasync, through the ring."""
@@ -178,27 +185,26 @@ class _RingWrite:
 
     __slots__ = ("address", "data", "ended", "file", "left", "offset")
 
-    def __init__(self, file: Descriptor, offset: int, data: bytes | memoryview, ended: Began) -> None:
-        self.file, self.offset, self.data, self.ended = file, offset, data, ended
-        self.address, self.left = address_of(data), len(data)
+    def __init__(
+        self, file: Descriptor, offset: int, address: int, left: int, data: bytes | memoryview, ended: Began
+    ) -> None:
+        self.file = file
+        self.offset = offset
+        self.address = address
+        self.left = left
+        self.data = data
+        self.ended = ended
 
     def push(self) -> None:
-        try:
-            self.file._handed_over.enter()
-        except OSError as error:
-            raise NotBegun(errno.ENOMEM, str(error)) from error
-        self._push()
-
-    def _push(self) -> None:
-        ring = self.file.ring
-        assert ring is not None, "nothing begins without one"
         file = self.file
+        ring = file.ring
+        assert ring is not None, "nothing begins without one"
         ring.write(file.fd, self.address, self.left, self.offset, self._over, self.data, file.in_worker)
 
     def _over(self, result: int) -> None:
         if 0 < result < self.left:
             self.address, self.offset, self.left = self.address + result, self.offset + result, self.left - result
-            self._push()
+            self.push()
             return
         self.file._handed_over.leave()
         if result > 0:

@@ -5,6 +5,7 @@ call issued before that counts for nothing.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from fmrd.core.maps.regionmap import RegionMap
 from fmrd.core.volume.plex import Plex
@@ -20,8 +21,7 @@ class ReadPart:
     length: int
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """A target is one plex of a write: the (offset, length) ranges it takes, and the generation of its gate by then."""
 
     plex: Plex
@@ -33,8 +33,7 @@ class Target:
     """Regions in its map that the write covers whole: current again if the write succeeds."""
 
 
-@dataclass(frozen=True)
-class WritePlan:
+class WritePlan(NamedTuple):
     """A write plan says which plexes take which bytes. It is made by ``Volume.choose_targets``, in the step in which
     the maps of closed gates gain the regions, and is judged by ``Volume.end_write``.
     """
@@ -76,3 +75,7 @@ class Verdict:
     settle: bool = False
     events: tuple[str, ...] = ()
     """Sentences for the log."""
+
+
+FINE = Verdict()
+"""Nothing went wrong."""

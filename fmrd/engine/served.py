@@ -65,7 +65,7 @@ class Served:
 
     def write_now(self, offset: int, data: bytes | memoryview, done: Done[int]) -> bool:
         """Write as on a device, up to the end of the volume; ``done`` is told how many bytes, or ENOSPC where nothing
-        fits. True: ``data`` must stay as it is until ``done`` is called, later in this step (IdleTime.begin_step).
+        fits. True: ``data`` is referred to until it is written, in this step or later, and must stay so.
         """
         now = time_ns()
         self.changed_ns = now if now > self.changed_ns else self.changed_ns + 1

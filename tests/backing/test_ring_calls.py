@@ -118,8 +118,11 @@ async def test_a_thread_that_hangs_with_what_the_kernel_did_not_begin_may_let_it
     made = Landing(hung.wait, ((0, 512),))
     told: list[list[Outcome]] = []
     begun: list[Began] = []
-    made.begin = lambda ended: begun.append(lambda error: made._over(ended, error))  # type: ignore[method-assign]  # on order
-    calls.begin([Call(lane, made, again=True, begin=made.begin)], 0.2, told.append)
+
+    def begin(ended: Began) -> None:
+        begun.append(lambda error: made._over(ended, error))
+
+    calls.begin([Call(lane, made, again=True, begin=begin)], 0.2, told.append)
     begun[0](NotBegun(errno.ENOMEM, "no thread"))
     await until(lambda: bool(told))
     assert lane.hung == 1 and not made.landed

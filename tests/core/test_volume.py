@@ -380,3 +380,19 @@ def test_a_plex_that_is_not_there_is_unknown() -> None:
     with pytest.raises(FmrdError) as unknown:
         Rig().volume.plex("v-09")
     assert unknown.value.code == "plex_unknown"
+
+
+def test_a_write_that_no_plex_has_any_more_when_it_ends_has_failed() -> None:
+    """All left that it went to, or its region became a hole of the last one, though it met no error itself."""
+    rig = Rig()
+    plan = rig.begin(1)
+    for plex in rig.plexes:
+        rig.volume._close(plex, IOFAIL)
+    error = rig.volume.end_write(plan, {}).error
+    assert error is not None and error.code == "io_error"
+
+    alone = Rig(ACTIVE)
+    plan = alone.begin(1, whole=False)
+    hole(alone, 0, 1)
+    error = alone.volume.end_write(plan, {}).error
+    assert error is not None and error.code == "io_error"

@@ -17,9 +17,10 @@ from fmrd.core.decisions.recovery import open_volume, seed
 from fmrd.core.decisions.standing import Found, StartOptions, judge_plexes
 from fmrd.core.images import CopyImage, PageSlot
 from fmrd.core.maps.drl import CleanToken
-from fmrd.core.plans import SyncPlan, WritePlan
+from fmrd.core.plans import FINE, SyncPlan, WritePlan
 from fmrd.core.record import Record
 from fmrd.core.states import PlexState
+from fmrd.core.volume import writing
 from fmrd.core.volume.family import Family
 from fmrd.core.volume.plex import Plex
 from fmrd.errors import FmrdError, Refused
@@ -211,6 +212,10 @@ class AVolumeAndItsDisks(RuleBasedStateMachine):
 
     def end_write(self, write: Write, data: st.DataObject) -> None:
         errors = {plex.uuid: EIO for plex in write.failing}
+        if not errors and writing.is_fine(write.plan):
+            before = [plex.map.bits.copy() for plex in self.volume.plexes]
+            assert writing.judge(self.volume, write.plan, {}, settled=False) == (FINE, [])
+            assert before == [plex.map.bits for plex in self.volume.plexes]
         verdict = self.volume.end_write(write.plan, errors)
         if verdict.settle:
             self.finish_syncs()

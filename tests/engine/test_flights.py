@@ -8,6 +8,8 @@ import trio
 import trio.testing
 
 from fmrd.backing.calls.system_calls import Call, Ended, Outcome
+from fmrd.backing.ring.buffers import Pool, address_of
+from fmrd.engine.serving.flights import KEPT_BYTES
 from tests.engine.rig import REGION, Rig
 from tests.engine.test_races import home_of
 from tests.waiting import until
@@ -140,3 +142,18 @@ async def test_where_one_plex_cannot_begin_a_task_does_it(rig: Rig) -> None:
     assert not made.write(rig, REGION, b"by threads")
     await until(lambda: bool(made.told))
     assert made.told == [10] and rig.bytes_of("a")[REGION:][:10] == b"by threads"
+
+
+async def test_a_large_one_keeps_the_memory_it_came_in_until_the_last_disk_has_it(rig: Rig) -> None:
+    made, pool = await begun(rig), Pool(KEPT_BYTES, 2)
+    data = pool.take()
+    where = address_of(data)
+    data[:] = b"x" * KEPT_BYTES
+    assert rig.data.served.write_now(REGION, data, made.told.append) is True
+    del data
+    other = pool.take()
+    assert address_of(other) != where
+    other[:] = b"y" * KEPT_BYTES
+    made.end()
+    assert address_of(pool.take()) == where
+    assert made.told == [KEPT_BYTES] and rig.bytes_of("b")[REGION:][:KEPT_BYTES] == b"x" * KEPT_BYTES

@@ -48,10 +48,11 @@ class RingCalls(ThreadedCalls):
         self._runs = False
 
     def begin(self, calls: Sequence[Call], timeout_seconds: float, ended: Ended) -> None:
-        if all(call.begin is not None for call in calls):
-            self._begin(calls, timeout_seconds, ended)
-        else:
-            super().begin(calls, timeout_seconds, ended)
+        for call in calls:
+            if call.begin is None:
+                super().begin(calls, timeout_seconds, ended)
+                return
+        self._begin(calls, timeout_seconds, ended)
 
     async def in_turn(self, calls: Sequence[Call], timeout_seconds: float) -> list[Outcome]:
         """They are begun together where no thread is needed: nothing has to come before something else then."""
@@ -145,8 +146,15 @@ class _Batch:
                 self._have(index, Outcome(error=TimeoutError(errno.ETIMEDOUT, sentence)))
 
     def _over(self, index: int, error: Exception | None) -> None:
-        call = self._calls[index]
-        if self._outcomes[index] is not None:
+        call, outcomes = self._calls[index], self._outcomes
+        if error is None and outcomes[index] is None:  # mostly it is so
+            call.lane.leave()
+            outcomes[index] = _FINE
+            self._left -= 1
+            if not self._left:
+                self._system.ended(self)
+                self._ended(self.told())
+        elif outcomes[index] is not None:
             self._system.hang(-1)
             call.lane.landed(call)
         elif isinstance(error, NotBegun) or (call.again and is_exhaustion(error)):
@@ -155,7 +163,7 @@ class _Batch:
             if isinstance(error, OSError):
                 call.lane.failed(call)
             call.lane.leave()
-            self._have(index, _FINE if error is None else Outcome(error=error))
+            self._have(index, Outcome(error=error))
 
     async def _by_thread(self, index: int) -> None:
         call = self._calls[index]

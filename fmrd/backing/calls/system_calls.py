@@ -35,22 +35,21 @@ class Lane:
         """An error does not end a call here: what failed may land yet (Backing.far)."""
         self.unproven: list[Call] = []
         """Those that failed where that does not end a call, and no more is known of them."""
-        self._idle = trio.Event()
-        self._idle.set()
+        self._idle: trio.Event | None = None
+        """Where somebody waits for that."""
         self._closings = 0
         self._all_closed = trio.Event()
 
     def enter(self) -> None:
         """Count a call that is about to be issued."""
-        if not self.outstanding:
-            self._idle = trio.Event()
         self.outstanding += 1
 
     def leave(self) -> None:
         """Count a call off: it has landed, or was never run."""
         self.outstanding -= 1
-        if not self.outstanding:
+        if self._idle is not None and not self.outstanding:
             self._idle.set()
+            self._idle = None
 
     @property
     def hung(self) -> int:
@@ -104,6 +103,8 @@ class Lane:
     async def idle(self) -> None:
         """Return when no call is outstanding; where one hangs, that may be never."""
         while self.outstanding:
+            if self._idle is None:
+                self._idle = trio.Event()
             await self._idle.wait()
 
 
@@ -111,7 +112,7 @@ Began = Callable[[Exception | None], None]
 """Told, on trio's thread, of the end of a call that was begun: its error, or None."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class Call:
     """A call is one system call (or a few that belong together) on one lane. ``run`` raises errors of storage only."""
 

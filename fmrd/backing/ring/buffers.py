@@ -1,7 +1,11 @@
-"""Memory that the kernel reads from or writes to while nobody waits: where it lies, and a pool of it on whole pages."""
+"""Memory that the kernel reads from or writes to while nobody waits: where it lies, and a pool of it."""
 
+import contextlib
 import ctypes
 import mmap
+import sys
+
+HUGE_BYTES = 2 << 20
 
 
 class _View(ctypes.Structure):
@@ -41,28 +45,32 @@ def address_of(buffer: bytes | bytearray | memoryview) -> int:
     return int(found)
 
 
-class Buffer:
-    """Pages of a pool: ``memory`` to be filled, at ``address``."""
-
-    __slots__ = ("address", "memory")
-
-    def __init__(self, memory: memoryview) -> None:
-        self.memory = memory
-        self.address = address_of(memory)
-
-
 class Pool:
-    """``count`` buffers of ``size`` bytes each (whole pages). It never grows: where it is empty, ``take`` has none."""
+    """Memory of ``size`` bytes each, from the beginning of a huge page on where there are any. ``most`` of them are
+    used again as soon as nobody refers to them any more: no one need say so, which a disk that hangs could forget.
+    """
 
-    def __init__(self, size: int, count: int) -> None:
-        assert size > 0 and size % mmap.PAGESIZE == 0, f"{size} bytes are no whole pages"
-        memory = memoryview(mmap.mmap(-1, size * count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
-        self._free = [Buffer(memory[at : at + size]) for at in range(0, size * count, size)]
+    def __init__(self, size: int, most: int) -> None:
+        self._size = size
+        self._most = most
+        self._memories: list[mmap.mmap] = []
 
-    def take(self) -> Buffer | None:
-        """The one that was given back last: it is in the processor's cache still."""
-        return self._free.pop() if self._free else None
+    def take(self) -> memoryview:
+        """Return memory to be filled that nobody refers to; which is looked for first where it is in the caches yet."""
+        for memory in self._memories:
+            if sys.getrefcount(memory) == _REFERENCES:
+                return self._view(memory)
+        memory = mmap.mmap(-1, self._size + HUGE_BYTES)
+        with contextlib.suppress(OSError):
+            memory.madvise(mmap.MADV_HUGEPAGE)
+        if len(self._memories) < self._most:
+            self._memories.append(memory)
+        return self._view(memory)
 
-    def give_back(self, buffer: Buffer) -> None:
-        """When nobody reads or writes there any more."""
-        self._free.append(buffer)
+    def _view(self, memory: mmap.mmap) -> memoryview:
+        start = -_address(_byte(memory)) % HUGE_BYTES
+        return memoryview(memory)[start : start + self._size]
+
+
+_REFERENCES = 3
+"""The pool's, the one of whoever asks, and the question's own: each view of it, and of a part of it, is one more."""

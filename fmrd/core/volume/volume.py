@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from bitarray import bitarray, frozenbitarray
 from bitarray.util import ones
 
-from fmrd.core.plans import ReadPart, SyncPlan, Verdict, WritePlan
+from fmrd.core.plans import FINE, ReadPart, SyncPlan, Verdict, WritePlan
 from fmrd.core.reasons import Reason
 from fmrd.core.states import OPEN_GATE, PROMOTED, PlexState
 from fmrd.core.volume import faults, flushing, pages, reading, writing
@@ -48,16 +48,12 @@ class Volume(VolumeFacts):
         regions = self.geometry.regions_of(offset, length)
         extents = self.geometry.extents_of(offset, length)
         assert self.drl.is_durable(extents), "rule 1: mark before write"
-        self._track(regions)
-        targets = []
+        if self.tracks:
+            self._track(regions)
         for plex in self.plexes:
-            if not plex.is_open:
+            if plex.state not in OPEN_GATE:
                 self._remember(plex, regions)
-            else:
-                target = writing.target_of(plex, self.geometry, offset, length)
-                if target.parts:
-                    targets.append(target)
-        return WritePlan(offset, length, regions, extents, tuple(targets))
+        return WritePlan(offset, length, regions, extents, writing.targets_of(self, offset, length))
 
     plain_targets = writing.plain_targets
 
@@ -72,6 +68,8 @@ class Volume(VolumeFacts):
 
     def end_write(self, plan: WritePlan, errors: Mapping[str, Exception], *, settled: bool = False) -> Verdict:
         """Judge a write, while its bytes are held. Who hears ``settle`` settles, and asks again with ``settled``."""
+        if not errors and writing.is_fine(plan):
+            return FINE
         verdict, demoted = writing.judge(self, plan, errors, settled=settled)
         for plex in demoted:
             self._close(plex, PlexState.IOFAIL, errors[plex.uuid])

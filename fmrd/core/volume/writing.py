@@ -15,7 +15,19 @@ from fmrd.core.volume.plex import Plex
 from fmrd.errors import Failed
 
 
-def target_of(plex: Plex, geometry: Geometry, offset: int, length: int) -> Target:
+def targets_of(volume: VolumeFacts, offset: int, length: int) -> tuple[Target, ...]:
+    """Return which open plexes take which bytes of a write; mostly each takes all of it."""
+    targets, whole = [], ((offset, length),)
+    for plex in volume.plexes:
+        if plex.state in OPEN_GATE:
+            if plex.map.blank:
+                targets.append(Target(plex, plex.generation, whole, plex.dropped, ()))
+            elif (target := _target_of(plex, volume.geometry, offset, length)).parts:
+                targets.append(target)
+    return tuple(targets)
+
+
+def _target_of(plex: Plex, geometry: Geometry, offset: int, length: int) -> Target:
     """Return what an open plex takes of a write: all of it where it is current, and of the other regions those that the
     write covers whole, which heals them. ``parts`` is empty where it takes nothing.
     """
@@ -64,6 +76,18 @@ def plain_targets(volume: VolumeFacts, offset: int, length: int) -> list[Plex] |
         if first != last or not missing.bits[first]:
             missing.mark(range(first, last + 1))
     return targets or None
+
+
+def is_fine(plan: WritePlan) -> bool:
+    """Tell whether nothing is to be judged of a write that met no error: what ``judge`` would find, for the many. A
+    gate that closed meanwhile has its regions in the map, so whoever has nothing there has the write.
+    """
+    taken = False
+    for plex, _, _, _, healing in plan.targets:
+        if healing or plex.suspect is not None:
+            return False
+        taken = taken or plex.map.blank
+    return taken
 
 
 def judge(

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from fmrd.backing.calls.system_calls import Call, Outcome
-from fmrd.core.plans import Verdict, WritePlan
+from fmrd.core.plans import FINE, WritePlan
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.serving.ranges import Claim
 from fmrd.engine.serving.writes_under_way import Writer
@@ -19,6 +19,9 @@ Written = Callable[[int | Exception], None]
 """Told how many bytes were written, or what went wrong."""
 Start = Callable[[Callable[[], Awaitable[None]]], object]
 """This has a task do that."""
+
+KEPT_BYTES = 32 << 10
+"""From here on a buffer of its own costs less than a copy."""
 
 
 class Flights:
@@ -31,31 +34,39 @@ class Flights:
         self._start = start
         self._changed = changed
 
-    def begin(self, offset: int, data: bytes | memoryview, done: Written) -> bool:
-        """Write bytes that nobody holds, on extents that are durable in the DRL. False: nothing was done, for some
-        plex that takes part waits in a thread, or for a write that may land yet.
+    def begin(self, offset: int, data: bytes | memoryview, done: Written) -> bool | None:
+        """Write bytes that nobody holds, on extents that are durable in the DRL. None: nothing was done, for some
+        plex that takes part waits in a thread, or for a write that may land yet. True: ``data`` is referred to until
+        no disk reads it any more, and must stay as it is until then.
         """
-        mirror, stop = self._mirror, offset + len(data)
-        plan = mirror.volume.choose_targets(offset, len(data))
-        disks = [mirror.opened[target.plex.uuid] for target in plan.targets]
-        span = ((offset, stop),)
-        if not disks or not all(disk.begins and not (disk.lane.late and disk.late(span)) for disk in disks):
-            return False
-        kept = bytes(data)  # whoever asks has its buffer back at once
-        view = memoryview(kept)
+        mirror, length = self._mirror, len(data)
+        plan = mirror.volume.choose_targets(offset, length)
+        span = ((offset, offset + length),)
+        opened = mirror.opened
+        for target in plan.targets:
+            disk = opened[target.plex.uuid]
+            if not disk.begins or (disk.lane.late and disk.late(span)):
+                return None
+        if not plan.targets:
+            return None
+        keeps = length >= KEPT_BYTES
+        kept = data if keeps else bytes(data)  # whoever asks has its buffer back at once
         whole = [(offset, kept)]
         calls: list[Call] = []
-        for target, disk in zip(plan.targets, disks, strict=True):
-            parts = target.parts
-            is_whole = len(parts) == 1 and parts[0][1] == len(kept)
-            pieces = whole if is_whole else [(at, view[at - offset : at - offset + size]) for at, size in parts]
-            work = Writer(disk.backing, pieces)
-            calls.append(disk.writing(work, work.spans, inline=False))
-            target.plex.writes += 1
-            target.plex.write_bytes += sum(size for _, size in target.parts)
+        for plex, _, parts, _, _ in plan.targets:
+            disk = opened[plex.uuid]
+            plex.writes += 1
+            if len(parts) == 1 and parts[0][1] == length:
+                calls.append(disk.writing(Writer(disk.backing, whole), span, inline=False))
+                plex.write_bytes += length
+            else:
+                view = memoryview(kept)
+                work = Writer(disk.backing, [(at, view[at - offset : at - offset + size]) for at, size in parts])
+                calls.append(disk.writing(work, work.spans, inline=False))
+                plex.write_bytes += sum(size for _, size in parts)
         self.hold(plan, span)
         mirror.system.begin(calls, mirror.timeout_seconds, partial(self._landed, plan, span, done))
-        return True
+        return keeps
 
     def hold(self, plan: WritePlan, span: Claim) -> None:
         """From here on the write is under way."""
@@ -89,12 +100,11 @@ class Flights:
 
     def _landed(self, plan: WritePlan, span: Claim, done: Written, outcomes: Sequence[Outcome]) -> None:
         mirror, volume = self._mirror, self._mirror.volume
-        errors = {
-            target.plex.uuid: outcome.error
-            for target, outcome in zip(plan.targets, outcomes, strict=True)
-            if outcome.error is not None
-        }
-        if errors or volume.demotions_recorded < volume.demotions or volume.end_write(plan, errors) != _FINE:
+        errors: dict[str, Exception] = {}
+        for at, outcome in enumerate(outcomes):
+            if outcome.error is not None:
+                errors[plan.targets[at].plex.uuid] = outcome.error
+        if errors or volume.demotions_recorded < volume.demotions or volume.end_write(plan, errors) != FINE:
             self.failed(plan, span, errors, done)
             return
         if mirror.unreadable.spans:
@@ -104,6 +114,3 @@ class Flights:
         mirror.load.left()
         self._changed()
         done(plan.length)
-
-
-_FINE = Verdict()

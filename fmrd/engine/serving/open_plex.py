@@ -79,11 +79,11 @@ class OpenPlex:
         """Return the call of a write to these [start, stop) in bytes, which whoever asks holds. Where one that was
         given up has not landed there, the call fails at once with ETIMEDOUT: the late one would overwrite it.
         """
-        if self.late(spans):
+        if self.lane.late and self.late(spans):
             return Call(self.lane, refuse, inline=True, changes=False)
-        landing = Landing(run, spans, far=self.lane.far)
+        landing = Landing(run, spans, self.lane.far)
         begin = landing.begin if self.begins and isinstance(run, Writer) else None
-        return Call(self.lane, landing, inline, again=True, begin=begin)
+        return Call(self.lane, landing, inline, True, True, begin)
 
     def syncing(self) -> Call:
         """Return the call of an fdatasync."""

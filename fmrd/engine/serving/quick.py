@@ -80,7 +80,7 @@ class Quick:
 
     def write(self, offset: int, data: bytes | memoryview, done: Written) -> bool | None:
         """Write, and return None where nothing was done and the way of requests.py is to be taken. Else ``done`` was
-        called, or will be; True: that is still to come in this step, and ``data`` must stay as it is until then.
+        called, or will be; True: ``data`` is referred to until it is written, and must stay as it is.
         """
         volume = self._volume
         length = len(data)
@@ -103,7 +103,7 @@ class Quick:
             return None
         for disk in self._disks.values():
             if not disk.inline:
-                return False if self._flights.begin(offset, data, done) else None
+                return self._flights.begin(offset, data, done)
         targets = volume.plain_targets(offset, length)
         if targets is None:
             return None

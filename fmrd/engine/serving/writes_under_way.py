@@ -13,7 +13,7 @@ from fmrd.errors import is_exhaustion
 NOT_LANDED = "an earlier write to the same bytes was given up and may land yet"
 
 
-@dataclass(eq=False)
+@dataclass(slots=True, eq=False)
 class Landing:
     """A landing is a call that writes, on its way. One that was given up may land yet, and one that failed where an
     error does not end a call (``far``).
@@ -50,7 +50,7 @@ def refuse() -> None:
     raise TimeoutError(errno.ETIMEDOUT, NOT_LANDED)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class Writer:
     """A writer is the writes of one request on one plex; it keeps the buffer alive until the call has landed."""
 

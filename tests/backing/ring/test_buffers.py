@@ -40,21 +40,28 @@ def test_bytes_that_lie_apart_have_no_address() -> None:
             address_of(memoryview(buffer)[::2])
 
 
-def test_a_pool_has_so_many_buffers_on_pages_of_their_own() -> None:
-    pool = Pool(2 * mmap.PAGESIZE, 3)
-    taken = [pool.take() for _ in range(3)]
-    assert pool.take() is None
-    buffers = [each for each in taken if each is not None]
-    for number, each in enumerate(buffers):
-        assert each.address % mmap.PAGESIZE == 0
-        each.memory[:] = bytes([number]) * len(each.memory)
-    assert [ctypes.string_at(each.address, 2 * mmap.PAGESIZE) for each in buffers] == [
-        bytes([number]) * 2 * mmap.PAGESIZE for number in range(3)
-    ]
-    pool.give_back(buffers[1])
-    assert pool.take() is buffers[1]
+def test_memory_of_a_pool_is_used_again_when_nobody_refers_to_it() -> None:
+    pool = Pool(2 * mmap.PAGESIZE, 2)
+    first, second = pool.take(), pool.take()
+    first[:], second[:] = b"a" * len(first), b"b" * len(second)
+    where = address_of(first), address_of(second)
+    part = first[100:200]
+    del first
+    third = pool.take()
+    third[:] = b"c" * len(third)
+    assert address_of(third) not in where  # for a part of the first is referred to
+    assert bytes(part) == b"a" * 100
+    assert bytes(second[-100:]) == b"b" * 100
+    del part, third
+    assert address_of(pool.take()) == where[0]
+    assert all(address_of(each) % mmap.PAGESIZE == 0 for each in (second, pool.take()))
 
 
-def test_a_pool_is_of_whole_pages() -> None:
-    with pytest.raises(AssertionError, match="no whole pages"):
-        Pool(1000, 1)
+def test_memory_beyond_what_a_pool_keeps_is_given_back() -> None:
+    pool = Pool(mmap.PAGESIZE, 1)
+    taken = [pool.take() for _ in range(5)]
+    where = [address_of(each) for each in taken]
+    assert len(set(where)) == 5
+    del taken
+    kept = pool.take()
+    assert address_of(kept) == where[0]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fmrd.backing.ring.buffers import Pool
+from fmrd.backing.ring.buffers import Pool, address_of
 from fmrd.backing.ring.ring import Ring
 from tests.backing.ring.conftest import MakeRing
 from tests.backing.ring.kernel import REFUSALS, Kernel
@@ -48,20 +48,18 @@ def test_files_hold_what_was_written(entries: int, steps: list[tuple[str, int, b
 
         def begin(kind: str, page: int, in_worker: bool, mark: int) -> None:
             at, buffer = page * PAGE, pool.take()
-            assert buffer is not None
             busy.add(page)
 
             def ended(result: int) -> None:
                 assert result == PAGE
-                assert bytes(buffer.memory) == model[at : at + PAGE]
+                assert bytes(buffer) == model[at : at + PAGE]
                 busy.remove(page)
-                pool.give_back(buffer)
 
-            buffer.memory[:] = bytes([mark]) * PAGE
+            buffer[:] = bytes([mark]) * PAGE
             if kind == "write":
-                model[at : at + PAGE] = buffer.memory
+                model[at : at + PAGE] = buffer
             call = ring.write if kind == "write" else ring.read
-            call(file.fileno(), buffer.address, PAGE, at, ended, buffer, in_worker)
+            call(file.fileno(), address_of(buffer), PAGE, at, ended, buffer, in_worker)
 
         for mark, (kind, page, in_worker) in enumerate(steps, 1):
             if kind in ("write", "read"):

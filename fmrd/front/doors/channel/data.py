@@ -110,6 +110,6 @@ class Files:
         served.read_now(offset, self._buffer[:size], answer)
 
     def write(self, handle: int, offset: int, data: memoryview, answer: Answer) -> bool:
-        """Write, and have ``answer`` called with how many bytes. True: ``data`` must stay as it is until then."""
+        """Write, and have ``answer`` called with how many bytes. True: ``data`` is kept."""
         served = self._served.get(handle) or self._of(handle)
         return served.write_now(offset, data, answer)

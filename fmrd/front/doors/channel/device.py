@@ -1,7 +1,6 @@
 """This is the descriptor of /dev/fuse: mounting, and one request or answer at a time, never waiting."""
 
 import array
-import contextlib
 import ctypes
 import errno
 import mmap
@@ -12,11 +11,13 @@ import stat
 import subprocess
 from pathlib import Path
 
+from fmrd.backing.ring.buffers import Pool
 from fmrd.errors import Failed
 from fmrd.front.doors.channel.protocol import MAX_WRITE_BYTES, WRITE_FIXED_BYTES
 
 MS_NOSUID, MS_NODEV, MS_NOATIME = 2, 4, 1024
-HUGE_BYTES = 2 << 20
+POOLED = 16
+"""Large writes whose memory is used again; more than these are rarely under way."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -68,15 +69,6 @@ def _by_helper(mount: Path) -> int:
     raise Failed("mount_failed", f"{helper} sent no descriptor for {mount}")
 
 
-def _parts() -> tuple[bytearray, memoryview]:
-    """For a header and for data, the latter on a huge page where there are any."""
-    memory = mmap.mmap(-1, 2 * HUGE_BYTES)
-    with contextlib.suppress(OSError):
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    start = -ctypes.addressof(ctypes.c_char.from_buffer(memory)) % HUGE_BYTES
-    return bytearray(WRITE_FIXED_BYTES), memoryview(memory)[start : start + MAX_WRITE_BYTES + mmap.PAGESIZE]
-
-
 class Device:
     """A device is the open /dev/fuse of one mount. Requests come in two parts, so that the data of a write begins on a
     page: in-kernel copies into unaligned memory cost four times as much.
@@ -86,13 +78,12 @@ class Device:
         self._closed = False
         self.descriptor = descriptor
         os.set_blocking(descriptor, False)
-        self.head, self.data = self._parts = _parts()
-        self._others = _parts()
+        self._pool = Pool(MAX_WRITE_BYTES + mmap.PAGESIZE, POOLED)
+        self.head, self.data = self._parts = bytearray(WRITE_FIXED_BYTES), self._pool.take()
 
     def swap(self) -> None:
-        """Receive into other buffers from now on: what was received last stays as it is until this is called again."""
-        self._parts, self._others = self._others, self._parts
-        self.head, self.data = self._parts
+        """Receive into other memory from now on: the data received last stays as it is while somebody refers to it."""
+        self.head, self.data = self._parts = self.head, self._pool.take()
 
     def receive(self) -> int:
         """Return how many bytes the next request has, in ``head`` and ``data``; 0: there is none. ENODEV: unmounted."""
