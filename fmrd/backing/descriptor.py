@@ -10,6 +10,7 @@ from fmrd.backing import libc
 from fmrd.backing.calls.system_calls import Began
 from fmrd.backing.looking import far
 from fmrd.backing.owning.under_way import HandedOver, Writing, identity
+from fmrd.backing.ring import transfers
 from fmrd.backing.ring.abi import NotBegun, error_of
 from fmrd.backing.ring.buffers import address_of
 from fmrd.backing.ring.ring import Ring
@@ -137,7 +138,16 @@ class Descriptor:
         except OSError as error:
             ended(NotBegun(errno.ENOMEM, str(error)))
             return
-        _RingWrite(self, offset, address_of(data), length, data, ended).push()
+
+        def over(error: Exception | None) -> None:
+            self._handed_over.leave()
+            ended(error)
+
+        transfers.Write(self, offset, address_of(data), length, data, over).push()
+
+    def begin_pread_into(self, offset: int, buffer: memoryview, ended: Began) -> None:
+        """As pread_into, through the ring."""
+        transfers.Read(self, offset, address_of(buffer), len(buffer), buffer, ended).push()
 
     def begin_fdatasync(self, ended: Began) -> None:
         """As fdatasync, through the ring."""
@@ -178,41 +188,6 @@ class Descriptor:
             self.fd = -1
         for descriptor in descriptors:
             os.close(descriptor)
-
-
-class _RingWrite:
-    """A write through the ring, until all of it is there."""
-
-    __slots__ = ("address", "data", "ended", "file", "left", "offset")
-
-    def __init__(
-        self, file: Descriptor, offset: int, address: int, left: int, data: bytes | memoryview, ended: Began
-    ) -> None:
-        self.file = file
-        self.offset = offset
-        self.address = address
-        self.left = left
-        self.data = data
-        self.ended = ended
-
-    def push(self) -> None:
-        file = self.file
-        ring = file.ring
-        assert ring is not None, "nothing begins without one"
-        ring.write(file.fd, self.address, self.left, self.offset, self._over, self.data, file.in_worker)
-
-    def _over(self, result: int) -> None:
-        if 0 < result < self.left:
-            self.address, self.offset, self.left = self.address + result, self.offset + result, self.left - result
-            self.push()
-            return
-        self.file._handed_over.leave()
-        if result > 0:
-            self.ended(None)
-        elif result == 0:
-            self.ended(OSError(errno.EIO, f"{self.file.path} took no byte at {self.offset}"))
-        else:
-            self.ended(error_of(result))
 
 
 def disk_of(status: os.stat_result) -> str:

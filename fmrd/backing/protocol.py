@@ -81,6 +81,9 @@ class Backing(Protocol):
     def begin_fdatasync(self, ended: Began) -> None:
         """The same of an fdatasync."""
 
+    def begin_pread_into(self, offset: int, buffer: memoryview, ended: Began) -> None:
+        """The same of a pread_into. After a read that was given up, ``buffer`` may be filled yet."""
+
     def make_zero(self, offset: int, length: int, *, punch: bool) -> None:
         """Make zeros, as pwrite would write them; with ``punch`` the blocks are given back where that can be."""
 

@@ -16,7 +16,7 @@ import trio
 
 from fmrd.engine.running import Running
 from fmrd.engine.serving import reading, requests
-from fmrd.engine.serving.quick import Quick
+from fmrd.engine.serving.quick import BEGUN, Quick
 from fmrd.errors import Failed
 
 T = TypeVar("T")
@@ -57,11 +57,11 @@ class Served:
         """Read as many bytes as ``buffer`` has, fewer at the end of the volume. ``done`` is told that part of
         ``buffer`` where they are there at once, else bytes of their own.
         """
-        count = None if self.withdrawn else self._quick.read(offset, buffer)
-        if count is not None:
-            done(buffer if count == len(buffer) else buffer[:count])
-        else:
+        count = None if self.withdrawn else self._quick.read(offset, buffer, done)
+        if count is None:
             self._later(partial(requests.read, self._running.mirror, offset, len(buffer)), done)
+        elif count != BEGUN:
+            done(buffer if count == len(buffer) else buffer[:count])
 
     def write_now(self, offset: int, data: bytes | memoryview, done: Done[int]) -> bool:
         """Write as on a device, up to the end of the volume; ``done`` is told how many bytes, or ENOSPC where nothing

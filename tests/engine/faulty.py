@@ -88,6 +88,9 @@ class FaultyBacking:
     def begin_fdatasync(self, ended: Began) -> None:
         raise AssertionError("calls are run here, by whatever runs calls")
 
+    def begin_pread_into(self, offset: int, buffer: memoryview, ended: Began) -> None:
+        raise AssertionError("calls are run here, by whatever runs calls")
+
     def make_zero(self, offset: int, length: int, *, punch: bool) -> None:
         self._watch(Operation(self.path, "make_zero", offset, length))
         self.inner.make_zero(offset, length, punch=punch)

@@ -3,12 +3,14 @@
 import errno
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import cast
 
 import trio
 import trio.testing
 
 from fmrd.backing.calls.system_calls import Call, Ended, Outcome
 from fmrd.backing.ring.buffers import Pool, address_of
+from fmrd.core.states import PlexState
 from fmrd.engine.serving.flights import KEPT_BYTES
 from tests.engine.rig import REGION, Rig
 from tests.engine.test_races import home_of
@@ -157,3 +159,43 @@ async def test_a_large_one_keeps_the_memory_it_came_in_until_the_last_disk_has_i
     made.end()
     assert address_of(pool.take()) == where
     assert made.told == [KEPT_BYTES] and rig.bytes_of("b")[REGION:][:KEPT_BYTES] == b"x" * KEPT_BYTES
+
+
+async def test_what_the_cache_has_not_is_read_without_a_task(rig: Rig) -> None:
+    made = await begun(rig)
+    told: list[bytes] = []
+    rig.data.served.read_now(0, memoryview(bytearray(6)), lambda found: told.append(bytes(cast(memoryview, found))))
+    assert rig.service.mirror.load.requests == 1 and not told
+    made.end()
+    assert told == [b"marked"] and rig.service.mirror.load.requests == 0
+
+
+async def test_a_plex_that_cannot_be_read_is_not_asked_twice_and_mended_by_another(rig: Rig) -> None:
+    made = await begun(rig)
+    told: list[object] = []
+    rig.data.served.read_now(0, memoryview(bytearray(6)), told.append)
+    [call] = made.batches[0][0]
+    name = call.lane.name
+    made.end(error=OSError(errno.EIO, "no such sector"))
+    assert rig.service.mirror.load.requests == 1
+    while not told:
+        if made.batches:
+            assert made.batches[0][0][0].lane.name != name
+            made.end()
+        await trio.lowlevel.checkpoint()
+    assert told == [b"marked"] and await rig.states() == "ACTIVE ACTIVE"
+    await until(lambda: rig.service.mirror.load.requests == 0)
+    plex = next(each for each in rig.service.volume.plexes if each.name == name)
+    assert (plex.errors, plex.reads) == (1, 1)
+
+
+async def test_a_read_that_was_given_up_is_not_waited_for_twice(rig: Rig) -> None:
+    made = await begun(rig)
+    told: list[object] = []
+    rig.data.served.read_now(0, memoryview(bytearray(6)), told.append)
+    name = made.batches[0][0][0].lane.name
+    made.end(error=TimeoutError(errno.ETIMEDOUT, "no answer"))
+    await until(lambda: bool(told))
+    assert told == [b"marked"]
+    states = {plex.name: plex.state for plex in rig.service.volume.plexes}
+    assert states.pop(name) is PlexState.IOFAIL and set(states.values()) == {PlexState.ACTIVE}

@@ -222,6 +222,9 @@ class SimBacking:
     def begin_fdatasync(self, ended: Began) -> None:
         raise AssertionError("calls are run here, by whatever runs calls")
 
+    def begin_pread_into(self, offset: int, buffer: memoryview, ended: Began) -> None:
+        raise AssertionError("calls are run here, by whatever runs calls")
+
     def make_zero(self, offset: int, length: int, *, punch: bool) -> None:
         self.machine.alive()
         self._put([(granule, 0) for granule in range(offset // GRANULE, (offset + length) // GRANULE)])

@@ -1,4 +1,4 @@
-"""Writes that begin in the step in which they are asked for, and end by a callback: no task, no thread, no wait.
+"""Requests that begin in the step in which they are asked for, and end by a callback: no task, no thread, no wait.
 
 They may where nothing has to be waited for first (quick.py asks that), and where every plex that takes part can end its
 calls so (Backing.begins). A write under way counts in the load, holds its bytes, and has its extents pending, as one
@@ -10,13 +10,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from fmrd.backing.calls.system_calls import Call, Outcome
-from fmrd.core.plans import FINE, WritePlan
+from fmrd.core.plans import FINE, ReadPart, WritePlan
+from fmrd.engine.serving import reading
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.serving.ranges import Claim
 from fmrd.engine.serving.writes_under_way import Writer
 
 Written = Callable[[int | Exception], None]
 """Told how many bytes were written, or what went wrong."""
+Read = Callable[[memoryview | bytes | Exception], None]
+"""Told what was read, or what went wrong."""
 Start = Callable[[Callable[[], Awaitable[None]]], object]
 """This has a task do that."""
 
@@ -25,7 +28,7 @@ KEPT_BYTES = 32 << 10
 
 
 class Flights:
-    """These are the writes of one open volume that began so. ``start`` has a task do what has to wait; ``changed`` is
+    """These are the requests of one open volume that began so. ``start`` has a task do what has to wait; ``changed`` is
     called when one has ended, before that is told.
     """
 
@@ -67,6 +70,34 @@ class Flights:
         self.hold(plan, span)
         mirror.system.begin(calls, mirror.timeout_seconds, partial(self._landed, plan, span, done))
         return keeps
+
+    def read(self, part: ReadPart, done: Read) -> bool:
+        """Begin to read what the caller found to be settled there. False: nothing was done, it waits in a thread."""
+        mirror = self._mirror
+        if not mirror.opened[part.plex.uuid].begins:
+            return False
+        reader, call = reading.asking(mirror, part)
+        mirror.load.requests += 1
+        mirror.system.begin([call], mirror.timeout_seconds, partial(self._read, part, reader, done))
+        return True
+
+    def _read(self, part: ReadPart, reader: reading.Reader, done: Read, outcomes: Sequence[Outcome]) -> None:
+        met = outcomes[0].error
+        if met is None:
+            self._mirror.load.left()
+            done(reader.buffer)
+            return
+
+        async def by_others() -> None:
+            try:
+                with self._mirror.load.entered():
+                    found = await reading.read_part(self._mirror, part, met=met)
+            except Exception as error:
+                done(error)
+            else:
+                done(found)
+
+        self._start(by_others)
 
     def hold(self, plan: WritePlan, span: Claim) -> None:
         """From here on the write is under way."""

@@ -14,11 +14,14 @@ see it half done ends it first. What becomes of a write is told by a callback, o
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from fmrd.core.plans import ReadPart
 from fmrd.core.volume.plex import Plex
-from fmrd.engine.serving.flights import Flights, Start, Written
+from fmrd.engine.serving.flights import Flights, Read, Start, Written
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.serving.open_plex import OpenPlex
 
+BEGUN = -1
+"""Told by a callback, in this step or later."""
 LARGE_BYTES = 256 << 10
 """From here on two threads write; below, waking one up costs more than it saves."""
 
@@ -38,9 +41,10 @@ class Quick:
         self._large: tuple[int, int] | None = None
         """[start, stop) in bytes of the large write that is under way."""
 
-    def read(self, offset: int, buffer: memoryview) -> int | None:
-        """Fill ``buffer`` from ``offset`` on, in bytes, and return how many there were, 0 beyond the end. None: what is
-        in ``buffer`` counts for nothing, take the way of requests.py.
+    def read(self, offset: int, buffer: memoryview, done: Read) -> int | None:
+        """Fill ``buffer`` from ``offset`` on, in bytes, and return how many there were, 0 beyond the end. BEGUN: a disk
+        was asked, and ``done`` will be called. None: take the way of requests.py. In either case what is in ``buffer``
+        counts for nothing.
         """
         if self._large is not None:
             self._mirror.system.finish_share()
@@ -67,7 +71,7 @@ class Quick:
             return None  # what may still land there is not read as if it were settled
         if not disk.inline:
             if not disk.backing.pread_now(offset, buffer):
-                return None
+                return BEGUN if self._flights.read(ReadPart(plex, offset, length), done) else None
         else:
             try:
                 disk.backing.pread_into(offset, buffer)

@@ -2,16 +2,19 @@
 
 import errno
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
-from fmrd.backing.calls.system_calls import Call, Outcome
+from fmrd.backing.calls.system_calls import Began, Call
+from fmrd.backing.protocol import Backing
 from fmrd.core.plans import ReadPart
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.serving.writes_under_way import Writer
 from fmrd.errors import Failed, FmrdError, PlexChanged
 
+Bytes = bytes | memoryview
 REPAIR_UNIT_BYTES = 4096
 SEEK_BYTES = 1 << 30
 """A seek for data or a hole plans so far ahead."""
@@ -35,7 +38,7 @@ def plan_read(mirror: Mirror, offset: int, length: int, without: tuple[Plex, ...
     return parts
 
 
-async def read_parts(mirror: Mirror, at: int, stop: int, *, mend: bool = True) -> AsyncIterator[bytes]:
+async def read_parts(mirror: Mirror, at: int, stop: int, *, mend: bool = True) -> AsyncIterator[Bytes]:
     """Yield the bytes from ``at`` to ``stop``, part by part. Each is planned anew: while one is read, the plex that
     holds the next may leave. ``mend`` is as in read_part.
     """
@@ -80,26 +83,42 @@ async def _data_until(mirror: Mirror, part: ReadPart) -> tuple[bool, int]:
     return outcome.value if isinstance(outcome.value, tuple) else (True, stop)
 
 
-async def read_part(mirror: Mirror, part: ReadPart, *, mend: bool = True) -> bytes:
+@dataclass(slots=True, eq=False)
+class Reader:
+    """A reader fills ``buffer`` from one plex. Where it was given up, that may still happen, so it is no one else's."""
+
+    backing: Backing
+    offset: int
+    buffer: memoryview
+
+    def __call__(self) -> None:
+        self.backing.pread_into(self.offset, self.buffer)
+
+    def begin(self, ended: Began) -> None:
+        self.backing.begin_pread_into(self.offset, self.buffer, ended)
+
+
+async def read_part(mirror: Mirror, part: ReadPart, *, mend: bool = True, met: Exception | None = None) -> Bytes:
     """Read from that plex; others step in where it fails, and it is repaired. Failed('io_error') if nobody has it. With
-    ``mend`` false nothing is repaired: the caller holds the bytes, which a repair needs.
+    ``mend`` false nothing is repaired: the caller holds the bytes, which a repair needs. ``met``: it has just been
+    read, and that failed.
     """
     tried: tuple[Plex, ...] = ()
     failures: list[tuple[Plex, Exception]] = []
-    done: list[bytes] = []
+    done: list[Bytes] = []
     at, stop = part.offset, part.offset + part.length
     piece = part
     while True:
-        outcome = await _pread(mirror, piece)
-        if outcome.error is None:
-            assert isinstance(outcome.value, bytes)
-            done.append(outcome.value)
+        found = met if met is not None else await _pread(mirror, piece)
+        met = None
+        if isinstance(found, memoryview):
+            done.append(found)
             at += piece.length
             if at == stop:
                 break
         else:
             piece.plex.errors += 1
-            failures.append((piece.plex, outcome.error))
+            failures.append((piece.plex, found))
             tried = (*tried, piece.plex)
         try:
             piece = plan_read(mirror, at, stop - at, without=tried)[0]
@@ -122,16 +141,22 @@ async def read_part(mirror: Mirror, part: ReadPart, *, mend: bool = True) -> byt
             mirror.say(mirror.volume.fail_plex(plex, error))
         elif mend:
             await repair(mirror, plex, part.offset, part.length, error)
-    return b"".join(done)
+    return done[0] if len(done) == 1 else b"".join(done)
 
 
-async def _pread(mirror: Mirror, part: ReadPart) -> Outcome:
+def asking(mirror: Mirror, part: ReadPart) -> tuple[Reader, Call]:
+    """Return what reads it, into memory of its own, and the call for that."""
     disk = mirror.opened[part.plex.uuid]
     part.plex.reads += 1
     part.plex.read_bytes += part.length
-    read = partial(disk.backing.pread, part.offset, part.length)
-    call = Call(disk.lane, read, disk.inline, changes=False, again=True)
-    return (await mirror.system.in_turn([call], mirror.timeout_seconds))[0]
+    reader = Reader(disk.backing, part.offset, memoryview(bytearray(part.length)))
+    return reader, Call(disk.lane, reader, disk.inline, False, True, reader.begin if disk.begins else None)
+
+
+async def _pread(mirror: Mirror, part: ReadPart) -> memoryview | Exception:
+    reader, call = asking(mirror, part)
+    [outcome] = await mirror.system.in_turn([call], mirror.timeout_seconds)
+    return reader.buffer if outcome.error is None else outcome.error
 
 
 async def repair(mirror: Mirror, plex: Plex, offset: int, length: int, why: Exception) -> None:
@@ -148,11 +173,11 @@ async def repair(mirror: Mirror, plex: Plex, offset: int, length: int, why: Exce
             return
         generation = plex.generation
         [source, *more] = plan_read(mirror, start, stop - start, without=(plex,))
-        outcome = await _pread(mirror, source)
-        if more or plex.generation != generation or not isinstance(outcome.value, bytes):
+        found = await _pread(mirror, source)
+        if more or plex.generation != generation or not isinstance(found, memoryview):
             return
         disk = mirror.opened[plex.uuid]
-        writer = Writer(disk.backing, [(start, memoryview(outcome.value))])
+        writer = Writer(disk.backing, [(start, found)])
         call = disk.writing(writer, writer.spans, inline=disk.inline)
         [written] = await mirror.system.in_turn([call], mirror.timeout_seconds)
         if plex.generation != generation:

@@ -18,7 +18,7 @@ ZERO_BYTES = 16 << 20
 """Zeros made in one go: where a device must be written, that takes well under io_timeout."""
 
 
-async def read(mirror: Mirror, offset: int, length: int) -> bytes:
+async def read(mirror: Mirror, offset: int, length: int) -> bytes | memoryview:
     """Return what was read: less at the end of the volume, nothing beyond. Failed('io_error') where no plex has it."""
     length = min(length, mirror.volume.geometry.length_bytes - offset)
     if length <= 0:
