@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from fmrd.backing.calls.system_calls import Began
+from fmrd.backing.calls.begun import BegunBacking, BegunDco
 from fmrd.backing.looking.findings import Finding, Kind, Place, Seen
 from fmrd.backing.looking.trying import Room
 from fmrd.backing.owning.notes import Notes
@@ -40,7 +40,7 @@ class Probe:
     size: int = 0
 
 
-class Backing(Protocol):
+class Backing(BegunBacking, Protocol):
     """A backing is the raw data of one plex, open and locked. Offsets and lengths are bytes, from byte 0 of it."""
 
     path: str
@@ -70,19 +70,6 @@ class Backing(Protocol):
 
     def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Write all of ``data``, or raise OSError; after an error any part of it may have been written."""
-
-    @property
-    def begins(self) -> bool:
-        """Tell whether writes and fdatasyncs can be begun, so that no thread waits for them (SystemCalls.begin)."""
-
-    def begin_pwrite(self, offset: int, data: bytes | memoryview, ended: Began) -> None:
-        """Begin a pwrite, on trio's thread, where ``begins``; ``ended`` is told of its end there. ``data`` stays."""
-
-    def begin_fdatasync(self, ended: Began) -> None:
-        """The same of an fdatasync."""
-
-    def begin_pread_into(self, offset: int, buffer: memoryview, ended: Began) -> None:
-        """The same of a pread_into. After a read that was given up, ``buffer`` may be filled yet."""
 
     def make_zero(self, offset: int, length: int, *, punch: bool) -> None:
         """Make zeros, as pwrite would write them; with ``punch`` the blocks are given back where that can be."""
@@ -122,7 +109,7 @@ class Backing(Protocol):
         """Give up the descriptors and the lock. It must not be called while a call is under way on another thread."""
 
 
-class DcoFile(Protocol):
+class DcoFile(BegunDco, Protocol):
     """A DCO file is one copy of the DCO. Writes are of whole blocks, and durable at once. ``far``: as a backing's."""
 
     path: str

@@ -46,12 +46,13 @@ def address_of(buffer: bytes | bytearray | memoryview) -> int:
 
 
 class Pool:
-    """Memory of ``size`` bytes each, from the beginning of a huge page on where there are any. ``most`` of them are
+    """Memory of ``size`` bytes each, of whole pages; large ones begin a huge page where there are any. ``most`` are
     used again as soon as nobody refers to them any more: no one need say so, which a disk that hangs could forget.
     """
 
     def __init__(self, size: int, most: int) -> None:
         self._size = size
+        self._grain = HUGE_BYTES if size >= HUGE_BYTES // 2 else mmap.PAGESIZE
         self._most = most
         self._memories: list[mmap.mmap] = []
 
@@ -60,15 +61,16 @@ class Pool:
         for memory in self._memories:
             if sys.getrefcount(memory) == _REFERENCES:
                 return self._view(memory)
-        memory = mmap.mmap(-1, self._size + HUGE_BYTES)
-        with contextlib.suppress(OSError):
-            memory.madvise(mmap.MADV_HUGEPAGE)
+        memory = mmap.mmap(-1, self._size + self._grain - mmap.PAGESIZE)
+        if self._grain == HUGE_BYTES:
+            with contextlib.suppress(OSError):
+                memory.madvise(mmap.MADV_HUGEPAGE)
         if len(self._memories) < self._most:
             self._memories.append(memory)
         return self._view(memory)
 
     def _view(self, memory: mmap.mmap) -> memoryview:
-        start = -_address(_byte(memory)) % HUGE_BYTES
+        start = -_address(_byte(memory)) % self._grain
         return memoryview(memory)[start : start + self._size]
 
 
