@@ -22,13 +22,13 @@ from fmrd.core.volume.volume import Volume
 from fmrd.dco.copy import PAGES, DcoCopy, PageWrite
 from fmrd.dco.group_commit import Batch, GroupCommit
 from fmrd.dco.ledger import Ledger, open_in
-from fmrd.dco.loading import Key
+from fmrd.dco.page_set import Key, PageSet
 from fmrd.errors import Failed, FmrdError
 
 
 @dataclass
 class _Pages(Batch):
-    keys: set[Key] = field(default_factory=set)
+    keys: PageSet = field(default_factory=PageSet)
 
 
 class CarriesDco(Protocol):
@@ -53,7 +53,7 @@ class Store:
         self.opened = opened
         self.timeout_seconds = timeout_seconds
         self.pages = GroupCommit(_Pages)
-        self._owed: set[Key] | None = None
+        self._owed: PageSet | None = None
         """What the home copy did not take when it was written last, and the others may hold; None: not known yet."""
         self._failed = failed
         self._record_lock = trio.Lock()
@@ -80,7 +80,7 @@ class Store:
 
         Failed('home_failed') if the home copy did not take them; a travelling copy that fails demotes its plex.
         """
-        if wanted := set(keys) | (self._owed or set()):
+        if wanted := PageSet(keys) | (self._owed or PageSet()):
             batch = self.pages.next
             batch.keys |= wanted
             if (error := await self.pages.served(batch, self._write_batch)) is not None:
@@ -91,22 +91,22 @@ class Store:
         if batch.error is not None:
             return
         sequence = self.ledger.next_page_sequence()  # of all of them: who was how far is told by it after a crash
-        together = self._owed == set()  # else the home copy first: no other is two batches ahead of it
-        # Those of one number lie together, where there are so many that this is what they cost.
-        keys = sorted(batch.keys, key=(lambda key: key[::-1]) if len(batch.keys) > PAGES else None)
-        for at in range(0, len(keys), PAGES):
-            pages = [page for key in keys[at : at + PAGES] if (page := self._take(key, sequence)) is not None]
+        together = self._owed is not None and not self._owed  # else home first: no other is two batches ahead of it
+        left = batch.keys.copy()
+        while keys := left.take(PAGES):  # those of one number lie together on the disk
+            pages = [page for key in keys if (page := self._take(key, sequence)) is not None]
             batch.error = await self._write_to([self.home, *(self._open_copies() if together else [])], pages)
             if batch.error is not None:
                 for page in pages:
                     self.volume.page_failed(page.column, page.page)
-                self._owed = set(keys[at:])
+                left.update(keys)
+                self._owed = left
                 return
             if not together:
                 await self._write_to(self._open_copies(), pages)
             for page in pages:
                 self.volume.page_written(page.column, page.page, page.bits)
-        self._owed = set()
+        self._owed = PageSet()
 
     async def _write_to(self, copies: list[DcoCopy], pages: list[PageWrite]) -> FmrdError | None:
         """Side by side. Returns what the home copy failed with."""
@@ -134,18 +134,18 @@ class Store:
             return None
         return PageWrite(column, page, epoch, sequence, self.volume.page(column, page))
 
-    def due_pages(self, *, everything: bool) -> set[Key]:
+    def due_pages(self, *, everything: bool) -> PageSet:
         """Return what a commit of this volume writes before its record."""
         if everything:
             return self.pages_of({column.index for column in self.volume.columns()})
-        return set(self.volume.touched_pages())
+        return PageSet(self.volume.touched_pages())
 
-    def pages_of(self, columns: set[int]) -> set[Key]:
+    def pages_of(self, columns: set[int]) -> PageSet:
         """Return every page of those columns that are this volume's."""
         own = [column.index for column in self.volume.columns() if column.index in columns]
-        return {(column, page) for column in own for page in range(self.volume.geometry.pages)}
+        return PageSet.of_columns(own, self.volume.geometry.pages)
 
-    def epochs_committed(self, keys: Iterable[Key]) -> None:
+    def epochs_committed(self, keys: PageSet) -> None:
         for copy in [opened.dco_copy for opened in self.opened.values() if not opened.dco_copy.broken]:
             copy.epochs_committed(keys)
 
