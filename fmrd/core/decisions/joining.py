@@ -141,7 +141,7 @@ def _written_elsewhere(volume: Volume, record: Record, image: CopyImage) -> bita
     for ours in volume.open_plexes():
         away = there.plex(ours.uuid)
         if away is not None and not away.is_open and record.knows(away.has):
-            found.append(_map_there(volume, away.map, image) | ours.in_doubt())
+            found.append(_map_there(volume, away.map, image) | ours.in_doubt(range(volume.geometry.regions)))
     if not found:
         return None
     fewest = min(found, key=bitarray.count)
