@@ -73,11 +73,6 @@ class PageSet:
     def __len__(self) -> int:
         return sum(bits.count() for bits in self._columns.values())
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, PageSet | frozenset | set) and set(self) == set(other)
-
-    __hash__ = None  # type: ignore[assignment]
-
     def copy(self) -> "PageSet":
         return PageSet(self)
 

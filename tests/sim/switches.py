@@ -261,8 +261,8 @@ def _foreign_is_welcome() -> Iterator[None]:
 def _theirs_is_not_asked() -> Iterator[None]:
     """By the home's map and the DRL of the plex's own copy, as of any plex."""
 
-    def written(volume: Volume, record: Any, image: Any) -> Any:
-        return joining._own_dirt(volume, image)
+    def written(volume: Volume, told: Any) -> Any:
+        return told.dirt
 
     with patch.object(joining, "_written_elsewhere", written):
         yield

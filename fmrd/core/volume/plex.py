@@ -79,6 +79,16 @@ class Plex(Bitmap):
                 doubt |= part.these(within)
         return doubt
 
+    def add_doubt_to(self, bits: bitarray) -> None:
+        """Set in ``bits``, which are as many as the regions, where this plex is not durably current."""
+        if not self.is_open or not self.home_open:
+            bits.setall(1)
+            return
+        if not self.home_blank:
+            bits |= self.on_home
+        for part in self._doubtful():
+            part.add_to(bits)
+
     def doubts(self, regions: range) -> bool:
         """Tell whether this plex is not durably current in any of these regions."""
         if not self.is_open or not self.home_open:
