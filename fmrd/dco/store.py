@@ -9,12 +9,10 @@ after, so that a snapshot whose disk hangs never holds its original.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Protocol
 
 import trio
 
-from fmrd.backing.calls.system_calls import Lane, ask
 from fmrd.core.record import Record
 from fmrd.core.volume.family import Family
 from fmrd.core.volume.plex import Plex
@@ -23,7 +21,8 @@ from fmrd.dco.copy import PAGES, DcoCopy, PageWrite
 from fmrd.dco.group_commit import Batch, GroupCommit
 from fmrd.dco.ledger import Ledger, open_in
 from fmrd.dco.page_set import Key, PageSet
-from fmrd.errors import Failed, FmrdError
+from fmrd.dco.rewriting import rewrite
+from fmrd.errors import FmrdError
 
 
 @dataclass
@@ -94,7 +93,7 @@ class Store:
         together = self._owed is not None and not self._owed  # else home first: no other is two batches ahead of it
         left = batch.keys.copy()
         while keys := left.take(PAGES):  # those of one number lie together on the disk
-            pages = [page for key in keys if (page := self._take(key, sequence)) is not None]
+            pages = await self._take_all(keys, sequence)
             batch.error = await self._write_to([self.home, *(self._open_copies() if together else [])], pages)
             if batch.error is not None:
                 for page in pages:
@@ -125,6 +124,21 @@ class Store:
             else:
                 self._copy_failed(copy, outcome.error)
         return failure
+
+    async def _take_all(self, keys: list[Key], sequence: int) -> list[PageWrite]:
+        """Take them one by one, as those of several calls: the first of a map that holds anything may cost new memory
+        for all of what home holds of it, and of a large volume that is a step.
+        """
+        pages: list[PageWrite] = []
+        columns: set[int] = set()
+        for key in keys:
+            if (page := self._take(key, sequence)) is None:
+                continue
+            pages.append(page)
+            if len(keys) == PAGES and page.column not in columns and page.bits.any():
+                columns.add(page.column)
+                await trio.lowlevel.checkpoint()
+        return pages
 
     def _take(self, key: Key, sequence: int) -> PageWrite | None:
         """The content of a page now; None if its column went out of use."""
@@ -211,27 +225,10 @@ class Store:
 
         async def work(record: Record) -> None:
             async with self.page_lock:
-                await self._rewrite(plex, copy, record)
+                await rewrite(self.ledger, self.volume, plex, copy, record, self.timeout_seconds)
                 open_gate()
 
         await self.ledger.with_record(self, work)
-
-    async def _rewrite(self, plex: Plex, copy: DcoCopy, record: Record) -> None:
-        """Write all that the home copy holds of this volume onto one copy, under both locks."""
-        sequence = self.ledger.next_page_sequence()
-        pages, on_home, count = [], self.volume.page_on_home, self.volume.geometry.pages
-        for c in self.volume.columns():
-            for part in (range(count)[at : at + 8 * PAGES] for at in range(0, count, 8 * PAGES)):
-                pages += [PageWrite(c.index, page, c.epoch, sequence, on_home(c.index, page)) for page in part]
-                if count > PAGES:
-                    await trio.lowlevel.checkpoint()
-        plan = partial(copy.rewrite, pages, record)
-        for call in plan() if count <= PAGES else await ask(self.ledger.system, Lane(plex.name), plan, float("inf")):
-            [outcome] = await self.ledger.system.at_once([call], self.timeout_seconds)
-            if outcome.error is not None:
-                raise Failed("io_error", f"plex {plex.name}: its copy of the DCO cannot be written: {outcome.error}")
-        copy.rewritten()
-        plex.has = record.position
 
     async def renew_copies(self) -> None:
         """Make a copy anew that failed while its plex had to stay, as the last one: it is behind, and if the home copy
@@ -245,6 +242,6 @@ class Store:
         async def work(record: Record) -> None:
             async with self.page_lock:
                 if plex.is_open and self.dco_copy_of(plex) is copy:
-                    await self._rewrite(plex, copy, record)
+                    await rewrite(self.ledger, self.volume, plex, copy, record, self.timeout_seconds)
 
         await self.ledger.with_record(self, work)

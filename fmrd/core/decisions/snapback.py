@@ -26,16 +26,17 @@ from fmrd.errors import Refused
 
 def difference(origin: Volume, snapshot: Volume) -> bitarray:
     """Return the union of both sides' maps, bits by region of the original: what may differ between the two."""
-    found = zeros(origin.geometry.regions)
-    origin.tracks[snapshot.settings.uuid].map.add_to(found)
-    _add(found, snapshot.tracks[snapshot.settings.uuid].map)
+    ours, theirs = origin.tracks[snapshot.settings.uuid].map, snapshot.tracks[snapshot.settings.uuid].map
+    found = zeros(origin.geometry.regions) if ours.blank else bitarray(ours.bits)
+    if not theirs.blank:
+        found |= fitted(theirs.bits, len(found))
     return found
 
 
-def _add(bits: bitarray, other: RegionMap) -> None:
-    """Of a volume that may be longer or shorter."""
-    if not other.blank:
-        bits |= fitted(other.bits, len(bits))
+def how_much_differs(origin: Volume, snapshot: Volume) -> tuple[int, bool]:
+    """Return (how many regions that is, whether the last one is among them): no map is made for it."""
+    ours, theirs = origin.tracks[snapshot.settings.uuid].map, snapshot.tracks[snapshot.settings.uuid].map
+    return _together(theirs, len(ours), None if ours.blank else ours.bits)
 
 
 @dataclass(frozen=True)
@@ -134,9 +135,12 @@ def go_back(family: Family, origin: Volume, snapshot: Volume, plexes: Sequence[P
         plex.reason = Reason.NONE if tracked else Reason.FULL_FMR_OFF
         settings = replace(plex.record(), map=family.renewed(plex.column), suspect=False, snap=True)
         moved = Plex(settings, origin.geometry, full=False)
-        moved.map.union(missed)
+        if plex is plexes[-1]:
+            moved.map.take_over(missed)  # new memory for it would be most of this step
+        else:
+            moved.map.union(missed)
         if not plex.map.blank:
-            moved.map.union(fitted(plex.map.bits, len(missed)))
+            moved.map.union(fitted(plex.map.bits, len(moved.map)))
         origin.plexes.append(moved)
         back.append(moved)
     origin.demotions += 1
