@@ -95,7 +95,6 @@ async def _replace(pair: Pair, service: Service, plexes: Sequence[Plex], kept: u
     store = origin.mirror.store
 
     def step() -> None:
-        pair.must_be_there()
         snapback.check_restore(origin.volume, pair.volume, plexes)
         if kept is not None:
             kept.step()
