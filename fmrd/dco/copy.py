@@ -130,7 +130,7 @@ class DcoCopy:
         self._record_keep = 1 - self._record_keep
         self._record_sound = True
 
-    def rewrite(self, pages: Sequence[PageWrite], record: Record) -> list[Call]:
+    def rewrite(self, pages: Iterable[PageWrite], record: Record) -> list[Call]:
         """Return calls that write everything anew, in this order: both slots of each page, then the record. It looks at
         every page, so a thread does it, while nobody else writes to this copy: with it they are all known. The logs
         come after all maps, which have gained what the plex's own log told: where this is cut off, a host that the plex
