@@ -22,8 +22,8 @@ from tests.engine.rig import REGION, daemon
 TIB = 1 << 40
 EVERYWHERE = [n * (TIB // REGION // 64) for n in range(64)]
 MOST_CALLS = 7_000
-"""All pages of one map may be gone over in a step, and take 4000 calls; of all maps, as a set of tuples, they took 9800,
-and with what is asked of each page 21 000.
+"""All pages of one map may be gone over in a step, and take 4000 calls; of all maps they took 9800 as a set of tuples,
+and 21 000 with what is asked of each page.
 """
 
 
