@@ -15,10 +15,11 @@ from fmrd.backing.protocol import DCO_BLOCK_BYTES, DcoFile
 from fmrd.core.images import PageSlot
 from fmrd.core.record import Record
 from fmrd.dco import layout
-from fmrd.dco.loading import Key, Loaded, slot_to_keep
+from fmrd.dco.loading import Loaded, slot_to_keep
+from fmrd.dco.page_set import Key, PageSet
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PageWrite:
     """This is the content of one page, to be written to every copy."""
 
@@ -56,20 +57,24 @@ class DcoCopy:
         self._record_keep = 1
         self._record_sound = False
         """The record slot to keep is valid, so that a write of the other one makes both valid."""
-        self._keep: dict[Key, int] = {}
-        self._sound: set[Key] = set()
+        self._there = PageSet()
+        """Pages that are not blank, as far as that is known."""
+        self._keep_first = PageSet()
+        """Pages of which slot 0 is the one to keep; of all others it is slot 1."""
+        self._sound = PageSet()
         """Pages of whose slots the one to keep is valid."""
         self._found: dict[Key, tuple[PageSlot | None, PageSlot | None]] = {}
         """What lay there when it was read, until it is written."""
-        self._rewriting: dict[Key, int] = {}
-        """The slots to keep, once a rewrite has ended."""
+        self._rewriting = PageSet(), PageSet()
+        """The pages, and those of which slot 0 is to be kept, once a rewrite has ended."""
 
     def adopt(self, loaded: Loaded) -> None:
         """Take over what was found when the copy was read."""
         self._record_keep = loaded.record_slot
         self._record_sound = loaded.image.record is not None
-        self._keep = dict(loaded.keep)
-        self._sound = set(loaded.sound)
+        self._there = loaded.there.copy()
+        self._keep_first = loaded.keep_first.copy()
+        self._sound = loaded.sound.copy()
         self._found = dict(loaded.image.pages)
 
     def due(self, pages: Sequence[PageWrite]) -> list[PageWrite]:
@@ -85,10 +90,10 @@ class DcoCopy:
         for page in [*asked, *pages]:  # also of those that are not due: later they are written whatever they hold
             self._found.pop(page.key, None)
         for page in pages:
-            if page.key not in self._keep:
+            if page.key not in self._there:
                 fresh.append(page)
                 continue
-            slot = 1 - self._keep[page.key]
+            slot = 1 if page.key in self._keep_first else 0
             slots = (slot,) if page.key in self._sound else (slot, 1 - slot)
             for each in slots:
                 offset = layout.page_offset(page.column, page.page, each, self.columns)
@@ -100,15 +105,16 @@ class DcoCopy:
         """They ended well. ``committed`` is the epoch of each column in the last record on home: a page of a later
         epoch does not displace the recorded one yet.
         """
-        for page in pages:
-            self._sound.add(page.key)
-            if committed.get(page.column) == page.epoch:
-                self._keep[page.key] = 1 - self._keep.get(page.key, 1)
+        self._sound.update(page.key for page in pages)
+        self._flip(PageSet(page.key for page in pages if committed.get(page.column) == page.epoch))
 
-    def epochs_committed(self, keys: Iterable[Key]) -> None:
+    def epochs_committed(self, keys: PageSet) -> None:
         """A record that changed the epoch of these pages' columns has landed: the new slots are the ones to keep."""
-        for key in keys:
-            self._keep[key] = 1 - self._keep.get(key, 1)
+        self._flip(keys)
+
+    def _flip(self, keys: PageSet) -> None:
+        self._there |= keys
+        self._keep_first ^= keys
 
     def write_record(self, record: Record) -> Call:
         """Return a call that writes to the slot that does not hold the last record; on a new copy to both, or the blank
@@ -124,7 +130,7 @@ class DcoCopy:
         self._record_keep = 1 - self._record_keep
         self._record_sound = True
 
-    def rewrite(self, pages: Sequence[PageWrite], record: Record) -> list[Call]:
+    def rewrite(self, pages: Iterable[PageWrite], record: Record) -> list[Call]:
         """Return calls that write everything anew, in this order: both slots of each page, then the record. It looks at
         every page, so a thread does it, while nobody else writes to this copy: with it they are all known. The logs
         come after all maps, which have gained what the plex's own log told: where this is cut off, a host that the plex
@@ -133,10 +139,12 @@ class DcoCopy:
         join would cost as much as the volume is long.
         """
         logs, due = {volume.drl.index for volume in record.volumes}, []
-        self._rewriting = {}
+        there, keep_first = self._rewriting = PageSet(), PageSet()
         for page in pages:
             slot = self._slot_with(page)
-            self._rewriting[page.key] = slot or 0
+            there.add(page.key)
+            if slot != 1:
+                keep_first.add(page.key)
             if slot is None:
                 due.append(page)
         writes = self._both_slots([page for page in due if page.column not in logs])
@@ -169,8 +177,8 @@ class DcoCopy:
     def rewritten(self) -> None:
         """All calls of a rewrite ended well."""
         self.record_written()
-        self._keep, self._rewriting = self._rewriting, {}
-        self._sound = set(self._keep)
+        self._there, self._keep_first = self._rewriting
+        self._sound, self._rewriting = self._there.copy(), (PageSet(), PageSet())
         self._found = {}
         self.broken = False
 

@@ -20,7 +20,7 @@ from fmrd.core.volume.family import Family
 from fmrd.core.volume.volume import Volume
 from fmrd.dco.copy import DcoCopy
 from fmrd.dco.group_commit import Batch, GroupCommit
-from fmrd.dco.loading import Key
+from fmrd.dco.page_set import Key, PageSet
 from fmrd.errors import Failed, FmrdError
 
 
@@ -39,10 +39,10 @@ class Member(Protocol):
     def page_lock(self) -> trio.Lock:
         """Return the lock that makes writes of pages serial: whoever holds it sees none of this volume under way."""
 
-    def due_pages(self, *, everything: bool) -> set[Key]:
+    def due_pages(self, *, everything: bool) -> PageSet:
         """Return what a commit of this volume writes before its record; ``everything``: every page of it."""
 
-    def pages_of(self, columns: set[int]) -> set[Key]:
+    def pages_of(self, columns: set[int]) -> PageSet:
         """Return every page of those columns that are this volume's."""
 
     async def write_pages(self, keys: Iterable[Key]) -> None:
@@ -50,7 +50,7 @@ class Member(Protocol):
         the call. Failed('home_failed') where the home copy did not take them.
         """
 
-    def epochs_committed(self, keys: Iterable[Key]) -> None:
+    def epochs_committed(self, keys: PageSet) -> None:
         """A record has landed that names the epoch of these pages; called in that step, with the page lock held."""
 
     async def record_on_copies(self, record: Record, previous: Record | None) -> None:
@@ -145,7 +145,7 @@ class Ledger:
         fresh = {store: store.pages_of(changed) for store in self.in_order()}
         async with AsyncExitStack() as stack:
             for store, pages in fresh.items():
-                due = store.due_pages(everything=store in whole) if store in stores else set()
+                due = store.due_pages(everything=store in whole) if store in stores else PageSet()
                 await store.write_pages(pages | due)
             # While the record lands, its new epochs' pages are neither recorded nor free to be written over.
             for store in [store for store, pages in fresh.items() if pages]:

@@ -7,9 +7,8 @@ from fmrd.backing.protocol import DCO_BLOCK_BYTES, DcoFile
 from fmrd.core.images import CopyImage, PageSlot
 from fmrd.core.record import Column, Record, geometry_of
 from fmrd.dco import layout
+from fmrd.dco.page_set import Key, PageSet
 
-Key = tuple[int, int]
-"""(column, page number)."""
 CALL_BYTES = 1 << 20
 """One call reads so much at most,"""
 GAP_BYTES = 64 << 10
@@ -22,8 +21,12 @@ class Loaded:
 
     image: CopyImage
     record_slot: int
-    keep: dict[Key, int]
-    sound: frozenset[Key]
+    there: PageSet
+    """The pages that it has room for, written or not,"""
+    keep_first: PageSet
+    """those of them of which slot 0 is the one to keep,"""
+    sound: PageSet
+    """and those of which the slot to keep is valid."""
     page_sequence: int
     """The highest sequence of any valid page slot."""
     next_epoch: int
@@ -73,7 +76,7 @@ def _read(file: DcoFile) -> Generator[None, None, Loaded]:
     owner = next((s.owner for s in slots if s is not None), "")
     image = CopyImage((records[0], records[1]), owner=owner, claims=frozenset(claims))
     if (newest := image.record) is None:
-        return Loaded(image, 1, {}, frozenset(), 0, 0)
+        return Loaded(image, 1, PageSet(), PageSet(), PageSet(), 0, 0)
     pages = _Pages(newest)
     for stripes in _together(_stripes(newest, file.length)):
         first, stop = stripes[0].start, max(stripe.stop for stripe in stripes)
@@ -84,7 +87,7 @@ def _read(file: DcoFile) -> Generator[None, None, Loaded]:
         yield
     full = CopyImage(image.records, pages.found, frozenset(pages.damaged), image.owner, image.claims)
     slot = 0 if image.records[0] is newest else 1
-    return Loaded(full, slot, pages.keep, frozenset(pages.sound), pages.highest, pages.epoch + 1)
+    return Loaded(full, slot, pages.there, pages.keep_first, pages.sound, pages.highest, pages.epoch + 1)
 
 
 @dataclass(frozen=True)
@@ -134,8 +137,7 @@ class _Pages:
     def __init__(self, record: Record) -> None:
         self._record = record
         self.found: dict[Key, tuple[PageSlot | None, PageSlot | None]] = {}
-        self.keep: dict[Key, int] = {}
-        self.sound: set[Key] = set()
+        self.there, self.keep_first, self.sound = PageSet(), PageSet(), PageSet()
         self.damaged: set[Key] = set()
         self.highest = 0
         self.epoch = 0
@@ -163,8 +165,11 @@ class _Pages:
             if slots[0] is not self._pair[0] or slots[1] is not self._pair[1]:
                 self._pair = slots[0], slots[1]
             self.found[key] = self._pair
-            self.keep[key] = slot_to_keep(slots, column.epoch)
-            if slots[self.keep[key]] is not None:
+            keep = slot_to_keep(slots, column.epoch)
+            self.there.add(key)
+            if keep == 0:
+                self.keep_first.add(key)
+            if slots[keep] is not None:
                 self.sound.add(key)
 
 

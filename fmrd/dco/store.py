@@ -9,12 +9,10 @@ after, so that a snapshot whose disk hangs never holds its original.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Protocol
 
 import trio
 
-from fmrd.backing.calls.system_calls import Lane, ask
 from fmrd.core.record import Record
 from fmrd.core.volume.family import Family
 from fmrd.core.volume.plex import Plex
@@ -22,13 +20,14 @@ from fmrd.core.volume.volume import Volume
 from fmrd.dco.copy import PAGES, DcoCopy, PageWrite
 from fmrd.dco.group_commit import Batch, GroupCommit
 from fmrd.dco.ledger import Ledger, open_in
-from fmrd.dco.loading import Key
-from fmrd.errors import Failed, FmrdError
+from fmrd.dco.page_set import Key, PageSet
+from fmrd.dco.rewriting import rewrite
+from fmrd.errors import FmrdError
 
 
 @dataclass
 class _Pages(Batch):
-    keys: set[Key] = field(default_factory=set)
+    keys: PageSet = field(default_factory=PageSet)
 
 
 class CarriesDco(Protocol):
@@ -53,7 +52,7 @@ class Store:
         self.opened = opened
         self.timeout_seconds = timeout_seconds
         self.pages = GroupCommit(_Pages)
-        self._owed: set[Key] | None = None
+        self._owed: PageSet | None = None
         """What the home copy did not take when it was written last, and the others may hold; None: not known yet."""
         self._failed = failed
         self._record_lock = trio.Lock()
@@ -80,7 +79,7 @@ class Store:
 
         Failed('home_failed') if the home copy did not take them; a travelling copy that fails demotes its plex.
         """
-        if wanted := set(keys) | (self._owed or set()):
+        if wanted := PageSet(keys) | (self._owed or PageSet()):
             batch = self.pages.next
             batch.keys |= wanted
             if (error := await self.pages.served(batch, self._write_batch)) is not None:
@@ -91,22 +90,22 @@ class Store:
         if batch.error is not None:
             return
         sequence = self.ledger.next_page_sequence()  # of all of them: who was how far is told by it after a crash
-        together = self._owed == set()  # else the home copy first: no other is two batches ahead of it
-        # Those of one number lie together, where there are so many that this is what they cost.
-        keys = sorted(batch.keys, key=(lambda key: key[::-1]) if len(batch.keys) > PAGES else None)
-        for at in range(0, len(keys), PAGES):
-            pages = [page for key in keys[at : at + PAGES] if (page := self._take(key, sequence)) is not None]
+        together = self._owed is not None and not self._owed  # else home first: no other is two batches ahead of it
+        left = batch.keys.copy()
+        while keys := left.take(PAGES):  # those of one number lie together on the disk
+            pages = await self._take_all(keys, sequence)
             batch.error = await self._write_to([self.home, *(self._open_copies() if together else [])], pages)
             if batch.error is not None:
                 for page in pages:
                     self.volume.page_failed(page.column, page.page)
-                self._owed = set(keys[at:])
+                left.update(keys)
+                self._owed = left
                 return
             if not together:
                 await self._write_to(self._open_copies(), pages)
             for page in pages:
                 self.volume.page_written(page.column, page.page, page.bits)
-        self._owed = set()
+        self._owed = PageSet()
 
     async def _write_to(self, copies: list[DcoCopy], pages: list[PageWrite]) -> FmrdError | None:
         """Side by side. Returns what the home copy failed with."""
@@ -126,6 +125,21 @@ class Store:
                 self._copy_failed(copy, outcome.error)
         return failure
 
+    async def _take_all(self, keys: list[Key], sequence: int) -> list[PageWrite]:
+        """Take them one by one, as those of several calls: the first of a map that holds anything may cost new memory
+        for all of what home holds of it, and of a large volume that is a step.
+        """
+        pages: list[PageWrite] = []
+        columns: set[int] = set()
+        for key in keys:
+            if (page := self._take(key, sequence)) is None:
+                continue
+            pages.append(page)
+            if len(keys) == PAGES and page.column not in columns and page.bits.any():
+                columns.add(page.column)
+                await trio.lowlevel.checkpoint()
+        return pages
+
     def _take(self, key: Key, sequence: int) -> PageWrite | None:
         """The content of a page now; None if its column went out of use."""
         column, page = key
@@ -134,18 +148,18 @@ class Store:
             return None
         return PageWrite(column, page, epoch, sequence, self.volume.page(column, page))
 
-    def due_pages(self, *, everything: bool) -> set[Key]:
+    def due_pages(self, *, everything: bool) -> PageSet:
         """Return what a commit of this volume writes before its record."""
         if everything:
             return self.pages_of({column.index for column in self.volume.columns()})
-        return set(self.volume.touched_pages())
+        return PageSet(self.volume.touched_pages())
 
-    def pages_of(self, columns: set[int]) -> set[Key]:
+    def pages_of(self, columns: set[int]) -> PageSet:
         """Return every page of those columns that are this volume's."""
         own = [column.index for column in self.volume.columns() if column.index in columns]
-        return {(column, page) for column in own for page in range(self.volume.geometry.pages)}
+        return PageSet.of_columns(own, self.volume.geometry.pages)
 
-    def epochs_committed(self, keys: Iterable[Key]) -> None:
+    def epochs_committed(self, keys: PageSet) -> None:
         for copy in [opened.dco_copy for opened in self.opened.values() if not opened.dco_copy.broken]:
             copy.epochs_committed(keys)
 
@@ -211,27 +225,10 @@ class Store:
 
         async def work(record: Record) -> None:
             async with self.page_lock:
-                await self._rewrite(plex, copy, record)
+                await rewrite(self.ledger, self.volume, plex, copy, record, self.timeout_seconds)
                 open_gate()
 
         await self.ledger.with_record(self, work)
-
-    async def _rewrite(self, plex: Plex, copy: DcoCopy, record: Record) -> None:
-        """Write all that the home copy holds of this volume onto one copy, under both locks."""
-        sequence = self.ledger.next_page_sequence()
-        pages, on_home, count = [], self.volume.page_on_home, self.volume.geometry.pages
-        for c in self.volume.columns():
-            for part in (range(count)[at : at + 8 * PAGES] for at in range(0, count, 8 * PAGES)):
-                pages += [PageWrite(c.index, page, c.epoch, sequence, on_home(c.index, page)) for page in part]
-                if count > PAGES:
-                    await trio.lowlevel.checkpoint()
-        plan = partial(copy.rewrite, pages, record)
-        for call in plan() if count <= PAGES else await ask(self.ledger.system, Lane(plex.name), plan, float("inf")):
-            [outcome] = await self.ledger.system.at_once([call], self.timeout_seconds)
-            if outcome.error is not None:
-                raise Failed("io_error", f"plex {plex.name}: its copy of the DCO cannot be written: {outcome.error}")
-        copy.rewritten()
-        plex.has = record.position
 
     async def renew_copies(self) -> None:
         """Make a copy anew that failed while its plex had to stay, as the last one: it is behind, and if the home copy
@@ -245,6 +242,6 @@ class Store:
         async def work(record: Record) -> None:
             async with self.page_lock:
                 if plex.is_open and self.dco_copy_of(plex) is copy:
-                    await self._rewrite(plex, copy, record)
+                    await rewrite(self.ledger, self.volume, plex, copy, record, self.timeout_seconds)
 
         await self.ledger.with_record(self, work)

@@ -3,10 +3,14 @@
 from dataclasses import dataclass, field
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from fmrd.core.geometry import Geometry
 from fmrd.core.states import PlexState
 from fmrd.core.volume import faults
-from tests.core.making import REGIONS, Rig, bits, held
+from fmrd.core.volume.plex import Plex
+from tests.core.making import REGION, REGIONS, Rig, bits, held
 
 ACTIVE, TEMP, STALE = PlexState.ACTIVE, PlexState.TEMP, PlexState.STALE
 
@@ -122,3 +126,43 @@ def test_uncovered_names_the_regions_that_only_this_plex_holds() -> None:
     assert held(faults.uncovered(third, rig.plexes)) == {0}
     assert held(faults.uncovered(first, rig.plexes, [third], range(4, 6))) == {2, 4}
     assert faults.may_close(second, rig.plexes) and not faults.may_close(first, rig.plexes)
+
+
+MANY = 150
+"""Regions: they are looked at in three parts."""
+SOME = st.frozensets(st.integers(0, MANY - 1), max_size=5)
+
+
+@given(st.lists(st.tuples(SOME, SOME, st.sampled_from([ACTIVE, ACTIVE, TEMP, STALE])), min_size=1, max_size=4),
+       st.sets(st.integers(0, 3)), st.integers(0, MANY), st.integers(0, 90))  # fmt: skip
+def test_uncovered_asks_for_each_region_whether_another_plex_holds_it_durably(
+    plexes: list[tuple[frozenset[int], frozenset[int], PlexState]], numbers: set[int], first: int, count: int
+) -> None:
+    rig = Rig(*[state for *_, state in plexes], geometry=Geometry(MANY * REGION))
+    for plex, (missing, unsynced, _) in zip(rig.plexes, plexes, strict=True):
+        for found, regions in ((plex.map, missing), (plex.young, unsynced)):
+            found.empty()
+            for region in regions:
+                found.mark(range(region, region + 1))
+    rig.pages()
+    own, failing = rig.plexes[0], [plex for number, plex in enumerate(rig.plexes) if number in numbers]
+    write = range(first, min(first + count, MANY))
+
+    def lacks(plex: Plex, region: int) -> bool:
+        return not plex.is_durable(region) or (plex in failing and region in write)
+
+    others = [plex for plex in rig.plexes[1:] if plex.is_open]
+    held_here = [r for r in range(MANY) if r not in own.map or not others]
+    expected = {r for r in held_here if all(lacks(plex, r) for plex in others)}
+    assert held(faults.uncovered(own, rig.plexes, failing, write)) == expected
+    assert faults.may_close(own, rig.plexes, failing, write) is (not expected)
+    if not write or not failing:
+        assert faults.count_uncovered(own, rig.plexes) == len(expected)
+    for plex in rig.plexes:
+        doubts = {r for r in range(MANY) if not plex.is_durable(r)}
+        assert held(plex.in_doubt(range(3, 90))) == {r - 3 for r in doubts if 3 <= r < 90}
+        whole = bits([], MANY)
+        plex.add_doubt_to(whole)
+        assert held(whole) == doubts
+        assert faults.doubts_any(plex, but_missing=False) is bool(doubts)
+        assert faults.doubts_any(plex, but_missing=True) is bool({r for r in doubts if r not in plex.map})

@@ -65,12 +65,12 @@ class Large:
 
 
 STEPS: dict[str, tuple[Callable[[Large], None], float]] = {
-    "leave": (Large.leave, 3.5),
+    "leave": (Large.leave, 1.1),
     "promote": (Large.promote, 0.1),
     "seed": (Large.seed, 2.5),
     "add": (Large.add, 0.1),
-    "break off": (Large.break_off, 2.5),
-    "back": (Large.back, 1.5),
+    "break off": (Large.break_off, 0.1),
+    "back": (Large.back, 1.1),
 }
 
 

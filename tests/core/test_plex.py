@@ -186,7 +186,7 @@ def test_growing_adds_regions_that_were_missed_or_not(missed: bool) -> None:
     assert held(plex.map.bits) == {1} | (set(range(8, 11)) if missed else set())
     assert plex.map.touched >= {2}
     plex.end_sync(batch, succeeded=True)
-    assert held(plex.in_doubt()) == held(plex.map.bits)
+    assert held(plex.in_doubt(range(plex.geometry.regions))) == held(plex.map.bits)
 
 
 def test_the_record_says_that_something_is_suspect_and_no_longer_when_nothing_is() -> None:

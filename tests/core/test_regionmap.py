@@ -50,6 +50,17 @@ class AMapIsASet(RuleBasedStateMachine):
         self.map.union(other if as_map else other.bits)
         self.model |= members(other.bits)
 
+    @rule(data=st.data())
+    def take_over(self, data: st.DataObject) -> None:
+        """Of a map that is blank, with what a union would have had; the memory was there before, or not."""
+        fresh = RegionMap(len(self.map), self.map.page_bits)
+        if data.draw(st.booleans()):
+            fresh.reserve()
+        assert fresh.blank and not fresh.any()
+        fresh.take_over(bitarray(self.map.bits))
+        assert members(fresh.bits) == self.model
+        assert fresh.touched == {region // fresh.page_bits for region in self.model}
+
     @rule(more=st.integers(0, 20), full=st.booleans())
     def grow(self, more: int, full: bool) -> None:
         old = len(self.map)

@@ -131,6 +131,7 @@ def test_a_restore_seeds_the_union_into_everything_else(ours: set[int], theirs: 
     assert held(changed) == union
     assert [held(p.map.bits) for p in rig.plexes[:4]] == [union, union, set(), union]
     assert held(snapback.difference(rig.volume, other)) == union
+    assert snapback.how_much_differs(rig.volume, other) == (len(union), REGIONS - 1 in union)
     renewed = [p.column.epoch != e for p, e in zip(rig.plexes[:4], epochs, strict=True)]
     assert renewed == [True, True, True, False], "maps of open gates count with the record only"
     assert rig.plexes[2] in rig.volume.plexes and rig.plexes[2].state is ACTIVE
@@ -221,6 +222,7 @@ def test_growth_of_the_original_is_dirty() -> None:
     snap = broken_off(rig)
     rig.volume.grow((REGIONS + 2) * REGION)
     assert held(snapback.difference(rig.volume, snap)) == {REGIONS, REGIONS + 1}
+    assert snapback.how_much_differs(rig.volume, snap) == (2, True)
 
 
 def test_one_plex_of_two_goes_back_and_the_snapshot_stays() -> None:

@@ -15,7 +15,8 @@ from fmrd.core.record import Column, Record
 from fmrd.core.states import PlexState
 from fmrd.dco import layout
 from fmrd.dco.copy import DcoCopy, PageWrite
-from fmrd.dco.loading import Key, Loaded, load
+from fmrd.dco.loading import Loaded, load
+from fmrd.dco.page_set import Key, PageSet
 from tests.core.making import FAMILY, family_record, plex_record
 from tests.dco.fakes import COLUMNS, MemoryDco, Trouble
 
@@ -93,7 +94,7 @@ class Writer:
         if not self._run(call.run):
             return False
         self.copy.record_written()
-        self.copy.epochs_committed(fresh)
+        self.copy.epochs_committed(PageSet(fresh))
         self.recorded += 1
         if epochs != self.epochs:
             self.epochs = epochs
@@ -287,7 +288,7 @@ def test_what_is_read_tells_what_to_write_next() -> None:
     loaded = load(writer.file)
     assert loaded.page_sequence == writer.sequence == 2 and loaded.next_epoch == 2
     assert loaded.image.owner == layout.HOME
-    assert set(loaded.keep) == set(KEYS) == loaded.sound
+    assert set(loaded.there) == set(KEYS) == set(loaded.sound)
 
 
 def test_a_copy_without_a_valid_record_tells_nothing() -> None:

@@ -1,5 +1,8 @@
 """Holes: regions that failed on a plex which must stay, since it is the last copy of others."""
 
+import errno
+
+from tests.engine.faulty import Operation
 from tests.engine.rig import REGION, Json, Rig
 from tests.waiting import until
 
@@ -58,3 +61,48 @@ async def test_a_start_mends_holes_by_itself(rig: Rig) -> None:
     assert (await rig.shown("a"))["dirty_regions"] == 0
     await rig.stop()
     assert rig.same("a", "b")
+
+
+async def _a_hole_on_each(rig: Rig) -> None:
+    """Region 7 is on b alone, region 9 on a alone."""
+    await _make_a_hole(rig)
+    with rig.host.failing(rig.path("b"), "pwrite", within=_region(9)):
+        await rig.write_regions(9)
+    assert [(await rig.shown(letter))["dirty_regions"] for letter in "ab"] == [1, 1]
+
+
+async def test_what_a_copy_left_suspect_is_recorded_before_it_goes_on(rig: Rig) -> None:
+    """The fdatasync of its checkpoint fails on a plex that must stay. Nobody flushes, so nobody else records it."""
+    await _a_hole_on_each(rig)
+    uuid, ledger = rig.plex("a").uuid, rig.service.mirror.store.ledger
+    with rig.host.failing(rig.path("a"), "fdatasync"):
+        task = await rig.end(await rig.att("a"))
+    assert task["state"] == "failed" and await rig.states() == "ACTIVE ACTIVE"
+    assert ledger.last_record is not None
+    plex = ledger.last_record.volume.plex(uuid)
+    assert plex is not None and plex.suspect, "a start would believe the home copy"
+
+
+async def test_a_plex_that_holds_something_suspect_has_not_arrived(rig: Rig) -> None:
+    """It is the last copy of region 7 since the other one failed there, and then loses an fdatasync: it stays, is not
+    in sync, and its task says why.
+    """
+    await rig.make()
+    await rig.det("b")
+    await rig.write_regions(5)
+    failures = [OSError(errno.EIO, "an fdatasync failed")]
+
+    def fail_once(o: Operation) -> None:
+        if (o.path, o.name) == (str(rig.path("b")), "fdatasync") and failures:
+            raise failures.pop()
+
+    with rig.host.hanging(rig.path("b"), "copy_from", within=_region(5)) as hang:
+        task = await rig.att("b")
+        await until(lambda: hang.waiting > 0)
+        with rig.host.failing(rig.path("a"), "pwrite", within=_region(7)):
+            await rig.write_regions(7)
+        rig.host.watch.hooks.append(fail_once)
+    task = await rig.end(task)
+    assert not failures and (task["state"], task["error"]["code"]) == ("failed", "io_error")
+    assert "1 region(s) are suspect since a flush failed" in task["error"]["message"]
+    assert await rig.states() == "ACTIVE TEMP"

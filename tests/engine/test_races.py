@@ -383,3 +383,31 @@ async def test_nothing_grows_before_what_hung_has_landed(tmp_path: Path, monkeyp
         await until(lambda: not rig.service.running.home.lanes[rig.plex("a").uuid].outstanding)
         await rig.verbs.grow(volume="data", size_bytes=3 * SIZE)
         assert rig.data.length_bytes == rig.path("a").stat().st_size == 3 * SIZE
+
+
+async def test_a_plex_that_left_while_a_write_hung_is_stamped_when_it_has_landed(tmp_path: Path) -> None:
+    """It lacks what the other one has, and so stayed when its write was given up; then it was not needed any more. The
+    stamp that the detach took is from before the write, which would look like somebody else's.
+    """
+    async with daemon(tmp_path, io_timeout_seconds=2.0) as rig:
+        await rig.make(size_bytes=2 * SIZE)
+        await rig.det("b")
+        await rig.write_regions(5)
+        seven, nine = (range(region * REGION, (region + 1) * REGION) for region in (7, 9))
+        with rig.host.hanging(rig.path("b"), "copy_from") as copy:
+            task = await rig.att("b")
+            await until(lambda: copy.waiting > 0)
+            with rig.host.failing(rig.path("a"), "pwrite", within=seven):
+                await rig.write_regions(7)
+        assert (await rig.end(task))["state"] == "done"
+        await rig.service.mirror.clean()
+        with rig.host.hanging(rig.path("b"), "pwrite", within=nine) as hang:
+            await rig.write_regions(9)
+            assert await rig.states() == "ACTIVE ACTIVE", "b stays for region 7"
+            assert (await rig.end(await rig.att("a")))["state"] == "done"
+            await rig.det("b")
+            assert hang.waiting
+        lanes, opened = rig.service.running.home.lanes[rig.plex("b").uuid], rig.service.mirror.opened
+        await until(lambda: not lanes.outstanding and rig.plex("b").uuid not in opened)
+        decision = await rig.would("b")
+        assert decision["reason"]["code"] == "fast" and decision["bytes"] <= SIZE

@@ -177,3 +177,20 @@ async def test_a_snapshot_by_the_name_of_what_an_undo_keeps_is_not_erased(rig: R
     with pytest.raises(Failed, match="undo_missing"):
         await rig.verbs.undo(volume="data")
     assert rig.path("s").exists()
+
+
+async def test_a_snapshot_that_was_cleared_is_none_before_the_record_says_so(rig: Rig) -> None:
+    """The home copy did not take it: what was done stands, and lands with the next commit."""
+    await rig.make("ab")
+    await _take(rig)
+    with (
+        rig.host.failing(rig.directory / "state/volumes/data.dco", "dco_write"),
+        pytest.raises(Failed, match="home_failed"),
+    ):
+        await rig.verbs.snapclear(snapshot="SNAP-data")
+    for verb in (rig.verbs.snapclear, rig.verbs.snapback, rig.verbs.refresh):
+        with pytest.raises(Failed, match="snap_unknown"):
+            await verb(snapshot="SNAP-data")
+    await rig.write_regions(1)
+    await rig.det("b")
+    assert [v["snapshot_of"] for v in (await rig.verbs.print())["volumes"]] == [None, None]

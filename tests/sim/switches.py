@@ -139,8 +139,8 @@ def _hasty_verdict() -> Iterator[None]:
 def _current_by_memory() -> Iterator[None]:
     """Current is current: synced or not, known to the home copy or not."""
 
-    def in_doubt(self: Plex) -> bitarray:
-        return self.map.bits if self.is_open else ~zeros(self.geometry.regions)
+    def in_doubt(self: Plex, within: range) -> bitarray:
+        return self.map.these(within) if self.is_open else ~zeros(len(within))
 
     with patch.object(Plex, "in_doubt", in_doubt), patch.object(Plex, "is_durable", lambda p, r: r not in p.map):
         yield
@@ -186,10 +186,7 @@ def _one_slot() -> Iterator[None]:
 
 @contextmanager
 def _last_one_goes() -> Iterator[None]:
-    def uncovered(plex: Plex, *rest: Any) -> bitarray:
-        return zeros(plex.geometry.regions)
-
-    with patch.object(faults, "uncovered", uncovered):
+    with patch.object(faults, "uncovered_parts", lambda *rest: iter(())):
         yield
 
 
@@ -264,8 +261,8 @@ def _foreign_is_welcome() -> Iterator[None]:
 def _theirs_is_not_asked() -> Iterator[None]:
     """By the home's map and the DRL of the plex's own copy, as of any plex."""
 
-    def written(volume: Volume, record: Any, image: Any) -> Any:
-        return joining._own_dirt(volume, image)
+    def written(volume: Volume, told: Any) -> Any:
+        return told.dirt
 
     with patch.object(joining, "_written_elsewhere", written):
         yield

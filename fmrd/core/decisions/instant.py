@@ -33,7 +33,8 @@ def lose(origin: Volume, snapshot: Volume, regions: Iterable[int]) -> None:
 def lose_the_rest(origin: Volume, snapshot: Volume) -> None:
     """Lose all that is not kept for certain: the plex does not answer, and nobody shall wait for it again."""
     unkept = origin.unkept[snapshot.settings.uuid].map
-    unkept.union(fitted(snapshot.plexes[0].in_doubt(), len(unkept)))
+    doubt = snapshot.plexes[0].in_doubt(range(snapshot.geometry.regions))
+    unkept.union(fitted(doubt, len(unkept)))
 
 
 def complete(origin: Volume, snapshot: Volume) -> bool:

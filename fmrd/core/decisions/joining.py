@@ -3,11 +3,12 @@
 from dataclasses import dataclass, field
 
 from bitarray import bitarray
-from bitarray.util import count_or, zeros
+from bitarray.util import count_or
 
-from fmrd.core.images import CopyImage, own_bitmap, read_bitmap
+from fmrd.core.decisions.telling import Told, telling_of
+from fmrd.core.images import CopyImage
 from fmrd.core.reasons import Reason
-from fmrd.core.record import Column, Record
+from fmrd.core.record import Record
 from fmrd.core.stamps import Stamp, changed
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
@@ -37,10 +38,12 @@ def decide(
     is_block: bool,
     full: bool = False,
     discard: bool = False,
+    told: Told | None = None,
 ) -> Decision:
     """Decide how a plex whose gate is closed joins; nothing changes. ``record`` is the family as it stands, ``image``
-    the plex's own copy (None: there is none), ``stamp`` how it looks now. Refused('refused_split_brain') or
-    ('refused_unknown_plex') is raised where only the administrator can decide.
+    the plex's own copy (None: there is none), ``stamp`` how it looks now, ``told`` what that copy tells, where it was
+    read already; it is used up. Refused('refused_split_brain') or ('refused_unknown_plex') is raised where only the
+    administrator can decide.
     """
     if full:
         return _full(volume, Reason.FULL_FORCED, f"plex {plex.name} is copied in full, as asked for")
@@ -51,9 +54,10 @@ def decide(
         return _full(volume, code, f"plex {plex.name} has no readable record in its copy of the DCO: {_why(code)}")
     if not theirs.knows(plex.has) and plex.has is not None:
         return _full(volume, Reason.FULL_BACKING_CHANGED, f"an old image of plex {plex.name} was restored")
-    left, gained, parted = plex.stamp, _own_dirt(volume, image), ""
+    told = told if told is not None else telling_of(volume, record, image).told()
+    left, gained, parted = plex.stamp, told.dirt, ""
     if theirs.position != plex.has and not record.knows(theirs.position):
-        written = _written_elsewhere(volume, record, image) if theirs.knows(plex.has) else None
+        written = _written_elsewhere(volume, told) if theirs.knows(plex.has) else None
         parted = _sides(volume, record, plex, theirs, written)
         if not discard:
             raise _diverged(plex, theirs, parted)
@@ -104,55 +108,20 @@ def inherit(plex: Plex, decision: Decision) -> None:
     plex.reason = decision.code if decision.code.is_full else Reason.NONE
 
 
-def _own_dirt(volume: Volume, image: CopyImage) -> bitarray:
-    """The DRL in the plex's own copy, bits by region. One that comes from a snapshot also tells what that wrote: a home
-    copy that was put back may not.
-    """
-    geometry = volume.geometry
-    theirs = image.record
-    dirt = zeros(geometry.regions)
-    mine = theirs.holder(image.owner) if theirs is not None else None
-    if mine is None:
-        return dirt
-    extents = own_bitmap(mine.drl, geometry.extents, geometry.page_extents, image)
-    for extent in extents.search(1):
-        span = geometry.regions_of_extent(extent)
-        dirt[span.start : span.stop] = 1
-    if mine.link is not None and not mine.is_instant:
-        dirt |= own_bitmap(mine.link.own, geometry.regions, geometry.page_regions, image)
-    return dirt
-
-
-def _written_elsewhere(volume: Volume, record: Record, image: CopyImage) -> bitarray | None:
+def _written_elsewhere(volume: Volume, told: Told) -> bitarray | None:
     """After a split, by the plex's own copy: where it may differ from what this side held when they parted. None where
-    the copy cannot tell: it must know a plex that is current here, which was away there, at a position of our past. And
-    the plex must have left there in order: a last plex stays though its copy fails, which then misses marks.
+    the copy cannot tell (``telling_of``). Of several plexes here the one by which the fewest are left.
     """
-    theirs = image.record
-    assert theirs is not None
-    there, geometry = theirs.volume, volume.geometry
-    mine = there.plex(image.owner)
-    same = (there.uuid, there.length_bytes, there.region_bytes, there.fmr)
-    if mine is None or same != (volume.settings.uuid, geometry.length_bytes, geometry.region_bytes, True):
-        return None
-    if mine.is_open and not there.settled:
+    if told.elsewhere is None:
         return None
     found = []
     for ours in volume.open_plexes():
-        away = there.plex(ours.uuid)
-        if away is not None and not away.is_open and record.knows(away.has):
-            found.append(_map_there(volume, away.map, image) | ours.in_doubt())
-    if not found:
-        return None
-    fewest = min(found, key=bitarray.count)
-    return fewest | _map_there(volume, mine.map, image) | _own_dirt(volume, image)
-
-
-def _map_there(volume: Volume, column: Column, image: CopyImage) -> bitarray:
-    """Nobody else tells it: a page with a slot that cannot be read is all ones."""
-    geometry = volume.geometry
-    bits, _ = read_bitmap(column, geometry.regions, geometry.page_regions, image, [], settled=True)
-    return bits
+        away = told.elsewhere.away.get(ours.uuid)
+        if away is not None:
+            ours.add_doubt_to(away)
+            away |= told.elsewhere.by
+            found.append(away)
+    return min(found, key=bitarray.count, default=None)
 
 
 def _sides(volume: Volume, record: Record, plex: Plex, theirs: Record, written: bitarray | None) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bitarray import bitarray
-from bitarray.util import zeros
+from bitarray.util import count_or, zeros
 
 from fmrd.core.decisions import instant
 from fmrd.core.decisions.instant import fitted
@@ -17,6 +17,7 @@ from fmrd.core.maps.bitmap import Bitmap
 from fmrd.core.maps.regionmap import RegionMap
 from fmrd.core.reasons import Reason
 from fmrd.core.states import PlexState
+from fmrd.core.volume import faults
 from fmrd.core.volume.family import Family
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
@@ -25,38 +26,42 @@ from fmrd.errors import Refused
 
 def difference(origin: Volume, snapshot: Volume) -> bitarray:
     """Return the union of both sides' maps, bits by region of the original: what may differ between the two."""
-    found = zeros(origin.geometry.regions)
-    origin.tracks[snapshot.settings.uuid].map.add_to(found)
-    _add(found, snapshot.tracks[snapshot.settings.uuid].map)
+    ours, theirs = origin.tracks[snapshot.settings.uuid].map, snapshot.tracks[snapshot.settings.uuid].map
+    found = zeros(origin.geometry.regions) if ours.blank else bitarray(ours.bits)
+    if not theirs.blank:
+        found |= fitted(theirs.bits, len(found))
     return found
 
 
-def _add(bits: bitarray, other: RegionMap) -> None:
-    """Of a volume that may be longer or shorter."""
-    if not other.blank:
-        bits |= fitted(other.bits, len(bits))
+def how_much_differs(origin: Volume, snapshot: Volume) -> tuple[int, bool]:
+    """Return (how many regions that is, whether the last one is among them): no map is made for it."""
+    ours, theirs = origin.tracks[snapshot.settings.uuid].map, snapshot.tracks[snapshot.settings.uuid].map
+    return _together(theirs, len(ours), None if ours.blank else ours.bits)
 
 
 @dataclass(frozen=True)
 class Target:
-    """A plex of the original as it is to be, and the regions that are copied to it then, bits by region."""
+    """A plex of the original as it is to be, how many regions are copied to it then, whether the last one is among
+    them, and a sentence.
+    """
 
     plex: Plex
-    regions: bitarray
+    regions: int
+    last: bool
     why: str
 
 
 def back_targets(origin: Volume, snapshot: Volume, plexes: Sequence[Plex]) -> list[Target]:
     """Of a snapback: the plexes that return, each with the union and with what it never held itself."""
     changed = difference(origin, snapshot)
+    count, size = changed.count(), len(changed)
     found = []
     for plex in plexes:
-        regions = bitarray(changed)
-        _add(regions, plex.map)
-        why = f"returns, and copies {regions.count()} of {len(regions)} regions"
-        if regions.count() > changed.count():
-            why += f": {changed.count()} changed on either side, the others it does not hold itself"
-        found.append(Target(plex, regions, why))
+        regions, last = _together(plex.map, size, changed)
+        why = f"returns, and copies {regions} of {size} regions"
+        if regions > count:
+            why += f": {count} changed on either side, the others it does not hold itself"
+        found.append(Target(plex, regions, last, why))
     return found
 
 
@@ -65,23 +70,30 @@ def restore_targets(origin: Volume, snapshot: Volume, plexes: Sequence[Plex]) ->
     hold itself.
     """
     changed = difference(origin, snapshot)
-    if snapshot.settings.is_instant:
-        regions = zeros(len(changed))
-        _add(regions, plexes[0].map)
-        changed |= regions
-        changed ^= regions
+    size = len(changed)
+    if snapshot.settings.is_instant and not plexes[0].map.blank:
+        held = fitted(plexes[0].map.bits, size)
+        changed |= held
+        changed ^= held
     found = []
     for plex in origin.open_plexes():
-        regions = bitarray(changed)
-        plex.map.add_to(regions)
-        why = f"copies {regions.count()} of {len(regions)} regions from {snapshot.name}"
-        found.append(Target(plex, regions, why))
+        regions, last = _together(plex.map, size, changed)
+        why = f"copies {regions} of {size} regions from {snapshot.name}"
+        found.append(Target(plex, regions, last, why))
     for plex in plexes:
-        regions = zeros(len(changed))
-        _add(regions, plex.map)
-        why = f"becomes a plex of {origin.name}, and copies {regions.count()} region(s) that it does not hold itself"
-        found.append(Target(plex, regions, why))
+        regions, last = _together(plex.map, size)
+        why = f"becomes a plex of {origin.name}, and copies {regions} region(s) that it does not hold itself"
+        found.append(Target(plex, regions, last, why))
     return found
+
+
+def _together(other: RegionMap, size: int, changed: bitarray | None = None) -> tuple[int, bool]:
+    """How many regions are in the map, fitted to so many, or in ``changed``; and whether the last one is."""
+    last = changed is not None and bool(changed[-1])
+    if other.blank:
+        return (changed.count() if changed is not None else 0), last
+    bits = fitted(other.bits, size)
+    return (count_or(bits, changed) if changed is not None else bits.count()), last or bool(bits[-1])
 
 
 def check_length(origin: Volume, snapshot: Volume, *, replica: bool) -> None:
@@ -123,9 +135,12 @@ def go_back(family: Family, origin: Volume, snapshot: Volume, plexes: Sequence[P
         plex.reason = Reason.NONE if tracked else Reason.FULL_FMR_OFF
         settings = replace(plex.record(), map=family.renewed(plex.column), suspect=False, snap=True)
         moved = Plex(settings, origin.geometry, full=False)
-        moved.map.union(missed)
+        if plex is plexes[-1]:
+            moved.map.take_over(missed)  # new memory for it would be most of this step
+        else:
+            moved.map.union(missed)
         if not plex.map.blank:
-            moved.map.union(fitted(plex.map.bits, len(missed)))
+            moved.map.union(fitted(plex.map.bits, len(moved.map)))
         origin.plexes.append(moved)
         back.append(moved)
     origin.demotions += 1
@@ -142,10 +157,7 @@ def check_restore(origin: Volume, snapshot: Volume, plexes: Sequence[Plex]) -> N
     if snapshot.settings.is_instant:
         instant.check_lost(origin, snapshot)
     for plex in plexes:
-        doubt = plex.in_doubt()
-        if snapshot.settings.is_instant:
-            plex.map.take_from(doubt)
-        if doubt.any():
+        if faults.doubts_any(plex, but_missing=snapshot.settings.is_instant):
             raise Refused(
                 "snap_missing", f"plex {plex.name} of snapshot {snapshot.name} does not hold all of it for certain"
             )

@@ -99,7 +99,7 @@ def convert(volume: Volume, plex: Plex) -> None:
             "plex_state", f"plex {plex.name} is {plex.state}", "only an ACTIVE plex that misses nothing is converted"
         )
     others = [p for p in volume.plexes if p is not plex and p.state is PlexState.ACTIVE]
-    if faults.uncovered(plex, others).any():
+    if not faults.may_close(plex, others):
         raise Refused(
             "last_plex", f"plex {plex.name} is the last regular plex of volume {volume.name}", "add another one first"
         )
@@ -114,7 +114,7 @@ def returned(volume: Volume) -> list[Plex]:
     found = []
     for plex in volume.plexes:
         regular = [p for p in volume.plexes if p.state is PlexState.ACTIVE and not p.snap]
-        if plex.snap and plex.state is PlexState.ACTIVE and plex.settled and not faults.uncovered(plex, regular).any():
+        if plex.snap and plex.state is PlexState.ACTIVE and plex.settled and faults.may_close(plex, regular):
             plex.state = PlexState.SNAPDONE
             found.append(plex)
     return found
@@ -124,10 +124,10 @@ def _must_be_covered(plexes: Sequence[Plex], volume: Volume, hint: str) -> None:
     """By those of the volume that stay when these go."""
     staying = [p for p in volume.plexes if p not in plexes]
     for plex in plexes:
-        missing = faults.uncovered(plex, staying)
-        if missing.any():
+        missing = faults.count_uncovered(plex, staying)
+        if missing:
             raise Refused(
                 "last_plex",
-                f"plex {plex.name} is the last current copy of {missing.count()} region(s) of volume {volume.name}",
+                f"plex {plex.name} is the last current copy of {missing} region(s) of volume {volume.name}",
                 hint,
             )

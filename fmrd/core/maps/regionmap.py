@@ -32,8 +32,8 @@ class RegionMap:
     @property
     def bits(self) -> bitarray:
         """Return all of it; a map that was blank has its memory from now on."""
-        if self._bits is None:
-            self._bits = zeros(self._size)
+        self.reserve()
+        assert self._bits is not None
         return self._bits
 
     def __len__(self) -> int:
@@ -92,6 +92,17 @@ class RegionMap:
         for start, part in parts_of(other, self.page_bits, self._size):
             gained = part if self.blank else part & ~self.bits[start : start + len(part)]
             self.mark_these(start, gained)
+
+    def take_over(self, bits: bitarray) -> None:
+        """Be these bits, which are as many and the caller's no more; only of a map that is blank."""
+        assert self.blank and len(bits) == self._size, "nothing is lost"
+        self._bits, self.blank = bits, False
+        self._touch_these(0, bits)
+
+    def reserve(self) -> None:
+        """Have the memory, ahead of a step that will mark much in many maps."""
+        if self._bits is None:
+            self._bits = zeros(self._size)
 
     def add_to(self, bits: bitarray) -> None:
         """Set in ``bits``, which are as many, whatever is in this set."""

@@ -4,12 +4,12 @@ The functions work on the plexes of a volume. Who calls them acts on the answer 
 and the decisions that take a plex out of one (decisions/snapshot.py, and by it decisions/snapback.py).
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from bitarray import bitarray
-from bitarray.util import ones
+from bitarray.util import ones, zeros
 
-from fmrd.core.maps.regionmap import RegionMap, runs_of
+from fmrd.core.maps.regionmap import PART_PAGES, RegionMap, runs_of
 from fmrd.core.volume.plex import Plex
 
 
@@ -20,26 +20,60 @@ def uncovered(
     ``regions``. Where no other is open it is all of them: an instant snapshot's plex holds little, and is the last one
     all the same.
     """
-    doubt: bitarray | None = None
-    for other in others:
-        if other is plex or not other.is_open:
-            continue
-        lacking = other.in_doubt()
-        if other in failing:
-            lacking[regions.start : regions.stop] = 1
-        if doubt is None:
-            doubt = lacking
-        else:
-            doubt &= lacking
-    if doubt is None:
-        return ones(plex.geometry.regions)
-    plex.map.take_from(doubt)
-    return doubt
+    found = zeros(plex.geometry.regions)
+    for start, part in uncovered_parts(plex, others, failing, regions):
+        found[start : start + len(part)] = part
+    return found
+
+
+def uncovered_parts(
+    plex: Plex, others: Sequence[Plex], failing: Collection[Plex] = (), regions: range = range(0)
+) -> Iterator[tuple[int, bitarray]]:
+    """Yield (where, bits) of the parts of ``uncovered`` that have any. Nearly always another plex holds everything,
+    which a look at it tells; else it goes part by part, since memory for whole maps is what would cost.
+    """
+    covering = [p for p in others if p is not plex and p.is_open]
+    if any(p.settled and p not in failing for p in covering):
+        return
+    for within in _parts(plex):
+        found = ~plex.map.these(within) if covering else ones(len(within))
+        for other in covering:
+            lacking = other.in_doubt(within)
+            if other in failing:
+                lacking[max(0, regions.start - within.start) : max(0, regions.stop - within.start)] = 1
+            found &= lacking
+        if found.any():
+            yield within.start, found
+
+
+def _parts(plex: Plex) -> Iterator[range]:
+    size, width = plex.geometry.regions, PART_PAGES * plex.geometry.page_regions
+    return (range(start, min(start + width, size)) for start in range(0, size, width))
+
+
+def doubts_any(plex: Plex, *, but_missing: bool) -> bool:
+    """Tell whether the plex is anywhere not durably current; ``but_missing``: of the regions that are not in its map,
+    which its original has.
+    """
+    if plex.settled:
+        return False
+    for within in _parts(plex):
+        doubt = plex.in_doubt(within)
+        if but_missing:
+            doubt &= ~plex.map.these(within)
+        if doubt.any():
+            return True
+    return False
+
+
+def count_uncovered(plex: Plex, others: Sequence[Plex]) -> int:
+    """Return how many regions ``plex`` holds and no other open plex durably."""
+    return sum(part.count() for _, part in uncovered_parts(plex, others))
 
 
 def may_close(plex: Plex, others: Sequence[Plex], failing: Collection[Plex] = (), regions: range = range(0)) -> bool:
     """Tell by rule 9 whether every region that this plex holds is durably current on another one."""
-    return not uncovered(plex, others, failing, regions).any()
+    return next(uncovered_parts(plex, others, failing, regions), None) is None
 
 
 def held_elsewhere(plex: Plex, region: int, others: Sequence[Plex], failing: Collection[Plex]) -> bool:

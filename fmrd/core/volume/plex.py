@@ -7,6 +7,8 @@ There are three layers of truth about a region r of a plex p, from weak to stron
 lost r. Only a durably current copy may be the one that everything else relies on (rule 9).
 """
 
+from collections.abc import Iterable
+
 from bitarray import bitarray, frozenbitarray
 from bitarray.util import ones, zeros
 
@@ -67,16 +69,25 @@ class Plex(Bitmap):
         """Tell whether it is open and misses none of these regions; they need not be durable."""
         return self.is_open and not self.map.touches(regions)
 
-    def in_doubt(self) -> bitarray:
-        """Return the regions where this plex is not durably current, bits by region."""
+    def in_doubt(self, within: range) -> bitarray:
+        """Return which of these regions are not durably current on this plex, as bits counted from the first."""
         if not self.is_open or not self.home_open:
-            return ones(self.geometry.regions)
-        doubt = zeros(self.geometry.regions)
-        if not self.home_blank:
-            doubt |= self.on_home
+            return ones(len(within))
+        doubt = zeros(len(within)) if self.home_blank else self.on_home[within.start : within.stop]
         for part in self._doubtful():
-            part.add_to(doubt)
+            if not part.blank:
+                doubt |= part.these(within)
         return doubt
+
+    def add_doubt_to(self, bits: bitarray) -> None:
+        """Set in ``bits``, which are as many as the regions, where this plex is not durably current."""
+        if not self.is_open or not self.home_open:
+            bits.setall(1)
+            return
+        if not self.home_blank:
+            bits |= self.on_home
+        for part in self._doubtful():
+            part.add_to(bits)
 
     def doubts(self, regions: range) -> bool:
         """Tell whether this plex is not durably current in any of these regions."""
@@ -184,8 +195,12 @@ class Plex(Bitmap):
         self.suspect = None
         return True
 
-    def close_gate(self, state: PlexState, *inherited: bitarray, why: object = None) -> None:
-        """Close the gate by rule 4: the map gains whatever is not surely on the plex; it is never replaced."""
+    def close_gate(
+        self, state: PlexState, *inherited: bitarray, runs: Iterable[range] = (), why: object = None
+    ) -> None:
+        """Close the gate by rule 4: the map gains whatever is not surely on the plex; it is never replaced.
+        ``inherited`` are such regions as bits, ``runs`` such runs of them.
+        """
         self.state = state
         self.failure, self.failed_at = why, None
         self.generation += 1
@@ -194,6 +209,8 @@ class Plex(Bitmap):
             self.map.union(batch)
         for bits in inherited:
             self.map.union(bits)
+        for run in runs:
+            self.map.mark(run)
         if self.suspect is not None:
             self.map.union(self.suspect)
         self.young = RegionMap(self.geometry.regions, self.geometry.page_regions)

@@ -112,7 +112,7 @@ class Volume(VolumeFacts):
 
     def _close(self, plex: Plex, state: PlexState, why: object = None) -> None:
         """Rule 4, fmr=off, and a plex that others changed: what is not surely on it goes into its map."""
-        plex.close_gate(state, self.drl.regions(), why=why)
+        plex.close_gate(state, runs=self.drl.runs(), why=why)
         plex.stamp = None
         if plex.reason in (Reason.RECOVERY, Reason.RESTORE):
             plex.reason = Reason.NONE
@@ -127,11 +127,11 @@ class Volume(VolumeFacts):
     def close_gate(self, plex: Plex, state: PlexState, *, failing: bool = False) -> None:
         """Detach; Refused('last_plex') where nobody else holds a region durably, tested in this same step (rule 9)."""
         if plex.is_open:
-            missing = faults.uncovered(plex, self.plexes)
-            if missing.any():
+            missing = faults.count_uncovered(plex, self.plexes)
+            if missing:
                 raise Refused(
                     "last_plex",
-                    f"plex {plex.name} is the last current copy of {missing.count()} region(s) of volume {self.name}",
+                    f"plex {plex.name} is the last current copy of {missing} region(s) of volume {self.name}",
                     "attach another plex and let it finish, or stop the volume",
                 )
             self._close(plex, state)

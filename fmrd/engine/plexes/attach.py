@@ -8,12 +8,13 @@ from functools import partial
 from fmrd.backing.calls.system_calls import ask
 from fmrd.core.decisions import joining
 from fmrd.core.decisions.joining import Decision
+from fmrd.core.decisions.telling import telling_of
 from fmrd.core.reasons import Reason
 from fmrd.core.record import PlexRecord
 from fmrd.core.states import PlexState, TaskType
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.opening.closing import close
-from fmrd.engine.opening.files import PlexFiles, compare, copy_of, name_owner, open_plex, tail_bytes
+from fmrd.engine.opening.files import PlexFiles, compare, copy_of, name_owner, off_the_loop, open_plex, tail_bytes
 from fmrd.engine.plexes.release import Releaser
 from fmrd.engine.resync.copy_tasks import CopyTasks, Then
 from fmrd.engine.running import Running
@@ -42,7 +43,7 @@ class Attacher:
                 self._running.must_be_over(plex)
             files = await self._reopen(plex, full=full)
             try:
-                return self._decision(plex, files, full=full, discard=discard)
+                return await self._decision(plex, files, full=full, discard=discard)
             finally:
                 await close(self._running.context, files.lanes, files)
 
@@ -81,7 +82,7 @@ class Attacher:
             running.must_be_over(plex)
         files = await self._reopen(plex, full=full)
         try:
-            decision = self._decision(plex, files, full=full, discard=discard)
+            decision = await self._decision(plex, files, full=full, discard=discard)
             files.lanes.settle()
             await self._join(plex, files, decision)
         except BaseException:
@@ -113,12 +114,16 @@ class Attacher:
             task = running.context.tasks.ended(TaskType.PLXATT, running.volume.name, plex.name, reason)
         return task, f"nothing to change: {plex.name} is already {plex.state}"
 
-    def _decision(self, plex: Plex, files: PlexFiles, *, full: bool, discard: bool) -> Decision:
+    async def _decision(self, plex: Plex, files: PlexFiles, *, full: bool, discard: bool) -> Decision:
         running = self._running
-        family = running.mirror.store.family
+        family, volume, image = running.mirror.store.family, running.volume, files.image
+        told = None
+        if image is not None and not full:
+            reading = telling_of(volume, family.record(family.sequence), image)
+            told = await off_the_loop(running.context, volume.settings, reading.told)
         return joining.decide(
-            running.volume, family.record(family.sequence), plex, files.image, files.stamp,
-            is_block=files.backing.is_block, full=full, discard=discard,
+            volume, family.record(family.sequence), plex, image, files.stamp,
+            is_block=files.backing.is_block, full=full, discard=discard, told=told,
         )  # fmt: skip
 
     async def _reopen(self, plex: Plex, *, full: bool) -> PlexFiles:

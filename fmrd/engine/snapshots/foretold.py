@@ -57,10 +57,10 @@ async def _must_fit(pair: Pair, targets: Sequence[Target]) -> None:
     source = max([geometry.length_bytes if room is None else room.allocated_bytes for room in sources])
     needed: dict[int, int] = {}
     for target in targets:
-        room = await _room(pair, target.plex) if target.regions.any() else None
+        room = await _room(pair, target.plex) if target.regions else None
         if room is None:
             continue
-        copied = geometry.bytes_in(target.regions.count(), bool(target.regions[-1]))
+        copied = geometry.bytes_in(target.regions, target.last)
         most = min(copied, max(0, geometry.length_bytes - room.allocated_bytes), source)
         needed[room.device] = needed.get(room.device, 0) + most
         if needed[room.device] > room.free_bytes:

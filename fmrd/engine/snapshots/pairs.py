@@ -26,11 +26,6 @@ class Pair:
     def service(self) -> Service | None:
         return self.unit.service
 
-    def must_be_there(self) -> None:
-        """Failed('snap_unknown') for one that went, or was cleared, while a verb waited."""
-        if self.volume not in self.origin.mirror.store.family.volumes or self.volume.settings.link is None:
-            raise Failed("snap_unknown", f"snapshot {self.unit.name} went back or was cleared meanwhile")
-
     def still(self, plexes: Sequence[Plex]) -> list[Plex]:
         """The same plexes as they are now: a start of the snapshot meanwhile brought others in their place."""
         found = {plex.uuid: plex for plex in self.volume.plexes}
@@ -53,9 +48,10 @@ def pair_of(registry: Registry, name: str) -> Pair:
     if unit.settings is None or unit.settings.snapshot_of is None:
         raise Failed("snap_unknown", f"volume {name} is no snapshot")
     origin = registry.service(unit.settings.snapshot_of)
-    pair = Pair(registry, unit, origin, origin.mirror.store.family.by_uuid(unit.settings.uuid))
-    pair.must_be_there()
-    return pair
+    volume = origin.mirror.store.family.by_uuid(unit.settings.uuid)
+    if volume.settings.link is None:  # the record that says so has not landed yet
+        raise Failed("snap_unknown", f"snapshot {name} was cleared")
+    return Pair(registry, unit, origin, volume)
 
 
 def must_be_closed(pair: Pair) -> None:

@@ -10,6 +10,7 @@ from fmrd.core.decisions import snapback
 from fmrd.core.reasons import Reason
 from fmrd.core.states import TaskType
 from fmrd.core.volume.plex import Plex
+from fmrd.core.volume.volume import Volume
 from fmrd.dco.ledger import change
 from fmrd.engine.resync.copy_tasks import Then
 from fmrd.engine.service import Service
@@ -94,7 +95,6 @@ async def _replace(pair: Pair, service: Service, plexes: Sequence[Plex], kept: u
     store = origin.mirror.store
 
     def step() -> None:
-        pair.must_be_there()
         snapback.check_restore(origin.volume, pair.volume, plexes)
         if kept is not None:
             kept.step()
@@ -105,6 +105,7 @@ async def _replace(pair: Pair, service: Service, plexes: Sequence[Plex], kept: u
 
     async with origin.checksums.becoming_other():
         try:
+            await _reserve(origin.volume)
             await change([store, service.mirror.store], and_gone(pair, step), whole=True)
         except FmrdError as error:
             if not any(plex in origin.volume.plexes for plex in plexes):
@@ -114,6 +115,13 @@ async def _replace(pair: Pair, service: Service, plexes: Sequence[Plex], kept: u
         await origin.running.renew_copies()  # of a plex that kept none, as an instant snapshot's
     except FmrdError as error:
         log.warning("volume %s: %s", origin.volume.name, error)
+
+
+async def _reserve(volume: Volume) -> None:
+    """What was changed goes into all of these maps in one step: of large ones most of that would be new memory."""
+    for bitmap in volume.bitmaps():
+        bitmap.map.reserve()
+        await trio.lowlevel.checkpoint()
 
 
 async def _until_recorded(pair: Pair, error: FmrdError) -> None:

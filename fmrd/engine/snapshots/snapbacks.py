@@ -32,7 +32,6 @@ async def back(asked: Pair, chosen: Sequence[Plex], rate: int = 0, then: Then | 
         await check_back(pair, plexes)
 
         def step() -> None:
-            pair.must_be_there()
             returned.extend(snapback.go_back(origin.mirror.store.family, origin.volume, pair.volume, plexes))
 
         await _take_plexes(pair, service, plexes, step)
@@ -88,7 +87,6 @@ async def clear(asked: Pair) -> None:
         stores = [origin.mirror.store, *([service.mirror.store] if service is not None else [])]
 
         def step() -> None:
-            pair.must_be_there()
             snapback.clear(origin.mirror.store.family, origin.volume, pair.volume)
 
         await change(stores, step)

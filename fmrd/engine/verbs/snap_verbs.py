@@ -226,10 +226,9 @@ class SnapVerbs(InstantVerbs):
     def _foretold(self, pair: pairs.Pair, targets: Sequence[Target]) -> Json:
         """One decision a plex that is copied to; where none is, that nothing is missed."""
         geometry, found = pair.origin.volume.geometry, []
-        copied = [target for target in targets if target.regions.any()]
+        copied = [target for target in targets if target.regions]
         for target in copied or targets[:1]:
-            regions = target.regions.count()
-            size = geometry.bytes_in(regions, bool(target.regions[-1]))
+            regions, size = target.regions, geometry.bytes_in(target.regions, target.last)
             code = Reason.FAST if regions else Reason.NOTHING_MISSED
             message = f"plex {target.plex.name} {target.why}"
             name = pair.origin.volume.name

@@ -1,6 +1,6 @@
 """Volumes, plexes and detached maps become the JSON of docs/JSON.md here."""
 
-from fmrd.core.decisions.snapback import difference
+from fmrd.core.decisions.snapback import how_much_differs
 from fmrd.core.json_object import Json
 from fmrd.core.reasons import Reason
 from fmrd.core.record import PlexRecord, VolumeRecord
@@ -84,16 +84,15 @@ def snapshots_json(running: Running) -> list[Json]:
     volume = running.volume
     found = []
     for snap in running.mirror.store.family.snapshots_of(volume):
-        differs = difference(volume, snap)
-        regions = differs.count()
+        regions, last = how_much_differs(volume, snap)
         found.append(
             {
                 "name": snap.name,
                 "volume": volume.name,
                 "length_bytes": snap.geometry.length_bytes,
                 "dirty_regions": regions,
-                "dirty_bytes": volume.geometry.bytes_in(regions, bool(differs[-1])),
-                "percent_dirty": round(100.0 * regions / len(differs), 2),
+                "dirty_bytes": volume.geometry.bytes_in(regions, last),
+                "percent_dirty": round(100.0 * regions / volume.geometry.regions, 2),
             }
         )
     return found
