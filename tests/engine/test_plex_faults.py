@@ -12,7 +12,7 @@ from fmrd.errors import Failed
 from tests.engine.rig import REGION, SIZE, Rig, daemon
 from tests.waiting import until
 
-SOON = 0.3
+SOON = 0.8
 """An io_timeout for disks that hang."""
 
 

@@ -18,7 +18,7 @@ from tests.engine.faulty import FaultyBacking, Hang
 from tests.engine.rig import REGION, SIZE, Rig, daemon
 from tests.waiting import until
 
-SOON = 0.2
+SOON = 0.8
 """An io_timeout for disks that hang."""
 
 

@@ -14,7 +14,7 @@ from tests.door import Door
 from tests.engine.rig import REGION, Rig, daemon
 from tests.waiting import until
 
-SOON = 0.3
+SOON = 0.8
 
 
 @pytest.fixture
