@@ -13,7 +13,7 @@ from fmrd.core.maps.bitmap import Bitmap
 from fmrd.core.volume.family import Family
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
-from fmrd.engine.serving import copy_on_write
+from fmrd.engine.serving import copy_on_write, keeping, reading
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.snapshots import breakoffs
 from tests.sim.switches import while_cleaning
@@ -122,10 +122,10 @@ def _kept_by_memory() -> AbstractContextManager[Any]:
 
 
 def _lost_in_memory() -> AbstractContextManager[Any]:
-    async def lose(self: copy_on_write.CopyOnWrite, regions: list[int], why: str, *, rest: bool) -> None:
+    async def lose(self: keeping.Keeper, regions: list[int], why: str, *, rest: bool) -> None:
         instant.lose(self._origin.volume, self._snapshot, regions)
 
-    return patch.object(copy_on_write.CopyOnWrite, "_lose", lose)
+    return patch.object(keeping.Keeper, "_lose", lose)
 
 
 def _reads_hold_nothing() -> AbstractContextManager[Any]:
@@ -133,7 +133,7 @@ def _reads_hold_nothing() -> AbstractContextManager[Any]:
         origin = copy_on_write._origin_of(mirror)
         copy_on_write.check_lost(mirror, origin, range(region, region + 1))
         where = origin if region in mirror.volume.plexes[0].map else mirror
-        return await copy_on_write._joined(where, offset, length, mend=False)
+        return await reading.read_all(where, offset, length, mend=False)
 
     return patch.object(copy_on_write, "_read_region", read)
 
