@@ -4,15 +4,15 @@ A region is *owed* until its old data is on the snapshot's plex, fdatasync'ed, a
 kept holds its bytes on the original. Where that fails, or takes too long, the region is *lost*, durably, in the
 original's DCO, and the original goes on: a snapshot never makes it fail.
 
-A round is all regions that were asked for while the one before it was under way. They are read together and written
-together, and share one fdatasync and one page write; whoever asked for one goes on when all of that is durable.
+All regions that were asked for while others were copied are read together and written together, and all that were
+copied while others became durable share one fdatasync and one page write, in which the next are copied. Whoever asked
+for one goes on when all of that is durable.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-import trio
 from bitarray.util import ones
 
 from fmrd.core.decisions import instant
@@ -37,12 +37,32 @@ Piece = tuple[int, int]
 
 
 @dataclass
-class _Regions(Batch):
-    """A round: they share one fdatasync and one page write."""
+class _Copies(Batch):
+    """Regions that are read and written together."""
+
+    regions: set[int] = field(default_factory=set)
+    why: str = ""
+    """What went wrong, if anything did."""
+
+
+@dataclass
+class _Ends(Batch):
+    """Regions that share one fdatasync and one page write, after they were copied."""
 
     regions: set[int] = field(default_factory=set)
     precious: set[int] = field(default_factory=set)
     """Those that the original is about to write: kept now or lost."""
+    why: str = ""
+
+
+@dataclass
+class _Rounds:
+    """The next regions are copied while those before them become durable: what an fdatasync does not cover, since it
+    was copied while that was under way, stays unsynced (Plex.begin_sync), and has the next one.
+    """
+
+    copies: GroupCommit[_Copies] = field(default_factory=lambda: GroupCommit(_Copies))
+    ends: GroupCommit[_Ends] = field(default_factory=lambda: GroupCommit(_Ends))
 
 
 class Keeper:
@@ -53,7 +73,7 @@ class Keeper:
     def __init__(self, origin: Mirror, uuid: str) -> None:
         self._origin = origin
         self._uuid = uuid
-        self._group: GroupCommit[_Regions] = origin.old_data.setdefault(uuid, GroupCommit(_Regions))
+        self._rounds: _Rounds = origin.old_data.setdefault(uuid, _Rounds())
 
     @property
     def _snapshot(self) -> Volume:
@@ -64,12 +84,16 @@ class Keeper:
         Failed('home_failed') where neither can be written down. ``or_lose``: the original is to be written there;
         otherwise what cannot be kept stays owed.
         """
-        batch = self._group.next
         regions = list(regions)
-        batch.regions.update(regions)
+        copies = self._rounds.copies.next
+        copies.regions.update(regions)
+        error = await self._rounds.copies.served(copies, self._copy)
+        ends = self._rounds.ends.next
+        ends.regions.update(regions)
         if or_lose:
-            batch.precious.update(regions)
-        error = await self._group.served(batch, self._keep)
+            ends.precious.update(regions)
+        ends.why = ends.why or copies.why
+        error = error or await self._rounds.ends.served(ends, self._end)
         if error is not None:
             raise error
 
@@ -81,47 +105,52 @@ class Keeper:
         snap = self._snapshot
         return [r for r in regions if instant.owed(origin, snap, range(r, r + 1))]
 
-    async def _keep(self, batch: _Regions) -> None:
-        regions = sorted(batch.regions)
-        if not self.owed(regions):
-            return
-        mirror = self._origin.kin.get(self._uuid)
-        why = "it is stopped, or its disk is away"
-        if mirror is not None:
-            why = await self._copy(mirror, self.owed(regions))
+    async def _copy(self, batch: _Copies) -> None:
+        """Have the plex take them, not durably yet."""
+        batch.why = await self._at_work(sorted(batch.regions), self._copy_these)
+
+    async def _end(self, batch: _Ends) -> None:
+        """Make durable what the plex took. What is still owed then was not taken, or was dropped: it is lost."""
+        copied = [r for r in self.owed(sorted(batch.regions)) if r not in self._snapshot.plexes[0].map]
+        why = await self._at_work(copied, self._make_durable)
         left = self.owed(sorted(batch.precious))
         if left:
-            await self._lose(left, why, rest=mirror is not None and self._hangs(mirror))
+            mirror = self._origin.kin.get(self._uuid)
+            await self._lose(
+                left, batch.why or why or "its plex failed", rest=mirror is not None and self._hangs(mirror)
+            )
 
     def _hangs(self, mirror: Mirror) -> bool:
         disk = mirror.opened.get(self._snapshot.plexes[0].uuid)
         return disk is not None and disk.lane.hung > 0
 
-    async def _copy(self, mirror: Mirror, regions: list[int]) -> str:
-        """Copy to the snapshot's plex, durably. Return what went wrong, if anything did."""
-        with trio.move_on_after(mirror.timeout_seconds) as patience:
-            await mirror.rest_lock.acquire()
-        if patience.cancelled_caught:
+    async def _at_work(self, regions: list[int], work: Callable[[Mirror, Plex, list[int]], Awaitable[None]]) -> str:
+        """Do ``work`` with those of the regions that are owed. Return what went wrong, if anything did."""
+        mirror = self._origin.kin.get(self._uuid)
+        if not self.owed(regions):
+            return ""
+        if mirror is None:
+            return "it is stopped, or its disk is away"
+        if not await mirror.rest_lock.enter(mirror.timeout_seconds):
             return f"snapshot {mirror.volume.name} is at rest for too long"
         try:
-            return await self._copy_at_work(mirror, self.owed(regions))
-        finally:
-            mirror.rest_lock.release()
-
-    async def _copy_at_work(self, mirror: Mirror, regions: list[int]) -> str:
-        plex = next(iter(mirror.volume.plexes), None)
-        if plex is None or not regions:
-            return "it went back"
-        if mirror.opened[plex.uuid].lane.hung:
-            return f"plex {plex.name} does not answer"
-        try:
-            await self._copy_these(mirror, plex, regions)
-            self._must_be_there(mirror)
-            await mirror.sync(plex)
-            await mirror.store.write_pages(mirror.volume.touched_pages())
+            regions = self.owed(regions)
+            plex = next(iter(mirror.volume.plexes), None)
+            if plex is None or not regions:
+                return "it went back"
+            if mirror.opened[plex.uuid].lane.hung:
+                return f"plex {plex.name} does not answer"
+            await work(mirror, plex, regions)
         except (FmrdError, OSError) as error:
             return str(error)
-        return f"plex {plex.name} failed"
+        finally:
+            mirror.rest_lock.leave()
+        return ""
+
+    async def _make_durable(self, mirror: Mirror, plex: Plex, _: list[int]) -> None:
+        self._must_be_there(mirror)
+        await mirror.sync(plex)
+        await mirror.store.write_pages(mirror.volume.touched_pages())
 
     async def _copy_these(self, mirror: Mirror, plex: Plex, regions: list[int]) -> None:
         """Copy those that are still the original's, in order and merged with their neighbours; OSError or FmrdError if
