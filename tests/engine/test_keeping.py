@@ -124,32 +124,65 @@ async def test_where_the_plex_of_a_snapshot_is_full_every_write_of_its_original_
     assert await rig.door("i").read(11 * REGION + 512, 512) == b"0" * 512, "others are kept"
 
 
+class Sharers:
+    """They ask for a volume's rest, or to work on it; ``have`` tells who has it, in that order."""
+
+    def __init__(self) -> None:
+        self.lock = RestLock()
+        self.have: list[str] = []
+
+    async def rest(self) -> None:
+        await self.lock.acquire()
+        self.have.append("rest")
+
+    async def work(self) -> None:
+        assert await self.lock.enter(60)
+        self.have.append("work")
+
+
 async def test_many_may_work_on_a_volume_and_none_while_it_is_at_rest() -> None:
-    lock = RestLock()
-    rested = trio.Event()
-
-    async def rest() -> None:
-        await lock.acquire()
-        rested.set()
-
+    sharers = Sharers()
+    lock = sharers.lock
     async with trio.open_nursery() as nursery:
-        assert await lock.enter(1) and await lock.enter(1)
-        nursery.start_soon(rest)
-        await trio.testing.wait_all_tasks_blocked()
-        assert not await lock.enter(0), "who comes later waits behind"
+        for ask in (sharers.work, sharers.work, sharers.rest, sharers.work, sharers.rest):
+            nursery.start_soon(ask)
+            await trio.testing.wait_all_tasks_blocked()
+        assert sharers.have == ["work", "work"], "who comes later waits behind"
         lock.leave()
         await trio.testing.wait_all_tasks_blocked()
-        assert not rested.is_set()
+        assert sharers.have == ["work", "work"]
         lock.leave()
-        await rested.wait()
-        assert not await lock.enter(0)
+        await trio.testing.wait_all_tasks_blocked()
+        assert sharers.have == ["work", "work", "rest"]
         lock.release()
-        assert await lock.enter(1)
+        await trio.testing.wait_all_tasks_blocked()
+        assert sharers.have == ["work", "work", "rest", "work"]
+        lock.leave()
+    assert sharers.have[-1] == "rest"
 
 
 async def test_whoever_does_not_wait_any_more_holds_up_nobody() -> None:
+    sharers = Sharers()
+    await sharers.work()
+    async with trio.open_nursery() as nursery:
+        leaving = trio.CancelScope()
+
+        async def rest_and_leave() -> None:
+            with leaving:
+                await sharers.rest()
+
+        nursery.start_soon(rest_and_leave)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(sharers.work)
+        await trio.testing.wait_all_tasks_blocked()
+        assert sharers.have == ["work"]
+        leaving.cancel()
+    assert sharers.have == ["work", "work"]
+
+
+async def test_work_on_a_volume_at_rest_waits_no_longer_than_it_may() -> None:
     lock = RestLock()
-    assert await lock.enter(1)
-    with trio.move_on_after(0) as patience:
-        await lock.acquire()
-    assert patience.cancelled_caught and await lock.enter(1)
+    await lock.acquire()
+    assert not await lock.enter(0.01)
+    lock.release()
+    assert await lock.enter(60)
