@@ -133,7 +133,6 @@ def _lost_in_memory() -> AbstractContextManager[Any]:
 def _kept_without_fdatasync() -> AbstractContextManager[Any]:
     async def make_durable(self: keeping.Keeper, mirror: Mirror, plex: Plex, regions: list[int]) -> None:
         plex.end_sync(plex.begin_sync(), succeeded=True)
-        await mirror.store.write_pages(mirror.volume.touched_pages())
 
     return patch.object(keeping.Keeper, "_make_durable", make_durable)
 

@@ -4,9 +4,8 @@ A region is *owed* until its old data is on the snapshot's plex, fdatasync'ed, a
 kept holds its bytes on the original. Where that fails, or takes too long, the region is *lost*, durably, in the
 original's DCO, and the original goes on: a snapshot never makes it fail.
 
-All regions that were asked for while others were copied are read together and written together, and all that were
-copied while others became durable share one fdatasync and one page write, in which the next are copied. Whoever asked
-for one goes on when all of that is durable.
+It takes three steps: the copy, the fdatasync, the page. All who came to a step while it was taken for others take it
+together, next; meanwhile the others are on their way through the next step. Whoever asked goes on after the last.
 """
 
 import logging
@@ -37,32 +36,29 @@ Piece = tuple[int, int]
 
 
 @dataclass
-class _Copies(Batch):
-    """Regions that are read and written together."""
-
-    regions: set[int] = field(default_factory=set)
-    why: str = ""
-    """What went wrong, if anything did."""
-
-
-@dataclass
-class _Ends(Batch):
-    """Regions that share one fdatasync and one page write, after they were copied."""
+class _Regions(Batch):
+    """They share one step of what keeping them takes."""
 
     regions: set[int] = field(default_factory=set)
     precious: set[int] = field(default_factory=set)
     """Those that the original is about to write: kept now or lost."""
     why: str = ""
+    """What went wrong, if anything did."""
+
+
+def _steps() -> GroupCommit[_Regions]:
+    return GroupCommit(_Regions)
 
 
 @dataclass
 class _Rounds:
-    """The next regions are copied while those before them become durable: what an fdatasync does not cover, since it
-    was copied while that was under way, stays unsynced (Plex.begin_sync), and has the next one.
+    """Three steps, each for all who asked by then, and all three at once, for others. What was copied while an
+    fdatasync was under way stays unsynced (Plex.begin_sync), and a page never tells of what is.
     """
 
-    copies: GroupCommit[_Copies] = field(default_factory=lambda: GroupCommit(_Copies))
-    ends: GroupCommit[_Ends] = field(default_factory=lambda: GroupCommit(_Ends))
+    copies: GroupCommit[_Regions] = field(default_factory=_steps)
+    fdatasyncs: GroupCommit[_Regions] = field(default_factory=_steps)
+    pages: GroupCommit[_Regions] = field(default_factory=_steps)
 
 
 class Keeper:
@@ -84,18 +80,20 @@ class Keeper:
         Failed('home_failed') where neither can be written down. ``or_lose``: the original is to be written there;
         otherwise what cannot be kept stays owed.
         """
-        regions = list(regions)
-        copies = self._rounds.copies.next
-        copies.regions.update(regions)
-        error = await self._rounds.copies.served(copies, self._copy)
-        ends = self._rounds.ends.next
-        ends.regions.update(regions)
-        if or_lose:
-            ends.precious.update(regions)
-        ends.why = ends.why or copies.why
-        error = error or await self._rounds.ends.served(ends, self._end)
-        if error is not None:
-            raise error
+        regions, why = list(regions), ""
+        rounds = self._rounds
+        for step, work in (
+            (rounds.copies, self._copy),
+            (rounds.fdatasyncs, self._sync),
+            (rounds.pages, self._write_down),
+        ):
+            batch = step.next
+            batch.regions.update(regions)
+            batch.precious.update(regions if or_lose else ())
+            batch.why = batch.why or why
+            if (error := await step.served(batch, work)) is not None:
+                raise error
+            why = batch.why
 
     def owed(self, regions: Iterable[int]) -> list[int]:
         """Return which of these are owed: none where the snapshot went back meanwhile, or holds everything itself."""
@@ -105,14 +103,20 @@ class Keeper:
         snap = self._snapshot
         return [r for r in regions if instant.owed(origin, snap, range(r, r + 1))]
 
-    async def _copy(self, batch: _Copies) -> None:
+    async def _copy(self, batch: _Regions) -> None:
         """Have the plex take them, not durably yet."""
-        batch.why = await self._at_work(sorted(batch.regions), self._copy_these)
+        regions = [r for r in self.owed(sorted(batch.regions)) if r in self._snapshot.plexes[0].map]
+        batch.why = await self._at_work(regions, self._copy_these)
 
-    async def _end(self, batch: _Ends) -> None:
-        """Make durable what the plex took. What is still owed then was not taken, or was dropped: it is lost."""
-        copied = [r for r in self.owed(sorted(batch.regions)) if r not in self._snapshot.plexes[0].map]
-        why = await self._at_work(copied, self._make_durable)
+    async def _sync(self, batch: _Regions) -> None:
+        """Make durable what the plex took."""
+        regions = [r for r in self.owed(sorted(batch.regions)) if self._snapshot.plexes[0].is_unsynced(r)]
+        batch.why = await self._at_work(regions, self._make_durable) or batch.why
+
+    async def _write_down(self, batch: _Regions) -> None:
+        """Have the home copy know. What is still owed then was not taken, or was dropped: it is lost."""
+        regions = [r for r in self.owed(sorted(batch.regions)) if r not in self._snapshot.plexes[0].map]
+        why = await self._at_work(regions, self._write_pages)
         left = self.owed(sorted(batch.precious))
         if left:
             mirror = self._origin.kin.get(self._uuid)
@@ -150,6 +154,9 @@ class Keeper:
     async def _make_durable(self, mirror: Mirror, plex: Plex, _: list[int]) -> None:
         self._must_be_there(mirror)
         await mirror.sync(plex)
+
+    async def _write_pages(self, mirror: Mirror, *_: object) -> None:
+        self._must_be_there(mirror)
         await mirror.store.write_pages(mirror.volume.touched_pages())
 
     async def _copy_these(self, mirror: Mirror, plex: Plex, regions: list[int]) -> None:
