@@ -31,7 +31,7 @@ PIECE_BYTES = 1 << 20
 """Read at once, at most."""
 TOGETHER_BYTES = 4 << 20
 """In memory at once, and written by one call."""
-Piece = tuple[int, int]
+Stretch = tuple[int, int]
 """(offset, length) in bytes."""
 
 
@@ -174,7 +174,7 @@ class Keeper:
             volume.copied_these(plex, run.start, ones(len(run)), dropped)
 
     async def _put(
-        self, disk: OpenPlex, pieces: Sequence[Piece], data: Sequence[bytes | bytearray], timeout_seconds: float
+        self, disk: OpenPlex, pieces: Sequence[Stretch], data: Sequence[bytes | bytearray], timeout_seconds: float
     ) -> None:
         """Write pieces, those that are nothing but zeros so that they take no room. A call that hangs is the last."""
         zeros = tuple([(at, at + len(each)) for (at, _), each in zip(pieces, data, strict=True) if _is_zero(each)])
@@ -223,9 +223,9 @@ def _runs(regions: Iterable[int]) -> Iterator[range]:
         yield run
 
 
-def _together(spans: Iterable[Piece]) -> Iterator[list[Piece]]:
+def _together(spans: Iterable[Stretch]) -> Iterator[list[Stretch]]:
     """Yield the pieces of these spans, as many at a time as may be in memory."""
-    pieces: list[Piece] = []
+    pieces: list[Stretch] = []
     left = TOGETHER_BYTES
     for at, size in spans:
         stop = at + size
