@@ -23,7 +23,7 @@ class Door:
 
     async def read(self, offset: int, length: int) -> bytes:
         self.served._must_serve()
-        return await requests.read(self._mirror, offset, length)
+        return bytes(await requests.read(self._mirror, offset, length))
 
     async def write(self, offset: int, data: bytes) -> None:
         self.served._must_serve()

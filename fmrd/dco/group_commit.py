@@ -1,4 +1,4 @@
-"""Requests share one round of work: whoever gets the lock serves all who had asked by then.
+"""Requests share one round of work: one of those that wait serves all who had asked when it began.
 
 A request returns after a round that began after it came, so a round under way is never joined: what it wrote, or
 synced, was taken before. Four things are grouped so: page writes, records, fdatasyncs, and what an original keeps for
@@ -6,7 +6,7 @@ an instant snapshot before it is written.
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import trio
@@ -20,6 +20,10 @@ class Batch:
 
     done: bool = False
     error: FmrdError | None = None
+    led: bool = False
+    """One of those who wait for it has it served, or waits to be let do so."""
+    over: trio.Event = field(default_factory=trio.Event)
+    """Set when it was served, or when whoever led it went away."""
 
 
 B = TypeVar("B", bound=Batch)
@@ -38,14 +42,30 @@ class GroupCommit(Generic[B]):
 
     async def served(self, batch: B, work: Callable[[B], Awaitable[None]]) -> FmrdError | None:
         """Return when a round has served this batch, with its error. What ``work`` raises but FmrdError flies on, and
-        the batch is then served by the next of those who wait for it.
+        the batch is then served by another one of those who wait for it.
+
+        One of them alone waits for the lock, and wakes the others all at once: handed from one to the next, it would
+        reach the last of many late, and the next batch only after that.
         """
-        async with self.lock:
-            if not batch.done:
-                self.next = self._new()
+        while not batch.done:
+            if batch.led:
+                await batch.over.wait()
+            else:
+                await self._lead(batch, work)
+        return batch.error
+
+    async def _lead(self, batch: B, work: Callable[[B], Awaitable[None]]) -> None:
+        batch.led = True
+        try:
+            async with self.lock:
+                if self.next is batch:
+                    self.next = self._new()
                 try:
                     await work(batch)
                 except FmrdError as error:
                     batch.error = error
                 batch.done = True
-        return batch.error
+        finally:
+            batch.led = False
+            over, batch.over = batch.over, trio.Event()
+            over.set()

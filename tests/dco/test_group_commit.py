@@ -58,3 +58,26 @@ async def test_an_error_is_told_to_all_of_the_round_and_to_no_other() -> None:
         nursery.start_soon(ask)
     assert [str(error) for error in told] == [str(batch.error)] * 2 and batch.error is not None
     assert group.next is not batch and await group.served(group.next, work) is None
+
+
+async def test_where_whoever_serves_goes_away_another_one_of_the_round_does() -> None:
+    rounds = Rounds()
+    leaving = trio.CancelScope()
+
+    async def ask_and_leave() -> None:
+        with leaving:
+            await rounds.ask()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask_and_leave)
+        await trio.testing.wait_all_tasks_blocked()
+        batch = rounds.asked[0]
+        nursery.start_soon(rounds.group.served, batch, rounds.work)
+        nursery.start_soon(rounds.group.served, batch, rounds.work)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(rounds.served) == 1
+        leaving.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        assert rounds.served == [batch, batch] and not batch.done
+        rounds.over.set()
+    assert batch.done

@@ -120,6 +120,25 @@ async def test_what_an_instant_snapshot_needs_of_its_original_is_not_written_ove
     assert await rig.door("SNAP-data").read(5 * REGION + 512, 1) == b"0"
 
 
+async def test_what_instant_snapshots_have_kept_or_lost_is_written_at_once(rig: Rig) -> None:
+    await quick(rig)
+    await rig.write_regions(*range(10), byte=b"0")
+    for letter in "ij":
+        await rig.verbs.snapshot(volumes=["data"], instant=str(rig.path(letter)), name=letter)
+    await rig.write_regions(5)
+    assert write(rig, 5 * REGION, b"1" * REGION).at_once
+    assert not write(rig, 5 * REGION, b"1" * (REGION + 1)).at_once, "the next one is owed"
+    with rig.host.failing(rig.path("i"), "pwrite"):
+        await rig.write_regions(6)
+    assert write(rig, 6 * REGION, b"1" * REGION).at_once, "lost by one, kept by the other"
+    for letter in "ij":
+        assert await rig.door(letter).read(5 * REGION + 512, 1) == b"0"
+    assert await rig.door("j").read(6 * REGION + 512, 1) == b"0"
+    await rig.verbs.snapshot(volumes=["data"], instant=str(rig.path("k")), name="k")
+    await rig.write_regions(9)
+    assert not write(rig, 5 * REGION, b"2" * REGION).at_once, "owed to a new one"
+
+
 async def test_a_volume_that_stops_answers_nothing_at_once(rig: Rig) -> None:
     """New requests are counted by nobody any more, and files are about to be closed."""
     await quick(rig)

@@ -261,10 +261,12 @@ async def test_an_original_waits_for_a_snapshot_at_rest_no_longer_than_its_limit
     await rig.verbs.snapshot(volumes=["data"], instant=str(rig.path("i")))
     await rig.verbs.set(volume="SNAP-data", settings={"io_timeout": str(SOON)})
     rest = rig.registry.service("SNAP-data").mirror.rest_lock
-    async with trio.open_nursery() as nursery, rest:
+    await rest.acquire()
+    async with trio.open_nursery() as nursery:
         nursery.start_soon(rig.write_regions, 1)
         [unkept] = rig.service.volume.unkept.values()
         await until(unkept.map.any)
+    rest.release()
     [lost] = (await rig.verbs.print(volume="SNAP-data"))["volumes"][0]["lost"]
     assert (lost["offset_bytes"], lost["length_bytes"]) == (REGION, REGION)
 

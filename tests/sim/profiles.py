@@ -66,6 +66,8 @@ PROFILES = {
 }
 """Name -> what may happen in such a schedule."""
 _INSTANTS = (("instant", 20), ("snapsync", 4), ("snapstart", 2), ("snap_write", 30), ("snap_read", 20))
+_MANY = (*_INSTANTS, ("write", 160))
+"""Several regions are kept together."""
 _MIRRORS = (("snapstart", 20), ("snapclear", 1), ("instant", 1), ("restore", 8), ("undo", 6))
 _ZEROS = (("zero", 20), ("snap_zero", 10))
 SNAPS = {
@@ -80,6 +82,11 @@ SNAPS = {
     "snaps, mirrors, faults": Profile(plexes=2, snaps=True, mirrors=True, steps=40, faults=BREAKS, weights=_MIRRORS),
     "instants": Profile(plexes=2, snaps=True, steps=30, crashes=3, eager=0.1, weights=_INSTANTS),
     "instants, faults": Profile(plexes=2, snaps=True, steps=40, faults=BREAKS, hangs=True, weights=_INSTANTS),
+    "instants, many": Profile(plexes=2, regions=16, snaps=True, steps=50, crashes=3, eager=0.1, weights=_MANY),
+    "instants, quick": Profile(plexes=2, snaps=True, quick=True, steps=40, faults=BREAKS, eager=0.1, weights=_MANY),
+    "instants, begun": Profile(
+        plexes=2, regions=16, snaps=True, begins=True, steps=50, faults=BREAKS, hangs=True, eager=0.1, weights=_MANY
+    ),
     "snaps, quick": Profile(plexes=2, snaps=True, quick=True, steps=40, faults=BREAKS, eager=0.1),
     "snaps, begun": Profile(plexes=2, snaps=True, begins=True, steps=40, faults=BREAKS, hangs=True, eager=0.1),
     "snaps, zeros": Profile(plexes=2, snaps=True, steps=40, faults=BREAKS, eager=0.1, weights=_ZEROS),

@@ -271,6 +271,81 @@ async def killed_before_a_region_written_at_once_is_known_to_be_kept(life: Life)
     life.system.crash("kill")
 
 
+def _is_fdatasync(call: Call) -> bool:
+    """Of the plex of a snapshot."""
+    return call.lane.name.startswith("SNAP") and getattr(call.run, "__name__", "") == "fdatasync"
+
+
+async def power_fails_after_a_region_was_written_over(life: Life) -> None:
+    """What the snapshot is known to hold is on its disk."""
+    await _instant(life)
+    await life.write(0, GRANULE)
+    life.system.crash("power")
+
+
+async def power_fails_while_a_round_becomes_durable(life: Life) -> None:
+    """That it holds these regions is not written down before it does for certain."""
+    await _instant(life)
+
+    def crash(call: Call) -> bool:
+        if _is_fdatasync(call):
+            life.system.rng.randrange = lambda *limits: 0  # type: ignore[method-assign]  # nothing in flight lands
+            life.system.crash("power")
+        return False
+
+    life.system.delay = crash
+    async with trio.open_nursery() as nursery:
+        for region in range(4):
+            nursery.start_soon(life.write, region * REGION, GRANULE)
+
+
+async def power_fails_after_a_region_that_came_during_an_fdatasync(life: Life) -> None:
+    """It was copied while that was under way, which covers those before it only."""
+    await _instant(life)
+    [snap] = snaps.snapshots(life)
+    volume, disk = life.registry.service(snap.name).volume, life.schedule.machine.plexes["/a"]
+    under_way: list[Call] = []
+    over = trio.Event()
+
+    def late(call: Call) -> bool:
+        if not under_way and _is_fdatasync(call):
+            under_way.append(call)
+        return call in under_way and not over.is_set()
+
+    life.system.delay = late
+    life.nursery.start_soon(life.write, 0, GRANULE)
+    await until(lambda: under_way)
+    label = life.schedule.oracle.labels.last + 1
+    life.nursery.start_soon(life.write, 2 * REGION, GRANULE)
+    await until(lambda: 2 not in volume.plexes[0].map)
+    over.set()
+    await until(lambda: disk.cache[2 * REGION // GRANULE] == label)
+    life.system.rng.randrange = lambda *limits: 0  # type: ignore[method-assign]  # nothing in flight lands
+    life.system.crash("power")
+
+
+async def written_beside_a_region_that_is_kept(life: Life) -> None:
+    """Its extent is marked and nobody holds it: but for its old data it could be written at once."""
+    await _instant(life)
+    await life.write(REGION, GRANULE)
+    await life.write(0, GRANULE)
+    life.system.crash("kill")
+
+
+async def several_regions_cut_off(life: Life, at: int) -> None:
+    """They are kept together, and everything ends at that call."""
+    await _instant(life)
+    life.system.crash_at, life.system.crash_kind = life.system.steps + at, "power" if at % 2 else "kill"
+    async with trio.open_nursery() as nursery:
+        for region in (0, 1, 3, 4):
+            nursery.start_soon(life.write, region * REGION, GRANULE)
+        nursery.start_soon(life.write, GRANULE, GRANULE)  # of the first one, too
+    life.system.crash("power")
+
+
+CALLS_OF_A_ROUND = 24
+"""Four reads, one write, an fdatasync, a page, then marks and the writes themselves on two plexes."""
+
 DIRECTED = {
     "snapshot: killed after the log was cleaned": (killed_after_the_log_was_cleaned, KILL),
     "snapshot: killed while both sides are written": (killed_while_both_sides_are_written, KILL),
@@ -293,6 +368,21 @@ DIRECTED = {
         killed_before_a_region_written_at_once_is_known_to_be_kept, replace(KILL, quick=True),
     ),
     "instant: killed after a region was lost": (killed_after_a_region_was_lost, KILL),
+    "instant: power fails after a region was written over": (power_fails_after_a_region_was_written_over, POWER),
+    "instant: power fails while a round becomes durable": (power_fails_while_a_round_becomes_durable, POWER),
+    "instant: power fails after a region that came late": (
+        power_fails_after_a_region_that_came_during_an_fdatasync, POWER,
+    ),
+    "quick, instant: written beside a region that is kept": (
+        written_beside_a_region_that_is_kept, replace(KILL, quick=True),
+    ),
+    "begun, instant: written beside a region that is kept": (
+        written_beside_a_region_that_is_kept, replace(KILL, begins=True),
+    ),
+    **{
+        f"instant: several regions, cut off at call {at}": (partial(several_regions_cut_off, at=at), POWER)
+        for at in range(1, CALLS_OF_A_ROUND + 1)
+    },
     "snapshot: a detached plex misses a restore": (a_detached_plex_misses_a_restore, KILL),
     "snapshot: another snapshot sees a restore": (another_snapshot_sees_a_restore, KILL),
 }  # fmt: skip

@@ -10,13 +10,15 @@ from bitarray.util import zeros
 
 from fmrd.core.decisions import instant, recovery, snapback
 from fmrd.core.maps.bitmap import Bitmap
+from fmrd.core.maps.regionmap import RegionMap
 from fmrd.core.volume.family import Family
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
-from fmrd.engine.serving import copy_on_write
+from fmrd.engine.serving import copy_on_write, keeping, reading
 from fmrd.engine.serving.mirror import Mirror
+from fmrd.engine.serving.quick import Quick
 from fmrd.engine.snapshots import breakoffs
-from tests.sim.switches import while_cleaning
+from tests.sim.switches import while_cleaning, without
 
 
 def _no_tracking(*, of_original: bool) -> AbstractContextManager[Any]:
@@ -122,10 +124,39 @@ def _kept_by_memory() -> AbstractContextManager[Any]:
 
 
 def _lost_in_memory() -> AbstractContextManager[Any]:
-    async def lose(self: copy_on_write.CopyOnWrite, regions: list[int], why: str, *, rest: bool) -> None:
+    async def lose(self: keeping.Keeper, regions: list[int], why: str, *, rest: bool) -> None:
         instant.lose(self._origin.volume, self._snapshot, regions)
 
-    return patch.object(copy_on_write.CopyOnWrite, "_lose", lose)
+    return patch.object(keeping.Keeper, "_lose", lose)
+
+
+def _kept_without_fdatasync() -> AbstractContextManager[Any]:
+    async def make_durable(self: keeping.Keeper, mirror: Mirror, plex: Plex, regions: list[int]) -> None:
+        plex.end_sync(plex.begin_sync(), succeeded=True)
+
+    return patch.object(keeping.Keeper, "_make_durable", make_durable)
+
+
+def _kept_before_the_fdatasync() -> AbstractContextManager[Any]:
+    real = keeping.Keeper._make_durable
+
+    async def make_durable(self: keeping.Keeper, mirror: Mirror, plex: Plex, regions: list[int]) -> None:
+        with patch.object(Plex, "page", Bitmap.page):  # by the map alone, whatever is unsynced
+            await mirror.store.write_pages(mirror.volume.touched_pages())
+        await real(self, mirror, plex, regions)
+
+    return patch.object(keeping.Keeper, "_make_durable", make_durable)
+
+
+def _an_fdatasync_covers_what_comes_during_it() -> AbstractContextManager[Any]:
+    real = Plex.end_sync
+
+    def end_sync(self: Plex, batch: RegionMap | None, *, succeeded: bool) -> None:
+        real(self, batch, succeeded=succeeded)
+        if succeeded:
+            real(self, self.begin_sync(), succeeded=True)
+
+    return patch.object(Plex, "end_sync", end_sync)
 
 
 def _reads_hold_nothing() -> AbstractContextManager[Any]:
@@ -133,7 +164,7 @@ def _reads_hold_nothing() -> AbstractContextManager[Any]:
         origin = copy_on_write._origin_of(mirror)
         copy_on_write.check_lost(mirror, origin, range(region, region + 1))
         where = origin if region in mirror.volume.plexes[0].map else mirror
-        return await copy_on_write._joined(where, offset, length, mend=False)
+        return await reading.read_all(where, offset, length, mend=False)
 
     return patch.object(copy_on_write, "_read_region", read)
 
@@ -167,6 +198,10 @@ SWITCHES = {
     "instant: old data before the original's": _original_writes_at_once,
     "instant: a part of a region after the rest": _partial_writes_as_they_are,
     "instant: kept is durably kept": _kept_by_memory,
+    "instant: fdatasync before it is kept": _kept_without_fdatasync,
+    "instant: fdatasync before the page": _kept_before_the_fdatasync,
+    "instant: an fdatasync covers what was copied before it": _an_fdatasync_covers_what_comes_during_it,
+    "instant: written at once only what is kept": lambda: without(Quick, "write", "owes(self._mirror, offset, length)"),
     "instant: lost is durably lost": _lost_in_memory,
     "instant: a read holds the original's bytes": _reads_hold_nothing,
     "instant: one that went is not written over before the record": _nobody_waits_for_one_that_went,

@@ -110,10 +110,13 @@ class Plex(Bitmap):
             self.is_open
             and self.home_open
             and region not in self.map
-            and region not in self.young
+            and not self.is_unsynced(region)
             and (self.home_blank or not self.on_home[region])
-            and not any(region in batch for batch in self.syncing)
         )
+
+    def is_unsynced(self, region: int) -> bool:
+        """Tell whether this region was copied here, and no fdatasync that began later has succeeded."""
+        return region in self.young or any(region in batch for batch in self.syncing)
 
     @property
     def settled(self) -> bool:

@@ -1,4 +1,6 @@
-"""A life says how far a started volume is from its end: it is one answer, for all who ask or wait for it."""
+"""A life says how far a started volume is from its end: it is one answer, for all who ask or wait for it. And it may
+be at rest, or at work for others.
+"""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -56,3 +58,58 @@ class Lifetime:
         self.state = Life.ENDED
         self.stopping.set()
         self.gone.set()
+
+
+class RestLock:
+    """A volume is at rest for one who asks, or at work for any number of others: never both. First come, first served:
+    who comes to work while somebody waits for its rest waits behind.
+    """
+
+    def __init__(self) -> None:
+        self._resting = False
+        self._workers = 0
+        self._waiting: list[tuple[bool, trio.Event]] = []
+        """Whether for its rest, in the order in which they came."""
+
+    async def acquire(self) -> None:
+        """Return when it is at rest, until ``release``."""
+        await self._take(rest=True)
+
+    def release(self) -> None:
+        self._resting = False
+        self._wake()
+
+    async def enter(self, timeout_seconds: float) -> bool:
+        """Return when it may be worked on, until ``leave``; False where it was at rest for so long."""
+        with trio.move_on_after(timeout_seconds) as patience:
+            await self._take(rest=False)
+        return not patience.cancelled_caught
+
+    def leave(self) -> None:
+        self._workers -= 1
+        self._wake()
+
+    async def _take(self, *, rest: bool) -> None:
+        entry = (rest, trio.Event())
+        self._waiting.append(entry)
+        self._wake()
+        try:
+            await entry[1].wait()
+        except trio.Cancelled:
+            if entry in self._waiting:
+                self._waiting.remove(entry)
+                self._wake()
+            elif rest:
+                self.release()
+            else:
+                self.leave()
+            raise
+
+    def _wake(self) -> None:
+        while self._waiting and not self._resting and not (self._waiting[0][0] and self._workers):
+            rest, event = self._waiting.pop(0)
+            if rest:
+                self._resting = True
+            else:
+                self._workers += 1
+            event.set()

@@ -19,7 +19,7 @@ from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
 from fmrd.dco.group_commit import Batch, GroupCommit
 from fmrd.dco.store import Store
-from fmrd.engine.serving.life import Lifetime
+from fmrd.engine.serving.life import Lifetime, RestLock
 from fmrd.engine.serving.load import Load
 from fmrd.engine.serving.open_plex import OpenPlex, ToCall
 from fmrd.engine.serving.ranges import Ranges
@@ -41,8 +41,8 @@ class Mirror:
     ranges: Ranges = field(default_factory=Ranges)
     load: Load = field(default_factory=Load)
     life: Lifetime = field(default_factory=Lifetime)
-    rest_lock: trio.Lock = field(default_factory=trio.Lock)
-    """Held by whoever has the volume at rest, and by the original of an instant snapshot while it keeps data on it."""
+    rest_lock: RestLock = field(default_factory=RestLock)
+    """Of whoever has the volume at rest, and of the original of an instant snapshot while it keeps data on it."""
     flushes: GroupCommit[Batch] = field(default_factory=lambda: GroupCommit(Batch))
     """Flush requests that share one round of fdatasyncs."""
     _clean_lock: trio.Lock = field(default_factory=trio.Lock)
@@ -53,8 +53,8 @@ class Mirror:
     """Set when reads need not wait any more."""
     leaving: Callable[[Iterable[int]], Awaitable[None]] | None = None
     """This is awaited with extents before they leave the DRL; it raises Failed where they must stay."""
-    old_data: dict[str, GroupCommit[Any]] = field(default_factory=dict)
-    """What is kept together for an instant snapshot of this volume, by its uuid (copy_on_write.py)."""
+    old_data: dict[str, Any] = field(default_factory=dict)
+    """What is kept together for an instant snapshot of this volume, by its uuid (keeping.py)."""
 
     @property
     def volume(self) -> Volume:

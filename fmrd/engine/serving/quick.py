@@ -16,6 +16,7 @@ from functools import partial
 
 from fmrd.core.plans import ReadPart
 from fmrd.core.volume.plex import Plex
+from fmrd.engine.serving.copy_on_write import owes
 from fmrd.engine.serving.flights import Flights, Read, Start, Written
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.serving.open_plex import OpenPlex
@@ -98,7 +99,7 @@ class Quick:
             or self._load.closed
             or volume.demotions_recorded < volume.demotions
             or volume.demotions_recorded < volume.held_until
-            or volume.unkept
+            or (volume.unkept and owes(self._mirror, offset, length))
             or self._mirror.unreadable.spans
             or (volume.settings.link is not None and volume.settings.is_instant)
             or (self._ranges.held and not self._ranges.is_free(offset, stop))

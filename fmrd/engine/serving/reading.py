@@ -1,10 +1,12 @@
 """Reads fail over to another plex here, and are repaired. These are functions over a mirror."""
 
 import errno
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+
+import trio
 
 from fmrd.backing.calls.system_calls import Began, Call
 from fmrd.backing.protocol import Backing
@@ -46,6 +48,47 @@ async def read_parts(mirror: Mirror, at: int, stop: int, *, mend: bool = True) -
         part = plan_read(mirror, at, stop - at)[0]
         yield await read_part(mirror, part, mend=mend)
         at += part.length
+
+
+async def read_all(mirror: Mirror, offset: int, length: int, *, mend: bool = True) -> bytes:
+    """Read as ``read_parts`` does, and return all of it."""
+    return b"".join([data async for data in read_parts(mirror, offset, offset + length, mend=mend)])
+
+
+async def read_pieces(mirror: Mirror, pieces: Sequence[tuple[int, int]]) -> list[bytes | bytearray]:
+    """Read pieces (offset, length) of which the caller holds the bytes; nothing is repaired. What is in memory is read
+    in this step, for a thread each costs more than the read; all others are read side by side. Failed('io_error').
+    """
+    found: list[bytes | bytearray | None] = [_read_now(mirror, *piece) for piece in pieces]
+    errors: list[FmrdError] = []
+
+    async def read(index: int) -> None:
+        try:
+            found[index] = await read_all(mirror, *pieces[index], mend=False)
+        except FmrdError as error:
+            errors.append(error)
+
+    async with trio.open_nursery() as nursery:
+        for index in [index for index, data in enumerate(found) if data is None]:
+            nursery.start_soon(read, index)
+    if errors:
+        raise errors[0]
+    return [data for data in found if data is not None]
+
+
+def _read_now(mirror: Mirror, offset: int, length: int) -> bytearray | None:
+    """None where that may have to wait, or nobody can tell yet."""
+    try:
+        part = plan_read(mirror, offset, length)[0]
+    except FmrdError:
+        return None  # told by who asks again
+    backing = mirror.opened[part.plex.uuid].backing
+    buffer = bytearray(length)
+    if part.length < length or not backing.pread_now(offset, memoryview(buffer)):
+        return None
+    part.plex.reads += 1
+    part.plex.read_bytes += length
+    return buffer
 
 
 async def seek(mirror: Mirror, offset: int, *, data: bool) -> int:

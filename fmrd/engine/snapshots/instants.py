@@ -23,7 +23,7 @@ from fmrd.engine.opening.files import PlexFiles, copy_of, name_owner
 from fmrd.engine.opening.start import Opening, report
 from fmrd.engine.registry import Registry
 from fmrd.engine.running import Running
-from fmrd.engine.serving import copy_on_write
+from fmrd.engine.serving import copy_on_write, keeping
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.snapshots.appearing import land_later
 from fmrd.engine.snapshots.breakoffs import must_be_original
@@ -70,7 +70,7 @@ async def take_instant(
             registry.units.must_be_free(name)
             uuid = registry.context.new_uuid()
             taken = snapshot.taken_at_once(mirror.store.family, running.volume, record, name, uuid)
-            taken.settings = replace(taken.settings, io_timeout_seconds=copy_on_write.LIMIT_SECONDS)
+            taken.settings = replace(taken.settings, io_timeout_seconds=keeping.LIMIT_SECONDS)
             ledger = mirror.store.ledger
             opened = {record.uuid: files.with_dco(copy)}
             store = Store(ledger, taken, opened, timeout_seconds=ledger.timeout_seconds, failed=report)

@@ -14,7 +14,7 @@ from fmrd.core.volume.volume import Volume
 from fmrd.dco.ledger import change
 from fmrd.engine.resync.copy_tasks import Then
 from fmrd.engine.service import Service
-from fmrd.engine.serving.copy_on_write import CopyOnWrite
+from fmrd.engine.serving.keeping import Keeper
 from fmrd.engine.snapshots import undos
 from fmrd.engine.snapshots.foretold import check_restore
 from fmrd.engine.snapshots.pairs import Pair, and_gone, both, withdrawn
@@ -87,7 +87,7 @@ async def _keep_for_others(pair: Pair) -> None:
     for volume in (mirror.volume, pair.volume):
         volume.drl.add_to(changed)
     for uuid in [uuid for uuid in mirror.volume.unkept if uuid != own]:
-        await CopyOnWrite(mirror, uuid).keep(changed.search(1))
+        await Keeper(mirror, uuid).keep(changed.search(1))
 
 
 async def _replace(pair: Pair, service: Service, plexes: Sequence[Plex], kept: undos.Kept | None) -> None:

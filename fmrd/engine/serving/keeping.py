@@ -1,0 +1,240 @@
+"""Old data of an original is kept on the plex of an instant snapshot, in rounds (PROTOCOLS, "Instant snapshots").
+
+A region is *owed* until its old data is on the snapshot's plex, fdatasync'ed, and the home copy knows. Who must have it
+kept holds its bytes on the original. Where that fails, or takes too long, the region is *lost*, durably, in the
+original's DCO, and the original goes on: a snapshot never makes it fail.
+
+It takes three steps: the copy, the fdatasync, the page. All who came to a step while it was taken for others take it
+together, next; meanwhile the others are on their way through the next step. Whoever asked goes on after the last.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from bitarray.util import ones
+
+from fmrd.core.decisions import instant
+from fmrd.core.volume.plex import Plex
+from fmrd.core.volume.volume import Volume
+from fmrd.dco.group_commit import Batch, GroupCommit
+from fmrd.engine.serving import reading
+from fmrd.engine.serving.mirror import Mirror
+from fmrd.engine.serving.open_plex import OpenPlex
+from fmrd.engine.serving.writes_under_way import Writer, Zeroer
+from fmrd.errors import Failed, FmrdError
+
+log = logging.getLogger(__name__)
+LIMIT_SECONDS = 5.0
+"""How long a call on a snapshot's plex may take, unless it is set otherwise, before what it was to keep is lost."""
+PIECE_BYTES = 1 << 20
+"""Read at once, at most."""
+TOGETHER_BYTES = 4 << 20
+"""In memory at once, and written by one call."""
+Stretch = tuple[int, int]
+"""(offset, length) in bytes."""
+
+
+@dataclass
+class _Regions(Batch):
+    """They share one step of what keeping them takes."""
+
+    regions: set[int] = field(default_factory=set)
+    precious: set[int] = field(default_factory=set)
+    """Those that the original is about to write: kept now or lost."""
+    why: str = ""
+    """What went wrong, if anything did."""
+
+
+def _steps() -> GroupCommit[_Regions]:
+    return GroupCommit(_Regions)
+
+
+@dataclass
+class _Rounds:
+    """Three steps, each for all who asked by then, and all three at once, for others. What was copied while an
+    fdatasync was under way stays unsynced (Plex.begin_sync), and a page never tells of what is.
+    """
+
+    copies: GroupCommit[_Regions] = field(default_factory=_steps)
+    fdatasyncs: GroupCommit[_Regions] = field(default_factory=_steps)
+    pages: GroupCommit[_Regions] = field(default_factory=_steps)
+
+
+class Keeper:
+    """This keeps old data of one original for the instant snapshot of that uuid. It has no state of its own: who asks
+    by then is served together, and what they share is the original's.
+    """
+
+    def __init__(self, origin: Mirror, uuid: str) -> None:
+        self._origin = origin
+        self._uuid = uuid
+        self._rounds: _Rounds = origin.old_data.setdefault(uuid, _Rounds())
+
+    @property
+    def _snapshot(self) -> Volume:
+        return self._origin.store.family.by_uuid(self._uuid)
+
+    async def keep(self, regions: Iterable[int], *, or_lose: bool = True) -> None:
+        """Return when each region is kept or lost, durably; the caller holds their bytes on the original.
+        Failed('home_failed') where neither can be written down. ``or_lose``: the original is to be written there;
+        otherwise what cannot be kept stays owed.
+        """
+        regions, why = list(regions), ""
+        rounds = self._rounds
+        for step, work in (
+            (rounds.copies, self._copy),
+            (rounds.fdatasyncs, self._sync),
+            (rounds.pages, self._write_down),
+        ):
+            batch = step.next
+            batch.regions.update(regions)
+            batch.precious.update(regions if or_lose else ())
+            batch.why = batch.why or why
+            if (error := await step.served(batch, work)) is not None:
+                raise error
+            why = batch.why
+
+    def owed(self, regions: Iterable[int]) -> list[int]:
+        """Return which of these are owed: none where the snapshot went back meanwhile, or holds everything itself."""
+        origin = self._origin.volume
+        if self._uuid not in origin.unkept:
+            return []
+        snap = self._snapshot
+        return [r for r in regions if instant.owed(origin, snap, range(r, r + 1))]
+
+    async def _copy(self, batch: _Regions) -> None:
+        """Have the plex take them, not durably yet."""
+        regions = [r for r in self.owed(sorted(batch.regions)) if r in self._snapshot.plexes[0].map]
+        batch.why = await self._at_work(regions, self._copy_these)
+
+    async def _sync(self, batch: _Regions) -> None:
+        """Make durable what the plex took."""
+        regions = [r for r in self.owed(sorted(batch.regions)) if self._snapshot.plexes[0].is_unsynced(r)]
+        batch.why = await self._at_work(regions, self._make_durable) or batch.why
+
+    async def _write_down(self, batch: _Regions) -> None:
+        """Have the home copy know. What is still owed then was not taken, or was dropped: it is lost."""
+        regions = [r for r in self.owed(sorted(batch.regions)) if r not in self._snapshot.plexes[0].map]
+        why = await self._at_work(regions, self._write_pages)
+        left = self.owed(sorted(batch.precious))
+        if left:
+            mirror = self._origin.kin.get(self._uuid)
+            await self._lose(
+                left, batch.why or why or "its plex failed", rest=mirror is not None and self._hangs(mirror)
+            )
+
+    def _hangs(self, mirror: Mirror) -> bool:
+        disk = mirror.opened.get(self._snapshot.plexes[0].uuid)
+        return disk is not None and disk.lane.hung > 0
+
+    async def _at_work(self, regions: list[int], work: Callable[[Mirror, Plex, list[int]], Awaitable[None]]) -> str:
+        """Do ``work`` with those of the regions that are owed. Return what went wrong, if anything did."""
+        mirror = self._origin.kin.get(self._uuid)
+        if not self.owed(regions):
+            return ""
+        if mirror is None:
+            return "it is stopped, or its disk is away"
+        if not await mirror.rest_lock.enter(mirror.timeout_seconds):
+            return f"snapshot {mirror.volume.name} is at rest for too long"
+        try:
+            regions = self.owed(regions)
+            plex = next(iter(mirror.volume.plexes), None)
+            if plex is None or not regions:
+                return "it went back"
+            if mirror.opened[plex.uuid].lane.hung:
+                return f"plex {plex.name} does not answer"
+            await work(mirror, plex, regions)
+        except (FmrdError, OSError) as error:
+            return str(error)
+        finally:
+            mirror.rest_lock.leave()
+        return ""
+
+    async def _make_durable(self, mirror: Mirror, plex: Plex, _: list[int]) -> None:
+        self._must_be_there(mirror)
+        await mirror.sync(plex)
+
+    async def _write_pages(self, mirror: Mirror, *_: object) -> None:
+        self._must_be_there(mirror)
+        await mirror.store.write_pages(mirror.volume.touched_pages())
+
+    async def _copy_these(self, mirror: Mirror, plex: Plex, regions: list[int]) -> None:
+        """Copy those that are still the original's, in order and merged with their neighbours; OSError or FmrdError if
+        one cannot be copied. Not by the kernel in one call: of that nobody could tell which end hangs, and old data
+        would be lost for one plex of several.
+        """
+        volume, dropped = mirror.volume, plex.dropped
+        runs = list(_runs(region for region in regions if region in plex.map))
+        for pieces in _together(volume.geometry.bytes_of(run) for run in runs):
+            data = await reading.read_pieces(self._origin, pieces)
+            self._must_be_there(mirror)
+            await self._put(mirror.opened[plex.uuid], pieces, data, mirror.timeout_seconds)
+        for run in runs:
+            volume.copied_these(plex, run.start, ones(len(run)), dropped)
+
+    async def _put(
+        self, disk: OpenPlex, pieces: Sequence[Stretch], data: Sequence[bytes | bytearray], timeout_seconds: float
+    ) -> None:
+        """Write pieces, those that are nothing but zeros so that they take no room. A call that hangs is the last."""
+        zeros = tuple([(at, at + len(each)) for (at, _), each in zip(pieces, data, strict=True) if _is_zero(each)])
+        rest = [(at, memoryview(each)) for (at, _), each in zip(pieces, data, strict=True) if not _is_zero(each)]
+        for put in (Writer(disk.backing, rest), Zeroer(disk.backing, zeros, True)):
+            if put.spans:
+                call = disk.writing(put, put.spans, inline=False)
+                [outcome] = await self._origin.system.in_turn([call], timeout_seconds)
+                if outcome.error is not None:
+                    raise outcome.error
+
+    def _must_be_there(self, mirror: Mirror) -> None:
+        """Its files are closed when it stops or goes back; calls under way are waited for, new ones come too late."""
+        if self._origin.kin.get(self._uuid) is not mirror or self._uuid not in self._origin.volume.unkept:
+            raise Failed("volume_stopped", f"snapshot {mirror.volume.name} was stopped meanwhile")
+
+    async def _lose(self, regions: list[int], why: str, *, rest: bool) -> None:
+        """Note them as lost, durably, in the original's DCO, before it writes there; with ``rest`` all not kept yet."""
+        origin, snap = self._origin, self._snapshot
+        unkept = origin.volume.unkept[self._uuid]
+        if not unkept.map.any():
+            stopped = self._uuid not in origin.kin  # by somebody who knows what it costs
+            level = logging.WARNING if stopped else logging.ERROR
+            log.log(level, "snapshot %s is invalid: old data could not be kept (%s)", snap.name, why)
+        instant.lose(origin.volume, snap, regions)
+        if rest:
+            instant.lose_the_rest(origin.volume, snap)
+        await origin.store.write_pages((unkept.column.index, page) for page in sorted(unkept.due_pages))
+
+
+def _is_zero(data: bytes | bytearray) -> bool:
+    return not data[0] and data == bytes(len(data))
+
+
+def _runs(regions: Iterable[int]) -> Iterator[range]:
+    """Yield the runs of adjacent ones; they come in order."""
+    run = range(0)
+    for region in regions:
+        if run and region == run.stop:
+            run = range(run.start, region + 1)
+            continue
+        if run:
+            yield run
+        run = range(region, region + 1)
+    if run:
+        yield run
+
+
+def _together(spans: Iterable[Stretch]) -> Iterator[list[Stretch]]:
+    """Yield the pieces of these spans, as many at a time as may be in memory."""
+    pieces: list[Stretch] = []
+    left = TOGETHER_BYTES
+    for at, size in spans:
+        stop = at + size
+        while at < stop:
+            length = min(stop - at, PIECE_BYTES, left)
+            pieces.append((at, length))
+            at, left = at + length, left - length
+            if not left:
+                yield pieces
+                pieces, left = [], TOGETHER_BYTES
+    if pieces:
+        yield pieces

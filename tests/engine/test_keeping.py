@@ -1,0 +1,188 @@
+"""What an instant snapshot needs of its original is kept in rounds: many regions share what each of them waits for."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from fmrd.engine.serving import keeping
+from fmrd.engine.serving.life import RestLock
+from tests.engine.rig import REGION, Rig, daemon
+from tests.waiting import until
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with daemon(tmp_path) as running:
+        await running.make("ab")
+        await running.write_regions(*range(20), byte=b"0")
+        yield running
+
+
+async def take(rig: Rig, letter: str = "i") -> None:
+    await rig.verbs.snapshot(volumes=["data"], instant=str(rig.path(letter)), name=letter)
+    rig.host.watch.log.clear()
+
+
+def written(rig: Rig, letter: str = "i") -> list[int]:
+    """The regions that were copied to that snapshot's plex, in that order."""
+    return [operation.offset // REGION for operation in rig.host.watch.seen("pwrite", str(rig.path(letter)))]
+
+
+def begin(rig: Rig, nursery: trio.Nursery, *regions: int) -> None:
+    for region in regions:
+        nursery.start_soon(rig.write_regions, region)
+
+
+async def test_regions_that_wait_are_kept_together(rig: Rig) -> None:
+    await take(rig)
+    async with trio.open_nursery() as nursery:
+        with rig.host.hanging(rig.path("i"), "pwrite", first_only=True) as hang:
+            begin(rig, nursery, 1)
+            await until(lambda: hang.waiting == 1)
+            begin(rig, nursery, 9, 3, 5, 4, 12, 7)
+            await trio.testing.wait_all_tasks_blocked()
+            assert written(rig) == [1]
+    assert written(rig) == [1, 3, 7, 9, 12], "in order, neighbours as one"
+    assert len(rig.host.watch.seen("fdatasync", str(rig.path("i")))) == 2
+    assert await rig.door("i").read(0, 20 * REGION) != await rig.data.read(0, 20 * REGION)
+    for region in range(20):
+        assert await rig.door("i").read(region * REGION + 512, 512) == b"0" * 512
+
+
+async def test_the_next_regions_are_copied_while_an_fdatasync_is_under_way(rig: Rig) -> None:
+    """And have one of their own: nothing is written over before it."""
+    await take(rig)
+    async with trio.open_nursery() as nursery:
+        with rig.host.hanging(rig.path("i"), "fdatasync", first_only=True) as hang:
+            begin(rig, nursery, 1)
+            await until(lambda: hang.waiting == 1)
+            begin(rig, nursery, 2, 3)
+            await until(lambda: written(rig) == [1, 2])
+            await trio.testing.wait_all_tasks_blocked()
+            assert not rig.host.watch.seen("pwrite", str(rig.path("a"))), "none of them is durable"
+        await until(lambda: len(rig.host.watch.seen("pwrite", str(rig.path("a")))) == 3)
+    log = [
+        (o.name, o.offset // REGION) for o in rig.host.watch.log if o.path in (str(rig.path("i")), str(rig.path("a")))
+    ]
+    syncs = [index for index, (name, _) in enumerate(log) if name == "fdatasync"]
+    assert len(syncs) == 2
+    assert all(log.index(("pwrite", region)) < syncs[1] for region in (1, 2)), "copied before"
+    over = [log.index(("pwrite", region), log.index(("pwrite", 2)) + 1) for region in (2, 3)]
+    assert min(over) > syncs[1], "written over after"
+
+
+async def test_regions_of_zeros_take_no_room_beside_others(rig: Rig) -> None:
+    await take(rig)
+    async with trio.open_nursery() as nursery:
+        with rig.host.hanging(rig.path("i"), "pwrite", first_only=True) as hang:
+            begin(rig, nursery, 1)
+            await until(lambda: hang.waiting == 1)
+            begin(rig, nursery, 30, 3, 33)
+            await trio.testing.wait_all_tasks_blocked()
+    assert written(rig) == [1, 3]
+    assert rig.path("i").stat().st_blocks * 512 < 4 * REGION
+    assert await rig.door("i").read(30 * REGION, REGION) == bytes(REGION)
+    assert (await rig.data.read(30 * REGION, REGION)).count(b"w") == 512
+
+
+async def test_a_write_over_more_than_is_in_memory_at_once_is_kept(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "PIECE_BYTES", REGION // 4)
+    monkeypatch.setattr(keeping, "TOGETHER_BYTES", REGION * 3 // 4)
+    before = await rig.data.read(0, 20 * REGION)
+    await take(rig)
+    await rig.data.write(512, b"1" * (10 * REGION))
+    assert await rig.door("i").read(0, 20 * REGION) == before
+
+
+async def test_snapshots_do_not_wait_for_each_others_disks(rig: Rig) -> None:
+    await take(rig, "i")
+    await take(rig, "j")
+    async with trio.open_nursery() as nursery:
+        with rig.host.hanging(rig.path("i"), "pwrite"):
+            begin(rig, nursery, 1)
+            await until(lambda: len(rig.host.watch.seen("fdatasync", str(rig.path("j")))) == 1)
+            assert not rig.host.watch.seen("pwrite", str(rig.path("a")))
+    for letter in "ij":
+        assert await rig.door(letter).read(REGION + 512, 512) == b"0" * 512
+
+
+async def test_where_the_plex_of_a_snapshot_is_full_every_write_of_its_original_succeeds(rig: Rig) -> None:
+    """Also of those regions that were to be kept together with the one that found no room."""
+    await take(rig)
+    async with trio.open_nursery() as nursery:
+        with rig.host.failing(rig.path("i"), "pwrite", code=28, within=range(5 * REGION, 6 * REGION)):
+            begin(rig, nursery, *range(10))
+            await until(lambda: len(rig.host.watch.seen("pwrite", str(rig.path("a")))) == 10)
+    for region in range(10):
+        assert await rig.data.read(region * REGION + 512, 512) == b"w" * 512
+    lost = (await rig.verbs.print(volume="i"))["volumes"][0]["lost"]
+    assert any(part["offset_bytes"] <= 5 * REGION < part["offset_bytes"] + part["length_bytes"] for part in lost)
+    await rig.write_regions(11)
+    assert await rig.door("i").read(11 * REGION + 512, 512) == b"0" * 512, "others are kept"
+
+
+class Sharers:
+    """They ask for a volume's rest, or to work on it; ``have`` tells who has it, in that order."""
+
+    def __init__(self) -> None:
+        self.lock = RestLock()
+        self.have: list[str] = []
+
+    async def rest(self) -> None:
+        await self.lock.acquire()
+        self.have.append("rest")
+
+    async def work(self) -> None:
+        assert await self.lock.enter(60)
+        self.have.append("work")
+
+
+async def test_many_may_work_on_a_volume_and_none_while_it_is_at_rest() -> None:
+    sharers = Sharers()
+    lock = sharers.lock
+    async with trio.open_nursery() as nursery:
+        for ask in (sharers.work, sharers.work, sharers.rest, sharers.work, sharers.rest):
+            nursery.start_soon(ask)
+            await trio.testing.wait_all_tasks_blocked()
+        assert sharers.have == ["work", "work"], "who comes later waits behind"
+        lock.leave()
+        await trio.testing.wait_all_tasks_blocked()
+        assert sharers.have == ["work", "work"]
+        lock.leave()
+        await trio.testing.wait_all_tasks_blocked()
+        assert sharers.have == ["work", "work", "rest"]
+        lock.release()
+        await trio.testing.wait_all_tasks_blocked()
+        assert sharers.have == ["work", "work", "rest", "work"]
+        lock.leave()
+    assert sharers.have[-1] == "rest"
+
+
+async def test_whoever_does_not_wait_any_more_holds_up_nobody() -> None:
+    sharers = Sharers()
+    await sharers.work()
+    async with trio.open_nursery() as nursery:
+        leaving = trio.CancelScope()
+
+        async def rest_and_leave() -> None:
+            with leaving:
+                await sharers.rest()
+
+        nursery.start_soon(rest_and_leave)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(sharers.work)
+        await trio.testing.wait_all_tasks_blocked()
+        assert sharers.have == ["work"]
+        leaving.cancel()
+    assert sharers.have == ["work", "work"]
+
+
+async def test_work_on_a_volume_at_rest_waits_no_longer_than_it_may() -> None:
+    lock = RestLock()
+    await lock.acquire()
+    assert not await lock.enter(0.01)
+    lock.release()
+    assert await lock.enter(60)
