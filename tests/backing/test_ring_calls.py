@@ -236,3 +236,17 @@ async def test_without_a_ring_it_is_said_why(monkeypatch: pytest.MonkeyPatch, ca
     assert [record.message for record in caplog.records] == [
         "writes to disks take threads: it is switched off", "writes to disks take threads: the kernel has none",
     ]  # fmt: skip
+
+
+async def test_nobody_wakes_up_while_nothing_is_under_way_and_later_ones_are_given_up_all_the_same(
+    calls: RingCalls,
+) -> None:
+    told: list[list[Outcome]] = []
+    first, second = OnOrder(Lane("a")), OnOrder(Lane("b"))
+    calls.begin([first.call], LATE, told.append)
+    first.end()
+    await until(lambda: calls._some is not None)
+    calls.begin([second.call], 0.05, told.append)
+    await until(lambda: len(told) == 2)
+    assert isinstance(told[1][0].error, TimeoutError)
+    second.end()

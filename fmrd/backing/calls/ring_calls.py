@@ -46,6 +46,8 @@ class RingCalls(ThreadedCalls):
         self._batches: dict[_Batch, None] = {}
         """Those under way, in the order in which they began."""
         self._runs = False
+        self._some: trio.Event | None = None
+        """Where nothing is under way: who waits for that to change."""
 
     def begin(self, calls: Sequence[Call], timeout_seconds: float, ended: Ended) -> None:
         for call in calls:
@@ -79,6 +81,8 @@ class RingCalls(ThreadedCalls):
             trio.lowlevel.spawn_system_task(self._watch)
         batch = _Batch(self, calls, timeout_seconds, ended)
         self._batches[batch] = None
+        if self._some is not None:
+            self._some.set()
         batch.begin()
         if not self.idle.in_step:
             self.idle.hand_over()
@@ -104,6 +108,10 @@ class RingCalls(ThreadedCalls):
 
     async def _watch(self) -> None:
         while True:
+            if not self._batches:
+                self._some = trio.Event()
+                await self._some.wait()
+                self._some = None
             await trio.sleep(LOOK_SECONDS)
             self.idle.hand_over()  # the loop may have stood still
             now = trio.current_time()
