@@ -40,8 +40,11 @@ class Cleaner:
                     self._in_vain = True
                     self._in_vain = not await self._mirror.clean_ahead()
                     continue
-                due, self._in_vain = trio.current_time() + seconds, False
-                await self._mirror.clean(self._running.volume.drl.end_period())
+                self._in_vain = False
+                try:
+                    await self._mirror.clean(self._running.volume.drl.end_period())
+                finally:  # a load that the fdatasync held up is given time to use again what it uses
+                    due = trio.current_time() + seconds
                 if stopping.is_set():
                     return
                 self._relieve()
