@@ -39,7 +39,7 @@ ON_DISKS: dict[str, Job] = {
     "64K random write, depth 8": ("randwrite", "64k", 8, ()),
 }
 """Besides, where the plexes are not in memory."""
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 120
 
 
 def run(*command: object) -> str:

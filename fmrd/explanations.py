@@ -43,7 +43,7 @@ ERRORS: dict[str, str] = {
     "at most 64 characters; that of a snapshot, which has its original's in it, at most 80.",
     "bad_size": "Sizes are bytes, or a number with K, M, G or T (powers of 1024), a multiple of 4096; region and "
     "extent sizes are powers of two.",
-    "bad_setting": "Settings are fmr, rdpol, io_timeout, rate and auto_attach; see 'fmrctl set --help'.",
+    "bad_setting": "Settings are fmr, rdpol, io_timeout, rate, auto_attach and drl_extents; see 'fmrctl set --help'.",
     "unknown_code": "No error or reason has this code.",
     "unreachable": "Nothing answers on the control socket. Is the daemon running, and is it the same --socket?",
     "volume_exists": "A volume of this name exists already.",

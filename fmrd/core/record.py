@@ -101,6 +101,7 @@ class VolumeRecord:
     rate: int = 0
     auto_attach: bool = True
     hot_extents: int = 1024
+    """How many extents its DRL holds at most: the setting drl_extents."""
     stopped: bool = False
     """Stopped by the administrator: the daemon does not open it by itself."""
     next_plex: int = 1

@@ -15,6 +15,7 @@ from fmrd.core.decisions import snapshot
 from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
+from fmrd.engine.cleaner import Cleaner
 from fmrd.engine.context import Context
 from fmrd.engine.opening.start import Opening
 from fmrd.engine.plexes.attach import Attacher
@@ -59,7 +60,7 @@ class Service:
         """Go on where a stop or a crash left off: drains, returning plexes, and the cleaning of the DRL. All of it runs
         in the context's nursery.
         """
-        self.context.nursery.start_soon(self._clean_now_and_then)
+        self.context.nursery.start_soon(Cleaner(self.running, self.copying.relieve).run)
         self.copying.go_on()
         if self.volume.settings.auto_attach:
             self.context.nursery.start_soon(self._attach_those_that_answer)
@@ -74,23 +75,6 @@ class Service:
                     log.warning("volume %s: plex %s stays %s: %s", self.volume.name, plex.name, plex.state, error)
                     if plex.state is PlexState.IOFAIL or not isinstance(error, Refused):  # its disk may only be late
                         self.reattacher.expect(plex)
-
-    async def _clean_now_and_then(self) -> None:
-        stopping = self.running.life.stopping
-        tick = self.volume.drl.end_tick()
-        while True:
-            with trio.move_on_after(self.context.clean_seconds):
-                await stopping.wait()
-                return
-            tick, before = self.volume.drl.end_tick(), tick
-            try:
-                await self.mirror.clean(before)
-                if stopping.is_set():
-                    return
-                self.copying.relieve()
-                await self.running.renew_copies()
-            except (FmrdError, OSError) as error:
-                log.warning("volume %s is not settled yet: %s", self.volume.name, error)
 
     # Plexes leave
 
@@ -183,6 +167,8 @@ class Service:
                 self.volume.set_fmr(bool(fmr))
             self.mirror.store.timeout_seconds = self.running.timeout_seconds
             await self.mirror.store.commit()
+            if self.volume.drl.is_filling:
+                self.mirror.filling.set()
             self.context.tasks.wake(self.volume.name)
 
     def _is_settled(self) -> bool:

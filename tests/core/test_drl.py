@@ -15,7 +15,7 @@ GEOMETRY = Geometry(EXTENTS * 2 * REGION - REGION, REGION, 2 * REGION, 8)
 """Extents of two regions, the last one short; pages of four extents."""
 
 
-def log(hot_extents: int = 100) -> DirtyRegionLog:
+def log(hot_extents: int = 1 << 14) -> DirtyRegionLog:
     return DirtyRegionLog(GEOMETRY, hot_extents)
 
 
@@ -84,6 +84,11 @@ class TheLogAgainstAModel(RuleBasedStateMachine):
         if ends_well:
             self.disk[page * 4 : page * 4 + len(content)] = content
             self.drl.page_written(page, content)
+
+    @rule()
+    def end_period(self) -> None:
+        """A cleaning may still be under way: ticks end whenever somebody asks."""
+        assert self.drl.end_period() < self.drl.end_tick()
 
     @precondition(lambda self: self.clean is None)
     @rule(most=st.none() | st.integers(1, 4))
@@ -249,6 +254,114 @@ def test_crowded(hot: int, idle: list[int], pending: list[int], wanted: range, c
     for extent in pending:
         drl.enter(range(extent, extent + 1))
     assert drl.crowded_by(wanted) is crowded
+
+
+def load(drl: DirtyRegionLog, extents: range) -> None:
+    for extent in extents:
+        write(drl, extent)
+
+
+SPREAD = Geometry(256 * 4096 * REGION, REGION, 2 * REGION, 64)
+"""Many extents, 32 to a page."""
+
+
+def test_a_scattered_load_finds_its_neighbours_marked_by_the_same_page() -> None:
+    drl = DirtyRegionLog(SPREAD, 1024)
+    load(drl, range(0, 320, 32))
+    write(drl, 1000)
+    assert marked(drl)[-2:] == [1000, 1001], "as many as the load is heavy"
+    for page in range(drl.marked.pages):
+        drl.marked.page(page)
+    load(drl, range(3200, 3200 + 54 * 32, 32))
+    drl.enter(range(10_042, 10_043))
+    assert [extent for extent in marked(drl) if extent >= 10_000] == list(range(10_032, 10_048))
+    assert not drl.is_durable(range(10_033, 10_034)), "rule 1 holds for them as well"
+    drl.page_written(10_042 // 32, drl.marked.page(10_042 // 32))
+    assert drl.is_durable(range(10_032, 10_048))
+
+
+def test_neighbours_are_of_the_same_page_only() -> None:
+    drl = DirtyRegionLog(Geometry(SPREAD.length_bytes, REGION, 2 * REGION, 24), 1024)
+    load(drl, range(0, 64 * 32, 32))
+    write(drl, 10_005)
+    page = range(10_005 // 12 * 12, 10_005 // 12 * 12 + 12)
+    assert {extent // 12 for extent in marked(drl) if extent >= 10_000} == {10_005 // 12}
+    assert set(marked(drl)) & set(page) > {10_005}
+
+
+def test_a_few_writes_mark_nothing_but_their_own_extents() -> None:
+    drl = DirtyRegionLog(SPREAD, 1 << 14)
+    load(drl, range(0, 100 * 32, 32))
+    assert marked(drl) == list(range(0, 100 * 32, 32))
+
+
+def test_nothing_is_marked_ahead_in_a_log_that_is_half_full() -> None:
+    drl = DirtyRegionLog(SPREAD, 64)
+    load(drl, range(0, 60 * 32, 32))
+    ahead = drl.count
+    assert ahead > 60
+    write(drl, 5000)
+    assert drl.count == ahead + 1
+
+
+def test_a_log_that_holds_the_whole_volume_never_fills() -> None:
+    drl = log(EXTENTS)
+    load(drl, range(EXTENTS))
+    assert drl.count == EXTENTS and not drl.is_filling and not drl.crowded_by(range(EXTENTS))
+
+
+def test_a_log_fills_before_it_is_full_and_half_of_it_leaves() -> None:
+    drl = log(8)
+    load(drl, range(6))
+    assert not drl.is_filling
+    write(drl, 6)
+    assert drl.is_filling and not drl.crowded_by(range(7, 8))
+    drl.end_clean(drl.begin_clean(drl.surplus))
+    assert marked(drl) == [3, 4, 5, 6] and not drl.is_filling
+
+
+def test_a_log_that_was_made_smaller_lets_go_of_what_is_too_much() -> None:
+    drl = DirtyRegionLog(SPREAD, 1 << 14)
+    load(drl, range(0, 90 * 32, 32))
+    drl.hot_extents = 16
+    assert drl.is_filling
+    drl.end_clean(drl.begin_clean(drl.surplus))
+    assert drl.count == 8
+
+
+def leave_by_age(drl: DirtyRegionLog) -> int:
+    return drl.end_clean(drl.begin_clean(before_tick=drl.end_period()))
+
+
+def test_what_is_idle_for_a_period_leaves() -> None:
+    drl = log()
+    drl.end_period()
+    write(drl, 1)
+    assert leave_by_age(drl) == 0
+    write(drl, 2)
+    assert leave_by_age(drl) == 1 and marked(drl) == [2]
+
+
+def test_what_is_soon_back_may_be_idle_for_longer() -> None:
+    drl = DirtyRegionLog(GEOMETRY, 128)
+    drl.end_period()
+    load(drl, range(4))
+    leave_by_age(drl)
+    assert leave_by_age(drl) == 4
+    load(drl, range(4))
+    assert [leave_by_age(drl) for _ in range(4)] == [0, 0, 0, 4], "6 periods at first, and one less with each calm one"
+
+
+def test_few_are_not_let_go_of_while_many_are_busy() -> None:
+    """An fdatasync of all plexes for one extent of many would cost more than it saves; but not for ever."""
+    drl = DirtyRegionLog(SPREAD, 1 << 14)
+    drl.end_period()
+    write(drl, 10_000)
+    gone = []
+    for _ in range(9):
+        load(drl, range(0, 40 * 32, 32))
+        gone.append(leave_by_age(drl))
+    assert gone.index(1) == 7 and sum(gone) == 1
 
 
 def test_what_is_restored_is_marked_and_not_durable_before_it_was_rewritten() -> None:

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-import trio
 
 from fmrd.errors import BadRequest, Failed, Refused
 from tests.engine.rig import REGION, SIZE, Json, Rig, daemon
@@ -477,16 +476,3 @@ async def test_the_dirty_region_log_forgets_what_is_idle(tmp_path: Path) -> None
         rig.kill()
     async with daemon(tmp_path) as rig:
         assert (await rig.verbs.task_list(all=True))["tasks"] == []
-
-
-async def test_a_scattered_load_over_more_than_the_log_holds(rig: Rig) -> None:
-    rig.registry.context.hot_extents = 4
-    await rig.make(drl_extent_bytes=REGION)
-    for region in range(64):
-        await rig.write_regions(region)
-        assert rig.service.volume.drl.count <= 4
-    async with trio.open_nursery() as nursery:
-        for region in range(64):
-            nursery.start_soon(rig.write_regions, region)
-    await rig.stop()
-    assert rig.same("a", "b")

@@ -21,6 +21,8 @@ from fmrd.errors import BadRequest
         ("rate", "1000", {"rate": 1000}),
         ("rate", "10M", {"rate": 10 << 20}),
         ("rate", "1g", {"rate": 1 << 30}),
+        ("drl_extents", "16", {"hot_extents": 16}),
+        ("drl_extents", "65536", {"hot_extents": 65536}),
     ],
 )
 def test_what_is_meant(key: str, value: str, expected: dict[str, Any]) -> None:
@@ -34,7 +36,8 @@ def test_what_is_meant(key: str, value: str, expected: dict[str, Any]) -> None:
         ("io_timeout", "0"), ("io_timeout", "-1"), ("io_timeout", "nan"), ("io_timeout", "inf"), ("io_timeout", "soon"),
         ("io_timeout", ""), ("rate", "-1"), ("rate", "1.5M"), ("rate", "M"), ("rate", ""), ("rate", "10Q"),
         ("rate", "\u0661\u0662"), ("rate", "\u00b2"), ("rate", "9" * 15 + "T"), ("rate", "9" * 5000),
-        ("colour", "blue"),
+        ("drl_extents", "15"), ("drl_extents", "65537"), ("drl_extents", "-16"), ("drl_extents", "64K"),
+        ("drl_extents", ""), ("drl_extents", "\u0661\u0662\u0663"), ("drl_extents", "9" * 5000), ("colour", "blue"),
     ],
 )  # fmt: skip
 def test_what_cannot_be(key: str, value: str) -> None:

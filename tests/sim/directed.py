@@ -142,6 +142,24 @@ async def killed_while_marks_overtake_each_other(life: Life) -> None:
     life.system.crash("kill")
 
 
+async def killed_before_what_is_marked_ahead_is_durable(life: Life) -> None:
+    """Rule 1: the second extent is marked with the first, and a write there waits for that page, too."""
+    life.system.laziness = 0
+    await life.write(2 * EXTENT, GRANULE)
+    marking: list[Call] = []
+    life.system.stick = lambda call: sequence_of(call) is not None and (marking.append(call) or True)
+    life.system.delay = lambda call: call.lane.name == "v-02"
+    life.nursery.start_soon(life.write, 0, GRANULE)
+    await until(lambda: marking)
+    if 1 not in life.service.volume.drl.marked:
+        raise Broken("nothing was marked ahead")
+    life.nursery.start_soon(life.write, EXTENT, GRANULE)
+    for _ in range(PATIENCE):
+        await trio.lowlevel.checkpoint()
+    life.system.rng.randrange = lambda *limits: 0  # type: ignore[method-assign]  # nothing in flight lands
+    life.system.crash("kill")
+
+
 async def a_hung_write_lands_after_a_join(life: Life) -> None:
     """PROTOCOLS, "Join": a plex does not join before its last call has landed."""
     life.system.laziness = 0
@@ -324,5 +342,6 @@ DIRECTED = {
     "power fails before the copy is synced": (power_fails_before_the_copy_is_synced, POWER),
     "killed before a demotion is recorded": (killed_before_a_demotion_is_recorded, KILL),
     "killed while marks overtake each other": (killed_while_marks_overtake_each_other, KILL),
+    "killed before what is marked ahead is durable": (killed_before_what_is_marked_ahead_is_durable, KILL),
     "a hung write lands after a join": (a_hung_write_lands_after_a_join, KILL),
 }

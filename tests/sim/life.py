@@ -84,7 +84,7 @@ class Life:
 
     async def first(self) -> None:
         schedule, rng, context = self.schedule, self.rng, self.registry.context
-        context.hot_extents = rng.choice([1, 2, 3])
+        context.hot_extents = rng.choice([3, 4, 6, 8] if schedule.profile.crowded else [1, 2, 3])
         context.page_regions = rng.choice([2, 4, 8])
         await self.verbs.make(
             volume=NAME,

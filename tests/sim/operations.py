@@ -86,6 +86,14 @@ async def clean(life: "Life") -> None:
         life.schedule.note(f"clean: {error}")
 
 
+async def set_extents(life: "Life") -> None:
+    """The log becomes larger or smaller: without the verb's bounds, which are beyond so small a volume."""
+    try:
+        await life.service.configure(hot_extents=life.rng.choice([2, 3, 4, 6, 8]))
+    except FmrdError as error:
+        life.schedule.note(f"set: {error}")
+
+
 async def wait(life: "Life") -> None:
     await trio.sleep(life.rng.choice([1, 6, 12]))
 
@@ -242,6 +250,6 @@ OPERATIONS = {
     "write": write, "zero": zero, "read": read, "flush": flush, "clean": clean, "detach": detach, "attach": attach,
     "abort": abort, "off": off, "on": on, "stop": stop, "add": add, "grow": grow, "wait": wait,
     "break": break_, "heal": heal, "recover": recover, "hang": hang, "verify": lies.verify, "lie": lies.lie,
-    "elsewhere": elsewhere, "pause": pauses.pause,
+    "elsewhere": elsewhere, "pause": pauses.pause, "set": set_extents,
     **snaps.OPERATIONS,
 }  # fmt: skip

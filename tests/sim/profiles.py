@@ -40,6 +40,8 @@ class Profile:
     """What fmrd let go of is written elsewhere."""
     far: bool = False
     """Plexes lie behind a network: what failed there may be carried out later."""
+    crowded: bool = False
+    """The volume has more extents than its DRL holds, which fills now and then, and marks ahead."""
     verify: bool = False
     """Copies are compared, and disks lie (lies.py)."""
     quick: bool = False
@@ -169,6 +171,19 @@ CUT = {
 }
 """Somebody cuts the file of a plex while it is used."""
 
+_CROWD = (("write", 90), ("clean", 2), ("wait", 6), ("set", 3))
+CROWDED = {
+    "crowded": Profile(plexes=2, regions=24, crowded=True, crashes=3, steps=40, eager=0.05, weights=_CROWD),
+    "crowded, power": Profile(plexes=2, regions=24, crowded=True, crashes=3, steps=30, power=1.0, weights=_CROWD),
+    "crowded, faults": Profile(regions=24, crowded=True, faults=BREAKS, hangs=True, steps=40, weights=_CROWD),
+    "crowded, begun": Profile(
+        plexes=2, regions=24, crowded=True, begins=True, faults=BREAKS, crashes=3, steps=40, weights=_CROWD
+    ),
+    "crowded, quick": Profile(plexes=2, regions=24, crowded=True, quick=True, crashes=3, steps=40, weights=_CROWD),
+    "crowded, snaps": Profile(plexes=2, regions=24, crowded=True, snaps=True, steps=40, eager=0.05, weights=_CROWD),
+}
+"""The log fills, and is cleaned ahead of need."""
+
 _PAUSE = (("pause", 12),)
 PAUSES = {
     "pauses": Profile(pauses=True, crashes=3, weights=_PAUSE),
@@ -180,7 +195,7 @@ PAUSES = {
 
 KINDS = {
     "split brains": PARTED, "verifies": VERIFIES, "strangers": STRANGERS, "far": FAR, "elsewhere": ELSEWHERE,
-    "cut": CUT, "pauses": PAUSES,
+    "cut": CUT, "pauses": PAUSES, "crowded": CROWDED,
 }  # fmt: skip
 """Kinds that are about one thing each."""
 ALL = PROFILES | TARGETS | SNAPS | {name: profile for kind in KINDS.values() for name, profile in kind.items()}

@@ -8,14 +8,14 @@ import pytest
 from fmrd.dco import copy, store
 from fmrd.engine.opening import files
 from fmrd.errors import FmrdError
-from tests.sim import directed, quick_directed, snap_directed, snap_switches, switches
+from tests.sim import directed, drl_switches, quick_directed, snap_directed, snap_switches, switches
 from tests.sim.directed import run as run_directed
 from tests.sim.oracle import Broken
 from tests.sim.profiles import ALL, KINDS, PROFILES, SNAPS, TARGETS, Profile
 from tests.sim.schedule import Schedule
 
 DIRECTED = directed.DIRECTED | quick_directed.DIRECTED | snap_directed.DIRECTED
-SWITCHES = switches.SWITCHES | snap_switches.SWITCHES
+SWITCHES = switches.SWITCHES | drl_switches.SWITCHES | snap_switches.SWITCHES
 SCHEDULES = 5000
 OTHERS = 600
 CHUNK = 100
@@ -45,6 +45,10 @@ CAUGHT_BY = {
     "1 mark before write": ("plain", 0),
     "2a fdatasync before clear": ("faults", 0),
     "2a maps before clear": ("eager", 0),
+    "2a fdatasync before clear, ahead of need too": ("crowded, power", 0),
+    "2a who was written since a cleaning began stays": ("crowded", 0),
+    "2a what is being written stays": ("crowded", 0),
+    "1 what is marked ahead is not yet durable": "killed before what is marked ahead is durable",
     "2b unsynced stays in the map": "power fails before the copy is synced",
     "3 a closed gate remembers": ("plain", 0),
     "4 detach inherits the DRL": ("sync errors", 0),

@@ -84,6 +84,7 @@ class VolumeFacts:
         """Take these settings over, the read policy with them; the caller commits. FastResync is ``set_fmr``'s."""
         self.settings = settings
         self.policy.policy = settings.rdpol
+        self.drl.hot_extents = settings.hot_extents
 
     def set_fmr(self, on: bool) -> None:
         """Turn FastResync on or off; the caller commits. Off frees the maps: whatever is detached will be copied in

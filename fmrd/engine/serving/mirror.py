@@ -53,6 +53,8 @@ class Mirror:
     """Set when reads need not wait any more."""
     leaving: Callable[[Iterable[int]], Awaitable[None]] | None = None
     """This is awaited with extents before they leave the DRL; it raises Failed where they must stay."""
+    filling: trio.Event = field(default_factory=trio.Event)
+    """Set when the DRL is to be cleaned before it is full."""
     old_data: dict[str, Any] = field(default_factory=dict)
     """What is kept together for an instant snapshot of this volume, by its uuid (keeping.py)."""
 
@@ -100,6 +102,8 @@ class Mirror:
         volume.drl.enter(extents)
         try:
             if not volume.drl.is_durable(extents):
+                if volume.drl.is_filling:
+                    self.filling.set()
                 await self._mark(extents)
             plan = volume.choose_targets(offset, length)
             errors = await self._fan_out(plan, call)
@@ -151,11 +155,16 @@ class Mirror:
                 self.volume.drl.leave(extents)
 
     async def _make_room(self, extents: range) -> None:
-        """The DRL is bounded: an eighth of it leaves at once, so that a scattered load pays one fdatasync for many."""
-        drl = self.volume.drl
+        """The DRL is bounded. Who finds it full waits for the cleaning that is under way, as all others do."""
         async with self._clean_lock:
-            while drl.crowded_by(extents) and await self._clean(max(1, drl.hot_extents // 8)):
+            while self.volume.drl.crowded_by(extents) and await self._clean(self.volume.drl.surplus):
                 pass
+
+    async def clean_ahead(self) -> bool:
+        """Make room in the DRL before a write needs it; False where nothing could leave. Failed('home_failed')."""
+        async with self._clean_lock:
+            self.filling = trio.Event()
+            return self.life.ended or not (drl := self.volume.drl).is_filling or await self._clean(drl.surplus) > 0
 
     async def _mark(self, extents: range) -> None:
         """Keep rule 1: these extents are durable on the home copy and on every open travelling one before any data."""
@@ -200,9 +209,8 @@ class Mirror:
         await self.store.commit()
 
     async def clean(self, before_tick: int | None = None) -> int:
-        """Keep rule 2: let idle extents leave the DRL (those not written since a tick); return how many left.
-        Failed('home_failed') as for any write of the DCO.
-        """
+        """Keep rule 2: let extents leave the DRL that no write has used since a tick; return how many left.
+        Failed('home_failed')."""
         async with self._clean_lock:
             return 0 if self.life.ended else await self._clean(None, before_tick)
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from fmrd.core.maps.drl import LEAST_EXTENTS, MOST_EXTENTS
 from fmrd.core.sizes import read_size
 from fmrd.core.volume.readpolicy import check_policy
 from fmrd.errors import BadRequest
@@ -23,6 +24,8 @@ def parse_settings(settings: dict[str, str]) -> dict[str, Any]:
             found["io_timeout_seconds"] = _seconds(value)
         elif key == "rate":
             found[key] = _rate(value)
+        elif key == "drl_extents":
+            found["hot_extents"] = _extents(value)
         else:
             raise BadRequest("bad_setting", f"there is no setting {key}")
     return found
@@ -36,6 +39,12 @@ def _seconds(value: str) -> float:
     if not 0.1 <= seconds <= 86400:
         raise BadRequest("bad_setting", f"io_timeout={value}: seconds, 0.1 to 86400")
     return seconds
+
+
+def _extents(value: str) -> int:
+    if not (value.isascii() and value.isdecimal() and len(value) < 10 and LEAST_EXTENTS <= int(value) <= MOST_EXTENTS):
+        raise BadRequest("bad_setting", f"drl_extents={value}: a number, {LEAST_EXTENTS} to {MOST_EXTENTS}")
+    return int(value)
 
 
 def _rate(value: str) -> int:

@@ -62,7 +62,7 @@ def volume_json(running: Running, path: str) -> Json:
         "kstate": KState.ENABLED.value,
         "state": volume.state.value,
         "open_count": running.open_count,
-        "drl": {"extent_bytes": volume.geometry.extent_bytes, "dirty_extents": volume.drl.count},
+        "drl": _drl(volume.settings, volume.drl.count),
         "plexes": [plex_json(running, plex) for plex in volume.plexes],
         "snapshots": snapshots_json(running),
         "lost": _lost(running),
@@ -122,7 +122,7 @@ def stopped_json(record: VolumeRecord, path: str, *, error: Json | None) -> Json
         "kstate": KState.DISABLED.value,
         "state": (VolumeState.CLEAN if record.settled else VolumeState.NEEDSYNC).value,
         "open_count": 0,
-        "drl": {"extent_bytes": record.extent_bytes, "dirty_extents": 0},
+        "drl": _drl(record, 0),
         "plexes": [_stopped_plex(plex, settled=record.settled) for plex in record.plexes],
         "error": error,
     }
@@ -132,8 +132,12 @@ def unreadable_json(name: str, path: str, error: Json | None) -> Json:
     """Return a volume whose home copy cannot be read, or is being made just now (no error)."""
     return {"name": name, "path": path, "kstate": KState.DISABLED.value, "state": "NEEDSYNC", "open_count": 0,
             "uuid": None, "length_bytes": 0, "region_size_bytes": 0, "fmr": True, "rdpol": "select", "io_timeout": 0,
-            "rate": 0, "auto_attach": True, "drl": {"extent_bytes": 0, "dirty_extents": 0}, "plexes": [],
-            "snapshots": [], "lost": [], "snapshot_of": None, "error": error}  # fmt: skip
+            "rate": 0, "auto_attach": True, "drl": {"extent_bytes": 0, "dirty_extents": 0, "most_extents": 0},
+            "plexes": [], "snapshots": [], "lost": [], "snapshot_of": None, "error": error}  # fmt: skip
+
+
+def _drl(record: VolumeRecord, dirty: int) -> Json:
+    return {"extent_bytes": record.extent_bytes, "dirty_extents": dirty, "most_extents": record.hot_extents}
 
 
 def _settings(record: VolumeRecord, path: str) -> Json:
