@@ -7,14 +7,11 @@ import stat
 import threading
 
 from fmrd.backing import libc, locator
-from fmrd.backing.calls.system_calls import Began
 from fmrd.backing.holes import is_hole
 from fmrd.backing.looking import far
-from fmrd.backing.owning.under_way import HandedOver, Writing, identity
+from fmrd.backing.owning.under_way import Writing, identity
 from fmrd.backing.plexfile import own, sync_directory
 from fmrd.backing.protocol import DCO_BLOCK_BYTES, LOCATOR_BYTES
-from fmrd.backing.ring import blocks
-from fmrd.backing.ring.ring import Ring
 from fmrd.errors import Failed, Refused
 
 ZEROED_BYTES = 32 << 20
@@ -34,26 +31,22 @@ class DcoFile:
         # A device may well be named by a link; a sidecar that is one was put there by somebody else.
         self._flags = os.O_RDWR | os.O_CLOEXEC | os.O_DSYNC | (0 if self._fixed else os.O_NOFOLLOW)
         try:
-            self.fd = os.open(path, self._flags | os.O_DIRECT)
+            self._fd = os.open(path, self._flags | os.O_DIRECT)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
             self._use_page_cache()
         self._base = base
-        self.file = identity(status := os.fstat(self.fd))
+        self.file = identity(status := os.fstat(self._fd))
         self.far = far.way_to(status)
         self.length = length if length is not None else status.st_size
         self._lock = threading.Lock()
         self._buffer = mmap.mmap(-1, 1 << 20)
-        self._handed_over = HandedOver(self.file)
-        self.ring: Ring | None = None
-        """What marks may be handed to, by the one thread that has it."""
-        self.in_worker = True
 
     def _use_page_cache(self) -> None:
         """Where O_DIRECT is refused (some FUSE and network file systems): slower, and as durable."""
         self.direct = False
-        self.fd = os.open(self.path, self._flags)
+        self._fd = os.open(self.path, self._flags)
 
     def read(self, offset: int, length: int) -> bytes:
         first = offset // DCO_BLOCK_BYTES * DCO_BLOCK_BYTES
@@ -82,25 +75,12 @@ class DcoFile:
                 self._buffer[: len(piece)] = bytes(piece)
                 self._write_all(memoryview(self._buffer)[: len(piece)], self._base + offset + at)
 
-    @property
-    def begun_bytes(self) -> int:
-        return blocks.MOST_BYTES if self.ring is not None and self.direct else 0
-
-    def begin_write(self, offset: int, data: bytes, ended: Began) -> None:
-        if offset + len(data) > self.length:
-            ended(OSError(errno.ENOSPC, f"{self.path} has no room at byte {offset} of its DCO"))
-            return
-        blocks.begin_write(self, self._handed_over, self._base + offset, data, ended)
-
-    def ends_too_early(self, at: int, missing: int) -> OSError:
-        return OSError(errno.EIO, f"{self.path} ends at byte {at}, {missing} too early")
-
     def _pread(self, piece: memoryview, offset: int) -> int:
         try:
-            return os.preadv(self.fd, [piece], offset)
+            return os.preadv(self._fd, [piece], offset)
         except OSError as error:
             self._not_direct(error)
-            return os.preadv(self.fd, [piece], offset)
+            return os.preadv(self._fd, [piece], offset)
 
     def _not_direct(self, error: OSError) -> None:
         """Some file systems take O_DIRECT when a file is opened and refuse it at the first read or write."""
@@ -111,10 +91,10 @@ class DcoFile:
 
     def _write_all(self, piece: memoryview, offset: int) -> None:
         try:
-            written = os.pwrite(self.fd, piece, offset)
+            written = os.pwrite(self._fd, piece, offset)
         except OSError as error:
             self._not_direct(error)
-            written = os.pwrite(self.fd, piece, offset)
+            written = os.pwrite(self._fd, piece, offset)
         if written != len(piece):
             raise OSError(errno.EIO, f"{self.path} took {written} of {len(piece)} bytes")
 
@@ -131,7 +111,7 @@ class DcoFile:
             if length - first <= ZEROED_BYTES or not self._preallocate(first, length):
                 for at in range(first, length, 1 << 20):
                     self.write(at, bytes(min(1 << 20, length - at)))
-            os.fsync(self.fd)
+            os.fsync(self._fd)
         except BaseException:
             self.length = old
             raise
@@ -146,7 +126,7 @@ class DcoFile:
     def _preallocate(self, start: int, stop: int) -> bool:
         try:
             with Writing(self.file):
-                libc.fallocate(self.fd, 0, start, stop - start)
+                libc.fallocate(self._fd, 0, start, stop - start)
         except OSError as error:
             if error.errno in (errno.EOPNOTSUPP, errno.ENOSYS):
                 return False
@@ -154,7 +134,7 @@ class DcoFile:
         return True
 
     def close(self) -> None:
-        descriptor, self.fd = self.fd, -1
+        descriptor, self._fd = self._fd, -1
         if descriptor >= 0:
             os.close(descriptor)
 

@@ -99,11 +99,11 @@ class LinuxHost(StateDirectory):
     def create_dco(self, plex_path: str, dco_path: str | None, length: int, *, replace: bool = False) -> DcoFile:
         self._must_lead_elsewhere(dco_path or plex_path)
         if dco_path is None and self.probe(plex_path).is_block:
-            return self._dco(dcofile.create_tail(plex_path, length))
+            return dcofile.create_tail(plex_path, length)
         path = dco_path or plex_path + HOME_SUFFIX
         if self.left_behind and (there := dcofile.open_file(path)) is not None:
             self.settled(there).close()
-        return self._dco(dcofile.create_file(path, length, replace=replace))
+        return dcofile.create_file(path, length, replace=replace)
 
     def open_dco(self, plex_path: str, dco_path: str | None, known: int | None = None) -> DcoFile | None:
         self._must_lead_elsewhere(dco_path or plex_path)
@@ -111,7 +111,7 @@ class LinuxHost(StateDirectory):
             found = dcofile.open_tail(plex_path, known)
         else:
             found = dcofile.open_file(dco_path or plex_path + HOME_SUFFIX)
-        return None if found is None else self._dco(self.settled(found))
+        return None if found is None else self.settled(found)
 
     def clone_plex(self, source: str, target: str) -> None:
         plexfile.clone(source, target)
@@ -146,17 +146,6 @@ class LinuxHost(StateDirectory):
             raise Refused(
                 "refused_in_use", f"{printable(path)}: {words}", "no volume lies on itself: name another path"
             )
-
-    def open_home(self, name: str) -> DcoFile:
-        return self._dco(super().open_home(name))
-
-    def create_home(self, name: str, length: int) -> DcoFile:
-        return self._dco(super().create_home(name, length))
-
-    def _dco(self, file: DcoFile) -> DcoFile:
-        if not file.far:
-            file.ring = self._ring
-        return file
 
     def _opened(self, file: PlexFile) -> PlexFile:
         if not file.inline and not file.far:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from fmrd.backing.calls.begun import BegunBacking, BegunDco
+from fmrd.backing.calls.begun import BegunBacking
 from fmrd.backing.looking.findings import Finding, Kind, Place, Seen
 from fmrd.backing.looking.trying import Room
 from fmrd.backing.owning.notes import Notes
@@ -109,7 +109,7 @@ class Backing(BegunBacking, Protocol):
         """Give up the descriptors and the lock. It must not be called while a call is under way on another thread."""
 
 
-class DcoFile(BegunDco, Protocol):
+class DcoFile(Protocol):
     """A DCO file is one copy of the DCO. Writes are of whole blocks, and durable at once. ``far``: as a backing's."""
 
     path: str

@@ -10,7 +10,7 @@ from functools import partial
 
 from bitarray import frozenbitarray
 
-from fmrd.backing.calls.system_calls import Began, Call, Lane
+from fmrd.backing.calls.system_calls import Call, Lane
 from fmrd.backing.protocol import DCO_BLOCK_BYTES, DcoFile
 from fmrd.core.images import PageSlot
 from fmrd.core.record import Record
@@ -99,9 +99,7 @@ class DcoCopy:
                 offset = layout.page_offset(page.column, page.page, each, self.columns)
                 writes.append((offset, [(page, each)]))
         writes += self._both_slots(fresh)
-        one = len(writes) == 1 and len(writes[0][1]) * DCO_BLOCK_BYTES <= self.file.begun_bytes
-        begin = partial(self._begin, *writes[0]) if one else None
-        return Call(self.lane, partial(self._write, writes), again=True, begin=begin)
+        return Call(self.lane, partial(self._write, writes), again=True)
 
     def pages_written(self, pages: Iterable[PageWrite], committed: dict[int, int]) -> None:
         """They ended well. ``committed`` is the epoch of each column in the last record on home: a page of a later
@@ -125,9 +123,7 @@ class DcoCopy:
         slot = 1 - self._record_keep
         slots = (slot,) if self._record_sound else (slot, 1 - slot)
         writes = [(layout.record_offset(each), layout.encode_record(record, each, self.owner)) for each in slots]
-        one = len(writes) == 1 and len(writes[0][1]) <= self.file.begun_bytes
-        begin = partial(self.file.begin_write, *writes[0]) if one else None
-        return Call(self.lane, partial(self._write, (), writes), again=True, begin=begin)
+        return Call(self.lane, partial(self._write, (), writes), again=True)
 
     def record_written(self) -> None:
         """The record ended well: its slot is the one to keep now."""
@@ -174,15 +170,9 @@ class DcoCopy:
     def _write(self, writes: Sequence[Write], records: Sequence[tuple[int, bytes]] = ()) -> None:
         """On a worker thread, which also makes the bytes of the pages: there may be thousands."""
         for offset, slots in writes:
-            self.file.write(offset, self._encoded(slots))
+            self.file.write(offset, b"".join(self._encode(page, slot) for page, slot in slots))
         for offset, data in records:
             self.file.write(offset, data)
-
-    def _begin(self, offset: int, slots: Sequence[tuple[PageWrite, int]], ended: Began) -> None:
-        """A mark that a write of the application's waits for, mostly: one page. What has an order among itself is for
-        a thread.
-        """
-        self.file.begin_write(offset, self._encoded(slots), ended)
 
     def rewritten(self) -> None:
         """All calls of a rewrite ended well."""
@@ -203,9 +193,6 @@ class DcoCopy:
         found = slots[keep]
         same = found is not None and found.epoch == page.epoch and found.bits == page.bits
         return keep if same else None
-
-    def _encoded(self, slots: Sequence[tuple[PageWrite, int]]) -> bytes:
-        return b"".join(self._encode(page, slot) for page, slot in slots)
 
     def _encode(self, page: PageWrite, slot: int) -> bytes:
         return layout.encode_page(self.family, page.column, page.page, slot, page.epoch, page.sequence, page.bits)

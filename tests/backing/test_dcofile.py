@@ -11,9 +11,6 @@ from fmrd.backing import dcofile, libc
 from fmrd.backing.dcofile import DcoFile, create_file, create_tail, open_file, open_tail, wipe_tail
 from fmrd.backing.locator import locate
 from fmrd.backing.plexfile import open_plex
-from fmrd.backing.ring.abi import NotBegun
-from fmrd.backing.ring.probe import open_ring
-from fmrd.backing.ring.ring import Ring
 from fmrd.errors import Failed, Refused
 from tests.backing import disks
 
@@ -21,7 +18,7 @@ BLOCK = 4096
 
 
 def flags(file: DcoFile) -> int:
-    return fcntl.fcntl(file.fd, fcntl.F_GETFL)
+    return fcntl.fcntl(file._fd, fcntl.F_GETFL)
 
 
 @pytest.fixture
@@ -305,38 +302,3 @@ def test_one_that_cannot_be_opened_again_gives_up_its_descriptor_once(
     file.close()
     assert other.read(0, BLOCK) == bytes(BLOCK)
     other.close()
-
-
-def test_a_mark_is_begun_and_is_there_when_its_end_is_told(tmp_path: Path) -> None:
-    ring = open_ring()
-    if not isinstance(ring, Ring):
-        pytest.skip(ring)
-    file = create_file(str(tmp_path / "a.dco"), 4 * BLOCK)
-    assert not file.begun_bytes
-    file.ring = ring
-    told: list[Exception | None] = []
-    data = bytes(range(256)) * 16
-    file.begin_write(BLOCK, data, told.append)
-    file.begin_write(4 * BLOCK, data, told.append)
-    [error] = told
-    assert isinstance(error, OSError) and error.errno == errno.ENOSPC
-    while len(told) < 2:
-        ring.wait(10)
-    assert told[1] is None and file.read(BLOCK, BLOCK) == data
-    ring.close()
-    file.close()
-
-
-def test_a_mark_that_the_file_system_refuses_directly_is_left_to_a_thread(tmp_path: Path) -> None:
-    ring = open_ring()
-    if not isinstance(ring, Ring):
-        pytest.skip(ring)
-    file = create_file(str(tmp_path / "a.dco"), 4 * BLOCK)
-    file.ring = ring
-    told: list[Exception | None] = []
-    file.begin_write(0, bytes(100), told.append)
-    while not told:
-        ring.wait(10)
-    assert isinstance(told[0], NotBegun)
-    ring.close()
-    file.close()

@@ -250,3 +250,16 @@ async def test_nobody_wakes_up_while_nothing_is_under_way_and_later_ones_are_giv
     await until(lambda: len(told) == 2)
     assert isinstance(told[1][0].error, TimeoutError)
     second.end()
+
+
+async def test_what_could_not_even_be_begun_is_run_by_a_thread(calls: RingCalls) -> None:
+    lane, ran = Lane("p"), []
+    told: list[list[Outcome]] = []
+
+    def begin(ended: Began) -> None:
+        raise OSError(errno.ENOMEM, "no memory for it")
+
+    calls.begin([Call(lane, lambda: ran.append(1), begin=begin)], LATE, told.append)
+    await until(lambda: bool(told))
+    assert told[0][0].error is None and ran == [1]
+    assert (lane.outstanding, lane.hung, calls.idle.hung) == (0, 0, 0)

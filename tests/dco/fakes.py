@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import trio
 
-from fmrd.backing.calls.system_calls import Began, Call, Lane, Outcome, outcome_of
+from fmrd.backing.calls.system_calls import Call, Lane, Outcome, outcome_of
 from fmrd.backing.protocol import DCO_BLOCK_BYTES
 from fmrd.core.record import Record, geometry_of
 from fmrd.core.states import PlexState
@@ -40,8 +40,6 @@ class MemoryDco:
     """A DcoFile. A write that fails leaves noise where it should have written."""
 
     far = ""
-    begun_bytes = 0
-    """So large a write is begun, and ends at once."""
 
     def __init__(self, path: str, length: int, trouble: Trouble) -> None:
         self.path = path
@@ -69,14 +67,6 @@ class MemoryDco:
                 raise OSError(5, "the machine stopped")
         if self.path in self.trouble.failing:
             raise OSError(5, "Input/output error")
-
-    def begin_write(self, offset: int, data: bytes, ended: Began) -> None:
-        try:
-            self.write(offset, data)
-        except OSError as error:
-            ended(error)
-        else:
-            ended(None)
 
     def extend(self, length: int) -> None:
         self.data.extend(bytes(length - self.length))

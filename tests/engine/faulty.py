@@ -138,8 +138,6 @@ class FaultyBacking:
 
 
 class FaultyDco:
-    begun_bytes = 0
-
     def __init__(self, inner: DcoFile, watch: Watch) -> None:
         self.inner = inner
         self.path = inner.path
@@ -161,9 +159,6 @@ class FaultyDco:
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         self._watch(Operation(self.path, "dco_write", offset, len(data)))
         self.inner.write(offset, data)
-
-    def begin_write(self, offset: int, data: bytes, ended: Began) -> None:
-        raise AssertionError("calls are run here, by whatever runs calls")
 
     def extend(self, length: int) -> None:
         self.inner.extend(length)

@@ -125,6 +125,9 @@ class Wire:
             return 0
         return self.put_back(self.requests.pop(0))
 
+    def received(self, size: int) -> memoryview:
+        return self.data[:size]
+
     def swap(self) -> None:
         self.head, self.data, *self.others = *self.others, self.head, self.data
 

@@ -345,3 +345,27 @@ async def test_a_large_write_that_came_before_its_volume_is_finished_like_any_ot
     await trio.testing.wait_all_tasks_blocked()
     assert [rig.answered(each)[0] for each in asked] == [0, 0]
     assert rig.volume.content[: 2 * LARGE] == b"x" * 2 * LARGE
+
+
+async def test_where_there_is_no_memory_to_receive_into_what_is_kept_is_a_copy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else the next request would overwrite what a disk still reads."""
+    ours, theirs = os.pipe()
+    device = Device(theirs)
+    device.data[:4] = b"kept"
+    kept = device.received(4)
+    device.swap()
+    device.data[:4] = b"next"
+    assert bytes(kept) == b"kept"
+
+    def none() -> memoryview:
+        raise OSError(errno.ENOMEM, "no memory")
+
+    monkeypatch.setattr(device._pool, "take", none)
+    kept = device.received(4)
+    device.swap()
+    device.data[:4] = b"last"
+    assert bytes(kept) == b"next"
+    device.close()
+    os.close(ours)

@@ -20,14 +20,3 @@ class BegunBacking(Protocol):
 
     def begin_pread_into(self, offset: int, buffer: memoryview, ended: Began) -> None:
         """Begin a pread_into. After a read that was given up, ``buffer`` may be filled yet."""
-
-
-class BegunDco(Protocol):
-    """A copy of the DCO, likewise."""
-
-    @property
-    def begun_bytes(self) -> int:
-        """Tell how large a write may be to be begun; 0: none may."""
-
-    def begin_write(self, offset: int, data: bytes, ended: Began) -> None:
-        """Begin a durable write."""

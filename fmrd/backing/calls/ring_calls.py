@@ -138,7 +138,10 @@ class _Batch:
             call.lane.enter()
         for index, call in enumerate(self._calls):
             assert call.begin is not None, "who begins them has asked"
-            call.begin(partial(self._over, index))
+            try:
+                call.begin(partial(self._over, index))
+            except (OSError, MemoryError) as error:  # else its lane would count it for ever
+                self._over(index, NotBegun(errno.ENOMEM, str(error)))
 
     def told(self) -> list[Outcome]:
         """Once ``ended`` was called."""

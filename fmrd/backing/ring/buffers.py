@@ -58,9 +58,9 @@ class Pool:
 
     def take(self) -> memoryview:
         """Return memory to be filled that nobody refers to; which is looked for first where it is in the caches yet."""
-        for memory in self._memories:
-            if sys.getrefcount(memory) == _REFERENCES:
-                return self._view(memory)
+        memory = _unused(self._memories, _REFERENCES)
+        if memory is not None:
+            return self._view(memory)
         memory = mmap.mmap(-1, self._size + self._grain - mmap.PAGESIZE)
         if self._grain == HUGE_BYTES:
             with contextlib.suppress(OSError):
@@ -74,5 +74,24 @@ class Pool:
         return memoryview(memory)[start : start + self._size]
 
 
-_REFERENCES = 3
-"""The pool's, the one of whoever asks, and the question's own: each view of it, and of a part of it, is one more."""
+def _unused(memories: list[mmap.mmap], references: int) -> mmap.mmap | None:
+    """Return the first that has so many: the list's, this loop's, and the question's own, which not every Python
+    counts. Each view of it, and of a part of it, is one more.
+    """
+    for memory in memories:
+        if sys.getrefcount(memory) == references:
+            return memory
+    return None
+
+
+def _references_of_unused() -> int:
+    """As this Python counts; 0, so that nothing is ever used again, where that does not tell what is in use."""
+    memories = [mmap.mmap(-1, mmap.PAGESIZE)]
+    for references in range(1, 9):
+        if _unused(memories, references) is not None:
+            view = memoryview(memories[0])[1:]
+            return 0 if _unused(memories, references) is not None or not view else references
+    return 0
+
+
+_REFERENCES = _references_of_unused()

@@ -70,6 +70,7 @@ class Read(Write):
             super()._ended(result)
             return
         try:
-            self.over(self.file.ends_too_early(self.offset, self.left))
-        except OSError as error:
-            self.over(error)
+            error = self.file.ends_too_early(self.offset, self.left)
+        except OSError as changed:
+            error = changed
+        self.over(error)

@@ -5,6 +5,7 @@ import mmap
 
 import pytest
 
+from fmrd.backing.ring import buffers
 from fmrd.backing.ring.buffers import Pool, address_of
 
 TEXT = b"where it lies"
@@ -65,3 +66,7 @@ def test_memory_beyond_what_a_pool_keeps_is_given_back() -> None:
     del taken
     kept = pool.take()
     assert address_of(kept) == where[0]
+
+
+def test_this_python_tells_what_is_in_use() -> None:
+    assert buffers._REFERENCES, "else every large write takes new memory"

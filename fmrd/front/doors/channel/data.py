@@ -109,7 +109,7 @@ class Files:
         served = self._served.get(handle) or self._of(handle)
         served.read_now(offset, self._buffer[:size], answer)
 
-    def write(self, handle: int, offset: int, data: memoryview, answer: Answer) -> bool:
+    def write(self, handle: int, offset: int, data: memoryview | bytes, answer: Answer) -> bool:
         """Write, and have ``answer`` called with how many bytes. True: ``data`` is kept."""
         served = self._served.get(handle) or self._of(handle)
         return served.write_now(offset, data, answer)

@@ -80,10 +80,24 @@ class Device:
         os.set_blocking(descriptor, False)
         self._pool = Pool(MAX_WRITE_BYTES + mmap.PAGESIZE, POOLED)
         self.head, self.data = self._parts = bytearray(WRITE_FIXED_BYTES), self._pool.take()
+        self._next: memoryview | None = None
+
+    def received(self, size: int) -> memoryview | bytes:
+        """Return the data that was received last, for whoever may keep it: then ``swap`` is called. Where there is no
+        memory to receive the next request in, it is a copy; MemoryError where there is none for that either.
+        """
+        if self._next is None:
+            try:
+                self._next = self._pool.take()
+            except (OSError, MemoryError):
+                return bytes(self.data[:size])
+        return self.data[:size]
 
     def swap(self) -> None:
-        """Receive into other memory from now on: the data received last stays as it is while somebody refers to it."""
-        self.head, self.data = self._parts = self.head, self._pool.take()
+        """Receive into other memory from now on: what was kept stays as it is while somebody refers to it."""
+        if self._next is not None:
+            self.head, self.data = self._parts = self.head, self._next
+            self._next = None
 
     def receive(self) -> int:
         """Return how many bytes the next request has, in ``head`` and ``data``; 0: there is none. ENODEV: unmounted."""

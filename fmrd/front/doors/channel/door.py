@@ -165,7 +165,7 @@ class ChannelDoor:
             if length != count:
                 raise Malformed(f"a request of {length} bytes came with {count}")
             if opcode == WRITE and count == WRITE_FIXED_BYTES + size:
-                if self._files.write(handle, offset, device.data[:size], answer):
+                if self._files.write(handle, offset, device.received(size), answer):
                     device.swap()
             elif opcode == READ and count == WRITE_FIXED_BYTES:
                 self._files.read(handle, offset, size, answer)
