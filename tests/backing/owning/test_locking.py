@@ -10,6 +10,7 @@ import pytest
 
 from fmrd.backing import libc
 from fmrd.backing.owning.locking import Lock
+from tests.e2e.harness import until
 
 
 @contextlib.contextmanager
@@ -33,7 +34,7 @@ def test_one_owner_until_it_is_released(tmp_path: Path) -> None:
             Lock(another)
         lock.release()
         Lock(another).release()
-    assert not thread_of(lock).exists(), "its thread ends with it, whether it was had or not"
+    until(lambda: not thread_of(lock).exists(), "its thread ends with it, whether it was had or not")
 
 
 def test_it_shares_no_descriptor_with_other_threads(tmp_path: Path) -> None:
