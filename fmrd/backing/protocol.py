@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from fmrd.backing.calls.begun import BegunBacking
+from fmrd.backing.calls.system_calls import Began
 from fmrd.backing.looking.findings import Finding, Kind, Place, Seen
 from fmrd.backing.looking.trying import Room
 from fmrd.backing.owning.notes import Notes
@@ -40,7 +40,7 @@ class Probe:
     size: int = 0
 
 
-class Backing(BegunBacking, Protocol):
+class Backing(Protocol):
     """A backing is the raw data of one plex, open and locked. Offsets and lengths are bytes, from byte 0 of it."""
 
     path: str
@@ -70,6 +70,19 @@ class Backing(BegunBacking, Protocol):
 
     def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Write all of ``data``, or raise OSError; after an error any part of it may have been written."""
+
+    @property
+    def begins(self) -> bool:
+        """Tell whether these can be begun on trio's thread, so that no other waits for them (SystemCalls.begin)."""
+
+    def begin_pwrite(self, offset: int, data: bytes | memoryview, ended: Began) -> None:
+        """Begin a pwrite; ``ended`` is told of its end on that thread. ``data`` stays as it is until then."""
+
+    def begin_fdatasync(self, ended: Began) -> None:
+        """The same of an fdatasync, which covers what has ended by now."""
+
+    def begin_pread_into(self, offset: int, buffer: memoryview, ended: Began) -> None:
+        """The same of a pread_into. After a read that was given up, ``buffer`` may be filled yet."""
 
     def make_zero(self, offset: int, length: int, *, punch: bool) -> None:
         """Make zeros, as pwrite would write them; with ``punch`` the blocks are given back where that can be."""

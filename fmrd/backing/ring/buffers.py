@@ -46,13 +46,12 @@ def address_of(buffer: bytes | bytearray | memoryview) -> int:
 
 
 class Pool:
-    """Memory of ``size`` bytes each, of whole pages; large ones begin a huge page where there are any. ``most`` are
+    """Memory of ``size`` bytes each, from the beginning of a huge page on where there are any. ``most`` of them are
     used again as soon as nobody refers to them any more: no one need say so, which a disk that hangs could forget.
     """
 
     def __init__(self, size: int, most: int) -> None:
         self._size = size
-        self._grain = HUGE_BYTES if size >= HUGE_BYTES // 2 else mmap.PAGESIZE
         self._most = most
         self._memories: list[mmap.mmap] = []
 
@@ -61,16 +60,15 @@ class Pool:
         memory = _unused(self._memories, _REFERENCES)
         if memory is not None:
             return self._view(memory)
-        memory = mmap.mmap(-1, self._size + self._grain - mmap.PAGESIZE)
-        if self._grain == HUGE_BYTES:
-            with contextlib.suppress(OSError):
-                memory.madvise(mmap.MADV_HUGEPAGE)
+        memory = mmap.mmap(-1, self._size + HUGE_BYTES)
+        with contextlib.suppress(OSError):
+            memory.madvise(mmap.MADV_HUGEPAGE)
         if len(self._memories) < self._most:
             self._memories.append(memory)
         return self._view(memory)
 
     def _view(self, memory: mmap.mmap) -> memoryview:
-        start = -_address(_byte(memory)) % self._grain
+        start = -_address(_byte(memory)) % HUGE_BYTES
         return memoryview(memory)[start : start + self._size]
 
 

@@ -164,7 +164,9 @@ class Mirror:
         """Make room in the DRL before a write needs it; False where nothing could leave. Failed('home_failed')."""
         async with self._clean_lock:
             self.filling = trio.Event()
-            return self.life.ended or not (drl := self.volume.drl).is_filling or await self._clean(drl.surplus) > 0
+            if self.life.ended or not self.volume.drl.is_filling:
+                return True
+            return await self._clean(self.volume.drl.surplus) > 0
 
     async def _mark(self, extents: range) -> None:
         """Keep rule 1: these extents are durable on the home copy and on every open travelling one before any data."""
@@ -209,8 +211,7 @@ class Mirror:
         await self.store.commit()
 
     async def clean(self, before_tick: int | None = None) -> int:
-        """Keep rule 2: let extents leave the DRL that no write has used since a tick; return how many left.
-        Failed('home_failed')."""
+        """Keep rule 2: extents leave that no write has used since a tick; return how many. Failed('home_failed')."""
         async with self._clean_lock:
             return 0 if self.life.ended else await self._clean(None, before_tick)
 
@@ -232,8 +233,7 @@ class Mirror:
             await self.until_recorded()
             return 0
         left = volume.drl.end_clean(token, volume.suspect_extents())
-        column = volume.settings.drl.index
-        await self.store.write_pages((column, page) for page in sorted(volume.drl.marked.touched))
+        await self.store.write_pages((volume.settings.drl.index, page) for page in sorted(volume.drl.marked.touched))
         return left
 
     def _tell(self, verdict: Verdict) -> None:

@@ -31,7 +31,7 @@ async def read(mirror: Mirror, offset: int, length: int) -> bytes | memoryview:
         part = reading.plan_read(mirror, offset, length)[0]
         if part.length == length:
             return await reading.read_part(mirror, part)
-        return b"".join([data async for data in reading.read_parts(mirror, offset, offset + length)])
+        return await reading.read_all(mirror, offset, length)
 
 
 async def write(mirror: Mirror, offset: int, data: bytes | memoryview) -> None:
