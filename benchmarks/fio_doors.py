@@ -5,7 +5,8 @@ Beside it, where they are installed, qemu-storage-daemon exporting a quorum of t
 passthrough_hp (--passthrough PROGRAM) over a directory with one file. Needs root, /dev/fuse, fio. Rounds are
 interleaved: every target is tried before the next round begins, so that what else the machine does meets all of them
 alike; what is told is the median of each, and its ratio to the first target's. ``--against CHECKOUT``: the same doors
-of another checkout (with its .venv made) come first, so that the ratio is that of after and before.
+of another checkout (with its .venv made) come first, so that the ratio is that of after and before. ``--fs xfs``: all
+files lie on a new file system of that kind, on an image in --dir.
 """
 
 import argparse
@@ -96,6 +97,21 @@ def loop_device(file: Path) -> Iterator[Path]:
         yield Path(device)
     finally:
         run("losetup", "--detach", device)
+
+
+@contextmanager
+def file_system(kind: str, where: Path, size_mib: int) -> Iterator[Path]:
+    """A new one, mounted."""
+    mount = where / kind
+    mount.mkdir()
+    image = raw(where / f"{kind}.img", size_mib)
+    run(f"mkfs.{kind}", "-q", image)
+    with loop_device(image) as device:
+        run("mount", device, mount)
+        try:
+            yield mount
+        finally:
+            run("umount", mount)
 
 
 @contextmanager
@@ -195,6 +211,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dir", default="/dev/shm", help="where the plexes lie (default: %(default)s)")
+    parser.add_argument("--fs", metavar="KIND", help="on a new file system there, of that kind")
     parser.add_argument("--size", type=int, default=256, help="of the volume, in MiB (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=2, help="of each job (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
@@ -213,6 +230,8 @@ def main() -> int:
         parser.error("needs root, for the loop device")
     with ExitStack() as stack:
         where = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=options.dir, prefix="fmrd-bench-")))
+        if options.fs is not None:
+            where = stack.enter_context(file_system(options.fs, where, 16 * options.size))
         targets: dict[str, Path] = {}
         for door in options.doors.split(",") if options.against else ():
             before = volume(where / f"{door}-before", options.size, door, programs=options.against / ".venv" / "bin")
@@ -239,7 +258,7 @@ def main() -> int:
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(
-            json.dumps({"dir": options.dir, "rounds": options.rounds, "rows": rows}, indent=1) + "\n"
+            json.dumps({"dir": options.dir, "fs": options.fs, "rounds": options.rounds, "rows": rows}, indent=1) + "\n"
         )
     return 0
 
