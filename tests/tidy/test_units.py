@@ -36,7 +36,8 @@ def settings_of(name: str) -> dict[str, str]:
 def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
     """With the programs where this checkout has them, since verify also looks for those."""
     backup = UNITS.parent / "scripts" / "backup"
-    programs = {"/usr/local/sbin/fmrd-loop": UNITS / "fmrd-loop", "/usr/local/sbin/fmrd-backup": backup}
+    helpers = {f"/usr/local/sbin/{name}": UNITS / name for name in ("fmrd-loop", "fmrd-export")}
+    programs = helpers | {"/usr/local/sbin/fmrd-backup": backup}
     for unit in [*UNITS.glob("*.service"), *UNITS.glob("*.timer")]:
         text = unit.read_text()
         for installed, here in programs.items():
@@ -45,7 +46,7 @@ def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
         for name in (unit.name, unit.name.replace("@.", "@data.")):
             (tmp_path / name).write_text(text)
     units = sorted(map(str, tmp_path.iterdir()))
-    assert len(units) == 11
+    assert len(units) == 13
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True)
     complaints = [line for line in done.stderr.splitlines() if str(tmp_path) in line or "fmrd" in line]
     complaints = [line for line in complaints if not any(f"Unknown key '{new}'" in line for new in FROM_254_ON)]
@@ -63,6 +64,10 @@ def test_the_daemon_may_mount_lock_its_memory_and_be_an_io_flusher() -> None:
     assert "@mount" in settings["SystemCallFilter"]
     assert settings["LimitMEMLOCK"] == "infinity"
     assert int(settings["OOMScoreAdjust"]) < -500
+
+
+def test_an_export_sees_the_mounts_of_everybody_else() -> None:
+    assert not set(settings_of("fmrd-export@.service")) & set(HIDES_MOUNTS)
 
 
 def test_the_state_is_private_and_outlives_a_restart() -> None:
