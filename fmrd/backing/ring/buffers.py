@@ -48,6 +48,9 @@ def address_of(buffer: bytes | bytearray | memoryview) -> int:
 class Pool:
     """Memory of ``size`` bytes each, from the beginning of a huge page on where there are any. ``most`` of them are
     used again as soon as nobody refers to them any more: no one need say so, which a disk that hangs could forget.
+
+    All of its pages are there before anybody has it. A request that the kernel copies from /dev/fuse into a page that
+    is not is lost, with EIO to whoever asked, if the process is killed while the kernel looks for one.
     """
 
     def __init__(self, size: int, most: int) -> None:
@@ -65,7 +68,9 @@ class Pool:
             memory.madvise(mmap.MADV_HUGEPAGE)
         if len(self._memories) < self._most:
             self._memories.append(memory)
-        return self._view(memory)
+        view = self._view(memory)
+        view[:: mmap.PAGESIZE] = bytes(-(-self._size // mmap.PAGESIZE))
+        return view
 
     def _view(self, memory: mmap.mmap) -> memoryview:
         start = -_address(_byte(memory)) % HUGE_BYTES
