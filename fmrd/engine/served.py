@@ -93,7 +93,8 @@ class Served:
 
     def flush_now(self, done: Done[None]) -> None:
         """Call ``done`` when every write that was answered before now is durable on every open plex."""
-        self._later(partial(requests.flush, self._running.mirror), done)
+        if self.withdrawn or not self._quick.flush(done):
+            self._later(partial(requests.flush, self._running.mirror), done)
 
     async def _write(self, offset: int, data: bytes) -> int:
         try:

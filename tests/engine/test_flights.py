@@ -39,7 +39,7 @@ class Begun:
     def __init__(self, rig: Rig) -> None:
         self.mirror = rig.service.mirror
         self.batches: list[tuple[list[Call], Ended]] = []
-        self.told: list[int | Exception] = []
+        self.told: list[int | Exception | None] = []
         for disk in self.mirror.opened.values():
             disk.begins = True
         self.mirror.system.begin = self._begin  # type: ignore[method-assign]  # what the kernel would do
@@ -51,6 +51,12 @@ class Begun:
         """Was it begun so?"""
         before = len(self.batches)
         rig.data.served.write_now(offset, data, self.told.append)
+        return len(self.batches) > before
+
+    def flush(self, rig: Rig) -> bool:
+        """Was it begun so?"""
+        before = len(self.batches)
+        rig.data.served.flush_now(self.told.append)
         return len(self.batches) > before
 
     def end(self, at: int = 0, error: Exception | None = None) -> None:
@@ -199,3 +205,63 @@ async def test_a_read_that_was_given_up_is_not_waited_for_twice(rig: Rig) -> Non
     assert told == [b"marked"]
     states = {plex.name: plex.state for plex in rig.service.volume.plexes}
     assert states.pop(name) is PlexState.IOFAIL and set(states.values()) == {PlexState.ACTIVE}
+
+
+async def test_a_flush_is_answered_when_the_last_plex_is_durable(rig: Rig) -> None:
+    made = await begun(rig)
+    assert made.flush(rig) and made.told == [] and rig.service.mirror.load.requests == 1
+    syncing = [disk.backing.fdatasync for disk in made.mirror.opened.values()]
+    assert [call.run for call in made.batches[0][0]] == syncing, "side by side"
+    made.end()
+    assert made.told == [None] and rig.service.mirror.load.requests == 0
+
+
+async def test_a_flush_that_comes_during_another_has_a_round_of_its_own(rig: Rig) -> None:
+    """What was written since the first one began is not proved by it."""
+    made = await begun(rig)
+    assert made.flush(rig)
+    assert made.write(rig, 0, b"since")
+    made.end(1)
+    assert made.told == [5]
+    assert not made.flush(rig), "it waits"
+    await trio.testing.wait_all_tasks_blocked()
+    made.end()
+    assert made.told == [5, None]
+    await until(lambda: len(made.told) == 3)
+    assert made.told[2] is None
+    assert made.flush(rig), "and then the turn is free again"
+    made.end()
+
+
+async def test_a_flush_that_fails_on_one_plex_is_answered_when_that_is_recorded(rig: Rig) -> None:
+    made = await begun(rig)
+    assert made.flush(rig)
+    with rig.host.hanging(home_of(rig), "dco_write") as hang:
+        made.end(error=OSError(errno.EIO, "lost"))
+        await until(lambda: hang.waiting == 1)
+        assert made.told == []
+    await until(lambda: bool(made.told))
+    assert made.told == [None] and await rig.states() == "IOFAIL ACTIVE", "the other plex has it all"
+
+
+async def test_a_flush_that_fails_on_the_last_copy_says_so(rig: Rig) -> None:
+    made = await begun(rig)
+    await rig.det("b")
+    await rig.data.write(0, b"marked again")
+    assert made.flush(rig)
+    made.end(error=OSError(errno.EIO, "lost"))
+    await until(lambda: bool(made.told))
+    assert made.flush(rig)
+    made.end()
+    assert ["the last copy" in str(each) for each in made.told] == [True, True], "until it is written anew"
+
+
+async def test_a_volume_does_not_stop_under_a_flush(rig: Rig) -> None:
+    made = await begun(rig)
+    assert made.flush(rig)
+    stop = Waiting(rig, rig.stop)
+    await trio.testing.wait_all_tasks_blocked()
+    assert not stop.ended.is_set()
+    made.end()
+    await stop.end()
+    assert made.told == [None]

@@ -203,6 +203,12 @@ def _no_exclusion() -> Iterator[None]:
 class _Open:
     """A lock that lets everybody in."""
 
+    def acquire_nowait(self) -> None:
+        pass
+
+    def release(self) -> None:
+        pass
+
     async def __aenter__(self) -> None:
         pass
 
@@ -355,14 +361,20 @@ def _flushes_join_a_round() -> AbstractContextManager[object]:
     return patch.object(GroupCommit, "served", served)
 
 
-def _rounds_at_once() -> AbstractContextManager[object]:
-    real = Mirror.sync
+@contextmanager
+def _rounds_at_once() -> Iterator[None]:
+    sync, flush = Mirror.sync, Flights.flush
 
-    async def sync(self: Mirror, only: Plex | None = None) -> Any:
-        self._sync_lock = _Open()  # type: ignore[assignment]  # it is no lock at all
-        return await real(self, only)
+    async def synced(self: Mirror, only: Plex | None = None) -> Any:
+        self.sync_turn = _Open()  # type: ignore[assignment]  # it is no lock at all
+        return await sync(self, only)
 
-    return patch.object(Mirror, "sync", sync)
+    def flushed(self: Flights, done: Any) -> bool:
+        self._mirror.sync_turn = _Open()  # type: ignore[assignment]  # the same
+        return flush(self, done)
+
+    with patch.object(Mirror, "sync", synced), patch.object(Flights, "flush", flushed):
+        yield
 
 
 def _repair_by_what_was_read() -> AbstractContextManager[object]:

@@ -9,8 +9,10 @@ failed, or must wait for the record of what another one met (rule 5), becomes wo
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
+import trio
+
 from fmrd.backing.calls.system_calls import Call, Outcome
-from fmrd.core.plans import FINE, ReadPart, WritePlan
+from fmrd.core.plans import FINE, ReadPart, SyncPlan, WritePlan
 from fmrd.engine.serving import reading
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.serving.ranges import Claim
@@ -20,6 +22,8 @@ Written = Callable[[int | Exception], None]
 """Told how many bytes were written, or what went wrong."""
 Read = Callable[[memoryview | bytes | Exception], None]
 """Told what was read, or what went wrong."""
+Flushed = Callable[[Exception | None], None]
+"""Told that it is durable, or what went wrong."""
 Start = Callable[[Callable[[], Awaitable[None]]], object]
 """This has a task do that."""
 
@@ -98,6 +102,50 @@ class Flights:
                 done(found)
 
         self._start(by_others)
+
+    def flush(self, done: Flushed) -> bool:
+        """Begin a round of fdatasyncs of every open plex; False: nothing was done, for one of them waits in a thread,
+        or another round is under way, which proves nothing of what was written since it began.
+        """
+        mirror = self._mirror
+        for disk in mirror.opened.values():
+            if not disk.begins:
+                return False
+        try:
+            mirror.sync_turn.acquire_nowait()
+        except trio.WouldBlock:
+            return False
+        mirror.load.requests += 1
+        plan = mirror.volume.begin_sync()
+        calls = [mirror.opened[target.plex.uuid].syncing() for target in plan.targets]
+        mirror.system.begin(calls, mirror.timeout_seconds, partial(self._synced, plan, done))
+        return True
+
+    def _synced(self, plan: SyncPlan, done: Flushed, outcomes: Sequence[Outcome]) -> None:
+        mirror, volume = self._mirror, self._mirror.volume
+        errors: dict[str, Exception] = {}
+        for target, outcome in zip(plan.targets, outcomes, strict=True):
+            if outcome.error is not None:
+                errors[target.plex.uuid] = outcome.error
+        verdict = volume.end_sync(plan, errors)
+        mirror.sync_turn.release()
+        for sentence in verdict.events:
+            mirror.say(sentence)
+        if volume.demotions_recorded >= volume.demotions:
+            mirror.load.left()
+            done(verdict.error)
+            return
+
+        async def recorded() -> None:
+            try:
+                with mirror.load.entered():
+                    await mirror.until_recorded()
+            except Exception as error:
+                done(error)
+            else:
+                done(verdict.error)
+
+        self._start(recorded)
 
     def hold(self, plan: WritePlan, span: Claim) -> None:
         """From here on the write is under way."""

@@ -46,7 +46,7 @@ class Mirror:
     flushes: GroupCommit[Batch] = field(default_factory=lambda: GroupCommit(Batch))
     """Flush requests that share one round of fdatasyncs."""
     _clean_lock: trio.Lock = field(default_factory=trio.Lock)
-    _sync_lock: trio.Lock = field(default_factory=trio.Lock)
+    sync_turn: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(1, max_value=1))
     _late: list[tuple[range, list[Landing]]] = field(default_factory=list)
     unreadable: Unreadable = field(default_factory=Unreadable)
     reads_held_until: trio.Event | None = None
@@ -192,10 +192,10 @@ class Mirror:
 
     async def sync(self, only: Plex | None = None) -> Verdict:
         """Fdatasync the open plexes (or one of them), and return the verdict; its error is not raised. One round at a
-        time: Linux tells of a lost page once, so of two rounds under way one may fail and the other, which proves
-        nothing then, be judged first.
+        time (``sync_turn``; flights.py takes it, too): Linux tells of a lost page once, so of two rounds under way one
+        may fail and the other, which proves nothing then, be judged first.
         """
-        async with self._sync_lock:
+        async with self.sync_turn:
             plan = self.volume.begin_sync(only)
             verdict = self.volume.end_sync(plan, await self._fdatasync(plan))
         self._tell(verdict)

@@ -17,7 +17,7 @@ from functools import partial
 from fmrd.core.plans import ReadPart
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.serving.copy_on_write import owes
-from fmrd.engine.serving.flights import Flights, Read, Start, Written
+from fmrd.engine.serving.flights import Flights, Flushed, Read, Start, Written
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.serving.open_plex import OpenPlex
 
@@ -132,6 +132,12 @@ class Quick:
             self._load.served += 1
             done(length)
         return False
+
+    def flush(self, done: Flushed) -> bool:
+        """Begin to make durable what was answered before now, and return whether ``done`` will be called, or was. Else
+        nothing was done, and the way of requests.py is to be taken.
+        """
+        return not self._load.closed and bool(self._disks) and self._flights.flush(done)
 
     def _write_large(
         self, targets: list[Plex], disks: list[OpenPlex], offset: int, data: bytes | memoryview, done: Written
