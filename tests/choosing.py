@@ -1,6 +1,7 @@
 """Which tests execute a line, and one process that has them all imported and forks to run some: for scripts/mutate."""
 
 import hashlib
+import itertools
 import json
 import os
 import socket
@@ -55,7 +56,9 @@ class Server:
 class Chooser:
     """The tests of each mutant: first those that noticed others in its module, then the cheapest."""
 
-    def __init__(self, tests: Tests) -> None:
+    def __init__(self, tests: Tests, most: float) -> None:
+        """``most``: so many seconds of tests for a mutant."""
+        self._most = most
         self._seconds = {test: seconds for test, (seconds, _) in tests.items()}
         self._at: dict[tuple[str, int], list[str]] = defaultdict(list)
         for test, (_, paths) in tests.items():
@@ -70,7 +73,12 @@ class Chooser:
         chosen = {test for line in lines for test in self._at.get((mutant.path, line), ())}
         noticed = {test: -number for number, test in enumerate(self._noticed[mutant.path], 1)}
         tests = sorted(chosen, key=lambda test: (noticed.get(test, 0), self._seconds[test]))
-        return [(test, QUIET_SECONDS + 10 * self._seconds[test]) for test in tests]
+        until = itertools.accumulate(self._seconds[test] for test in tests)
+        return [
+            (test, QUIET_SECONDS + 10 * self._seconds[test])
+            for test, seconds in zip(tests, until, strict=True)
+            if seconds <= self._most or test == tests[0]
+        ]
 
     def noticed(self, mutant: Mutant, test: str) -> None:
         before = self._noticed[mutant.path]

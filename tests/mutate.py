@@ -47,6 +47,8 @@ def main() -> int:
     parser.add_argument("--again", action="store_true", help="but what survived is, with the tests of now")
     parser.add_argument("--stages", metavar="N", type=int, default=9, help="only the tests that execute it (0), or the "
                         "first N sets of a room as well: what survives them is only suspected")  # fmt: skip
+    parser.add_argument("--most", metavar="SECONDS", type=float, default=STAGE_SECONDS, help="of the tests that "
+                        "execute it only so many seconds, the cheapest first")  # fmt: skip
     parser.add_argument("--list", action="store_true", help="only say what would be run")
     options = parser.parse_args()
     mutants = [m for room in ROOMS for path in sorted((ROOT / "fmrd" / room).rglob("*.py")) for m in _of(path)]
@@ -62,7 +64,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="fmrd-mutants-") as scratch, options.results.open("a") as file:
         trees: SimpleQueue[Server] = SimpleQueue()
         servers = [Server(_copy(Path(scratch) / str(number))) for number in range(options.jobs if left else 0)]
-        chooser = Chooser(mapped(servers[0], options.results.with_suffix(".lines")) if left else {})
+        chooser = Chooser(mapped(servers[0], options.results.with_suffix(".lines")) if left else {}, options.most)
         for server in servers:
             trees.put(server)
         with ThreadPoolExecutor(options.jobs) as pool:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fmrd.core.decisions import instant, snapback, snapshot
+from fmrd.core.reasons import Reason
 from fmrd.core.record import Column, PlexRecord
 from fmrd.core.states import PlexState
 from fmrd.core.volume.family import Family
@@ -104,6 +105,15 @@ def test_without_fast_resync_both_maps_are_full() -> None:
     assert (back.reason, back.map.count()) == ("full_fmr_off", REGIONS)
 
 
+@pytest.mark.parametrize("side", ["the original", "the snapshot"])
+def test_without_fast_resync_on_either_side_what_goes_back_is_copied_in_full_and_told_so(side: str) -> None:
+    rig = fresh()
+    snap = broken_off(rig)
+    (rig.volume if side == "the original" else snap).set_fmr(False)
+    [back] = snapback.go_back(rig.family, rig.volume, snap, list(snap.plexes))
+    assert (back.reason, back.map.count()) == ("full_fmr_off", REGIONS)
+
+
 @given(st.sets(st.integers(0, REGIONS - 1)), st.sets(st.integers(0, REGIONS - 1)))
 def test_what_goes_back_misses_just_what_either_side_wrote(ours: set[int], theirs: set[int]) -> None:
     rig = fresh()
@@ -158,7 +168,37 @@ def test_the_source_of_a_restore_is_snapdone_again_when_the_others_hold_everythi
         rig.volume.copied(plex, range(1, 2), plex.dropped)
     rig.sync()
     commit(rig.family)
+    rig.plexes[2].map.mark(range(3, 4))
+    assert snapshot.returned(rig.volume) == [], "what misses something is no snapshot that could be taken"
+    rig.plexes[2].map.empty()
+    commit(rig.family)
     assert snapshot.returned(rig.volume) == [rig.plexes[2]] and rig.plexes[2].state is SNAPDONE
+    assert snapshot.returned(rig.volume) == [], "it has become that, and no commit is needed again"
+
+
+def test_two_sources_of_a_restore_do_not_answer_for_each_other() -> None:
+    """The volume would be left without a regular plex that is complete."""
+    rig = fresh(ACTIVE, SNAPDONE, SNAPDONE)
+    snap = snapshot.break_off(rig.family, rig.volume, rig.plexes[1:], "SNAP-v", SNAP)
+    commit(rig.family)
+    write(snap, 1)
+    snapback.from_replica(rig.family, rig.volume, snap, list(snap.plexes))
+    commit(rig.family)
+    assert snapshot.returned(rig.volume) == []
+    assert [plex.state for plex in rig.plexes] == [ACTIVE] * 3
+
+
+def test_a_restore_leaves_a_plex_that_is_being_attached_its_own_reason() -> None:
+    rig = fresh()
+    attaching = rig.plexes[1]
+    rig.volume.close_gate(attaching, STALE)
+    attaching.map.fill()
+    attaching.reason = Reason.FULL_NEW_PLEX
+    snap = broken_off(rig)
+    rig.volume.open_gate(attaching)
+    write(snap, 1)
+    snapback.from_replica(rig.family, rig.volume, snap, list(snap.plexes))
+    assert [plex.reason for plex in rig.plexes[:2]] == ["restore", "full_new_plex"]
 
 
 def test_a_plex_that_still_attaches_does_not_make_the_source_of_a_restore_snapdone() -> None:
@@ -239,6 +279,19 @@ def test_one_plex_of_two_goes_back_and_the_snapshot_stays() -> None:
         snapback.go_back(rig.family, rig.volume, snap, [rig.plexes[1]])
 
 
+def test_each_plex_that_goes_back_lacks_what_it_lacked_itself_and_not_what_the_others_did() -> None:
+    rig = fresh(ACTIVE, SNAPDONE, SNAPDONE)
+    snap = snapshot.break_off(rig.family, rig.volume, rig.plexes[1:], "SNAP-v", SNAP)
+    commit(rig.family)
+    write(snap, 5)
+    rig.plexes[1].map.mark(range(2, 3))
+    rig.plexes[2].map.mark(range(3, 4))
+    told = [(each.regions, each.last) for each in snapback.back_targets(rig.volume, snap, rig.plexes[1:])]
+    back = snapback.go_back(rig.family, rig.volume, snap, rig.plexes[1:])
+    assert [held(plex.map.bits) for plex in back] == [{2, 5}, {3, 5}]
+    assert told == [(2, False), (2, False)]
+
+
 def test_strangers_know_nothing_of_each_other() -> None:
     rig = fresh()
     snap = broken_off(rig)
@@ -257,6 +310,14 @@ def test_a_regular_plex_becomes_snapdone_unless_it_is_the_last_one() -> None:
         snapshot.convert(rig.volume, rig.plexes[0])
     with pytest.raises(FmrdError, match="plex_state"):
         snapshot.convert(rig.volume, rig.plexes[2])
+
+
+def test_a_plex_that_misses_something_does_not_become_snapdone() -> None:
+    rig = fresh(ACTIVE, ACTIVE)
+    rig.plexes[1].map.mark(range(2, 3))
+    with pytest.raises(FmrdError, match="plex_state"):
+        snapshot.convert(rig.volume, rig.plexes[1])
+    assert (rig.plexes[1].state, rig.plexes[1].snap) == (ACTIVE, False)
 
 
 def test_a_snapshot_plex_that_left_comes_back_by_way_of_snapatt() -> None:

@@ -62,12 +62,21 @@ def test_what_is_argued_is_still_there() -> None:
 
 
 def test_those_that_noticed_others_come_first_then_the_cheapest() -> None:
-    chooser = Chooser({"slow": (2.0, {"m.py": [2, 3]}), "fast": (1.0, {"m.py": [3]}), "other": (0.0, {"n.py": [3]})})
+    chooser = Chooser(
+        {"slow": (2.0, {"m.py": [2, 3]}), "fast": (1.0, {"m.py": [3]}), "other": (0.0, {"n.py": [3]})}, 3.5
+    )
     [first, *_] = mutants_of("m.py", SOURCE)
     assert first.line == 3
     assert chooser.tests_of(first) == [("fast", 20.0), ("slow", 30.0)]
     chooser.noticed(first, "slow")
     assert [test for test, _ in chooser.tests_of(first)] == ["slow", "fast"]
+
+
+def test_of_the_tests_of_a_mutant_as_many_are_run_as_there_is_time_for() -> None:
+    lines = {"m.py": [3]}
+    chooser = Chooser({"slow": (3.0, lines), "fast": (1.0, lines), "medium": (2.0, lines)}, 4.5)
+    [first, *_] = mutants_of("m.py", SOURCE)
+    assert [test for test, _ in chooser.tests_of(first)] == ["fast", "medium"]
 
 
 MODULE = """
@@ -135,8 +144,8 @@ def test_a_mutant_is_noticed_by_a_test_that_executes_it(tmp_path: Path) -> None:
             "tests/core/test_m.py::test_ends": {"fmrd/core/m.py": [3, 4, 5]}
         }
         [mutant, other] = mutants_of("fmrd/core/m.py", LOOP)
-        [(nodeid, _)] = chosen = Chooser(tests).tests_of(mutant)
-        assert Chooser(tests).tests_of(other) == []
+        [(nodeid, _)] = chosen = Chooser(tests, 60.0).tests_of(mutant)
+        assert Chooser(tests, 60.0).tests_of(other) == []
         tried = list(server.ask(tests=chosen, path=mutant.path, before=LOOP, after=mutant.text))
         endless = LOOP.replace("n -= 1", "pass")
         hung = list(server.ask(tests=[(nodeid, 0.1)], path=mutant.path, before=LOOP, after=endless))
