@@ -233,14 +233,15 @@ def test_deciding_changes_nothing() -> None:
     assert held(rig.plexes[1].map.bits) == {1} and rig.plexes[1].reason == "full_new_plex"
 
 
-def test_a_short_last_region_is_counted_at_its_length() -> None:
+@pytest.mark.parametrize("extents", [frozenset(), frozenset({3})], ids=["in its map", "in its own DRL"])
+def test_a_short_last_region_is_counted_at_its_length(extents: frozenset[int]) -> None:
     rig = Rig(PlexState.ACTIVE, PlexState.STALE, length_bytes=REGIONS * REGION - 1024)
     plex = rig.plexes[1]
     plex.map.empty()
-    plex.map.mark(range(6, 8))
+    plex.map.mark(range(6, 8) if not extents else range(6, 7))
     plex.has, plex.stamp = HAS, STAMP
     record = family_record(plex_record(1), plex_record(2, PlexState.STALE), sequence=10)
-    found = decide(rig.volume, record, plex, image_of(Theirs(), record), STAMP, is_block=False)
+    found = decide(rig.volume, record, plex, image_of(Theirs(dirty=extents), record), STAMP, is_block=False)
     assert (found.regions, found.bytes) == (2, 2 * REGION - 1024)
 
 

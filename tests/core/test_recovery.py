@@ -321,6 +321,15 @@ def test_a_map_page_that_is_lost_counts_as_all_dirty_and_is_told() -> None:
     assert volume.plexes[1].reason == "full_map_lost" and any("v-02" in note for note in notes)
 
 
+def test_an_instant_snapshot_of_which_a_page_is_lost_does_not_start() -> None:
+    """What it reads from its original, and what from its own plex, nobody could tell."""
+    link = Link(Column(7, 0), Column(8, 0), Column(9, 0))
+    opened = Opened([ACTIVE], {1: {1}}, volume_fields={"name": "SNAP-v", "snapshot_of": "v", "link": link})
+    with pytest.raises(Refused, match="snap_invalid: snapshot SNAP-v: which regions it holds") as refused:
+        opened.open()
+    assert refused.value.hint == "fmrctl remove SNAP-v"
+
+
 def test_a_lost_page_is_no_reason_where_the_gate_is_open_or_another_is_known() -> None:
     record = home_record(plex(1), plex(2), plex(3, STALE, reason=Reason.FULL_FMR_OFF))
     home = home_copy(record, {})

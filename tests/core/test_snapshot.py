@@ -286,10 +286,32 @@ def test_each_plex_that_goes_back_lacks_what_it_lacked_itself_and_not_what_the_o
     write(snap, 5)
     rig.plexes[1].map.mark(range(2, 3))
     rig.plexes[2].map.mark(range(3, 4))
-    told = [(each.regions, each.last) for each in snapback.back_targets(rig.volume, snap, rig.plexes[1:])]
+    targets = snapback.back_targets(rig.volume, snap, rig.plexes[1:])
+    told = [(each.regions, each.last) for each in targets]
     back = snapback.go_back(rig.family, rig.volume, snap, rig.plexes[1:])
     assert [held(plex.map.bits) for plex in back] == [{2, 5}, {3, 5}]
     assert told == [(2, False), (2, False)]
+    assert targets[0].why == (
+        "returns, and copies 2 of 8 regions: 1 changed on either side, the others it does not hold itself"
+    )
+
+
+@pytest.mark.parametrize(("written", "lacking"), [(REGIONS - 1, 2), (2, REGIONS - 1)], ids=["written", "lacking"])
+def test_the_last_region_which_may_be_short_is_told_of_wherever_it_comes_from(written: int, lacking: int) -> None:
+    rig = fresh()
+    snap = broken_off(rig)
+    write(snap, written)
+    snap.plexes[0].map.mark(range(lacking, lacking + 1))
+    [target] = snapback.back_targets(rig.volume, snap, snap.plexes)
+    assert (target.regions, target.last) == (2, True)
+
+
+def test_of_a_plex_that_holds_all_itself_no_others_are_told() -> None:
+    rig = fresh()
+    snap = broken_off(rig)
+    write(snap, REGIONS - 1)
+    [target] = snapback.back_targets(rig.volume, snap, snap.plexes)
+    assert (target.why, target.last) == ("returns, and copies 1 of 8 regions", True)
 
 
 def test_strangers_know_nothing_of_each_other() -> None:
@@ -403,7 +425,20 @@ def test_a_full_one_is_like_the_others() -> None:
     assert not instant.complete(rig.volume, snap)
     keep(rig.family, snap.plexes[0], *range(REGIONS))
     assert instant.complete(rig.volume, snap) and not rig.volume.unkept and not snap.settings.is_instant
+    assert not instant.complete(rig.volume, snap), "it is one already: nothing is left to be recorded"
+    assert instant.owed(rig.volume, snap, range(REGIONS)) == []
     snapback.clear(rig.family, rig.volume, snap)
+    assert not instant.complete(rig.volume, snap)
+
+
+def test_one_that_has_lost_something_is_never_like_the_others_though_all_was_written_since() -> None:
+    rig = fresh()
+    snap = at_once(rig)
+    instant.lose(rig.volume, snap, [4])
+    keep(rig.family, snap.plexes[0], *range(REGIONS))
+    assert snap.plexes[0].settled and not instant.complete(rig.volume, snap) and snap.settings.is_instant
+    with pytest.raises(Refused, match="snap_invalid"):
+        snapback.from_replica(rig.family, rig.volume, snap, list(snap.plexes))
 
 
 def test_the_only_plex_of_an_instant_snapshot_never_goes_though_it_holds_nothing() -> None:
