@@ -6,7 +6,7 @@ import pytest
 from bitarray import bitarray, frozenbitarray
 
 from fmrd.core.decisions.recovery import open_volume, seed
-from fmrd.core.decisions.standing import Found, Standing, StartOptions, choose_record, judge_plexes
+from fmrd.core.decisions.standing import Found, Standing, StartOptions, choose_record, judge_pages, judge_plexes
 from fmrd.core.images import CopyImage, PageSlot
 from fmrd.core.reasons import Reason
 from fmrd.core.record import Column, Link, PlexRecord, Position, Record
@@ -205,6 +205,34 @@ def test_who_is_online(case: Judgement) -> None:
     assert (verdict.reason is Reason.REFUSED_UNKNOWN_PLEX) is case.unknown
     assert verdict.online or verdict.sentence or not case.plex.is_open, "whoever is out is told why"
     assert verdict.left_out is ("v-01" in case.options.without or case.plex.excluded)
+
+
+@pytest.mark.parametrize(
+    ("what", "state", "online", "sequences", "refused"),
+    [
+        ("one write ahead, by a crash", ACTIVE, True, (6, 6), False),
+        ("ahead by two", ACTIVE, True, (6, 7), True),
+        ("ahead by two, and out anyway", ACTIVE, False, (6, 7), False),
+        ("ahead by two, and closed", STALE, True, (6, 7), False),
+        ("absent", ACTIVE, True, None, False),
+    ],
+    ids=lambda value: value.replace(" ", "_") if isinstance(value, str) and value.islower() else "",
+)
+def test_pages_that_only_another_copy_has_tell_of_a_home_copy_that_was_put_back(
+    what: str, state: PlexState, online: bool, sequences: tuple[int, int] | None, refused: bool
+) -> None:
+    record = home_record(plex(1), plex(2, state))
+    found = {UUID.format(1): here(record, 1), UUID.format(2): Found(False)}
+    if sequences is not None:
+        slots = [PageSlot(2, sequence, frozenbitarray("1111")) for sequence in sequences]
+        pages = {(2, page): (slot, slot) for page, slot in enumerate(slots)}
+        found[UUID.format(2)] = Found(True, CopyImage((record, record), pages, owner=UUID.format(2)))
+    standing = {UUID.format(1): Standing(True), UUID.format(2): Standing(online)}
+    if refused:
+        with pytest.raises(Refused, match=r"foreign_plex.*v-02"):
+            judge_pages(record, record.volume, home_copy(record, {}), found, standing)
+    else:
+        judge_pages(record, record.volume, home_copy(record, {}), found, standing)
 
 
 # Steps 4 and 5: the volume

@@ -453,3 +453,10 @@ def test_a_removed_snapshot_is_tracked_no_more() -> None:
     snap = at_once(rig)
     snapback.forget(rig.family, snap)
     assert not rig.volume.tracks and not rig.volume.unkept and rig.family.volumes == [rig.volume]
+    assert rig.volume.held_until == rig.volume.demotions, "a start would still serve it, and nobody keeps its data now"
+
+
+def test_nothing_is_held_for_a_snapshot_that_holds_everything_itself() -> None:
+    rig = fresh()
+    snapback.forget(rig.family, broken_off(rig))
+    assert rig.volume.held_until == 0 < rig.volume.demotions
