@@ -25,12 +25,13 @@ WAYS_OUT = (ast.Return, ast.Continue, ast.Break, ast.Raise)
 
 @dataclass(frozen=True)
 class Mutant:
-    """``where`` is the function, and ``nth`` counts equal changes in it, so that a mutant is known again when lines
-    moved.
+    """``line`` to ``last`` change, ``where`` is the function, and ``nth`` counts equal changes in it, so that a
+    mutant is known again when lines moved.
     """
 
     path: str
     line: int
+    last: int
     where: str
     before: str
     after: str
@@ -56,7 +57,7 @@ def mutants_of(path: str, source: str) -> list[Mutant]:
         before = " ".join(text[start:stop].decode().split())
         nth = seen[where, before, after] = seen.get((where, before, after), 0) + 1
         changed = (text[:start] + after.encode() + text[stop:]).decode()
-        found.append(Mutant(path, node.lineno, where, before, after, nth, changed))
+        found.append(Mutant(path, node.lineno, node.end_lineno, where, before, after, nth, changed))
     return found
 
 

@@ -16,6 +16,7 @@ from importlib.util import cache_from_source
 from pathlib import Path
 from queue import SimpleQueue
 
+from tests.choosing import Chooser, Server, mapped
 from tests.mutants_of import Mutant, mutants_of
 
 ROOT = Path(__file__).parents[1]
@@ -43,8 +44,11 @@ def main() -> int:
     parser.add_argument("--jobs", metavar="N", type=int, default=1, help="mutants at once, each in a copy of the tree")
     parser.add_argument("--results", metavar="FILE", type=Path, default=ROOT / "build" / "mutants.jsonl",
                         help="what is in it already, of the same text, is not run again")  # fmt: skip
-    parser.add_argument("--stages", metavar="N", type=int, default=9, help="only the first N sets of tests of a room, "
-                        "which are the fast ones: what survives them is only suspected")  # fmt: skip
+    parser.add_argument("--again", action="store_true", help="but what survived is, with the tests of now")
+    parser.add_argument("--stages", metavar="N", type=int, default=9, help="only the tests that execute it (0), or the "
+                        "first N sets of a room as well: what survives them is only suspected")  # fmt: skip
+    parser.add_argument("--most", metavar="SECONDS", type=float, default=STAGE_SECONDS, help="of the tests that "
+                        "execute it only so many seconds, the cheapest first")  # fmt: skip
     parser.add_argument("--list", action="store_true", help="only say what would be run")
     options = parser.parse_args()
     mutants = [m for room in ROOMS for path in sorted((ROOT / "fmrd" / room).rglob("*.py")) for m in _of(path)]
@@ -56,18 +60,22 @@ def main() -> int:
         return 0
     options.results.parent.mkdir(exist_ok=True)
     known = _known(options.results, options.stages)
-    left = [m for m in chosen if _key(m) not in known]
+    left = [m for m in chosen if _key(m) not in known or (options.again and not known[_key(m)])]
     with tempfile.TemporaryDirectory(prefix="fmrd-mutants-") as scratch, options.results.open("a") as file:
-        trees: SimpleQueue[Path] = SimpleQueue()
-        for number in range(options.jobs):
-            trees.put(_copy(Path(scratch) / str(number)))
+        trees: SimpleQueue[Server] = SimpleQueue()
+        servers = [Server(_copy(Path(scratch) / str(number))) for number in range(options.jobs if left else 0)]
+        chooser = Chooser(mapped(servers[0], options.results.with_suffix(".lines")) if left else {}, options.most)
+        for server in servers:
+            trees.put(server)
         with ThreadPoolExecutor(options.jobs) as pool:
-            for mutant, noticed, seconds in pool.map(lambda m: _try(m, trees, options.stages), left):
+            for mutant, noticed, seconds in pool.map(lambda m: _try(m, trees, chooser, options.stages), left):
                 known[_key(mutant)] = noticed
                 found = {"key": _key(mutant), "name": mutant.name, "noticed": noticed, "stages": options.stages}
                 file.write(json.dumps(found) + "\n")
                 file.flush()
-                print(f"{noticed or 'SURVIVED'} ({seconds:.0f} s): {mutant.line} {mutant.name}", file=sys.stderr)
+                print(f"{noticed or 'SURVIVED'} ({seconds:.1f} s): {mutant.line} {mutant.name}", file=sys.stderr)
+        for server in servers:
+            server.close()
     return _report(chosen, known)
 
 
@@ -95,20 +103,37 @@ def _copy(tree: Path) -> Path:
     return tree
 
 
-def _try(mutant: Mutant, trees: "SimpleQueue[Path]", most: int) -> tuple[Mutant, str, float]:
+def _try(mutant: Mutant, trees: "SimpleQueue[Server]", chooser: Chooser, most: int) -> tuple[Mutant, str, float]:
     """The mutant, the test that noticed it, and how long that took."""
     began = time.monotonic()
-    tree = trees.get()
-    path = tree / mutant.path
+    server = trees.get()
+    path = server.tree / mutant.path
     text = path.read_text()
     try:
         _put(path, mutant.text)
+        noticed = _quickly(mutant, text, server, chooser)
+        most = max(most, noticed is None)
         stages = STAGES[Path(mutant.path).parts[1]][:most]
-        noticed = next(filter(None, (_run(tree, stage) for stage in stages)), "")
+        noticed = noticed or next(filter(None, (_run(server.tree, stage) for stage in stages)), "")
     finally:
         _put(path, text)
-        trees.put(tree)
+        trees.put(server)
     return mutant, noticed, time.monotonic() - began
+
+
+def _quickly(mutant: Mutant, text: str, server: Server, chooser: Chooser) -> str | None:
+    """What failed of the tests that execute it; '' if nothing did, None where they cannot tell."""
+    tests = chooser.tests_of(mutant)
+    at = noticed = ""
+    for answer in server.ask(tests=tests, path=mutant.path, before=text, after=mutant.text) if tests else ():
+        if "cannot" in answer:
+            tests = []
+        elif answer.get("end"):
+            noticed = noticed or f"{at} took too long, or ended with {answer['end']}"
+        at, noticed = answer.get("at", at), noticed or answer.get("noticed", "")
+    if noticed in (test for test, _ in tests):
+        chooser.noticed(mutant, noticed)
+    return noticed if tests else None
 
 
 def _put(path: Path, text: str) -> None:

@@ -51,6 +51,11 @@ def test_sectors_side_by_side_with_one_verdict_are_one_range() -> None:
     assert (found.offset, found.length) == (500, 1100)
 
 
+def test_sectors_with_one_verdict_and_a_sector_that_is_the_same_between_them_are_two_ranges() -> None:
+    found = mismatches(0, {"a": GOOD, "b": with_byte(GOOD, 511, 1024), "c": GOOD})
+    assert found == [Mismatch(511, 1, ("b",), "a"), Mismatch(1024, 1, ("b",), "a")]
+
+
 @given(
     wrong=st.dictionaries(st.sampled_from("abc"), st.sets(st.integers(0, LENGTH - 1), max_size=6), max_size=3),
     offset=st.integers(0, 5).map(lambda n: n * SECTOR_BYTES),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmrd.core.geometry import MAX_LENGTH_BYTES, MAX_REGION_BYTES, PAGE_REGIONS, Geometry
+from fmrd.core.geometry import MAX_LENGTH_BYTES, MAX_PAGES, MAX_REGION_BYTES, MAX_REGIONS, PAGE_REGIONS, Geometry
 from fmrd.errors import BadRequest
 
 UNIT = 512
@@ -91,29 +91,32 @@ def test_bytes_of_regions_are_counted_with_a_short_last_one(geometry: Geometry, 
 SOUND = Geometry(1 << 30)
 
 REFUSED = {
-    "more regions than memory holds": replace(SOUND, length_bytes=MAX_LENGTH_BYTES),
-    "empty": replace(SOUND, length_bytes=0),
-    "negative": replace(SOUND, length_bytes=-4096),
-    "unaligned": replace(SOUND, length_bytes=(1 << 30) + 512),
-    "beyond a pebibyte": replace(SOUND, length_bytes=MAX_LENGTH_BYTES + 4096),
-    "a region that is no power of two": replace(SOUND, region_bytes=96 << 10),
-    "a region of nothing": replace(SOUND, region_bytes=0),
-    "a region of 2K": replace(SOUND, region_bytes=2048),
-    "a region of 128M": replace(SOUND, region_bytes=MAX_REGION_BYTES * 2, extent_bytes=MAX_REGION_BYTES * 2),
-    "an extent that is no power of two": replace(SOUND, extent_bytes=3 << 20),
-    "a negative extent": replace(SOUND, extent_bytes=-(4 << 20)),
-    "an extent smaller than a region": replace(SOUND, extent_bytes=32 << 10),
-    "an extent of 2048 regions": replace(SOUND, extent_bytes=128 << 20),
-    "no regions in a page": replace(SOUND, page_regions=0),
-    "more regions than a page holds": replace(SOUND, page_regions=PAGE_REGIONS * 2),
-    "a page for each of many regions": Geometry(1 << 40, 4096, 4096, page_regions=1),
-    "a page that cuts an extent": replace(SOUND, page_regions=PAGE_REGIONS - 1),
-}
+    "more regions than memory holds": (replace(SOUND, length_bytes=MAX_LENGTH_BYTES), "in memory"),
+    "empty": (replace(SOUND, length_bytes=0), "a volume of 0 bytes"),
+    "negative": (replace(SOUND, length_bytes=-4096), "a volume of -4096 bytes"),
+    "unaligned": (replace(SOUND, length_bytes=(1 << 30) + 512), "a multiple of 4096"),
+    "beyond a pebibyte": (replace(SOUND, length_bytes=MAX_LENGTH_BYTES + 4096), "at most 1 PiB"),
+    "a region that is no power of two": (replace(SOUND, region_bytes=96 << 10), "a region of 98304 .* a power of two"),
+    "and an extent of just one": (replace(SOUND, region_bytes=12 << 10, extent_bytes=12 << 10), "a region of 12288"),
+    "a region of nothing": (replace(SOUND, region_bytes=0), "a region of 0 bytes .* a power of two"),
+    "a region of 2K": (replace(SOUND, region_bytes=2048), "a region of 2048 .* between"),
+    "a region of 128M": (replace(SOUND, region_bytes=MAX_REGION_BYTES * 2, extent_bytes=MAX_REGION_BYTES * 2),
+                         "a region of 134217728 .* between"),
+    "an extent that is no power of two": (replace(SOUND, extent_bytes=31 << 16), "a DRL extent .* a power of two"),
+    "a negative extent": (replace(SOUND, extent_bytes=-(4 << 20)), "a DRL extent of -4194304 .* a power of two"),
+    "an extent of nothing": (replace(SOUND, extent_bytes=0), "a DRL extent of 0 bytes .* a power of two"),
+    "an extent smaller than a region": (replace(SOUND, extent_bytes=32 << 10), "1 to 1024 regions"),
+    "an extent of 2048 regions": (replace(SOUND, extent_bytes=128 << 20), "1 to 1024 regions"),
+    "no regions in a page": (replace(SOUND, page_regions=0), "a page holds"),
+    "more regions than a page holds": (replace(SOUND, page_regions=PAGE_REGIONS * 2), "a page holds at most 31744"),
+    "a page for each of many regions": (Geometry(1 << 40, 4096, 4096, page_regions=1), "pages are more than"),
+    "a page that cuts an extent": (replace(SOUND, page_regions=PAGE_REGIONS - 1), "1 to 1024 regions"),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("geometry", REFUSED.values(), ids=REFUSED)
-def test_a_measure_that_cannot_be_is_refused(geometry: Geometry) -> None:
-    with pytest.raises(BadRequest) as refused:
+@pytest.mark.parametrize(("geometry", "words"), REFUSED.values(), ids=REFUSED)
+def test_a_measure_that_cannot_be_is_refused(geometry: Geometry, words: str) -> None:
+    with pytest.raises(BadRequest, match=words) as refused:
         geometry.check()
     assert refused.value.code == "bad_size"
 
@@ -125,6 +128,8 @@ def test_a_measure_that_cannot_be_is_refused(geometry: Geometry) -> None:
         Geometry(4096, 4096, 4096),
         Geometry((1 << 30) + 4096, 64 << 10, 64 << 20),
         Geometry(1 << 50, 64 << 20, 64 << 20),
+        Geometry(MAX_REGIONS * 4096, 4096, 4096),
+        Geometry(MAX_PAGES * 4096, 4096, 4096, page_regions=1),
     ],
     ids=lambda g: f"{g.length_bytes}-{g.region_bytes}-{g.extent_bytes}",
 )

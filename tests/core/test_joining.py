@@ -6,6 +6,7 @@ import pytest
 from bitarray import frozenbitarray
 
 from fmrd.core.decisions.joining import Decision, decide, inherit
+from fmrd.core.decisions.telling import Telling, Told, telling_of
 from fmrd.core.images import CopyImage, PageSlot
 from fmrd.core.reasons import Reason
 from fmrd.core.record import Position, Record
@@ -233,15 +234,46 @@ def test_deciding_changes_nothing() -> None:
     assert held(rig.plexes[1].map.bits) == {1} and rig.plexes[1].reason == "full_new_plex"
 
 
-def test_a_short_last_region_is_counted_at_its_length() -> None:
+@pytest.mark.parametrize("extents", [frozenset(), frozenset({3})], ids=["in its map", "in its own DRL"])
+def test_a_short_last_region_is_counted_at_its_length(extents: frozenset[int]) -> None:
     rig = Rig(PlexState.ACTIVE, PlexState.STALE, length_bytes=REGIONS * REGION - 1024)
     plex = rig.plexes[1]
     plex.map.empty()
-    plex.map.mark(range(6, 8))
+    plex.map.mark(range(6, 8) if not extents else range(6, 7))
     plex.has, plex.stamp = HAS, STAMP
     record = family_record(plex_record(1), plex_record(2, PlexState.STALE), sequence=10)
-    found = decide(rig.volume, record, plex, image_of(Theirs(), record), STAMP, is_block=False)
+    found = decide(rig.volume, record, plex, image_of(Theirs(dirty=extents), record), STAMP, is_block=False)
     assert (found.regions, found.bytes) == (2, 2 * REGION - 1024)
+
+
+def test_of_a_copy_without_a_record_nothing_is_told() -> None:
+    rig, record, image = rig_of(Case("", "full_map_lost", theirs=Theirs(damaged=True)))
+    assert image is not None
+    assert telling_of(rig.volume, record, image).told() == Told(bits(()), None)
+
+
+def test_where_its_position_is_of_our_past_only_its_log_is_read() -> None:
+    """Maps of a large volume are megabytes, and an attach waits for them."""
+    rig, record, image = rig_of(Case("", "fast", theirs=replace(ELSEWHERE, position=HAS)))
+    assert image is not None
+    assert telling_of(rig.volume, record, image) == Telling(rig.volume.geometry, image)
+    rig, record, image = rig_of(Case("", "fast", theirs=ELSEWHERE))
+    assert image is not None
+    assert [uuid for uuid, _ in telling_of(rig.volume, record, image).away] == [UUID.format(1)]
+
+
+@pytest.mark.parametrize("gone", [0, 1], ids=["ours", "the one that comes"])
+def test_where_a_plex_was_removed_from_the_record_there_nobody_can_tell_what_was_written(gone: int) -> None:
+    rig, record, image = rig_of(Case("", "full_forced", theirs=ELSEWHERE))
+    assert image is not None and image.record is not None
+    known = image.record.volume
+    left = tuple(plex for number, plex in enumerate(known.plexes) if number != gone)
+    theirs = replace(image.record, volumes=(replace(known, plexes=left),))
+    decision = decide(
+        rig.volume, record, rig.plexes[1], replace(image, records=(theirs, theirs)), CHANGED, is_block=False,
+        discard=True,
+    )  # fmt: skip
+    assert (decision.code, decision.regions) == ("full_forced", REGIONS)
 
 
 def test_a_damaged_page_of_its_drl_counts_as_all_dirty() -> None:

@@ -6,15 +6,15 @@ import pytest
 from bitarray import bitarray, frozenbitarray
 
 from fmrd.core.decisions.recovery import open_volume, seed
-from fmrd.core.decisions.standing import Found, Standing, StartOptions, choose_record, judge_plexes
+from fmrd.core.decisions.standing import Found, Standing, StartOptions, choose_record, judge_pages, judge_plexes
 from fmrd.core.images import CopyImage, PageSlot
 from fmrd.core.reasons import Reason
-from fmrd.core.record import PlexRecord, Position, Record
+from fmrd.core.record import Column, Link, PlexRecord, Position, Record
 from fmrd.core.stamps import Stamp
 from fmrd.core.states import PlexState
 from fmrd.core.volume.volume import Volume
 from fmrd.errors import Refused
-from tests.core.making import FAMILY, PAGE_REGIONS, REGIONS, UUID, bits, family_record, held, plex_record
+from tests.core.making import FAMILY, PAGE_REGIONS, REGIONS, UUID, bits, family_record, held, plex_record, volume_record
 
 ACTIVE, TEMP, STALE, IOFAIL, OFFLINE = (
     PlexState.ACTIVE, PlexState.TEMP, PlexState.STALE, PlexState.IOFAIL, PlexState.OFFLINE
@@ -60,13 +60,13 @@ def damaged(number: int) -> Found:
 
 @dataclass(frozen=True)
 class Choice:
-    """``home``: the sequences in the home copy's two slots. ``found``: by plex, the sequence its copy has; None where
-    it is absent, -1 where something without a DCO lies there.
+    """``home``: the sequences in the home copy's two slots. ``found``: by plex, the sequence its copy has, or what is
+    there of it; None where it is absent, -1 where something without a DCO lies there.
     """
 
     what: str
     home: tuple[int | None, int | None]
-    found: dict[int, int | None]
+    found: dict[int, int | Found | None]
     chosen: int | None = None
     refused: str | None = None
     options: StartOptions = field(default_factory=StartOptions)
@@ -87,6 +87,10 @@ CHOICES = [
            options=StartOptions(without=frozenset({"v-02"}))),
     Choice("a plex that was closed need not be here", (10, None), {1: 10, 2: 10, 3: None}, chosen=10),
     Choice("what a closed plex says does not count", (10, None), {1: 10, 2: 10, 3: 12}, chosen=10),
+    Choice("one bad slot, and a copy is damaged", (10, None), {1: 10, 2: damaged(2)}, chosen=10),
+    Choice("one bad slot, and one who might know better is too short for the volume", (10, None),
+           {1: 10, 2: Found(False, damaged(2).image, problem="it is shorter than the volume")}, refused="home_torn"),
+    Choice("one bad slot, and of one nobody looked for anything", (10, None), {1: 10}, refused="home_torn"),
     Choice("what another lineage says does not count", (10, None), {1: 11, 2: 11}, chosen=10, lineage="elsewhere"),
 ]  # fmt: skip
 
@@ -96,8 +100,8 @@ def test_which_record_is_adopted(case: Choice) -> None:
     known = home_record(plex(1), plex(2), plex(3, STALE))
     slots = [None if sequence is None else replace(known, sequence=sequence) for sequence in case.home]
     found = {
-        UUID.format(number): Found(False) if sequence is None else Found(True, None, STAMP) if sequence < 0
-        else here(known, number, sequence=sequence, lineage=case.lineage)
+        UUID.format(number): Found(False) if sequence is None else sequence if isinstance(sequence, Found)
+        else Found(True, None, STAMP) if sequence < 0 else here(known, number, sequence=sequence, lineage=case.lineage)
         for number, sequence in case.found.items()
     }  # fmt: skip
     home = CopyImage((slots[0], slots[1]))
@@ -107,6 +111,14 @@ def test_which_record_is_adopted(case: Choice) -> None:
         assert refused.value.code == case.refused
     else:
         assert choose_record(home, found, case.options).sequence == case.chosen
+
+
+def test_an_absent_plex_of_a_snapshot_does_not_keep_its_original_from_starting() -> None:
+    known = home_record(plex(1))
+    snapshot = volume_record([plex(3)], name="SNAP-v", uuid=UUID.format(91), snapshot_of="v")
+    known = replace(known, volumes=(known.volume, snapshot))
+    found = {UUID.format(1): here(known, 1, sequence=10), UUID.format(3): Found(False)}
+    assert choose_record(CopyImage((known, None)), found, StartOptions()) == known
 
 
 # Steps 2 and 3: who is on-line
@@ -195,6 +207,34 @@ def test_who_is_online(case: Judgement) -> None:
     assert verdict.left_out is ("v-01" in case.options.without or case.plex.excluded)
 
 
+@pytest.mark.parametrize(
+    ("what", "state", "online", "sequences", "refused"),
+    [
+        ("one write ahead, by a crash", ACTIVE, True, (6, 6), False),
+        ("ahead by two", ACTIVE, True, (6, 7), True),
+        ("ahead by two, and out anyway", ACTIVE, False, (6, 7), False),
+        ("ahead by two, and closed", STALE, True, (6, 7), False),
+        ("absent", ACTIVE, True, None, False),
+    ],
+    ids=lambda value: value.replace(" ", "_") if isinstance(value, str) and value.islower() else "",
+)
+def test_pages_that_only_another_copy_has_tell_of_a_home_copy_that_was_put_back(
+    what: str, state: PlexState, online: bool, sequences: tuple[int, int] | None, refused: bool
+) -> None:
+    record = home_record(plex(1), plex(2, state))
+    found = {UUID.format(1): here(record, 1), UUID.format(2): Found(False)}
+    if sequences is not None:
+        slots = [PageSlot(2, sequence, frozenbitarray("1111")) for sequence in sequences]
+        pages = {(2, page): (slot, slot) for page, slot in enumerate(slots)}
+        found[UUID.format(2)] = Found(True, CopyImage((record, record), pages, owner=UUID.format(2)))
+    standing = {UUID.format(1): Standing(True), UUID.format(2): Standing(online)}
+    if refused:
+        with pytest.raises(Refused, match=r"foreign_plex.*v-02"):
+            judge_pages(record, record.volume, home_copy(record, {}), found, standing)
+    else:
+        judge_pages(record, record.volume, home_copy(record, {}), found, standing)
+
+
 # Steps 4 and 5: the volume
 
 
@@ -251,6 +291,7 @@ def test_maps_and_states_are_as_the_home_copy_says() -> None:
     volume = Opened([ACTIVE, TEMP, STALE, OFFLINE], {2: {6, 7}, 3: {1}, 4: {2}}).open()
     assert [p.state for p in volume.plexes] == [ACTIVE, TEMP, STALE, OFFLINE]
     assert maps(volume) == [set(), {6, 7}, {1}, {2}]
+    assert [p.reason for p in volume.plexes] == [""] * 4
     assert volume.plexes[1].is_durable(5) and not volume.plexes[1].is_durable(6)
     assert volume.drl.count == 0 and volume.settings.plexes == ()
 
@@ -308,6 +349,26 @@ def test_a_map_page_that_is_lost_counts_as_all_dirty_and_is_told() -> None:
     assert volume.plexes[1].reason == "full_map_lost" and any("v-02" in note for note in notes)
 
 
+def test_an_instant_snapshot_of_which_a_page_is_lost_does_not_start() -> None:
+    """What it reads from its original, and what from its own plex, nobody could tell."""
+    link = Link(Column(7, 0), Column(8, 0), Column(9, 0))
+    opened = Opened([ACTIVE], {1: {1}}, volume_fields={"name": "SNAP-v", "snapshot_of": "v", "link": link})
+    with pytest.raises(Refused, match="snap_invalid: snapshot SNAP-v: which regions it holds") as refused:
+        opened.open()
+    assert refused.value.hint == "fmrctl remove SNAP-v"
+
+
+def test_a_lost_page_is_no_reason_where_the_gate_is_open_or_another_is_known() -> None:
+    record = home_record(plex(1), plex(2), plex(3, STALE, reason=Reason.FULL_FMR_OFF))
+    home = home_copy(record, {})
+    broken = replace(home, pages={k: v for k, v in home.pages.items() if k not in ((2, 1), (3, 1))})
+    found = {p.uuid: here(record, n) for n, p in enumerate(record.volume.plexes, 1)}
+    standing = judge_plexes(record, record.volume, found, StartOptions())
+    volume, _ = open_volume(record, record.volume, broken, found, standing)
+    assert maps(volume) == [set(), {4, 5, 6, 7}, {4, 5, 6, 7}]
+    assert [p.reason for p in volume.plexes] == ["", "", "full_fmr_off"]
+
+
 @pytest.mark.parametrize(
     ("opened", "code", "names"),
     [
@@ -317,13 +378,57 @@ def test_a_map_page_that_is_lost_counts_as_all_dirty_and_is_told() -> None:
         (Opened([STALE, IOFAIL]), "no_current_plex", "none of those here is complete"),
         (Opened([ACTIVE, TEMP], {2: {6}}, away={1}, options=StartOptions(force=True)), "no_current_plex", "v-01"),
         (Opened([ACTIVE, ACTIVE], options=StartOptions(accept="v-09")), "plexes_changed", "v-01"),
+        (Opened([ACTIVE, STALE], options=StartOptions(accept="v-02")), "plexes_changed", "v-01"),
+        (Opened([ACTIVE, STALE], {1: {1}}, away={2}), "no_current_plex", "none of those here is complete"),
+        (
+            Opened([ACTIVE], {1: {1}}, volume_fields={"link": Link(Column(7, 0), Column(8, 0))}),
+            "no_current_plex",
+            "1 region(s)",
+        ),
     ],
-    ids=["only the stale", "only the half copied", "holes need each other", "all out", "by force", "accept nobody"],
+    ids=[
+        "only the stale",
+        "only the half copied",
+        "holes need each other",
+        "all out",
+        "by force",
+        "accept nobody",
+        "accept one that was closed",
+        "the absent one was closed",
+        "a snapshot with a hole",
+    ],
 )
 def test_a_region_that_nobody_here_holds_refuses_the_start(opened: Opened, code: str, names: str) -> None:
     with pytest.raises(Refused) as refused:
         opened.open()
     assert refused.value.code == code and names in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("records", "found", "told", "hint"),
+    [
+        ((plex(1), plex(2, STALE)), {1: here(replace(KNOWN, family=UUID.format(98)), 1), 2: here(KNOWN, 2)},
+         "no_current_plex: .*not to be had: v-01", "bring back v-01"),
+        ((plex(1, stamp=Stamp(1, 2, 4)), plex(2)), {1: here(KNOWN, 1), 2: Found(False)},
+         "no_current_plex: .*not to be had: v-02", "bring back v-02"),
+        ((plex(1, STALE), plex(2)), {1: damaged(1), 2: damaged(2)}, "plexes_changed: .*DCO: v-02, v-01",
+         "start --accept v-02 takes"),
+        ((plex(1, stamp=Stamp(1, 2, 4)), plex(2, STALE)), {1: here(KNOWN, 1), 2: here(KNOWN, 2)},
+         "plexes_changed: .*DCO: v-01", "start --accept v-01 takes"),
+        ((plex(1), plex(2)), {1: Found(True, CopyImage((None, None)), STAMP), 2: Found(True, None, STAMP)},
+         "plexes_changed: .*DCO: v-01, v-02", "start --accept v-01, if that is surely what lies there, takes"),
+    ],
+    ids=["another disk is there", "one is changed, one absent", "all damaged", "changed", "unnamed"],
+)  # fmt: skip
+def test_what_to_do_is_said_by_what_is_there(
+    records: tuple[PlexRecord, ...], found: dict[int, Found], told: str, hint: str
+) -> None:
+    record = home_record(*records, settled=True)
+    there = {UUID.format(number): each for number, each in found.items()}
+    standing = judge_plexes(record, record.volume, there, StartOptions())
+    with pytest.raises(Refused, match=told) as refused:
+        open_volume(record, record.volume, home_copy(record, {}), there, standing)
+    assert refused.value.hint.startswith(hint)
 
 
 def test_where_nothing_has_a_dco_the_administrator_says_whether_it_is_the_plex() -> None:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fmrd.core.decisions import instant, snapback, snapshot
+from fmrd.core.reasons import Reason
 from fmrd.core.record import Column, PlexRecord
 from fmrd.core.states import PlexState
 from fmrd.core.volume.family import Family
@@ -104,6 +105,15 @@ def test_without_fast_resync_both_maps_are_full() -> None:
     assert (back.reason, back.map.count()) == ("full_fmr_off", REGIONS)
 
 
+@pytest.mark.parametrize("side", ["the original", "the snapshot"])
+def test_without_fast_resync_on_either_side_what_goes_back_is_copied_in_full_and_told_so(side: str) -> None:
+    rig = fresh()
+    snap = broken_off(rig)
+    (rig.volume if side == "the original" else snap).set_fmr(False)
+    [back] = snapback.go_back(rig.family, rig.volume, snap, list(snap.plexes))
+    assert (back.reason, back.map.count()) == ("full_fmr_off", REGIONS)
+
+
 @given(st.sets(st.integers(0, REGIONS - 1)), st.sets(st.integers(0, REGIONS - 1)))
 def test_what_goes_back_misses_just_what_either_side_wrote(ours: set[int], theirs: set[int]) -> None:
     rig = fresh()
@@ -158,7 +168,37 @@ def test_the_source_of_a_restore_is_snapdone_again_when_the_others_hold_everythi
         rig.volume.copied(plex, range(1, 2), plex.dropped)
     rig.sync()
     commit(rig.family)
+    rig.plexes[2].map.mark(range(3, 4))
+    assert snapshot.returned(rig.volume) == [], "what misses something is no snapshot that could be taken"
+    rig.plexes[2].map.empty()
+    commit(rig.family)
     assert snapshot.returned(rig.volume) == [rig.plexes[2]] and rig.plexes[2].state is SNAPDONE
+    assert snapshot.returned(rig.volume) == [], "it has become that, and no commit is needed again"
+
+
+def test_two_sources_of_a_restore_do_not_answer_for_each_other() -> None:
+    """The volume would be left without a regular plex that is complete."""
+    rig = fresh(ACTIVE, SNAPDONE, SNAPDONE)
+    snap = snapshot.break_off(rig.family, rig.volume, rig.plexes[1:], "SNAP-v", SNAP)
+    commit(rig.family)
+    write(snap, 1)
+    snapback.from_replica(rig.family, rig.volume, snap, list(snap.plexes))
+    commit(rig.family)
+    assert snapshot.returned(rig.volume) == []
+    assert [plex.state for plex in rig.plexes] == [ACTIVE] * 3
+
+
+def test_a_restore_leaves_a_plex_that_is_being_attached_its_own_reason() -> None:
+    rig = fresh()
+    attaching = rig.plexes[1]
+    rig.volume.close_gate(attaching, STALE)
+    attaching.map.fill()
+    attaching.reason = Reason.FULL_NEW_PLEX
+    snap = broken_off(rig)
+    rig.volume.open_gate(attaching)
+    write(snap, 1)
+    snapback.from_replica(rig.family, rig.volume, snap, list(snap.plexes))
+    assert [plex.reason for plex in rig.plexes[:2]] == ["restore", "full_new_plex"]
 
 
 def test_a_plex_that_still_attaches_does_not_make_the_source_of_a_restore_snapdone() -> None:
@@ -239,6 +279,41 @@ def test_one_plex_of_two_goes_back_and_the_snapshot_stays() -> None:
         snapback.go_back(rig.family, rig.volume, snap, [rig.plexes[1]])
 
 
+def test_each_plex_that_goes_back_lacks_what_it_lacked_itself_and_not_what_the_others_did() -> None:
+    rig = fresh(ACTIVE, SNAPDONE, SNAPDONE)
+    snap = snapshot.break_off(rig.family, rig.volume, rig.plexes[1:], "SNAP-v", SNAP)
+    commit(rig.family)
+    write(snap, 5)
+    rig.plexes[1].map.mark(range(2, 3))
+    rig.plexes[2].map.mark(range(3, 4))
+    targets = snapback.back_targets(rig.volume, snap, rig.plexes[1:])
+    told = [(each.regions, each.last) for each in targets]
+    back = snapback.go_back(rig.family, rig.volume, snap, rig.plexes[1:])
+    assert [held(plex.map.bits) for plex in back] == [{2, 5}, {3, 5}]
+    assert told == [(2, False), (2, False)]
+    assert targets[0].why == (
+        "returns, and copies 2 of 8 regions: 1 changed on either side, the others it does not hold itself"
+    )
+
+
+@pytest.mark.parametrize(("written", "lacking"), [(REGIONS - 1, 2), (2, REGIONS - 1)], ids=["written", "lacking"])
+def test_the_last_region_which_may_be_short_is_told_of_wherever_it_comes_from(written: int, lacking: int) -> None:
+    rig = fresh()
+    snap = broken_off(rig)
+    write(snap, written)
+    snap.plexes[0].map.mark(range(lacking, lacking + 1))
+    [target] = snapback.back_targets(rig.volume, snap, snap.plexes)
+    assert (target.regions, target.last) == (2, True)
+
+
+def test_of_a_plex_that_holds_all_itself_no_others_are_told() -> None:
+    rig = fresh()
+    snap = broken_off(rig)
+    write(snap, REGIONS - 1)
+    [target] = snapback.back_targets(rig.volume, snap, snap.plexes)
+    assert (target.why, target.last) == ("returns, and copies 1 of 8 regions", True)
+
+
 def test_strangers_know_nothing_of_each_other() -> None:
     rig = fresh()
     snap = broken_off(rig)
@@ -257,6 +332,14 @@ def test_a_regular_plex_becomes_snapdone_unless_it_is_the_last_one() -> None:
         snapshot.convert(rig.volume, rig.plexes[0])
     with pytest.raises(FmrdError, match="plex_state"):
         snapshot.convert(rig.volume, rig.plexes[2])
+
+
+def test_a_plex_that_misses_something_does_not_become_snapdone() -> None:
+    rig = fresh(ACTIVE, ACTIVE)
+    rig.plexes[1].map.mark(range(2, 3))
+    with pytest.raises(FmrdError, match="plex_state"):
+        snapshot.convert(rig.volume, rig.plexes[1])
+    assert (rig.plexes[1].state, rig.plexes[1].snap) == (ACTIVE, False)
 
 
 def test_a_snapshot_plex_that_left_comes_back_by_way_of_snapatt() -> None:
@@ -342,7 +425,20 @@ def test_a_full_one_is_like_the_others() -> None:
     assert not instant.complete(rig.volume, snap)
     keep(rig.family, snap.plexes[0], *range(REGIONS))
     assert instant.complete(rig.volume, snap) and not rig.volume.unkept and not snap.settings.is_instant
+    assert not instant.complete(rig.volume, snap), "it is one already: nothing is left to be recorded"
+    assert instant.owed(rig.volume, snap, range(REGIONS)) == []
     snapback.clear(rig.family, rig.volume, snap)
+    assert not instant.complete(rig.volume, snap)
+
+
+def test_one_that_has_lost_something_is_never_like_the_others_though_all_was_written_since() -> None:
+    rig = fresh()
+    snap = at_once(rig)
+    instant.lose(rig.volume, snap, [4])
+    keep(rig.family, snap.plexes[0], *range(REGIONS))
+    assert snap.plexes[0].settled and not instant.complete(rig.volume, snap) and snap.settings.is_instant
+    with pytest.raises(Refused, match="snap_invalid"):
+        snapback.from_replica(rig.family, rig.volume, snap, list(snap.plexes))
 
 
 def test_the_only_plex_of_an_instant_snapshot_never_goes_though_it_holds_nothing() -> None:
@@ -357,3 +453,10 @@ def test_a_removed_snapshot_is_tracked_no_more() -> None:
     snap = at_once(rig)
     snapback.forget(rig.family, snap)
     assert not rig.volume.tracks and not rig.volume.unkept and rig.family.volumes == [rig.volume]
+    assert rig.volume.held_until == rig.volume.demotions, "a start would still serve it, and nobody keeps its data now"
+
+
+def test_nothing_is_held_for_a_snapshot_that_holds_everything_itself() -> None:
+    rig = fresh()
+    snapback.forget(rig.family, broken_off(rig))
+    assert rig.volume.held_until == 0 < rig.volume.demotions

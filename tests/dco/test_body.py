@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fmrd.core.reasons import Reason, reason_of
 from fmrd.core.record import Record
-from fmrd.dco.body import decode_body, encode_body
+from fmrd.dco.body import MAX_PATH, decode_body, encode_body
 from tests.dco.making import records, some_record
 
 Json = Any
@@ -139,6 +139,12 @@ REFUSED: dict[str, tuple[tuple[Any, ...], Any]] = {
     "plexes by name": (("volumes", 0, "plexes"), {"a": 1, "b": 2}),
     "the same plex twice": (("volumes", 0, "plexes", 0, "uuid"), some_record().volume.plexes[1].uuid),
     "two plexes of one name": (("volumes", 0, "plexes", 0, "name"), "v-02"),
+    "a lineage that is a number": (("lineage",), 5),
+    "a path that is too long": (("volumes", 0, "plexes", 0, "path"), "/" + "p" * MAX_PATH),
+    "a snapshot of a volume that is not there": (("volumes", 0, "snapshot_of"), "w"),
+    "a snapshot without a link": (("volumes", 0, "snapshot_of"), "v"),
+    "a link of a volume that is no snapshot": (("volumes", 0, "link"), [[7, 1], [8, 1]]),
+    "a link of four columns": (("volumes", 0, "link"), [[7, 1], [8, 1], [9, 1], [10, 1]]),
 }
 
 
@@ -151,6 +157,21 @@ def test_no_record(case: str) -> None:
 
     with pytest.raises(ValueError, match="not a record"):
         decode(at(path, change))
+
+
+def test_a_link_to_a_volume_that_is_not_there_is_no_record() -> None:
+    """Whatever is looked up by that name later would find nothing, in the midst of a start."""
+    body = good()
+    [volume] = body["volumes"]
+    volume |= {"snapshot_of": "w", "link": [[7, 1], [8, 1]]}
+    with pytest.raises(ValueError, match="without its original"):
+        decode(json.dumps(body).encode())
+
+
+def test_the_longest_path_is_one() -> None:
+    path = "/" + "p" * (MAX_PATH - 1)
+    record = decode(at(("volumes", 0, "plexes", 0, "path"), lambda inner, key: inner.__setitem__(key, path)))
+    assert record.volume.plexes[0].path == path
 
 
 @pytest.mark.parametrize(

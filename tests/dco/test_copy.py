@@ -234,6 +234,32 @@ def test_everything_written_anew_by_a_join_is_read_back() -> None:
     assert load(writer.file).image.records[0] != load(writer.file).image.records[1], "the other slot was written"
 
 
+@pytest.mark.parametrize("times", [0, 1, 2])
+def test_after_a_join_that_left_a_page_alone_a_torn_write_does_not_cost_it(times: int) -> None:
+    """The slot that reads is the one to keep, whichever it is."""
+    writer = Writer()
+    for _ in range(times):
+        writer.pages([(1, 0)])
+    writer.reopen()
+    before = contents(load(writer.file), writer.epochs)
+    writer.file.trouble.writes.clear()
+    rewrite(writer, [page(key, sequence) for key, sequence in before.items() if sequence], record(30))
+    assert len(writer.file.trouble.writes) == 1, "all pages read already as they should"
+    writer.copy.rewritten()
+    writer.file.trouble.torn_after = 0
+    with suppress(OSError):
+        writer.copy.write_pages([page((1, 0), 99)]).run()
+    assert contents(load(writer.file), writer.epochs) == before
+
+
+def test_a_commit_on_a_copy_with_two_good_records_leaves_the_one_before() -> None:
+    writer = Writer()
+    writer.reopen()
+    assert writer.record(keys=[])
+    records = [each.sequence for each in load(writer.file).image.records if each is not None]
+    assert sorted(records) == [writer.recorded - 1, writer.recorded]
+
+
 @pytest.mark.parametrize("blocks", range(6))
 def test_a_join_cut_off_leaves_the_old_record_or_all_of_the_new(blocks: int) -> None:
     writer = Writer()

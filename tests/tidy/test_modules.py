@@ -10,6 +10,7 @@ PROGRAMS = {
     "fmrd.front.ctl.cli",
     "tests.sim.__main__",
     "tests.mutate",
+    "tests.mutant_server",
 }
 """Where execution begins, besides the tests themselves."""
 OF_EACH_MODULE = {"log", "T", "_libc", "_CREDENTIALS"}

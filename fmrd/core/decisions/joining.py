@@ -134,7 +134,7 @@ def _sides(volume: Volume, record: Record, plex: Plex, theirs: Record, written: 
 
 
 def _diverged(plex: Plex, theirs: Record, sides: str) -> Refused:
-    if plex.has is not None and theirs.knows(plex.has):
+    if theirs.knows(plex.has):
         return Refused(Reason.REFUSED_SPLIT_BRAIN, sides, "att --discard gives up what was written there")
     return Refused(Reason.REFUSED_UNKNOWN_PLEX, f"nobody remembers that past: {sides}", "att --full overwrites it")
 

@@ -156,11 +156,11 @@ def _check_regions(
         for p in settings.plexes
         if p.is_open and (not (here := found.get(p.uuid, Found(False))).present or _is_another(standing[p.uuid], here))
     ]
-    lost = [p.name for p in volume.plexes if standing[p.uuid].reason is Reason.FULL_MAP_LOST and p.name not in absent]
+    lost = [p.name for p in volume.plexes if standing[p.uuid].reason is Reason.FULL_MAP_LOST]
     unnamed = [p.name for p in volume.plexes if _is_unnamed(standing[p.uuid], found.get(p.uuid, Found(False)))]
     if (changed or lost or unnamed) and not absent:
         # The one that was in use when the volume was left: one that is out is older, whatever else is wrong with it.
-        out = {plex.name: not plex.is_open or plex.state is not PlexState.ACTIVE for plex in settings.plexes}
+        out = {plex.name: plex.state is not PlexState.ACTIVE for plex in settings.plexes}
         names = sorted([*changed, *lost] or unnamed, key=lambda name: out[name])
         surely = "" if changed or lost else ", if that is surely what lies there,"
         raise Refused(
