@@ -32,17 +32,21 @@ class Server:
     def uri(self) -> str:
         return f"nbd+unix:///{self.export}?socket={self.socket}{self.query}"
 
+    @property
+    def log_path(self) -> Path:
+        """What it says."""
+        return self.socket.with_suffix(".log")
+
     def start(self) -> None:
         """Returns when it lets somebody in."""
         self.socket.unlink(missing_ok=True)
-        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         until(self._listens, f"{self.command[0]} listens")
 
     def _listens(self) -> bool:
-        assert self.process is not None
-        if self.process.poll() is not None:
-            said = self.process.stderr.read() if self.process.stderr is not None else b""
-            raise AssertionError(f"{' '.join(self.command)} ended: {said.decode()}")
+        if self.process is not None and self.process.poll() is not None:
+            raise AssertionError(f"{' '.join(self.command)} ended: {self.log_path.read_text()}")
         with socket.socket(socket.AF_UNIX) as connection:
             try:
                 connection.connect(str(self.socket))
@@ -57,8 +61,6 @@ class Server:
         if self.process is not None:
             self.process.kill()
             self.process.wait(PATIENCE_SECONDS)
-            if self.process.stderr is not None:
-                self.process.stderr.close()
             self.process = None
 
     def hang(self) -> None:
@@ -72,10 +74,49 @@ class Server:
                 self.process.send_signal(signal.SIGCONT)
 
 
+class NbdServer(Server):
+    """nbd-server goes into the background, and has a child for each client."""
+
+    number = 0
+
+    def start(self) -> None:
+        self.socket.unlink(missing_ok=True)
+        pid = self.socket.with_suffix(".pid")
+        pid.unlink(missing_ok=True)
+        with open(self.log_path, "ab") as log:
+            done = subprocess.run(
+                [*self.command, "-p", str(pid)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
+            )
+        assert not done.returncode, self.log_path.read_text()
+        until(lambda: pid.exists() and pid.read_text().endswith("\n"), "nbd-server says who it is")
+        self.number = int(pid.read_text())
+        until(self._listens, "nbd-server listens")
+
+    def kill(self) -> None:
+        number, self.number = self.number, 0
+        for each in [*self._children(number), number] if number else []:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+
+    def hang(self) -> None:
+        for each in [self.number, *self._children(self.number)]:
+            os.kill(each, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        for each in [self.number, *self._children(self.number)] if self.number else []:
+            os.kill(each, signal.SIGCONT)
+
+    @staticmethod
+    def _children(number: int) -> list[int]:
+        with contextlib.suppress(OSError):
+            return [int(word) for word in Path(f"/proc/{number}/task/{number}/children").read_text().split()]
+        return []
+
+
 @contextmanager
 def serving(server: Server) -> Iterator[Server]:
-    server.start()
     try:
+        server.start()
         yield server
     finally:
         server.go_on()
@@ -121,7 +162,7 @@ def nbd_server(where: Path, size: int, *, durable: bool = True) -> Server:
         f"[generic]\nunixsock = {where / 'nbd.sock'}\nlistenaddr = 127.0.0.1\nport = {_free_port()}\n"
         f"allowlist = false\nmax_threads = 4\n[disk]\nexportname = {disk(where, size)}\ntrim = true\n{promises}"
     )
-    return Server(where / "nbd.sock", ["nbd-server", "-d", "-C", str(config)], export="disk")
+    return NbdServer(where / "nbd.sock", ["nbd-server", "-C", str(config)], export="disk")
 
 
 def _free_port() -> int:

@@ -77,7 +77,7 @@ class RingCalls(ThreadedCalls):
         if not self._runs:
             self._runs = True
             if self.ring is not None:
-                trio.lowlevel.spawn_system_task(self._reap, self.ring)
+                trio.lowlevel.spawn_system_task(self._reap)
             trio.lowlevel.spawn_system_task(self._watch)
         batch = _Batch(self, calls, timeout_seconds, ended)
         self._batches[batch] = None
@@ -106,9 +106,10 @@ class RingCalls(ThreadedCalls):
         """What the kernel did not even begin."""
         return (await super().in_turn([call], timeout_seconds))[0]
 
-    async def _reap(self, ring: Ring) -> None:
+    async def _reap(self) -> None:
+        assert self.ring is not None, "it is looked at only where there is one"
         while True:
-            await trio.lowlevel.wait_readable(ring.fileno())
+            await trio.lowlevel.wait_readable(self.ring.fileno())
             self.idle.hand_over()
 
     async def _watch(self) -> None:
