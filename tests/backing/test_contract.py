@@ -7,6 +7,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TypeVar
 
@@ -51,23 +52,20 @@ def filled(length: int) -> bytes:
     return os.urandom(length)
 
 
-@pytest.mark.parametrize("offset", [0, 1, 4095, 65_000])
-@pytest.mark.parametrize("length", [1, 4096, 70_001, MIB + 3])
-async def test_what_is_written_is_read_and_nothing_else_changes(
-    path: str, state: Path, offset: int, length: int
-) -> None:
+async def test_what_is_written_is_read_and_nothing_else_changes(path: str, state: Path) -> None:
     host = LinuxHost(state)
 
     def run() -> None:
         plex = host.open_plex(path, 0)
-        plex.pwrite(0, b"\xff" * 2 * MIB)
-        data = filled(length)
-        plex.pwrite(offset, data)
-        buffer = bytearray(length)
-        plex.pread_into(offset, memoryview(buffer))
-        assert buffer == data == plex.pread(offset, length) == plex.pread_there(offset, length)
-        assert plex.pread(0, offset) == b"\xff" * offset
-        assert plex.pread(offset + length, 100) == b"\xff" * 100
+        for offset, length in product((0, 1, 4095, 65_000), (1, 4096, 70_001, MIB + 3)):
+            plex.pwrite(0, b"\xff" * 2 * MIB)
+            data = filled(length)
+            plex.pwrite(offset, data)
+            buffer = bytearray(length)
+            plex.pread_into(offset, memoryview(buffer))
+            assert buffer == data == plex.pread(offset, length) == plex.pread_there(offset, length)
+            assert plex.pread(0, offset) == b"\xff" * offset
+            assert plex.pread(offset + length, 100) == b"\xff" * 100
         plex.close()
 
     await on_a_thread(run)
@@ -95,7 +93,7 @@ async def test_beyond_the_end_is_an_error_and_the_next_call_is_none(path: str, s
 
     def run() -> None:
         plex = host.open_plex(path, 0)
-        with pytest.raises(OSError, match=".") as caught:
+        with pytest.raises(OSError, match=r"\[Errno") as caught:
             plex.pread(SIZE - 10, 20)
         assert caught.value.errno in (errno.EIO, errno.EINVAL)
         assert plex.pread(SIZE - 10, 10) == bytes(10)
@@ -306,7 +304,7 @@ async def test_its_copy_of_the_dco_is_found_again_and_forgotten(path: str, state
         dco = host.create_dco(path, None, DCO_BYTES)
         assert dco.length >= DCO_BYTES and dco.read(0, DCO_BYTES) == bytes(DCO_BYTES)
         dco.write(2 * DCO_BLOCK_BYTES, block * 3)
-        with pytest.raises(OSError, match=".") as caught:
+        with pytest.raises(OSError, match=r"\[Errno") as caught:
             dco.write(dco.length, block)
         assert caught.value.errno == errno.ENOSPC
         dco.close()

@@ -166,6 +166,9 @@ def _refused(kind: int, name: str, text: str) -> Failed:
     if kind == abi.TLS_REQUIRED:
         return Failed("tls_refused", f"the server wants TLS{text}", "nbds://... instead of nbd://...")
     if kind == abi.UNKNOWN:
-        return Failed("plex_missing", f"the server has no export '{printable(name)}'{text}")
+        return Failed(
+            "plex_missing", f"the server has no export '{printable(name)}'{text}", "nbdinfo --list shows them"
+        )
     why = {abi.POLICY: "its policy forbids it", abi.SHUTDOWN: "it is shutting down"}.get(kind, f"refusal {kind:#x}")
-    return Failed("server_refused", f"the server does not give the export '{printable(name)}': {why}{text}")
+    sentence = f"the server does not give the export '{printable(name)}': {why}{text}"
+    return Failed("server_refused", sentence, "its log may say more")
