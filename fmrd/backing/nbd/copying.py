@@ -13,9 +13,9 @@ from fmrd.backing.nbd.speaking.replies import Request
 from fmrd.backing.protocol import Backing
 from fmrd.errors import SourceError
 
-REQUEST_BYTES = 128 << 10
+REQUEST_BYTES = 256 << 10
 """One request of a copy carries so much."""
-IN_FLIGHT = 16
+IN_FLIGHT = 8
 """So many at once."""
 Spans = Sequence[tuple[int, int]]
 

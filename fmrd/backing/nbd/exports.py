@@ -102,6 +102,17 @@ class Exports:
         session.let_go(parks=True)
         return None
 
+    def find_dco(self, path: str) -> NbdDco:
+        """Return the copy at the tail of an export, or that it may be: for who only reads."""
+        session = self._session(read_uri(path))
+        try:
+            found = dcofile.find_tail(session)
+            size = session.export.size // DCO_BLOCK_BYTES * DCO_BLOCK_BYTES
+            return NbdDco(path, session, *(found if found is not None else (0, size)))
+        except BaseException:
+            session.let_go()
+            raise
+
     def remove_dco(self, path: str, *, whole: bool) -> None:
         with self._lent(path) as session:
             dcofile.wipe(session, whole=whole)
