@@ -7,6 +7,7 @@ import stat
 import threading
 
 from fmrd.backing import libc
+from fmrd.backing.calls.reach import Standing
 from fmrd.backing.calls.system_calls import Began
 from fmrd.backing.looking import far
 from fmrd.backing.owning.under_way import HandedOver, Writing, identity
@@ -34,6 +35,7 @@ class Descriptor:
         self.disk = disk_of(status)
         self.far = far.way_to(status)
         self.fence = ""
+        self.standing: Standing | None = None
         self._handed_over = HandedOver(self.file)
         self.ring: Ring | None = None
         """What writes here may be handed to, by the one thread that has it."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from fmrd.backing.calls.reach import Reach
+from fmrd.backing.calls.reach import Reach, Standing
 from fmrd.backing.calls.system_calls import Began
 from fmrd.backing.looking.findings import Finding, Kind, Place, Seen
 from fmrd.backing.looking.trying import Room
@@ -52,6 +52,10 @@ class Backing(Reach, Protocol):
     """The disk it lies on, as far as the system tells; copies to one disk take turns."""
     inline: bool
     """It lies in memory (tmpfs) and never blocks, so a thread hop would only cost."""
+
+    @property
+    def standing(self) -> Standing | None:
+        """How its session stands; None where there is none."""
 
     def pread(self, offset: int, length: int) -> bytes:
         """Return exactly ``length`` bytes; a short read is OSError(EIO)."""

@@ -60,6 +60,7 @@ class FaultyBacking:
         self.disk = inner.disk
         self.far = inner.far
         self.fence = inner.fence
+        self.standing = inner.standing
         self._watch = watch
 
     @property

@@ -177,6 +177,7 @@ class SimBacking:
         self.is_block = machine.devices
         self.far = "NFS" if machine.far else ""
         self.fence = ""
+        self.standing = None
         self.machine = machine
         self.plex = disk
         self.path = disk.path

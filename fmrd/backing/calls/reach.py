@@ -2,6 +2,7 @@
 there after that session is lost, over newer bytes (PROTOCOLS, "Join", "Far").
 """
 
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -21,3 +22,13 @@ class Reach(Protocol):
         """End the session at once: calls on it were given up, and nobody comes back to them. Those under way fail soon,
         unanswered. It does not block, and does nothing where there is no session.
         """
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a session with the far side stands. Seconds are those of the latest short requests; None before the first."""
+
+    lost: str
+    """Why it is over; "" while it is not."""
+    median_seconds: float | None
+    p99_seconds: float | None

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Sequence
 from functools import partial
 
+from fmrd.backing.calls.reach import Standing
 from fmrd.backing.calls.system_calls import Began
 from fmrd.backing.nbd import copying
 from fmrd.backing.nbd.requests import Asked
@@ -37,6 +38,15 @@ class NbdPlex(Asked):
     @property
     def begins(self) -> bool:
         return self.session.begins
+
+    @property
+    def standing(self) -> Standing:
+        """Return how the session stands; from any thread."""
+        lost, trips = self.session.lost, sorted(self.session.round_trips.copy())
+        why = "" if lost is None else lost.strerror or str(lost)
+        if not trips:
+            return Standing(why, None, None)
+        return Standing(why, trips[len(trips) // 2], trips[len(trips) * 99 // 100])
 
     def pread(self, offset: int, length: int) -> bytes:
         buffer = bytearray(length)
