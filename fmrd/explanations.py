@@ -63,7 +63,25 @@ ERRORS: dict[str, str] = {
     "mount, and a volume that lies on itself would wait for itself. --force does not take it either.",
     "refused_unsafe": "Others may change the file, or put something else in its place. The hint says what mends that.",
     "not_a_plex": "A plex is a regular file or a block device.",
-    "plex_too_short": "The plex is shorter than the volume (a block device also keeps its DCO at its tail).",
+    "plex_too_short": "The plex is shorter than the volume (a block device, and an export of a server, also keeps its "
+    "DCO at its tail; ',dco=' puts that elsewhere).",
+    "bad_uri": "A plex on another machine is named by nbd://host[:port]/export, nbds:// with TLS, or "
+    "nbd+unix:///export?socket=PATH. Behind a '?' stand tls-certificates=DIRECTORY, tls-hostname=NAME and "
+    "x-fence=single, joined by '&'. What it does not know fmrd refuses, so that a misspelt fence is not taken for one.",
+    "read_only": "The server exports it read-only, and a plex is written.",
+    "not_durable": "The server offers no FLUSH: nothing that is written there is ever known to be on a disk, so it "
+    "cannot be a plex. nbd-server needs flush = true (and fua = true) in the section of the export.",
+    "min_block": "The server takes no request as short as a volume's may be. nbdkit's --filter=blocksize mends that; "
+    "qemu-nbd does without --cache=none. A copy of the DCO writes whole blocks of 4096 bytes, so an export of its own "
+    "for that may have such blocks.",
+    "not_fenced": "The URI says x-fence=single, that the server takes one client at a time, so that a new session "
+    "proves the one before it to be over; and it was seen to take a second one. With nbdkit --filter=limit, or "
+    "maxconnections = 1 of nbd-server, it does not. Without x-fence the plex can be used, too, but comes back after a "
+    "lost session only by 'fmrctl plex att --settled'.",
+    "tls_refused": "There is no TLS with the server, or no TLS that can be trusted: its certificate, or ours, was not "
+    "accepted, one of both wants TLS and the other has none, or the files cannot be read. fmrd never goes on without.",
+    "server_refused": "The server knows the export, and does not give it; its own words are in the message.",
+    "server_malformed": "What answered does not speak NBD, or breaks its rules; nothing of what it says is believed.",
     "plex_too_many": "A volume has at most as many plexes as its DCO has columns for.",
     "plex_state": "The plex is not in a state from which this can be done.",
     "last_plex": "The plex is the only one with current data for some region. fmrd never gives up the last copy; "

@@ -3,6 +3,7 @@
 import os
 import struct
 import zlib
+from collections.abc import Callable
 
 from fmrd.backing.protocol import DCO_BLOCK_BYTES, LOCATOR_BYTES
 
@@ -15,16 +16,22 @@ def locate(path: str, known: int | None = None) -> tuple[int, int, int] | None:
     """Return offset and length of the DCO area of a device, and where its locator lies; None where neither the last
     block nor the one at ``known`` holds a valid one. The last block was there before the device became longer.
     """
-    end = place(device_bytes(path))
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        for at in (end, known):
-            if at is not None and 0 <= at <= end:
-                found = _locator_in(os.pread(descriptor, _LOCATOR.size, at), at)
-                if found is not None:
-                    return *found, at
+        size = os.lseek(descriptor, 0, os.SEEK_END)
+        return find(lambda at, length: os.pread(descriptor, length, at), size, known)
     finally:
         os.close(descriptor)
+
+
+def find(read: Callable[[int, int], bytes], size: int, known: int | None = None) -> tuple[int, int, int] | None:
+    """The same of whatever has ``size`` bytes and is read by ``read`` (offset, length)."""
+    end = place(size)
+    for at in (end, known):
+        if at is not None and 0 <= at <= end:
+            found = _locator_in(read(at, _LOCATOR.size), at)
+            if found is not None:
+                return *found, at
     return None
 
 

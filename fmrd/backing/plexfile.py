@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 
 from fmrd.backing import copying, holes, libc
 from fmrd.backing.descriptor import Descriptor
+from fmrd.backing.nbd.copying import fetch
+from fmrd.backing.nbd.plex import NbdPlex
 from fmrd.backing.owning.locking import Lock
 from fmrd.backing.protocol import Backing, Seen
 from fmrd.core.stamps import Piece, Stamp, Sum
@@ -48,14 +50,17 @@ class PlexFile(Descriptor):
         os.fsync(self.fd)
 
     def copy_from(self, source: Backing, offset: int, length: int) -> int:
-        assert isinstance(source, PlexFile), "one host opens all plexes of a volume"
+        if not isinstance(source, PlexFile):
+            return self.copy_spans(source, [(offset, offset + length)])
         if offset + length >= self.length:
             self.must_be_ours()
         with self.writing():
             return copying.copy_range(source, self, offset, length)
 
     def copy_spans(self, source: Backing, spans: Sequence[tuple[int, int]]) -> int:
-        assert isinstance(source, PlexFile), "one host opens all plexes of a volume"
+        if not isinstance(source, PlexFile):
+            assert isinstance(source, NbdPlex), "one host opens all plexes of a volume"
+            return fetch(source, self, spans)
         if spans[-1][1] >= self.length:
             self.must_be_ours()
         with self.writing():

@@ -9,6 +9,7 @@ import math
 from dataclasses import replace
 from uuid import UUID
 
+from fmrd.core.far.uris import canonical, is_uri
 from fmrd.core.json_object import Json
 from fmrd.core.names import PLEX_LENGTH, VOLUME_LENGTH, is_name
 from fmrd.core.reasons import reason_of
@@ -18,7 +19,7 @@ from fmrd.core.volume.readpolicy import check_policy
 from fmrd.dco.values import count as _count
 from fmrd.dco.values import items as _list
 from fmrd.dco.values import read_stamp, stamp_fields
-from fmrd.errors import FmrdError
+from fmrd.errors import BadRequest, FmrdError
 
 MAX_PATH = 4096
 _KNOWN = {"lineage", "history", "columns", "next_epoch", "volumes"}
@@ -180,9 +181,16 @@ def _name(value: object, most: int) -> str:
 
 def _path(value: object) -> str:
     path = _text(value)
-    if not path.startswith("/") or "\0" in path or len(path) > MAX_PATH:
-        raise TypeError(f"{value!r} is not an absolute path")
+    if "\0" in path or len(path) > MAX_PATH or not (path.startswith("/") or _is_canonical(path)):
+        raise TypeError(f"{value!r} is neither an absolute path nor a URI")
     return path
+
+
+def _is_canonical(text: str) -> bool:
+    try:
+        return is_uri(text) and canonical(text) == text
+    except BadRequest:
+        return False
 
 
 def _uuid(value: object) -> str:

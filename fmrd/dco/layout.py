@@ -21,6 +21,7 @@ from uuid import UUID
 from bitarray import bitarray, frozenbitarray, get_default_endian
 
 from fmrd.backing.protocol import DCO_BLOCK_BYTES
+from fmrd.core.far.uris import is_uri
 from fmrd.core.geometry import PAGE_REGIONS
 from fmrd.core.images import PageSlot
 from fmrd.core.maps.regionmap import no_bits
@@ -41,7 +42,9 @@ RESERVED_BYTES = 52 << 10
 is new leaves it free, so that whatever is done to a volume later finds room.
 """
 
-INCOMPATIBLE_KNOWN = 0
+INCOMPATIBLE_FAR = 1
+"""A plex, or a copy of the DCO, is named by a URI."""
+INCOMPATIBLE_KNOWN = INCOMPATIBLE_FAR
 COMPATIBLE_KNOWN = 0
 AUTOCLEAR_SETTLED = 1
 
@@ -103,13 +106,19 @@ def encode_record(record: Record, slot: int, owner: str = HOME) -> bytes:
     if len(body) > RECORD_SLOT_BYTES - HEADER_BYTES:
         raise ValueError(f"a record of {len(body)} bytes does not fit its slot")
     fields = (
-        RECORD_MAGIC, VERSION, record.columns, INCOMPATIBLE_KNOWN, COMPATIBLE_KNOWN,
+        RECORD_MAGIC, VERSION, record.columns, _features(record), COMPATIBLE_KNOWN,
         AUTOCLEAR_SETTLED if record.settled else 0, record.sequence, _uuid(record.family),
         len(body), zlib.crc32(body), slot, 0, _uuid(owner),
     )  # fmt: skip
     header = _RECORD.pack(*fields, 0)
     header = _RECORD.pack(*fields, zlib.crc32(header[:-4]))
     return _padded(header + body)
+
+
+def _features(record: Record) -> int:
+    """What an older fmrd would take for a damaged record, and must leave alone."""
+    paths = [path for volume in record.volumes for plex in volume.plexes for path in (plex.path, plex.dco_path or "")]
+    return INCOMPATIBLE_FAR if any(map(is_uri, paths)) else 0
 
 
 def must_have_room(record: Record) -> None:

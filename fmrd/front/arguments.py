@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from fmrd.core.far.uris import canonical, is_uri
 from fmrd.core.names import GIVEN_LENGTH, PLEX_LENGTH, VOLUME_LENGTH, is_name
 from fmrd.errors import BadRequest
 
@@ -40,6 +41,8 @@ def _text(what: str, value: object) -> str:
 
 def _path(what: str, value: object) -> str:
     path = _text(what, value)
+    if is_uri(path):
+        return canonical(path)
     if not path.startswith("/") or path.endswith("/"):
         raise BadRequest("bad_request", f"{what} {path!r} is not an absolute path of a file or device")
     return path

@@ -9,11 +9,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 import trio
 
+from fmrd.backing.calls.reach import Standing
 from fmrd.core.json_object import Json
 from fmrd.core.states import KSTATE, KState, PlexState, VolumeState, mode
 from fmrd.dco import layout
@@ -135,6 +137,18 @@ async def tasks(fmrctl: Fmrctl, rig: Rig) -> None:
     await fmrctl("plex", "att", "data", "data-04", "--wait")
 
 
+async def far(fmrctl: Fmrctl, rig: Rig) -> None:
+    """A plex as one on an NBD server would be, as one whose session is lost, and as a file on NFS."""
+    backing: Any = rig.service.mirror.opened[rig.plex("a").uuid].backing
+    before = backing.far, backing.fence, backing.standing
+    for transport, fence, standing in (
+        ("NBD", "single", Standing("", 0.001, 0.002)), ("NBD", "", Standing("gone", None, None)), ("NFS", "", None),
+    ):  # fmt: skip
+        backing.far, backing.fence, backing.standing = transport, fence, standing
+        await fmrctl("print", "data")
+    backing.far, backing.fence, backing.standing = before
+
+
 async def snapshots(fmrctl: Fmrctl, rig: Rig) -> None:
     await fmrctl("snapstart", "data", "s", "--dry-run")
     await fmrctl("snapstart", "data", "s")
@@ -239,6 +253,7 @@ async def test_what_is_printed_is_documented_and_what_is_documented_is_printed(
         monkeypatch.setattr(rig.host, "clone_plex", shutil.copy)  # as a file system that shares blocks would
         await plexes(fmrctl, rig)
         await tasks(fmrctl, rig)
+        await far(fmrctl, rig)
         await snapshots(fmrctl, rig)
         await faults(fmrctl, rig, monkeypatch)
         await ends(fmrctl, rig)

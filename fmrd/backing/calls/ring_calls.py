@@ -1,4 +1,5 @@
-"""System calls by a ring: those that can be begun need no thread. All others go the way of threaded_calls.py.
+"""System calls by a ring: those that can be begun need no thread. All others go the way of threaded_calls.py. Requests
+to a server are begun as well, by a session of theirs (backing/nbd), also where there is no ring.
 
 What was begun in a step of the door's is handed to the kernel when the door has no further request, all of it in one
 system call (IdleTime.use); what a task begins, at once. Ends are told wherever the ring is looked at: by the door
@@ -31,15 +32,13 @@ def system_calls(*, uring: bool = True) -> ThreadedCalls:
     if isinstance(ring, Ring):
         return RingCalls(ring)
     log.info("writes to disks take threads: %s", ring)
-    return ThreadedCalls()
+    return RingCalls(None)
 
 
 class RingCalls(ThreadedCalls):
-    """This is SystemCalls with a ring, for one run of trio."""
+    """This is SystemCalls with a ring, for one run of trio; without one only what needs none is begun."""
 
-    ring: Ring
-
-    def __init__(self, ring: Ring, threads: int = THREADS) -> None:
+    def __init__(self, ring: Ring | None, threads: int = THREADS) -> None:
         super().__init__(threads)
         self.ring = ring
         self.idle.ring = ring
@@ -65,7 +64,7 @@ class RingCalls(ThreadedCalls):
         try:
             await over.wait()
         finally:
-            self.idle.hand_over()  # what has ended is not given up, though nobody has looked yet
+            self._look()  # what has ended is not given up, though nobody has looked yet
             batch.give_up("nobody waits any more")
         return batch.told()
 
@@ -77,7 +76,8 @@ class RingCalls(ThreadedCalls):
     def _begin(self, calls: Sequence[Call], timeout_seconds: float, ended: Ended) -> "_Batch":
         if not self._runs:
             self._runs = True
-            trio.lowlevel.spawn_system_task(self._reap)
+            if self.ring is not None:
+                trio.lowlevel.spawn_system_task(self._reap)
             trio.lowlevel.spawn_system_task(self._watch)
         batch = _Batch(self, calls, timeout_seconds, ended)
         self._batches[batch] = None
@@ -85,8 +85,12 @@ class RingCalls(ThreadedCalls):
             self._some.set()
         batch.begin()
         if not self.idle.in_step:
-            self.idle.hand_over()
+            self._look()
         return batch
+
+    def _look(self) -> None:
+        if self.ring is not None:
+            self.idle.hand_over()
 
     def ended(self, batch: "_Batch") -> None:
         """All of its calls have, or were given up."""
@@ -95,13 +99,15 @@ class RingCalls(ThreadedCalls):
     def hang(self, more: int) -> None:
         """So many more (or fewer) requests were given up, and have not ended."""
         self.idle.hung += more
-        self.ring.make_up_for(self.idle.hung)
+        if self.ring is not None:
+            self.ring.make_up_for(self.idle.hung)
 
     async def by_thread(self, call: Call, timeout_seconds: float) -> Outcome:
         """What the kernel did not even begin."""
         return (await super().in_turn([call], timeout_seconds))[0]
 
     async def _reap(self) -> None:
+        assert self.ring is not None, "it is looked at only where there is one"
         while True:
             await trio.lowlevel.wait_readable(self.ring.fileno())
             self.idle.hand_over()
@@ -113,7 +119,7 @@ class RingCalls(ThreadedCalls):
                 await self._some.wait()
                 self._some = None
             await trio.sleep(LOOK_SECONDS)
-            self.idle.hand_over()  # the loop may have stood still
+            self._look()  # the loop may have stood still
             now = trio.current_time()
             for batch in [each for each in self._batches if each.deadline <= now]:
                 batch.give_up(f"no answer within {batch.timeout_seconds:g} s")
@@ -167,12 +173,14 @@ class _Batch:
                 self._ended(self.told())
         elif outcomes[index] is not None:
             self._system.hang(-1)
+            if isinstance(error, OSError):
+                call.lane.failed(call, error)
             call.lane.landed(call)
         elif isinstance(error, NotBegun) or (call.again and is_exhaustion(error)):
             trio.lowlevel.spawn_system_task(self._by_thread, index)
         else:
             if isinstance(error, OSError):
-                call.lane.failed(call)
+                call.lane.failed(call, error)
             call.lane.leave()
             self._have(index, Outcome(error=error))
 

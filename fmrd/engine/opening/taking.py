@@ -10,6 +10,7 @@ from functools import partial
 
 from fmrd.backing.calls.system_calls import ask
 from fmrd.backing.protocol import LOCATOR_BYTES, Finding, Host, Kind, Place, Seen
+from fmrd.core.far.uris import is_uri
 from fmrd.core.geometry import Geometry
 from fmrd.core.printable import printable
 from fmrd.engine.context import Context
@@ -96,7 +97,7 @@ def _look(host: Host, wish: PlexWish, geometry: Geometry, manners: Manners) -> L
         )
     if wish.dco_path is not None:
         beside = host.look(wish.dco_path, manners.mount, sidecar=False)
-        if beside.place is Place.DEVICE:
+        if beside.place is Place.DEVICE and not is_uri(wish.dco_path):
             raise BadRequest("not_a_plex", f"{wish.dco_path} is a device; a copy of the DCO elsewhere is a file")
         _judge(host, beside, manners, kept=False)
         host.try_out(wish.dco_path, dco_bytes(geometry), allocated=True)

@@ -7,10 +7,10 @@ from fmrd.backing.protocol import Backing
 from fmrd.engine.resync.windows import Window
 from fmrd.engine.serving.ranges import Span
 
-PIECE_BYTES, SHORT_PIECE_BYTES = 256 << 10, 128 << 10
-"""A window is copied in pieces, the short ones in memory. After each it ends early if somebody waits for its bytes, and
-while the application is served its thread rests: a copy of some milliseconds would keep a processor from those who
-serve, and to wake the thread up from outside for each piece would cost them more.
+PIECE_BYTES, SHORT_PIECE_BYTES, FAR_PIECE_BYTES = 256 << 10, 128 << 10, 2 << 20
+"""A window is copied in pieces: short ones in memory, long ones where each waits for an answer. After each it ends
+early if somebody waits for its bytes, and while the application is served its thread rests: a copy of some milliseconds
+would keep a processor from those who serve, and to wake the thread up from outside for each piece would cost them more.
 """
 PAUSE_RATIO = 2
 """A rest is so many times as long as the piece took: a resync keeps a third of its speed, and gains on any load."""
@@ -39,6 +39,7 @@ class Transfer:
         self._wanted = wanted
         self._end = window.spans[-1][1]
         most = SHORT_PIECE_BYTES if target.inline and source.inline else PIECE_BYTES
+        most = FAR_PIECE_BYTES if target.far or source.far else most
         self._pieces = pieces_of(window.spans, max(1, most // region_bytes) * region_bytes)
         self.stop = 0
         """What lies before this byte is copied."""

@@ -28,8 +28,24 @@ def plex_json(running: Running, plex: Plex) -> Json:
         "writes": plex.writes,
         "write_bytes": plex.write_bytes,
         "errors": plex.errors,
+        "far": _far(running, plex),
         "reason": _reason(plex),
     }
+
+
+def _far(running: Running, plex: Plex) -> Json | None:
+    """How an open plex is reached that does not lie here; None of one that does, or is not open."""
+    opened = running.mirror.opened.get(plex.uuid)
+    if opened is None or not opened.backing.far:
+        return None
+    backing, standing = opened.backing, opened.backing.standing
+    session = {
+        "session": "none" if standing is None else "lost" if standing.lost else "open",
+        "lost": standing.lost or None if standing is not None else None,
+        "round_trip_seconds": standing.median_seconds if standing is not None else None,
+        "round_trip_p99_seconds": standing.p99_seconds if standing is not None else None,
+    }
+    return {"transport": backing.far, "fence": backing.fence or None, **session}
 
 
 def _reason(plex: Plex) -> Json | None:
@@ -174,5 +190,6 @@ def _stopped_plex(plex: PlexRecord, *, settled: bool) -> Json:
         "writes": 0,
         "write_bytes": 0,
         "errors": 0,
+        "far": None,
         "reason": _recorded(plex.reason, plex.state),
     }

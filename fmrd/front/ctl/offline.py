@@ -7,7 +7,9 @@ from typing import cast
 from rich.console import Console
 
 from fmrd.backing import locator
+from fmrd.backing.nbd.exports import Exports
 from fmrd.backing.protocol import DcoFile
+from fmrd.core.far.uris import is_uri
 from fmrd.core.images import CopyImage, own_bitmap
 from fmrd.core.json_object import Json
 from fmrd.core.record import Column, Link, PlexRecord, Record, VolumeRecord, geometry_of
@@ -30,11 +32,18 @@ class _ReadOnly:
             data = os.pread(file.fileno(), wanted, self._base + offset)
         return data + bytes(length - len(data))
 
+    def close(self) -> None:
+        """Nothing is open between two reads."""
+
 
 def read_dco(path: str) -> Json:
     """Return what the DCO at ``path`` says. Failed('dco_missing'), ('dco_damaged') or ('io_error')."""
     try:
-        loaded = load(cast(DcoFile, _open(path)))
+        file = _open(path)
+        try:
+            loaded = load(cast(DcoFile, file))
+        finally:
+            file.close()
     except OSError as error:
         raise Failed("io_error", f"{path}: {error.strerror or error}") from error
     record = loaded.image.record
@@ -43,7 +52,9 @@ def read_dco(path: str) -> Json:
     return dco_json(path, loaded, record)
 
 
-def _open(path: str) -> _ReadOnly:
+def _open(path: str) -> _ReadOnly | DcoFile:
+    if is_uri(path):
+        return Exports().find_dco(path)
     status = os.stat(path)
     if stat.S_ISBLK(status.st_mode):
         found = locator.locate(path)

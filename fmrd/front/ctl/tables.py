@@ -41,8 +41,11 @@ def print_volumes(out: Console, volumes: Sequence[Json], tasks: Sequence[Json] =
         rows.append(_volume(volume))
         rows += [_plex(plex, volume["name"], volume["length_bytes"]) for plex in volume["plexes"]]
     _print(out, rows)
-    for plex in (plex for volume in volumes for plex in volume["plexes"] if plex.get("reason")):
-        out.print(_why(plex))
+    for plex in (plex for volume in volumes for plex in volume["plexes"]):
+        if plex.get("far"):
+            out.print(_far(plex))
+        if plex.get("reason"):
+            out.print(_why(plex))
     associations = [snap for volume in volumes for snap in volume["snapshots"]]
     if associations:
         out.print()
@@ -67,6 +70,20 @@ def print_plex(out: Console, plex: Json, volume: str) -> None:
     _print(out, [PLEX_HEAD, _plex(plex, volume, None)])
     if plex.get("reason"):
         out.print(_why(plex))
+
+
+def _far(plex: Json) -> str:
+    """How a plex is reached that does not lie here."""
+    far = plex["far"]
+    said = [f"plex {plex['name']} is reached by {far['transport']}"]
+    if far["session"] != "none":
+        said.append(f"session {far['session']}" + (f" ({far['lost']})" if far["lost"] else ""))
+    if far["round_trip_seconds"] is not None:
+        said.append(
+            f"round trip {1000 * far['round_trip_seconds']:.2f} ms (p99 {1000 * far['round_trip_p99_seconds']:.2f})"
+        )
+    said.append(f"fence {far['fence']}" if far["fence"] else "no fence: see 'fmrctl explain session_open'")
+    return ", ".join(said)
 
 
 def _why(plex: Json) -> str:

@@ -3,6 +3,7 @@
 import os
 import re
 
+from fmrd.core.far.uris import is_uri, read_uri
 from fmrd.core.sizes import UNITS, read_size
 from fmrd.errors import BadRequest
 
@@ -33,11 +34,13 @@ def size(text: str) -> int:
 
 
 def path(text: str) -> str:
-    """Make a path absolute here: the daemon has another working directory. Links are kept as they were named.
-    BadRequest('bad_request') for an empty one, which would be the directory itself.
+    """Make a path absolute here: the daemon has another working directory. Links are kept as they were named. Of a URI
+    the paths in it are. BadRequest('bad_request') for an empty one, which would be the directory itself; ('bad_uri').
     """
     if not text:
         raise BadRequest("bad_request", "an empty word is no path")
+    if is_uri(text):
+        return str(read_uri(text).with_paths(os.path.abspath))
     return os.path.abspath(text)
 
 

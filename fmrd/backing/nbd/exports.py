@@ -1,0 +1,147 @@
+"""The exports that this process uses: one session each, which a plex shares with the copy of the DCO at its tail, so
+that a server which takes one client at a time has one.
+"""
+
+import contextlib
+import errno
+import threading
+from collections.abc import Iterator
+
+import trio
+
+from fmrd.backing.nbd import dcofile
+from fmrd.backing.nbd.dcofile import NbdDco
+from fmrd.backing.nbd.looking import look
+from fmrd.backing.nbd.plex import NbdPlex
+from fmrd.backing.nbd.session import PATIENCE_SECONDS, Session
+from fmrd.backing.nbd.speaking import opening
+from fmrd.backing.protocol import DCO_BLOCK_BYTES, Probe, Seen
+from fmrd.core.far.uris import NbdUri, read_uri
+from fmrd.errors import Failed, Refused
+
+
+class Exports:
+    """As much of protocol.Host as concerns URIs. All methods block, and are for worker threads."""
+
+    def __init__(self, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        self.patience_seconds = patience_seconds
+        self._sessions: dict[str, Session] = {}
+        self._gates: dict[str, threading.Lock] = {}
+        """One for each export that anybody asked for: they are opened one by one."""
+        self._lock = threading.Lock()
+        self._token: trio.lowlevel.TrioToken | None = None
+        with contextlib.suppress(RuntimeError):  # fmrctl dump runs none
+            self._token = trio.lowlevel.current_trio_token()
+
+    def probe(self, path: str) -> Probe:
+        with self._lent(path) as session:
+            return Probe(True, True, session.export.size)
+
+    def look(self, path: str, *, least: int) -> Seen:
+        """As Host.look; what could not be a plex there is Refused or Failed. ``least``: bytes of its shortest write."""
+        with self._lent(path) as session:
+            opening.must_serve(session.uri, session.export, least=least)
+            return look(path, session)
+
+    def try_out(self, path: str, length: int) -> None:
+        with self._lent(path) as session:
+            if session.export.size < length:
+                raise OSError(errno.ENOSPC, f"{path} has {session.export.size} bytes, {length} are needed")
+
+    def open_plex(self, path: str, tail_bytes: int) -> NbdPlex:
+        session = self._session(read_uri(path))
+        try:
+            opening.must_serve(session.uri, session.export, least=1)
+            if not session.users.become_plex():
+                raise Failed("plex_busy", f"{path} is a plex already, and one export cannot be two")
+        except BaseException:
+            session.let_go()
+            raise
+        try:
+            self._must_be_fenced(session)
+            return NbdPlex(path, session, tail_bytes)
+        except BaseException:
+            session.let_go(plex=True)
+            raise
+
+    def take_plex(self, path: str, tail_bytes: int, seen: Seen) -> NbdPlex:
+        plex = self.open_plex(path, tail_bytes)
+        if plex.session.export.size != seen.size:
+            plex.close()
+            raise Refused("refused_in_use", f"{path} was replaced by something else while fmrd looked at it")
+        return plex
+
+    def tail_bytes(self, path: str, known: int | None = None) -> int | None:
+        with self._lent(path) as session:
+            found = dcofile.find_tail(session, known)
+            return None if found is None else session.export.size - found[0]
+
+    def create_dco(self, path: str, length: int, *, whole: bool, replace: bool) -> NbdDco:
+        """``whole``: all of the export is the copy, and not its tail."""
+        session = self._session(read_uri(path))
+        try:
+            opening.must_serve(session.uri, session.export, least=DCO_BLOCK_BYTES)
+            if whole:
+                return dcofile.create_whole(path, session, length, replace=replace)
+            return dcofile.create_tail(path, session, length)
+        except BaseException:
+            session.let_go()
+            raise
+
+    def open_dco(self, path: str, known: int | None, *, whole: bool) -> NbdDco | None:
+        session = self._session(read_uri(path))
+        try:
+            opening.must_serve(session.uri, session.export, least=DCO_BLOCK_BYTES)
+            if whole:
+                return NbdDco(path, session, 0, session.export.size // DCO_BLOCK_BYTES * DCO_BLOCK_BYTES)
+            if (found := dcofile.find_tail(session, known)) is not None:
+                return NbdDco(path, session, *found)
+        except BaseException:
+            session.let_go()
+            raise
+        session.let_go(parks=True)
+        return None
+
+    def find_dco(self, path: str) -> NbdDco:
+        """Return the copy at the tail of an export, or that it may be: for who only reads."""
+        session = self._session(read_uri(path))
+        try:
+            found = dcofile.find_tail(session)
+            size = session.export.size // DCO_BLOCK_BYTES * DCO_BLOCK_BYTES
+            return NbdDco(path, session, *(found if found is not None else (0, size)))
+        except BaseException:
+            session.let_go()
+            raise
+
+    def remove_dco(self, path: str, *, whole: bool) -> None:
+        with self._lent(path) as session:
+            dcofile.wipe(session, whole=whole)
+
+    def _must_be_fenced(self, session: Session) -> None:
+        if session.uri.fence and not session.is_single:
+            opening.must_be_single(session.uri, session.opening_seconds)
+            session.is_single = True
+
+    @contextlib.contextmanager
+    def _lent(self, path: str) -> Iterator[Session]:
+        session = self._session(read_uri(path))
+        try:
+            yield session
+        finally:
+            session.let_go(parks=True)
+
+    def _session(self, uri: NbdUri) -> Session:
+        """One that there is, or a new one; who else asks for it meanwhile waits."""
+        with self._lock:
+            gate = self._gates.setdefault(uri.identity, threading.Lock())
+        with gate:
+            there = self._sessions.get(uri.identity)
+            if there is not None and there.lost is None and there.users.take():
+                if there.uri == uri:
+                    return there  # where it is lost in this very moment, whoever asks it is told
+                there.let_go()
+                raise Failed("plex_busy", f"{uri} is in use here as {there.uri}")
+            opened = opening.connect(uri, self.patience_seconds)
+            session = Session(uri, opened, self._token, self.patience_seconds)
+            self._sessions[uri.identity] = session
+            return session

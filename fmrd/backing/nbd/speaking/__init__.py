@@ -1,0 +1,1 @@
+"""How one speaks with an NBD server: the bytes, and the connection that carries them. What they are for others know."""

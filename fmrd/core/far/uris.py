@@ -1,0 +1,188 @@
+"""A URI names an export of an NBD server, wherever a path is taken; this is the NBD URI standard, as far as fmrd goes.
+
+::
+
+    nbd://host[:port]/export                    nbd+unix:///export?socket=PATH
+    nbds://host[:port]/export                   nbds+unix:///export?socket=PATH
+    ...?tls-certificates=DIRECTORY              ca-cert.pem, client-cert.pem, client-key.pem
+    ...?tls-hostname=NAME                       what the server's certificate must say
+    ...?x-fence=single                          the server takes one client at a time
+
+It is text that somebody typed, or that a record holds: every part is checked, what is not known is refused (a misspelt
+fence would be none), and the same export is always written in the same way, since paths are compared. No secret can be
+in it: it is shown, logged and recorded.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from fmrd.errors import BadRequest
+
+DEFAULT_PORT = 10809
+MOST_EXPORT_BYTES = 4096
+MOST_HOST_CHARACTERS = 253
+FENCES = ("single",)
+SCHEMES = {"nbd": (False, False), "nbds": (True, False), "nbd+unix": (False, True), "nbds+unix": (True, True)}
+"""Scheme -> (TLS, by a socket of this machine)."""
+
+_DECIMAL = frozenset(map(str, range(10)))
+_HEX = _DECIMAL | frozenset("abcdefABCDEF")
+_PLAIN = _DECIMAL | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-._~/")
+"""What needs no % in a canonical one."""
+_HOST = _DECIMAL | frozenset("abcdefghijklmnopqrstuvwxyz-._")
+_KEYS = ("socket", "tls-certificates", "tls-hostname", "x-fence")
+
+
+@dataclass(frozen=True)
+class NbdUri:
+    """An export, and how it is reached. ``str`` gives the canonical text."""
+
+    export: str
+    host: str = ""
+    port: int = DEFAULT_PORT
+    socket: str = ""
+    """The path of a socket of this machine, instead of host and port."""
+    tls: bool = False
+    certificates: str = ""
+    """A directory; "": the machine's own authorities, and no certificate of ours."""
+    hostname: str = ""
+    """What the certificate must say, where that is not ``host``."""
+    fence: str = ""
+
+    @property
+    def server(self) -> str:
+        """Return the server in words: host and port, or the socket."""
+        if self.socket:
+            return self.socket
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def identity(self) -> str:
+        """Return the same text for all ways to name this export: which TLS and which fence is not part of it."""
+        return f"nbd:{self.server}/{_quoted(self.export)}"
+
+    def with_paths(self, absolute: Callable[[str], str]) -> "NbdUri":
+        """Return the same with each path in it made absolute."""
+        return replace(
+            self,
+            socket=self.socket and absolute(self.socket),
+            certificates=self.certificates and absolute(self.certificates),
+        )
+
+    def __str__(self) -> str:
+        scheme = ("nbds" if self.tls else "nbd") + ("+unix" if self.socket else "")
+        authority = ""
+        if not self.socket:
+            authority = f"[{self.host}]" if ":" in self.host else self.host
+            authority += f":{self.port}" if self.port != DEFAULT_PORT else ""
+        values = (self.socket, self.certificates, self.hostname, self.fence)
+        query = "&".join(f"{key}={_quoted(value)}" for key, value in zip(_KEYS, values, strict=True) if value)
+        return f"{scheme}://{authority}/{_quoted(self.export)}" + (f"?{query}" if query else "")
+
+
+def is_uri(text: str) -> bool:
+    """Tell whether it is meant as a URI, and not as a path: SCHEME:// begins no path that anybody types."""
+    scheme, mark, _ = text.partition("://")
+    return bool(mark) and "/" not in scheme and bool(scheme)
+
+
+def read_uri(text: str) -> NbdUri:
+    """Return what it names; BadRequest('bad_uri') says what is wrong with it."""
+    scheme, _, rest = text.partition("://")
+    if scheme.lower() not in SCHEMES:
+        raise _bad(text, f"{scheme}:// is not known; {', '.join(f'{each}://' for each in SCHEMES)} are")
+    tls, unix = SCHEMES[scheme.lower()]
+    rest, _, query = rest.partition("?")
+    if "#" in rest or "#" in query:
+        raise _bad(text, "it has a fragment (#), which names nothing here")
+    authority, slash, path = rest.partition("/")
+    if not slash:
+        raise _bad(text, "the export is missing: nbd://host/EXPORT, or nbd://host/ for the server's default one")
+    export = _unquoted(text, path)
+    if len(export.encode()) > MOST_EXPORT_BYTES:
+        raise _bad(text, f"the export's name has more than {MOST_EXPORT_BYTES} bytes")
+    values = _query(text, query)
+    if values["x-fence"] not in ("", *FENCES):
+        raise _bad(text, f"x-fence={values['x-fence']} is not known; {', '.join(FENCES)} is")
+    if not tls and (values["tls-certificates"] or values["tls-hostname"]):
+        raise _bad(text, f"it speaks of TLS, and {scheme}:// has none: nbds:// does")
+    if unix != bool(values["socket"]):
+        raise _bad(text, "nbd+unix:///EXPORT?socket=PATH and only that has a socket")
+    if unix and authority:
+        raise _bad(text, f"nbd+unix:// has no host, and here is {authority}: nbd+unix:///EXPORT?socket=PATH")
+    host, port = ("", DEFAULT_PORT) if unix else _authority(text, authority)
+    return NbdUri(
+        export, host, port, values["socket"], tls, values["tls-certificates"], values["tls-hostname"],
+        values["x-fence"],
+    )  # fmt: skip
+
+
+def canonical(text: str) -> str:
+    """Return it as it is written in records; BadRequest('bad_uri')."""
+    return str(read_uri(text))
+
+
+def _bad(text: str, why: str) -> BadRequest:
+    return BadRequest("bad_uri", f"{text!r:.300} names no export: {why}", "nbd://host[:port]/export")
+
+
+def _authority(text: str, authority: str) -> tuple[str, int]:
+    if "@" in authority:
+        raise _bad(text, "it names a user, and fmrd knows none (TLS takes certificates, no pre-shared keys)")
+    if authority.startswith("["):
+        host, bracket, behind = authority[1:].partition("]")
+        if not bracket or not host or not set(host) <= _HEX | {":", "."}:
+            raise _bad(text, "an IPv6 address stands in brackets: nbd://[fd00::1]/export")
+        if behind and not behind.startswith(":"):
+            raise _bad(text, "behind an IPv6 address comes a colon and a port, or nothing")
+        port = behind[1:]
+    else:
+        host, _, port = authority.partition(":")
+    host = host.lower()
+    if not host or len(host) > MOST_HOST_CHARACTERS or (":" not in host and not set(host) <= _HOST):
+        raise _bad(text, f"{host!r} is no name of a host")
+    if not port:
+        return host, DEFAULT_PORT
+    if not set(port) <= _DECIMAL or len(port) > 5 or not 0 < int(port) < 65536:
+        raise _bad(text, f"{port!r} is no port")
+    return host, int(port)
+
+
+def _query(text: str, query: str) -> dict[str, str]:
+    found = dict.fromkeys(_KEYS, "")
+    for word in query.split("&") if query else []:
+        key, mark, value = word.partition("=")
+        if key not in found:
+            raise _bad(text, f"{key!r} is not known; {', '.join(_KEYS)} are")
+        if not mark or not value or found[key]:
+            raise _bad(text, f"{key} is given once, as {key}=VALUE")
+        found[key] = _unquoted(text, value)
+        if not found[key].isprintable():
+            raise _bad(text, f"the value of {key} cannot be printed")
+    return found
+
+
+def _quoted(text: str) -> str:
+    return "".join(each if each in _PLAIN else "".join(f"%{byte:02X}" for byte in each.encode()) for each in text)
+
+
+def _unquoted(text: str, part: str) -> str:
+    found = bytearray()
+    at = 0
+    while at < len(part):
+        if part[at] != "%":
+            found += part[at].encode("utf-8", "surrogatepass")
+            at += 1
+            continue
+        digits = part[at + 1 : at + 3]
+        if len(digits) < 2 or not set(digits) <= _HEX:
+            raise _bad(text, "a % is followed by two hexadecimal digits")
+        found.append(int(digits, 16))
+        at += 3
+    try:
+        decoded = found.decode()
+    except UnicodeDecodeError:
+        raise _bad(text, "it is not UTF-8") from None
+    if "\0" in decoded:
+        raise _bad(text, "there is a zero byte in it")
+    return decoded

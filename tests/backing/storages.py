@@ -1,0 +1,44 @@
+"""All kinds of storage that a plex may lie on, as a test wants one: its path, and what makes it go away afterwards."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from tests.backing import disks
+from tests.nbd_servers import SERVERS, is_installed, serving
+
+SIZE = 8 << 20
+LOCAL = ("file", "tmpfs", "loop")
+ALL = (*LOCAL, *SERVERS)
+
+
+@contextmanager
+def storage(kind: str, where: Path) -> Iterator[str]:
+    """The path, or URI, of SIZE bytes of it, all zeros. A kind that this machine does not have is skipped."""
+    if kind == "file":
+        yield _file(where)
+    elif kind == "tmpfs":
+        if not Path("/dev/shm").is_dir():
+            pytest.skip("needs /dev/shm")
+        with TemporaryDirectory(dir="/dev/shm", prefix="fmrd-test-") as memory:
+            yield _file(Path(memory))
+    elif kind == "loop":
+        with disks.loop_device(where, SIZE) as device:
+            yield device
+    else:
+        program, make = SERVERS[kind]
+        if not is_installed(program):
+            pytest.skip(f"{program} is not installed")
+        with serving(make(where, SIZE)) as server:
+            yield server.uri
+
+
+def _file(where: Path) -> str:
+    path = where / "plex"
+    with open(path, "wb") as file:
+        os.truncate(file.fileno(), SIZE)
+    return str(path)

@@ -1,0 +1,90 @@
+"""A URI is read in one way, written in one way, and refused where any part of it is not known."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fmrd.core.far.uris import NbdUri, canonical, is_uri, read_uri
+from fmrd.errors import BadRequest
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("nbd://host/disk", NbdUri("disk", "host")),
+        ("NBD://Host.Example:10809/disk", NbdUri("disk", "host.example")),
+        ("nbd://10.0.0.1:10810/", NbdUri("", "10.0.0.1", 10810)),
+        ("nbd://[fd00::1]:7/a/b", NbdUri("a/b", "fd00::1", 7)),
+        ("nbds://h/x?tls-certificates=/etc/pki", NbdUri("x", "h", tls=True, certificates="/etc/pki")),
+        ("nbds://h/x?tls-hostname=other", NbdUri("x", "h", tls=True, hostname="other")),
+        ("nbd+unix:///x?socket=/run/nbd", NbdUri("x", socket="/run/nbd")),
+        ("nbd://h/a%20b%2fc?x-fence=single", NbdUri("a b/c", "h", fence="single")),
+        ("nbd://h/%C3%A4", NbdUri("ä", "h")),
+    ],
+)
+def test_what_is_meant(text: str, meant: NbdUri) -> None:
+    assert read_uri(text) == meant
+    assert read_uri(str(meant)) == meant and canonical(str(meant)) == str(meant)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nbd://host", "nbd:///disk", "http://host/disk", "nbd://host:0/x", "nbd://host:65536/x", "nbd://host:x/y",
+        "nbd://[fd00::1/x", "nbd://[fd00::1]7/x", "nbd://[host]/x", "nbd://ho st/x", "nbd://host/x#y", "nbd://host/%4",
+        "nbd://host/%zz", "nbd://host/%00", "nbd://host/%ff", "nbd://h/x?socket=/s", "nbd+unix:///x",
+        "nbd+unix://host/x?socket=/s", "nbd://h/x?x-fence=singel", "nbd://h/x?x-fenc=single", "nbd://h/x?x-fence=",
+        "nbd://h/x?x-fence=single&x-fence=single", "nbd://h/x?tls-certificates=/c", "nbd://user@h/x",
+        "nbds://user:secret@h/x", "nbds://h/x?tls-psk-file=/k", "nbd://h/x?x-fence=single&", "nbd://h/" + "x" * 5000,
+        "nbd+unix:///x?socket=%1b", "://h/x", "nbd://h/x?",
+    ],
+)  # fmt: skip
+def test_what_is_refused(text: str) -> None:
+    if text == "nbd://h/x?":
+        assert canonical(text) == "nbd://h/x"
+        return
+    with pytest.raises(BadRequest, match="bad_uri"):
+        read_uri(text)
+
+
+@pytest.mark.parametrize("text", ["/dev/sda", "plex.img", "/tmp/a://b", "data-01", "./nbd:/x"])
+def test_a_path_is_none(text: str) -> None:
+    assert not is_uri(text)
+
+
+def test_the_same_export_is_one_however_it_is_reached() -> None:
+    first = read_uri("nbds://Host/x?tls-certificates=/c&x-fence=single")
+    assert first.identity == read_uri("nbd://host:10809/x").identity
+    assert first.identity != read_uri("nbd://host/y").identity
+
+
+def test_paths_in_it_become_absolute() -> None:
+    uri = read_uri("nbds+unix:///x?socket=s&tls-certificates=c").with_paths(lambda path: f"/here/{path}")
+    assert str(uri) == "nbds+unix:///x?socket=/here/s&tls-certificates=/here/c"
+
+
+_texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
+_printable = _texts.filter(str.isprintable)
+
+
+@given(
+    _texts, st.from_regex(r"[a-z0-9][a-z0-9.-]{0,20}", fullmatch=True), st.integers(1, 65535), _printable,
+    st.booleans(), _printable, _printable, st.sampled_from(["", "single"]),
+)  # fmt: skip
+def test_each_is_read_as_it_was_written(
+    export: str, host: str, port: int, socket: str, tls: bool, certificates: str, hostname: str, fence: str
+) -> None:
+    there = ("", NbdUri.port, socket) if socket else (host, port, "")
+    uri = NbdUri(export, *there, tls, certificates if tls else "", hostname if tls else "", fence)
+    assert read_uri(str(uri)) == uri
+    assert str(uri).isascii() and str(uri).isprintable()
+
+
+@given(st.text(max_size=60))
+def test_no_text_breaks_it(rest: str) -> None:
+    for scheme in ("nbd", "nbds", "nbd+unix"):
+        try:
+            uri = read_uri(f"{scheme}://{rest}")
+        except BadRequest:
+            continue
+        assert canonical(str(uri)) == str(uri)
