@@ -37,6 +37,12 @@ class PlexChanged(OSError):
     """
 
 
+class Answered(OSError):
+    """The far side itself said so, of all that belongs to the call: it has ended there, which no other error on the way
+    tells.
+    """
+
+
 class SourceError(Exception):
     """A copy failed on its reading side; ``error`` is the OSError of the source."""
 

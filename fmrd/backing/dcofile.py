@@ -39,6 +39,7 @@ class DcoFile:
         self._base = base
         self.file = identity(status := os.fstat(self._fd))
         self.far = far.way_to(status)
+        self.fence = ""
         self.length = length if length is not None else status.st_size
         self._lock = threading.Lock()
         self._buffer = mmap.mmap(-1, 1 << 20)
@@ -132,6 +133,9 @@ class DcoFile:
                 return False
             raise
         return True
+
+    def hang_up(self) -> None:
+        """There is no session."""
 
     def close(self) -> None:
         descriptor, self._fd = self._fd, -1

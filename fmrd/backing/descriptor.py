@@ -33,6 +33,7 @@ class Descriptor:
         self.inline = self.file_system in (libc.TMPFS, libc.RAMFS)
         self.disk = disk_of(status)
         self.far = far.way_to(status)
+        self.fence = ""
         self._handed_over = HandedOver(self.file)
         self.ring: Ring | None = None
         """What writes here may be handed to, by the one thread that has it."""
@@ -175,6 +176,9 @@ class Descriptor:
                 self._spare.append(descriptor)
                 return
         os.close(descriptor)
+
+    def hang_up(self) -> None:
+        """There is no session."""
 
     def close(self) -> None:
         """Close it; once is enough, twice does no harm. A call that comes too late fails with EBADF: the number of a

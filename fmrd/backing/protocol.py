@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from fmrd.backing.calls.reach import Reach
 from fmrd.backing.calls.system_calls import Began
 from fmrd.backing.looking.findings import Finding, Kind, Place, Seen
 from fmrd.backing.looking.trying import Room
@@ -40,7 +41,7 @@ class Probe:
     size: int = 0
 
 
-class Backing(Protocol):
+class Backing(Reach, Protocol):
     """A backing is the raw data of one plex, open and locked. Offsets and lengths are bytes, from byte 0 of it."""
 
     path: str
@@ -51,8 +52,6 @@ class Backing(Protocol):
     """The disk it lies on, as far as the system tells; copies to one disk take turns."""
     inline: bool
     """It lies in memory (tmpfs) and never blocks, so a thread hop would only cost."""
-    far: str
-    """What lies on the way to its bytes, such as "NFS", where an error does not end a call; "" for a local disk."""
 
     def pread(self, offset: int, length: int) -> bytes:
         """Return exactly ``length`` bytes; a short read is OSError(EIO)."""
@@ -122,12 +121,11 @@ class Backing(Protocol):
         """Give up the descriptors and the lock. It must not be called while a call is under way on another thread."""
 
 
-class DcoFile(Protocol):
-    """A DCO file is one copy of the DCO. Writes are of whole blocks, and durable at once. ``far``: as a backing's."""
+class DcoFile(Reach, Protocol):
+    """A DCO file is one copy of the DCO. Writes are of whole blocks, and durable at once."""
 
     path: str
     length: int
-    far: str
     tail: int | None
     """Of a device's area: where the locator lies by which it was found."""
 

@@ -39,7 +39,7 @@ class Trouble:
 class MemoryDco:
     """A DcoFile. A write that fails leaves noise where it should have written."""
 
-    far = ""
+    far = fence = ""
 
     def __init__(self, path: str, length: int, trouble: Trouble) -> None:
         self.path = path
@@ -71,6 +71,9 @@ class MemoryDco:
     def extend(self, length: int) -> None:
         self.data.extend(bytes(length - self.length))
         self.length = length
+
+    def hang_up(self) -> None:
+        pass
 
     def close(self) -> None:
         pass

@@ -59,6 +59,7 @@ class FaultyBacking:
         self.is_block = inner.is_block
         self.disk = inner.disk
         self.far = inner.far
+        self.fence = inner.fence
         self._watch = watch
 
     @property
@@ -132,6 +133,9 @@ class FaultyBacking:
             pieces = ()
         return self.inner.stamp(pieces)
 
+    def hang_up(self) -> None:
+        self.inner.hang_up()
+
     def close(self) -> None:
         self._watch(Operation(self.path, "close"))
         self.inner.close()
@@ -142,6 +146,7 @@ class FaultyDco:
         self.inner = inner
         self.path = inner.path
         self.far = inner.far
+        self.fence = inner.fence
         self._watch = watch
 
     @property
@@ -162,6 +167,9 @@ class FaultyDco:
 
     def extend(self, length: int) -> None:
         self.inner.extend(length)
+
+    def hang_up(self) -> None:
+        self.inner.hang_up()
 
     def close(self) -> None:
         self._watch(Operation(self.path, "dco_close"))

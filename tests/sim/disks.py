@@ -176,6 +176,7 @@ class SimBacking:
     def __init__(self, machine: "Bench", disk: PlexDisk) -> None:
         self.is_block = machine.devices
         self.far = "NFS" if machine.far else ""
+        self.fence = ""
         self.machine = machine
         self.plex = disk
         self.path = disk.path
@@ -301,6 +302,9 @@ class SimBacking:
         plex = self.plex
         return Stamp(plex.inode, self.length, plex.mtime, plex.mtime, content=tuple(content))
 
+    def hang_up(self) -> None:
+        pass
+
     def close(self) -> None:
         self.plex.locked = False
 
@@ -308,7 +312,7 @@ class SimBacking:
 class SimDco:
     """One copy of the DCO, in blocks (see fmrd.backing.protocol.DcoFile)."""
 
-    far = ""
+    far = fence = ""
 
     def __init__(self, machine: "Bench", path: str, length: int) -> None:
         self.machine = machine
@@ -353,6 +357,9 @@ class SimDco:
         if self.faults.dead:
             raise OSError(errno.EIO, "simulated dead disk")
         self.length = max(self.length, length)
+
+    def hang_up(self) -> None:
+        pass
 
     def close(self) -> None:
         pass

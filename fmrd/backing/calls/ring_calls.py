@@ -167,12 +167,14 @@ class _Batch:
                 self._ended(self.told())
         elif outcomes[index] is not None:
             self._system.hang(-1)
+            if isinstance(error, OSError):
+                call.lane.failed(call, error)
             call.lane.landed(call)
         elif isinstance(error, NotBegun) or (call.again and is_exhaustion(error)):
             trio.lowlevel.spawn_system_task(self._by_thread, index)
         else:
             if isinstance(error, OSError):
-                call.lane.failed(call)
+                call.lane.failed(call, error)
             call.lane.leave()
             self._have(index, Outcome(error=error))
 

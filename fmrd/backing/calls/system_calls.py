@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar, cast
 import trio
 
 from fmrd.backing.calls.second_thread import Errors
-from fmrd.errors import FmrdError, SourceError
+from fmrd.errors import Answered, FmrdError, SourceError
 
 T = TypeVar("T")
 
@@ -70,9 +70,9 @@ class Lane:
         self.late.remove(call)
         self.leave()
 
-    def failed(self, call: "Call") -> None:
+    def failed(self, call: "Call", error: OSError) -> None:
         """It raised an error, on whatever thread. A local disk says by that that the call is over."""
-        if self.far and call.changes:
+        if self.far and call.changes and not isinstance(error, Answered):
             self.unproven.append(call)
             self.late.append(call)
 
@@ -178,7 +178,7 @@ def outcome_of(call: Call) -> Outcome:
         return Outcome(call.run())
     except (OSError, SourceError, FmrdError) as error:
         if isinstance(error, OSError):
-            call.lane.failed(call)
+            call.lane.failed(call, error)
         return Outcome(error=error)
     except MemoryError:
         return Outcome(error=OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))

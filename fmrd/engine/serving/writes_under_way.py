@@ -8,7 +8,7 @@ from functools import partial
 from fmrd.backing.calls.system_calls import Began
 from fmrd.backing.protocol import Backing
 from fmrd.engine.serving.ranges import Claim
-from fmrd.errors import is_exhaustion
+from fmrd.errors import Answered, is_exhaustion
 
 NOT_LANDED = "an earlier write to the same bytes was given up and may land yet"
 
@@ -29,8 +29,8 @@ class Landing:
         self.landed = False
         try:
             result = self.run()
-        except BaseException:
-            self.landed = not self.far
+        except BaseException as error:
+            self.landed = not self.far or isinstance(error, Answered)
             raise
         self.landed = True
         return result
@@ -41,7 +41,7 @@ class Landing:
         self.run.begin(partial(self._over, ended))
 
     def _over(self, ended: Began, error: Exception | None) -> None:
-        self.landed = error is None or not (self.far or is_exhaustion(error))
+        self.landed = error is None or isinstance(error, Answered) or not (self.far or is_exhaustion(error))
         ended(error)
 
 
@@ -62,7 +62,9 @@ class Writer:
             self.backing.pwrite(offset, data)
 
     def begin(self, ended: Began) -> None:
-        """All parts at once; ``ended`` is told when the last has, of one that failed if any did."""
+        """All parts at once; ``ended`` is told when the last has, of one that failed if any did: of one that may land
+        yet before one that was answered.
+        """
         if len(self.parts) == 1:
             self.backing.begin_pwrite(*self.parts[0], ended)
             return
@@ -71,7 +73,8 @@ class Writer:
         def one(error: Exception | None) -> None:
             errors.append(error)
             if len(errors) == len(self.parts):
-                ended(next((each for each in errors if each is not None), None))
+                met = [each for each in errors if each is not None]
+                ended(next((each for each in met if not isinstance(each, Answered)), met[0] if met else None))
 
         for offset, data in self.parts:
             self.backing.begin_pwrite(offset, data, one)
