@@ -186,8 +186,8 @@ class SimBacking:
         self.plex = disk
         self.path = disk.path
         self.disk = disk.path
-        self.inline = not machine.blocking
-        self.begins = machine.begins
+        self.inline = not machine.blocking and not server.far
+        self.begins = machine.begins or (not machine.blocking and bool(server.far))
         disk.locked = True
 
     @property

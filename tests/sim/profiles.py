@@ -165,6 +165,7 @@ SESSIONS = {
     "sessions, open": Profile(plexes=2, sessions=("",), crashes=3, eager=0.05, weights=_LOST),
     "sessions, faults": Profile(sessions=FENCES, faults=BREAKS, hangs=True, crashes=3, weights=_LOST),
     "sessions, begun": Profile(plexes=2, sessions=FENCES, begins=True, hangs=True, crashes=3, weights=_LOST),
+    "sessions, quick": Profile(sessions=FENCES, quick=True, hangs=True, crashes=3, steps=40, weights=_LOST),
     "sessions, snaps": Profile(plexes=2, sessions=FENCES, snaps=True, steps=40, crashes=3, weights=_LOST),
 }
 """What was sent in a session that was lost may be carried out later; fmrd may die in between."""

@@ -39,6 +39,7 @@ class Plex(Bitmap):
         self.snap = record.snap
         self.tail = record.tail
         self.session = record.session
+        """It is far, behind somebody else (PlexRecord.session)."""
         self.young = RegionMap(geometry.regions, geometry.page_regions)
         self.syncing: list[RegionMap] = []
         self.home_open = False
