@@ -29,11 +29,12 @@ REASONS: dict[str, str] = {
     "the plex with its DCO lost; or its DCO is of a past that this volume no longer remembers. Nothing is written to "
     "it. 'fmrctl plex att --full VOL PLEX' overwrites what lies there.",
     "refused_incomplete": "The copy would leave a plex that is too short for the volume. Make it longer first.",
-    "session_open": "A write failed on a plex whose bytes are not here: on a network file system, on FUSE, on a "
-    "network block device. There an error says that nobody waits any more, not that the write is over: it may be "
-    "carried out later, over newer bytes. So the plex stays out, over restarts too, until somebody knows better: see "
-    "to it that nothing is under way (restart the server, or mount it anew), then 'fmrctl plex att --settled VOL "
-    "PLEX'.",
+    "session_open": "A write failed on a plex whose bytes are not here, or was under way there when fmrd was killed: "
+    "on a network file system, on FUSE, on a server's export. There an error says that nobody waits any more, not that "
+    "the write is over: it may be carried out later, over newer bytes. So the plex stays out, over restarts too, until "
+    "a new session proves the old one over, where the server takes one client at a time, or somebody knows better: "
+    "see to it that nothing is under way (restart the server, or mount it anew), then 'fmrctl plex att --settled VOL "
+    "PLEX'; where no other copy is left, 'fmrctl start --settled VOL' (of an import, --force).",
 }
 
 ERRORS: dict[str, str] = {

@@ -22,7 +22,7 @@ from fmrd.errors import SourceError
 
 __all__ = [
     "DCO_BLOCK_BYTES", "LOCATOR_BYTES", "Backing", "DcoFile", "Finding", "Host", "Kind", "Notes", "Place", "Probe",
-    "Room", "Seen", "SourceError", "Stamp",
+    "Reach", "Room", "Seen", "SourceError", "Stamp",
 ]  # fmt: skip
 
 DCO_BLOCK_BYTES = 4096

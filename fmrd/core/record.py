@@ -61,6 +61,8 @@ class PlexRecord:
     """A snapshot plex: where it attaches it goes through SNAPATT to SNAPDONE."""
     tail: int | None = None
     """Of a device that carries its copy of the DCO: where the locator lies. The device may become longer."""
+    session: bool = False
+    """It is behind somebody else, who may carry out yet what was sent there: nobody has recorded that this is over."""
 
     @property
     def is_open(self) -> bool:

@@ -119,6 +119,7 @@ def _plex(p: PlexRecord, *, content: bool) -> Json:
         "snap": p.snap,
         **stamp_fields(p.stamp, content=content),
         **({} if p.tail is None else {"tail": p.tail}),
+        **({"session": True} if p.session else {}),
     }
 
 
@@ -164,6 +165,7 @@ def _read_plex(data: Json, columns: int) -> PlexRecord:
         excluded=_flag(data["excluded"]),
         snap=_flag(data["snap"]),
         tail=None if tail is None else _count(tail),
+        session=_flag(data.get("session", False)),
     )
 
 

@@ -9,11 +9,13 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from fmrd.core.decisions.standing import SETTLE
 from fmrd.core.reasons import Reason
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
 from fmrd.engine.context import Context
 from fmrd.engine.opening.closing import let_go
+from fmrd.engine.opening.files import PlexFiles
 from fmrd.engine.opening.homes import Home
 from fmrd.engine.serving.life import Lifetime
 from fmrd.engine.serving.mirror import Mirror
@@ -70,18 +72,26 @@ class Running:
             raise Failed("plex_hung", f"plex {plex.name}: {lanes.outstanding} system call(s) have not returned yet")
         return lanes
 
-    def must_be_over(self, plex: Plex) -> None:
-        """Refused('session_open') for a plex on which a write failed where that does not end it: one that is carried
-        out after a join would overwrite newer bytes, too.
+    def must_be_over(self, plex: Plex, files: PlexFiles) -> None:
+        """Refused('session_open') for a plex on which something may be under way, of this daemon or of the one before,
+        though no call is outstanding: what is carried out after a join would overwrite newer bytes, too. Where its
+        files, opened just now, are fenced, it is not.
         """
-        if self.home.lanes_of(plex.uuid, plex.name).unproven or plex.reason is Reason.SESSION_OPEN:
+        lanes = self.home.lanes_of(plex.uuid, plex.name)
+        if files.fenced:
+            return
+        if lanes.unproven or plex.reason is Reason.SESSION_OPEN or (plex.session and not lanes.known):
             raise Refused(
                 Reason.SESSION_OPEN,
-                f"plex {plex.name}: a write failed at {plex.path}, where an error does not end it: it may be carried "
-                "out there yet, over newer bytes",
-                f"see to it that nothing is under way there (restart its server, mount it anew), then plex att "
-                f"--settled {self.volume.name} {plex.name}",
+                f"plex {plex.name}: what failed, or was under way, at {plex.path} may be carried out there yet, over "
+                "newer bytes, and nothing there proves that it is over",
+                f"{SETTLE}, then plex att --settled {self.volume.name} {plex.name}",
             )
+
+    def note_session(self, plex: Plex) -> None:
+        """Note, for the record, whether what was sent to a plex that is let go of may be carried out there yet."""
+        lanes = self.home.lanes_of(plex.uuid, plex.name)
+        plex.session = plex.session and bool(lanes.unproven or lanes.outstanding or not lanes.known)
 
     def must_have(self, plex: Plex) -> None:
         """Raise Failed('plex_unknown') for a plex that left while a verb waited for its turn."""

@@ -116,6 +116,7 @@ class Service:
             # The record that says so is not for its copy: whoever waits for the verdict would wait for that disk again.
             # So the copy does not know that the plex left, and an attach does not count on it.
             opened.dco_copy.broken = True
+            opened.hang_up()
         for task in self.context.tasks.running(self.volume.name, plex.name):
             task.abort()
         self.releaser.begin(plex)
@@ -195,6 +196,8 @@ class Service:
                     elif plex.uuid in self.mirror.opened and not self.mirror.opened[plex.uuid].lanes.outstanding:
                         await self.releaser.complete(plex)
                 await self._renew_copies()
+                for plex in self.volume.plexes:
+                    self.running.note_session(plex)
                 settings = replace(self.volume.settings, stopped=stopped, settled=self._is_settled())
                 self.volume.configure(settings)
                 try:

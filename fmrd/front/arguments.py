@@ -120,7 +120,7 @@ VERBS: dict[str, dict[str, Argument]] = {
     "import_volume": {
         "paths": Argument(_list(_path), required=True), "prefer": A_PLEX, "force": FLAG, "dry_run": FLAG,
     },
-    "start": {"volume": VOLUME, "without": Argument(_list(_plex)), "accept": A_PLEX, "force": FLAG},
+    "start": {"volume": VOLUME, "without": Argument(_list(_plex)), "accept": A_PLEX, "force": FLAG, "settled": FLAG},
     "stop": {"volume": VOLUME},
     "remove": {"volume": VOLUME, "erase": FLAG},
     "grow": {"volume": VOLUME, "size_bytes": Argument(_number, required=True)},

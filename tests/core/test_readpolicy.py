@@ -70,3 +70,36 @@ def test_a_policy_that_is_one(policy: str) -> None:
 def test_a_policy_that_is_none(policy: str) -> None:
     with pytest.raises(BadRequest, match="rdpol"):
         check_policy(policy)
+
+
+@pytest.mark.parametrize("policy", ["select", "round", "prefer:v-09"])
+def test_a_far_plex_is_read_where_no_near_one_may_serve(rig: Rig, policy: str) -> None:
+    rig.plexes[0].session = True
+    chooser = ReadPolicy(policy)
+    assert set(names(chooser, rig, [0, 7 * FAR, 2 * FAR, 9 * FAR, 0])) == {"v-02", "v-03"}
+    rig.plexes[1].session = rig.plexes[2].session = True
+    assert len(set(names(chooser, rig, [0, 7 * FAR, 2 * FAR]))) >= 1
+
+
+def test_prefer_may_name_a_far_one(rig: Rig) -> None:
+    rig.plexes[1].session = True
+    assert names(ReadPolicy("prefer:v-02"), rig, [0, 5 * FAR, FAR]) == ["v-02"] * 3
+
+
+def test_a_read_that_goes_from_plex_to_plex_is_far_no_longer_than_it_must(rig: Rig) -> None:
+    """v-01 is far and holds everything but the last region; v-02 lacks one in the middle."""
+    far, near = rig.plexes[:2]
+    far.session = True
+    far.map.mark(range(4, 5))
+    near.map.mark(range(1, 2))
+    parts = rig.volume.plan_read(0, 5 * 4096, without=(rig.plexes[2],))
+    assert [(part.plex.name, part.offset // 4096, part.length // 4096) for part in parts] == [
+        ("v-02", 0, 1), ("v-01", 1, 1), ("v-02", 2, 3),
+    ]  # fmt: skip
+
+
+def test_a_write_begins_with_the_far_plexes(rig: Rig) -> None:
+    rig.plexes[2].session = True
+    rig.volume.drl.durable.setall(1)
+    plan = rig.volume.choose_targets(0, 4096)
+    assert [target.plex.name for target in plan.targets] == ["v-03", "v-01", "v-02"]

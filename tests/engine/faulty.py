@@ -21,7 +21,7 @@ from fmrd.core.stamps import Piece, Stamp
 @dataclass(frozen=True)
 class Operation:
     """``name``: pread, pwrite, fdatasync, copy_from, stamp, look (at its content), close, dco_read, dco_write,
-    dco_close, open, remove. Offset and length in bytes.
+    dco_close, open, remove, hang_up. Offset and length in bytes.
     """
 
     path: str
@@ -31,6 +31,8 @@ class Operation:
 
 
 Hook = Callable[[Operation], None]
+FENCES: dict[str, str] = {}
+"""Paths that prove, by being opened anew, that an earlier session is over (Reach.fence)."""
 
 
 @dataclass
@@ -59,8 +61,8 @@ class FaultyBacking:
         self.is_block = inner.is_block
         self.disk = inner.disk
         self.far = inner.far
-        self.fence = inner.fence
         self.standing = inner.standing
+        self.fence = FENCES.get(self.path, inner.fence)
         self._watch = watch
 
     @property
@@ -135,6 +137,7 @@ class FaultyBacking:
         return self.inner.stamp(pieces)
 
     def hang_up(self) -> None:
+        self._watch(Operation(self.path, "hang_up"))
         self.inner.hang_up()
 
     def close(self) -> None:
@@ -147,7 +150,7 @@ class FaultyDco:
         self.inner = inner
         self.path = inner.path
         self.far = inner.far
-        self.fence = inner.fence
+        self.fence = FENCES.get(self.path, inner.fence)
         self._watch = watch
 
     @property

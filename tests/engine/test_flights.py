@@ -148,6 +148,8 @@ async def test_where_one_plex_cannot_begin_a_task_does_it(rig: Rig) -> None:
     made = await begun(rig)
     next(iter(made.mirror.opened.values())).begins = False
     assert not made.write(rig, REGION, b"by threads")
+    await until(lambda: bool(made.batches))  # the other one begins, and the task waits for both
+    made.end()
     await until(lambda: bool(made.told))
     assert made.told == [10] and rig.bytes_of("a")[REGION:][:10] == b"by threads"
 

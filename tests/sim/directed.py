@@ -22,14 +22,18 @@ POWER = Profile(plexes=2, power=1.0)
 KILL = Profile(plexes=2, power=0.0)
 
 
-def run(script: Script, profile: Profile) -> None:
-    """The script ends its life itself (``life.system.crash``); then everything must come back, and agree."""
+def run(script: Script, profile: Profile, then: Script | None = None) -> None:
+    """The script ends its life itself (``life.system.crash``), and so may ``then``, the next one; then everything must
+    come back, and agree.
+    """
     schedule = Schedule(1, profile)
     schedule.faulted = True
     schedule.life(_make)
     for disk in schedule.machine.plexes.values():
         disk.worst = True
     schedule.life(script)
+    if then is not None:
+        schedule.life(then)
     schedule.put_back()
     schedule.life(Life.last)
 

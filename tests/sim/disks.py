@@ -13,12 +13,14 @@ import random
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from fmrd.backing.calls.system_calls import Began
 from fmrd.backing.protocol import DCO_BLOCK_BYTES, Backing, SourceError
 from fmrd.core.stamps import Piece, Stamp, Sum
 from fmrd.errors import PlexChanged
+from tests.sim.sessions import Server, Sessions
 
 GRANULE = 2048
 """The unit in which a write is torn: each holds one label, repeated."""
@@ -42,6 +44,7 @@ class Bench(Protocol):
     devices: bool
     far: bool
     under_way: "list[tuple[PlexDisk, int, int]]"
+    sessions: Sessions
     at_once: Callable[[], None] | None
     """Before each call that is made in place."""
 
@@ -174,16 +177,18 @@ class SimBacking:
     """An open PlexDisk (see fmrd.backing.protocol.Backing)."""
 
     def __init__(self, machine: "Bench", disk: PlexDisk) -> None:
-        self.is_block = machine.devices
-        self.far = "NFS" if machine.far else ""
-        self.fence = ""
         self.standing = None
+        self.session = machine.sessions.begin(disk.path)
+        server = machine.sessions.server(disk.path)
+        self.is_block = machine.devices or bool(server.far)
+        self.far = "NFS" if machine.far else server.far
+        self.fence = server.fence
         self.machine = machine
         self.plex = disk
         self.path = disk.path
         self.disk = disk.path
-        self.inline = not machine.blocking
-        self.begins = machine.begins
+        self.inline = not machine.blocking and not server.far
+        self.begins = machine.begins or (not machine.blocking and bool(server.far))
         disk.locked = True
 
     @property
@@ -194,7 +199,11 @@ class SimBacking:
         self.machine.alive()
         return self._look(offset, length)
 
+    def _must_be_there(self) -> None:
+        self.machine.sessions.must_be_there(self.path, self.session)
+
     def _look(self, offset: int, length: int) -> bytes:
+        self._must_be_there()
         faults = self.plex.faults
         granules = range(offset // GRANULE, (offset + length) // GRANULE)
         self.plex.must_reach(granules)
@@ -242,7 +251,12 @@ class SimBacking:
         plex.must_reach(granule for granule, _ in labelled)
         if plex.faults.dead:
             raise OSError(errno.EIO, "simulated dead disk")
-        cut = self.machine.cutting
+        cut, sessions = self.machine.cutting, self.machine.sessions
+        if sessions.server(self.path).far and (cut or sessions.is_lost(self.path, self.session)):
+            for granule, label in labelled:
+                sessions.cut_off(self.path, partial(plex.put, granule, label))
+            self._must_be_there()
+            return
         failing = plex.faults.fail_writes > 0
         if failing:
             plex.faults.fail_writes -= 1
@@ -265,6 +279,7 @@ class SimBacking:
 
     def end_sync(self, mark: dict[int, int]) -> None:
         self.machine.alive()
+        self._must_be_there()
         faults = self.plex.faults
         self.plex.must_reach([len(self.plex.cache)])
         if faults.dead or faults.fail_syncs:
@@ -288,12 +303,14 @@ class SimBacking:
 
     def extend(self, length: int) -> None:
         self.machine.alive()
+        self._must_be_there()
         if self.plex.faults.dead:
             raise OSError(errno.EIO, "simulated dead disk")
         self.plex.grow(length)
 
     def stamp(self, pieces: Sequence[Piece] = ()) -> Stamp:
         self.machine.alive()
+        self._must_be_there()
         content: list[Sum] = []
         with contextlib.suppress(OSError):
             for offset, length in pieces:
@@ -304,27 +321,35 @@ class SimBacking:
         return Stamp(plex.inode, self.length, plex.mtime, plex.mtime, content=tuple(content))
 
     def hang_up(self) -> None:
-        pass
+        self.machine.sessions.lose(self.path)
 
     def close(self) -> None:
         self.plex.locked = False
 
 
 class SimDco:
-    """One copy of the DCO, in blocks (see fmrd.backing.protocol.DcoFile)."""
+    """One copy of the DCO, in blocks (see fmrd.backing.protocol.DcoFile). ``plex``: the path of the one it lies beside,
+    on the same server; None of a home copy.
+    """
 
-    far = fence = ""
-
-    def __init__(self, machine: "Bench", path: str, length: int) -> None:
+    def __init__(self, machine: "Bench", path: str, length: int, plex: str | None = None) -> None:
         self.machine = machine
         self.path = path
+        self.plex = plex
+        server = machine.sessions.server(plex) if plex is not None else Server()
+        self.far, self.fence = server.far, server.fence
         self.length = length
         self.blocks: dict[int, bytes] = {}
         self.faults = Faults()
         self.tail: int | None = None
 
+    def _must_be_there(self) -> None:
+        if self.plex is not None:
+            self.machine.sessions.must_be_there(self.plex)
+
     def read(self, offset: int, length: int) -> bytes:
         self.machine.alive()
+        self._must_be_there()
         if self.faults.dead:
             raise OSError(errno.EIO, "simulated dead disk")
         first, stop = offset // DCO_BLOCK_BYTES, -(-(offset + length) // DCO_BLOCK_BYTES)
@@ -341,20 +366,27 @@ class SimDco:
         if offset + len(data) > self.length:
             raise OSError(errno.ENOSPC, "beyond the copy's end")
         first = offset // DCO_BLOCK_BYTES
-        rng = self.machine.rng
+        rng, sessions = self.machine.rng, self.machine.sessions
+        gone = self.plex is not None and bool(self.far) and (self.machine.cutting or sessions.is_lost(self.plex))
         for i in range(len(data) // DCO_BLOCK_BYTES):
             block = bytes(data[i * DCO_BLOCK_BYTES : (i + 1) * DCO_BLOCK_BYTES])
+            if gone and self.plex is not None:
+                sessions.cut_off(self.plex, partial(self.blocks.__setitem__, first + i, block))
+                continue
             if self.machine.cutting == "power" or failing:
                 old = self.blocks.get(first + i, _BLANK)
                 block = _torn(old, block, rng)
             elif self.machine.cutting and rng.random() < 0.5:
                 continue
             self.blocks[first + i] = block
+        if gone:
+            self._must_be_there()
         if failing:
             raise OSError(errno.EIO, "simulated write error")
 
     def extend(self, length: int) -> None:
         self.machine.alive()
+        self._must_be_there()
         if self.faults.dead:
             raise OSError(errno.EIO, "simulated dead disk")
         self.length = max(self.length, length)

@@ -142,7 +142,7 @@ class Life:
 
     async def attach_at_last(self, plex: str) -> None:
         try:
-            answer = await self.verbs.plex_att(volume=NAME, plex=plex, settled=self.schedule.profile.far)
+            answer = await self.verbs.plex_att(volume=NAME, plex=plex, settled=self.schedule.far)
         except FmrdError as error:
             if not (self.schedule.faulted and error.code.startswith("refused_")):
                 raise
@@ -204,7 +204,7 @@ class Life:
             code = failure.code if failure is not None else "home_missing"
             self.schedule.note(f"not open: {failure}")
             self.schedule.count(code)
-            if not self.schedule.faulted:
+            if not self.schedule.faulted and not (code == "session_open" and self.schedule.far):
                 raise Broken(f"the start was refused without need: {failure}")
             if not must and code != "home_missing" and self.rng.random() < 0.3:
                 return False
@@ -217,9 +217,10 @@ class Life:
                     await self.verbs.import_volume(paths=paths, force=must and attempt > 0)
                 else:
                     self.schedule.put_back()
+                    settled = self.schedule.far
                     # A plex that somebody cut does not come back; a record that it alone has was never acted upon.
                     force = code == "home_torn" and any(disk.cut is not None for disk in machine.plexes.values())
-                    await self.verbs.start(volume=NAME, force=force)
+                    await self.verbs.start(volume=NAME, force=force, settled=settled)
             except FmrdError as error:
                 unit = self.registry.units.get(NAME)
                 if unit is not None:

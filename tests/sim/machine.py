@@ -10,6 +10,7 @@ from fmrd.backing.protocol import DCO_BLOCK_BYTES, Finding, Freezer, Kind, Place
 from fmrd.errors import Failed, Refused
 from tests.sim.disks import Crash, Faults, PlexDisk, SimBacking, SimDco, SimNotes
 from tests.sim.oracle import Broken
+from tests.sim.sessions import Sessions
 
 STRANGE = 1 << 60
 """Labels that no volume ever wrote."""
@@ -43,6 +44,7 @@ class Machine:
         self.begins = False
         self.devices = False
         self.far = False
+        self.sessions = Sessions(random.Random(0))
         self.under_way: list[tuple[PlexDisk, int, int]] = []
         """Granules and labels of writes that failed on the far side, and may be carried out yet."""
         self.at_once: Callable[[], None] | None = None
@@ -53,6 +55,7 @@ class Machine:
         self.ticks += 1
         if self.dead:
             raise Crash
+        self.sessions.tick()
         if self.under_way and self.rng.random() < 0.004:
             plex, granule, label = self.under_way.pop(0)
             plex.put(granule, label)
@@ -61,6 +64,7 @@ class Machine:
         """Of one plex, or of all: what was under way there is carried out now, or never. The end of the daemon counts
         as one, too, since nothing here tells a new daemon what its predecessor had under way.
         """
+        self.sessions.end(path)
         for plex, granule, label in [each for each in self.under_way if path in (None, each[0].path)]:
             if self.rng.random() < 0.5:
                 plex.put(granule, label)
@@ -118,7 +122,7 @@ class Machine:
         for disk in self.plexes.values():
             disk.locked = False
             disk.unstamped = disk.unstamped or disk.extended
-            if power:
+            if power and not self.sessions.server(disk.path).far:
                 disk.lose_power(self.rng)
             else:
                 disk.killed(self.ticks)
@@ -205,7 +209,7 @@ class Machine:
             raise Refused("refused_has_data", f"{plex_path}.dco is there")
         if plex_path in self.plexes and self.plexes[plex_path].faults.dead:
             raise OSError(errno.EIO, "simulated dead disk")
-        self.dcos[plex_path] = SimDco(self, plex_path + ".dco", length)
+        self.dcos[plex_path] = SimDco(self, plex_path + ".dco", length, plex_path)
         return self.dcos[plex_path]
 
     def open_dco(self, plex_path: str, dco_path: str | None, known: int | None = None) -> SimDco | None:

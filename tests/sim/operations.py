@@ -22,7 +22,7 @@ WEIGHTS = {
     "write": 40, "read": 12, "flush": 8, "clean": 6, "detach": 6, "attach": 10, "abort": 2, "off": 1, "on": 2,
     "stop": 1, "add": 1, "wait": 3,
 }  # fmt: skip
-CHANGES = frozenset({"detach", "attach", "off", "break", "stop", "add", "grow", "clean"}) | snaps.CHANGES
+CHANGES = frozenset({"detach", "attach", "off", "break", "lose", "stop", "add", "grow", "clean"}) | snaps.CHANGES
 """Operations after which a crash is most telling."""
 APPLICATION = frozenset(
     {"write", "zero", "read", "flush", "hang", "pause", "snap_write", "snap_zero", "snap_read", "snap_flush"}
@@ -39,6 +39,8 @@ def choose(rng: random.Random, profile: "Profile") -> str:
         weights = snaps.WEIGHTS | weights
     if profile.verify:
         weights = {"verify": 8, "lie": 10} | weights
+    if profile.sessions:
+        weights = {"lose": 6, "recover": 2} | weights
     if profile.hangs:
         weights.setdefault("hang", 2)
     if profile.pauses:
@@ -116,7 +118,7 @@ async def detach(life: "Life") -> None:
 async def attach(life: "Life") -> None:
     plex = _plex(life, opened=False)
     if plex is not None:
-        over = life.schedule.profile.far and life.rng.random() < 0.5
+        over = life.schedule.far and life.rng.random() < 0.5
         if over:
             life.schedule.machine.end_sessions(plex.path)
         await _try(life, "plex_att", plex=plex.name, settled=over)
@@ -246,10 +248,19 @@ async def hang(life: "Life") -> None:
     life.system.release()
 
 
+async def lose(life: "Life") -> None:
+    """The session with the server of a plex is lost."""
+    path = life.rng.choice(sorted(life.schedule.machine.plexes))
+    life.schedule.faulted = life.schedule.hurt = True
+    life.schedule.note(f"lose {path}")
+    life.schedule.machine.sessions.lose(path)
+
+
 OPERATIONS = {
     "write": write, "zero": zero, "read": read, "flush": flush, "clean": clean, "detach": detach, "attach": attach,
     "abort": abort, "off": off, "on": on, "stop": stop, "add": add, "grow": grow, "wait": wait,
     "break": break_, "heal": heal, "recover": recover, "hang": hang, "verify": lies.verify, "lie": lies.lie,
     "elsewhere": elsewhere, "pause": pauses.pause, "set": set_extents,
+    "lose": lose,
     **snaps.OPERATIONS,
 }  # fmt: skip

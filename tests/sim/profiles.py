@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from tests.sim.sessions import FENCES
+
 BREAKS = ("read", "write", "writes", "sync", "dead", "dco", "home")
 """Kinds of faults."""
 
@@ -40,6 +42,8 @@ class Profile:
     """What fmrd let go of is written elsewhere."""
     far: bool = False
     """Plexes lie behind a network: what failed there may be carried out later."""
+    sessions: tuple[str, ...] = ()
+    """Plexes lie behind servers with these fences (sessions.FENCES), and sessions are lost."""
     crowded: bool = False
     """The volume has more extents than its DRL holds, which fills now and then, and marks ahead."""
     verify: bool = False
@@ -154,6 +158,19 @@ FAR = {
 """An error there does not end a write."""
 
 
+_LOST = (("attach", 16), ("recover", 6))
+SESSIONS = {
+    "sessions": Profile(sessions=FENCES, crashes=3, eager=0.05, weights=_LOST),
+    "sessions, fenced": Profile(plexes=2, sessions=("single",), crashes=3, eager=0.05, weights=_LOST),
+    "sessions, open": Profile(plexes=2, sessions=("",), crashes=3, eager=0.05, weights=_LOST),
+    "sessions, faults": Profile(sessions=FENCES, faults=BREAKS, hangs=True, crashes=3, weights=_LOST),
+    "sessions, begun": Profile(plexes=2, sessions=FENCES, begins=True, hangs=True, crashes=3, weights=_LOST),
+    "sessions, quick": Profile(sessions=FENCES, quick=True, hangs=True, crashes=3, steps=40, weights=_LOST),
+    "sessions, snaps": Profile(plexes=2, sessions=FENCES, snaps=True, steps=40, crashes=3, weights=_LOST),
+}
+"""What was sent in a session that was lost may be carried out later; fmrd may die in between."""
+
+
 _ELSEWHERE = (("elsewhere", 12), ("detach", 10), ("attach", 14), ("stop", 4))
 ELSEWHERE = {
     "elsewhere": Profile(elsewhere=True, devices=True, crashes=3, eager=0.05, weights=_ELSEWHERE),
@@ -194,7 +211,8 @@ PAUSES = {
 """The daemon stands still."""
 
 KINDS = {
-    "split brains": PARTED, "verifies": VERIFIES, "strangers": STRANGERS, "far": FAR, "elsewhere": ELSEWHERE,
+    "split brains": PARTED, "verifies": VERIFIES, "strangers": STRANGERS, "far": FAR, "sessions": SESSIONS,
+    "elsewhere": ELSEWHERE,
     "cut": CUT, "pauses": PAUSES, "crowded": CROWDED,
 }  # fmt: skip
 """Kinds that are about one thing each."""

@@ -75,6 +75,20 @@ class Schedule:
         self.machine.begins = self.profile.begins
         self.machine.devices = self.profile.devices
         self.machine.far = self.profile.far
+        if self.profile.sessions:
+            self.machine.sessions.rng = random.Random(self.seed)
+            self.machine.sessions.fences = self.profile.sessions
+            self.machine.sessions.refused = self.refused
+
+    @property
+    def far(self) -> bool:
+        """Is there a plex on which something may be under way that only an administrator knows to be over?"""
+        return self.profile.far or bool(self.profile.sessions)
+
+    def refused(self) -> None:
+        """A server let nobody in, so that a plex is away, as it may be."""
+        self.faulted = True
+        self.count("a server is busy")
 
     def oracle_of(self, volume: str) -> Oracle:
         return self.oracle if volume == NAME else self.snaps.oracles[volume]
@@ -178,7 +192,8 @@ class Schedule:
 
     def life(self, script: Script, *, crash: bool = False) -> None:
         rng = self.rng
-        self.machine.end_sessions()
+        if self.profile.far:  # nothing there tells a new daemon what its predecessor had under way
+            self.machine.end_sessions()
         system = SimCalls(self.machine, random.Random(rng.random()), laziness=rng.choice([0, 1, 1, 3]))
         power = rng.random() < self.profile.power
         if crash:

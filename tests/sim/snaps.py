@@ -324,7 +324,7 @@ async def at_last(life: "Life") -> None:
         if life.registry.service(name).volume.settings.link is None:
             continue  # a stranger: a snapclear that told of a failure happened
         for plex in [p.name for p in life.registry.service(name).volume.plexes if not p.is_open]:
-            await life.verbs.plex_att(volume=name, plex=plex, settled=life.schedule.profile.far)
+            await life.verbs.plex_att(volume=name, plex=plex, settled=life.schedule.far)
         await life.settle_tasks()
         [shown] = (await life.verbs.print(volume=name))["volumes"]
         if not await same_length(life, name):
@@ -346,7 +346,7 @@ async def at_last(life: "Life") -> None:
 async def started(life: "Life", name: str) -> bool:
     """An instant one whose home copy was lost is nothing any more, says so, and can be removed."""
     try:
-        await life.verbs.start(volume=name)
+        await life.verbs.start(volume=name, settled=life.schedule.far)
     except FmrdError as error:
         if error.code != "snap_invalid" or not life.schedule.faulted:
             raise

@@ -170,9 +170,10 @@ class SimCalls:
         self.hung.clear()
         stuck, self._stuck = self._stuck, []
         for flight in stuck:
-            flight.take_effect()
             lane = flight.call.lane
-            if flight.call in lane.late:
+            given_up = flight.call in lane.late
+            flight.take_effect()
+            if given_up:
                 lane.landed(flight.call)
             else:
                 lane.leave()
@@ -180,7 +181,7 @@ class SimCalls:
     def crash(self, kind: str) -> None:
         """Cut off whatever is in flight, and die."""
         for flight in [*self._stuck, *self._flying]:
-            fate = self.rng.randrange(3)
+            fate = self.rng.randrange(3) or int(flight.call.lane.far)  # what was sent there may be carried out yet
             if fate:
                 self.machine.cutting = kind if fate == 1 else ""
                 flight.take_effect()

@@ -8,14 +8,23 @@ import pytest
 from fmrd.dco import copy, store
 from fmrd.engine.opening import files
 from fmrd.errors import FmrdError
-from tests.sim import directed, drl_switches, quick_directed, snap_directed, snap_switches, switches
+from tests.sim import (
+    directed,
+    drl_switches,
+    far_directed,
+    far_switches,
+    quick_directed,
+    snap_directed,
+    snap_switches,
+    switches,
+)
 from tests.sim.directed import run as run_directed
 from tests.sim.oracle import Broken
 from tests.sim.profiles import ALL, KINDS, PROFILES, SNAPS, TARGETS, Profile
 from tests.sim.schedule import Schedule
 
-DIRECTED = directed.DIRECTED | quick_directed.DIRECTED | snap_directed.DIRECTED
-SWITCHES = switches.SWITCHES | drl_switches.SWITCHES | snap_switches.SWITCHES
+DIRECTED = directed.DIRECTED | far_directed.DIRECTED | quick_directed.DIRECTED | snap_directed.DIRECTED
+SWITCHES = switches.SWITCHES | drl_switches.SWITCHES | far_switches.SWITCHES | snap_switches.SWITCHES
 SCHEDULES = 5000
 OTHERS = 600
 CHUNK = 100
@@ -75,6 +84,9 @@ CAUGHT_BY = {
     "a repair reads anew, with the bytes held": "written between a read error and its repair",
     "home first": ("plain", 0),
     "an error does not end a far write": ("far, two", 0),
+    "a fence proves that a session is over": ("sessions, fenced", 0),
+    "what a dead daemon had under way is asked for": ("sessions, open", 0),
+    "... of a closed plex, too": "far: killed while a plex that failed hangs",
     "what others changed is not believed": ("cut", 0),
     "no DCO is no damaged DCO": ("strangers", 0),
     "a pause of the daemon is no disk's fault": ("pauses", 0),

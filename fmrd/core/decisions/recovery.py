@@ -11,7 +11,7 @@ from dataclasses import replace
 from bitarray import bitarray
 from bitarray.util import ones, zeros
 
-from fmrd.core.decisions.standing import Found, Standing
+from fmrd.core.decisions.standing import SETTLE, Found, Standing
 from fmrd.core.geometry import Geometry
 from fmrd.core.images import CopyImage, drl_union, read_bitmap
 from fmrd.core.maps.bitmap import Bitmap
@@ -60,6 +60,10 @@ def open_volume(
         if verdict.full:
             plex.map.fill()
             plex.reason = verdict.reason
+        elif verdict.reason is Reason.SESSION_OPEN:
+            plex.reason = verdict.reason
+            seen = found[plex.uuid].stamp  # it is as believable as those that are on-line after a crash
+            plex.stamp = None if seen is None else replace(seen, mtime_ns=0, since_ns=None, ctime_ns=0, content=())
         plex.excluded |= verdict.left_out
     _check_regions(volume, settings, standing, found)
     return volume, notes
@@ -156,6 +160,14 @@ def _check_regions(
         for p in settings.plexes
         if p.is_open and (not (here := found.get(p.uuid, Found(False))).present or _is_another(standing[p.uuid], here))
     ]
+    unproven = [p.name for p in settings.plexes if p.is_open and standing[p.uuid].reason is Reason.SESSION_OPEN]
+    if unproven and not absent:
+        raise Refused(
+            Reason.SESSION_OPEN,
+            f"volume {settings.name}: {lacking.count()} region(s) are current only where the fmrd before may have "
+            f"something under way, which nothing there proves to be over ({', '.join(unproven)})",
+            f"{SETTLE}, then start --settled {settings.name} (or import --force)",
+        )
     lost = [p.name for p in volume.plexes if standing[p.uuid].reason is Reason.FULL_MAP_LOST]
     unnamed = [p.name for p in volume.plexes if _is_unnamed(standing[p.uuid], found.get(p.uuid, Found(False)))]
     if (changed or lost or unnamed) and not absent:
@@ -172,6 +184,8 @@ def _check_regions(
     why = {p.name: found[p.uuid].problem for p in settings.plexes if p.uuid in found}
     told = ", ".join(f"{name} ({why[name]})" if why.get(name) else name for name in absent)
     missing = f"not to be had: {told}" if absent else "none of those here is complete"
+    if unproven:
+        missing += f"; on {', '.join(unproven)} something may be under way yet: explain session_open"
     raise Refused(
         "no_current_plex",
         f"volume {settings.name}: {lacking.count()} region(s) are current on no plex that is here ({missing})",

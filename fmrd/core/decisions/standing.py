@@ -12,6 +12,9 @@ from fmrd.core.record import PlexRecord, Record, VolumeRecord
 from fmrd.core.stamps import Stamp, changed
 from fmrd.errors import Refused
 
+SETTLE = "see to it that nothing is under way there (restart its server, mount it anew)"
+"""What is to be done where nothing proves it."""
+
 
 @dataclass(frozen=True)
 class Found:
@@ -23,6 +26,8 @@ class Found:
     is_block: bool = False
     problem: str = ""
     """Why it is not present, or not usable."""
+    fenced: bool = False
+    """That it could be opened proves that nothing of an earlier session will be carried out there any more."""
 
     def is_plex(self, record: Record, plex_uuid: str) -> bool:
         """Does the DCO that lies there name that plex? A path alone names nobody: another disk may lie there."""
@@ -45,11 +50,14 @@ class Standing:
 
 @dataclass(frozen=True)
 class StartOptions:
-    """These are a start's options as the administrator gave them: plexes by name; ``force`` takes an older record."""
+    """These are a start's options as the administrator gave them: plexes by name; ``force`` takes an older record;
+    ``settled`` says that nothing of an earlier session will be carried out on any plex.
+    """
 
     without: frozenset[str] = frozenset()
     accept: str | None = None
     force: bool = False
+    settled: bool = False
 
 
 def choose_record(home: CopyImage, found: Mapping[str, Found], options: StartOptions) -> Record:
@@ -105,8 +113,11 @@ def _judge(record: Record, volume: VolumeRecord, plex: PlexRecord, here: Found, 
                 "put the plex there first",
             )
         return _stranger(plex, whose)
+    unproven = plex.session and not (here.fenced or options.settled)
     if options.accept is not None:
         if plex.name == options.accept:
+            if unproven:
+                raise Refused(Reason.SESSION_OPEN, _session_open(plex), f"{SETTLE}, then start --settled")
             return Standing(True, sentence=f"plex {plex.name} is taken as it is (--accept)")
         return Standing(False, named, Reason.FULL_BACKING_CHANGED, f"plex {plex.name} gives way to {options.accept}")
     if not named:
@@ -123,6 +134,8 @@ def _judge(record: Record, volume: VolumeRecord, plex: PlexRecord, here: Found, 
         )
     if not plex.is_open:
         return Standing(False, reason=plex.reason)
+    if unproven:
+        return Standing(False, reason=Reason.SESSION_OPEN, sentence=_session_open(plex))
     if plex.has is not None and not theirs.knows(plex.has):
         return Standing(False, True, Reason.FULL_BACKING_CHANGED, f"an old image of plex {plex.name} was restored")
     if volume.settled and (how := changed(plex.stamp, here.stamp, is_block=here.is_block)):
@@ -152,6 +165,13 @@ def judge_pages(
                 "copy was put back as it had been before",
                 f"import the plexes to take what they know, or start --without {plex.name}",
             )
+
+
+def _session_open(plex: PlexRecord) -> str:
+    return (
+        f"plex {plex.name}: what the fmrd before had under way at {plex.path} may be carried out there yet, over newer "
+        "bytes, and nothing there proves that it is over"
+    )
 
 
 def _stranger(plex: PlexRecord, what: str) -> Standing:

@@ -38,6 +38,8 @@ class Plex(Bitmap):
         self.excluded = record.excluded
         self.snap = record.snap
         self.tail = record.tail
+        self.session = record.session
+        """It is far, behind somebody else (PlexRecord.session)."""
         self.young = RegionMap(geometry.regions, geometry.page_regions)
         self.syncing: list[RegionMap] = []
         self.home_open = False
@@ -232,4 +234,5 @@ class Plex(Bitmap):
         return PlexRecord(
             self.name, self.uuid, self.path, self.dco_path, self.state, self.column, self.has, self.stamp,
             self.reason, self.suspect is not None and self.suspect.any(), self.excluded, self.snap, self.tail,
+            self.session,
         )  # fmt: skip

@@ -22,8 +22,8 @@ class ReadPolicy:
         self._turn = 0
 
     def choose(self, plexes: Sequence[Plex], offset_bytes: int, length_bytes: int) -> Plex:
-        """Return one of ``plexes`` (not empty). ``round`` rotates with each read that does not go on where one ended;
-        ``prefer`` falls back to select.
+        """Return one of ``plexes`` (not empty): a far one only where ``prefer`` names it, or none is near. ``round``
+        rotates with each read that does not go on where one ended; ``prefer`` falls back to select.
         """
         chosen = plexes[0] if len(plexes) == 1 else self._pick(plexes, offset_bytes)
         self._ended[chosen.uuid] = offset_bytes + length_bytes
@@ -34,6 +34,10 @@ class ReadPolicy:
             for plex in plexes:
                 if self.policy[len("prefer:") :] in (plex.name, plex.path):
                     return plex
+        for plex in plexes:
+            if plex.session:
+                plexes = [each for each in plexes if not each.session] or plexes
+                break
         # select: the disk whose head is nearest. For a disk without heads that is as good as any other choice.
         nearest, least = plexes[0], -1
         for plex in plexes:

@@ -16,14 +16,17 @@ from fmrd.errors import Failed
 
 
 def targets_of(volume: VolumeFacts, offset: int, length: int) -> tuple[Target, ...]:
-    """Return which open plexes take which bytes of a write; mostly each takes all of it."""
-    targets, whole = [], ((offset, length),)
+    """Return which open plexes take which bytes of a write, far ones first; mostly each takes all of it."""
+    targets, whole, far = [], ((offset, length),), False
     for plex in volume.plexes:
         if plex.state in OPEN_GATE:
+            far = far or plex.session
             if plex.map.blank:
                 targets.append(Target(plex, plex.generation, whole, plex.dropped, ()))
             elif (target := _target_of(plex, volume.geometry, offset, length)).parts:
                 targets.append(target)
+    if far:
+        targets.sort(key=lambda target: not target.plex.session)
     return tuple(targets)
 
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TypeVar
 
 from fmrd.backing.calls.system_calls import Lane, ask
-from fmrd.backing.protocol import LOCATOR_BYTES, Backing, DcoFile
+from fmrd.backing.protocol import LOCATOR_BYTES, Backing, DcoFile, Reach
 from fmrd.core.decisions.standing import Found
 from fmrd.core.geometry import Geometry
 from fmrd.core.images import CopyImage
@@ -56,13 +56,23 @@ class PlexFiles:
         mine = volume.plex(self.image.owner) if volume is not None and self.image is not None else None
         return mine.stamp if mine is not None else None
 
+    @property
+    def reaches(self) -> list[Reach]:
+        """Return how far its files are."""
+        return [self.backing, *([self.dco] if self.dco is not None else [])]
+
+    @property
+    def fenced(self) -> bool:
+        """Tell whether that they could be opened proves every earlier session over."""
+        return any(each.fence for each in self.reaches) and all(each.fence or not each.far for each in self.reaches)
+
     def with_dco(self, dco_copy: DcoCopy) -> OpenPlex:
         """Return these files as those of a volume; ``dco_copy`` is theirs (``copy_of``)."""
         return OpenPlex(self.backing, self.lanes, dco_copy, self.stamp)
 
     def found(self) -> Found:
         """Return what a start or a join wants to know of them."""
-        return Found(True, self.image, self.stamp, self.backing.is_block)
+        return Found(True, self.image, self.stamp, self.backing.is_block, fenced=self.fenced)
 
     def close(self) -> None:
         """Close both files; while a call on them may hang, ``let_go`` is asked instead."""

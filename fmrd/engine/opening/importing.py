@@ -213,10 +213,10 @@ def _judge(
     record: Record, volume: VolumeRecord, found: dict[str, Found], accepted: str | None, by_uuid: ByUuid
 ) -> dict[str, Standing]:
     """Who is on-line. Where each plex was changed since the volume was stopped (files that were copied look so, too),
-    only the administrator can say that one of them is good: by force, the path that leads.
-    """
+    only the administrator can say that one of them is good: by force, the path that leads."""
     without = frozenset(p.name for p in volume.plexes if _diverged(record, found[p.uuid].image))
-    standing = judge_plexes(record, volume, found, StartOptions(without=without))
+    options = StartOptions(without, settled=accepted is not None)
+    standing = judge_plexes(record, volume, found, options)
     changed = [p.name for p in volume.plexes if standing[p.uuid].reason is Reason.FULL_BACKING_CHANGED]
     if not changed or any(standing[p.uuid].online for p in volume.plexes):
         return standing
@@ -228,7 +228,7 @@ def _judge(
         )
     mine = [p.name for p in volume.plexes if p.uuid in by_uuid]
     name = next((p.name for p in volume.plexes if p.uuid in by_uuid and by_uuid[p.uuid][0] == accepted), mine[0])
-    return judge_plexes(record, volume, found, StartOptions(without=without, accept=name))
+    return judge_plexes(record, volume, found, replace(options, accept=name))
 
 
 def _record(files: PlexFiles) -> Record:

@@ -166,6 +166,8 @@ async def open_member(
             # An instant snapshot is nothing without its original, so its copy would be of no use elsewhere.
             copy.broken = volume.settings.is_instant
             opened[plex.uuid] = files.pop(plex.uuid).with_dco(copy)
+            opened[plex.uuid].lanes.settle()  # as it was judged
+            plex.session = opened[plex.uuid].is_far
         ledger.family.begin_lineage(context.new_uuid())
         await store.commit(everything=True)
         if volume.drl.count:

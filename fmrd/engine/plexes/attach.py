@@ -39,10 +39,10 @@ class Attacher:
             return self._decision_of_open(plex)
         await self._running.lanes_of(plex)
         async with self._running.verb():
-            if not settled:
-                self._running.must_be_over(plex)
             files = await self._reopen(plex, full=full)
             try:
+                if not settled:
+                    self._running.must_be_over(plex, files)
                 return await self._decision(plex, files, full=full, discard=discard)
             finally:
                 await close(self._running.context, files.lanes, files)
@@ -64,8 +64,8 @@ class Attacher:
                     plex, full=full, discard=discard, settled=settled, rate=rate, kind=kind, then=then
                 )
             except (FmrdError, OSError) as error:
-                if not plex.is_open and plex.failure is None:
-                    plex.failure, plex.failed_at = error, self._running.context.now()
+                if not plex.is_open and (plex.failure is None or getattr(error, "code", "") == Reason.SESSION_OPEN):
+                    plex.failure, plex.failed_at = error, plex.failed_at or self._running.context.now()
                 raise
 
     async def attach_held(
@@ -78,10 +78,10 @@ class Attacher:
             if settled:
                 running.home.lanes_of(plex.uuid, plex.name).settle()
             return self._attached_already(plex, rate)
-        if not settled:
-            running.must_be_over(plex)
         files = await self._reopen(plex, full=full)
         try:
+            if not settled:
+                running.must_be_over(plex, files)
             decision = await self._decision(plex, files, full=full, discard=discard)
             files.lanes.settle()
             await self._join(plex, files, decision)
@@ -174,6 +174,7 @@ class Attacher:
             # Not one that was there before: its map is not full on home yet, and that would be believed of this disk.
             await name_owner(running.context, copy, store.ledger.last_record, running.timeout_seconds)
         left = plex.stamp
+        plex.session = any(each.far for each in files.reaches)
 
         def open_gate() -> None:
             running.mirror.opened[plex.uuid] = files.with_dco(copy)
@@ -189,6 +190,7 @@ class Attacher:
         except BaseException as error:
             if not plex.is_open:
                 plex.stamp = left
+                running.note_session(plex)
                 if left is not None and isinstance(error, FmrdError | OSError):
                     await self._unrecord()
             raise

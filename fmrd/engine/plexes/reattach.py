@@ -60,7 +60,7 @@ class Reattacher:
                 try:
                     await self._attacher.attach(plex, still=expected)
                 except Refused as refused:
-                    self._say(plex, f"is not attached by itself: {refused.message}")
+                    self._say(plex, f"is not attached by itself: {refused.message}; {refused.hint}")
                     return
                 except (FmrdError, OSError) as error:
                     if str(error) != told:

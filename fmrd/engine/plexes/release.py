@@ -75,6 +75,7 @@ class Releaser:
             plex.stamp = await self.stamp(plex)
         if lanes.outstanding:
             return  # the fsync hangs; the files stay open until it has landed
+        running.note_session(plex)
         del running.mirror.opened[plex.uuid]
         try:
             await running.mirror.store.commit()

@@ -1,9 +1,10 @@
 """Requests that begin in the step in which they are asked for, and end by a callback: no task, no thread, no wait.
 
 They may where nothing has to be waited for first (quick.py asks that), and where every plex that takes part can end its
-calls so (Backing.begins). A write under way counts in the load, holds its bytes, and has its extents pending, as one
-that a task carries through requests.py; nobody can tell them apart. All plexes begin before any has ended. Only what
-failed, or must wait for the record of what another one met (rule 5), becomes work for a task.
+calls so (Backing.begins), or does not block. A write under way counts in the load, holds its bytes, and has its extents
+pending, as one that a task carries through requests.py; nobody can tell them apart. All plexes begin before any has
+ended, far ones first. Only what failed, or must wait for the record of what another one met (rule 5), becomes work for
+a task.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,6 +14,7 @@ import trio
 
 from fmrd.backing.calls.system_calls import Call, Outcome
 from fmrd.core.plans import FINE, ReadPart, SyncPlan, WritePlan
+from fmrd.engine.far import together
 from fmrd.engine.serving import reading
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.serving.ranges import Claim
@@ -52,7 +54,7 @@ class Flights:
         opened = mirror.opened
         for target in plan.targets:
             disk = opened[target.plex.uuid]
-            if not disk.begins or (disk.lane.late and disk.late(span)):
+            if not (disk.begins or disk.inline) or (disk.lane.late and disk.late(span)):
                 return None
         if not plan.targets:
             return None
@@ -64,15 +66,15 @@ class Flights:
             disk = opened[plex.uuid]
             plex.writes += 1
             if len(parts) == 1 and parts[0][1] == length:
-                calls.append(disk.writing(Writer(disk.backing, whole), span, inline=False))
+                calls.append(disk.writing(Writer(disk.backing, whole), span, inline=disk.inline))
                 plex.write_bytes += length
             else:
                 view = memoryview(kept)
                 work = Writer(disk.backing, [(at, view[at - offset : at - offset + size]) for at, size in parts])
-                calls.append(disk.writing(work, work.spans, inline=False))
+                calls.append(disk.writing(work, work.spans, inline=disk.inline))
                 plex.write_bytes += sum(size for _, size in parts)
         self.hold(plan, span)
-        mirror.system.begin(calls, mirror.timeout_seconds, partial(self._landed, plan, span, done))
+        together.begin(mirror.system, calls, mirror.timeout_seconds, partial(self._landed, plan, span, done))
         return keeps
 
     def read(self, part: ReadPart, done: Read) -> bool:

@@ -19,6 +19,7 @@ from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
 from fmrd.dco.group_commit import Batch, GroupCommit
 from fmrd.dco.store import Store
+from fmrd.engine.far.together import carry_out
 from fmrd.engine.serving.life import Lifetime, RestLock
 from fmrd.engine.serving.load import Load
 from fmrd.engine.serving.open_plex import OpenPlex, ToCall
@@ -67,8 +68,7 @@ class Mirror:
         return self.volume.settings.io_timeout_seconds
 
     async def quiesce(self) -> None:
-        """Take no new request, and return when those under way are answered: before all bytes are held, which a read
-        that repairs needs. Under the verb lock."""
+        """Take no new request; return when all are answered. Under the verb lock, before bytes are held (repairs)."""
         self.load.closed = True
         if self.load.requests:
             await self.load.none_left.wait()
@@ -180,7 +180,7 @@ class Mirror:
             calls.append(call(self.opened[target.plex.uuid], target.parts))
             target.plex.writes += 1
             target.plex.write_bytes += sum(size for _, size in target.parts)
-        outcomes = await self.system.in_turn(calls, self.timeout_seconds)
+        outcomes = await carry_out(self.system, calls, self.timeout_seconds)
         return _errors([t.plex for t in plan.targets], outcomes)
 
     async def until_recorded(self) -> None:

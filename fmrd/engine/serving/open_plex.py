@@ -24,6 +24,8 @@ class Lanes:
     name: str
     data: Lane = field(init=False)
     dco: Lane = field(init=False)
+    known: bool = False
+    """The plex was open since: what was under way there before is over, and these tell all."""
 
     def __post_init__(self) -> None:
         self.data = Lane(self.name)
@@ -40,7 +42,7 @@ class Lanes:
         return len(self.data.unproven) + len(self.dco.unproven)
 
     def settle(self) -> None:
-        """Take somebody's word that these are over."""
+        """Take it that these are over: by a proof, or by somebody's word."""
         for call in self.data.unproven:
             if isinstance(call.run, Landing):
                 call.run.landed = True
@@ -72,6 +74,7 @@ class OpenPlex:
         self.inline = self.backing.inline
         self.begins = self.backing.begins
         self.lane = self.lanes.data
+        self.lanes.known = True
         self.lanes.data.far = bool(self.backing.far)
         self.lanes.dco.far = bool(self.dco_copy.file.far)
 
@@ -98,6 +101,16 @@ class OpenPlex:
     def may_change(self, start: int, stop: int) -> bool:
         """May a write that was given up still change some of these bytes? Then nobody reads them here. As ``late``."""
         return bool(self.late(((start, stop),)))
+
+    @property
+    def is_far(self) -> bool:
+        """Is any of its files behind somebody else?"""
+        return bool(self.backing.far or self.dco_copy.file.far)
+
+    def hang_up(self) -> None:
+        """Calls on it were given up, and it has left: what they would still do is not waited for (Reach.hang_up)."""
+        self.backing.hang_up()
+        self.dco_copy.file.hang_up()
 
     @property
     def hangs(self) -> bool:

@@ -67,9 +67,10 @@ class Verbs(ImportVerbs, SnapVerbs, TaskVerbs):
         return await self._apart(work)
 
     async def start(
-        self, *, volume: str, without: Sequence[str] = (), accept: str | None = None, force: bool = False
-    ) -> Json:
-        """Start a volume (PROTOCOLS, "Start at home"). ``without``, ``accept``, ``force``: StartOptions has them."""
+        self, *, volume: str, without: Sequence[str] = (), accept: str | None = None, force: bool = False,
+        settled: bool = False,
+    ) -> Json:  # fmt: skip
+        """Start a volume (PROTOCOLS, "Start at home"). Its options are those of StartOptions."""
         unit = self.registry.unit(volume)
         if unit.service is not None:
             return self._volume(volume) | {"notice": f"nothing to change: volume {volume} is started already"}
@@ -85,8 +86,9 @@ class Verbs(ImportVerbs, SnapVerbs, TaskVerbs):
                 if name not in names:
                     raise Failed("plex_unknown", f"volume {volume} has no plex {name}")
             options = StartOptions(
-                frozenset(by_path.get(n, n) for n in without), by_path.get(accept, accept) if accept else None, force
-            )
+                frozenset(by_path.get(n, n) for n in without), by_path.get(accept, accept) if accept else None, force,
+                settled,
+            )  # fmt: skip
             await self.registry.start(unit, options)
             return self._shown(unit)
 

@@ -98,11 +98,14 @@ def import_volume(
     "--accept", type=words.plex, help="Take this plex as it is, though it was changed; the others are copied."
 )
 @force("Accept an older record where the newest may be missing.")
+@click.option("--settled", is_flag=True, help="Nothing of the fmrd before is under way on a far plex any more.")
 @WAIT
 @click.pass_obj
-def start(app: App, volume: str, without: tuple[str, ...], accept: str | None, force: bool, wait: bool) -> None:
+def start(
+    app: App, volume: str, without: tuple[str, ...], accept: str | None, force: bool, settled: bool, wait: bool
+) -> None:
     """Open a volume: its file appears."""
-    result = app.ask("start", volume=volume, without=list(without), accept=accept, force=force)
+    result = app.ask("start", volume=volume, without=list(without), accept=accept, force=force, settled=settled)
     app.conclude(_with_tasks(app, result, wait), wait=wait)
 
 
