@@ -117,6 +117,7 @@ async def tasks(fmrctl: Fmrctl, rig: Rig) -> None:
     with rig.host.hanging(rig.path("d"), "copy_from") as hang:
         task = (await fmrctl("plex", "add", "data", "d"))["task"]["id"]
         await fmrctl("print")
+        await fmrctl("status", status=1)
         for verb in ("pause", "resume"):
             await fmrctl("task", verb, task)
         await fmrctl("task", "set", task, "rate=1G")

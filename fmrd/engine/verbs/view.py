@@ -66,6 +66,7 @@ def volume_json(running: Running, path: str) -> Json:
         "plexes": [plex_json(running, plex) for plex in volume.plexes],
         "snapshots": snapshots_json(running),
         "lost": _lost(running),
+        "suspect": volume.suspicion() is not None,
         "error": None,
     }
 
@@ -133,7 +134,8 @@ def unreadable_json(name: str, path: str, error: Json | None) -> Json:
     return {"name": name, "path": path, "kstate": KState.DISABLED.value, "state": "NEEDSYNC", "open_count": 0,
             "uuid": None, "length_bytes": 0, "region_size_bytes": 0, "fmr": True, "rdpol": "select", "io_timeout": 0,
             "rate": 0, "auto_attach": True, "drl": {"extent_bytes": 0, "dirty_extents": 0, "most_extents": 0},
-            "plexes": [], "snapshots": [], "lost": [], "snapshot_of": None, "error": error}  # fmt: skip
+            "plexes": [], "snapshots": [], "lost": [], "suspect": False, "snapshot_of": None,
+            "error": error}  # fmt: skip
 
 
 def _drl(record: VolumeRecord, dirty: int) -> Json:
@@ -154,6 +156,7 @@ def _settings(record: VolumeRecord, path: str) -> Json:
         "path": path,
         "snapshots": [],
         "lost": [],
+        "suspect": any(plex.suspect for plex in record.plexes),
         "snapshot_of": record.snapshot_of,
     }
 

@@ -14,7 +14,7 @@ from rich.progress import TransferSpeedColumn as SpeedColumn
 
 from fmrd.core.json_object import Json
 from fmrd.errors import Failed, FmrdError
-from fmrd.front.client import Client
+from fmrd.front.client import TIMEOUT_SECONDS, Client
 from fmrd.front.ctl.tables import console, decision_line, print_plex, print_tasks, print_volumes, task_line
 from fmrd.front.wire import error_json
 
@@ -30,12 +30,13 @@ class App:
 
     socket: Path
     as_json: bool
+    timeout_seconds: float = TIMEOUT_SECONDS
     out: Console = field(default_factory=console)
     err: Console = field(default_factory=lambda: console(stderr=True))
 
     def ask(self, verb: str, on_progress: Callable[[list[Json]], None] | None = None, **args: Any) -> Json:
         """Return the result of a verb, or raise its FmrdError."""
-        return Client(self.socket).ask(verb, on_progress, **args)
+        return Client(self.socket, self.timeout_seconds).ask(verb, on_progress, **args)
 
     def show(self, result: Json, people: Callable[[Json], None] | None = None) -> None:
         """Print one JSON object on standard output, or the same for people; notices go to standard error."""

@@ -10,9 +10,11 @@ import click
 from fmrd.core.json_object import Json
 from fmrd.core.printable import escaped
 from fmrd.errors import EXPLANATIONS, BadRequest, Failed, FmrdError
+from fmrd.front.client import TIMEOUT_SECONDS
 from fmrd.front.ctl import words
 from fmrd.front.ctl.app import App, Told, print_json
 from fmrd.front.ctl.dump import dump
+from fmrd.front.ctl.glance.status import status
 from fmrd.front.ctl.options import DRY_RUN, TAKE, WAIT, force
 from fmrd.front.ctl.plex import plex, recover
 from fmrd.front.ctl.snap import COMMANDS as SNAP_COMMANDS
@@ -24,6 +26,8 @@ from fmrd.front.places import default_places
 from fmrd.front.wire import error_json
 
 INTERRUPTED = 130
+ANYWHERE = ("--socket", "--timeout")
+"""Options with a value that may stand anywhere on the line."""
 LOSES = {
     *("remove", "dis", "snapclear", "snapabort", "snapback", "undo", "refresh", "abort"),
     *("--erase", "--discard", "--force"),
@@ -36,14 +40,18 @@ LOSES = {
 @click.option(
     "--socket", type=words.path, envvar="FMRD_SOCKET", help="The daemon's control socket. Anywhere on the line."
 )
+@click.option(
+    "--timeout", type=words.seconds, default=TIMEOUT_SECONDS, show_default=True, metavar="SECONDS",
+    help="Give up a daemon that says nothing for so long. Anywhere on the line.",
+)  # fmt: skip
 @click.version_option(package_name="fmrd", prog_name="fmrctl")
 @click.pass_context
-def cli(ctx: click.Context, as_json: bool, socket: str | None) -> None:
+def cli(ctx: click.Context, as_json: bool, socket: str | None, timeout: float) -> None:
     """Command mirrored volumes. Sizes are bytes, or K, M, G, T (powers of 1024).
 
     Exit status: 0 done, 1 failed, 2 usage, 3 refused for safety, 4 the daemon cannot be reached.
     """
-    ctx.obj = App(Path(socket) if socket else default_places().socket, as_json)
+    ctx.obj = App(Path(socket) if socket else default_places().socket, as_json, timeout)
 
 
 @cli.command()
@@ -165,7 +173,7 @@ def explain(app: App, code: str) -> None:
     app.show({"code": code, "explanation": EXPLANATIONS[code]}, lambda shown: app.out.print(shown["explanation"]))
 
 
-for command in (plex, recover, *SNAP_COMMANDS, verify, task, dump):
+for command in (status, plex, recover, *SNAP_COMMANDS, verify, task, dump):
     cli.add_command(command)
 
 
@@ -177,13 +185,14 @@ def _with_tasks(app: App, result: Json, wait: bool) -> Json:
 
 
 def _hoisted(words: Sequence[str]) -> list[str]:
-    """--json and --socket may stand anywhere: bring them to the front, where click looks for them."""
+    """--json, --socket and --timeout may stand anywhere: bring them to the front, where click looks for them."""
     front: list[str] = []
     rest = list(words)
     stop = rest.index("--") if "--" in rest else len(rest)
     at = 0
     while at < stop:
-        taken = 1 if rest[at] == "--json" or rest[at].startswith("--socket=") else 2 if rest[at] == "--socket" else 0
+        whole = rest[at] == "--json" or rest[at].startswith(tuple(f"{option}=" for option in ANYWHERE))
+        taken = 1 if whole else 2 if rest[at] in ANYWHERE else 0
         front += rest[at : at + taken]
         del rest[at : at + taken]
         stop -= taken

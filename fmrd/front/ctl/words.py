@@ -6,6 +6,7 @@ import re
 from fmrd.core.sizes import UNITS, read_size
 from fmrd.errors import BadRequest
 
+MOST_SECONDS = 86400
 _PLEX_NAME = re.compile(r".+-[0-9]{2,}", re.ASCII)
 
 
@@ -30,6 +31,17 @@ def format_size(size: int) -> str:
 
 def size(text: str) -> int:
     return parse_size(text)
+
+
+def seconds(text: str) -> float:
+    """Return a time to wait; BadRequest('bad_request') for what is none."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found <= MOST_SECONDS:
+        raise BadRequest("bad_request", f"{text!r} is no time in seconds, above 0 and up to {MOST_SECONDS}")
+    return found
 
 
 def path(text: str) -> str:
