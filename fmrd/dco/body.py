@@ -17,7 +17,7 @@ from fmrd.core.states import PlexState
 from fmrd.core.volume.readpolicy import check_policy
 from fmrd.dco.values import count as _count
 from fmrd.dco.values import items as _list
-from fmrd.dco.values import read_stamp, stamp_fields
+from fmrd.dco.values import failure_fields, read_failure, read_stamp, stamp_fields
 from fmrd.errors import FmrdError
 
 MAX_PATH = 4096
@@ -27,7 +27,7 @@ _KNOWN = {"lineage", "history", "columns", "next_epoch", "volumes"}
 def encode_body(record: Record, *, content: bool = True) -> bytes:
     """Return what is not in a record's header (family, sequence and settled are). ValueError is raised for a record
     that could not be read again: better no commit than a volume that does not open any more. ``content``: also what is
-    nice to have, and large: the checksums of stamps.
+    nice to have, and large: the checksums of stamps, and why a plex is out.
     """
     body: Json = {
         **record.extra,
@@ -117,6 +117,7 @@ def _plex(p: PlexRecord, *, content: bool) -> Json:
         "excluded": p.excluded,
         "snap": p.snap,
         **stamp_fields(p.stamp, content=content),
+        **failure_fields(p.failure, content=content),
         **({} if p.tail is None else {"tail": p.tail}),
     }
 
@@ -162,6 +163,7 @@ def _read_plex(data: Json, columns: int) -> PlexRecord:
         suspect=_flag(data["suspect"]),
         excluded=_flag(data["excluded"]),
         snap=_flag(data["snap"]),
+        failure=read_failure(data),
         tail=None if tail is None else _count(tail),
     )
 

@@ -119,7 +119,8 @@ class Service:
         for task in self.context.tasks.running(self.volume.name, plex.name):
             task.abort()
         self.releaser.begin(plex)
-        plex.failed_at = self.context.now() if plex.failure is not None else None
+        if plex.failure is not None:
+            plex.failure = replace(plex.failure, since=self.context.now())
         if plex.state is PlexState.IOFAIL:
             self.reattacher.expect(plex)
 

@@ -10,7 +10,7 @@ from fmrd.core.decisions import joining
 from fmrd.core.decisions.joining import Decision
 from fmrd.core.decisions.telling import telling_of
 from fmrd.core.reasons import Reason
-from fmrd.core.record import PlexRecord
+from fmrd.core.record import Failure, PlexRecord
 from fmrd.core.states import PlexState, TaskType
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.opening.closing import close
@@ -65,7 +65,8 @@ class Attacher:
                 )
             except (FmrdError, OSError) as error:
                 if not plex.is_open and plex.failure is None:
-                    plex.failure, plex.failed_at = error, self._running.context.now()
+                    failure = Failure.by(error)
+                    plex.failure = failure and replace(failure, since=self._running.context.now())
                 raise
 
     async def attach_held(
@@ -178,7 +179,7 @@ class Attacher:
         def open_gate() -> None:
             running.mirror.opened[plex.uuid] = files.with_dco(copy)
             volume.open_gate(plex)
-            plex.failure = plex.failed_at = None
+            plex.failure = None
 
         # The record of the join has it closed, and data follows before the next one: its time of change is no sign of a
         # stranger then. What it misses is told by its map and by the DRL in its own copy, as of any plex at a crash.

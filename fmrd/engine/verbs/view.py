@@ -3,11 +3,11 @@
 from fmrd.core.decisions.snapback import how_much_differs
 from fmrd.core.json_object import Json
 from fmrd.core.reasons import Reason
-from fmrd.core.record import PlexRecord, VolumeRecord
+from fmrd.core.record import Failure, PlexRecord, VolumeRecord
 from fmrd.core.states import KSTATE, OPEN_GATE, KState, PlexState, VolumeState, mode
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.running import Running
-from fmrd.errors import EXPLANATIONS, FmrdError
+from fmrd.errors import EXPLANATIONS
 
 
 def plex_json(running: Running, plex: Plex) -> Json:
@@ -28,27 +28,19 @@ def plex_json(running: Running, plex: Plex) -> Json:
         "writes": plex.writes,
         "write_bytes": plex.write_bytes,
         "errors": plex.errors,
-        "reason": _reason(plex),
+        "reason": _reason(plex.failure, plex.reason, plex.state),
     }
 
 
-def _reason(plex: Plex) -> Json | None:
+def _reason(why: Failure | None, reason: Reason, state: PlexState) -> Json | None:
     """Why it is not as it should be: what failed, and when; else what its map does not tell by itself."""
-    why = plex.failure
-    if why is None:
-        return _recorded(plex.reason, plex.state)
-    code = why.code if isinstance(why, FmrdError) else plex.reason or "io_error"
-    message = why.message if isinstance(why, FmrdError) else str(why)
-    errno = why.errno if isinstance(why, OSError) else None
-    return {"code": code, "message": message, "errno": errno, "since": plex.failed_at}
-
-
-def _recorded(reason: Reason, state: PlexState) -> Json | None:
-    """The same from a record alone, which keeps no error."""
+    if why is not None:
+        code = why.code if why.code in EXPLANATIONS else reason or "io_error"
+        return {"code": code, "message": why.message, "errno": why.errno, "since": why.since}
     if reason:
         code, message = reason.value, EXPLANATIONS[reason]
     elif state is PlexState.IOFAIL:
-        code, message = "io_error", "it failed before the volume was started, and was not attached since"
+        code, message = "io_error", "it failed, and was not attached since"
     else:
         return None
     return {"code": code, "message": message, "errno": None, "since": None}
@@ -177,5 +169,5 @@ def _stopped_plex(plex: PlexRecord, *, settled: bool) -> Json:
         "writes": 0,
         "write_bytes": 0,
         "errors": 0,
-        "reason": _recorded(plex.reason, plex.state),
+        "reason": _reason(plex.failure, plex.reason, plex.state),
     }
