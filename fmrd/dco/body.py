@@ -16,8 +16,8 @@ from fmrd.core.record import Column, Link, PlexRecord, Position, Record, VolumeR
 from fmrd.core.states import PlexState
 from fmrd.core.volume.readpolicy import check_policy
 from fmrd.dco.values import count as _count
-from fmrd.dco.values import items as _list
 from fmrd.dco.values import failure_fields, read_failure, read_stamp, stamp_fields
+from fmrd.dco.values import items as _list
 from fmrd.errors import FmrdError
 
 MAX_PATH = 4096

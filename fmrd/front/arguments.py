@@ -152,6 +152,8 @@ VERBS: dict[str, dict[str, Argument]] = {
     "snapprint": {"volume": A_VOLUME},
     "verify": {"volume": VOLUME, "repair": FLAG, "from_plex": A_PLEX, "rate": NUMBER},
     "verify_report": {"id": ID},
+    "events": {"since": TEXT, "follow": FLAG},
+    "history": {"volume": A_VOLUME, "most": NUMBER},
     "task_list": {"all": FLAG},
     "task_get": {"id": ID},
     "task_monitor": {"ids": Argument(_list(_number, MAX_IDS))},
@@ -160,7 +162,7 @@ VERBS: dict[str, dict[str, Argument]] = {
     "task_abort": {"id": ID},
     "task_set": {"id": ID, "rate": Argument(_number, required=True)},
 }  # fmt: skip
-"""Verb -> its arguments. Verbs are methods of engine.verbs.Verbs, but for task_monitor, which is control's own."""
+"""Verb -> its arguments. Verbs are methods of engine.verbs.Verbs; task_monitor, events, history are control's own."""
 
 
 def check_arguments(verb: str, arguments: dict[str, object]) -> dict[str, Any]:

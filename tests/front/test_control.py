@@ -15,6 +15,7 @@ import pytest
 import trio
 import trio.testing
 
+from fmrd.engine.events.ring import Events
 from fmrd.engine.tasks import TaskList
 from fmrd.engine.verbs.verbs import Verbs
 from fmrd.errors import Failed, FmrdError, Refused
@@ -30,7 +31,7 @@ class StandIn:
     """Verbs that do what a test needs."""
 
     def __init__(self) -> None:
-        self.context = SimpleNamespace(tasks=TaskList(lambda: 0.0))
+        self.context = SimpleNamespace(tasks=TaskList(lambda: 0.0), events=Events(lambda: 0.0))
         self.entered = trio.Event()
         self.go_on = trio.Event()
         self.done: list[str] = []

@@ -17,12 +17,14 @@ import trio
 from fmrd.core.json_object import Json
 from fmrd.core.states import KSTATE, KState, PlexState, VolumeState, mode
 from fmrd.dco import layout
+from fmrd.engine.events.ring import KINDS
 from fmrd.errors import Failed
 from fmrd.explanations import ERRORS, REASONS
 from fmrd.front.ctl import verify
 from fmrd.front.ctl.app import OUTPUT_VERSION
 from fmrd.front.ctl.cli import cli, run
 from fmrd.front.daemon.control import Control
+from fmrd.front.told.history import History
 from fmrd.front.wire import STATUSES
 from tests.engine.rig import REGION, Rig, daemon
 from tests.front.json_document import COMMANDS, DOCUMENT, OBJECTS, Seen, table, words
@@ -76,8 +78,11 @@ def fmrctl(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyte
 async def serving(directory: Path, fmrctl: Fmrctl) -> AsyncIterator[Rig]:
     """A daemon that fmrctl reaches."""
     async with daemon(directory) as rig, trio.open_nursery() as nursery:
-        await nursery.start(Control(fmrctl.socket, rig.verbs).run)
+        history = History(directory / "state")
+        rig.registry.context.events.listeners.append(history.add)
+        await nursery.start(Control(fmrctl.socket, rig.verbs, history=history.found).run)
         yield rig
+        history.close()
         nursery.cancel_scope.cancel()
 
 
@@ -133,6 +138,10 @@ async def tasks(fmrctl: Fmrctl, rig: Rig) -> None:
     slow = (await fmrctl("plex", "att", "data", "data-04", "--full", "--rate", "1"))["task"]
     await fmrctl("task", "abort", slow["id"])
     await fmrctl("task", "list", "--all")
+    await fmrctl("plex", "att", "data", "data-04", "--wait")
+    with rig.host.failing(rig.path("d"), "pwrite"):
+        await rig.write_regions(5)
+    await fmrctl("events", "--no-follow", "--since", "1h")
     await fmrctl("plex", "att", "data", "data-04", "--wait")
 
 
@@ -244,6 +253,8 @@ async def test_what_is_printed_is_documented_and_what_is_documented_is_printed(
         await faults(fmrctl, rig, monkeypatch)
         await ends(fmrctl, rig)
     await starts(tmp_path, fmrctl)
+    async with serving(tmp_path, fmrctl):
+        assert len((await fmrctl("history"))["events"]) > 50
     await fmrctl("print", status=4)
     assert fmrctl.seen.never() == []
     with_dry_run = {f"{name} --dry-run" for name, command in COMMANDS.items() if command.dry_run}
@@ -258,6 +269,10 @@ def test_the_version_is_that_of_the_program() -> None:
 
 def test_every_command_is_in_the_document() -> None:
     assert sorted(name for name, _ in commands(cli)) == sorted(COMMANDS)
+
+
+def test_every_kind_of_event_is_in_the_document() -> None:
+    assert {words(kind)[0]: level for kind, level, _ in table("Events")} == {k: v.value for k, v in KINDS.items()}
 
 
 def test_every_dry_run_is_in_the_document() -> None:

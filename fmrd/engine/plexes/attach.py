@@ -13,6 +13,7 @@ from fmrd.core.reasons import Reason
 from fmrd.core.record import Failure, PlexRecord
 from fmrd.core.states import PlexState, TaskType
 from fmrd.core.volume.plex import Plex
+from fmrd.engine.events import telling
 from fmrd.engine.opening.closing import close
 from fmrd.engine.opening.files import PlexFiles, compare, copy_of, name_owner, off_the_loop, open_plex, tail_bytes
 from fmrd.engine.plexes.release import Releaser
@@ -180,6 +181,7 @@ class Attacher:
             running.mirror.opened[plex.uuid] = files.with_dco(copy)
             volume.open_gate(plex)
             plex.failure = None
+            telling.attached(running.context.events, volume, plex)
 
         # The record of the join has it closed, and data follows before the next one: its time of change is no sign of a
         # stranger then. What it misses is told by its map and by the DRL in its own copy, as of any plex at a crash.

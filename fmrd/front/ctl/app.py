@@ -34,9 +34,12 @@ class App:
     out: Console = field(default_factory=console)
     err: Console = field(default_factory=lambda: console(stderr=True))
 
-    def ask(self, verb: str, on_progress: Callable[[list[Json]], None] | None = None, **args: Any) -> Json:
+    def ask(
+        self, verb: str, on_progress: Callable[[list[Json]], None] | None = None,
+        on_events: Callable[[list[Json]], None] | None = None, **args: Any,
+    ) -> Json:  # fmt: skip
         """Return the result of a verb, or raise its FmrdError."""
-        return Client(self.socket, self.timeout_seconds).ask(verb, on_progress, **args)
+        return Client(self.socket, self.timeout_seconds).ask(verb, on_progress, on_events, **args)
 
     def show(self, result: Json, people: Callable[[Json], None] | None = None) -> None:
         """Print one JSON object on standard output, or the same for people; notices go to standard error."""
@@ -122,6 +125,7 @@ def problem_of(ended: list[Json]) -> FmrdError | None:
 def print_json(value: Json) -> None:
     """Print the one JSON object; this is the only place that does."""
     sys.stdout.write(json.dumps({"output_version": OUTPUT_VERSION, **value}) + "\n")
+    sys.stdout.flush()
 
 
 def _tasks_in(result: Json) -> list[Json]:

@@ -14,6 +14,7 @@ from fmrd.front.client import TIMEOUT_SECONDS
 from fmrd.front.ctl import words
 from fmrd.front.ctl.app import App, Told, print_json
 from fmrd.front.ctl.dump import dump
+from fmrd.front.ctl.glance.events import events, history
 from fmrd.front.ctl.glance.status import status
 from fmrd.front.ctl.options import DRY_RUN, TAKE, WAIT, force
 from fmrd.front.ctl.plex import plex, recover
@@ -173,7 +174,7 @@ def explain(app: App, code: str) -> None:
     app.show({"code": code, "explanation": EXPLANATIONS[code]}, lambda shown: app.out.print(shown["explanation"]))
 
 
-for command in (status, plex, recover, *SNAP_COMMANDS, verify, task, dump):
+for command in (status, events, history, plex, recover, *SNAP_COMMANDS, verify, task, dump):
     cli.add_command(command)
 
 

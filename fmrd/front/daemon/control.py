@@ -7,6 +7,7 @@ one that sends garbage, half a line or nothing costs a slot for a few seconds, a
 import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -17,6 +18,7 @@ from fmrd.engine.verbs.verbs import Verbs
 from fmrd.errors import Failed, FmrdError, Refused, failed_by
 from fmrd.front.daemon.connection import RequestPace, request_of, say_alive, send, until_gone, user_of
 from fmrd.front.daemon.listening import accept_all, bind
+from fmrd.front.told import streaming
 from fmrd.front.wire import Problem, Progress, Reply, Request, Result
 
 log = logging.getLogger(__name__)
@@ -25,11 +27,11 @@ MAX_CLIENTS = 64
 """Whose verbs are carried out at once."""
 RESERVE = 16
 """And so many more for HELPS."""
-HELPS = frozenset({"print", "plex_det", "plex_off", "task_list", "task_get", "task_abort", "snapprint"})
+HELPS = frozenset({"print", "history", "plex_det", "plex_off", "task_list", "task_get", "task_abort", "snapprint"})
 """What somebody needs to see why the others hang, and to let go of it."""
-WAITS = frozenset({"task_monitor", "snapwait"})
+WAITS = frozenset({"task_monitor", "snapwait", "events"})
 """These only wait, and take nobody's place."""
-SPEAKS = frozenset({"task_monitor"})
+SPEAKS = frozenset({"task_monitor", "events"})
 """These say something all the time, and a line must not come into the middle of another one."""
 MAX_WAITING = 256
 PROGRESS_SECONDS = 0.2
@@ -45,13 +47,17 @@ async def _nothing() -> None:
 
 class Control:
     """A control serves the socket at ``path``. ``after`` is awaited when a verb has ended, before it is answered: what
-    a verb did is then to be seen.
+    a verb did is then to be seen. ``history`` is History.found.
     """
 
-    def __init__(self, path: Path, verbs: Verbs, after: Callable[[], Awaitable[None]] = _nothing) -> None:
+    def __init__(
+        self, path: Path, verbs: Verbs, after: Callable[[], Awaitable[None]] = _nothing,
+        history: Callable[..., list[Json]] = lambda volume=None, most=0: [],
+    ) -> None:  # fmt: skip
         self.path = path
         self.verbs = verbs
         self._after = after
+        self._history = history
         self.clients = 0
         """Connections, without those that wait."""
         self.waiting = 0
@@ -152,10 +158,22 @@ class Control:
         return result
 
     async def _answer(self, request: Request, stream: trio.SocketStream) -> Json:
-        if request.verb == "task_monitor":
-            return await self._monitor(stream, **request.args)
-        verb = getattr(self.verbs, request.verb)
-        result: Json = await verb(**request.args)
+        events = self.verbs.context.events
+        match request.verb:
+            case "task_monitor":
+                return await self._monitor(stream, **request.args)
+            case "events":
+                follow = request.args.get("follow", False)
+                return await streaming.stream(events, stream, request.args.get("since"), follow=follow)
+            case "history":
+                return {"events": await trio.to_thread.run_sync(partial(self._history, **request.args))}
+        verb, uid = getattr(self.verbs, request.verb), user_of(stream)
+        try:
+            result: Json = await verb(**request.args)
+        except (FmrdError, OSError) as error:
+            streaming.tell_verb(events, uid, request, error if isinstance(error, FmrdError) else failed_by(error))
+            raise
+        streaming.tell_verb(events, uid, request, None)
         await self._after()
         return result
 
