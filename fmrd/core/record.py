@@ -132,6 +132,8 @@ class VolumeRecord:
     auto_attach: bool = True
     hot_extents: int = 1024
     """How many extents its DRL holds at most: the setting drl_extents."""
+    comment: str = ""
+    """Whatever somebody wanted to note."""
     stopped: bool = False
     """Stopped by the administrator: the daemon does not open it by itself."""
     next_plex: int = 1

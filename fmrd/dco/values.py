@@ -73,6 +73,14 @@ def read_failure(data: Json) -> Failure | None:
     return Failure(code, message, None if errno is None else count(errno), since)
 
 
+def read_comment(data: Json) -> str:
+    """Return what somebody noted of a volume: an older program has nothing."""
+    comment = data.get("comment", "")
+    if not isinstance(comment, str) or len(comment) > MOST_TOLD or not comment.isprintable():
+        raise TypeError("a comment is a line that can be printed")
+    return comment
+
+
 def _sum(value: object) -> Sum:
     offset, length, crc = items(value)
     if not 0 < count(length) <= PIECE_BYTES:

@@ -87,7 +87,7 @@ def _wish(what: str, value: object) -> dict[str, str]:
 def _settings(what: str, value: object) -> dict[str, str]:
     if not isinstance(value, dict) or not value or len(value) > MAX_ITEMS:
         raise BadRequest("bad_setting", "settings are KEY=VALUE, at least one")
-    return {_text(what, key): _text(str(key), found) for key, found in value.items()}
+    return {_text(what, key): "" if found == "" else _text(str(key), found) for key, found in value.items()}
 
 
 @dataclass(frozen=True)
@@ -119,14 +119,19 @@ VERBS: dict[str, dict[str, Argument]] = {
     },
     "start": {"volume": VOLUME, "without": Argument(_list(_plex)), "accept": A_PLEX, "force": FLAG},
     "stop": {"volume": VOLUME},
+    "start_all": {},
+    "stop_all": {},
+    "rename": {"volume": VOLUME, "name": Argument(_new_name, required=True)},
     "remove": {"volume": VOLUME, "erase": FLAG},
-    "grow": {"volume": VOLUME, "size_bytes": Argument(_number, required=True)},
+    "grow": {"volume": VOLUME, "size_bytes": NUMBER, "more_bytes": NUMBER, "most": FLAG},
     "set": {"volume": VOLUME, "settings": Argument(_settings, required=True)},
     "print": {"volume": A_VOLUME},
     "plex_add": {"volume": VOLUME, "path": Argument(_path, required=True), "dco": Argument(_path), "force": FLAG,
                  "rate": NUMBER, "dry_run": FLAG},
     "plex_det": VOLUME_AND_PLEX,
     "plex_att": {**VOLUME_AND_PLEX, "full": FLAG, "discard": FLAG, "settled": FLAG, "rate": NUMBER, "dry_run": FLAG},
+    "plex_replace": {**VOLUME_AND_PLEX, "path": Argument(_path, required=True), "dco": Argument(_path), "force": FLAG,
+                     "rate": NUMBER, "dry_run": FLAG},
     "plex_convert": VOLUME_AND_PLEX,
     "plex_dis": VOLUME_AND_PLEX,
     "plex_off": VOLUME_AND_PLEX,

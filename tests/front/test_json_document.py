@@ -23,6 +23,8 @@ from fmrd.explanations import ERRORS, REASONS
 from fmrd.front.ctl import verify
 from fmrd.front.ctl.app import OUTPUT_VERSION
 from fmrd.front.ctl.cli import cli, run
+from fmrd.front.ctl.hand import loops
+from fmrd.front.ctl.hand.holders import Loop
 from fmrd.front.daemon.control import Control
 from fmrd.front.told.history import History
 from fmrd.front.wire import STATUSES
@@ -115,6 +117,7 @@ async def plexes(fmrctl: Fmrctl, rig: Rig) -> None:
     await fmrctl("plex", "dis", "data", "data-02")
     await fmrctl("set", "data", "fmr=on")
     await fmrctl("explain", "fast")
+    await fmrctl("explain")
 
 
 async def tasks(fmrctl: Fmrctl, rig: Rig) -> None:
@@ -202,7 +205,7 @@ async def faults(fmrctl: Fmrctl, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> N
     await fmrctl("dump", damaged)
 
 
-async def ends(fmrctl: Fmrctl, rig: Rig) -> None:
+async def ends(fmrctl: Fmrctl, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.path("x").write_bytes(os.urandom(REGION))
     await fmrctl("make", "other", "4M", "x", "y", "--from", "x")
     await fmrctl("snapback", "other", status=1)
@@ -210,6 +213,23 @@ async def ends(fmrctl: Fmrctl, rig: Rig) -> None:
     await fmrctl("grow", "other", status=2)
     for verb in ("stop", "stop", "start", "start"):
         await fmrctl(verb, "other")
+    await fmrctl("stop", "other", "data")
+    await fmrctl("start", "o*", "data")
+    await fmrctl("stop", "--all")
+    await fmrctl("rename", "other", "another")
+    await fmrctl("rename", "another", "other")
+    await fmrctl("start", "--all")
+    await fmrctl("plex", "det", "data", "data-01", "data-04", status=3)
+    await fmrctl("plex", "att", "data", "*", "--wait")
+    await fmrctl("replace", "other", "other-02", "z", "--dry-run")
+    await fmrctl("replace", "other", "other-02", "z", "--wait")
+    await fmrctl("set", "other", "comment=for the tests")
+    await fmrctl("unloop", "other")
+    with monkeypatch.context() as patch:
+        patch.setattr(loops, "losetup", lambda *words: "/dev/loop9")
+        await fmrctl("loop", "other")
+        patch.setattr(loops, "loops_on", lambda path: [Loop("loop9", ("/dev/loop9",))])
+        await fmrctl("unloop", "other")
     await fmrctl("start", "other", "--wait")
     await fmrctl("stop", "other")
     await fmrctl("print")
@@ -251,7 +271,7 @@ async def test_what_is_printed_is_documented_and_what_is_documented_is_printed(
         await tasks(fmrctl, rig)
         await snapshots(fmrctl, rig)
         await faults(fmrctl, rig, monkeypatch)
-        await ends(fmrctl, rig)
+        await ends(fmrctl, rig, monkeypatch)
     await starts(tmp_path, fmrctl)
     async with serving(tmp_path, fmrctl):
         assert len((await fmrctl("history"))["events"]) > 50

@@ -206,10 +206,11 @@ class Attacher:
             )
 
     async def add(
-        self, path: str, dco_path: str | None, files: PlexFiles, rate: int = 0, *, snap: bool = False
-    ) -> Task:
-        """Join one more mirror on files just made, and copy all of it; ``snap``: to be broken off later. If it fails
-        the plex is forgotten again, and the caller closes the files.
+        self, path: str, dco_path: str | None, files: PlexFiles, rate: int = 0, *, snap: bool = False,
+        then: Then | None = None,
+    ) -> Task:  # fmt: skip
+        """Join one more mirror on files just made, and copy all of it; ``snap``: to be broken off later; ``then`` is
+        the task's. If it fails the plex is forgotten again, and the caller closes the files.
         """
         running = self._running
         async with running.verb():
@@ -230,4 +231,4 @@ class Attacher:
                 if isinstance(error, FmrdError | OSError):
                     await self._unrecord()
                 raise
-            return self._copying.start(plex, (decision.code, decision.message), rate)
+            return self._copying.start(plex, (decision.code, decision.message), rate, None, then)

@@ -125,8 +125,9 @@ def unreadable_json(name: str, path: str, error: Json | None) -> Json:
     """Return a volume whose home copy cannot be read, or is being made just now (no error)."""
     return {"name": name, "path": path, "kstate": KState.DISABLED.value, "state": "NEEDSYNC", "open_count": 0,
             "uuid": None, "length_bytes": 0, "region_size_bytes": 0, "fmr": True, "rdpol": "select", "io_timeout": 0,
-            "rate": 0, "auto_attach": True, "drl": {"extent_bytes": 0, "dirty_extents": 0, "most_extents": 0},
-            "plexes": [], "snapshots": [], "lost": [], "suspect": False, "snapshot_of": None,
+            "rate": 0, "auto_attach": True, "comment": "",
+            "drl": {"extent_bytes": 0, "dirty_extents": 0, "most_extents": 0}, "plexes": [],
+            "snapshots": [], "lost": [], "suspect": False, "snapshot_of": None,
             "error": error}  # fmt: skip
 
 
@@ -145,6 +146,7 @@ def _settings(record: VolumeRecord, path: str) -> Json:
         "io_timeout": record.io_timeout_seconds,
         "rate": record.rate,
         "auto_attach": record.auto_attach,
+        "comment": record.comment,
         "path": path,
         "snapshots": [],
         "lost": [],

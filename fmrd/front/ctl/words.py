@@ -3,10 +3,11 @@
 import os
 import re
 
-from fmrd.core.sizes import UNITS, read_size
+from fmrd.core.sizes import UNITS, read_length, read_size
 from fmrd.errors import BadRequest
 
 MOST_SECONDS = 86400
+SIZES = "bytes, or a number with K, M, G, T (powers of 1024; KB, MB, GB, TB of 1000), as 64K, 1.5G, 1GB"
 _PLEX_NAME = re.compile(r".+-[0-9]{2,}", re.ASCII)
 
 
@@ -14,7 +15,15 @@ def parse_size(text: str) -> int:
     """Return the bytes; BadRequest('bad_size')."""
     found = read_size(text.strip())
     if found is None:
-        raise BadRequest("bad_size", f"{text!r} is not a size", "bytes, or a whole number with K, M, G or T")
+        raise BadRequest("bad_size", f"{text!r} is not a size", SIZES)
+    return found
+
+
+def parse_length(text: str) -> int:
+    """The same of a volume's length, or of what is added to it."""
+    found = read_length(text.strip())
+    if found is None:
+        raise BadRequest("bad_size", f"{text!r} is not a size", SIZES)
     return found
 
 
@@ -74,7 +83,7 @@ def parse_pairs(pairs: tuple[str, ...]) -> dict[str, str]:
     found = {}
     for pair in pairs:
         key, mark, value = pair.partition("=")
-        if not mark or not key or not value:
+        if not mark or not key or not (value or key == "comment"):
             raise BadRequest("bad_setting", f"{pair!r} is not KEY=VALUE")
         found[key] = value
     return found

@@ -9,6 +9,8 @@ from fmrd.errors import Failed
 GLOB = frozenset("*?[")
 CLOSE = 0.6
 """How alike two words must be for one to be meant by the other."""
+AS_CLOSE = 0.08
+"""How much less alike than the best one another may be, to be named beside it."""
 
 
 def picked(wanted: Sequence[str], known: Collection[str], what: str = "volume") -> list[str]:
@@ -35,5 +37,7 @@ def matching(pattern: str, known: Iterable[str]) -> list[str]:
 
 def meant(word: str, known: Iterable[str]) -> str:
     """Return a hint, or nothing where nothing is alike."""
-    close = difflib.get_close_matches(word, list(known), n=3, cutoff=CLOSE)
+    alike = {each: difflib.SequenceMatcher(None, word, each).ratio() for each in known}
+    best = max(alike.values(), default=0.0)
+    close = sorted(each for each, ratio in alike.items() if ratio >= max(CLOSE, best - AS_CLOSE))[:3]
     return f"did you mean {' or '.join(close)}?" if close else ""
