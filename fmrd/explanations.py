@@ -42,10 +42,12 @@ ERRORS: dict[str, str] = {
     "bad_request": "The request is not one the daemon understands: a wrong verb, argument or type.",
     "bad_name": "Names are made of letters, digits, '.', '_' and '-', start with a letter, digit or '_', and have "
     "at most 64 characters; that of a snapshot, which has its original's in it, at most 80.",
-    "bad_size": "Sizes are bytes, or a number with K, M, G or T (powers of 1024), a multiple of 4096; region and "
-    "extent sizes are powers of two.",
-    "bad_setting": "Settings are fmr, rdpol, io_timeout, rate, auto_attach and drl_extents; see 'fmrctl set --help'.",
-    "unknown_code": "No error or reason has this code.",
+    "bad_size": "Sizes are bytes, or a number with K, M, G, T or P (powers of 1024; KB, MB, GB... are powers of 1000), "
+    "as 1.5G. The length of a volume is a multiple of 4096: what is not given in bytes is rounded up to that. Region "
+    "and extent sizes are powers of two.",
+    "bad_setting": "Settings are fmr, rdpol, io_timeout, rate, auto_attach, comment and drl_extents; see 'fmrctl set "
+    "--help'.",
+    "unknown_code": "No error, reason or state is called that; 'fmrctl explain' lists them all.",
     "unreachable": "Nothing answers on the control socket. Is the daemon running, and is it the same --socket?",
     "volume_exists": "A volume of this name exists already.",
     "volume_missing": "There is no volume of this name; 'fmrctl print' lists them.",
@@ -129,6 +131,9 @@ ERRORS: dict[str, str] = {
     "dco_feature": "The DCO was written by a newer fmrd and uses a feature this one does not know.",
     "dco_full": "The DCO has no room left for this, or the maps of a volume and its snapshots would be larger than "
     "fmrd keeps in memory: larger regions make them smaller.",
+    "not_all": "A verb over all volumes failed on one of them, and was taken back on the others; the message says why.",
+    "not_confirmed": "The verb gives something up, and the question on the terminal was not answered with yes.",
+    "loop_failed": "The loop device could not be made or detached; the message is that of losetup.",
     "task_missing": "There is no task with this id; 'fmrctl task list --all' shows finished ones too.",
     "task_ended": "The task has ended already.",
     "task_failed": "The copy did not run to its end; its map is kept, and the next attach goes on from there.",

@@ -7,9 +7,11 @@ or of one whose history holds that lineage with an equal or higher last sequence
 from dataclasses import dataclass, field
 
 from fmrd.core.geometry import MAX_PAGES, Geometry
+from fmrd.core.printable import printable
 from fmrd.core.reasons import Reason
 from fmrd.core.stamps import Stamp
 from fmrd.core.states import OPEN_GATE, PlexState
+from fmrd.errors import FmrdError
 
 HISTORY_LIMIT = 512
 """Newest lineages kept; one named by a has(p) is kept beyond that. A position older than that is unknown."""
@@ -37,6 +39,32 @@ class Column:
     epoch: int
 
 
+MOST_TOLD = 200
+"""Characters of a failure's sentence that a record keeps."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """This is why a plex is out by itself: for whoever reads it, nothing decides by it. ``code`` is empty where the
+    plex's reason says it, ``errno`` None where no call failed, ``since`` (seconds since the epoch) where no clock was.
+    """
+
+    code: str
+    message: str
+    errno: int | None = None
+    since: float | None = None
+
+    @staticmethod
+    def by(why: object) -> "Failure | None":
+        """Of an exception, or a sentence; None of nothing."""
+        if why is None:
+            return None
+        message = printable(why.message if isinstance(why, FmrdError) else str(why), MOST_TOLD)
+        return Failure(
+            why.code if isinstance(why, FmrdError) else "", message, why.errno if isinstance(why, OSError) else None
+        )
+
+
 @dataclass(frozen=True)
 class PlexRecord:
     """This is what a record says of one plex. ``map`` is the column of its map; ``dco_path`` is None where its copy of
@@ -59,6 +87,8 @@ class PlexRecord:
     """The administrator started the volume without it (--without), and is not asked again."""
     snap: bool = False
     """A snapshot plex: where it attaches it goes through SNAPATT to SNAPDONE."""
+    failure: Failure | None = None
+    """Why it is out, until it is attached again."""
     tail: int | None = None
     """Of a device that carries its copy of the DCO: where the locator lies. The device may become longer."""
     session: bool = False
@@ -104,6 +134,8 @@ class VolumeRecord:
     auto_attach: bool = True
     hot_extents: int = 1024
     """How many extents its DRL holds at most: the setting drl_extents."""
+    comment: str = ""
+    """Whatever somebody wanted to note."""
     stopped: bool = False
     """Stopped by the administrator: the daemon does not open it by itself."""
     next_plex: int = 1

@@ -17,8 +17,8 @@ from fmrd.core.record import Column, Link, PlexRecord, Position, Record, VolumeR
 from fmrd.core.states import PlexState
 from fmrd.core.volume.readpolicy import check_policy
 from fmrd.dco.values import count as _count
+from fmrd.dco.values import failure_fields, read_comment, read_failure, read_stamp, stamp_fields
 from fmrd.dco.values import items as _list
-from fmrd.dco.values import read_stamp, stamp_fields
 from fmrd.errors import BadRequest, FmrdError
 
 MAX_PATH = 4096
@@ -28,7 +28,7 @@ _KNOWN = {"lineage", "history", "columns", "next_epoch", "volumes"}
 def encode_body(record: Record, *, content: bool = True) -> bytes:
     """Return what is not in a record's header (family, sequence and settled are). ValueError is raised for a record
     that could not be read again: better no commit than a volume that does not open any more. ``content``: also what is
-    nice to have, and large: the checksums of stamps.
+    nice to have, and large: the checksums of stamps, and why a plex is out.
     """
     body: Json = {
         **record.extra,
@@ -97,6 +97,7 @@ def _volume(v: VolumeRecord, *, content: bool) -> Json:
         "settled": v.settled,
         "snapshot_of": v.snapshot_of,
         "link": None if v.link is None else _columns(v.link),
+        **({"comment": v.comment} if v.comment else {}),
     }
 
 
@@ -118,6 +119,7 @@ def _plex(p: PlexRecord, *, content: bool) -> Json:
         "excluded": p.excluded,
         "snap": p.snap,
         **stamp_fields(p.stamp, content=content),
+        **failure_fields(p.failure, content=content),
         **({} if p.tail is None else {"tail": p.tail}),
         **({"session": True} if p.session else {}),
     }
@@ -139,6 +141,7 @@ def _read_volume(data: Json, columns: int) -> VolumeRecord:
         rate=_count(data["rate"]),
         auto_attach=_flag(data["auto_attach"]),
         hot_extents=_some(data["hot_extents"]),
+        comment=read_comment(data),
         stopped=_flag(data["stopped"]),
         next_plex=_count(data["next_plex"]),
         settled=_flag(data["settled"]),
@@ -164,6 +167,7 @@ def _read_plex(data: Json, columns: int) -> PlexRecord:
         suspect=_flag(data["suspect"]),
         excluded=_flag(data["excluded"]),
         snap=_flag(data["snap"]),
+        failure=read_failure(data),
         tail=None if tail is None else _count(tail),
         session=_flag(data.get("session", False)),
     )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fmrd.core.json_object import Json
+from fmrd.core.record import MOST_TOLD, Failure
 from fmrd.core.stamps import MOST_PIECES, PIECE_BYTES, Stamp, Sum
 
 MOST = (1 << 63) - 1
@@ -50,6 +51,34 @@ def read_stamp(data: Json) -> Stamp | None:
     if len(content) > MOST_PIECES:
         raise TypeError(f"no stamp has {len(content)} pieces: all of them are read")
     return Stamp(inode, size, mtime_ns, ctime_ns, since_ns, tuple(_sum(each) for each in content))
+
+
+def failure_fields(failure: Failure | None, *, content: bool) -> Json:
+    """Return what a plex's fields say of why it is out; nothing where it is not, or where there is no room."""
+    if failure is None or not content:
+        return {}
+    return {"failure": [failure.code, failure.message, failure.errno, failure.since]}
+
+
+def read_failure(data: Json) -> Failure | None:
+    """Return why a plex is out, as its fields tell: an older program tells nothing."""
+    if "failure" not in data:
+        return None
+    code, message, errno, since = items(data["failure"])
+    if not isinstance(code, str) or not isinstance(message, str) or len(code) + len(message) > 2 * MOST_TOLD:
+        raise TypeError("a failure is a code and a sentence")
+    known = since is None or (isinstance(since, int | float) and not isinstance(since, bool) and 0 <= since < MOST)
+    if not known or not message.isprintable():
+        raise TypeError("a failure has a time in seconds, and its sentence can be printed")
+    return Failure(code, message, None if errno is None else count(errno), since)
+
+
+def read_comment(data: Json) -> str:
+    """Return what somebody noted of a volume: an older program has nothing."""
+    comment = data.get("comment", "")
+    if not isinstance(comment, str) or len(comment) > MOST_TOLD or not comment.isprintable():
+        raise TypeError("a comment is a line that can be printed")
+    return comment
 
 
 def _sum(value: object) -> Sum:

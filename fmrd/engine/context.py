@@ -14,6 +14,8 @@ from fmrd.backing.calls.system_calls import Lane, SystemCalls, ask
 from fmrd.backing.protocol import Host
 from fmrd.core.geometry import PAGE_REGIONS
 from fmrd.core.maps.drl import HOT_EXTENTS
+from fmrd.engine.events.ring import Events
+from fmrd.engine.events.telling import copy_ended
 from fmrd.engine.tasks import TaskList
 
 
@@ -46,11 +48,13 @@ class Context:
     """How many regions share a page in a volume that is made now. Tests make it small: then there are several pages."""
     nursery: trio.Nursery = field(init=False)
     tasks: TaskList = field(init=False)
+    events: Events = field(init=False)
     disks: dict[str, trio.Lock] = field(init=False)
     """Two copies never share a disk: a copy holds the locks of its source and its target."""
 
     def __post_init__(self) -> None:
-        self.tasks = TaskList(self.now)
+        self.events = Events(self.now)
+        self.tasks = TaskList(self.now, partial(copy_ended, self.events))
         self.disks = defaultdict(trio.Lock)
 
     async def forget_checksums(self, volume: str) -> None:

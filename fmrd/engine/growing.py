@@ -5,6 +5,7 @@ from functools import partial
 
 from fmrd.backing.calls.system_calls import Lane, ask
 from fmrd.backing.protocol import Backing, DcoFile
+from fmrd.core.geometry import SECTOR_BYTES
 from fmrd.core.reasons import Reason
 from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
@@ -12,7 +13,7 @@ from fmrd.engine.opening.files import dco_bytes
 from fmrd.engine.resync.copy_tasks import CopyTasks
 from fmrd.engine.running import Running
 from fmrd.engine.verify.checksums import Checksums
-from fmrd.errors import Failed, Refused
+from fmrd.errors import BadRequest, Failed, Refused
 
 
 async def grow(running: Running, copying: CopyTasks, checksums: Checksums, length_bytes: int) -> None:
@@ -50,6 +51,23 @@ async def grow(running: Running, copying: CopyTasks, checksums: Checksums, lengt
         for plex in unlike:
             if not running.context.tasks.running(running.volume.name, plex.name):
                 copying.start(plex, (Reason.GROWN, f"plex {plex.name}: what was added to the volume is copied to it"))
+
+
+def room(running: Running) -> int:
+    """Return the greatest length to which the plexes that are devices can follow. BadRequest('bad_size') without one:
+    a file has no end.
+    """
+    geometry = running.volume.geometry
+    lengths = []
+    for plex in running.volume.open_plexes():
+        backing = running.mirror.opened[plex.uuid].backing
+        if backing.is_block:  # a copy of the DCO at its tail has the pages that it has
+            pages_end = geometry.pages * geometry.page_regions * geometry.region_bytes
+            lengths.append(min(backing.length, pages_end) if plex.dco_path is None else backing.length)
+    if not lengths:
+        name = running.volume.name
+        raise BadRequest("bad_size", f"volume {name}: no plex of it is a device, so 'max' is no length", "give a size")
+    return max(geometry.length_bytes, min(lengths) // SECTOR_BYTES * SECTOR_BYTES)
 
 
 def _beyond(running: Running) -> tuple[list[Plex], list[Plex]]:

@@ -12,6 +12,7 @@ import trio
 from fmrd.core.decisions.standing import StartOptions
 from fmrd.engine.apart import Apart
 from fmrd.engine.context import Context
+from fmrd.engine.events import telling
 from fmrd.engine.opening.homes import Home
 from fmrd.engine.opening.start import Opening, start_at_home
 from fmrd.engine.opening.still_opening import Arriving
@@ -109,7 +110,7 @@ class Registry:
 
     def _failed(self, unit: Unit, error: FmrdError | OSError) -> None:
         unit.failure = error if isinstance(error, FmrdError) else failed_by(error)
-        log.error("volume %s does not start: %s", unit.name, unit.failure)
+        telling.refused(self.context.events, unit.name, unit.failure)
 
     def unit(self, name: str) -> Unit:
         """Return the unit of that name; Failed('volume_missing')."""
@@ -195,7 +196,7 @@ class Registry:
         unit.service = None
 
     @property
-    def closing(self) -> bool:  # the daemon goes down
+    def closing(self) -> bool:
         return self._apart.closed
 
     async def close(self) -> None:
@@ -219,8 +220,6 @@ class Registry:
         async with trio.open_nursery() as nursery:
             for unit in self.units.values():
                 nursery.start_soon(stop, unit)
-
-    # What a door needs
 
     def served(self) -> list[Served]:
         return [self._served[name] for name in sorted(self._served)]

@@ -17,6 +17,7 @@ from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
 from fmrd.engine.cleaner import Cleaner
 from fmrd.engine.context import Context
+from fmrd.engine.events import telling
 from fmrd.engine.opening.start import Opening
 from fmrd.engine.plexes.attach import Attacher
 from fmrd.engine.plexes.reattach import Reattacher
@@ -47,6 +48,7 @@ class Service:
         if context.checksums:
             self.mirror.leaving = self.checksums.void
         self.volume.gate_closed = self._gate_closed
+        self.mirror.noted = context.events.note
 
     @property
     def mirror(self) -> Mirror:
@@ -120,7 +122,9 @@ class Service:
         for task in self.context.tasks.running(self.volume.name, plex.name):
             task.abort()
         self.releaser.begin(plex)
-        plex.failed_at = self.context.now() if plex.failure is not None else None
+        if plex.failure is not None:
+            plex.failure = replace(plex.failure, since=self.context.now())
+        telling.gate_closed(self.context.events, self.volume, plex)
         if plex.state is PlexState.IOFAIL:
             self.reattacher.expect(plex)
 

@@ -29,6 +29,8 @@ class Task:
     plex: str
     reason: tuple[Reason, str]
     now: Callable[[], float]
+    told: Callable[["Task"], None] = lambda task: None
+    """Called once, when it has ended."""
     total_regions: int = 0
     total_bytes: int = 0
     rate: int = 0
@@ -62,6 +64,7 @@ class Task:
             self.halted.set()
             self.finished.set()
             self._notify()
+            self.told(self)
 
     def pause(self) -> None:
         """Hold it at the next window. Failed('task_ended'), as for whatever else it is told after its end."""
@@ -162,14 +165,15 @@ class Task:
 class TaskList:
     """This is all tasks of the daemon's life, oldest first; ended ones leave when there are too many."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, now: Callable[[], float], ended: Callable[[Task], None] = lambda task: None) -> None:
         self._now = now
+        self._ended = ended
         self._tasks: dict[int, Task] = {}
         self._next = 1
 
     def new(self, kind: TaskType, volume: str, plex: str, reason: tuple[Reason, str], rate: int = 0) -> Task:
         """Return a new task, which runs from now on; whoever asks for it starts what it stands for."""
-        task = Task(self._next, kind, volume, plex, reason, self._now, rate=rate)
+        task = Task(self._next, kind, volume, plex, reason, self._now, self._ended, rate=rate)
         self._next += 1
         self._tasks[task.id] = task
         ended = [t.id for t in self._tasks.values() if t.ended is not None]

@@ -38,12 +38,29 @@ class Unit:
 
 
 class Units(dict[str, Unit]):
-    """By name; changed by ``add`` and ``drop`` alone."""
+    """By name; changed by ``add``, ``drop`` and ``rename`` alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reserved: set[str] = set()
+        """Names that volumes are about to get."""
 
     def must_be_free(self, name: str) -> None:
-        """Failed('volume_exists') where it is taken: to be asked in the step that takes it."""
-        if name in self:
+        """Failed('volume_exists') where it is taken: to be asked in the step that takes it. A home copy that still has
+        the name is as good as a volume: a new one would be written over it.
+        """
+        if name in self or name in self.reserved:
             raise Failed("volume_exists", f"volume {name} exists already")
+        other = next((unit for unit in self.values() if unit.home.name == name), None)
+        if other is not None:
+            raise Failed("volume_exists", f"the home copy of volume {other.name} has the name {name} still")
+
+    def rename(self, unit: Unit, name: str) -> None:
+        """For whoever reserved the name, and holds the unit."""
+        self.reserved.discard(name)
+        del self[unit.name]
+        unit.name = name
+        self[name] = unit
 
     def add(self, name: str, home: Home) -> Unit:
         self.must_be_free(name)

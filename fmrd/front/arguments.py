@@ -90,7 +90,7 @@ def _wish(what: str, value: object) -> dict[str, str]:
 def _settings(what: str, value: object) -> dict[str, str]:
     if not isinstance(value, dict) or not value or len(value) > MAX_ITEMS:
         raise BadRequest("bad_setting", "settings are KEY=VALUE, at least one")
-    return {_text(what, key): _text(str(key), found) for key, found in value.items()}
+    return {_text(what, key): "" if found == "" else _text(str(key), found) for key, found in value.items()}
 
 
 @dataclass(frozen=True)
@@ -122,14 +122,19 @@ VERBS: dict[str, dict[str, Argument]] = {
     },
     "start": {"volume": VOLUME, "without": Argument(_list(_plex)), "accept": A_PLEX, "force": FLAG, "settled": FLAG},
     "stop": {"volume": VOLUME},
+    "start_all": {},
+    "stop_all": {},
+    "rename": {"volume": VOLUME, "name": Argument(_new_name, required=True)},
     "remove": {"volume": VOLUME, "erase": FLAG},
-    "grow": {"volume": VOLUME, "size_bytes": Argument(_number, required=True)},
+    "grow": {"volume": VOLUME, "size_bytes": NUMBER, "more_bytes": NUMBER, "most": FLAG},
     "set": {"volume": VOLUME, "settings": Argument(_settings, required=True)},
     "print": {"volume": A_VOLUME},
     "plex_add": {"volume": VOLUME, "path": Argument(_path, required=True), "dco": Argument(_path), "force": FLAG,
                  "rate": NUMBER, "dry_run": FLAG},
     "plex_det": VOLUME_AND_PLEX,
     "plex_att": {**VOLUME_AND_PLEX, "full": FLAG, "discard": FLAG, "settled": FLAG, "rate": NUMBER, "dry_run": FLAG},
+    "plex_replace": {**VOLUME_AND_PLEX, "path": Argument(_path, required=True), "dco": Argument(_path), "force": FLAG,
+                     "rate": NUMBER, "dry_run": FLAG},
     "plex_convert": VOLUME_AND_PLEX,
     "plex_dis": VOLUME_AND_PLEX,
     "plex_off": VOLUME_AND_PLEX,
@@ -155,6 +160,8 @@ VERBS: dict[str, dict[str, Argument]] = {
     "snapprint": {"volume": A_VOLUME},
     "verify": {"volume": VOLUME, "repair": FLAG, "from_plex": A_PLEX, "rate": NUMBER},
     "verify_report": {"id": ID},
+    "events": {"since": TEXT, "follow": FLAG},
+    "history": {"volume": A_VOLUME, "most": NUMBER},
     "task_list": {"all": FLAG},
     "task_get": {"id": ID},
     "task_monitor": {"ids": Argument(_list(_number, MAX_IDS))},
@@ -163,7 +170,7 @@ VERBS: dict[str, dict[str, Argument]] = {
     "task_abort": {"id": ID},
     "task_set": {"id": ID, "rate": Argument(_number, required=True)},
 }  # fmt: skip
-"""Verb -> its arguments. Verbs are methods of engine.verbs.Verbs, but for task_monitor, which is control's own."""
+"""Verb -> its arguments. Verbs are methods of engine.verbs.Verbs; task_monitor, events, history are control's own."""
 
 
 def check_arguments(verb: str, arguments: dict[str, object]) -> dict[str, Any]:

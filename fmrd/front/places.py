@@ -4,6 +4,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+HOOKS = Path("/etc/fmrd/hooks.d")
+"""What fmrd runs with each event (README, "Told")."""
+
 
 @dataclass(frozen=True)
 class Places:

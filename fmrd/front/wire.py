@@ -1,7 +1,8 @@
 """The control protocol is JSON objects, one a line, over a unix socket. This module is pure; both ends use it.
 
 A client sends one request, ``{"verb": ..., "args": {...}}``. The daemon answers with any number of
-``{"progress": {"tasks": [TASK...]}}`` and ends with ``{"result": {...}}`` or
+``{"progress": {"tasks": [TASK...]}}`` (of no tasks: a sign of life) or ``{"events": [EVENT...]}``,
+and ends with ``{"result": {...}}`` or
 ``{"error": {"code", "message", "hint"}, "exit_status": N}``; then it closes the connection.
 """
 
@@ -68,7 +69,17 @@ class Problem:
         return _line({"error": error_json(self.error), "exit_status": self.error.exit_status})
 
 
-Reply = Progress | Result | Problem
+@dataclass(frozen=True)
+class Happened:
+    """This is what has happened; more follows."""
+
+    events: list[Json]
+
+    def encode(self) -> bytes:
+        return _line({"events": self.events})
+
+
+Reply = Progress | Happened | Result | Problem
 
 
 def decode_reply(line: bytes) -> Reply:
@@ -76,6 +87,8 @@ def decode_reply(line: bytes) -> Reply:
     match _parsed(line):
         case {"progress": {"tasks": list(tasks)}} if all(isinstance(task, dict) for task in tasks):
             return Progress(tasks)
+        case {"events": list(events)} if all(isinstance(event, dict) for event in events):
+            return Happened(events)
         case {"result": dict(value)}:
             return Result(value)
         case {"error": {"code": str(code), "message": str(message), "hint": str(hint)}, "exit_status": int(status)}:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fmrd.core.geometry import PAGE_REGIONS
 from fmrd.core.reasons import Reason
-from fmrd.core.record import Column, Link, PlexRecord, Position, Record, VolumeRecord
+from fmrd.core.record import Column, Failure, Link, PlexRecord, Position, Record, VolumeRecord
 from fmrd.core.stamps import PIECE_BYTES, Stamp, Sum
 from fmrd.core.states import PlexState
 from fmrd.dco import layout
@@ -28,6 +28,15 @@ stamps = st.builds(Stamp, counts, counts, times, content=sums) | st.builds(
 )
 
 
+failures = st.builds(
+    Failure,
+    st.sampled_from(["", "plex_hung"]),
+    st.text(st.characters(categories=["L", "N", "P"]), max_size=200),
+    st.none() | st.integers(0, 200),
+    st.none() | st.floats(0, 1e12),
+)
+
+
 @st.composite
 def plexes(draw: st.DrawFn, volume: str, number: int, uuid: str, column: int) -> PlexRecord:
     return PlexRecord(
@@ -44,6 +53,7 @@ def plexes(draw: st.DrawFn, volume: str, number: int, uuid: str, column: int) ->
         suspect=draw(st.booleans()),
         excluded=draw(st.booleans()),
         snap=draw(st.booleans()),
+        failure=draw(st.none() | failures),
     )
 
 

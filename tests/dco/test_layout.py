@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from fmrd.backing.protocol import DCO_BLOCK_BYTES
 from fmrd.core.geometry import PAGE_REGIONS
 from fmrd.core.images import PageSlot
-from fmrd.core.record import Column, PlexRecord, Position, Record
+from fmrd.core.record import Column, Failure, PlexRecord, Position, Record
 from fmrd.core.stamps import MOST_PIECES, Stamp, Sum
 from fmrd.core.states import PlexState
 from fmrd.dco import layout
 from fmrd.dco.layout import HEADER_BYTES, RECORD_SLOT_BYTES, Blank, Damaged, decode_page, decode_record
 from fmrd.errors import Refused
-from tests.dco.making import OWNER, counts, records, some_record, uuids
+from tests.dco.making import OWNER, counts, records, some_record, uuids, with_plex
 
 SECTOR = 512
 slots = st.integers(0, 1)
@@ -132,7 +132,7 @@ def test_a_column_beyond_those_the_copy_has_is_damaged() -> None:
         decode_record(signed(header), 0)
 
 
-@pytest.mark.parametrize("bit", range(64))
+@pytest.mark.parametrize("bit", [bit for bit in range(64) if not layout.INCOMPATIBLE_KNOWN >> bit & 1])
 def test_an_incompatible_feature_that_is_not_known_is_refused(bit: int) -> None:
     header = bytearray(in_slot(layout.encode_record(some_record(), 0)))
     header[16:24] = (1 << bit).to_bytes(8, "little")
@@ -318,3 +318,11 @@ def test_noise_behind_a_sound_header_raises_nothing_else(noise: bytes, body: byt
     header[64:72] = struct.pack("<II", len(body), zlib.crc32(body))
     with pytest.raises(Damaged):
         decode_record(signed(header) + body, 0)
+
+
+def test_why_a_plex_is_out_is_left_out_where_there_is_no_room() -> None:
+    record = with_plex(some_record(), failure=Failure("", "it burns", 5, 1.5))
+    assert decode_record(layout.encode_record(record, 0), 0).record == record
+    room = RECORD_SLOT_BYTES - HEADER_BYTES - len(layout.encode_body(replace(record, extra={"later": ""})))
+    full = replace(record, extra={"later": "x" * (room + 1)})
+    assert decode_record(layout.encode_record(full, 0), 0).record == with_plex(full, failure=None)

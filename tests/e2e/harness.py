@@ -107,7 +107,8 @@ class Daemon:
             self.process = subprocess.Popen(
                 self.command(*options), stdin=subprocess.DEVNULL, stdout=log, cwd="/",
                 stderr=log if stderr is None else stderr,
-                env=os.environ | {"NOTIFY_SOCKET": str(notify), "PYTHONWARNINGS": "error"},
+                env=os.environ | {"NOTIFY_SOCKET": str(notify), "PYTHONWARNINGS": "error",
+                                  "FMRD_HOOKS": str(self.base / "hooks.d")},
             )  # fmt: skip
             if wait:
                 until(lambda: self._said_ready(ready), "READY=1")

@@ -329,3 +329,27 @@ async def test_a_join_that_fails_leaves_the_stamp_recorded(rig: Rig) -> None:
     assert rig.plex("b").stamp == kept == left
     os.utime(rig.path("b"), ns=(1, left.mtime_ns + 10**9))
     assert (await rig.would("b"))["reason"]["code"] == "full_backing_changed"
+
+
+async def test_why_a_plex_failed_is_known_after_restarts(tmp_path: Path) -> None:
+    """Until it is attached: over a stop, of a volume that stays stopped, and after a kill."""
+    async with daemon(tmp_path) as rig:
+        await rig.make()
+        with rig.host.failing(rig.path("b"), "pwrite"):
+            await rig.write_regions(1)
+        why = (await rig.shown("b"))["reason"]
+        assert (why["code"], why["errno"]) == ("io_error", errno.EIO) and why["since"] > 0
+        await rig.verbs.set(volume="data", settings={"auto_attach": "off"})
+    async with daemon(tmp_path) as rig:
+        assert (await rig.shown("b"))["reason"] == why
+        await rig.stop()
+        assert (await rig.shown("b"))["reason"] == why, "of a stopped volume"
+        await rig.verbs.start(volume="data")
+        await rig.write_regions(2)
+        rig.kill()
+    async with daemon(tmp_path) as rig:
+        assert (await rig.shown("b"))["reason"] == why, "after a kill"
+        await rig.end(await rig.att("b"))
+        assert (await rig.shown("b"))["reason"] is None
+        await rig.stop()
+        assert (await rig.shown("b"))["reason"] is None

@@ -34,7 +34,7 @@ def test_what_is_meant(key: str, value: str, expected: dict[str, Any]) -> None:
     [
         ("fmr", "maybe"), ("fmr", ""), ("auto_attach", "ON"), ("rdpol", "siphon"), ("rdpol", "prefer:"), ("rdpol", ""),
         ("io_timeout", "0"), ("io_timeout", "-1"), ("io_timeout", "nan"), ("io_timeout", "inf"), ("io_timeout", "soon"),
-        ("io_timeout", ""), ("rate", "-1"), ("rate", "1.5M"), ("rate", "M"), ("rate", ""), ("rate", "10Q"),
+        ("io_timeout", ""), ("rate", "-1"), ("rate", "1,5M"), ("rate", "M"), ("rate", ""), ("rate", "10Q"),
         ("rate", "\u0661\u0662"), ("rate", "\u00b2"), ("rate", "9" * 15 + "T"), ("rate", "9" * 5000),
         ("drl_extents", "15"), ("drl_extents", "65537"), ("drl_extents", "-16"), ("drl_extents", "64K"),
         ("drl_extents", ""), ("drl_extents", "\u0661\u0662\u0663"), ("drl_extents", "9" * 5000), ("colour", "blue"),

@@ -15,11 +15,13 @@ import pytest
 import trio
 import trio.testing
 
+from fmrd.engine.events.ring import Events
 from fmrd.engine.tasks import TaskList
 from fmrd.engine.verbs.verbs import Verbs
 from fmrd.errors import Failed, FmrdError, Refused
-from fmrd.front.daemon import control
-from fmrd.front.daemon.control import Control, RequestPace
+from fmrd.front.daemon import connection, control
+from fmrd.front.daemon.connection import RequestPace
+from fmrd.front.daemon.control import Control
 from fmrd.front.daemon.listening import accept_all
 from fmrd.front.wire import REQUEST_LIMIT_BYTES, Request
 from tests.waiting import until
@@ -29,7 +31,7 @@ class StandIn:
     """Verbs that do what a test needs."""
 
     def __init__(self) -> None:
-        self.context = SimpleNamespace(tasks=TaskList(lambda: 0.0))
+        self.context = SimpleNamespace(tasks=TaskList(lambda: 0.0), events=Events(lambda: 0.0))
         self.entered = trio.Event()
         self.go_on = trio.Event()
         self.done: list[str] = []
@@ -134,7 +136,7 @@ async def test_half_a_line_holds_nobody_else_up_and_ends(
         await half.send_all(b'{"verb": ')
         assert await said(path, PRINT)
         assert served.clients == 1
-    monkeypatch.setattr(control, "REQUEST_SECONDS", 0.01)
+    monkeypatch.setattr(connection, "REQUEST_SECONDS", 0.01)
     async with serving(path, verbs):
         assert await code(path, b'{"verb": ') == "bad_request"
 
@@ -274,7 +276,7 @@ async def test_a_client_that_goes_away_does_not_stop_the_verb(path: Path, verbs:
 
 
 async def test_a_client_that_does_not_read_is_left(path: Path, verbs: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "SEND_SECONDS", 0.01)
+    monkeypatch.setattr(connection, "SEND_SECONDS", 0.01)
 
     async def much(*, volume: str | None = None) -> dict[str, Any]:
         return {"volumes": ["x" * (8 << 20)], "tasks": []}

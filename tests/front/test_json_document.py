@@ -19,12 +19,16 @@ from fmrd.backing.calls.reach import Standing
 from fmrd.core.json_object import Json
 from fmrd.core.states import KSTATE, KState, PlexState, VolumeState, mode
 from fmrd.dco import layout
+from fmrd.engine.events.ring import KINDS
 from fmrd.errors import Failed
 from fmrd.explanations import ERRORS, REASONS
 from fmrd.front.ctl import verify
 from fmrd.front.ctl.app import OUTPUT_VERSION
 from fmrd.front.ctl.cli import cli, run
+from fmrd.front.ctl.hand import loops
+from fmrd.front.ctl.hand.holders import Loop
 from fmrd.front.daemon.control import Control
+from fmrd.front.told.history import History
 from fmrd.front.wire import STATUSES
 from tests.engine.rig import REGION, Rig, daemon
 from tests.front.json_document import COMMANDS, DOCUMENT, OBJECTS, Seen, table, words
@@ -78,8 +82,11 @@ def fmrctl(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyte
 async def serving(directory: Path, fmrctl: Fmrctl) -> AsyncIterator[Rig]:
     """A daemon that fmrctl reaches."""
     async with daemon(directory) as rig, trio.open_nursery() as nursery:
-        await nursery.start(Control(fmrctl.socket, rig.verbs).run)
+        history = History(directory / "state")
+        rig.registry.context.events.listeners.append(history.add)
+        await nursery.start(Control(fmrctl.socket, rig.verbs, history=history.found).run)
         yield rig
+        history.close()
         nursery.cancel_scope.cancel()
 
 
@@ -112,6 +119,7 @@ async def plexes(fmrctl: Fmrctl, rig: Rig) -> None:
     await fmrctl("plex", "dis", "data", "data-02")
     await fmrctl("set", "data", "fmr=on")
     await fmrctl("explain", "fast")
+    await fmrctl("explain")
 
 
 async def tasks(fmrctl: Fmrctl, rig: Rig) -> None:
@@ -119,6 +127,7 @@ async def tasks(fmrctl: Fmrctl, rig: Rig) -> None:
     with rig.host.hanging(rig.path("d"), "copy_from") as hang:
         task = (await fmrctl("plex", "add", "data", "d"))["task"]["id"]
         await fmrctl("print")
+        await fmrctl("status", status=1)
         for verb in ("pause", "resume"):
             await fmrctl("task", verb, task)
         await fmrctl("task", "set", task, "rate=1G")
@@ -134,6 +143,10 @@ async def tasks(fmrctl: Fmrctl, rig: Rig) -> None:
     slow = (await fmrctl("plex", "att", "data", "data-04", "--full", "--rate", "1"))["task"]
     await fmrctl("task", "abort", slow["id"])
     await fmrctl("task", "list", "--all")
+    await fmrctl("plex", "att", "data", "data-04", "--wait")
+    with rig.host.failing(rig.path("d"), "pwrite"):
+        await rig.write_regions(5)
+    await fmrctl("events", "--no-follow", "--since", "1h")
     await fmrctl("plex", "att", "data", "data-04", "--wait")
 
 
@@ -206,7 +219,7 @@ async def faults(fmrctl: Fmrctl, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> N
     await fmrctl("dump", damaged)
 
 
-async def ends(fmrctl: Fmrctl, rig: Rig) -> None:
+async def ends(fmrctl: Fmrctl, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.path("x").write_bytes(os.urandom(REGION))
     await fmrctl("make", "other", "4M", "x", "y", "--from", "x")
     await fmrctl("snapback", "other", status=1)
@@ -214,6 +227,23 @@ async def ends(fmrctl: Fmrctl, rig: Rig) -> None:
     await fmrctl("grow", "other", status=2)
     for verb in ("stop", "stop", "start", "start"):
         await fmrctl(verb, "other")
+    await fmrctl("stop", "other", "data")
+    await fmrctl("start", "o*", "data")
+    await fmrctl("stop", "--all")
+    await fmrctl("rename", "other", "another")
+    await fmrctl("rename", "another", "other")
+    await fmrctl("start", "--all")
+    await fmrctl("plex", "det", "data", "data-01", "data-04", status=3)
+    await fmrctl("plex", "att", "data", "*", "--wait")
+    await fmrctl("replace", "other", "other-02", "z", "--dry-run")
+    await fmrctl("replace", "other", "other-02", "z", "--wait")
+    await fmrctl("set", "other", "comment=for the tests")
+    await fmrctl("unloop", "other")
+    with monkeypatch.context() as patch:
+        patch.setattr(loops, "losetup", lambda *words: "/dev/loop9")
+        await fmrctl("loop", "other")
+        patch.setattr(loops, "loops_on", lambda path: [Loop("loop9", ("/dev/loop9",))])
+        await fmrctl("unloop", "other")
     await fmrctl("start", "other", "--wait")
     await fmrctl("stop", "other")
     await fmrctl("print")
@@ -256,8 +286,10 @@ async def test_what_is_printed_is_documented_and_what_is_documented_is_printed(
         await far(fmrctl, rig)
         await snapshots(fmrctl, rig)
         await faults(fmrctl, rig, monkeypatch)
-        await ends(fmrctl, rig)
+        await ends(fmrctl, rig, monkeypatch)
     await starts(tmp_path, fmrctl)
+    async with serving(tmp_path, fmrctl):
+        assert len((await fmrctl("history"))["events"]) > 50
     await fmrctl("print", status=4)
     assert fmrctl.seen.never() == []
     with_dry_run = {f"{name} --dry-run" for name, command in COMMANDS.items() if command.dry_run}
@@ -272,6 +304,10 @@ def test_the_version_is_that_of_the_program() -> None:
 
 def test_every_command_is_in_the_document() -> None:
     assert sorted(name for name, _ in commands(cli)) == sorted(COMMANDS)
+
+
+def test_every_kind_of_event_is_in_the_document() -> None:
+    assert {words(kind)[0]: level for kind, level, _ in table("Events")} == {k: v.value for k, v in KINDS.items()}
 
 
 def test_every_dry_run_is_in_the_document() -> None:

@@ -34,15 +34,16 @@ def test_an_option_is_one_thing_whatever_verb_takes_it() -> None:
 
 @pytest.mark.parametrize(
     "typed",
-    ["rename a", "remov a", "snapclea x", "plex diss a b", "task abrt 1", "remove a --eras", "plex att a --discad"],
+    ["renove a", "remov a", "snapclea x", "plex diss a b", "task abrt 1", "remove a --eras", "plex att a --discad"],
 )
 def test_what_gives_something_up_is_never_suggested(typed: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(typed.split()) == 2
     error = capsys.readouterr().err.splitlines()[0]
-    assert error.startswith("fmrctl: bad_request: No such")
-    assert not LOSES & set(re.findall(r"'([a-z-]+)'", error))
+    assert error.startswith(("fmrctl: bad_request: No such", "fmrctl: bad_request: there is no command"))
+    suggested = re.split("did you mean|possible", error.lower())[1:]
+    assert not LOSES & set(re.findall(r"[a-z-]+", " ".join(suggested)))
 
 
 def test_what_gives_nothing_up_is_suggested(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["stpo", "data"]) == 2
-    assert "Did you mean 'stop'?" in capsys.readouterr().err
+    assert "did you mean stop?" in capsys.readouterr().err

@@ -15,13 +15,24 @@ from fmrd.front.places import default_places
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("0", 0), ("4096", 4096), ("64k", 65536), ("64K", 65536), ("3M", 3 << 20), ("1G", 1 << 30), (" 2T ", 2 << 40)],
+    [
+        ("0", 0),
+        ("4096", 4096),
+        ("64k", 65536),
+        ("64K", 65536),
+        ("3M", 3 << 20),
+        ("1G", 1 << 30),
+        (" 2T ", 2 << 40),
+        ("1.5G", 3 << 29),
+        ("1GB", 10**9),
+        ("1GiB", 1 << 30),
+    ],
 )
 def test_sizes(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "K", "-1", "1.5G", "1KB", "1 K", "0x10", "1P", "٣", "1e3", "9" * 30])
+@pytest.mark.parametrize("text", ["", "K", "-1", "1,5G", "1KBB", "0x10", "1Q", "٣", "1e3", "9" * 30])
 def test_no_sizes(text: str) -> None:
     with pytest.raises(BadRequest) as caught:
         parse_size(text)

@@ -49,7 +49,7 @@ PROTOCOLS = PACKAGE.parent / "docs" / "PROTOCOLS.md"
 @pytest.mark.parametrize("document", [*sorted(PACKAGE.rglob("*.md")), PROTOCOLS, *MAPS], ids=lambda path: path.name)
 def test_every_function_that_a_document_names_exists(document: Path) -> None:
     text = document.read_text()
-    files = ("py", "md", "g", "dco", "toml", "txt")
+    files = ("py", "md", "g", "dco", "toml", "txt", "fmrd")
     named = {f"{a}.{b}" for a, b in NAMED.findall(text) if b not in files and a != "tests"}
     assert sorted(named - names_of_the_code()) == []
 

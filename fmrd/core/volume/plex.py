@@ -15,7 +15,7 @@ from bitarray.util import ones, zeros
 from fmrd.core.geometry import Geometry
 from fmrd.core.maps.bitmap import Bitmap
 from fmrd.core.maps.regionmap import RegionMap
-from fmrd.core.record import PlexRecord, Position
+from fmrd.core.record import Failure, PlexRecord, Position
 from fmrd.core.stamps import Stamp
 from fmrd.core.states import OPEN_GATE, PROMOTED, PlexState
 
@@ -51,10 +51,8 @@ class Plex(Bitmap):
         self.generation = 0
         self.dropped = 0
         """How many fdatasyncs have failed: what was written before one of them ended may be lost."""
-        self.failure: object = None
-        """Why its gate closed by itself, or could not open: an exception, or a sentence. Nothing decides by it."""
-        self.failed_at: float | None = None
-        """When, in seconds since the epoch; whoever has a clock fills it in."""
+        self.failure: Failure | None = record.failure
+        """Why its gate closed by itself, or could not open; whoever has a clock fills in when."""
         self.reads = self.read_bytes = self.writes = self.write_bytes = self.errors = 0
 
     @property
@@ -207,7 +205,7 @@ class Plex(Bitmap):
         ``inherited`` are such regions as bits, ``runs`` such runs of them.
         """
         self.state = state
-        self.failure, self.failed_at = why, None
+        self.failure = Failure.by(why)
         self.generation += 1
         self.map.union(self.young)
         for batch in self.syncing:
@@ -233,6 +231,6 @@ class Plex(Bitmap):
         """Return what a record says of it now."""
         return PlexRecord(
             self.name, self.uuid, self.path, self.dco_path, self.state, self.column, self.has, self.stamp,
-            self.reason, self.suspect is not None and self.suspect.any(), self.excluded, self.snap, self.tail,
-            self.session,
+            self.reason, self.suspect is not None and self.suspect.any(), self.excluded, self.snap, self.failure,
+            self.tail, self.session,
         )  # fmt: skip

@@ -199,9 +199,9 @@ class Home:
             await self.context.forget_checksums(name)
             if names == [name]:
                 self._last = None
-                await self._ask(partial(self.context.host.remove_home, self.name))
+                await self.ask(partial(self.context.host.remove_home, self.name))
             else:
-                await self._forget(self.ledger or await self._reopen(), name)
+                await self._forget(self.ledger or await self.reopen(), name)
 
     async def _names(self) -> list[str]:
         """Of the volumes on it, the one that is asked for last; of one that cannot be read only its own."""
@@ -216,13 +216,13 @@ class Home:
 
     async def _forget(self, ledger: Ledger, name: str) -> None:
         if self.name == name:  # first, or a new volume of that name would overwrite what is the others' now
-            taken = await self._ask(self.context.host.homes)
+            taken = await self.ask(self.context.host.homes)
             left = [v.name for v in ledger.family.volumes if v.name != name and v.name not in taken]
             if not left:
                 raise Failed(
                     "volume_exists", f"volume {name}: there is another home copy of the name that it would get"
                 )
-            await self._ask(partial(self.context.host.rename_home, name, left[0]))
+            await self.ask(partial(self.context.host.rename_home, name, left[0]))
             self.name = left[0]
 
         def step() -> None:
@@ -236,13 +236,13 @@ class Home:
         store = None if origin is None else ledger.stores.get(origin.settings.uuid)
         await change([store] if store is not None else [], step, ledgers=[ledger])
 
-    async def _reopen(self) -> Ledger:
+    async def reopen(self) -> Ledger:
         await self.must_not_hang()
         loaded = await self.read()
         assert loaded.image.record is not None
         return await self.open(loaded.image.record, loaded)
 
-    async def _ask(self, run: Callable[[], T]) -> T:
+    async def ask(self, run: Callable[[], T]) -> T:
         return await ask(self.context.system, Lanes(self.name).data, run, self.context.io_timeout_seconds)
 
     def settings(self, name: str) -> VolumeRecord | None:

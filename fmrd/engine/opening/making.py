@@ -101,6 +101,16 @@ def must_have_place(family: Family, wish: PlexWish, bitmaps: int = 1) -> None:
     layout.must_have_room(replace(record, volumes=(original, *record.volumes[1:])))
 
 
+def must_have_room(family: Family, volume: Volume, **changes: object) -> None:
+    """Failed('dco_full') where these settings leave too little room in the record for what comes to it later."""
+    record = family.record(family.sequence)
+    changed = [
+        replace(v, **changes) if v.uuid == volume.settings.uuid else v  # type: ignore[arg-type]  # parse_settings checked
+        for v in record.volumes
+    ]
+    layout.must_have_room(replace(record, volumes=tuple(changed)))
+
+
 def _planned(name: str, wish: PlexWish, column: int) -> PlexRecord:
     uuid = str(UUID(int=column))
     return PlexRecord(name, uuid, wish.path, wish.dco_path, PlexState.ACTIVE, Column(column, 0))

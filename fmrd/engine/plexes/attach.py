@@ -10,9 +10,10 @@ from fmrd.core.decisions import joining
 from fmrd.core.decisions.joining import Decision
 from fmrd.core.decisions.telling import telling_of
 from fmrd.core.reasons import Reason
-from fmrd.core.record import PlexRecord
+from fmrd.core.record import Failure, PlexRecord
 from fmrd.core.states import PlexState, TaskType
 from fmrd.core.volume.plex import Plex
+from fmrd.engine.events import telling
 from fmrd.engine.opening.closing import close
 from fmrd.engine.opening.files import PlexFiles, compare, copy_of, name_owner, off_the_loop, open_plex, tail_bytes
 from fmrd.engine.plexes.release import Releaser
@@ -65,7 +66,9 @@ class Attacher:
                 )
             except (FmrdError, OSError) as error:
                 if not plex.is_open and (plex.failure is None or getattr(error, "code", "") == Reason.SESSION_OPEN):
-                    plex.failure, plex.failed_at = error, plex.failed_at or self._running.context.now()
+                    failure, before = Failure.by(error), plex.failure
+                    since = before.since if before is not None else self._running.context.now()
+                    plex.failure = failure and replace(failure, since=since)
                 raise
 
     async def attach_held(
@@ -179,7 +182,8 @@ class Attacher:
         def open_gate() -> None:
             running.mirror.opened[plex.uuid] = files.with_dco(copy)
             volume.open_gate(plex)
-            plex.failure = plex.failed_at = None
+            plex.failure = None
+            telling.attached(running.context.events, volume, plex)
 
         # The record of the join has it closed, and data follows before the next one: its time of change is no sign of a
         # stranger then. What it misses is told by its map and by the DRL in its own copy, as of any plex at a crash.
@@ -205,10 +209,11 @@ class Attacher:
             )
 
     async def add(
-        self, path: str, dco_path: str | None, files: PlexFiles, rate: int = 0, *, snap: bool = False
-    ) -> Task:
-        """Join one more mirror on files just made, and copy all of it; ``snap``: to be broken off later. If it fails
-        the plex is forgotten again, and the caller closes the files.
+        self, path: str, dco_path: str | None, files: PlexFiles, rate: int = 0, *, snap: bool = False,
+        then: Then | None = None,
+    ) -> Task:  # fmt: skip
+        """Join one more mirror on files just made, and copy all of it; ``snap``: to be broken off later; ``then`` is
+        the task's. If it fails the plex is forgotten again, and the caller closes the files.
         """
         running = self._running
         async with running.verb():
@@ -229,4 +234,4 @@ class Attacher:
                 if isinstance(error, FmrdError | OSError):
                     await self._unrecord()
                 raise
-            return self._copying.start(plex, (decision.code, decision.message), rate)
+            return self._copying.start(plex, (decision.code, decision.message), rate, None, then)

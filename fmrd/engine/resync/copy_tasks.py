@@ -11,6 +11,7 @@ from fmrd.core.reasons import Reason
 from fmrd.core.states import PlexState, TaskState, TaskType
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
+from fmrd.engine.events import telling
 from fmrd.engine.resync.resync import Resync
 from fmrd.engine.running import Running
 from fmrd.engine.tasks import Task
@@ -72,6 +73,7 @@ class CopyTasks:
     async def _run(self, plex: Plex, task: Task, then: Then | None) -> None:
         code, sentence = task.reason
         log.info("volume %s: task %d, plex %s: %s (%s)", self._volume.name, task.id, plex.name, sentence, code)
+        telling.copy_began(self._running.context.events, task)
         try:
             problem = await self._in_turns(plex, task)
             done = problem is None and _arrived(plex)
@@ -84,6 +86,7 @@ class CopyTasks:
             problem, done = (getattr(error, "code", "io_error"), str(error)), False
         if done:
             task.end(TaskState.DONE)
+            telling.copied(self._running.context.events, self._volume, plex)
             self.relieve()
         elif problem is None:
             task.end(TaskState.ABORTED)

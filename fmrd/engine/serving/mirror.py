@@ -4,7 +4,6 @@ Every decision is the volume's (core/volume/) and every byte of the DCO the stor
 order of awaits, which CONCURRENCY.md goes through checkpoint by checkpoint. What a door asks for is requests.py.
 """
 
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
 from fmrd.dco.group_commit import Batch, GroupCommit
 from fmrd.dco.store import Store
+from fmrd.engine.events.ring import in_log
 from fmrd.engine.far.together import carry_out
 from fmrd.engine.serving.life import Lifetime, RestLock
 from fmrd.engine.serving.load import Load
@@ -26,8 +26,6 @@ from fmrd.engine.serving.open_plex import OpenPlex, ToCall
 from fmrd.engine.serving.ranges import Ranges
 from fmrd.engine.serving.writes_under_way import Landing
 from fmrd.errors import FmrdError
-
-log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -54,6 +52,8 @@ class Mirror:
     """Set when reads need not wait any more."""
     leaving: Callable[[Iterable[int]], Awaitable[None]] | None = None
     """This is awaited with extents before they leave the DRL; it raises Failed where they must stay."""
+    noted: Callable[[str, str], None] = in_log
+    """This is told whatever the volume has to say, by its name."""
     filling: trio.Event = field(default_factory=trio.Event)
     """Set when the DRL is to be cleaned before it is full."""
     old_data: dict[str, Any] = field(default_factory=dict)
@@ -241,9 +241,9 @@ class Mirror:
             self.say(sentence)
 
     def say(self, sentence: str | None) -> None:
-        """Log a sentence about this volume; nothing for None."""
+        """Tell a sentence about this volume; nothing for None."""
         if sentence is not None:
-            log.warning("volume %s: %s", self.volume.name, sentence)
+            self.noted(self.volume.name, sentence)
 
 
 def _errors(plexes: Sequence[Plex], outcomes: Sequence[Outcome]) -> dict[str, Exception]:

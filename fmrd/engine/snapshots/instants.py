@@ -19,6 +19,7 @@ from fmrd.core.states import PlexState, TaskState, TaskType
 from fmrd.dco.copy import DcoCopy
 from fmrd.dco.ledger import change
 from fmrd.dco.store import Store
+from fmrd.engine.events.telling import copy_began
 from fmrd.engine.opening.files import PlexFiles, copy_of, name_owner
 from fmrd.engine.opening.start import Opening, report
 from fmrd.engine.registry import Registry
@@ -139,6 +140,7 @@ def begin_sync(registry: Registry, unit: Unit, rate: int = 0) -> Task:
 
 
 async def _sync(registry: Registry, running: Running, task: Task) -> None:
+    copy_began(registry.context.events, task)
     try:
         await _fill_all(running, task)
         task.halted.set()  # whoever waits for that has the locks that come now

@@ -1,5 +1,7 @@
 """These are the verbs over plexes: they come, leave, return, and are dissociated; `recover` brings back all it can."""
 
+from functools import partial
+
 from fmrd.core.json_object import Json
 from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
@@ -7,6 +9,7 @@ from fmrd.engine.opening.closing import close
 from fmrd.engine.opening.giving_up import give_up
 from fmrd.engine.opening.making import must_have_place, obtain, remove_created
 from fmrd.engine.opening.taking import PlexWish, look_at
+from fmrd.engine.resync.copy_tasks import Then
 from fmrd.engine.service import Service
 from fmrd.engine.tasks import Task
 from fmrd.engine.verbs.verb_base import VerbBase
@@ -23,9 +26,25 @@ class PlexVerbs(VerbBase):
     ) -> Json:  # fmt: skip
         return await self._add_plex(volume, PlexWish(path, dco), rate, force=force, dry_run=dry_run, snap=False)
 
+    async def plex_replace(
+        self, *, volume: str, plex: str, path: str, dco: str | None = None, force: bool = False,
+        rate: int | None = None, dry_run: bool = False,
+    ) -> Json:  # fmt: skip
+        """Add a plex, and dissociate another one once all is copied to the new one."""
+        service = self.registry.service(volume)
+        old = service.volume.plex(plex)
+
+        async def leave(new: Plex) -> None:
+            if old in service.volume.plexes:
+                await self._dissociate_now(service, old)
+
+        wish = PlexWish(path, dco)
+        return await self._add_plex(volume, wish, rate, force=force, dry_run=dry_run, snap=False, then=leave)
+
     async def _add_plex(
-        self, volume: str, wish: PlexWish, rate: int | None, *, force: bool, dry_run: bool, snap: bool
-    ) -> Json:
+        self, volume: str, wish: PlexWish, rate: int | None, *, force: bool, dry_run: bool, snap: bool,
+        then: Then | None = None,
+    ) -> Json:  # fmt: skip
         service = self.registry.service(volume)
         if service.volume.settings.is_instant:
             raise Refused(
@@ -45,7 +64,7 @@ class PlexVerbs(VerbBase):
             name = f"{volume}-{service.volume.settings.next_plex:02d}"
             files, new = await obtain(self.context, looked, name, geometry, timeout)
             try:
-                task = await service.attacher.add(path, wish.dco_path, files, rate or 0, snap=snap)
+                task = await service.attacher.add(path, wish.dco_path, files, rate or 0, snap=snap, then=then)
             except BaseException as error:
                 await close(self.context, files.lanes, files)
                 if new and isinstance(error, FmrdError | OSError):
@@ -98,14 +117,14 @@ class PlexVerbs(VerbBase):
         return await self._dissociate(service, service.volume.plex(plex))
 
     async def _dissociate(self, service: Service, plex: Plex) -> Json:
-        async def work() -> Json:
-            await service.dissociate(plex)
-            shown = plex_json(service.running, plex)
-            last = service.mirror.store.ledger.last_record
-            left = await give_up(self.context, last, [plex]) if last is not None else []
-            return {"plex": shown} | self._notice(left)
+        return await self._apart(partial(self._dissociate_now, service, plex))
 
-        return await self._apart(work)
+    async def _dissociate_now(self, service: Service, plex: Plex) -> Json:
+        await service.dissociate(plex)
+        shown = plex_json(service.running, plex)
+        last = service.mirror.store.ledger.last_record
+        left = await give_up(self.context, last, [plex]) if last is not None else []
+        return {"plex": shown} | self._notice(left)
 
     async def plex_att(
         self, *, volume: str, plex: str, full: bool = False, discard: bool = False, settled: bool = False,

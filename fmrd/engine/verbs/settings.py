@@ -3,6 +3,7 @@
 from typing import Any
 
 from fmrd.core.maps.drl import LEAST_EXTENTS, MOST_EXTENTS
+from fmrd.core.record import MOST_TOLD
 from fmrd.core.sizes import read_size
 from fmrd.core.volume.readpolicy import check_policy
 from fmrd.errors import BadRequest
@@ -24,6 +25,8 @@ def parse_settings(settings: dict[str, str]) -> dict[str, Any]:
             found["io_timeout_seconds"] = _seconds(value)
         elif key == "rate":
             found[key] = _rate(value)
+        elif key == "comment":
+            found[key] = _comment(value)
         elif key == "drl_extents":
             found["hot_extents"] = _extents(value)
         else:
@@ -41,6 +44,12 @@ def _seconds(value: str) -> float:
     return seconds
 
 
+def _comment(value: str) -> str:
+    if len(value) > MOST_TOLD or not value.isprintable():
+        raise BadRequest("bad_setting", f"comment=...: one line that can be printed, of {MOST_TOLD} characters at most")
+    return value
+
+
 def _extents(value: str) -> int:
     if not (value.isascii() and value.isdecimal() and len(value) < 10 and LEAST_EXTENTS <= int(value) <= MOST_EXTENTS):
         raise BadRequest("bad_setting", f"drl_extents={value}: a number, {LEAST_EXTENTS} to {MOST_EXTENTS}")
@@ -50,7 +59,7 @@ def _extents(value: str) -> int:
 def _rate(value: str) -> int:
     rate = read_size(value)
     if rate is None:
-        raise BadRequest("bad_setting", f"rate={value}: bytes a second, with K, M, G or T; 0 is unlimited")
+        raise BadRequest("bad_setting", f"rate={value}: bytes a second, as 10M or 10MB; 0 is unlimited")
     if rate > MOST_RATE:
         raise BadRequest("bad_setting", f"rate={value}: no disk is so fast; 0 is unlimited")
     return rate

@@ -9,16 +9,18 @@ from fmrd.core.record import Column, VolumeRecord
 from fmrd.engine import growing
 from fmrd.engine.opening.giving_up import give_up
 from fmrd.engine.opening.homes import Home
-from fmrd.engine.opening.making import examine, make, to_be_copied
+from fmrd.engine.opening.making import examine, make, must_have_room, to_be_copied
 from fmrd.engine.opening.taking import PlexWish
+from fmrd.engine.verbs.all_verbs import AllVerbs
 from fmrd.engine.verbs.import_verbs import ImportVerbs
+from fmrd.engine.verbs.name_verbs import NameVerbs
 from fmrd.engine.verbs.settings import parse_settings
 from fmrd.engine.verbs.snap_verbs import SnapVerbs
 from fmrd.engine.verbs.task_verbs import TaskVerbs
 from fmrd.errors import BadRequest, Failed, Refused
 
 
-class Verbs(ImportVerbs, SnapVerbs, TaskVerbs):
+class Verbs(AllVerbs, NameVerbs, ImportVerbs, SnapVerbs, TaskVerbs):
     """Public methods are verbs, which the control server calls by name where front/arguments.py knows them. All raise
     FmrdError. With ``dry_run`` nothing is changed, and what would be done is told.
     """
@@ -136,10 +138,14 @@ class Verbs(ImportVerbs, SnapVerbs, TaskVerbs):
 
         return await self._apart(work)
 
-    async def grow(self, *, volume: str, size_bytes: int) -> Json:
-        """Make a volume longer while it is in use."""
+    async def grow(
+        self, *, volume: str, size_bytes: int | None = None, more_bytes: int = 0, most: bool = False
+    ) -> Json:
+        """Make a volume longer while it is in use: to a length, by so much, or to the most that its devices hold."""
         service = self.registry.service(volume)
         length = service.volume.geometry.length_bytes
+        if size_bytes is None:
+            size_bytes = growing.room(service.running) if most else length + more_bytes
         if size_bytes < length:
             raise BadRequest("bad_size", f"volume {volume} has {length} bytes, and cannot become shorter")
         if size_bytes == length:
@@ -158,6 +164,8 @@ class Verbs(ImportVerbs, SnapVerbs, TaskVerbs):
         changes = parse_settings(settings)
         if str(changes.get("rdpol", "")).startswith("prefer:"):
             service.volume.plex(changes["rdpol"].removeprefix("prefer:"))
+        if changes.get("comment"):
+            must_have_room(service.mirror.store.family, service.volume, **changes)
 
         async def work() -> Json:
             await service.configure(**changes)

@@ -3,11 +3,11 @@
 from fmrd.core.decisions.snapback import how_much_differs
 from fmrd.core.json_object import Json
 from fmrd.core.reasons import Reason
-from fmrd.core.record import PlexRecord, VolumeRecord
+from fmrd.core.record import Failure, PlexRecord, VolumeRecord
 from fmrd.core.states import KSTATE, OPEN_GATE, KState, PlexState, VolumeState, mode
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.running import Running
-from fmrd.errors import EXPLANATIONS, FmrdError
+from fmrd.errors import EXPLANATIONS
 
 
 def plex_json(running: Running, plex: Plex) -> Json:
@@ -29,7 +29,7 @@ def plex_json(running: Running, plex: Plex) -> Json:
         "write_bytes": plex.write_bytes,
         "errors": plex.errors,
         "far": _far(running, plex),
-        "reason": _reason(plex),
+        "reason": _reason(plex.failure, plex.reason, plex.state),
     }
 
 
@@ -48,23 +48,15 @@ def _far(running: Running, plex: Plex) -> Json | None:
     return {"transport": backing.far, "fence": backing.fence or None, **session}
 
 
-def _reason(plex: Plex) -> Json | None:
+def _reason(why: Failure | None, reason: Reason, state: PlexState) -> Json | None:
     """Why it is not as it should be: what failed, and when; else what its map does not tell by itself."""
-    why = plex.failure
-    if why is None:
-        return _recorded(plex.reason, plex.state)
-    code = why.code if isinstance(why, FmrdError) else plex.reason or "io_error"
-    message = why.message if isinstance(why, FmrdError) else str(why)
-    errno = why.errno if isinstance(why, OSError) else None
-    return {"code": code, "message": message, "errno": errno, "since": plex.failed_at}
-
-
-def _recorded(reason: Reason, state: PlexState) -> Json | None:
-    """The same from a record alone, which keeps no error."""
+    if why is not None:
+        code = why.code if why.code in EXPLANATIONS else reason or "io_error"
+        return {"code": code, "message": why.message, "errno": why.errno, "since": why.since}
     if reason:
         code, message = reason.value, EXPLANATIONS[reason]
     elif state is PlexState.IOFAIL:
-        code, message = "io_error", "it failed before the volume was started, and was not attached since"
+        code, message = "io_error", "it failed, and was not attached since"
     else:
         return None
     return {"code": code, "message": message, "errno": None, "since": None}
@@ -82,6 +74,7 @@ def volume_json(running: Running, path: str) -> Json:
         "plexes": [plex_json(running, plex) for plex in volume.plexes],
         "snapshots": snapshots_json(running),
         "lost": _lost(running),
+        "suspect": volume.suspicion() is not None,
         "error": None,
     }
 
@@ -148,8 +141,10 @@ def unreadable_json(name: str, path: str, error: Json | None) -> Json:
     """Return a volume whose home copy cannot be read, or is being made just now (no error)."""
     return {"name": name, "path": path, "kstate": KState.DISABLED.value, "state": "NEEDSYNC", "open_count": 0,
             "uuid": None, "length_bytes": 0, "region_size_bytes": 0, "fmr": True, "rdpol": "select", "io_timeout": 0,
-            "rate": 0, "auto_attach": True, "drl": {"extent_bytes": 0, "dirty_extents": 0, "most_extents": 0},
-            "plexes": [], "snapshots": [], "lost": [], "snapshot_of": None, "error": error}  # fmt: skip
+            "rate": 0, "auto_attach": True, "comment": "",
+            "drl": {"extent_bytes": 0, "dirty_extents": 0, "most_extents": 0}, "plexes": [],
+            "snapshots": [], "lost": [], "suspect": False, "snapshot_of": None,
+            "error": error}  # fmt: skip
 
 
 def _drl(record: VolumeRecord, dirty: int) -> Json:
@@ -167,9 +162,11 @@ def _settings(record: VolumeRecord, path: str) -> Json:
         "io_timeout": record.io_timeout_seconds,
         "rate": record.rate,
         "auto_attach": record.auto_attach,
+        "comment": record.comment,
         "path": path,
         "snapshots": [],
         "lost": [],
+        "suspect": any(plex.suspect for plex in record.plexes),
         "snapshot_of": record.snapshot_of,
     }
 
@@ -191,5 +188,5 @@ def _stopped_plex(plex: PlexRecord, *, settled: bool) -> Json:
         "write_bytes": 0,
         "errors": 0,
         "far": None,
-        "reason": _recorded(plex.reason, plex.state),
+        "reason": _reason(plex.failure, plex.reason, plex.state),
     }

@@ -12,6 +12,7 @@ from fmrd.core.json_object import Json
 from fmrd.core.reasons import Reason
 from fmrd.core.states import TaskType
 from fmrd.core.volume.plex import Plex
+from fmrd.engine.events.telling import copy_began
 from fmrd.engine.running import Running
 from fmrd.engine.tasks import Task
 from fmrd.engine.verify.checksums import Checksums
@@ -51,6 +52,7 @@ def begin(
     task.total_regions = volume.geometry.regions
     task.total_bytes = volume.geometry.length_bytes
     task.progressed(first, volume.geometry.bytes_of(range(first))[1], 0)
+    copy_began(running.context.events, task)
     running.context.nursery.start_soon(Verify(running, checksums, task, changed, repair=repair, source=source).run)
     return task, None
 

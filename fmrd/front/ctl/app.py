@@ -14,7 +14,8 @@ from rich.progress import TransferSpeedColumn as SpeedColumn
 
 from fmrd.core.json_object import Json
 from fmrd.errors import Failed, FmrdError
-from fmrd.front.client import Client
+from fmrd.front.client import TIMEOUT_SECONDS, Client
+from fmrd.front.ctl.hand.helping import helped
 from fmrd.front.ctl.tables import console, decision_line, print_plex, print_tasks, print_volumes, task_line
 from fmrd.front.wire import error_json
 
@@ -30,12 +31,20 @@ class App:
 
     socket: Path
     as_json: bool
+    timeout_seconds: float = TIMEOUT_SECONDS
     out: Console = field(default_factory=console)
     err: Console = field(default_factory=lambda: console(stderr=True))
 
-    def ask(self, verb: str, on_progress: Callable[[list[Json]], None] | None = None, **args: Any) -> Json:
+    def ask(
+        self, verb: str, on_progress: Callable[[list[Json]], None] | None = None,
+        on_events: Callable[[list[Json]], None] | None = None, **args: Any,
+    ) -> Json:  # fmt: skip
         """Return the result of a verb, or raise its FmrdError."""
-        return Client(self.socket).ask(verb, on_progress, **args)
+        client = Client(self.socket, self.timeout_seconds)
+        try:
+            return client.ask(verb, on_progress, on_events, **args)
+        except FmrdError as error:
+            raise helped(error, client, verb, args) from error.__cause__
 
     def show(self, result: Json, people: Callable[[Json], None] | None = None) -> None:
         """Print one JSON object on standard output, or the same for people; notices go to standard error."""
@@ -55,6 +64,10 @@ class App:
     def _for_people(self, result: Json) -> None:
         if "volume" in result:
             print_volumes(self.out, [result["volume"]])
+        if result.get("volumes"):
+            print_volumes(self.out, result["volumes"])
+        for each in result.get("plexes", []):
+            print_plex(self.out, each, str(each["name"]).rpartition("-")[0])
         if "plex" in result:
             print_plex(self.out, result["plex"], str(result["plex"]["name"]).rpartition("-")[0])
         for decision in result.get("decisions") or ([result["decision"]] if "decision" in result else []):
@@ -121,6 +134,7 @@ def problem_of(ended: list[Json]) -> FmrdError | None:
 def print_json(value: Json) -> None:
     """Print the one JSON object; this is the only place that does."""
     sys.stdout.write(json.dumps({"output_version": OUTPUT_VERSION, **value}) + "\n")
+    sys.stdout.flush()
 
 
 def _tasks_in(result: Json) -> list[Json]:

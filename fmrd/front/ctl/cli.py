@@ -7,12 +7,22 @@ from pathlib import Path
 
 import click
 
-from fmrd.core.json_object import Json
 from fmrd.core.printable import escaped
-from fmrd.errors import EXPLANATIONS, BadRequest, Failed, FmrdError
+from fmrd.errors import BadRequest, Failed, FmrdError
+from fmrd.front.client import TIMEOUT_SECONDS
 from fmrd.front.ctl import words
 from fmrd.front.ctl.app import App, Told, print_json
 from fmrd.front.ctl.dump import dump
+from fmrd.front.ctl.glance.events import events, history
+from fmrd.front.ctl.glance.status import show_status, status
+from fmrd.front.ctl.hand.asking import YES, sure
+from fmrd.front.ctl.hand.explaining import explain
+from fmrd.front.ctl.hand.loops import loop, tell_loops, unloop
+from fmrd.front.ctl.hand.many import chosen
+from fmrd.front.ctl.hand.meaning import LOSES, Guessing
+from fmrd.front.ctl.hand.sizing import growth, size_and_plexes
+from fmrd.front.ctl.hand.starting import start, stop, with_tasks
+from fmrd.front.ctl.hand.swapping import rename, replace
 from fmrd.front.ctl.options import DRY_RUN, TAKE, WAIT, force
 from fmrd.front.ctl.plex import plex, recover
 from fmrd.front.ctl.snap import COMMANDS as SNAP_COMMANDS
@@ -24,32 +34,38 @@ from fmrd.front.places import default_places
 from fmrd.front.wire import error_json
 
 INTERRUPTED = 130
-LOSES = {
-    *("remove", "dis", "snapclear", "snapabort", "snapback", "undo", "refresh", "abort"),
-    *("--erase", "--discard", "--force"),
-}
-"""What gives something up is never suggested for a word that was mistyped: whoever is in a hurry would take it."""
+ANYWHERE = ("--socket", "--timeout")
+"""Options with a value that may stand anywhere on the line."""
 
 
-@click.group(no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Guessing, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output. Anywhere on the line.")
 @click.option(
     "--socket", type=words.path, envvar="FMRD_SOCKET", help="The daemon's control socket. Anywhere on the line."
 )
+@click.option(
+    "--timeout", type=words.seconds, default=TIMEOUT_SECONDS, show_default=True, metavar="SECONDS",
+    help="Give up a daemon that says nothing for so long. Anywhere on the line.",
+)  # fmt: skip
 @click.version_option(package_name="fmrd", prog_name="fmrctl")
 @click.pass_context
-def cli(ctx: click.Context, as_json: bool, socket: str | None) -> None:
-    """Command mirrored volumes. Sizes are bytes, or K, M, G, T (powers of 1024).
+def cli(ctx: click.Context, as_json: bool, socket: str | None, timeout: float) -> int:
+    """Command mirrored volumes. Without a command: how they are. Sizes are bytes, or K, M, G, T (powers of 1024; KB,
+    MB, GB, TB of 1000), as 1.5G.
 
     Exit status: 0 done, 1 failed, 2 usage, 3 refused for safety, 4 the daemon cannot be reached.
     """
-    ctx.obj = App(Path(socket) if socket else default_places().socket, as_json)
+    ctx.obj = app = App(Path(socket) if socket else default_places().socket, as_json, timeout)
+    if ctx.invoked_subcommand is not None:
+        return 0
+    found = show_status(app, ())
+    app.err.print("fmrctl --help lists the commands; fmrctl COMMAND --help says what one takes")
+    return found
 
 
 @cli.command()
 @click.argument("volume")
-@click.argument("size", type=words.size)
-@click.argument("path", type=words.wish, nargs=-1, required=True)
+@click.argument("size_and_path", metavar="[SIZE] PATH...", nargs=-1, required=True)
 @click.option("--from", "from_path", type=words.path, help="Keep this plex's content; the others are copied from it.")
 @TAKE
 @click.option("--region-size", type=words.size, default="64K", show_default=True, help="The grain of the maps.")
@@ -62,15 +78,17 @@ def cli(ctx: click.Context, as_json: bool, socket: str | None) -> None:
 @DRY_RUN
 @click.pass_obj
 def make(
-    app: App, volume: str, size: int, path: tuple[Json, ...], from_path: str | None, force: bool, region_size: int,
+    app: App, volume: str, size_and_path: tuple[str, ...], from_path: str | None, force: bool, region_size: int,
     drl_extent: int | None, no_fmr: bool, rdpol: str, wait: bool, dry_run: bool,
 ) -> None:  # fmt: skip
     """Make a volume with one plex a PATH. Missing files are created sparse.
 
+    SIZE 'max' is as long as the shortest device among them allows; without a SIZE it is as long as --from.
     PATH,dco=PATH puts the plex's DCO elsewhere than beside it.
     """
+    size, plexes = size_and_plexes(size_and_path, from_path, region_size, drl_extent)
     result = app.ask(
-        "make", volume=volume, size_bytes=size, plexes=list(path), from_path=from_path, force=force,
+        "make", volume=volume, size_bytes=size, plexes=plexes, from_path=from_path, force=force,
         region_size_bytes=region_size, drl_extent_bytes=drl_extent, fmr=not no_fmr, rdpol=rdpol, dry_run=dry_run,
     )  # fmt: skip
     app.conclude(result, wait=wait)
@@ -88,51 +106,32 @@ def import_volume(
 ) -> None:  # fmt: skip
     """Take in a volume that only its plexes know, such as one from another host."""
     result = app.ask("import_volume", paths=list(path), prefer=prefer, force=force, dry_run=dry_run)
-    app.conclude(_with_tasks(app, result, wait), wait=wait)
-
-
-@cli.command()
-@click.argument("volume")
-@click.option("--without", type=words.plex, multiple=True, help="Go on without this plex, from now on.")
-@click.option(
-    "--accept", type=words.plex, help="Take this plex as it is, though it was changed; the others are copied."
-)
-@force("Accept an older record where the newest may be missing.")
-@click.option("--settled", is_flag=True, help="Nothing of the fmrd before is under way on a far plex any more.")
-@WAIT
-@click.pass_obj
-def start(
-    app: App, volume: str, without: tuple[str, ...], accept: str | None, force: bool, settled: bool, wait: bool
-) -> None:
-    """Open a volume: its file appears."""
-    result = app.ask("start", volume=volume, without=list(without), accept=accept, force=force, settled=settled)
-    app.conclude(_with_tasks(app, result, wait), wait=wait)
-
-
-@cli.command()
-@click.argument("volume")
-@click.pass_obj
-def stop(app: App, volume: str) -> None:
-    """Close a volume in order. Refused while its file is open."""
-    app.show(app.ask("stop", volume=volume))
+    app.conclude(with_tasks(app, result, wait), wait=wait)
 
 
 @cli.command()
 @click.argument("volume")
 @click.option("--erase", is_flag=True, help="Remove the plex files too.")
+@YES
 @click.pass_obj
-def remove(app: App, volume: str, erase: bool) -> None:
-    """Forget a volume. Its plex files stay, and hold its data."""
+def remove(app: App, volume: str, erase: bool, yes: bool) -> None:
+    """Forget a volume. Its plex files stay, and hold its data. On a terminal it asks first."""
+    lost = "and erase its plex files, and all data in them" if erase else "its plex files stay"
+    sure(app, f"Remove volume {volume}: {lost}?", yes=yes)
     app.show(app.ask("remove", volume=volume, erase=erase), app.tell_gone)
 
 
 @cli.command()
 @click.argument("volume")
-@click.argument("size", type=words.size)
+@click.argument("size")
 @click.pass_obj
-def grow(app: App, volume: str, size: int) -> None:
-    """Make a volume longer while it is in use; a loop device follows with 'losetup -c'."""
-    app.show(app.ask("grow", volume=volume, size_bytes=size))
+def grow(app: App, volume: str, size: str) -> None:
+    """Make a volume longer while it is in use: to SIZE, by +SIZE, or to 'max', the most that its devices hold. Loop
+    devices on it are told.
+    """
+    result = app.ask("grow", volume=volume, **growth(size))
+    tell_loops(result["volume"]["path"])
+    app.show(result)
 
 
 @cli.command("set")
@@ -148,45 +147,30 @@ def set_volume(app: App, volume: str, setting: tuple[str, ...]) -> None:
 
 
 @cli.command("print")
-@click.argument("volume", required=False)
+@click.argument("volume", nargs=-1)
 @click.pass_obj
-def print_all(app: App, volume: str | None) -> None:
-    """Show volumes, their plexes, and what is being copied."""
-    result = app.ask("print", volume=volume)
+def print_all(app: App, volume: tuple[str, ...]) -> None:
+    """Show volumes (names and globs; all without one), their plexes, and what is being copied."""
+    result = chosen(app, volume)
     app.show(result, lambda shown: print_volumes(app.out, shown["volumes"], shown["tasks"]))
     if result["opening"] and not app.as_json:
         app.err.print(f"fmrctl: still being opened: {', '.join(result['opening'])}")
 
 
-@cli.command()
-@click.argument("code")
-@click.pass_obj
-def explain(app: App, code: str) -> None:
-    """Say what an error or reason code means, and what to do."""
-    if code not in EXPLANATIONS:
-        raise Failed("unknown_code", f"no error or reason has the code {code!r}")
-    app.show({"code": code, "explanation": EXPLANATIONS[code]}, lambda shown: app.out.print(shown["explanation"]))
-
-
-for command in (plex, recover, *SNAP_COMMANDS, verify, task, dump):
+AT_HAND = (status, events, history, start, stop, explain, loop, unloop, rename, replace)
+for command in (*AT_HAND, plex, recover, *SNAP_COMMANDS, verify, task, dump):
     cli.add_command(command)
 
 
-def _with_tasks(app: App, result: Json, wait: bool) -> Json:
-    """A volume that was just opened, and the copies that began by themselves."""
-    if "volume" not in result or not wait:
-        return result
-    return result | {"tasks": app.ask("print", volume=result["volume"]["name"])["tasks"]}
-
-
 def _hoisted(words: Sequence[str]) -> list[str]:
-    """--json and --socket may stand anywhere: bring them to the front, where click looks for them."""
+    """--json, --socket and --timeout may stand anywhere: bring them to the front, where click looks for them."""
     front: list[str] = []
     rest = list(words)
     stop = rest.index("--") if "--" in rest else len(rest)
     at = 0
     while at < stop:
-        taken = 1 if rest[at] == "--json" or rest[at].startswith("--socket=") else 2 if rest[at] == "--socket" else 0
+        whole = rest[at] == "--json" or rest[at].startswith(tuple(f"{option}=" for option in ANYWHERE))
+        taken = 1 if whole else 2 if rest[at] in ANYWHERE else 0
         front += rest[at : at + taken]
         del rest[at : at + taken]
         stop -= taken

@@ -10,6 +10,9 @@ from fmrd.front.ctl import words
 WAIT = click.option("--wait", is_flag=True, help="Return when the copies it starts have ended; draw their progress.")
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be done, and why, and change nothing.")
 RATE = click.option("--rate", type=words.size, help="Copy at most so many bytes a second.")
+SETTLED = click.option(
+    "--settled", is_flag=True, help="Nothing is under way on the far side any more: see 'explain session_open'."
+)
 FREEZE = click.option(
     "--freeze", "freeze", type=words.path, multiple=True, metavar="MOUNTPOINT",
     help="Freeze the file system mounted there around the instant. May be repeated.",

@@ -3,14 +3,17 @@
 import click
 
 from fmrd.core.json_object import Json
-from fmrd.errors import Failed
+from fmrd.errors import BadRequest, Failed
 from fmrd.front.ctl import words
 from fmrd.front.ctl.app import App, Told
-from fmrd.front.ctl.options import DRY_RUN, RATE, TAKE, WAIT
+from fmrd.front.ctl.hand.asking import YES, sure
+from fmrd.front.ctl.hand.many import each_of, plexes_named
+from fmrd.front.ctl.hand.meaning import Guessing
+from fmrd.front.ctl.options import DRY_RUN, RATE, SETTLED, TAKE, WAIT
 from fmrd.front.wire import error_json
 
 
-@click.group(no_args_is_help=False)
+@click.group(cls=Guessing, no_args_is_help=False)
 def plex() -> None:
     """Add, detach, attach and dissociate the plexes of a volume."""
 
@@ -32,37 +35,61 @@ def add(app: App, volume: str, path: Json, force: bool, rate: int | None, wait: 
 
 @plex.command()
 @click.argument("volume")
-@click.argument("plex", type=words.plex)
+@click.argument("plex", type=words.plex, nargs=-1, required=True)
 @click.pass_obj
-def det(app: App, volume: str, plex: str) -> None:
-    """Detach: the plex takes no I/O, and what it misses is remembered."""
-    app.show(app.ask("plex_det", volume=volume, plex=plex))
+def det(app: App, volume: str, plex: tuple[str, ...]) -> None:
+    """Detach: the plexes (names and globs) take no I/O, and what they miss is remembered."""
+    names = plexes_named(app, volume, plex)
+    each_of(app, names, "plex", lambda name: app.ask("plex_det", volume=volume, plex=name), volume=volume)
 
 
 @plex.command()
 @click.argument("volume")
-@click.argument("plex", type=words.plex)
+@click.argument("plex", type=words.plex, nargs=-1, required=True)
 @click.option("--full", is_flag=True, help="Copy everything, whatever the map says.")
 @click.option("--discard", is_flag=True, help="In a split brain: give up what was written to this plex alone.")
-@click.option("--settled", is_flag=True, help="Nothing is under way on its far side any more: see session_open.")
+@SETTLED
 @RATE
 @WAIT
 @DRY_RUN
 @click.pass_obj
 def att(
-    app: App, volume: str, plex: str, full: bool, discard: bool, settled: bool, rate: int | None, wait: bool,
-    dry_run: bool,
+    app: App, volume: str, plex: tuple[str, ...], full: bool, discard: bool, settled: bool, rate: int | None,
+    wait: bool, dry_run: bool,
 ) -> None:  # fmt: skip
-    """Attach: copy what the plex missed, in the background."""
+    """Attach: copy what the plexes (names and globs) missed, in the background."""
+    names = plexes_named(app, volume, plex)
+    if discard and len(names) > 1:
+        raise BadRequest("bad_request", "--discard gives up what one plex holds: name one")
+
+    def one(name: str) -> Json:
+        return _attach(app, volume, name, full=full, discard=discard, settled=settled, rate=rate, dry_run=dry_run)
+
+    each_of(app, names, "decision" if dry_run else "task", one, volume=volume, wait=wait)
+
+
+def _attach(
+    app: App, volume: str, plex: str, *, full: bool, discard: bool, settled: bool, rate: int | None, dry_run: bool
+) -> Json:
     if discard and not dry_run:  # what is given up is told first
         would = app.ask("plex_att", volume=volume, plex=plex, full=full, discard=True, settled=settled, dry_run=True)[
             "decision"
         ]
         app.err.print(f"fmrctl: {would['reason']['message']}")
-    result = app.ask(
+    return app.ask(
         "plex_att", volume=volume, plex=plex, full=full, discard=discard, settled=settled, rate=rate, dry_run=dry_run
     )
-    app.conclude(result, wait=wait)
+
+
+@plex.command()
+@click.argument("volume")
+@click.argument("plex", type=words.plex)
+@YES
+@click.pass_obj
+def dis(app: App, volume: str, plex: str, yes: bool) -> None:
+    """Dissociate: the volume forgets the plex and its map; the file stays. On a terminal it asks first."""
+    sure(app, f"Take plex {plex} out of volume {volume} for good (its file stays)?", yes=yes)
+    app.show(app.ask("plex_dis", volume=volume, plex=plex), app.tell_gone)
 
 
 def _simple(name: str, text: str) -> None:
@@ -71,11 +98,10 @@ def _simple(name: str, text: str) -> None:
     @click.argument("plex", type=words.plex)
     @click.pass_obj
     def verb(app: App, volume: str, plex: str) -> None:
-        app.show(app.ask(f"plex_{name}", volume=volume, plex=plex), app.tell_gone if name == "dis" else None)
+        app.show(app.ask(f"plex_{name}", volume=volume, plex=plex))
 
 
 _simple("convert", "A regular plex becomes SNAPDONE: ready to be broken off. Never the last one.")
-_simple("dis", "Dissociate: the volume forgets the plex and its map; the file stays.")
 _simple("off", "Take offline: the plex stays away across restarts.")
 _simple("on", "Back from offline: the plex is STALE, and may be attached.")
 

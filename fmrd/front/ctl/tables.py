@@ -3,7 +3,7 @@
 What comes from a record, a path or the system may hold anything: all that is printed goes through ``Escaping``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +17,9 @@ from fmrd.front.ctl.words import format_size
 VOLUME_HEAD = ("V", "NAME", "FMR", "KSTATE", "STATE", "LENGTH", "READPOL", "OPEN", "PATH")
 PLEX_HEAD = ("PL", "NAME", "VOLUME", "KSTATE", "STATE", "LENGTH", "DIRTY", "MODE", "PATH")
 SNAP_HEAD = ("SS", "NAME", "VOLUME", "LENGTH", "DIRTY", "%DIRTY")
+GOOD, WARN, SICK = "green", "yellow", "red"
+COLOURS = {"IOFAIL": SICK, "STALE": WARN, "OFFLINE": WARN, "TEMP": WARN, "SNAPATT": WARN}
+"""Of plexes that are not well, on a terminal, unless NO_COLOR is set."""
 TASK_HEAD = ("ID", "TYPE", "VOLUME", "PLEX", "STATE", "DONE", "BYTES", "COPIED", "RATE", "ETA", "REASON")
 
 
@@ -37,19 +40,24 @@ def print_volumes(out: Console, volumes: Sequence[Json], tasks: Sequence[Json] =
         out.print("there are no volumes")
         return
     rows: list[Sequence[str]] = [VOLUME_HEAD, PLEX_HEAD]
+    styles: dict[int, str] = {}
     for volume in volumes:
         rows.append(_volume(volume))
-        rows += [_plex(plex, volume["name"], volume["length_bytes"]) for plex in volume["plexes"]]
-    _print(out, rows)
+        if volume.get("error") or volume["lost"] or volume.get("suspect"):
+            styles[len(rows) - 1] = SICK
+        for plex in volume["plexes"]:
+            rows.append(_plex(plex, volume["name"], volume["length_bytes"]))
+            styles |= {len(rows) - 1: COLOURS[plex["state"]]} if plex["state"] in COLOURS else {}
+    print_rows(out, rows, styles)
     for plex in (plex for volume in volumes for plex in volume["plexes"]):
         if plex.get("far"):
             out.print(_far(plex))
         if plex.get("reason"):
-            out.print(_why(plex))
+            out.print(_why(plex), style=COLOURS.get(plex["state"]))
     associations = [snap for volume in volumes for snap in volume["snapshots"]]
     if associations:
         out.print()
-        _print(out, [SNAP_HEAD, *(_association("ss", snap) for snap in associations)])
+        print_rows(out, [SNAP_HEAD, *(_association("ss", snap) for snap in associations)])
     for volume in volumes:
         for part in volume["lost"]:
             where = f"{format_size(part['length_bytes'])} at byte {part['offset_bytes']}"
@@ -67,7 +75,7 @@ def print_volumes(out: Console, volumes: Sequence[Json], tasks: Sequence[Json] =
 
 
 def print_plex(out: Console, plex: Json, volume: str) -> None:
-    _print(out, [PLEX_HEAD, _plex(plex, volume, None)])
+    print_rows(out, [PLEX_HEAD, _plex(plex, volume, None)])
     if plex.get("reason"):
         out.print(_why(plex))
 
@@ -116,7 +124,7 @@ def print_snapshots(out: Console, result: Json) -> None:
     if not rows:
         out.print("there are no snapshots and no detached plexes")
         return
-    _print(out, [SNAP_HEAD, ("DP", *SNAP_HEAD[1:]), *rows])
+    print_rows(out, [SNAP_HEAD, ("DP", *SNAP_HEAD[1:]), *rows])
 
 
 def print_taken(out: Console, result: Json) -> None:
@@ -133,7 +141,7 @@ def print_tasks(out: Console, tasks: Sequence[Json]) -> None:
     if not tasks:
         out.print("there are no tasks")
         return
-    _print(out, [TASK_HEAD, *map(_task, tasks)])
+    print_rows(out, [TASK_HEAD, *map(_task, tasks)])
 
 
 def _task(t: Json) -> tuple[str, ...]:
@@ -165,9 +173,17 @@ def decision_line(decision: Json) -> str:
     )
 
 
-def _print(out: Console, rows: Sequence[Sequence[str]]) -> None:
-    """Columns as wide as what is in them; nothing is ever cut, so that a path can be copied from here."""
+def print_rows(
+    out: Console, rows: Sequence[Sequence[str]], styles: Mapping[int, str] | None = None,
+    below: Mapping[int, Sequence[str]] | None = None,
+) -> None:  # fmt: skip
+    """Columns as wide as what is in them; nothing is ever cut, so that a path can be copied from here. By the number of
+    a row: its colour, and lines that stand below it.
+    """
     shown = [[escaped(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(*shown, strict=True)]
-    for row in shown:
-        out.print(" ".join(set_cell_size(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for number, row in enumerate(shown):
+        text = " ".join(set_cell_size(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        out.print(text, style=(styles or {}).get(number))
+        for line in (below or {}).get(number, ()):
+            out.print(line)

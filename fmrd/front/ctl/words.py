@@ -4,9 +4,11 @@ import os
 import re
 
 from fmrd.core.far.uris import is_uri, read_uri
-from fmrd.core.sizes import UNITS, read_size
+from fmrd.core.sizes import UNITS, read_length, read_size
 from fmrd.errors import BadRequest
 
+MOST_SECONDS = 86400
+SIZES = "bytes, or a number with K, M, G, T (powers of 1024; KB, MB, GB, TB of 1000), as 64K, 1.5G, 1GB"
 _PLEX_NAME = re.compile(r".+-[0-9]{2,}", re.ASCII)
 
 
@@ -14,7 +16,15 @@ def parse_size(text: str) -> int:
     """Return the bytes; BadRequest('bad_size')."""
     found = read_size(text.strip())
     if found is None:
-        raise BadRequest("bad_size", f"{text!r} is not a size", "bytes, or a whole number with K, M, G or T")
+        raise BadRequest("bad_size", f"{text!r} is not a size", SIZES)
+    return found
+
+
+def parse_length(text: str) -> int:
+    """The same of a volume's length, or of what is added to it."""
+    found = read_length(text.strip())
+    if found is None:
+        raise BadRequest("bad_size", f"{text!r} is not a size", SIZES)
     return found
 
 
@@ -31,6 +41,17 @@ def format_size(size: int) -> str:
 
 def size(text: str) -> int:
     return parse_size(text)
+
+
+def seconds(text: str) -> float:
+    """Return a time to wait; BadRequest('bad_request') for what is none."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found <= MOST_SECONDS:
+        raise BadRequest("bad_request", f"{text!r} is no time in seconds, above 0 and up to {MOST_SECONDS}")
+    return found
 
 
 def path(text: str) -> str:
@@ -65,7 +86,7 @@ def parse_pairs(pairs: tuple[str, ...]) -> dict[str, str]:
     found = {}
     for pair in pairs:
         key, mark, value = pair.partition("=")
-        if not mark or not key or not value:
+        if not mark or not key or not (value or key == "comment"):
             raise BadRequest("bad_setting", f"{pair!r} is not KEY=VALUE")
         found[key] = value
     return found

@@ -4,13 +4,10 @@ One request a connection. A client that goes away does not stop a verb that acts
 one that sends garbage, half a line or nothing costs a slot for a few seconds, and a flood waits for its turns.
 """
 
-import contextlib
 import logging
 import os
-import select
-import socket
-import struct
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -18,9 +15,11 @@ import trio
 from fmrd.core.json_object import Json
 from fmrd.engine.tasks import Task
 from fmrd.engine.verbs.verbs import Verbs
-from fmrd.errors import BadRequest, Failed, FmrdError, Refused, failed_by
+from fmrd.errors import Failed, FmrdError, Refused, failed_by
+from fmrd.front.daemon.connection import RequestPace, request_of, say_alive, send, until_gone, user_of
 from fmrd.front.daemon.listening import accept_all, bind
-from fmrd.front.wire import REQUEST_LIMIT_BYTES, Lines, Problem, Progress, Reply, Request, Result
+from fmrd.front.told import streaming
+from fmrd.front.wire import Problem, Progress, Reply, Request, Result
 
 log = logging.getLogger(__name__)
 
@@ -28,51 +27,37 @@ MAX_CLIENTS = 64
 """Whose verbs are carried out at once."""
 RESERVE = 16
 """And so many more for HELPS."""
-HELPS = frozenset({"print", "plex_det", "plex_off", "task_list", "task_get", "task_abort", "snapprint"})
+HELPS = frozenset({"print", "history", "plex_det", "plex_off", "task_list", "task_get", "task_abort", "snapprint"})
 """What somebody needs to see why the others hang, and to let go of it."""
-WAITS = frozenset({"task_monitor", "snapwait"})
+WAITS = frozenset({"task_monitor", "snapwait", "events"})
 """These only wait, and take nobody's place."""
+SPEAKS = frozenset({"task_monitor", "events"})
+"""These say something all the time, and a line must not come into the middle of another one."""
 MAX_WAITING = 256
-REQUEST_SECONDS = 10.0
-"""How long a client may take to send its line."""
-SEND_SECONDS = 10.0
-"""How long it may take to read an answer."""
 PROGRESS_SECONDS = 0.2
 REQUESTS_PER_SECOND = 200.0
 """Of all clients together, in the long run: what a flood may take of the daemon's time."""
 BURST = 200
 """Requests that need not wait, after some quiet."""
-CHUNK_BYTES = 64 << 10
-_CREDENTIALS = struct.Struct("3i")
 
 
 async def _nothing() -> None:
     pass
 
 
-class RequestPace:
-    """A pace makes whoever comes too often wait for its turn; nobody is refused for it."""
-
-    def __init__(self, per_second: float, burst: int) -> None:
-        self._interval = 1 / per_second
-        self._ahead = burst * self._interval
-        self._next = -self._ahead
-
-    async def turn(self) -> None:
-        """Return when it is the caller's turn. Turns are handed out in the order of the calls."""
-        self._next = max(self._next, trio.current_time() - self._ahead) + self._interval
-        await trio.sleep_until(self._next)
-
-
 class Control:
     """A control serves the socket at ``path``. ``after`` is awaited when a verb has ended, before it is answered: what
-    a verb did is then to be seen.
+    a verb did is then to be seen. ``history`` is History.found.
     """
 
-    def __init__(self, path: Path, verbs: Verbs, after: Callable[[], Awaitable[None]] = _nothing) -> None:
+    def __init__(
+        self, path: Path, verbs: Verbs, after: Callable[[], Awaitable[None]] = _nothing,
+        history: Callable[..., list[Json]] = lambda volume=None, most=0: [],
+    ) -> None:  # fmt: skip
         self.path = path
         self.verbs = verbs
         self._after = after
+        self._history = history
         self.clients = 0
         """Connections, without those that wait."""
         self.waiting = 0
@@ -95,7 +80,7 @@ class Control:
         self.clients += 1
         try:
             async with stream:
-                if self.clients <= 2 * MAX_CLIENTS or _user(stream) == 0:  # those above MAX_CLIENTS are told so
+                if self.clients <= 2 * MAX_CLIENTS or user_of(stream) == 0:  # those above MAX_CLIENTS are told so
                     await self._converse(stream)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             log.debug("a client went away before it was answered")
@@ -105,10 +90,9 @@ class Control:
     async def _converse(self, stream: trio.SocketStream) -> None:
         reply: Reply
         try:
-            request = await _request(stream)
+            request = await request_of(stream)
             self._may_ask(stream)
-            await self.pace.turn()
-            reply = Result(await self._serve(request, stream))
+            reply = Result(await self._while_alive(request, stream))
         except FmrdError as error:
             reply = Problem(error)
         except OSError as error:
@@ -118,16 +102,34 @@ class Control:
         except Exception as bug:
             log.exception("a verb failed in a way that nobody foresaw")
             reply = Problem(Failed("failed", f"{type(bug).__name__}: {bug}", "the daemon's log says more"))
-        await _send(stream, reply)
+        await send(stream, reply)
+
+    async def _while_alive(self, request: Request, stream: trio.SocketStream) -> Json:
+        """Serve it, and tell the client every now and then that somebody is there: it gives up a daemon that stands
+        still, and not one that has work to do.
+        """
+        failure: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            if request.verb not in SPEAKS:
+                nursery.start_soon(say_alive, stream)
+            try:
+                await self.pace.turn()
+                result = await self._serve(request, stream)
+            except Exception as error:  # raised below: out of the nursery it would come as a group
+                failure = error
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return result
 
     def _may_ask(self, stream: trio.SocketStream) -> None:
-        uid = _user(stream)
+        uid = user_of(stream)
         if uid not in self._allowed:
             raise Refused("not_allowed", f"user {uid} may not command this daemon")
 
     async def _serve(self, request: Request, stream: trio.SocketStream) -> Json:
         """Among those that are served at once. Failed('too_many_clients'), but never for root in a user's daemon."""
-        guest = _user(stream) == 0 != os.geteuid()
+        guest = user_of(stream) == 0 != os.geteuid()
         if request.verb in WAITS:
             if self.waiting >= MAX_WAITING and not guest:
                 raise Failed("too_many_clients", f"{MAX_WAITING} clients are waiting already")
@@ -143,7 +145,7 @@ class Control:
         place = Place(self)
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_leave_with, place, stream)
+            nursery.start_soon(until_gone, stream, place.leave)
             try:
                 result = await self._answer(request, stream)
             except Exception as error:  # raised below: out of the nursery it would come as a group
@@ -156,10 +158,22 @@ class Control:
         return result
 
     async def _answer(self, request: Request, stream: trio.SocketStream) -> Json:
-        if request.verb == "task_monitor":
-            return await self._monitor(stream, **request.args)
-        verb = getattr(self.verbs, request.verb)
-        result: Json = await verb(**request.args)
+        events = self.verbs.context.events
+        match request.verb:
+            case "task_monitor":
+                return await self._monitor(stream, **request.args)
+            case "events":
+                follow = request.args.get("follow", False)
+                return await streaming.stream(events, stream, request.args.get("since"), follow=follow)
+            case "history":
+                return {"events": await trio.to_thread.run_sync(partial(self._history, **request.args))}
+        verb, uid = getattr(self.verbs, request.verb), user_of(stream)
+        try:
+            result: Json = await verb(**request.args)
+        except (FmrdError, OSError) as error:
+            streaming.tell_verb(events, uid, request, error if isinstance(error, FmrdError) else failed_by(error))
+            raise
+        streaming.tell_verb(events, uid, request, None)
         await self._after()
         return result
 
@@ -168,7 +182,7 @@ class Control:
         known = self.verbs.context.tasks
         tasks = [known.find(each) for each in ids] if ids is not None else known.running()
         while running := [task for task in tasks if task.ended is None]:
-            await _send(stream, Progress([task.json() for task in tasks]))
+            await send(stream, Progress([task.json() for task in tasks]))
             await _first_of(running, PROGRESS_SECONDS)
         return {"tasks": [task.json() for task in tasks]}
 
@@ -188,23 +202,6 @@ class Place:
             self._control.waiting -= 1
 
 
-async def _leave_with(place: Place, stream: trio.SocketStream) -> None:
-    """Returns when the client has gone, or says no more (who only ends what it sends still waits for its answer)."""
-    with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-        while await stream.receive_some(CHUNK_BYTES):
-            pass
-    poll = select.poll()
-    poll.register(stream.socket.fileno(), 0)
-    if poll.poll(0):
-        place.leave()
-        await stream.aclose()
-
-
-def _user(stream: trio.SocketStream) -> int:
-    packed = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return int(_CREDENTIALS.unpack(packed)[1])
-
-
 async def _first_of(tasks: list[Task], seconds: float) -> None:
     """Return when one of them has ended, at the latest after so many seconds."""
 
@@ -216,23 +213,3 @@ async def _first_of(tasks: list[Task], seconds: float) -> None:
         async with trio.open_nursery() as nursery:
             for task in tasks:
                 nursery.start_soon(wait, task)
-
-
-async def _request(stream: trio.SocketStream) -> Request:
-    lines = Lines(REQUEST_LIMIT_BYTES)
-    with trio.move_on_after(REQUEST_SECONDS):
-        while True:
-            data = await stream.receive_some(CHUNK_BYTES)
-            if not data:
-                raise BadRequest("bad_request", "the request ends in the middle of a line")
-            found = lines.feed(bytes(data))
-            if found:
-                return Request.decode(found[0])
-    raise BadRequest("bad_request", f"no whole request within {REQUEST_SECONDS:g} s")
-
-
-async def _send(stream: trio.SocketStream, reply: Reply) -> None:
-    with trio.move_on_after(SEND_SECONDS) as scope:
-        await stream.send_all(reply.encode())
-    if scope.cancelled_caught:
-        raise trio.BrokenResourceError("the client does not read")

@@ -29,7 +29,8 @@ from fmrd.front.daemon.supervisor import Supervisor, supervisor_of
 from fmrd.front.doors.channel import takeover
 from fmrd.front.doors.channel.door import ChannelDoor
 from fmrd.front.doors.mounts import drop_if_dead, write_back
-from fmrd.front.places import default_places
+from fmrd.front.places import HOOKS, default_places
+from fmrd.front.told.outlets import Outlets
 
 if TYPE_CHECKING:
     from fmrd.front.doors.fusefs import FuseDoor
@@ -50,6 +51,7 @@ class Daemon:
     socket: Path
     door: str = "channel"
     uring: bool = True
+    hooks: Path = HOOKS
     supervisor: Supervisor = field(default_factory=Supervisor)
     _stop: trio.Event = field(default_factory=trio.Event)
     _may_leave: bool = False
@@ -63,8 +65,10 @@ class Daemon:
         if host.left_behind and takeover.DEVICE not in self.supervisor.kept:
             await drop_if_dead(self.mount)
         door = self._door(registry, system.idle)
-        control = Control(self.socket, Verbs(registry), door.caught_up)
+        outlets = await trio.to_thread.run_sync(Outlets, registry, self.state, self.hooks)
+        control = Control(self.socket, Verbs(registry), door.caught_up, outlets.history.found)
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(outlets.run)
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
                 nursery.start_soon(self._heed, signals, nursery.cancel_scope)
                 await nursery.start(self._serve, door)
@@ -84,6 +88,7 @@ class Daemon:
                     await write_back(self.mount)
                     await registry.close()
                     await _ended(door)
+                await trio.to_thread.run_sync(outlets.close)
                 nursery.cancel_scope.cancel()
         if self._mount_gone is not None:
             raise self._mount_gone
@@ -176,29 +181,25 @@ def a_path(text: str) -> Path:
 @click.option("--mount", type=a_path, metavar="DIRECTORY", envvar="FMRD_MOUNT", help="Where volumes appear as files.")
 @click.option("--socket", type=a_path, metavar="PATH", envvar="FMRD_SOCKET", help="Control socket of fmrctl.")
 @click.option(
-    "--door",
-    type=click.Choice(DOORS),
-    default="channel",
-    show_default=True,
-    envvar="FMRD_DOOR",
+    "--door", type=click.Choice(DOORS), default="channel", show_default=True, envvar="FMRD_DOOR",
     help="Who speaks with the kernel: fmrd itself, or pyfuse3.",
-)
+)  # fmt: skip
 @click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True,
     envvar="FMRD_LOG_LEVEL",
-)
+)  # fmt: skip
 @click.option("--keeper", is_flag=True, help="Run fmrd as a child, again when it dies; hold the mount meanwhile.")
 @click.option(
     "--uring/--no-uring", default=True, show_default=True, envvar="FMRD_URING",
     help="Write to local disks by io_uring where the kernel has it, or by threads.",
 )  # fmt: skip
+@click.option("--hooks", type=a_path, default=HOOKS, show_default=True, metavar="DIRECTORY", envvar="FMRD_HOOKS",
+              help="Programs that are run with each event.")  # fmt: skip
 @click.version_option(package_name="fmrd")
 def main(
-    state: Path | None, mount: Path | None, socket: Path | None, door: str, log_level: str, keeper: bool, uring: bool
-) -> None:
+    state: Path | None, mount: Path | None, socket: Path | None, door: str, log_level: str, keeper: bool, uring: bool,
+    hooks: Path,
+) -> None:  # fmt: skip
     """Serve mirrored volumes as files, in the foreground, until SIGTERM or SIGINT. Logs go to standard error.
 
     Without options the places are /var/lib/fmrd, /run/fmrd/volumes and /run/fmrd/fmrd.sock for root, and the user's
@@ -210,12 +211,12 @@ def main(
     places = default_places()
     daemon = Daemon(
         (state or places.state).absolute(), (mount or places.mount).absolute(),
-        (socket or places.socket).absolute(), door, uring,
+        (socket or places.socket).absolute(), door, uring, hooks.absolute(),
     )  # fmt: skip
     if keeper:
         become_keeper(
             ["--state", daemon.state, "--mount", daemon.mount, "--socket", daemon.socket, "--door", door,
-             "--log-level", log_level, "--uring" if uring else "--no-uring"], door,
+             "--hooks", daemon.hooks, "--log-level", log_level, "--uring" if uring else "--no-uring"], door,
         )  # fmt: skip
     daemon.supervisor = supervisor_of(os.environ, os.getpid())
     stay_out_of_memory_pressure()

@@ -1,0 +1,35 @@
+"""Whether a program may be run by the daemon: nobody but root, or the daemon's own user, could have put it there."""
+
+import os
+import stat
+from pathlib import Path
+
+
+def why_not(path: Path) -> str | None:
+    """Return why a hook is not run, or None where it may be. All of it is looked at: the file, and each directory on
+    the way to it, after every link.
+    """
+    try:
+        real = Path(os.path.realpath(path, strict=True))
+        status = real.stat()
+    except OSError as error:
+        return f"is not run: {error.strerror}"
+    if not stat.S_ISREG(status.st_mode):
+        return "is not run: it is no file"
+    if not status.st_mode & stat.S_IXUSR:
+        return f"is not run: it is not executable (chmod 755 {path})"
+    for each in (real, *real.parents, path.parent):
+        if (why := _open_to_others(each)) is not None:
+            return f"is not run: {why}"
+    return None
+
+
+def _open_to_others(path: Path) -> str | None:
+    status = path.stat()
+    mode = stat.S_IMODE(status.st_mode)
+    if status.st_uid not in (0, os.geteuid()):
+        return f"{path} belongs to user {status.st_uid}, neither root nor fmrd's own"
+    sticky = stat.S_ISDIR(status.st_mode) and mode & stat.S_ISVTX  # what is ours there, others cannot replace
+    if mode & 0o022 and not sticky:
+        return f"others may write {path} (mode {mode:04o}: chmod go-w)"
+    return None
