@@ -98,7 +98,7 @@ async def test_a_home_copy_that_takes_no_record_keeps_the_old_name(rig: Rig) -> 
     await rig.write_regions(1, byte=b"a")
     await rig.stop()
     home = rig.directory / "state" / "volumes" / "data.dco"
-    with rig.host.failing(home, "write"), pytest.raises(FmrdError):
+    with rig.host.failing(home, "dco_write"), pytest.raises(FmrdError):
         await rig.verbs.rename(volume="data", name="new")
     assert sorted(rig.registry.units) == ["data"]
     await rig.verbs.start(volume="data")
@@ -198,9 +198,9 @@ async def test_a_comment_is_kept(tmp_path: Path) -> None:
         await rig.stop()
         [shown] = (await rig.verbs.print(volume="data"))["volumes"]
         assert shown["comment"] == ""
+        await rig.verbs.start(volume="data")
         for wrong in ("a\nb", "x" * 201):
             with pytest.raises(FmrdError, match="bad_setting"):
-                await rig.verbs.start(volume="data")
                 await rig.verbs.set(volume="data", settings={"comment": wrong})
 
 
