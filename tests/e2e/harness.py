@@ -293,6 +293,18 @@ class Loops:
         tool("mount", *options, device, str(where))
         self._mounts.append(where)
 
+    def owned(self, device: str) -> None:
+        """Somebody else made it; it is cleaned up here."""
+        self._devices.append(device)
+
+    def gone(self, device: str) -> None:
+        """Somebody else has detached it."""
+        self._devices.remove(device)
+
+    def mounted(self, where: Path) -> None:
+        """By somebody else."""
+        self._mounts.append(where)
+
     def umount(self, where: Path) -> None:
         tool("umount", str(where))
         self._mounts.remove(where)

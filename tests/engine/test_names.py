@@ -98,7 +98,7 @@ async def test_a_home_copy_that_takes_no_record_keeps_the_old_name(rig: Rig) -> 
     await rig.write_regions(1, byte=b"a")
     await rig.stop()
     home = rig.directory / "state" / "volumes" / "data.dco"
-    with rig.host.failing(home, "write"), pytest.raises(FmrdError):
+    with rig.host.failing(home, "dco_write"), pytest.raises(FmrdError):
         await rig.verbs.rename(volume="data", name="new")
     assert sorted(rig.registry.units) == ["data"]
     await rig.verbs.start(volume="data")

@@ -155,7 +155,12 @@ def rows_of_what_happens() -> list[str]:
     return [line for line in section.splitlines() if line.startswith("|")][2:]
 
 
-@pytest.mark.parametrize("row", rows_of_what_happens(), ids=lambda row: row[2:40])
+def rows_beside_others() -> list[str]:
+    section = README.split("## Beside zpool, drbdadm, mdadm, lvs\n")[1].split("\n## ")[0]
+    return [line for line in section.splitlines() if line.startswith("|")][2:]
+
+
+@pytest.mark.parametrize("row", rows_of_what_happens() + rows_beside_others(), ids=lambda row: row[2:40])
 def test_what_happens_has_a_test(row: str) -> None:
     found = re.search(r" <!-- (tests/\w+/test_\w+\.py)::(test_\w+) --> \|$", row)
     assert found, f"no test is named: {row}"

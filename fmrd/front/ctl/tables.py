@@ -54,6 +54,9 @@ def print_volumes(out: Console, volumes: Sequence[Json], tasks: Sequence[Json] =
             out.print(_far(plex))
         if plex.get("reason"):
             out.print(_why(plex), style=COLOURS.get(plex["state"]))
+    for volume in volumes:
+        if volume.get("comment"):
+            out.print(f"volume {volume['name']}: {volume['comment']}")
     associations = [snap for volume in volumes for snap in volume["snapshots"]]
     if associations:
         out.print()
