@@ -6,6 +6,7 @@ import contextlib
 import errno
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import trio
 
@@ -29,9 +30,7 @@ class Exports:
         self._gates: dict[str, threading.Lock] = {}
         """One for each export that anybody asked for: they are opened one by one."""
         self._lock = threading.Lock()
-        self._token: trio.lowlevel.TrioToken | None = None
-        with contextlib.suppress(RuntimeError):  # fmrctl dump runs none
-            self._token = trio.lowlevel.current_trio_token()
+        self._token = token_here()
 
     def probe(self, path: str) -> Probe:
         with self._lent(path) as session:
@@ -145,3 +144,13 @@ class Exports:
             session = Session(uri, opened, self._token, self.patience_seconds)
             self._sessions[uri.identity] = session
             return session
+
+
+def token_here() -> trio.lowlevel.TrioToken | None:
+    """Return that of the trio which runs in this thread, or has this thread work for it; None where there is none, as
+    in fmrctl dump.
+    """
+    for ask in (trio.lowlevel.current_trio_token, partial(trio.from_thread.run_sync, trio.lowlevel.current_trio_token)):
+        with contextlib.suppress(RuntimeError):
+            return ask()
+    return None
