@@ -61,6 +61,7 @@ class FaultyBacking:
         self.far = inner.far
         self.fence = inner.fence
         self.standing = inner.standing
+        self.patience_seconds = inner.patience_seconds
         self._watch = watch
 
     @property

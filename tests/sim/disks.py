@@ -178,6 +178,7 @@ class SimBacking:
         self.far = "NFS" if machine.far else ""
         self.fence = ""
         self.standing = None
+        self.patience_seconds = float("inf")
         self.machine = machine
         self.plex = disk
         self.path = disk.path
