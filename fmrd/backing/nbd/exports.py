@@ -3,7 +3,6 @@ that a server which takes one client at a time has one.
 """
 
 import contextlib
-import errno
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -43,9 +42,9 @@ class Exports:
             return look(path, session)
 
     def try_out(self, path: str, length: int) -> None:
+        """Of a copy of the DCO."""
         with self._lent(path) as session:
-            if session.export.size < length:
-                raise OSError(errno.ENOSPC, f"{path} has {session.export.size} bytes, {length} are needed")
+            dcofile.must_have(path, session, length)
 
     def open_plex(self, path: str, tail_bytes: int) -> NbdPlex:
         session = self._session(read_uri(path))
