@@ -28,8 +28,13 @@ class Server:
     export: str = ""
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
+    port: int = 0
+    """Of 127.0.0.1, instead of the socket."""
+
     @property
     def uri(self) -> str:
+        if self.port:
+            return f"nbd://127.0.0.1:{self.port}/{self.export}" + self.query.replace("&", "?", 1)
         return f"nbd+unix:///{self.export}?socket={self.socket}{self.query}"
 
     @property
@@ -47,9 +52,9 @@ class Server:
     def _listens(self) -> bool:
         if self.process is not None and self.process.poll() is not None:
             raise AssertionError(f"{' '.join(self.command)} ended: {self.log_path.read_text()}")
-        with socket.socket(socket.AF_UNIX) as connection:
+        with socket.socket(socket.AF_INET if self.port else socket.AF_UNIX) as connection:
             try:
-                connection.connect(str(self.socket))
+                connection.connect(("127.0.0.1", self.port) if self.port else str(self.socket))
             except OSError:
                 return False
             # Not before it has noticed that this one left: it may take one client at a time.
@@ -62,6 +67,13 @@ class Server:
             self.process.kill()
             self.process.wait(PATIENCE_SECONDS)
             self.process = None
+
+    def stop(self) -> None:
+        """In order: it ends what it has begun."""
+        assert self.process is not None
+        self.process.terminate()
+        self.process.wait(PATIENCE_SECONDS)
+        self.process = None
 
     def hang(self) -> None:
         """It answers nothing, until it goes on."""
@@ -149,6 +161,11 @@ def _nbdkit(where: Path, *words: str) -> Server:
     return Server(where / "nbd.sock", ["nbdkit", "-f", "-U", str(where / "nbd.sock"), *words])
 
 
+def nbdkit_tcp(where: Path, size: int, port: int, *filters: str) -> Server:
+    command = ["nbdkit", "-f", "-i", "127.0.0.1", "-p", str(port), *filters, "file", str(disk(where, size))]
+    return Server(where / "nbd.sock", command, port=port)
+
+
 def qemu_nbd(where: Path, size: int) -> Server:
     command = ["qemu-nbd", "-k", str(where / "nbd.sock"), "-f", "raw", "-t", "--discard=unmap", "-x", "disk"]
     return Server(where / "nbd.sock", [*command, str(disk(where, size))], export="disk")
@@ -159,13 +176,13 @@ def nbd_server(where: Path, size: int, *, durable: bool = True) -> Server:
     config = where / "config"
     promises = "flush = true\nfua = true\n" if durable else ""
     config.write_text(
-        f"[generic]\nunixsock = {where / 'nbd.sock'}\nlistenaddr = 127.0.0.1\nport = {_free_port()}\n"
+        f"[generic]\nunixsock = {where / 'nbd.sock'}\nlistenaddr = 127.0.0.1\nport = {free_port()}\n"
         f"allowlist = false\nmax_threads = 4\n[disk]\nexportname = {disk(where, size)}\ntrim = true\n{promises}"
     )
     return NbdServer(where / "nbd.sock", ["nbd-server", "-C", str(config)], export="disk")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port: int = taken.getsockname()[1]

@@ -36,6 +36,7 @@ class Descriptor:
         self.far = far.way_to(status)
         self.fence = ""
         self.standing: Standing | None = None
+        self.patience_seconds = float("inf")
         self._handed_over = HandedOver(self.file)
         self.ring: Ring | None = None
         """What writes here may be handed to, by the one thread that has it."""

@@ -64,7 +64,8 @@ class LinuxHost(StateDirectory):
 
     def try_out(self, path: str, length: int, *, allocated: bool = False) -> None:
         if is_uri(path):
-            self._exports.try_out(path, length)
+            if allocated:  # of a plex the look has told
+                self._exports.try_out(path, length)
         else:
             trying.try_out(path, length, allocated=allocated)
 

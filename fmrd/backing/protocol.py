@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from fmrd.backing.calls.reach import Reach, Standing
+from fmrd.backing.calls.reach import Reach, Reached
 from fmrd.backing.calls.system_calls import Began
 from fmrd.backing.looking.findings import Finding, Kind, Place, Seen
 from fmrd.backing.looking.trying import Room
@@ -41,7 +41,7 @@ class Probe:
     size: int = 0
 
 
-class Backing(Reach, Protocol):
+class Backing(Reached, Protocol):
     """A backing is the raw data of one plex, open and locked. Offsets and lengths are bytes, from byte 0 of it."""
 
     path: str
@@ -52,10 +52,6 @@ class Backing(Reach, Protocol):
     """The disk it lies on, as far as the system tells; copies to one disk take turns."""
     inline: bool
     """It lies in memory (tmpfs) and never blocks, so a thread hop would only cost."""
-
-    @property
-    def standing(self) -> Standing | None:
-        """How its session stands; None where there is none."""
 
     def pread(self, offset: int, length: int) -> bytes:
         """Return exactly ``length`` bytes; a short read is OSError(EIO)."""
@@ -88,7 +84,7 @@ class Backing(Reach, Protocol):
         """The same of a pread_into. After a read that was given up, ``buffer`` may be filled yet."""
 
     def make_zero(self, offset: int, length: int, *, punch: bool) -> None:
-        """Make zeros, as pwrite would write them; with ``punch`` the blocks are given back where that can be."""
+        """Make zeros as pwrite would; with ``punch`` the blocks are given back where that can be."""
 
     def data_until(self, offset: int, stop: int) -> tuple[bool, int]:
         """Return whether there is data at ``offset`` or a hole, and up to where (``stop`` at most). All of a device is

@@ -59,6 +59,28 @@ class OnOrder:
         self.told[0](error)
 
 
+async def test_what_can_be_begun_is_begun_without_a_ring() -> None:
+    """Requests to a server: no thread is taken for them, and who is not answered in time is given up."""
+    system, lane = RingCalls(None), Lane("far")
+    waiting: list[Began] = []
+    told: list[list[Outcome]] = []
+    call = Call(lane, fail, begin=waiting.append)
+    system.begin([call, call], LATE, told.append)
+    waiting[1](None)
+    assert not told and lane.outstanding == 1
+    waiting[0](None)
+    assert told == [[Outcome(), Outcome()]] and not lane.outstanding
+    system.begin([call], 0.01, told.append)
+    await until(lambda: len(told) == 2)
+    assert isinstance(told[1][0].error, TimeoutError) and lane.hung == 1
+    waiting[2](None)
+    assert not lane.hung and not lane.outstanding
+
+
+def fail() -> None:
+    raise AssertionError("it is begun, and not run")
+
+
 async def test_all_are_begun_before_any_has_ended_and_told_of_in_their_order(calls: RingCalls) -> None:
     first, second = OnOrder(Lane("a")), OnOrder(Lane("b"))
     told: list[list[Outcome]] = []

@@ -150,6 +150,13 @@ def test_another_disk_behind_the_same_name_is_a_stranger(daemon: Daemon, far: Se
     assert daemon.attach("data", far.uri, "--settled", "--full")["state"] == "done"
 
 
+def test_what_is_too_short_is_told_before_anything_is_made(daemon: Daemon, far: Server, tmp_path: Path) -> None:
+    for plex in (far.uri, f"{tmp_path / 'other'},dco={far.uri}"):
+        answer = daemon.ctl("make", "data", "1T" if "other" in plex else DISK, tmp_path / "near", plex, "--dry-run")
+        assert answer.code == "plex_too_short" and far.uri in answer.err
+    assert daemon.ctl("make", "data", DISK, tmp_path / "near", f"{far.uri},dco={tmp_path / 'dco'}").status == 0
+
+
 def test_a_name_that_is_none_is_told_at_once(daemon: Daemon, tmp_path: Path) -> None:
     for wrong in ("nbd://host", "nbd://host/x?x-fence=singel", "nbd://me@host/x", "rsh://host/x"):
         assert daemon.ctl("make", "data", SIZE, tmp_path / "near", wrong).code == "bad_uri"

@@ -63,6 +63,7 @@ class FaultyBacking:
         self.far = inner.far
         self.standing = inner.standing
         self.fence = FENCES.get(self.path, inner.fence)
+        self.patience_seconds = inner.patience_seconds
         self._watch = watch
 
     @property

@@ -183,6 +183,7 @@ class SimBacking:
         self.is_block = machine.devices or bool(server.far)
         self.far = "NFS" if machine.far else server.far
         self.fence = server.fence
+        self.patience_seconds = float("inf")
         self.machine = machine
         self.plex = disk
         self.path = disk.path

@@ -32,3 +32,16 @@ class Standing:
     """Why it is over; "" while it is not."""
     median_seconds: float | None
     p99_seconds: float | None
+
+
+class Reached(Reach, Protocol):
+    """What the data of a plex says besides."""
+
+    patience_seconds: float
+    """How long an answer may take, which whoever opens it says. A session asks now and then whether its server is there
+    (docs/FAR.md, "While it runs").
+    """
+
+    @property
+    def standing(self) -> Standing | None:
+        """Return how its session stands, from any thread; None where there is none."""

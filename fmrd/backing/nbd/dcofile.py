@@ -97,14 +97,19 @@ def create_tail(path: str, session: Session, length: int) -> NbdDco:
 
 def create_whole(path: str, session: Session, length: int, *, replace: bool) -> NbdDco:
     """Take all of an export. What is there and not zeros is Refused('refused_has_data') unless ``replace``."""
+    must_have(path, session, length)
     size = session.export.size // DCO_BLOCK_BYTES * DCO_BLOCK_BYTES
-    if size < length:
-        raise Failed("plex_too_short", f"{path} has {session.export.size} bytes, the copy of the DCO needs {length}")
     dco = NbdDco(path, session, 0, size)
     if not replace and not _is_blank(dco, length):
         raise Refused("refused_has_data", f"the copy of the DCO would be {path}, which is not empty")
     _zero(dco, 0, length)
     return dco
+
+
+def must_have(path: str, session: Session, length: int) -> None:
+    """Failed('plex_too_short') where it has not so many bytes."""
+    if session.export.size // DCO_BLOCK_BYTES * DCO_BLOCK_BYTES < length:
+        raise Failed("plex_too_short", f"{path} has {session.export.size} bytes, the copy of the DCO needs {length}")
 
 
 def wipe(session: Session, *, whole: bool) -> None:

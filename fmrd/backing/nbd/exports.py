@@ -3,9 +3,9 @@ that a server which takes one client at a time has one.
 """
 
 import contextlib
-import errno
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import trio
 
@@ -29,9 +29,7 @@ class Exports:
         self._gates: dict[str, threading.Lock] = {}
         """One for each export that anybody asked for: they are opened one by one."""
         self._lock = threading.Lock()
-        self._token: trio.lowlevel.TrioToken | None = None
-        with contextlib.suppress(RuntimeError):  # fmrctl dump runs none
-            self._token = trio.lowlevel.current_trio_token()
+        self._token = token_here()
 
     def probe(self, path: str) -> Probe:
         with self._lent(path) as session:
@@ -44,9 +42,9 @@ class Exports:
             return look(path, session)
 
     def try_out(self, path: str, length: int) -> None:
+        """Of a copy of the DCO."""
         with self._lent(path) as session:
-            if session.export.size < length:
-                raise OSError(errno.ENOSPC, f"{path} has {session.export.size} bytes, {length} are needed")
+            dcofile.must_have(path, session, length)
 
     def open_plex(self, path: str, tail_bytes: int) -> NbdPlex:
         session = self._session(read_uri(path))
@@ -145,3 +143,13 @@ class Exports:
             session = Session(uri, opened, self._token, self.patience_seconds)
             self._sessions[uri.identity] = session
             return session
+
+
+def token_here() -> trio.lowlevel.TrioToken | None:
+    """Return that of the trio which runs in this thread, or has this thread work for it; None where there is none, as
+    in fmrctl dump.
+    """
+    for ask in (trio.lowlevel.current_trio_token, partial(trio.from_thread.run_sync, trio.lowlevel.current_trio_token)):
+        with contextlib.suppress(RuntimeError):
+            return ask()
+    return None

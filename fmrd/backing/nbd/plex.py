@@ -48,6 +48,14 @@ class NbdPlex(Asked):
             return Standing(why, None, None)
         return Standing(why, trips[len(trips) // 2], trips[len(trips) * 99 // 100])
 
+    @property
+    def patience_seconds(self) -> float:
+        return self.session.patience_seconds
+
+    @patience_seconds.setter
+    def patience_seconds(self, seconds: float) -> None:
+        self.session.be_patient(seconds)
+
     def pread(self, offset: int, length: int) -> bytes:
         buffer = bytearray(length)
         self.pread_into(offset, memoryview(buffer))

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import trio
 
-from fmrd.backing.nbd.speaking import abi
+from fmrd.backing.nbd.speaking import abi, opening
 from fmrd.backing.nbd.speaking.conversation import Conversation, Lost
 from fmrd.backing.nbd.speaking.opening import Opened
 from fmrd.backing.nbd.speaking.replies import Request
@@ -58,6 +58,13 @@ class Session(Conversation):
         """There is more to be sent than the socket took."""
         if token is not None:
             token.run_sync_soon(self._start)
+
+    def be_patient(self, seconds: float) -> None:
+        """So long an answer may take; from any thread."""
+        self.patience_seconds = seconds
+        if not self.uri.socket:
+            with contextlib.suppress(OSError):  # it is lost
+                opening.keep_alive(self._channel.socket, seconds)
 
     def carry_out(self, requests: Sequence[Request]) -> None:
         """Have them begun together, and return when all have ended; the first error is raised. On a worker thread."""

@@ -104,6 +104,7 @@ async def open_plex(
     def run() -> tuple[PlexFiles, Reading | None]:
         found = host.tail_bytes(path, known)
         backing = host.open_plex(path, found if found is not None else tail if dco_path is None else 0)
+        backing.patience_seconds = timeout_seconds
         files = PlexFiles(backing, lanes, None, None, None)
         reading: Reading | None = None
         try:

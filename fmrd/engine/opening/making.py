@@ -43,6 +43,7 @@ async def obtain(
             made = host.create_plex(path, geometry.length_bytes)
             return PlexFiles(made, lanes, None, None, made.stamp(), looked.may_replace), True
         backing = host.take_plex(path, looked.tail_bytes, looked.seen)
+        backing.patience_seconds = timeout_seconds
         try:
             if not backing.is_block and backing.length < geometry.length_bytes:
                 backing.extend(geometry.length_bytes)

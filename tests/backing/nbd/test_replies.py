@@ -81,7 +81,8 @@ def test_simple_answers_carry_data_where_nothing_else_was_agreed_on() -> None:
 @pytest.mark.parametrize(
     ("said", "number"),
     [
-        (simple(2, 28), errno.ENOSPC), (simple(2, 5), errno.EIO), (simple(2, 1234), errno.EIO),
+        (simple(2, 28), errno.ENOSPC), (simple(2, 5), errno.EIO), (simple(2, 99), errno.EIO),
+        (simple(2, 12), errno.EIO),
         (chunk(abi.ERROR, 2, struct.pack(">IH", 1, 4) + b"\x1b[1m"), errno.EPERM),
         (chunk(abi.ERROR_OFFSET, 2, struct.pack(">IHQ", 5, 0, 17)), errno.EIO),
         (chunk(abi.IS_ERROR | 77, 2, struct.pack(">IH", 95, 2) + b"no" + b"more"), errno.EOPNOTSUPP),

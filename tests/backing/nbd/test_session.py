@@ -256,6 +256,23 @@ async def test_a_request_is_no_longer_than_the_server_takes(tmp_path: Path) -> N
         await on_a_thread(plex.close)
 
 
+@pytest.mark.parametrize("there", [True, False], ids=["on trio's thread", "on a thread of its own"])
+async def test_its_requests_are_begun_wherever_it_was_made_for_trio(tmp_path: Path, there: bool) -> None:
+    """The daemon makes its host on a worker thread."""
+    with fake(tmp_path, lambda connection: connection.recv(1) and None) as uri:
+        exports = Exports() if there else await on_a_thread(Exports)
+        plex = await on_a_thread(partial(exports.open_plex, uri, 0))
+        assert plex.begins
+        await on_a_thread(plex.close)
+
+
+def test_without_trio_nothing_is_begun(tmp_path: Path) -> None:
+    with fake(tmp_path, lambda connection: connection.recv(1) and None) as uri:
+        plex = Exports().open_plex(uri, 0)
+        assert not plex.begins
+        plex.close()
+
+
 async def test_the_end_of_trio_ends_it(tmp_path: Path) -> None:
     with fake(tmp_path, server.request) as uri:
 

@@ -55,7 +55,7 @@ COMMANDS = {
     READ: "read", WRITE: "write", FLUSH: "flush", WRITE_ZEROES: "write of zeros", BLOCK_STATUS: "question for holes",
 }  # fmt: skip
 ERRORS = {
-    1: errno.EPERM, 5: errno.EIO, 12: errno.ENOMEM, 22: errno.EINVAL, 28: errno.ENOSPC, 75: errno.EOVERFLOW,
+    1: errno.EPERM, 5: errno.EIO, 22: errno.EINVAL, 28: errno.ENOSPC, 75: errno.EOVERFLOW,
     95: errno.EOPNOTSUPP, 108: errno.ESHUTDOWN,
 }  # fmt: skip
-"""What a server may answer; anything else counts as EIO."""
+"""What a server may answer; anything else counts as EIO, that it has no memory, too: that would be taken for ours."""

@@ -23,6 +23,9 @@ class Channel:
     it refers to no more.
     """
 
+    drains = True
+    """Less than there is room for says that there is no more now."""
+
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
         self.taken = 0
@@ -78,6 +81,8 @@ class Channel:
 
 class TlsChannel(Channel):
     """The same by TLS. What it is given is encrypted at once, so it refers to nothing for long."""
+
+    drains = False
 
     def __init__(self, connection: socket.socket, context: ssl.SSLContext, hostname: str | None) -> None:
         super().__init__(connection)

@@ -79,8 +79,9 @@ class Conversation:
         for _ in range(ROUNDS):
             if self.lost is not None:
                 return False
+            room = self._replies.room()
             try:
-                count = self._channel.receive(self._replies.room())
+                count = self._channel.receive(room)
             except BlockingIOError:
                 return False
             if not count:
@@ -89,6 +90,8 @@ class Conversation:
                 self._replies.took(count)
             finally:
                 self._tell()
+            if count < len(room) and self._channel.drains:
+                return False
         return True
 
     def _tell(self) -> None:

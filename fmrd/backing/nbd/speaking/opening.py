@@ -42,14 +42,14 @@ class Silent(ConnectionError):
     """A server that was reached did not answer."""
 
 
-def connect(uri: NbdUri, patience_seconds: float, open_seconds: float = OPEN_SECONDS) -> Opened:
+def connect(uri: NbdUri, patience_seconds: float, open_seconds: float | None = None) -> Opened:
     """Connect, and agree on the export. FmrdError says why not: ``plex_missing`` where nobody is there, ``plex_busy``
     where the server has its one client, ``tls_refused``, ``server_refused``, ``plex_malformed``. It blocks.
     """
     until = time.monotonic() + BUSY_SECONDS
     while True:
         try:
-            return _connect(uri, patience_seconds, open_seconds)
+            return _connect(uri, patience_seconds, open_seconds or OPEN_SECONDS)
         except (Ended, Silent) as error:
             why = error.strerror or str(error)
             if not uri.fence:
@@ -125,7 +125,7 @@ def _connect(uri: NbdUri, patience_seconds: float, open_seconds: float) -> Opene
     connection = _socket(uri, open_seconds)
     try:
         if not uri.socket:
-            _keep_alive(connection, patience_seconds)
+            keep_alive(connection, patience_seconds)
         connection.setblocking(False)
         channel = Channel(connection)
         channel.reset_on_close(reset=True)
@@ -149,15 +149,16 @@ def _socket(uri: NbdUri, seconds: float) -> socket.socket:
     return connection
 
 
-def _keep_alive(connection: socket.socket, patience_seconds: float) -> None:
+def keep_alive(connection: socket.socket, patience_seconds: float) -> None:
     """A peer that is gone is noticed within half of the time that a call may take."""
-    half = max(1, int(patience_seconds / 2))
+    half = max(1.0, patience_seconds / 2)
+    pause = max(1, int(half / 3))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, half // 3))
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, half // 3))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, pause)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, pause)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, half * 1000)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(half * 1000))
 
 
 def _tls_context(uri: NbdUri) -> ssl.SSLContext:

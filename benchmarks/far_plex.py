@@ -1,0 +1,123 @@
+#!/usr/bin/env python3
+"""Writes and reads on a volume with one plex here and one on an NBD server, 0 and 1 ms (or --delays) away.
+
+Beside it the plex here alone, and both plexes here. The server is nbdkit with a file in --dir, on a unix socket, with
+--filter=limit (the fence) and --filter=delay. Volumes are written through loop devices with direct I/O; targets take
+turns. What a full copy over the line takes is told last. Needs root, /dev/fuse, fio, nbdkit.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from fio_doors import BIN, Job, loop_device, measure, raw, run, serving, table
+
+JOBS: dict[str, Job] = {
+    "4K random write, depth 1": ("randwrite", "4k", 1, ()),
+    "4K random write, depth 32": ("randwrite", "4k", 32, ()),
+    "4K random read, depth 1": ("randread", "4k", 1, ()),
+    "4K, depth 1, fsync each": ("randwrite", "4k", 1, ("--fsync=1",)),
+    "1M sequential write": ("write", "1m", 4, ()),
+}
+DCO_MIB = 8
+"""So much longer than the volume is the export: its DCO lies at its tail."""
+
+
+@contextmanager
+def export(where: Path, size_mib: int, delay: str) -> Iterator[str]:
+    """The URI of an NBD export that answers after so long."""
+    where.mkdir()
+    socket = where / "socket"
+    disk = raw(where / "disk", size_mib + DCO_MIB)
+    filters = ["--filter=limit"]
+    parameters = ["file", disk]
+    if delay != "0":
+        filters.append("--filter=delay")
+        parameters += [f"rdelay={delay}", f"wdelay={delay}", f"delay-extents={delay}"]
+    command = ["nbdkit", "-f", "-t", "64", "-U", socket, *filters, *parameters]
+    with serving(command, socket.exists, where / "nbdkit.log"):
+        yield f"nbd+unix:///?socket={socket}&x-fence=single"
+
+
+@contextmanager
+def volume(where: Path, size_mib: int, plexes: list[str], program: tuple[object, ...] = ()) -> Iterator[Path]:
+    """A started volume's file, all of its plexes in sync; how long that took goes to standard error."""
+    where.mkdir()
+    socket = ["--socket", where / "socket"]
+    command: list[object] = [*(program or (BIN / "fmrd",)), "--state", where / "state", "--mount", where / "mount",
+                             *socket, "--log-level", "warning"]  # fmt: skip
+
+    def ready() -> bool:
+        asked = [str(word) for word in (BIN / "fmrctl", *socket, "print")]
+        return subprocess.run(asked, capture_output=True, check=False).returncode == 0
+
+    with serving(command, ready, where / "fmrd.log"):
+        began = time.monotonic()
+        run(BIN / "fmrctl", *socket, "make", "bench", f"{size_mib}M", *plexes, "--wait")
+        print(f"  {where.name}: made and in sync in {time.monotonic() - began:.2f} s", file=sys.stderr)
+        yield where / "mount" / "bench"
+        plex = run(BIN / "fmrctl", *socket, "print").splitlines()
+        print(*(f"  {where.name}: {line}" for line in plex if line.startswith("plex ")), sep="\n", file=sys.stderr)
+
+
+def copies(where: Path, size_mib: int, delay: str, rounds: int) -> float:
+    """MiB/s of a full copy to the far plex; the median."""
+    found = []
+    with export(where / f"copied-{delay}", size_mib, delay) as uri, ExitStack() as stack:
+        near = where / f"near-{delay}"
+        path = stack.enter_context(volume(where / f"volume-{delay}", size_mib, [str(near), uri]))
+        run("dd", "if=/dev/urandom", f"of={path}", "bs=1M", f"count={size_mib}", "oflag=direct", "conv=notrunc")
+        socket = ["--socket", where / f"volume-{delay}" / "socket"]
+        for _ in range(rounds):
+            run(BIN / "fmrctl", *socket, "plex", "det", "bench", "bench-02")
+            began = time.monotonic()
+            run(BIN / "fmrctl", *socket, "plex", "att", "bench", "bench-02", "--full", "--wait")
+            found.append(size_mib / (time.monotonic() - began))
+    return statistics.median(found)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dir", default="/var/tmp", help="where the plexes lie (default: %(default)s)")
+    parser.add_argument("--size", type=int, default=256, help="of the volume, in MiB (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=2, help="of each job (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
+    parser.add_argument("--delays", default="0,1ms", help="of the far plex (default: %(default)s)")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="fmrd as it is there, too")
+    options = parser.parse_args()
+    with ExitStack() as stack:
+        where = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=options.dir, prefix="fmrd-bench-")))
+        made = {
+            "near alone": stack.enter_context(volume(where / "alone", options.size, [str(where / "n1")])),
+            "near and near": stack.enter_context(
+                volume(where / "both", options.size, [str(where / "n2"), str(where / "n3")])
+            ),
+        }
+        programs = {"": ()} | (
+            {" before": ("env", f"PYTHONPATH={options.against}", BIN / "fmrd")} if options.against else {}
+        )
+        for delay in options.delays.split(","):
+            for name, program in programs.items():
+                mark = f"{delay}{name.strip()}"
+                uri = stack.enter_context(export(where / f"far-{mark}", options.size, delay))
+                plexes = [str(where / f"near-{mark}"), uri]
+                made[f"near and far {delay}{name}"] = stack.enter_context(
+                    volume(where / f"mixed-{mark}", options.size, plexes, program)
+                )
+        targets = {name: stack.enter_context(loop_device(path)) for name, path in made.items()}
+        print(table(measure(targets, JOBS, options.size, options.seconds, options.rounds)))
+    with tempfile.TemporaryDirectory(dir=options.dir, prefix="fmrd-bench-") as directory:
+        for delay in options.delays.split(","):
+            speed = copies(Path(directory), options.size, delay, options.rounds)
+            print(f"a full copy to a far plex, {delay}: {speed:.0f} MiB/s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
