@@ -5,6 +5,7 @@ or of one whose history holds that lineage with an equal or higher last sequence
 """
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from fmrd.core.geometry import MAX_PAGES, Geometry
 from fmrd.core.printable import printable
@@ -113,6 +114,21 @@ class Link:
     """
 
 
+class Kind(StrEnum):
+    """How a snapshot was taken: plexes left with all data, or its plex was empty and gets what is written over."""
+
+    BREAK_OFF = "break-off"
+    INSTANT = "instant"
+
+
+@dataclass(frozen=True)
+class Taken:
+    """When a snapshot was taken, in seconds since the epoch, and how: for whoever reads it."""
+
+    at: float
+    kind: Kind
+
+
 @dataclass(frozen=True)
 class VolumeRecord:
     """This is what a record says of one volume: its measures in bytes, its settings, its plexes, and whose snapshot it
@@ -134,6 +150,8 @@ class VolumeRecord:
     auto_attach: bool = True
     hot_extents: int = 1024
     """How many extents its DRL holds at most: the setting drl_extents."""
+    taken: Taken | None = None
+    """Of a snapshot; None of one that an older program took."""
     comment: str = ""
     """Whatever somebody wanted to note."""
     stopped: bool = False

@@ -17,7 +17,7 @@ from fmrd.core.record import Column, Link, PlexRecord, Position, Record, VolumeR
 from fmrd.core.states import PlexState
 from fmrd.core.volume.readpolicy import check_policy
 from fmrd.dco.values import count as _count
-from fmrd.dco.values import failure_fields, read_comment, read_failure, read_stamp, stamp_fields
+from fmrd.dco.values import failure_fields, read_comment, read_failure, read_stamp, read_taken, stamp_fields
 from fmrd.dco.values import items as _list
 from fmrd.errors import BadRequest, FmrdError
 
@@ -98,6 +98,7 @@ def _volume(v: VolumeRecord, *, content: bool) -> Json:
         "snapshot_of": v.snapshot_of,
         "link": None if v.link is None else _columns(v.link),
         **({"comment": v.comment} if v.comment else {}),
+        **({} if v.taken is None else {"taken": [v.taken.at, v.taken.kind]}),
     }
 
 
@@ -142,6 +143,7 @@ def _read_volume(data: Json, columns: int) -> VolumeRecord:
         auto_attach=_flag(data["auto_attach"]),
         hot_extents=_some(data["hot_extents"]),
         comment=read_comment(data),
+        taken=read_taken(data),
         stopped=_flag(data["stopped"]),
         next_plex=_count(data["next_plex"]),
         settled=_flag(data["settled"]),

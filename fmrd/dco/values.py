@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fmrd.core.json_object import Json
-from fmrd.core.record import MOST_TOLD, Failure
+from fmrd.core.record import MOST_TOLD, Failure, Kind, Taken
 from fmrd.core.stamps import MOST_PIECES, PIECE_BYTES, Stamp, Sum
 
 MOST = (1 << 63) - 1
@@ -67,10 +67,24 @@ def read_failure(data: Json) -> Failure | None:
     code, message, errno, since = items(data["failure"])
     if not isinstance(code, str) or not isinstance(message, str) or len(code) + len(message) > 2 * MOST_TOLD:
         raise TypeError("a failure is a code and a sentence")
-    known = since is None or (isinstance(since, int | float) and not isinstance(since, bool) and 0 <= since < MOST)
-    if not known or not message.isprintable():
+    if not (since is None or is_time(since)) or not message.isprintable():
         raise TypeError("a failure has a time in seconds, and its sentence can be printed")
     return Failure(code, message, None if errno is None else count(errno), since)
+
+
+def read_taken(data: Json) -> Taken | None:
+    """Return when and how a snapshot was taken: an older program has nothing."""
+    if "taken" not in data:
+        return None
+    at, kind = items(data["taken"])
+    if not is_time(at):
+        raise TypeError("a snapshot is taken at a time in seconds")
+    return Taken(at, Kind(kind))
+
+
+def is_time(value: object) -> bool:
+    """Seconds since the epoch."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < MOST
 
 
 def read_comment(data: Json) -> str:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fmrd.core.geometry import PAGE_REGIONS
 from fmrd.core.reasons import Reason
-from fmrd.core.record import Column, Failure, Link, PlexRecord, Position, Record, VolumeRecord
+from fmrd.core.record import Column, Failure, Kind, Link, PlexRecord, Position, Record, Taken, VolumeRecord
 from fmrd.core.stamps import PIECE_BYTES, Stamp, Sum
 from fmrd.core.states import PlexState
 from fmrd.dco import layout
@@ -82,6 +82,8 @@ def records(draw: st.DrawFn) -> Record:
         stopped=draw(st.booleans()),
         next_plex=draw(counts),
         settled=draw(st.booleans()),
+        comment=draw(st.text(st.characters(categories=["L", "N", "P"]), max_size=20)),
+        taken=draw(st.none() | st.builds(Taken, st.floats(0, 1e12), st.sampled_from(Kind))),
     )
     snapshot = replace(
         volume, name="SNAP-" + name, uuid="00000000-0000-4000-8000-000000000001",

@@ -195,6 +195,23 @@ def test_history_outlives_the_daemon(daemon: Daemon, plexes: list[Path], tmp_pat
     assert sum(event["kind"] == "daemon_started" for event in found) == 3
 
 
+def test_a_snapshot_says_when_and_how_it_was_taken(daemon: Daemon, plexes: list[Path], tmp_path: Path) -> None:
+    daemon.make("data", "1M", *plexes)
+    before = time.time()
+    daemon.json("plex", "convert", "data", "data-02")
+    daemon.json("snapshot", "data")
+    daemon.json("snapshot", "data", "--instant", tmp_path / "i", "--name", "now")
+    daemon.restart()
+    found = {snap["name"]: snap for snap in daemon.json("snapprint")["snapshots"]}
+    assert {name: snap["taken_as"] for name, snap in found.items()} == {"SNAP-data": "break-off", "now": "instant"}
+    assert before <= found["SNAP-data"]["taken"] <= found["now"]["taken"] <= time.time()
+    assert daemon.volume("now")["taken"] == found["now"]["taken"] and daemon.volume("data")["taken"] is None
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found["now"]["taken"]))
+    assert f"{when} instant" in daemon.fmrctl("snapprint").stdout
+    verbs = [event for event in daemon.json("history", "data")["events"] if event.get("verb") == "snapshot"]
+    assert len(verbs) == 2
+
+
 def test_a_hook_hears_of_a_plex_that_left_and_one_that_hangs_holds_up_nothing(
     stopped_daemon: Daemon, plexes: list[Path], tmp_path: Path
 ) -> None:

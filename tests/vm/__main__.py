@@ -16,6 +16,7 @@ from tests.vm.machine import Failed, Machine, machine
 Scenario = Callable[[Machine], str]
 SCENARIOS: tuple[Scenario, ...] = (
     living.set_up, living.make_on_devices, living.make_on_file_systems, living.stopped_and_started, living.restarted,
+    living.told,
     living.killed, living.killed_again_and_again, living.broken_upgrade, living.leads_back, living.freezing_itself,
     failing.fails, failing.fails_now_and_then, failing.hangs, failing.hangs_and_restart, failing.hangs_and_kill,
     booting.rebooted, booting.late, booting.power_cut, booting.missing,

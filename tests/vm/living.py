@@ -102,6 +102,36 @@ def restarted(vm: Machine) -> str:
     return f"no error; the longest of {report['written']} writes waited {report['longest']:.0f} s"
 
 
+def told(vm: Machine) -> str:
+    """events reach the journal with their fields, and hooks have a network"""
+    vm.run(
+        """set -e
+        mkdir -p /etc/fmrd/hooks.d
+        cat >/etc/fmrd/hooks.d/notes <<'END'
+#!/bin/sh
+set -e
+/opt/fmrd/bin/python3 -SE -c 'import socket; socket.socket(socket.AF_INET)'
+echo "$FMRD_EVENT $FMRD_PLEX" >>/root/seen
+(sleep 1000 &)
+END
+        cat >/etc/fmrd/hooks.d/hangs <<'END'
+#!/bin/sh
+exec sleep 1000
+END
+        chmod 755 /etc/fmrd/hooks.d/notes /etc/fmrd/hooks.d/hangs
+        fmrctl plex det data data-02
+        fmrctl plex att data data-02 --wait""",
+        120,
+    )
+    vm.until("grep 'plex_detached data-02' /root/seen", "the hook was run, and has a network", 120)
+    vm.until("journalctl -o cat FMRD_EVENT=plex_detached FMRD_PLEX=data-02 | grep detached", "the journal has it", 60)
+    vm.until("journalctl -o cat FMRD_EVENT=hook_failed | grep 'hangs'", "the hook that hangs was told", 180)
+    vm.run("rm -r /etc/fmrd/hooks.d")
+    vm.until("! pgrep -f 'sleep 1000'", "what hooks started is gone", 120)
+    wait_until_active(vm, "data")
+    return "both, and a hook that hangs was killed and told"
+
+
 def killed(vm: Machine) -> str:
     """kill -9 under a writer"""
     with writing(vm, "data") as writer:

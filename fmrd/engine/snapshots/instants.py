@@ -14,7 +14,7 @@ import trio
 from fmrd.backing.calls.system_calls import ask
 from fmrd.core.decisions import instant, snapshot
 from fmrd.core.reasons import Reason
-from fmrd.core.record import Column, PlexRecord
+from fmrd.core.record import Column, Kind, PlexRecord, Taken
 from fmrd.core.states import PlexState, TaskState, TaskType
 from fmrd.dco.copy import DcoCopy
 from fmrd.dco.ledger import change
@@ -71,7 +71,8 @@ async def take_instant(
             registry.units.must_be_free(name)
             uuid = registry.context.new_uuid()
             taken = snapshot.taken_at_once(mirror.store.family, running.volume, record, name, uuid)
-            taken.settings = replace(taken.settings, io_timeout_seconds=keeping.LIMIT_SECONDS)
+            when = Taken(registry.context.now(), Kind.INSTANT)
+            taken.settings = replace(taken.settings, io_timeout_seconds=keeping.LIMIT_SECONDS, taken=when)
             ledger = mirror.store.ledger
             opened = {record.uuid: files.with_dco(copy)}
             store = Store(ledger, taken, opened, timeout_seconds=ledger.timeout_seconds, failed=report)

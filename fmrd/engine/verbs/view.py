@@ -102,9 +102,16 @@ def snapshots_json(running: Running) -> list[Json]:
                 "dirty_regions": regions,
                 "dirty_bytes": volume.geometry.bytes_in(regions, last),
                 "percent_dirty": round(100.0 * regions / volume.geometry.regions, 2),
+                **_taken(snap.settings),
             }
         )
     return found
+
+
+def _taken(record: VolumeRecord | None) -> Json:
+    """When a snapshot was taken, and how."""
+    taken = record.taken if record is not None else None
+    return {"taken": None, "taken_as": None} if taken is None else {"taken": taken.at, "taken_as": taken.kind.value}
 
 
 def detached_json(running: Running) -> list[Json]:
@@ -118,6 +125,7 @@ def detached_json(running: Running) -> list[Json]:
             "dirty_regions": plex.map.count(),
             "dirty_bytes": volume.geometry.bytes_in(plex.map.count(), plex.map.has_last),
             "percent_dirty": round(plex.map.percent(), 2),
+            **_taken(None),
         }
         for plex in volume.plexes
         if not plex.is_open
@@ -143,7 +151,7 @@ def unreadable_json(name: str, path: str, error: Json | None) -> Json:
             "uuid": None, "length_bytes": 0, "region_size_bytes": 0, "fmr": True, "rdpol": "select", "io_timeout": 0,
             "rate": 0, "auto_attach": True, "comment": "",
             "drl": {"extent_bytes": 0, "dirty_extents": 0, "most_extents": 0}, "plexes": [],
-            "snapshots": [], "lost": [], "suspect": False, "snapshot_of": None,
+            "snapshots": [], "lost": [], "suspect": False, "snapshot_of": None, "taken": None, "taken_as": None,
             "error": error}  # fmt: skip
 
 
@@ -168,6 +176,7 @@ def _settings(record: VolumeRecord, path: str) -> Json:
         "lost": [],
         "suspect": any(plex.suspect for plex in record.plexes),
         "snapshot_of": record.snapshot_of,
+        **_taken(record if record.snapshot_of is not None else None),
     }
 
 

@@ -16,7 +16,7 @@ from fmrd.front.ctl.words import format_size
 
 VOLUME_HEAD = ("V", "NAME", "FMR", "KSTATE", "STATE", "LENGTH", "READPOL", "OPEN", "PATH")
 PLEX_HEAD = ("PL", "NAME", "VOLUME", "KSTATE", "STATE", "LENGTH", "DIRTY", "MODE", "PATH")
-SNAP_HEAD = ("SS", "NAME", "VOLUME", "LENGTH", "DIRTY", "%DIRTY")
+SNAP_HEAD = ("SS", "NAME", "VOLUME", "LENGTH", "DIRTY", "%DIRTY", "TAKEN", "KIND")
 GOOD, WARN, SICK = "green", "yellow", "red"
 COLOURS = {"IOFAIL": SICK, "STALE": WARN, "OFFLINE": WARN, "TEMP": WARN, "SNAPATT": WARN}
 """Of plexes that are not well, on a terminal, unless NO_COLOR is set."""
@@ -117,7 +117,11 @@ def _plex(p: Json, volume: str, length: int | None) -> tuple[str, ...]:
 
 def _association(kind: str, snap: Json) -> tuple[str, ...]:
     return (kind, snap["name"], snap["volume"], format_size(snap["length_bytes"]), format_size(snap["dirty_bytes"]),
-            f"{snap['percent_dirty']:g}")  # fmt: skip
+            f"{snap['percent_dirty']:g}", _when(snap.get("taken")), snap.get("taken_as") or "-")  # fmt: skip
+
+
+def _when(time: float | None) -> str:
+    return "-" if time is None else datetime.fromtimestamp(time).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def print_snapshots(out: Console, result: Json) -> None:

@@ -70,7 +70,9 @@ def tell_verb(events: Events, uid: int, request: Request, error: FmrdError | Non
     if request.verb in LOOKS or request.args.get("dry_run"):
         return
     arguments = [f"{name}={printable(_plain(value), MOST_CHARACTERS)}" for name, value in request.args.items()]
-    named, chosen = request.args.get("volume", request.args.get("snapshot")), request.args.get("plex")
+    several = request.args.get("volumes") or [None]
+    named = request.args.get("volume") or request.args.get("snapshot") or several[0]
+    chosen = request.args.get("plex")
     volume, plex = named if isinstance(named, str) else None, chosen if isinstance(chosen, str) else None
     message = f"user {uid}: {request.verb} {' '.join(arguments)}".rstrip()
     details: Json = {"uid": uid, "verb": request.verb, "arguments": arguments}
