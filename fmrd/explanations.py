@@ -43,6 +43,10 @@ ERRORS: dict[str, str] = {
     "at most 64 characters; that of a snapshot, which has its original's in it, at most 80.",
     "bad_size": "Sizes are bytes, or a number with K, M, G or T (powers of 1024), a multiple of 4096; region and "
     "extent sizes are powers of two.",
+    "bad_conf": "A file of settings (fmrd.conf, or one that fmrctl apply was given) cannot be read, is not TOML, or "
+    "has a key or a value that it cannot have; the message names the file and the key.",
+    "no_disk": "A plex was to be made by fmrd-vx, which knows no disk for it: [vx.disks] in fmrd.conf names "
+    "directories, and each plex of a volume wants one of its own. Or name paths: -o fmrd_paths=PATH,PATH.",
     "bad_setting": "Settings are fmr, rdpol, io_timeout, rate, auto_attach and drl_extents; see 'fmrctl set --help'.",
     "unknown_code": "No error or reason has this code.",
     "unreachable": "Nothing answers on the control socket. Is the daemon running, and is it the same --socket?",

@@ -8,6 +8,7 @@ PROGRAMS = {
     "fmrd.front.daemon.daemon",
     "fmrd.front.daemon.mount_holder",
     "fmrd.front.ctl.cli",
+    "fmrd.front.vx.main",
     "tests.sim.__main__",
     "tests.mutate",
 }
