@@ -43,6 +43,8 @@ ERRORS: dict[str, str] = {
     "at most 64 characters; that of a snapshot, which has its original's in it, at most 80.",
     "bad_size": "Sizes are bytes, or a number with K, M, G or T (powers of 1024), a multiple of 4096; region and "
     "extent sizes are powers of two.",
+    "no_sources": "This fmrd was installed by a package of the system, which has put units, scripts and manual pages "
+    "in place; only a wheel or a checkout has them to be put somewhere.",
     "bad_conf": "A file of settings (fmrd.conf, or one that fmrctl apply was given) cannot be read, is not TOML, or "
     "has a key or a value that it cannot have; the message names the file and the key.",
     "no_disk": "A plex was to be made by fmrd-vx, which knows no disk for it: [vx.disks] in fmrd.conf names "

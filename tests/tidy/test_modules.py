@@ -9,6 +9,7 @@ PROGRAMS = {
     "fmrd.front.daemon.mount_holder",
     "fmrd.front.ctl.cli",
     "fmrd.front.vx.main",
+    "fmrd.front.setup.making",
     "tests.sim.__main__",
     "tests.mutate",
 }

@@ -21,6 +21,7 @@ from fmrd.front.ctl.task import task
 from fmrd.front.ctl.verify import verify
 from fmrd.front.ctl.words import parse_pairs
 from fmrd.front.places import default_places
+from fmrd.front.setup.completing import complete
 from fmrd.front.wire import error_json
 
 INTERRUPTED = 130
@@ -226,4 +227,5 @@ def _complain(error: FmrdError, *, as_json: bool) -> int:
 
 
 def main() -> None:
+    complete(cli)
     sys.exit(run(sys.argv[1:]))
