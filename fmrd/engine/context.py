@@ -14,6 +14,7 @@ from fmrd.backing.calls.system_calls import Lane, SystemCalls, ask
 from fmrd.backing.protocol import Host
 from fmrd.core.geometry import PAGE_REGIONS
 from fmrd.core.maps.drl import HOT_EXTENTS
+from fmrd.engine.plexes.disks_come import Coming
 from fmrd.engine.tasks import TaskList
 
 
@@ -46,6 +47,7 @@ class Context:
     """How many regions share a page in a volume that is made now. Tests make it small: then there are several pages."""
     nursery: trio.Nursery = field(init=False)
     tasks: TaskList = field(init=False)
+    coming: Coming = field(default_factory=Coming)
     disks: dict[str, trio.Lock] = field(init=False)
     """Two copies never share a disk: a copy holds the locks of its source and its target."""
 

@@ -25,6 +25,7 @@ from fmrd.front.daemon.control import Control
 from fmrd.front.daemon.keeping import become_keeper
 from fmrd.front.daemon.lock_memory import stay_out_of_memory_pressure
 from fmrd.front.daemon.log import log_to_standard_error
+from fmrd.front.daemon.mounts_seen import watch_mounts
 from fmrd.front.daemon.supervisor import Supervisor, supervisor_of
 from fmrd.front.doors.channel import takeover
 from fmrd.front.doors.channel.door import ChannelDoor
@@ -71,6 +72,7 @@ class Daemon:
                 opened = trio.Event()
                 nursery.start_soon(_open, registry, opened)
                 await registry.running.wait()
+                nursery.start_soon(watch_mounts, registry.context.coming.tell)
                 control_scope = await nursery.start(_until_told, control)
                 nursery.start_soon(self._announce, opened)
                 await self._stop.wait()
