@@ -10,6 +10,8 @@ import click
 from fmrd.core.json_object import Json
 from fmrd.core.printable import escaped
 from fmrd.errors import EXPLANATIONS, BadRequest, Failed, FmrdError
+from fmrd.front.conf.heeding import options_of_make, settings_of
+from fmrd.front.conf.reading import read_conf
 from fmrd.front.ctl import words
 from fmrd.front.ctl.app import App, Told, print_json
 from fmrd.front.ctl.dump import dump
@@ -22,6 +24,8 @@ from fmrd.front.ctl.verify import verify
 from fmrd.front.ctl.words import parse_pairs
 from fmrd.front.places import default_places
 from fmrd.front.setup.completing import complete
+from fmrd.front.setup.declared import apply
+from fmrd.front.setup.installing import install_units
 from fmrd.front.wire import error_json
 
 INTERRUPTED = 130
@@ -44,7 +48,9 @@ def cli(ctx: click.Context, as_json: bool, socket: str | None) -> None:
 
     Exit status: 0 done, 1 failed, 2 usage, 3 refused for safety, 4 the daemon cannot be reached.
     """
-    ctx.obj = App(Path(socket) if socket else default_places().socket, as_json)
+    conf = read_conf()
+    ctx.default_map = {"make": options_of_make(conf)}
+    ctx.obj = App(Path(socket or conf.daemon.get("socket") or default_places().socket), as_json)
 
 
 @cli.command()
@@ -74,6 +80,9 @@ def make(
         "make", volume=volume, size_bytes=size, plexes=list(path), from_path=from_path, force=force,
         region_size_bytes=region_size, drl_extent_bytes=drl_extent, fmr=not no_fmr, rdpol=rdpol, dry_run=dry_run,
     )  # fmt: skip
+    settings = settings_of(read_conf().volumes, made=True)
+    if settings and not dry_run:
+        app.ask("set", volume=volume, settings=settings)
     app.conclude(result, wait=wait)
 
 
@@ -166,7 +175,7 @@ def explain(app: App, code: str) -> None:
     app.show({"code": code, "explanation": EXPLANATIONS[code]}, lambda shown: app.out.print(shown["explanation"]))
 
 
-for command in (plex, recover, *SNAP_COMMANDS, verify, task, dump):
+for command in (plex, recover, *SNAP_COMMANDS, verify, task, dump, apply, install_units):
     cli.add_command(command)
 
 

@@ -20,6 +20,7 @@ from fmrd.engine.context import Context
 from fmrd.engine.registry import Registry
 from fmrd.engine.verbs.verbs import Verbs
 from fmrd.errors import Failed, FmrdError
+from fmrd.front.conf.heeding import Configured
 from fmrd.front.daemon.attention import Attention
 from fmrd.front.daemon.control import Control
 from fmrd.front.daemon.keeping import become_keeper
@@ -173,7 +174,7 @@ def a_path(text: str) -> Path:
     return Path(text)
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Configured, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--state", type=a_path, metavar="DIRECTORY", envvar="FMRD_STATE", help="Directory of the home copies.")
 @click.option("--mount", type=a_path, metavar="DIRECTORY", envvar="FMRD_MOUNT", help="Where volumes appear as files.")
 @click.option("--socket", type=a_path, metavar="PATH", envvar="FMRD_SOCKET", help="Control socket of fmrctl.")

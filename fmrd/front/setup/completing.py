@@ -3,6 +3,7 @@
 Who presses a key waits for at most a moment: a daemon that does not answer completes nothing.
 """
 
+import contextlib
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +14,7 @@ from click.shell_completion import CompletionItem, get_completion_class
 
 from fmrd.core.json_object import Json
 from fmrd.errors import EXPLANATIONS, FmrdError
+from fmrd.front.conf.reading import read_conf
 from fmrd.front.places import default_places
 from fmrd.front.wire import REPLY_LIMIT_BYTES, Lines, Request, Result, decode_reply
 
@@ -43,6 +45,8 @@ def asked(verb: str, where: Path, **args: object) -> Json:
 def _where(ctx: click.Context) -> Path:
     """What --socket or the environment says; completion knows the words before the one that is typed."""
     given = ctx.find_root().params.get("socket") or os.environ.get("FMRD_SOCKET")
+    with contextlib.suppress(FmrdError):
+        given = given or read_conf().daemon.get("socket")
     return Path(given) if given else default_places().socket
 
 

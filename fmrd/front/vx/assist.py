@@ -2,6 +2,7 @@
 
 from fmrd.core.json_object import Json
 from fmrd.errors import BadRequest
+from fmrd.front.conf.heeding import arguments_of_make, settings_of
 from fmrd.front.vx.asking import Vx
 from fmrd.front.vx.disks import new_paths
 from fmrd.front.vx.typed import NotSupported, Typed, read_count, read_length
@@ -25,13 +26,22 @@ def make(vx: Vx, typed: Typed) -> None:
     mirrors = len(given.split(",")) if given else mirrors
     mirrors = read_count("nmirror", typed.attribute("nmirror", str(mirrors)), MAX_MIRRORS)
     paths = new_paths(typed, vx.conf.disks, volume, disks, mirrors)
-    region = typed.attribute("regionsize")
     vx.conclude(
         vx.ask(
             "make", volume=volume, size_bytes=read_length(length), plexes=[{"path": path} for path in paths],
-            region_size_bytes=read_length(region) if region else None, fmr=switch(typed, "fastresync", "on"),
+            **arguments_of_make(vx.conf, {}) | _told(typed),
         ), background=typed.background,
     )  # fmt: skip
+    settings = settings_of(vx.conf.volumes, made=True)
+    if settings:
+        vx.ask("set", volume=volume, settings=settings)
+
+
+def _told(typed: Typed) -> dict[str, object]:
+    """What the line says itself of how the volume is made."""
+    region, tracked = typed.attribute("regionsize"), typed.attribute("fastresync")
+    told: dict[str, object] = {"region_size_bytes": read_length(region)} if region else {}
+    return told | ({"fmr": switch(typed, "fastresync", tracked)} if tracked else {})
 
 
 def switch(typed: Typed, key: str, default: str) -> bool:

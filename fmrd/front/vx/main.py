@@ -62,9 +62,9 @@ def _run(line: list[str], socket: Path | None) -> int:
         raise NotSupported(line[0], f"fmrd-vx knows {', '.join(FORMS)}")
     typed = read(line[0], line[1:])
     form = form_of(typed)
-    named = os.environ.get("FMRD_SOCKET")
-    where = socket or (Path(named) if named else default_places().socket)
-    form.run(Vx(App(where, as_json=False), read_conf()), typed)
+    conf = read_conf()
+    where = socket or Path(os.environ.get("FMRD_SOCKET") or conf.daemon.get("socket") or default_places().socket)
+    form.run(Vx(App(where, as_json=False), conf), typed)
     sys.stdout.flush()
     return 0
 
