@@ -60,7 +60,8 @@ def test_the_daemon_may_mount_lock_its_memory_and_be_an_io_flusher() -> None:
     settings = settings_of("fmrd.service")
     kept = settings["CapabilityBoundingSet"].split()
     assert {"CAP_SYS_ADMIN", "CAP_SYS_RESOURCE", "CAP_IPC_LOCK", "CAP_DAC_OVERRIDE"} <= set(kept)
-    assert "@mount" in settings["SystemCallFilter"]
+    filters = re.findall(r"^SystemCallFilter=(.*)$", (UNITS / "fmrd.service").read_text(), re.MULTILINE)
+    assert filters == ["@system-service @mount", "~@resources"], "the first says what is allowed at all"
     assert settings["LimitMEMLOCK"] == "infinity"
     assert int(settings["OOMScoreAdjust"]) < -500
 

@@ -3,7 +3,6 @@
 from importlib import metadata
 from pathlib import Path
 
-import fmrd
 from fmrd.errors import Failed
 
 MARK = "systemd/fmrd.service"
@@ -12,7 +11,7 @@ MARK = "systemd/fmrd.service"
 
 def sources() -> Path:
     """Return the folder. Failed('no_sources') where there is none: a package of the system puts all of it in place."""
-    checkout = Path(fmrd.__file__).parents[1]
+    checkout = Path(__file__).parents[3]
     if (checkout / MARK).is_file():
         return checkout
     try:
