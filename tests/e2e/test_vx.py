@@ -192,6 +192,22 @@ def test_scripts_see_the_exit_statuses_of_vxvm(hand: Hand) -> None:
     hand.type("vxassist make v2 one", 2)
 
 
+def test_a_snapshot_is_nobody_elses(hand: Hand) -> None:
+    """Who names the wrong volume beside a snapshot gets neither restored nor cleared."""
+    hand.type("vxassist make vol01 1m")
+    hand.type("vxassist make vol02 1m")
+    write_at(hand.daemon.path("vol02"), 0, b"mine")
+    hand.type("vxassist snapstart vol01")
+    hand.type("vxassist snapshot vol01 snap1")
+    for line in (
+        "vxassist snapclear vol02 snap1", "vxsnap refresh snap1 source=vol02", "vxsnap reattach snap1 source=vol02",
+        "vxsnap restore vol02 source=snap1", "vxsnap restore vol01 source=vol02", "vxsnap dis vol01",
+    ):  # fmt: skip
+        assert "bad_request" in hand.type(line, 2).err, line
+    assert hand.daemon.volume("snap1")["snapshot_of"] == "vol01"
+    assert read_at(hand.daemon.path("vol02"), 0, 4) == b"mine"
+
+
 def test_mirrors_come_and_go_on_disks_of_their_own(hand: Hand) -> None:
     hand.type("vxassist make vol01 20480 disk02")
     hand.type("vxassist mirror vol01")

@@ -3,12 +3,14 @@
 import contextlib
 from pathlib import Path
 
+import click
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fmrd.errors import BadRequest
-from fmrd.front.conf.reading import LIMIT_BYTES, default_path, read_conf
+from fmrd.front.conf.reading import DAEMON, LIMIT_BYTES, default_path, read_conf
+from fmrd.front.daemon.daemon import main as daemon
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -60,6 +62,28 @@ def test_whatever_it_holds_it_is_read_or_refused(tmp_path: Path, data: bytes) ->
     path.write_bytes(data)
     with contextlib.suppress(BadRequest):
         assert read_conf(path).path == path
+
+
+def test_options_of_the_daemon_come_from_it_unless_somebody_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {"state": "/s", "mount": "/m", "socket": "/k", "door": "pyfuse3", "uring": False, "log_level": "error"}
+    assert said.keys() == DAEMON.keys()
+    lines = [f"{key} = {str(value).lower() if isinstance(value, bool) else repr(value)}" for key, value in said.items()]
+    monkeypatch.setenv("FMRD_CONF", str(written(tmp_path, "\n".join(["[daemon]", *lines]))))
+    heeded = daemon.make_context("fmrd", []).params
+    assert {key: heeded[key] for key in said} == said | {key: Path(said[key]) for key in ("state", "mount", "socket")}  # type: ignore[arg-type]  # texts
+    monkeypatch.setenv("FMRD_DOOR", "channel")
+    heeded = daemon.make_context("fmrd", ["--uring", "--state", "/typed"]).params
+    assert (heeded["door"], heeded["uring"], heeded["state"]) == ("channel", True, Path("/typed"))
+    assert heeded["log_level"] == "error"
+
+
+def test_an_option_that_cannot_be_is_refused_when_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for text in ('[daemon]\ndoor = "front"', "[daemon]\ndor = 1"):
+        monkeypatch.setenv("FMRD_CONF", str(written(tmp_path, text)))
+        with pytest.raises(click.UsageError, match=r"channel|'dor'"):
+            daemon.make_context("fmrd", [])
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ PLACE = Path("/etc/fmrd.conf")
 LIMIT_BYTES = 1 << 20
 MAX_DISKS = 64
 
-DAEMON: dict[str, type] = {"state": str, "mount": str, "socket": str, "door": str, "uring": bool}
+DAEMON: dict[str, type] = {"state": str, "mount": str, "socket": str, "door": str, "uring": bool, "log_level": str}
 """Options of fmrd that may stand in [daemon], and of which type each is."""
 
 VOLUMES: dict[str, type] = {
