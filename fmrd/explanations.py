@@ -48,6 +48,14 @@ ERRORS: dict[str, str] = {
     "bad_setting": "Settings are fmr, rdpol, io_timeout, rate, auto_attach, comment and drl_extents; see 'fmrctl set "
     "--help'.",
     "unknown_code": "No error, reason or state is called that; 'fmrctl explain' lists them all.",
+    "no_sources": "This fmrd was installed by a package of the system, which has put units, scripts and manual pages "
+    "in place; only a wheel or a checkout has them to be put somewhere.",
+    "file_changed": "A file that install-units would put in place is there, and is not what it put there: somebody "
+    "changed it. Changes of units belong into drop-ins (systemctl edit); --force replaces the file.",
+    "bad_conf": "A file of settings (fmrd.conf, or one that fmrctl apply was given) cannot be read, is not TOML, or "
+    "has a key or a value that it cannot have; the message names the file and the key.",
+    "no_disk": "A plex was to be made by fmrd-vx, which knows no disk for it: [vx.disks] in fmrd.conf names "
+    "directories, and each plex of a volume wants one of its own. Or name paths: -o fmrd_paths=PATH,PATH.",
     "unreachable": "Nothing answers on the control socket. Is the daemon running, and is it the same --socket?",
     "volume_exists": "A volume of this name exists already.",
     "volume_missing": "There is no volume of this name; 'fmrctl print' lists them.",

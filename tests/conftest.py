@@ -1,10 +1,13 @@
 """What all tests share: how they are dealt out to pytest-xdist's workers (scripts/test runs two), and counted."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.tiers import pytest_terminal_summary  # noqa: F401  (pytest looks for its hooks here)
+
+os.environ["FMRD_CONF"] = "/nonexistent/fmrd.conf"  # what this machine has set is nothing to a test
 
 _HERE = Path(__file__).parent
 _MACHINE = _HERE / "e2e"

@@ -16,6 +16,7 @@ from fmrd.core.geometry import PAGE_REGIONS
 from fmrd.core.maps.drl import HOT_EXTENTS
 from fmrd.engine.events.ring import Events
 from fmrd.engine.events.telling import copy_ended
+from fmrd.engine.plexes.disks_come import Coming
 from fmrd.engine.tasks import TaskList
 
 
@@ -49,6 +50,7 @@ class Context:
     nursery: trio.Nursery = field(init=False)
     tasks: TaskList = field(init=False)
     events: Events = field(init=False)
+    coming: Coming = field(default_factory=Coming)
     disks: dict[str, trio.Lock] = field(init=False)
     """Two copies never share a disk: a copy holds the locks of its source and its target."""
 

@@ -103,7 +103,7 @@ class Registry:
         """Its disks may come after the daemon: tried again, less and less often, until it is open, or is no more."""
         pause = self.context.return_seconds
         while unit.service is None and self.units.knows(unit) and not self.closing:
-            await trio.sleep(pause)
+            await self.context.coming.heard_or(trio.Event(), pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             with contextlib.suppress(FmrdError, OSError):
                 await self.start(unit, StartOptions())

@@ -139,7 +139,7 @@ VERBS: dict[str, dict[str, Argument]] = {
     "plex_dis": VOLUME_AND_PLEX,
     "plex_off": VOLUME_AND_PLEX,
     "plex_on": VOLUME_AND_PLEX,
-    "recover": {"volume": A_VOLUME, "dry_run": FLAG},
+    "recover": {"volume": A_VOLUME, "waiting": FLAG, "dry_run": FLAG},
     "snapstart": {"volume": VOLUME, "path": Argument(_path, required=True), "dco": Argument(_path), "force": FLAG,
                   "rate": NUMBER, "dry_run": FLAG},
     "snapwait": {"volume": VOLUME},

@@ -32,9 +32,9 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     pauses: list[float] = []
     wait = reattach.Reattacher._still_away_after
 
-    async def noted(self: reattach.Reattacher, seconds: float, plex: object) -> bool:
+    async def noted(self: reattach.Reattacher, seconds: float, plex: object, *, hears: bool) -> bool:
         pauses.append(seconds)
-        return await wait(self, seconds, plex)  # type: ignore[arg-type]  # whatever it is, it is passed on
+        return await wait(self, seconds, plex, hears=hears)  # type: ignore[arg-type]  # whatever it is, it is passed on
 
     monkeypatch.setattr(reattach.Reattacher, "_still_away_after", noted)
     return pauses

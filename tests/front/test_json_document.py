@@ -250,6 +250,25 @@ async def ends(fmrctl: Fmrctl, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Non
     await fmrctl("remove", "other")
 
 
+DECLARED = '[volumes.declared]\nsize = "1M"\nplexes = ["{0}/p"]\nrate = "1G"\n'
+
+
+async def applied(fmrctl: Fmrctl, rig: Rig) -> None:
+    file = rig.path("declared.toml")
+    file.write_text(DECLARED.format(rig.directory))
+    await fmrctl("apply", file, "--dry-run")
+    await fmrctl("apply", file)
+    await fmrctl("stop", "declared")
+    file.write_text(file.read_text().replace('/p"', f'/p", "{rig.directory}/q"').replace("1M", "2M") + "start = true\n")
+    done = await fmrctl("apply", file, "--wait")
+    assert [change["action"] for change in done["changes"]] == ["start", "grow", "plex_add"]
+    await fmrctl("stop", "declared")
+    await fmrctl("remove", "declared")
+    for _ in range(2):
+        await fmrctl("install-units", "--root", rig.path("root"), "--prefix", "/opt/here", "--dry-run")
+        await fmrctl("install-units", "--root", rig.path("root"), "--prefix", "/opt/here")
+
+
 async def starts(directory: Path, fmrctl: Fmrctl) -> None:
     """Of volumes that do not: one whose plexes are away, one whose home copy is garbage. And of one without any."""
     volumes = directory / "state" / "volumes"
@@ -287,6 +306,7 @@ async def test_what_is_printed_is_documented_and_what_is_documented_is_printed(
         await snapshots(fmrctl, rig)
         await faults(fmrctl, rig, monkeypatch)
         await ends(fmrctl, rig, monkeypatch)
+        await applied(fmrctl, rig)
     await starts(tmp_path, fmrctl)
     async with serving(tmp_path, fmrctl):
         assert len((await fmrctl("history"))["events"]) > 50

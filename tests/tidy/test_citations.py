@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TIDY = Path(__file__).parent
 """Its tests speak of citations that are wrong."""
-FOLDERS = ("fmrd", "tests", "docs", "benchmarks", "scripts", "systemd")
+FOLDERS = ("fmrd", "tests", "docs", "benchmarks", "scripts", "systemd", "udev")
 TEXTS = sorted(
     path
     for folder in FOLDERS

@@ -3,6 +3,7 @@
 import ast
 import re
 import struct
+import tomllib
 from pathlib import Path
 
 import click
@@ -168,12 +169,13 @@ def test_what_happens_has_a_test(row: str) -> None:
     assert re.search(rf"^(async )?def {found[2]}\(", path.read_text(), re.MULTILINE), f"{found[1]} has no {found[2]}"
 
 
-def test_what_the_units_call_and_the_timers_are_installed() -> None:
+def test_setting_up_puts_everything_in_place() -> None:
+    """By a command; what it puts where is looked at by tests/front/test_installing.py."""
     setting_up = README.split("## Setting up\n")[1].split("\n## ")[0]
-    units = PACKAGE.parent / "systemd"
-    text = "".join(path.read_text() for path in units.glob("*.service"))
-    programs = set(re.findall(r"^Exec\w+=-?/usr/local/sbin/(\S+)", text, re.MULTILINE))
-    installed = re.findall(r"^install (\S+) /usr/local/sbin/(\S*)$", setting_up, re.MULTILINE)
-    assert {target or Path(source).name for source, target in installed} == programs
-    assert all((PACKAGE.parent / source).is_file() for source, _ in installed)
-    assert all(f"systemd/*{path.suffix} " in setting_up for path in units.glob("*.*"))
+    version = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]["version"]
+    for line in (
+        "/opt/fmrd/bin/fmrctl install-units",
+        "scripts/build-deb",
+        f"apt install ./dist/fmrd_{version}_all.deb",
+    ):
+        assert line in setting_up.splitlines()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("fmrd", "tests", "docs", "scripts", "systemd", "benchmarks", ".ci")
+FOLDERS = ("fmrd", "tests", "docs", "scripts", "systemd", "benchmarks", ".ci", "udev", "debian")
 TEXTS = sorted(
     path
     for folder in FOLDERS

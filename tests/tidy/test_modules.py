@@ -9,6 +9,8 @@ PROGRAMS = {
     "fmrd.front.daemon.mount_holder",
     "fmrd.front.ctl.cli",
     "fmrd.front.ctl.hand.mounting",
+    "fmrd.front.vx.main",
+    "fmrd.front.setup.making",
     "tests.sim.__main__",
     "tests.mutate",
     "tests.mutant_server",

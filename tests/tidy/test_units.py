@@ -46,7 +46,7 @@ def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
         for name in (unit.name, unit.name.replace("@.", "@data.")):
             (tmp_path / name).write_text(text)
     units = sorted(map(str, tmp_path.iterdir()))
-    assert len(units) == 13
+    assert len(units) == 15
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True)
     complaints = [line for line in done.stderr.splitlines() if str(tmp_path) in line or "fmrd" in line]
     complaints = [line for line in complaints if not any(f"Unknown key '{new}'" in line for new in FROM_254_ON)]
@@ -61,7 +61,8 @@ def test_the_daemon_may_mount_lock_its_memory_and_be_an_io_flusher() -> None:
     settings = settings_of("fmrd.service")
     kept = settings["CapabilityBoundingSet"].split()
     assert {"CAP_SYS_ADMIN", "CAP_SYS_RESOURCE", "CAP_IPC_LOCK", "CAP_DAC_OVERRIDE"} <= set(kept)
-    assert "@mount" in settings["SystemCallFilter"]
+    filters = re.findall(r"^SystemCallFilter=(.*)$", (UNITS / "fmrd.service").read_text(), re.MULTILINE)
+    assert filters == ["@system-service @mount", "~@resources"], "the first says what is allowed at all"
     assert settings["LimitMEMLOCK"] == "infinity"
     assert int(settings["OOMScoreAdjust"]) < -500
 

@@ -7,9 +7,7 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
-import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -18,12 +16,10 @@ SUITE = "trixie"
 MIRROR = "http://deb.debian.org/debian"
 PACKAGES = (
     "linux-image-cloud-amd64", "initramfs-tools", "zstd", "systemd-sysv", "udev", "dbus", "kmod", "dmsetup",
-    "util-linux", "mount", "e2fsprogs", "procps", "fuse3", "python3", "python3-venv", "python3-trio",
-    "python3-bitarray", "python3-click", "python3-rich", "python3-outcome", "python3-pyfuse3",
+    "util-linux", "mount", "e2fsprogs", "procps", "fuse3", "python3", "python3-trio",
+    "python3-bitarray", "python3-click", "python3-rich", "python3-outcome",
 )  # fmt: skip
-TOO_OLD = ("bitarray", "outcome")
-"""In that Debian, for fmrd; so these are PyPI's, fetched here, where pip knows of proxies and certificates."""
-PYTHON = "3.13"
+"""Of Python's what the package of fmrd depends on: it is installed there without a network."""
 SIZE = "1500M"
 
 MODULES = "virtio_pci virtio_blk virtio_scsi sd_mod ext4"
@@ -52,10 +48,6 @@ for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub
     modprobe@efi_pstore.service systemd-hwdb-update.service systemd-logind.service systemd-pstore.service; do
     ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done
-chroot "$root" python3 -m venv --system-site-packages /opt/fmrd
-# shellcheck disable=SC2086 # a list
-chroot "$root" /opt/fmrd/bin/pip install -q --no-index --find-links=/opt/wheels $dependencies
-ln -s /opt/fmrd/bin/fmrd /opt/fmrd/bin/fmrctl "$root/usr/local/bin/"
 chroot "$root" systemctl enable agent.service
 sed -i 's/^MODULES=.*/MODULES=list/' "$root/etc/initramfs-tools/initramfs.conf"
 echo "$in_initrd" | tr ' ' '\n' >>"$root/etc/initramfs-tools/modules"
@@ -64,15 +56,10 @@ rm -rf "$root"/usr/share/doc "$root"/usr/share/man "$root"/usr/share/locale
 """
 
 
-def dependencies() -> list[str]:
-    with open(ROOT / "pyproject.toml", "rb") as file:
-        return list(tomllib.load(file)["project"]["dependencies"])
-
-
 def recipe() -> str:
     """A name that is another one when anything of the image is."""
     agent = (GUEST / "agent.py").read_text()
-    parts = [SUITE, MIRROR, *PACKAGES, *TOO_OLD, PYTHON, SIZE, MODULES, AGENT, agent, CUSTOMIZE, *dependencies()]
+    parts = [SUITE, MIRROR, *PACKAGES, SIZE, MODULES, AGENT, agent, CUSTOMIZE]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
@@ -103,14 +90,11 @@ def build(place: Path) -> Path:
     customize.write_text("#!/bin/sh" + CUSTOMIZE)
     customize.chmod(0o755)
     (place / "agent.service").write_text(AGENT)
-    wheels = [each for each in dependencies() if each.startswith(TOO_OLD)]
-    only = ("--no-deps", "--only-binary=:all:", f"--python-version={PYTHON}")
-    pip("download", "-q", *only, "-d", place / "wheels", *wheels)
-    environment = os.environ | {"dependencies": " ".join(dependencies()), "in_initrd": MODULES}
+    environment = os.environ | {"in_initrd": MODULES}
     command = [
         "mmdebstrap", "--quiet", "--variant=minbase", "--format=directory", f"--include={','.join(PACKAGES)}",
         f"--customize-hook=copy-in {place / 'agent.service'} /etc/systemd/system",
-        f"--customize-hook=copy-in {GUEST / 'agent.py'} {place / 'wheels'} /opt",
+        f"--customize-hook=copy-in {GUEST / 'agent.py'} /opt",
         f'--customize-hook={customize} "$1"', SUITE, str(system), MIRROR,
     ]  # fmt: skip
     subprocess.run(command, check=True, env=environment, stdin=subprocess.DEVNULL)
@@ -126,20 +110,11 @@ def file_system(label: str, content: Path, path: Path, size: str) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def pip(*words: str | Path) -> None:
-    subprocess.run([sys.executable, "-m", "pip", *words], check=True, stdin=subprocess.DEVNULL)
-
-
 def disk_of_fmrd(path: Path) -> None:
-    """Make an ext4 image with this checkout's wheel, its units, and the programs that the scenarios use."""
+    """Make an ext4 image with this checkout's package, and the programs that the scenarios use."""
     with tempfile.TemporaryDirectory() as scratch:
-        # Of a copy: the checkout may hold an older build, and what was in it would come along.
-        sources, content = Path(scratch) / "sources", Path(scratch) / "content"
-        shutil.copytree(ROOT / "fmrd", sources / "fmrd", ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("pyproject.toml", "README.md", "LICENSE"):
-            shutil.copy(ROOT / name, sources)
+        content = Path(scratch) / "content"
         content.mkdir()
-        pip("wheel", "-q", "--no-deps", "-w", content, sources)
-        shutil.copytree(ROOT / "systemd", content / "systemd")
+        subprocess.run([ROOT / "scripts" / "build-deb", content], check=True, stdin=subprocess.DEVNULL)
         shutil.copytree(GUEST, content / "guest", ignore=shutil.ignore_patterns("__pycache__"))
         file_system("fmrd", content, path, "32M")

@@ -119,6 +119,11 @@ class Machine:
     def plug(self, disk: str) -> None:
         self.qmp("device_add", driver="scsi-hd", drive=disk, serial=disk, id=f"disk-{disk}", bus="scsi.0")
 
+    def unplug(self, disk: str) -> None:
+        """It is gone from the guest when this returns."""
+        self.qmp("device_del", id=f"disk-{disk}")
+        self.until(f"! test -e /dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_{disk}", f"{disk} is gone", 60)
+
     def cut_power(self) -> None:
         """What the guest has not sent to its disks is lost."""
         assert self._qemu is not None

@@ -73,12 +73,12 @@ class _Errand:
                     return
                 self.outcomes.append(result)
 
-    def deliver(self, result: outcome.Outcome[None]) -> None:
+    def deliver(self, result: "outcome.Outcome[None]") -> None:
         """On the worker thread, when ``run`` has ended."""
         with contextlib.suppress(trio.RunFinishedError):
             self._token.run_sync_soon(self._landed, result)
 
-    def _landed(self, result: outcome.Outcome[None]) -> None:
+    def _landed(self, result: "outcome.Outcome[None]") -> None:
         if self.hung is not None:
             self.hung.lane.landed(self.hung)
         self.failure = result

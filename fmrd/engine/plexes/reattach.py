@@ -53,7 +53,8 @@ class Reattacher:
         pause = self._first_pause(plex)
         told = ""
         try:
-            while await self._still_away_after(pause, plex) and expected():
+            # What was looked for in vain hears of disks that come; to what failed in use they are no news.
+            while await self._still_away_after(pause, plex, hears=bool(told)) and expected():
                 if not self._running.volume.settings.auto_attach:
                     continue
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
@@ -78,10 +79,13 @@ class Reattacher:
         attached, pause = self._tried.get(plex.uuid, (0.0, 0.0))
         return pause if pause and trio.current_time() - attached < STEADY * pause else first
 
-    async def _still_away_after(self, seconds: float, plex: Plex) -> bool:
-        with trio.move_on_after(seconds):
-            await self._running.life.stopping.wait()
+    async def _still_away_after(self, seconds: float, plex: Plex, *, hears: bool) -> bool:
         running = self._running
+        if hears:
+            await running.context.coming.heard_or(running.life.stopping, seconds)
+        else:
+            with trio.move_on_after(seconds):
+                await running.life.stopping.wait()
         return plex in running.volume.plexes and not running.life.stopping.is_set() and not running.life.ended
 
     def _say(self, plex: Plex, sentence: str) -> None:

@@ -145,8 +145,13 @@ class PlexVerbs(VerbBase):
 
         return await self._apart(work)
 
-    async def recover(self, *, volume: str | None = None, dry_run: bool = False) -> Json:
-        """Attach every STALE and IOFAIL plex whose backing answers, and mend the holes of the others."""
+    async def recover(self, *, volume: str | None = None, waiting: bool = False, dry_run: bool = False) -> Json:
+        """Attach every STALE and IOFAIL plex whose backing answers, and mend the holes of the others. ``waiting``: only
+        what would be tried again by itself is, at once.
+        """
+        if waiting:
+            self.context.coming.tell()
+            return {"tasks": [], "failed": [], "notice": "what is waited for is tried now"}
         names = [volume] if volume is not None else sorted(n for n, u in self.registry.units.items() if u.service)
 
         async def work() -> Json:

@@ -10,6 +10,8 @@ import click
 from fmrd.core.printable import escaped
 from fmrd.errors import BadRequest, Failed, FmrdError
 from fmrd.front.client import TIMEOUT_SECONDS
+from fmrd.front.conf.heeding import options_of_make, settings_of
+from fmrd.front.conf.reading import read_conf
 from fmrd.front.ctl import words
 from fmrd.front.ctl.app import App, Told, print_json
 from fmrd.front.ctl.dump import dump
@@ -31,6 +33,9 @@ from fmrd.front.ctl.task import task
 from fmrd.front.ctl.verify import verify
 from fmrd.front.ctl.words import parse_pairs
 from fmrd.front.places import default_places
+from fmrd.front.setup.completing import complete
+from fmrd.front.setup.declared import apply
+from fmrd.front.setup.installing import install_units
 from fmrd.front.wire import error_json
 
 INTERRUPTED = 130
@@ -55,7 +60,9 @@ def cli(ctx: click.Context, as_json: bool, socket: str | None, timeout: float) -
 
     Exit status: 0 done, 1 failed, 2 usage, 3 refused for safety, 4 the daemon cannot be reached.
     """
-    ctx.obj = app = App(Path(socket) if socket else default_places().socket, as_json, timeout)
+    conf = read_conf()
+    ctx.default_map = {"make": options_of_make(conf)}
+    ctx.obj = app = App(Path(socket or conf.daemon.get("socket") or default_places().socket), as_json, timeout)
     if ctx.invoked_subcommand is not None:
         return 0
     found = show_status(app, ())
@@ -91,6 +98,9 @@ def make(
         "make", volume=volume, size_bytes=size, plexes=plexes, from_path=from_path, force=force,
         region_size_bytes=region_size, drl_extent_bytes=drl_extent, fmr=not no_fmr, rdpol=rdpol, dry_run=dry_run,
     )  # fmt: skip
+    settings = settings_of(read_conf().volumes, made=True)
+    if settings and not dry_run:
+        app.ask("set", volume=volume, settings=settings)
     app.conclude(result, wait=wait)
 
 
@@ -158,7 +168,7 @@ def print_all(app: App, volume: tuple[str, ...]) -> None:
 
 
 AT_HAND = (status, events, history, start, stop, explain, loop, unloop, rename, replace)
-for command in (*AT_HAND, plex, recover, *SNAP_COMMANDS, verify, task, dump):
+for command in (*AT_HAND, plex, recover, *SNAP_COMMANDS, verify, task, dump, apply, install_units):
     cli.add_command(command)
 
 
@@ -213,4 +223,5 @@ def _complain(error: FmrdError, *, as_json: bool) -> int:
 
 
 def main() -> None:
+    complete(cli)
     sys.exit(run(sys.argv[1:]))

@@ -108,12 +108,17 @@ _simple("on", "Back from offline: the plex is STALE, and may be attached.")
 
 @click.command()
 @click.argument("volume", required=False)
+@click.option(
+    "--waiting", is_flag=True, help="Only what fmrd tries again by itself, at once: a disk has come. Of all volumes."
+)
 @WAIT
 @DRY_RUN
 @click.pass_obj
-def recover(app: App, volume: str | None, wait: bool, dry_run: bool) -> None:
+def recover(app: App, volume: str | None, waiting: bool, wait: bool, dry_run: bool) -> None:
     """Attach every STALE and IOFAIL plex whose backing answers."""
-    result = app.ask("recover", volume=volume, dry_run=dry_run)
+    if waiting and (volume is not None or dry_run):
+        raise BadRequest("bad_request", "recover --waiting is for all volumes, and is no --dry-run")
+    result = app.ask("recover", volume=volume, waiting=waiting or None, dry_run=dry_run)
     nothing = result["failed"] and not (result.get("tasks") or result.get("decisions"))
     problem = Failed("not_recovered", "none of the plexes that are out can be attached") if nothing else None
     if problem is not None and app.as_json:

@@ -20,11 +20,13 @@ from fmrd.engine.context import Context
 from fmrd.engine.registry import Registry
 from fmrd.engine.verbs.verbs import Verbs
 from fmrd.errors import Failed, FmrdError
+from fmrd.front.conf.heeding import Configured
 from fmrd.front.daemon.attention import Attention
 from fmrd.front.daemon.control import Control
 from fmrd.front.daemon.keeping import become_keeper
 from fmrd.front.daemon.lock_memory import stay_out_of_memory_pressure
 from fmrd.front.daemon.log import log_to_standard_error
+from fmrd.front.daemon.mounts_seen import watch_mounts
 from fmrd.front.daemon.supervisor import Supervisor, supervisor_of
 from fmrd.front.doors.channel import takeover
 from fmrd.front.doors.channel.door import ChannelDoor
@@ -75,6 +77,7 @@ class Daemon:
                 opened = trio.Event()
                 nursery.start_soon(_open, registry, opened)
                 await registry.running.wait()
+                nursery.start_soon(watch_mounts, registry.context.coming.tell)
                 control_scope = await nursery.start(_until_told, control)
                 nursery.start_soon(self._announce, opened)
                 await self._stop.wait()
@@ -176,7 +179,7 @@ def a_path(text: str) -> Path:
     return Path(text)
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Configured, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--state", type=a_path, metavar="DIRECTORY", envvar="FMRD_STATE", help="Directory of the home copies.")
 @click.option("--mount", type=a_path, metavar="DIRECTORY", envvar="FMRD_MOUNT", help="Where volumes appear as files.")
 @click.option("--socket", type=a_path, metavar="PATH", envvar="FMRD_SOCKET", help="Control socket of fmrctl.")

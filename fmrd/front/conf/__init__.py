@@ -1,0 +1,1 @@
+"""/etc/fmrd.conf: what an installation sets once."""

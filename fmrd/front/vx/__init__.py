@@ -1,0 +1,1 @@
+"""fmrd-vx: the commands of VERITAS Volume Manager as they were typed there, over fmrd's own verbs."""

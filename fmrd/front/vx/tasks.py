@@ -1,0 +1,81 @@
+"""vxtask: copies in the background."""
+
+from fmrd.core.json_object import Json
+from fmrd.errors import BadRequest
+from fmrd.front.ctl.app import problem_of
+from fmrd.front.ctl.tables import percent
+from fmrd.front.vx.asking import Vx, show
+from fmrd.front.vx.typed import NotSupported, Typed, sectors
+
+HEAD = ("TASKID", "PTID", "TYPE/STATE", "PCT", "PROGRESS")
+WIDTHS = (6, 5, 10, 6)
+LETTERS = {"running": "R", "paused": "P", "aborted": "A", "failed": "A", "done": "EXITED"}
+BASIC = {"RDWRBACK": "RDWRBACK"}
+"""What VxVM calls a copy without a direction; all others copy to a plex."""
+
+
+def list_all(vx: Vx, typed: Typed) -> None:
+    """vxtask [-h] list [TASKID|VOLUME...]"""
+    show(vx, [HEAD], [_row(task) for task in _chosen(vx, typed)], WIDTHS)
+
+
+def monitor(vx: Vx, typed: Typed) -> None:
+    """vxtask monitor [TASKID|VOLUME...]: a line for each step, until all have ended"""
+    tasks = _chosen(vx, typed)
+    show(vx, [HEAD], [], WIDTHS)
+    said: dict[int, tuple[str, ...]] = {}
+
+    def step(now: list[Json]) -> None:
+        for task in now:
+            row = _row(task)
+            if said.get(task["id"]) != row:
+                said[task["id"]] = row
+                show(vx, [], [row], WIDTHS)
+
+    step(tasks)
+    if not tasks:
+        return
+    ended = vx.app.ask("task_monitor", step, ids=[task["id"] for task in tasks])["tasks"]
+    step(ended)
+    problem = problem_of(ended)
+    if problem is not None:
+        raise problem
+
+
+def steer(vx: Vx, typed: Typed) -> None:
+    """vxtask pause|resume|abort TASKID..."""
+    for word in typed.words:
+        vx.ask(f"task_{typed.keyword}", id=_number(word))
+
+
+def set_slow(vx: Vx, typed: Typed) -> None:
+    """vxtask set slow=0 TASKID: without a limit. A limit is a rate here, not a pause."""
+    slow = typed.attribute("slow")
+    task = _number(typed.words[0])
+    if slow != "0":
+        raise NotSupported(f"vxtask set slow={slow}, a pause between steps", f"fmrctl task set {task} rate=BYTES")
+    vx.ask("task_set", id=task, rate=0)
+
+
+def _chosen(vx: Vx, typed: Typed) -> list[Json]:
+    if "-i" in typed.values:
+        raise NotSupported("vxtask -i, a tag", "fmrctl task list: tasks have numbers")
+    tasks: list[Json] = vx.ask("task_list")["tasks"]
+    words = [*typed.words, *filter(None, [typed.values.get("-v")])]
+    for word in words:
+        if not word.isdigit():
+            vx.volume(word)
+    return [task for task in tasks if not words or str(task["id"]) in words or task["volume"] in words]
+
+
+def _number(word: str) -> int:
+    if not (word.isascii() and word.isdigit() and len(word) < 10):
+        raise BadRequest("bad_request", f"{word!r} is not the number of a task", "vxtask list")
+    return int(word)
+
+
+def _row(task: Json) -> tuple[str, ...]:
+    kind = f"{BASIC.get(task['type'], 'ATCOPY')}/{LETTERS[task['state']]}"
+    progress = f"0/{sectors(task['total_bytes'])}/{sectors(task['done_bytes'])}"
+    what = " ".join(filter(None, (task["type"], task["volume"], task["plex"])))
+    return str(task["id"]).rjust(WIDTHS[0]), "", kind, f"{percent(task):05.2f}%", f"{progress} {what}"
