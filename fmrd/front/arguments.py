@@ -123,6 +123,7 @@ VERBS: dict[str, dict[str, Argument]] = {
     "grow": {"volume": VOLUME, "size_bytes": Argument(_number, required=True)},
     "set": {"volume": VOLUME, "settings": Argument(_settings, required=True)},
     "print": {"volume": A_VOLUME},
+    "stat": {"volume": A_VOLUME},
     "plex_add": {"volume": VOLUME, "path": Argument(_path, required=True), "dco": Argument(_path), "force": FLAG,
                  "rate": NUMBER, "dry_run": FLAG},
     "plex_det": VOLUME_AND_PLEX,

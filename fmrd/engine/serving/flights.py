@@ -8,6 +8,7 @@ failed, or must wait for the record of what another one met (rule 5), becomes wo
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from time import perf_counter_ns
 
 from fmrd.backing.calls.system_calls import Call, Outcome
 from fmrd.core.plans import FINE, ReadPart, WritePlan
@@ -42,7 +43,7 @@ class Flights:
         plex that takes part waits in a thread, or for a write that may land yet. True: ``data`` is referred to until
         no disk reads it any more, and must stay as it is until then.
         """
-        mirror, length = self._mirror, len(data)
+        mirror, length, began = self._mirror, len(data), perf_counter_ns()
         plan = mirror.volume.choose_targets(offset, length)
         span = ((offset, offset + length),)
         opened = mirror.opened
@@ -58,17 +59,18 @@ class Flights:
         calls: list[Call] = []
         for plex, _, parts, _, _ in plan.targets:
             disk = opened[plex.uuid]
+            latency = disk.lane.took.write
             plex.writes += 1
             if len(parts) == 1 and parts[0][1] == length:
-                calls.append(disk.writing(Writer(disk.backing, whole), span, inline=False))
+                calls.append(disk.writing(Writer(disk.backing, whole), span, inline=False, latency=latency))
                 plex.write_bytes += length
             else:
                 view = memoryview(kept)
                 work = Writer(disk.backing, [(at, view[at - offset : at - offset + size]) for at, size in parts])
-                calls.append(disk.writing(work, work.spans, inline=False))
+                calls.append(disk.writing(work, work.spans, inline=False, latency=latency))
                 plex.write_bytes += sum(size for _, size in parts)
         self.hold(plan, span)
-        mirror.system.begin(calls, mirror.timeout_seconds, partial(self._landed, plan, span, done))
+        mirror.system.begin(calls, mirror.timeout_seconds, partial(self._landed, plan, span, done, began))
         return keeps
 
     def read(self, part: ReadPart, done: Read) -> bool:
@@ -78,12 +80,15 @@ class Flights:
             return False
         reader, call = reading.asking(mirror, part)
         mirror.load.requests += 1
-        mirror.system.begin([call], mirror.timeout_seconds, partial(self._read, part, reader, done))
+        mirror.system.begin([call], mirror.timeout_seconds, partial(self._read, part, reader, done, perf_counter_ns()))
         return True
 
-    def _read(self, part: ReadPart, reader: reading.Reader, done: Read, outcomes: Sequence[Outcome]) -> None:
-        met = outcomes[0].error
+    def _read(
+        self, part: ReadPart, reader: reading.Reader, done: Read, began: int, outcomes: Sequence[Outcome]
+    ) -> None:
+        met, reads = outcomes[0].error, self._mirror.load.reads
         if met is None:
+            reads.ended(part.length, perf_counter_ns() - began)
             self._mirror.load.left()
             done(reader.buffer)
             return
@@ -93,8 +98,10 @@ class Flights:
                 with self._mirror.load.entered():
                     found = await reading.read_part(self._mirror, part, met=met)
             except Exception as error:
+                reads.ended(part.length, perf_counter_ns() - began, failed=True)
                 done(error)
             else:
+                reads.ended(part.length, perf_counter_ns() - began)
                 done(found)
 
         self._start(by_others)
@@ -105,16 +112,19 @@ class Flights:
         self._mirror.ranges.take(span)
         self._mirror.load.requests += 1
 
-    def failed(self, plan: WritePlan, span: Claim, errors: dict[str, Exception], done: Written) -> None:
-        """Have a write that is held judged, and answered. ``errors`` is by plex uuid."""
+    def failed(self, plan: WritePlan, span: Claim, errors: dict[str, Exception], done: Written, began: int) -> None:
+        """Have a write that is held judged, and answered. ``errors`` is by plex uuid; ``began`` in ns, when it came."""
+        writes = self._mirror.load.writes
 
         async def judged() -> None:
             try:
                 await self._judge(plan, span, errors)
             except Exception as error:
+                writes.ended(plan.length, perf_counter_ns() - began, failed=True)
                 self._changed()
                 done(error)
             else:
+                writes.ended(plan.length, perf_counter_ns() - began)
                 self._changed()
                 done(plan.length)
 
@@ -129,19 +139,20 @@ class Flights:
                 mirror.ranges.release(span)
             await mirror.answer(verdict)
 
-    def _landed(self, plan: WritePlan, span: Claim, done: Written, outcomes: Sequence[Outcome]) -> None:
+    def _landed(self, plan: WritePlan, span: Claim, done: Written, began: int, outcomes: Sequence[Outcome]) -> None:
         mirror, volume = self._mirror, self._mirror.volume
         errors: dict[str, Exception] = {}
         for at, outcome in enumerate(outcomes):
             if outcome.error is not None:
                 errors[plan.targets[at].plex.uuid] = outcome.error
         if errors or volume.demotions_recorded < volume.demotions or volume.end_write(plan, errors) != FINE:
-            self.failed(plan, span, errors, done)
+            self.failed(plan, span, errors, done, began)
             return
         if mirror.unreadable.spans:
             mirror.unreadable.remove(plan.offset, plan.offset + plan.length)
         volume.drl.leave(plan.extents)
         mirror.ranges.release(span)
         mirror.load.left()
+        mirror.load.writes.ended(plan.length, perf_counter_ns() - began)
         self._changed()
         done(plan.length)

@@ -28,6 +28,7 @@ def plex_json(running: Running, plex: Plex) -> Json:
         "writes": plex.writes,
         "write_bytes": plex.write_bytes,
         "errors": plex.errors,
+        "slow": running.home.lanes_of(plex.uuid, plex.name).slow,
         "reason": _reason(plex),
     }
 
@@ -174,5 +175,6 @@ def _stopped_plex(plex: PlexRecord, *, settled: bool) -> Json:
         "writes": 0,
         "write_bytes": 0,
         "errors": 0,
+        "slow": None,
         "reason": _recorded(plex.reason, plex.state),
     }

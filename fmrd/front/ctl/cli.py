@@ -13,6 +13,7 @@ from fmrd.errors import EXPLANATIONS, BadRequest, Failed, FmrdError
 from fmrd.front.ctl import words
 from fmrd.front.ctl.app import App, Told, print_json
 from fmrd.front.ctl.dump import dump
+from fmrd.front.ctl.measured.stat import stat
 from fmrd.front.ctl.options import DRY_RUN, TAKE, WAIT, force
 from fmrd.front.ctl.plex import plex, recover
 from fmrd.front.ctl.snap import COMMANDS as SNAP_COMMANDS
@@ -165,7 +166,7 @@ def explain(app: App, code: str) -> None:
     app.show({"code": code, "explanation": EXPLANATIONS[code]}, lambda shown: app.out.print(shown["explanation"]))
 
 
-for command in (plex, recover, *SNAP_COMMANDS, verify, task, dump):
+for command in (plex, recover, *SNAP_COMMANDS, verify, task, dump, stat):
     cli.add_command(command)
 
 

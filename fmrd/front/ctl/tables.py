@@ -40,13 +40,15 @@ def print_volumes(out: Console, volumes: Sequence[Json], tasks: Sequence[Json] =
     for volume in volumes:
         rows.append(_volume(volume))
         rows += [_plex(plex, volume["name"], volume["length_bytes"]) for plex in volume["plexes"]]
-    _print(out, rows)
+    print_rows(out, rows)
     for plex in (plex for volume in volumes for plex in volume["plexes"] if plex.get("reason")):
         out.print(_why(plex))
+    for plex in (plex for volume in volumes for plex in volume["plexes"] if plex.get("slow")):
+        out.print(f"plex {plex['name']} is slow: {plex['slow']}")
     associations = [snap for volume in volumes for snap in volume["snapshots"]]
     if associations:
         out.print()
-        _print(out, [SNAP_HEAD, *(_association("ss", snap) for snap in associations)])
+        print_rows(out, [SNAP_HEAD, *(_association("ss", snap) for snap in associations)])
     for volume in volumes:
         for part in volume["lost"]:
             where = f"{format_size(part['length_bytes'])} at byte {part['offset_bytes']}"
@@ -64,7 +66,7 @@ def print_volumes(out: Console, volumes: Sequence[Json], tasks: Sequence[Json] =
 
 
 def print_plex(out: Console, plex: Json, volume: str) -> None:
-    _print(out, [PLEX_HEAD, _plex(plex, volume, None)])
+    print_rows(out, [PLEX_HEAD, _plex(plex, volume, None)])
     if plex.get("reason"):
         out.print(_why(plex))
 
@@ -99,7 +101,7 @@ def print_snapshots(out: Console, result: Json) -> None:
     if not rows:
         out.print("there are no snapshots and no detached plexes")
         return
-    _print(out, [SNAP_HEAD, ("DP", *SNAP_HEAD[1:]), *rows])
+    print_rows(out, [SNAP_HEAD, ("DP", *SNAP_HEAD[1:]), *rows])
 
 
 def print_taken(out: Console, result: Json) -> None:
@@ -116,7 +118,7 @@ def print_tasks(out: Console, tasks: Sequence[Json]) -> None:
     if not tasks:
         out.print("there are no tasks")
         return
-    _print(out, [TASK_HEAD, *map(_task, tasks)])
+    print_rows(out, [TASK_HEAD, *map(_task, tasks)])
 
 
 def _task(t: Json) -> tuple[str, ...]:
@@ -148,8 +150,8 @@ def decision_line(decision: Json) -> str:
     )
 
 
-def _print(out: Console, rows: Sequence[Sequence[str]]) -> None:
-    """Columns as wide as what is in them; nothing is ever cut, so that a path can be copied from here."""
+def print_rows(out: Console, rows: Sequence[Sequence[str]]) -> None:
+    """Print columns as wide as what is in them; nothing is ever cut, so that a path can be copied from here."""
     shown = [[escaped(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(*shown, strict=True)]
     for row in shown:

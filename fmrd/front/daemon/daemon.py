@@ -29,6 +29,8 @@ from fmrd.front.daemon.supervisor import Supervisor, supervisor_of
 from fmrd.front.doors.channel import takeover
 from fmrd.front.doors.channel.door import ChannelDoor
 from fmrd.front.doors.mounts import drop_if_dead, write_back
+from fmrd.front.metrics.metrics import Metrics, options
+from fmrd.front.metrics.server import Where
 from fmrd.front.places import default_places
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ class Daemon:
     socket: Path
     door: str = "channel"
     uring: bool = True
+    metrics: Metrics = field(default_factory=Metrics)
     supervisor: Supervisor = field(default_factory=Supervisor)
     _stop: trio.Event = field(default_factory=trio.Event)
     _may_leave: bool = False
@@ -71,6 +74,7 @@ class Daemon:
                 opened = trio.Event()
                 nursery.start_soon(_open, registry, opened)
                 await registry.running.wait()
+                await nursery.start(self.metrics.run, registry)
                 control_scope = await nursery.start(_until_told, control)
                 nursery.start_soon(self._announce, opened)
                 await self._stop.wait()
@@ -195,10 +199,12 @@ def a_path(text: str) -> Path:
     "--uring/--no-uring", default=True, show_default=True, envvar="FMRD_URING",
     help="Write to local disks by io_uring where the kernel has it, or by threads.",
 )  # fmt: skip
+@options
 @click.version_option(package_name="fmrd")
 def main(
-    state: Path | None, mount: Path | None, socket: Path | None, door: str, log_level: str, keeper: bool, uring: bool
-) -> None:
+    state: Path | None, mount: Path | None, socket: Path | None, door: str, log_level: str, keeper: bool, uring: bool,
+    metrics: Where | None, metrics_file: Path | None,
+) -> None:  # fmt: skip
     """Serve mirrored volumes as files, in the foreground, until SIGTERM or SIGINT. Logs go to standard error.
 
     Without options the places are /var/lib/fmrd, /run/fmrd/volumes and /run/fmrd/fmrd.sock for root, and the user's
@@ -210,12 +216,12 @@ def main(
     places = default_places()
     daemon = Daemon(
         (state or places.state).absolute(), (mount or places.mount).absolute(),
-        (socket or places.socket).absolute(), door, uring,
+        (socket or places.socket).absolute(), door, uring, Metrics(metrics, metrics_file and metrics_file.absolute()),
     )  # fmt: skip
     if keeper:
         become_keeper(
             ["--state", daemon.state, "--mount", daemon.mount, "--socket", daemon.socket, "--door", door,
-             "--log-level", log_level, "--uring" if uring else "--no-uring"], door,
+             "--log-level", log_level, "--uring" if uring else "--no-uring", *daemon.metrics.words()], door,
         )  # fmt: skip
     daemon.supervisor = supervisor_of(os.environ, os.getpid())
     stay_out_of_memory_pressure()
