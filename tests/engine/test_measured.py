@@ -9,7 +9,7 @@ import pytest
 from fmrd.backing.calls.system_calls import Call, Lane
 from fmrd.backing.calls.threaded_calls import ThreadedCalls
 from fmrd.core.json_object import Json
-from fmrd.core.measures.latency import SAMPLE, Latency
+from fmrd.core.measures.latency import MANY, SAMPLE, Latency
 from fmrd.engine.serving import quick
 from fmrd.engine.serving.quick import LARGE_BYTES
 from tests.engine.rig import REGION, Rig
@@ -88,7 +88,26 @@ async def test_a_write_that_ends_by_a_callback_is_timed_on_each_plex(rig: Rig) -
     calls = begun.batches[0][0]
     assert [call.latency for call in calls] == [d.lane.took.write for d in rig.service.mirror.opened.values()]
     begun.end()
+    await until(lambda: begun.told == [4096])
     assert tuple(now - then for now, then in zip(await kind(rig, "write"), before, strict=True)) == (1, 4096, 1)
+
+
+async def test_of_many_writes_at_once_all_are_counted_and_one_of_a_few_is_timed(rig: Rig) -> None:
+    await quick_volume(rig)
+    for disk in rig.service.mirror.opened.values():
+        disk.inline = False
+    begun = Begun(rig)
+    before = await kind(rig, "write")
+    many = MANY + 3 * SAMPLE
+    for n in range(many):
+        assert begun.write(rig, n * 4096, b"x" * 4096)
+    timed = [[call.latency is not None for call in calls] for calls, _ in begun.batches]
+    assert all(both == [both[0]] * 2 for both in timed)
+    assert (timed[:MANY], sum(both[0] for both in timed)) == ([[True] * 2] * MANY, MANY + 3)
+    for _ in range(many):
+        begun.end()
+    count, size, held = (now - then for now, then in zip(await kind(rig, "write"), before, strict=True))
+    assert (count, size, held) == (many, many * 4096, many)
 
 
 async def test_a_large_write_is_timed(rig: Rig) -> None:

@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar, cast
 import trio
 
 from fmrd.backing.calls.second_thread import Errors
-from fmrd.core.measures.latency import Latencies, Latency
+from fmrd.core.measures.latency import Latencies, Latency, Sampled
 from fmrd.errors import FmrdError, SourceError
 
 T = TypeVar("T")
@@ -131,7 +131,7 @@ class Call:
     """
     begin: Callable[[Began], None] | None = None
     """The same without a thread: this returns at once, and tells of the end."""
-    latency: Latency | None = None
+    latency: Latency | Sampled | None = None
     """Where the time it takes is counted, once, when it ends or is given up."""
 
 

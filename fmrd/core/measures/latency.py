@@ -1,8 +1,9 @@
 """How long operations took is counted here, cheaply: buckets whose limits are powers of two, found by ``bit_length``.
 
-Whoever sees an end anyway adds the time, in nanoseconds. An operation that is over in the step in which it began costs
-so little that even two looks at a clock would be felt, so only one of SAMPLE of those is timed, and counts for all of
-them. Sums and buckets are estimates for these; how many there were is counted apart, exactly.
+Whoever sees an end anyway adds the time, in nanoseconds. Where requests follow each other so fast that even two looks
+at a clock would be felt, only one of SAMPLE is timed, and counts for all of them: those that are over in the step in
+which they began, and those of which many are under way at once. Sums and buckets are estimates then; how many there
+were is counted apart, exactly.
 """
 
 from collections.abc import Sequence
@@ -10,20 +11,24 @@ from dataclasses import dataclass
 
 BUCKETS = 64
 """Bucket n has the times of n bits, from 2^(n-1) to 2^n - 1 ns; a time of 64 bits would be 292 years."""
-SAMPLE = 7
-"""Odd, so that an application that does two things in turn, or a policy that takes two plexes in turn, is not seen
+SAMPLE = 13
+"""A prime, so that an application that does two things in turn, or a policy that takes two plexes in turn, is not seen
 from one side alone.
 """
+MANY = 4
+"""While so many others are under way, one of SAMPLE is timed."""
 
 
 class Latency:
     """These are the times of one operation on one plex, or of the requests of one volume. They only grow."""
 
-    __slots__ = ("buckets", "total_ns")
+    __slots__ = ("buckets", "sampled", "total_ns")
 
     def __init__(self) -> None:
         self.buckets = [0] * BUCKETS
         self.total_ns = 0
+        self.sampled = Sampled(self)
+        """What counts one for SAMPLE of its kind."""
 
     def add(self, ns: int, weight: int = 1) -> None:
         """Count an operation that took so long, and stands for ``weight`` of its kind."""
@@ -33,6 +38,19 @@ class Latency:
     def times(self) -> "Times":
         """Return them as they are now."""
         return Times(tuple(self.buckets), self.total_ns)
+
+
+class Sampled:
+    """This counts into a latency, one for SAMPLE of its kind."""
+
+    __slots__ = ("_latency",)
+
+    def __init__(self, latency: Latency) -> None:
+        self._latency = latency
+
+    def add(self, ns: int) -> None:
+        """Count an operation that took so long."""
+        self._latency.add(ns, SAMPLE)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from functools import partial
 from time import perf_counter_ns
 
 from fmrd.backing.calls.system_calls import Call, Outcome
+from fmrd.core.measures.latency import MANY, SAMPLE
 from fmrd.core.plans import FINE, ReadPart, WritePlan
 from fmrd.engine.serving import reading
 from fmrd.engine.serving.mirror import Mirror
@@ -37,13 +38,14 @@ class Flights:
         self._mirror = mirror
         self._start = start
         self._changed = changed
+        self._begun = 0
 
     def begin(self, offset: int, data: bytes | memoryview, done: Written) -> bool | None:
         """Write bytes that nobody holds, on extents that are durable in the DRL. None: nothing was done, for some
         plex that takes part waits in a thread, or for a write that may land yet. True: ``data`` is referred to until
         no disk reads it any more, and must stay as it is until then.
         """
-        mirror, length, began = self._mirror, len(data), perf_counter_ns()
+        mirror, length = self._mirror, len(data)
         plan = mirror.volume.choose_targets(offset, length)
         span = ((offset, offset + length),)
         opened = mirror.opened
@@ -53,13 +55,18 @@ class Flights:
                 return None
         if not plan.targets:
             return None
+        self._begun += 1
+        many = mirror.load.requests >= MANY
+        timed = not many or not self._begun % SAMPLE
+        began = perf_counter_ns() if timed else 0
         keeps = length >= KEPT_BYTES
         kept = data if keeps else bytes(data)  # whoever asks has its buffer back at once
         whole = [(offset, kept)]
         calls: list[Call] = []
         for plex, _, parts, _, _ in plan.targets:
             disk = opened[plex.uuid]
-            latency = disk.lane.took.write
+            took = disk.lane.took.write
+            latency = None if not timed else took.sampled if many else took
             plex.writes += 1
             if len(parts) == 1 and parts[0][1] == length:
                 calls.append(disk.writing(Writer(disk.backing, whole), span, inline=False, latency=latency))
@@ -70,7 +77,9 @@ class Flights:
                 calls.append(disk.writing(work, work.spans, inline=False, latency=latency))
                 plex.write_bytes += sum(size for _, size in parts)
         self.hold(plan, span)
-        mirror.system.begin(calls, mirror.timeout_seconds, partial(self._landed, plan, span, done, began))
+        mirror.system.begin(
+            calls, mirror.timeout_seconds, partial(self._landed, plan, span, done, began, SAMPLE if many else 1)
+        )
         return keeps
 
     def read(self, part: ReadPart, done: Read) -> bool:
@@ -139,20 +148,26 @@ class Flights:
                 mirror.ranges.release(span)
             await mirror.answer(verdict)
 
-    def _landed(self, plan: WritePlan, span: Claim, done: Written, began: int, outcomes: Sequence[Outcome]) -> None:
+    def _landed(
+        self, plan: WritePlan, span: Claim, done: Written, began: int, weight: int, outcomes: Sequence[Outcome]
+    ) -> None:
         mirror, volume = self._mirror, self._mirror.volume
         errors: dict[str, Exception] = {}
         for at, outcome in enumerate(outcomes):
             if outcome.error is not None:
                 errors[plan.targets[at].plex.uuid] = outcome.error
         if errors or volume.demotions_recorded < volume.demotions or volume.end_write(plan, errors) != FINE:
-            self.failed(plan, span, errors, done, began)
+            self.failed(plan, span, errors, done, began or perf_counter_ns())
             return
         if mirror.unreadable.spans:
             mirror.unreadable.remove(plan.offset, plan.offset + plan.length)
         volume.drl.leave(plan.extents)
         mirror.ranges.release(span)
         mirror.load.left()
-        mirror.load.writes.ended(plan.length, perf_counter_ns() - began)
+        writes = mirror.load.writes
+        writes.count += 1
+        writes.bytes += plan.length
+        if began:
+            writes.latency.add(perf_counter_ns() - began, weight)
         self._changed()
         done(plan.length)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from fmrd.backing.calls.system_calls import Call, Lane
 from fmrd.backing.protocol import Backing
-from fmrd.core.measures.latency import Latencies, Latency
+from fmrd.core.measures.latency import Latencies, Latency, Sampled
 from fmrd.core.stamps import Stamp
 from fmrd.dco.copy import DcoCopy
 from fmrd.engine.serving.ranges import Claim, overlap
@@ -83,7 +83,9 @@ class OpenPlex:
         self.lanes.data.far = bool(self.backing.far)
         self.lanes.dco.far = bool(self.dco_copy.file.far)
 
-    def writing(self, run: Callable[[], object], spans: Claim, *, inline: bool, latency: Latency | None = None) -> Call:
+    def writing(
+        self, run: Callable[[], object], spans: Claim, *, inline: bool, latency: Latency | Sampled | None = None
+    ) -> Call:
         """Return the call of a write to these [start, stop) in bytes, which whoever asks holds. Where one that was
         given up has not landed there, the call fails at once with ETIMEDOUT: the late one would overwrite it.
         """
