@@ -80,3 +80,19 @@ def test_a_place_that_is_taken_is_told_at_the_start(stopped_daemon: Daemon, tmp_
     assert done.returncode == 1
     assert f"metrics_failed: {place}: Address already in use" in done.stderr
     assert not stopped_daemon.umount(), "nothing is left mounted"
+
+
+def test_a_map_is_drawn_and_written(daemon: Daemon, tmp_path: Path) -> None:
+    daemon.make("data", "16M", tmp_path / "a", tmp_path / "b")
+    daemon.json("plex", "det", "data", "data-02")
+    write_at(daemon.path("data"), 8 * MIB, b"x" * MIB)
+    done = daemon.fmrctl("map", "data", "data-02")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[:2] == ["data  16M", "plex data-02 STALE: 1M (6.2 %) missing"]
+    assert {line[8:][:1] for line in lines if line.startswith("      0 ")} <= {"·", ".", "█", "#"}
+    svg = tmp_path / "data.svg"
+    assert daemon.fmrctl("map", "data", "--svg", svg).stdout == f"the picture is in {svg}\n"
+    assert "plex data-02 misses 1M" in svg.read_text()
+    refused = daemon.fmrctl("map", "data", "--svg", tmp_path)
+    assert (refused.returncode, refused.stderr.startswith("fmrctl: io_error: ")) == (1, True), refused.stderr

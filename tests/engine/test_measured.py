@@ -12,6 +12,7 @@ from fmrd.core.json_object import Json
 from fmrd.core.measures.latency import MANY, SAMPLE, Latency
 from fmrd.engine.serving import quick
 from fmrd.engine.serving.quick import LARGE_BYTES
+from fmrd.errors import Failed
 from tests.engine.rig import REGION, Rig
 from tests.engine.test_flights import Begun
 from tests.engine.test_quick import no_block, read, write
@@ -189,3 +190,44 @@ async def test_a_plex_that_is_slow_in_two_periods_is_named_once(rig: Rig, caplog
     await rig.det("b")
     look()
     assert (await rig.shown("b"))["slow"] is None
+
+
+# The picture
+
+
+async def row(rig: Rig, kind: str, name: str = "", volume: str = "data", cells: int = 8) -> list[int]:
+    found = (await rig.verbs.map(volume=volume, cells=cells))["picture"]
+    assert found["cells"] == cells
+    [parts] = [each["parts"] for each in found["rows"] if (each["kind"], each["name"]) == (kind, name)]
+    return list(parts)
+
+
+async def test_where_a_plex_lacks_something_and_where_snapshots_differ(rig: Rig) -> None:
+    await rig.make()
+    await rig.verbs.snapshot(volumes=["data"], instant=str(rig.path("i")), name="old")
+    await rig.det("b")
+    await rig.write_regions(0, 1, 63)
+    eighth = 1000 // 8
+    assert await row(rig, "plex", "data-01") == [0] * 8
+    assert await row(rig, "plex", "data-02") == [2 * eighth, 0, 0, 0, 0, 0, 0, eighth]
+    assert await row(rig, "snapshot", "old") == [2 * eighth, 0, 0, 0, 0, 0, 0, eighth]
+    assert await row(rig, "original", "data", volume="old") == [2 * eighth, 0, 0, 0, 0, 0, 0, eighth]
+    assert await row(rig, "drl") == [1000] * 8, "one extent is all of it"
+    sizes = {each["kind"]: each["bytes"] for each in (await rig.verbs.map(volume="data"))["picture"]["rows"]}
+    assert sizes["snapshot"] == 3 * REGION and sizes["drl"] == 64 * REGION
+
+
+async def test_one_plex_or_one_snapshot_alone(rig: Rig) -> None:
+    await rig.make()
+    for name in ("data-02", str(rig.path("b"))):
+        found = (await rig.verbs.map(volume="data", plex=name))["picture"]["rows"]
+        assert [each["name"] for each in found] == ["data-02", "", ""]
+    with pytest.raises(Failed, match="no plex and no snapshot c"):
+        await rig.verbs.map(volume="data", plex="c")
+
+
+async def test_the_answer_is_bounded(rig: Rig) -> None:
+    await rig.make(size_bytes=8192 * REGION)
+    found = (await rig.verbs.map(volume="data", cells=1 << 60))["picture"]
+    assert found["cells"] == 4096 and {len(each["parts"]) for each in found["rows"]} == {4096}
+    assert (await rig.verbs.map(volume="data", cells=0))["picture"]["cells"] == 1

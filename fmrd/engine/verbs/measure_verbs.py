@@ -2,6 +2,7 @@
 
 from fmrd.core.json_object import Json
 from fmrd.engine.measured.figures import figures_json
+from fmrd.engine.measured.pictures import picture_of
 from fmrd.engine.verbs.verb_base import VerbBase
 
 
@@ -16,3 +17,7 @@ class MeasureVerbs(VerbBase):
             units = [self.registry.units[name] for name in sorted(self.registry.units)]
             services = [unit.service for unit in units if unit.service is not None]
         return {"figures": [each for service in services for each in figures_json(service.running)]}
+
+    async def map(self, *, volume: str, plex: str | None = None, cells: int = 64) -> Json:
+        """Give the picture of a started volume, or of what one plex or snapshot has in it. Failed('plex_unknown')."""
+        return {"picture": await picture_of(self.registry.service(volume).running, plex, cells)}

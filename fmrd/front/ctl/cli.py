@@ -13,6 +13,7 @@ from fmrd.errors import EXPLANATIONS, BadRequest, Failed, FmrdError
 from fmrd.front.ctl import words
 from fmrd.front.ctl.app import App, Told, print_json
 from fmrd.front.ctl.dump import dump
+from fmrd.front.ctl.measured.map import draw_map
 from fmrd.front.ctl.measured.stat import stat
 from fmrd.front.ctl.options import DRY_RUN, TAKE, WAIT, force
 from fmrd.front.ctl.plex import plex, recover
@@ -166,7 +167,7 @@ def explain(app: App, code: str) -> None:
     app.show({"code": code, "explanation": EXPLANATIONS[code]}, lambda shown: app.out.print(shown["explanation"]))
 
 
-for command in (plex, recover, *SNAP_COMMANDS, verify, task, dump, stat):
+for command in (plex, recover, *SNAP_COMMANDS, verify, task, dump, stat, draw_map):
     cli.add_command(command)
 
 
