@@ -118,6 +118,7 @@ async def measures(fmrctl: Fmrctl, rig: Rig) -> None:
     lanes = rig.service.running.home.lanes_of(rig.plex("a").uuid, "data-01")
     lanes.slow = "a write takes 1 s there"
     await fmrctl("stat", "data")
+    await fmrctl("top")
     await fmrctl("map", "data")
     await fmrctl("map", "data", "data-01")
     await fmrctl("map", "data", "nothing", status=1)

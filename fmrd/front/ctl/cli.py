@@ -15,6 +15,7 @@ from fmrd.front.ctl.app import App, Told, print_json
 from fmrd.front.ctl.dump import dump
 from fmrd.front.ctl.measured.map import draw_map
 from fmrd.front.ctl.measured.stat import stat
+from fmrd.front.ctl.measured.top import top
 from fmrd.front.ctl.options import DRY_RUN, TAKE, WAIT, force
 from fmrd.front.ctl.plex import plex, recover
 from fmrd.front.ctl.snap import COMMANDS as SNAP_COMMANDS
@@ -167,7 +168,7 @@ def explain(app: App, code: str) -> None:
     app.show({"code": code, "explanation": EXPLANATIONS[code]}, lambda shown: app.out.print(shown["explanation"]))
 
 
-for command in (plex, recover, *SNAP_COMMANDS, verify, task, dump, stat, draw_map):
+for command in (plex, recover, *SNAP_COMMANDS, verify, task, dump, stat, draw_map, top):
     cli.add_command(command)
 
 
