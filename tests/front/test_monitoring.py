@@ -61,7 +61,16 @@ def test_every_metric_is_told_in_the_readme() -> None:
 
 
 def test_the_example_scrapes_where_fmrd_listens() -> None:
-    assert f"127.0.0.1:{DEFAULT_PORT}" in (SHIPPED / "prometheus.yml").read_text()
+    for name in ("prometheus.yml", "fmrd-metrics.conf"):
+        assert f"127.0.0.1:{DEFAULT_PORT}" in (SHIPPED / name).read_text()
+
+
+def test_systemd_lets_fmrd_listen_where_that_is_asked_for() -> None:
+    """The unit allows no network; what is added to it does, of this machine alone."""
+    unit = (SHIPPED.parent / "systemd" / "fmrd.service").read_text().splitlines()
+    assert {"RestrictAddressFamilies=AF_UNIX", "IPAddressDeny=any"} <= set(unit)
+    added = (SHIPPED / "fmrd-metrics.conf").read_text().splitlines()
+    assert {"RestrictAddressFamilies=AF_INET", "IPAddressAllow=localhost"} <= set(added)
 
 
 @needs_promtool

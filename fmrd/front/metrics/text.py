@@ -35,13 +35,15 @@ async def written(registry: Registry, accept: str) -> tuple[bytes, str]:
     """
     encode: Callable[[Any], bytes]
     encode, kind = choose_encoder(accept)
-    parts = []
+    parts: list[bytes] = []
+    last = ""
     for family in families(await gather(registry)):
         samples = family.samples
         for at in range(0, max(len(samples), 1), PIECE_SAMPLES):
             family.samples = samples[at : at + PIECE_SAMPLES]
             text = encode(_Piece(family)).removesuffix(END)
-            parts.append(_without_head(text) if at else text)
+            parts.append(_without_head(text) if family.name == last else text)
+            last = family.name
             await trio.lowlevel.checkpoint()
     return b"".join([*parts, END] if "openmetrics" in kind else parts), kind
 
