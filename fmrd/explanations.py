@@ -150,6 +150,9 @@ ERRORS: dict[str, str] = {
     "mount_failed": "The FUSE mount could not be made, or was taken away.",
     "door_missing": "The door that --door or FMRD_DOOR names needs a library that is not there: for pyfuse3 that is "
     "pyfuse3, with libfuse ('pip install pyfuse3' where fmrd is installed). The channel door needs neither.",
+    "metrics_failed": "Metrics cannot be given where --metrics wants them; the message says why.",
+    "top_missing": "The live view of fmrctl top needs a library that is not there: pip install 'fmrd[top]'. "
+    "fmrctl stat shows the same figures.",
     "socket_failed": "The control socket could not be made; the message says why.",
     "state_failed": "The state directory cannot be made or used; the message says why.",
     "not_allowed": "Only root and the user that the daemon runs as may command it.",

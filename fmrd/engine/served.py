@@ -8,12 +8,13 @@ Whoever would rather wait awaits ``answer_to``.
 import errno
 from collections.abc import Awaitable, Callable
 from functools import partial
-from time import time_ns
+from time import perf_counter_ns, time_ns
 from typing import TypeVar
 from uuid import UUID
 
 import trio
 
+from fmrd.core.measures.latency import Requests
 from fmrd.engine.running import Running
 from fmrd.engine.serving import reading, requests
 from fmrd.engine.serving.quick import BEGUN, Quick
@@ -38,6 +39,7 @@ class Served:
         self.start = running.context.nursery.start_soon
         """This starts what has to be waited for, in the registry's nursery; a test has it done in its own way."""
         self._running = running
+        self._load = running.mirror.load
         self._quick = Quick(running.mirror, lambda work: self.start(work), self.changed)
 
     @property
@@ -59,7 +61,8 @@ class Served:
         """
         count = None if self.withdrawn else self._quick.read(offset, buffer, done)
         if count is None:
-            self._later(partial(requests.read, self._running.mirror, offset, len(buffer)), done)
+            work = partial(requests.read, self._running.mirror, offset, len(buffer))
+            self._later(work, done, self._load.reads, len(buffer))
         elif count != BEGUN:
             done(buffer if count == len(buffer) else buffer[:count])
 
@@ -73,7 +76,8 @@ class Served:
         if under_way is not None:
             return under_way
         room = max(0, self.length_bytes - offset)
-        self._later(partial(self._write, offset, bytes(data[:room] if room else data)), done)
+        kept = bytes(data[:room] if room else data)
+        self._later(partial(self._write, offset, kept), done, self._load.writes, len(kept))
         return False
 
     def changed(self) -> None:
@@ -85,7 +89,7 @@ class Served:
     def make_zero_now(self, offset: int, length: int, done: Done[None], *, punch: bool) -> None:
         """Write zeros; with ``punch`` their blocks are given back where that can be."""
         self.changed()
-        self._later(partial(self._make_zero, offset, length, punch=punch), done)
+        self._later(partial(self._make_zero, offset, length, punch=punch), done, self._load.writes, length)
 
     def seek_now(self, offset: int, done: Done[int], *, data: bool) -> None:
         """Find where the first data (or hole) at or after ``offset`` begins; OSError(ENXIO) where there is none."""
@@ -94,7 +98,7 @@ class Served:
     def flush_now(self, done: Done[None]) -> None:
         """Call ``done`` when every write that was answered before now is durable on every open plex."""
         if self.withdrawn or not self._quick.flush(done):
-            self._later(partial(requests.flush, self._running.mirror), done)
+            self._later(partial(requests.flush, self._running.mirror), done, self._load.flushes)
 
     async def _write(self, offset: int, data: bytes) -> int:
         try:
@@ -109,14 +113,23 @@ class Served:
         finally:
             self.changed()
 
-    def _later(self, work: Callable[[], Awaitable[T]], done: Done[T]) -> None:
+    def _later(
+        self, work: Callable[[], Awaitable[T]], done: Done[T], kind: Requests | None = None, size: int = 0
+    ) -> None:
+        """``kind``: where it is counted, with so many bytes."""
+        began = perf_counter_ns()
+
         async def run() -> None:
             try:
                 self._must_serve()
                 result = await work()
             except Exception as error:
+                if kind is not None:
+                    kind.ended(size, perf_counter_ns() - began, failed=True)
                 done(error)
             else:
+                if kind is not None:
+                    kind.ended(size, perf_counter_ns() - began)
                 done(result)
 
         self.start(run)

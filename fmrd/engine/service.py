@@ -18,6 +18,7 @@ from fmrd.core.volume.volume import Volume
 from fmrd.engine.cleaner import Cleaner
 from fmrd.engine.context import Context
 from fmrd.engine.events import telling
+from fmrd.engine.measured.slow_plexes import SlowPlexes
 from fmrd.engine.opening.start import Opening
 from fmrd.engine.plexes.attach import Attacher
 from fmrd.engine.plexes.reattach import Reattacher
@@ -45,6 +46,7 @@ class Service:
         self.attacher = Attacher(self.running, self.copying, self.releaser)
         self.reattacher = Reattacher(self.running, self.attacher)
         self.checksums = Checksums(context, self.mirror)
+        self.slow_plexes = SlowPlexes(self.running)
         if context.checksums:
             self.mirror.leaving = self.checksums.void
         self.volume.gate_closed = self._gate_closed
@@ -62,10 +64,14 @@ class Service:
         """Go on where a stop or a crash left off: drains, returning plexes, and the cleaning of the DRL. All of it runs
         in the context's nursery.
         """
-        self.context.nursery.start_soon(Cleaner(self.running, self.copying.relieve).run)
+        self.context.nursery.start_soon(Cleaner(self.running, self._each_period).run)
         self.copying.go_on()
         if self.volume.settings.auto_attach:
             self.context.nursery.start_soon(self._attach_those_that_answer)
+
+    def _each_period(self) -> None:
+        self.copying.relieve()
+        self.slow_plexes.look()
 
     async def _attach_those_that_answer(self) -> None:
         stopping = self.running.life.stopping

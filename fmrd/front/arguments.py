@@ -129,6 +129,8 @@ VERBS: dict[str, dict[str, Argument]] = {
     "grow": {"volume": VOLUME, "size_bytes": NUMBER, "more_bytes": NUMBER, "most": FLAG},
     "set": {"volume": VOLUME, "settings": Argument(_settings, required=True)},
     "print": {"volume": A_VOLUME},
+    "stat": {"volume": A_VOLUME},
+    "map": {"volume": VOLUME, "plex": A_PLEX, "cells": NUMBER},
     "plex_add": {"volume": VOLUME, "path": Argument(_path, required=True), "dco": Argument(_path), "force": FLAG,
                  "rate": NUMBER, "dry_run": FLAG},
     "plex_det": VOLUME_AND_PLEX,

@@ -56,7 +56,7 @@ def test_a_growth() -> None:
 
 def test_a_verb_is_guessed_but_never_one_that_gives_something_up() -> None:
     known = list(cli.commands)
-    assert guess("statsu", known) == ": did you mean status?"
+    assert guess("sttus", known) == ": did you mean status?"
     assert guess("snapshto", known).startswith(": did you mean snapshot")
     for word in ("remov", "snapclaer", "undoo", "replcae", "refrehs"):
         assert guess(word, known) == "", word
@@ -68,7 +68,7 @@ def test_a_verb_is_guessed_but_never_one_that_gives_something_up() -> None:
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        (("statsu",), "there is no command 'statsu': did you mean status?"),
+        (("sttus",), "there is no command 'sttus': did you mean status?"),
         (("plex", "atr", "data", "data-01"), "did you mean att?"),
         (("remvoe", "data"), "there is no command 'remvoe'\n"),
         (("plex", "dsi", "data", "data-01"), "there is no command 'dsi'\n"),

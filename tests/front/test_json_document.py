@@ -122,6 +122,20 @@ async def plexes(fmrctl: Fmrctl, rig: Rig) -> None:
     await fmrctl("explain")
 
 
+async def measures(fmrctl: Fmrctl, rig: Rig) -> None:
+    await rig.data.read(0, 4096)
+    await rig.data.flush()
+    lanes = rig.service.running.home.lanes_of(rig.plex("a").uuid, "data-01")
+    lanes.slow = "a write takes 1 s there"
+    await fmrctl("stat", "data")
+    await fmrctl("top")
+    await fmrctl("map", "data")
+    await fmrctl("map", "data", "data-01")
+    await fmrctl("map", "data", "nothing", status=1)
+    await fmrctl("print", "data")
+    lanes.slow = None
+
+
 async def tasks(fmrctl: Fmrctl, rig: Rig) -> None:
     """Copies of a disk that hangs, and of one that fails."""
     with rig.host.hanging(rig.path("d"), "copy_from") as hang:
@@ -301,6 +315,7 @@ async def test_what_is_printed_is_documented_and_what_is_documented_is_printed(
         monkeypatch.setattr(rig.host, "try_clone", lambda source, target: None)
         monkeypatch.setattr(rig.host, "clone_plex", shutil.copy)  # as a file system that shares blocks would
         await plexes(fmrctl, rig)
+        await measures(fmrctl, rig)
         await tasks(fmrctl, rig)
         await far(fmrctl, rig)
         await snapshots(fmrctl, rig)

@@ -36,6 +36,8 @@ ONLY = {
     "pyfuse3": {"front/doors/fusefs.py"},
     "click": {"front"},
     "rich": {"front"},
+    "textual": {"front/ctl/measured/screen.py"},
+    "prometheus_client": {"front/metrics"},
     "ctypes": {"backing/libc.py", "backing/looking/blkid.py", "backing/ring", "front"},
 }
 """A library that only these files (or rooms) may import."""

@@ -15,6 +15,7 @@ IN_DEBIAN_13 = {
     "pyfuse3": "3.4.0",
     "click": "8.1.8",
     "rich": "13.9.4",
+    "prometheus-client": "0.21.1",
 }
 """What Debian 13 has of what fmrd needs."""
 

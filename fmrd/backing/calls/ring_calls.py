@@ -10,6 +10,7 @@ import errno
 import logging
 from collections.abc import Sequence
 from functools import partial
+from time import perf_counter_ns
 
 import trio
 
@@ -128,7 +129,7 @@ class RingCalls(ThreadedCalls):
 class _Batch:
     """Calls that were begun together. ``ended`` is told once: of those given up, that they hang."""
 
-    __slots__ = ("_calls", "_ended", "_left", "_outcomes", "_system", "deadline", "timeout_seconds")
+    __slots__ = ("_began_ns", "_calls", "_ended", "_left", "_outcomes", "_system", "deadline", "timeout_seconds")
 
     def __init__(self, system: RingCalls, calls: Sequence[Call], timeout_seconds: float, ended: Ended) -> None:
         self._system = system
@@ -136,12 +137,14 @@ class _Batch:
         self._ended = ended
         self._outcomes: list[Outcome | None] = [None] * len(calls)
         self._left = len(calls)
+        self._began_ns = 0
         self.timeout_seconds = timeout_seconds
         self.deadline = trio.current_time() + timeout_seconds
 
     def begin(self) -> None:
         for call in self._calls:
             call.lane.enter()
+        self._began_ns = perf_counter_ns()
         for index, call in enumerate(self._calls):
             assert call.begin is not None, "who begins them has asked"
             try:
@@ -166,6 +169,8 @@ class _Batch:
         call, outcomes = self._calls[index], self._outcomes
         if error is None and outcomes[index] is None:  # mostly it is so
             call.lane.leave()
+            if call.latency is not None:
+                call.latency.add(perf_counter_ns() - self._began_ns)
             outcomes[index] = _FINE
             self._left -= 1
             if not self._left:
@@ -195,6 +200,9 @@ class _Batch:
             self._have(index, outcome)
 
     def _have(self, index: int, outcome: Outcome) -> None:
+        latency = self._calls[index].latency
+        if latency is not None:
+            latency.add(perf_counter_ns() - self._began_ns)
         self._outcomes[index] = outcome
         self._left -= 1
         if not self._left:

@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar, cast
 import trio
 
 from fmrd.backing.calls.second_thread import Errors
+from fmrd.core.measures.latency import Latencies, Latency, Sampled
 from fmrd.errors import Answered, FmrdError, SourceError
 
 T = TypeVar("T")
@@ -35,6 +36,8 @@ class Lane:
         """An error does not end a call here: what failed may land yet (Backing.far)."""
         self.unproven: list[Call] = []
         """Those that failed where that does not end a call, and no more is known of them."""
+        self.took = Latencies()
+        """How long its calls took, by what they were for."""
         self._idle: trio.Event | None = None
         """Where somebody waits for that."""
         self._closings = 0
@@ -128,6 +131,8 @@ class Call:
     """
     begin: Callable[[Began], None] | None = None
     """The same without a thread: this returns at once, and tells of the end."""
+    latency: Latency | Sampled | None = None
+    """Where the time it takes is counted, once, when it ends or is given up."""
 
 
 @dataclass(frozen=True)

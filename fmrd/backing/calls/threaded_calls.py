@@ -37,6 +37,8 @@ class _Errand:
     def __init__(self, calls: Sequence[Call]) -> None:
         self.calls = calls
         self.outcomes: list[Outcome] = []
+        self.took_ns: list[int] = []
+        """By each of them."""
         self.done = trio.Event()
         self._token = trio.lowlevel.current_trio_token()
         self._lock = threading.Lock()
@@ -66,11 +68,14 @@ class _Errand:
                     return
                 self._running = call
                 self._since = self._clock.current_time()
+            began = time.perf_counter_ns()
             result = _outcome_in_the_end(call)
+            took = time.perf_counter_ns() - began
             with self._lock:
                 self._running = None
                 if self._abandoned:
                     return
+                self.took_ns.append(took)
                 self.outcomes.append(result)
 
     def deliver(self, result: "outcome.Outcome[None]") -> None:
@@ -97,8 +102,14 @@ class _Errand:
             behind = len(self.outcomes) + (self.hung is not None)
         if self.hung is not None:
             self.hung.lane.give_up(self.hung)
+            _count(self.hung, int((self._clock.current_time() - self._since) * 1e9))
         for call in [*self.calls[: len(self.outcomes)], *self.calls[behind:]]:
             call.lane.leave()
+
+    def count(self) -> None:
+        """Count how long its calls took: on trio's thread, as all that is counted."""
+        for call, took in zip(self.calls, self.took_ns, strict=False):
+            _count(call, took)
 
 
 async def _begin(errand: _Errand, timeout_seconds: float) -> Failed | None:
@@ -113,6 +124,21 @@ async def _begin(errand: _Errand, timeout_seconds: float) -> Failed | None:
             await trio.sleep(NO_THREAD_SECONDS)
         else:
             return None
+
+
+def _count(call: Call, ns: int) -> None:
+    if call.latency is not None:
+        call.latency.add(max(0, ns))
+
+
+def _outcome_here(call: Call) -> Outcome:
+    """Of one that cannot block."""
+    if call.latency is None:
+        return outcome_of(call)
+    began = time.perf_counter_ns()
+    result = outcome_of(call)
+    call.latency.add(time.perf_counter_ns() - began)
+    return result
 
 
 def _outcome_in_the_end(call: Call) -> Outcome:
@@ -154,7 +180,7 @@ class ThreadedCalls:
 
     async def in_turn(self, calls: Sequence[Call], timeout_seconds: float) -> list[Outcome]:
         if all(call.inline for call in calls):
-            return [outcome_of(call) for call in calls]
+            return [_outcome_here(call) for call in calls]
         errand = _Errand(calls)
         for call in calls:
             call.lane.enter()  # while it waits for a thread too: nobody closes its file meanwhile
@@ -173,6 +199,7 @@ class ThreadedCalls:
                     call.lane.leave()
             else:
                 errand.abandon()
+            errand.count()
         if errand.done.is_set():
             errand.failure.unwrap()
             return errand.outcomes

@@ -9,10 +9,12 @@ a task.
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from time import perf_counter_ns
 
 import trio
 
 from fmrd.backing.calls.system_calls import Call, Outcome
+from fmrd.core.measures.latency import MANY, SAMPLE
 from fmrd.core.plans import FINE, ReadPart, SyncPlan, WritePlan
 from fmrd.engine.far import together
 from fmrd.engine.serving import reading
@@ -42,6 +44,7 @@ class Flights:
         self._mirror = mirror
         self._start = start
         self._changed = changed
+        self._begun = 0
 
     def begin(self, offset: int, data: bytes | memoryview, done: Written) -> bool | None:
         """Write bytes that nobody holds, on extents that are durable in the DRL. None: nothing was done, for some
@@ -58,23 +61,30 @@ class Flights:
                 return None
         if not plan.targets:
             return None
+        self._begun += 1
+        many = mirror.load.requests >= MANY
+        timed = not many or not self._begun % SAMPLE
+        began = perf_counter_ns() if timed else 0
         keeps = length >= KEPT_BYTES
         kept = data if keeps else bytes(data)  # whoever asks has its buffer back at once
         whole = [(offset, kept)]
         calls: list[Call] = []
         for plex, _, parts, _, _ in plan.targets:
             disk = opened[plex.uuid]
+            took = disk.lane.took.write
+            latency = None if not timed else took.sampled if many else took
             plex.writes += 1
             if len(parts) == 1 and parts[0][1] == length:
-                calls.append(disk.writing(Writer(disk.backing, whole), span, inline=disk.inline))
+                calls.append(disk.writing(Writer(disk.backing, whole), span, inline=disk.inline, latency=latency))
                 plex.write_bytes += length
             else:
                 view = memoryview(kept)
                 work = Writer(disk.backing, [(at, view[at - offset : at - offset + size]) for at, size in parts])
-                calls.append(disk.writing(work, work.spans, inline=disk.inline))
+                calls.append(disk.writing(work, work.spans, inline=disk.inline, latency=latency))
                 plex.write_bytes += sum(size for _, size in parts)
         self.hold(plan, span)
-        together.begin(mirror.system, calls, mirror.timeout_seconds, partial(self._landed, plan, span, done))
+        landed = partial(self._landed, plan, span, done, began, SAMPLE if many else 1)
+        together.begin(mirror.system, calls, mirror.timeout_seconds, landed)
         return keeps
 
     def read(self, part: ReadPart, done: Read) -> bool:
@@ -84,12 +94,15 @@ class Flights:
             return False
         reader, call = reading.asking(mirror, part)
         mirror.load.requests += 1
-        mirror.system.begin([call], mirror.timeout_seconds, partial(self._read, part, reader, done))
+        mirror.system.begin([call], mirror.timeout_seconds, partial(self._read, part, reader, done, perf_counter_ns()))
         return True
 
-    def _read(self, part: ReadPart, reader: reading.Reader, done: Read, outcomes: Sequence[Outcome]) -> None:
-        met = outcomes[0].error
+    def _read(
+        self, part: ReadPart, reader: reading.Reader, done: Read, began: int, outcomes: Sequence[Outcome]
+    ) -> None:
+        met, reads = outcomes[0].error, self._mirror.load.reads
         if met is None:
+            reads.ended(part.length, perf_counter_ns() - began)
             self._mirror.load.left()
             done(reader.buffer)
             return
@@ -99,8 +112,10 @@ class Flights:
                 with self._mirror.load.entered():
                     found = await reading.read_part(self._mirror, part, met=met)
             except Exception as error:
+                reads.ended(part.length, perf_counter_ns() - began, failed=True)
                 done(error)
             else:
+                reads.ended(part.length, perf_counter_ns() - began)
                 done(found)
 
         self._start(by_others)
@@ -120,11 +135,11 @@ class Flights:
         mirror.load.requests += 1
         plan = mirror.volume.begin_sync()
         calls = [mirror.opened[target.plex.uuid].syncing() for target in plan.targets]
-        mirror.system.begin(calls, mirror.timeout_seconds, partial(self._synced, plan, done))
+        mirror.system.begin(calls, mirror.timeout_seconds, partial(self._synced, plan, done, perf_counter_ns()))
         return True
 
-    def _synced(self, plan: SyncPlan, done: Flushed, outcomes: Sequence[Outcome]) -> None:
-        mirror, volume = self._mirror, self._mirror.volume
+    def _synced(self, plan: SyncPlan, done: Flushed, began: int, outcomes: Sequence[Outcome]) -> None:
+        mirror, volume, flushes = self._mirror, self._mirror.volume, self._mirror.load.flushes
         errors: dict[str, Exception] = {}
         for target, outcome in zip(plan.targets, outcomes, strict=True):
             if outcome.error is not None:
@@ -135,6 +150,7 @@ class Flights:
             mirror.say(sentence)
         if volume.demotions_recorded >= volume.demotions:
             mirror.load.left()
+            flushes.ended(0, perf_counter_ns() - began, failed=verdict.error is not None)
             done(verdict.error)
             return
 
@@ -143,8 +159,10 @@ class Flights:
                 with mirror.load.entered():
                     await mirror.until_recorded()
             except Exception as error:
+                flushes.ended(0, perf_counter_ns() - began, failed=True)
                 done(error)
             else:
+                flushes.ended(0, perf_counter_ns() - began, failed=verdict.error is not None)
                 done(verdict.error)
 
         self._start(recorded)
@@ -155,16 +173,19 @@ class Flights:
         self._mirror.ranges.take(span)
         self._mirror.load.requests += 1
 
-    def failed(self, plan: WritePlan, span: Claim, errors: dict[str, Exception], done: Written) -> None:
-        """Have a write that is held judged, and answered. ``errors`` is by plex uuid."""
+    def failed(self, plan: WritePlan, span: Claim, errors: dict[str, Exception], done: Written, began: int) -> None:
+        """Have a write that is held judged, and answered. ``errors`` is by plex uuid; ``began`` in ns, when it came."""
+        writes = self._mirror.load.writes
 
         async def judged() -> None:
             try:
                 await self._judge(plan, span, errors)
             except Exception as error:
+                writes.ended(plan.length, perf_counter_ns() - began, failed=True)
                 self._changed()
                 done(error)
             else:
+                writes.ended(plan.length, perf_counter_ns() - began)
                 self._changed()
                 done(plan.length)
 
@@ -179,19 +200,26 @@ class Flights:
                 mirror.ranges.release(span)
             await mirror.answer(verdict)
 
-    def _landed(self, plan: WritePlan, span: Claim, done: Written, outcomes: Sequence[Outcome]) -> None:
+    def _landed(
+        self, plan: WritePlan, span: Claim, done: Written, began: int, weight: int, outcomes: Sequence[Outcome]
+    ) -> None:
         mirror, volume = self._mirror, self._mirror.volume
         errors: dict[str, Exception] = {}
         for at, outcome in enumerate(outcomes):
             if outcome.error is not None:
                 errors[plan.targets[at].plex.uuid] = outcome.error
         if errors or volume.demotions_recorded < volume.demotions or volume.end_write(plan, errors) != FINE:
-            self.failed(plan, span, errors, done)
+            self.failed(plan, span, errors, done, began or perf_counter_ns())
             return
         if mirror.unreadable.spans:
             mirror.unreadable.remove(plan.offset, plan.offset + plan.length)
         volume.drl.leave(plan.extents)
         mirror.ranges.release(span)
         mirror.load.left()
+        writes = mirror.load.writes
+        writes.count += 1
+        writes.bytes += plan.length
+        if began:
+            writes.latency.add(perf_counter_ns() - began, weight)
         self._changed()
         done(plan.length)

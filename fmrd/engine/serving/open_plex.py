@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from fmrd.backing.calls.system_calls import Call, Lane
 from fmrd.backing.protocol import Backing
+from fmrd.core.measures.latency import Latencies, Latency, Sampled
 from fmrd.core.stamps import Stamp
 from fmrd.dco.copy import DcoCopy
 from fmrd.engine.serving.ranges import Claim, overlap
@@ -26,10 +27,17 @@ class Lanes:
     dco: Lane = field(init=False)
     known: bool = False
     """The plex was open since: what was under way there before is over, and these tell all."""
+    slow: str | None = None
+    """In which way it is much slower than its peers: a sentence."""
 
     def __post_init__(self) -> None:
         self.data = Lane(self.name)
         self.dco = Lane(f"{self.name} dco")
+
+    def begin_measuring(self) -> None:
+        """Its volume was started: what is counted begins with that."""
+        self.data.took = Latencies()
+        self.slow = None
 
     @property
     def outstanding(self) -> int:
@@ -78,7 +86,9 @@ class OpenPlex:
         self.lanes.data.far = bool(self.backing.far)
         self.lanes.dco.far = bool(self.dco_copy.file.far)
 
-    def writing(self, run: Callable[[], object], spans: Claim, *, inline: bool) -> Call:
+    def writing(
+        self, run: Callable[[], object], spans: Claim, *, inline: bool, latency: Latency | Sampled | None = None
+    ) -> Call:
         """Return the call of a write to these [start, stop) in bytes, which whoever asks holds. Where one that was
         given up has not landed there, the call fails at once with ETIMEDOUT: the late one would overwrite it.
         """
@@ -86,12 +96,13 @@ class OpenPlex:
             return Call(self.lane, refuse, inline=True, changes=False)
         landing = Landing(run, spans, self.lane.far)
         begin = landing.begin if self.begins and isinstance(run, Writer) else None
-        return Call(self.lane, landing, inline, True, True, begin)
+        return Call(self.lane, landing, inline, True, True, begin, latency)
 
     def syncing(self) -> Call:
         """Return the call of an fdatasync."""
         backing = self.backing
-        return Call(self.lane, backing.fdatasync, self.inline, begin=backing.begin_fdatasync if self.begins else None)
+        begin = backing.begin_fdatasync if self.begins else None
+        return Call(self.lane, backing.fdatasync, self.inline, begin=begin, latency=self.lane.took.flush)
 
     def late(self, spans: Claim) -> list[Landing]:
         """What was given up there and has not landed. ``lane.late`` is empty where there is none: ask that first."""

@@ -13,7 +13,9 @@ see it half done ends it first. What becomes of a write is told by a callback, o
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from time import perf_counter_ns
 
+from fmrd.core.measures.latency import SAMPLE
 from fmrd.core.plans import ReadPart
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.serving.copy_on_write import owes
@@ -39,6 +41,7 @@ class Quick:
         self._disks = mirror.opened
         self._ranges = mirror.ranges
         self._load = mirror.load
+        self._reads, self._writes = mirror.load.reads, mirror.load.writes
         self._large: tuple[int, int] | None = None
         """[start, stop) in bytes of the large write that is under way."""
 
@@ -49,6 +52,8 @@ class Quick:
         """
         if self._large is not None:
             self._mirror.system.finish_share()
+        reads = self._reads
+        began = 0 if reads.count % SAMPLE else perf_counter_ns()
         volume = self._volume
         length, room = len(buffer), volume.geometry.length_bytes - offset
         if length > room:
@@ -70,6 +75,7 @@ class Quick:
         disk = self._disks[plex.uuid]
         if disk.lane.late and disk.may_change(offset, offset + length):
             return None  # what may still land there is not read as if it were settled
+        asked = perf_counter_ns() if began else 0
         if not disk.inline:
             if not disk.backing.pread_now(offset, buffer):
                 return BEGUN if self._flights.read(ReadPart(plex, offset, length), done) else None
@@ -78,15 +84,22 @@ class Quick:
                 disk.backing.pread_into(offset, buffer)
             except OSError:
                 return None  # met again on the other way, where another plex steps in
+        if began:
+            ended = perf_counter_ns()
+            disk.lane.took.read.add(ended - asked, SAMPLE)
+            reads.latency.add(ended - began, SAMPLE)
         plex.reads += 1
         plex.read_bytes += length
-        self._load.served += 1
+        reads.count += 1
+        reads.bytes += length
         return length
 
     def write(self, offset: int, data: bytes | memoryview, done: Written) -> bool | None:
         """Write, and return None where nothing was done and the way of requests.py is to be taken. Else ``done`` was
         called, or will be; True: ``data`` is referred to until it is written, and must stay as it is.
         """
+        writes = self._writes
+        began = 0 if writes.count % SAMPLE else perf_counter_ns()
         volume = self._volume
         length = len(data)
         stop = offset + length
@@ -122,14 +135,20 @@ class Quick:
         for plex, disk in zip(targets, disks, strict=True):
             plex.writes += 1
             plex.write_bytes += length
+            asked = perf_counter_ns() if began else 0
             try:
                 disk.backing.pwrite(offset, data)
             except OSError as error:
                 errors[plex.uuid] = error
+            if began:
+                disk.lane.took.write.add(perf_counter_ns() - asked, SAMPLE)
         if errors:
             self._failed(offset, length, errors, done)
         else:
-            self._load.served += 1
+            if began:
+                writes.latency.add(perf_counter_ns() - began, SAMPLE)
+            writes.count += 1
+            writes.bytes += length
             done(length)
         return False
 
@@ -144,14 +163,17 @@ class Quick:
     ) -> bool:
         length = len(data)
         span = offset, offset + length
+        began = perf_counter_ns()
 
         def ended(raised: Sequence[BaseException | None]) -> None:
             if self._large is span:
                 self._large = None
+            took = perf_counter_ns() - began  # two threads share all of it: nobody can say who took which part
             errors: dict[str, Exception] = {}
-            for plex, error in zip(targets, raised, strict=True):
+            for plex, disk, error in zip(targets, disks, raised, strict=True):
                 plex.writes += 1
                 plex.write_bytes += length
+                disk.lane.took.write.add(took)
                 if isinstance(error, OSError):
                     errors[plex.uuid] = error
                 elif isinstance(error, Exception):  # no failure of a disk: a bug, told to whoever asked
@@ -162,7 +184,7 @@ class Quick:
             if errors:
                 self._failed(offset, length, errors, done)
             else:
-                self._load.served += 1
+                self._writes.ended(length, took)
                 done(length)
 
         # The one before it ends while this one begins, and may ask which one is under way now.
@@ -178,4 +200,4 @@ class Quick:
         """Only now it is under way: until its bytes are judged."""
         plan, span = self._volume.choose_targets(offset, length), ((offset, offset + length),)
         self._flights.hold(plan, span)
-        self._flights.failed(plan, span, errors, done)
+        self._flights.failed(plan, span, errors, done, perf_counter_ns())

@@ -193,7 +193,9 @@ def asking(mirror: Mirror, part: ReadPart) -> tuple[Reader, Call]:
     part.plex.reads += 1
     part.plex.read_bytes += part.length
     reader = Reader(disk.backing, part.offset, memoryview(bytearray(part.length)))
-    return reader, Call(disk.lane, reader, disk.inline, False, True, reader.begin if disk.begins else None)
+    return reader, Call(
+        disk.lane, reader, disk.inline, False, True, reader.begin if disk.begins else None, disk.lane.took.read
+    )
 
 
 async def _pread(mirror: Mirror, part: ReadPart) -> memoryview | Exception:

@@ -42,7 +42,7 @@ async def write(mirror: Mirror, offset: int, data: bytes | memoryview) -> None:
 
     def writer(plex: OpenPlex, parts: Parts) -> Call:
         work = Writer(plex.backing, [(at, view[at - offset : at - offset + size]) for at, size in parts])
-        return plex.writing(work, work.spans, inline=plex.inline)
+        return plex.writing(work, work.spans, inline=plex.inline, latency=plex.lane.took.write)
 
     await _change(mirror, offset, len(data), writer)
 
@@ -52,7 +52,7 @@ async def make_zero(mirror: Mirror, offset: int, length: int, *, punch: bool) ->
 
     def zeroer(plex: OpenPlex, parts: Parts) -> Call:
         work = Zeroer(plex.backing, tuple([(at, at + size) for at, size in parts]), punch)
-        return plex.writing(work, work.spans, inline=False)
+        return plex.writing(work, work.spans, inline=False, latency=plex.lane.took.write)
 
     for at in range(offset, offset + length, ZERO_BYTES):
         await _change(mirror, at, min(ZERO_BYTES, offset + length - at), zeroer)

@@ -13,6 +13,7 @@ from fmrd.engine.opening.making import examine, make, must_have_room, to_be_copi
 from fmrd.engine.opening.taking import PlexWish
 from fmrd.engine.verbs.all_verbs import AllVerbs
 from fmrd.engine.verbs.import_verbs import ImportVerbs
+from fmrd.engine.verbs.measure_verbs import MeasureVerbs
 from fmrd.engine.verbs.name_verbs import NameVerbs
 from fmrd.engine.verbs.settings import parse_settings
 from fmrd.engine.verbs.snap_verbs import SnapVerbs
@@ -20,7 +21,7 @@ from fmrd.engine.verbs.task_verbs import TaskVerbs
 from fmrd.errors import BadRequest, Failed, Refused
 
 
-class Verbs(AllVerbs, NameVerbs, ImportVerbs, SnapVerbs, TaskVerbs):
+class Verbs(AllVerbs, NameVerbs, ImportVerbs, SnapVerbs, TaskVerbs, MeasureVerbs):
     """Public methods are verbs, which the control server calls by name where front/arguments.py knows them. All raise
     FmrdError. With ``dry_run`` nothing is changed, and what would be done is told.
     """

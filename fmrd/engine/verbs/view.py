@@ -28,6 +28,7 @@ def plex_json(running: Running, plex: Plex) -> Json:
         "writes": plex.writes,
         "write_bytes": plex.write_bytes,
         "errors": plex.errors,
+        "slow": running.home.lanes_of(plex.uuid, plex.name).slow,
         "far": _far(running, plex),
         "reason": _reason(plex.failure, plex.reason, plex.state),
     }
@@ -196,6 +197,7 @@ def _stopped_plex(plex: PlexRecord, *, settled: bool) -> Json:
         "writes": 0,
         "write_bytes": 0,
         "errors": 0,
+        "slow": None,
         "far": None,
         "reason": _reason(plex.failure, plex.reason, plex.state),
     }

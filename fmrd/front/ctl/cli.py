@@ -25,6 +25,9 @@ from fmrd.front.ctl.hand.meaning import LOSES, Guessing
 from fmrd.front.ctl.hand.sizing import growth, size_and_plexes
 from fmrd.front.ctl.hand.starting import start, stop, with_tasks
 from fmrd.front.ctl.hand.swapping import rename, replace
+from fmrd.front.ctl.measured.map import draw_map
+from fmrd.front.ctl.measured.stat import stat
+from fmrd.front.ctl.measured.top import top
 from fmrd.front.ctl.options import DRY_RUN, TAKE, WAIT, force
 from fmrd.front.ctl.plex import plex, recover
 from fmrd.front.ctl.snap import COMMANDS as SNAP_COMMANDS
@@ -168,7 +171,7 @@ def print_all(app: App, volume: tuple[str, ...]) -> None:
 
 
 AT_HAND = (status, events, history, start, stop, explain, loop, unloop, rename, replace)
-for command in (*AT_HAND, plex, recover, *SNAP_COMMANDS, verify, task, dump, apply, install_units):
+for command in (*AT_HAND, plex, recover, *SNAP_COMMANDS, verify, task, dump, stat, draw_map, top, apply, install_units):
     cli.add_command(command)
 
 

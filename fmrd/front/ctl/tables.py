@@ -54,6 +54,8 @@ def print_volumes(out: Console, volumes: Sequence[Json], tasks: Sequence[Json] =
             out.print(_far(plex))
         if plex.get("reason"):
             out.print(_why(plex), style=COLOURS.get(plex["state"]))
+        if plex.get("slow"):
+            out.print(f"plex {plex['name']} is slow: {plex['slow']}", style=SICK)
     for volume in volumes:
         if volume.get("comment"):
             out.print(f"volume {volume['name']}: {volume['comment']}")

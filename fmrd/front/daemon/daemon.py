@@ -31,7 +31,9 @@ from fmrd.front.daemon.supervisor import Supervisor, supervisor_of
 from fmrd.front.doors.channel import takeover
 from fmrd.front.doors.channel.door import ChannelDoor
 from fmrd.front.doors.mounts import drop_if_dead, write_back
-from fmrd.front.places import HOOKS, default_places
+from fmrd.front.metrics.metrics import Metrics, options
+from fmrd.front.metrics.server import Where
+from fmrd.front.places import HOOKS, a_path, default_places
 from fmrd.front.told.outlets import Outlets
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ class Daemon:
     door: str = "channel"
     uring: bool = True
     hooks: Path = HOOKS
+    metrics: Metrics = field(default_factory=Metrics)
     supervisor: Supervisor = field(default_factory=Supervisor)
     _stop: trio.Event = field(default_factory=trio.Event)
     _may_leave: bool = False
@@ -78,6 +81,7 @@ class Daemon:
                 nursery.start_soon(_open, registry, opened)
                 await registry.running.wait()
                 nursery.start_soon(watch_mounts, registry.context.coming.tell)
+                await nursery.start(self.metrics.run, registry)
                 control_scope = await nursery.start(_until_told, control)
                 nursery.start_soon(self._announce, opened)
                 await self._stop.wait()
@@ -174,11 +178,6 @@ def _own(state: Path, mount: Path, ring: Ring | None) -> LinuxHost:
     return host
 
 
-def a_path(text: str) -> Path:
-    """Return a path as it is: click.Path asks the system about it, and a mount to be taken over would not answer."""
-    return Path(text)
-
-
 @click.command(cls=Configured, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--state", type=a_path, metavar="DIRECTORY", envvar="FMRD_STATE", help="Directory of the home copies.")
 @click.option("--mount", type=a_path, metavar="DIRECTORY", envvar="FMRD_MOUNT", help="Where volumes appear as files.")
@@ -198,10 +197,11 @@ def a_path(text: str) -> Path:
 )  # fmt: skip
 @click.option("--hooks", type=a_path, default=HOOKS, show_default=True, metavar="DIRECTORY", envvar="FMRD_HOOKS",
               help="Programs that are run with each event.")  # fmt: skip
+@options
 @click.version_option(package_name="fmrd")
 def main(
     state: Path | None, mount: Path | None, socket: Path | None, door: str, log_level: str, keeper: bool, uring: bool,
-    hooks: Path,
+    hooks: Path, metrics: Where | None, metrics_file: Path | None,
 ) -> None:  # fmt: skip
     """Serve mirrored volumes as files, in the foreground, until SIGTERM or SIGINT. Logs go to standard error.
 
@@ -215,11 +215,13 @@ def main(
     daemon = Daemon(
         (state or places.state).absolute(), (mount or places.mount).absolute(),
         (socket or places.socket).absolute(), door, uring, hooks.absolute(),
+        Metrics(metrics, metrics_file and metrics_file.absolute()),
     )  # fmt: skip
     if keeper:
         become_keeper(
             ["--state", daemon.state, "--mount", daemon.mount, "--socket", daemon.socket, "--door", door,
-             "--hooks", daemon.hooks, "--log-level", log_level, "--uring" if uring else "--no-uring"], door,
+             "--hooks", daemon.hooks, "--log-level", log_level, "--uring" if uring else "--no-uring",
+             *daemon.metrics.words()], door,
         )  # fmt: skip
     daemon.supervisor = supervisor_of(os.environ, os.getpid())
     stay_out_of_memory_pressure()

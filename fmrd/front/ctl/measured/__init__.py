@@ -1,0 +1,1 @@
+"""Commands that show what is measured: figures, pictures of maps, and a live view."""
