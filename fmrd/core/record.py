@@ -82,6 +82,48 @@ class Link:
 
 
 @dataclass(frozen=True)
+class Content:
+    """What a volume holds or is to hold, by the snapshot that it came from, maybe on another machine."""
+
+    uuid: str
+    """The snapshot's."""
+    name: str
+    length_bytes: int
+    pristine: bool
+    """Nobody had written to that snapshot since its instant."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A mark names a moment of a volume, and the column of what was written since (core/marks.py)."""
+
+    name: str
+    uuid: str
+    column: Column
+    since: float
+    """Seconds since 1970."""
+    covers: tuple[str, ...] = ()
+    """The snapshots that were taken since, by uuid, oldest first."""
+    holds: Content | None = None
+    """What the volume held at that moment, if a stream brought it."""
+    plex: str | None = None
+    """The plex that it came on, by uuid, which goes when the others hold everything."""
+
+
+@dataclass(frozen=True)
+class Receiving:
+    """This is how far a stream has come that is received into a snapshot. ``chain`` is the digest of all before."""
+
+    stream: str
+    content: Content
+    source: str = ""
+    """What the sender needs to go on with it; nobody else reads that."""
+    chunks: int = 0
+    offset_bytes: int = 0
+    chain: str = ""
+
+
+@dataclass(frozen=True)
 class VolumeRecord:
     """This is what a record says of one volume: its measures in bytes, its settings, its plexes, and whose snapshot it
     is. ``rate`` is bytes a second for copies, 0 for no limit.
@@ -110,6 +152,9 @@ class VolumeRecord:
     snapshot_of: str | None = None
     link: Link | None = None
     """Of a snapshot, until it is cleared or goes back."""
+    marks: tuple[Mark, ...] = ()
+    receiving: Receiving | None = None
+    """Of a snapshot that a stream is received into: it is no copy of anything."""
 
     @property
     def is_instant(self) -> bool:
@@ -161,12 +206,13 @@ class Record:
 
     def columns_of(self, volume: VolumeRecord) -> tuple[Column, ...]:
         """Return the column of every bitmap of a volume: its DRL, the maps of its plexes, and what it tracks for its
-        snapshots or its original.
+        snapshots, its original or its marks.
         """
         own = () if volume.link is None else (volume.link.own,)
         links = [s.link for s in self.snapshots_of(volume) if s.link is not None]
         unkept = tuple(link.unkept for link in links if link.unkept is not None)
-        return (volume.drl, *(p.map for p in volume.plexes), *own, *(link.origin for link in links), *unkept)
+        marks = (mark.column for mark in volume.marks)
+        return (volume.drl, *(p.map for p in volume.plexes), *own, *(link.origin for link in links), *unkept, *marks)
 
     def check_size(self) -> None:
         """ValueError where it tells of nothing, or of more than anybody should make room for."""

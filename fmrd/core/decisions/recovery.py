@@ -92,6 +92,9 @@ def _read_volume(
         if link.unkept is not None and snapshot is not settings:
             bits, _ = read(link.unkept, f"volume {settings.name} ({snapshot.name}, lost)")
             unkept[snapshot.uuid] = _bitmap(link.unkept, geometry, bits)
+    for mark in settings.marks:
+        whose = f"volume {settings.name} (mark {mark.name})"
+        tracks[mark.uuid] = _bitmap(mark.column, geometry, read(mark.column, whose)[0])
     volume = Volume(replace(settings, plexes=()), plexes, tracks)
     volume.unkept = unkept
     drl = drl_union(settings.drl, geometry.extents, geometry.page_extents, home, online, settled=settings.settled)

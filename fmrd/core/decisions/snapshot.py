@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fmrd.core.maps.bitmap import Bitmap
+from fmrd.core.marks import covering
 from fmrd.core.record import Column, Link, PlexRecord
 from fmrd.core.states import PlexState
 from fmrd.core.volume import faults
@@ -78,13 +79,15 @@ def tie(family: Family, origin: Volume, plexes: list[Plex], name: str, uuid: str
     """
     settings = replace(
         origin.settings, name=name, uuid=uuid, drl=drl, plexes=(), rdpol="select", stopped=False, settled=False,
-        next_plex=1, snapshot_of=origin.name, link=link,
+        next_plex=1, snapshot_of=origin.name, link=link, marks=(), receiving=None,
     )  # fmt: skip
     full = not origin.settings.fmr
     snapshot = Volume(settings, plexes, {uuid: Bitmap(link.own, origin.geometry, full=full)})
     origin.tracks[uuid] = Bitmap(link.origin, origin.geometry, full=full)
     if link.unkept is not None:
         origin.unkept[uuid] = Bitmap(link.unkept, origin.geometry, full=False)
+    covered = tuple(covering(mark, uuid) for mark in origin.settings.marks)
+    origin.settings = replace(origin.settings, marks=covered)
     origin.demotions += 1
     family.volumes.append(snapshot)
     return snapshot

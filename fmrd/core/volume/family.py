@@ -92,7 +92,8 @@ class Family:
         return replace(column, epoch=self.new_epoch())
 
     def snapshots_of(self, volume: Volume) -> list[Volume]:
-        return [self.by_uuid(uuid) for uuid in volume.tracks if uuid != volume.settings.uuid]
+        others = {volume.settings.uuid, *(mark.uuid for mark in volume.settings.marks)}
+        return [self.by_uuid(uuid) for uuid in volume.tracks if uuid not in others]
 
     def original_of(self, snapshot: Volume) -> Volume | None:
         """Return the volume that this one is a snapshot of; None for one that is no snapshot."""

@@ -31,6 +31,8 @@ class CopyTasks:
 
     def __init__(self, running: Running) -> None:
         self._running = running
+        self.afterwards: Callable[[], Awaitable[None]] | None = None
+        """What each copy does besides, when its plex has arrived. It may take the verb lock."""
 
     @property
     def _volume(self) -> Volume:
@@ -80,6 +82,9 @@ class CopyTasks:
             if done and then is not None:
                 task.halted.set()
                 await then(plex)
+            if done and self.afterwards is not None:
+                task.halted.set()
+                await self.afterwards()
         except (FmrdError, OSError) as error:
             problem, done = (getattr(error, "code", "io_error"), str(error)), False
         if done:

@@ -12,13 +12,15 @@ from fmrd.engine.opening.homes import Home
 from fmrd.engine.opening.making import examine, make, to_be_copied
 from fmrd.engine.opening.taking import PlexWish
 from fmrd.engine.verbs.import_verbs import ImportVerbs
+from fmrd.engine.verbs.map_verbs import MapVerbs
+from fmrd.engine.verbs.receive_verbs import ReceiveVerbs
 from fmrd.engine.verbs.settings import parse_settings
 from fmrd.engine.verbs.snap_verbs import SnapVerbs
 from fmrd.engine.verbs.task_verbs import TaskVerbs
 from fmrd.errors import BadRequest, Failed, Refused
 
 
-class Verbs(ImportVerbs, SnapVerbs, TaskVerbs):
+class Verbs(ImportVerbs, SnapVerbs, ReceiveVerbs, MapVerbs, TaskVerbs):
     """Public methods are verbs, which the control server calls by name where front/arguments.py knows them. All raise
     FmrdError. With ``dry_run`` nothing is changed, and what would be done is told.
     """

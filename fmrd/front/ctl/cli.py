@@ -20,6 +20,7 @@ from fmrd.front.ctl.tables import print_volumes
 from fmrd.front.ctl.task import task
 from fmrd.front.ctl.verify import verify
 from fmrd.front.ctl.words import parse_pairs
+from fmrd.front.maps.commands import COMMANDS as MAP_COMMANDS
 from fmrd.front.places import default_places
 from fmrd.front.wire import error_json
 
@@ -165,7 +166,7 @@ def explain(app: App, code: str) -> None:
     app.show({"code": code, "explanation": EXPLANATIONS[code]}, lambda shown: app.out.print(shown["explanation"]))
 
 
-for command in (plex, recover, *SNAP_COMMANDS, verify, task, dump):
+for command in (plex, recover, *SNAP_COMMANDS, *MAP_COMMANDS, verify, task, dump):
     cli.add_command(command)
 
 
