@@ -155,4 +155,5 @@ ERRORS: dict[str, str] = {
     "spool_missing": "What a stream brings is kept in a file until all of it is verified; --spool says where.",
     "stream_packing": "A stream may be packed by zstd, where Python has a module for that; the sender can do without.",
     "stream_missing": "The file of a stream is not there, or cannot be read.",
+    "stream_file": "The file for a stream cannot be written, or one of that name is there already. Nothing is left.",
 }

@@ -12,7 +12,6 @@ import trio
 from fmrd.core.decisions.standing import StartOptions
 from fmrd.engine.apart import Apart
 from fmrd.engine.context import Context
-from fmrd.engine.maps.carrier import carrier_of, let_go
 from fmrd.engine.opening.homes import Home
 from fmrd.engine.opening.start import Opening, start_at_home
 from fmrd.engine.opening.still_opening import Arriving
@@ -143,10 +142,7 @@ class Registry:
         unit.service = Service(self.context, opening)
         unit.failure = None
         unit.home.mirrors[opening.mirror.volume.settings.uuid] = opening.mirror
-        unit.service.copying.afterwards = partial(let_go, unit.service)
         unit.service.start()
-        if carrier_of(unit.service.volume) is not None:
-            self.context.nursery.start_soon(let_go, unit.service)
         if self.context.checksums:
             self.context.nursery.start_soon(
                 verifying.go_on, unit.service.running, unit.service.checksums, partial(self.changed, unit.name)

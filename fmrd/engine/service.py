@@ -8,6 +8,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import trio
 
@@ -17,6 +18,7 @@ from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
 from fmrd.engine.cleaner import Cleaner
 from fmrd.engine.context import Context
+from fmrd.engine.maps.carrier import carrier_of, let_go
 from fmrd.engine.opening.start import Opening
 from fmrd.engine.plexes.attach import Attacher
 from fmrd.engine.plexes.reattach import Reattacher
@@ -39,7 +41,7 @@ class Service:
     def __init__(self, context: Context, opening: Opening) -> None:
         self.context = context
         self.running = Running(context, opening.home, opening.mirror)
-        self.copying = CopyTasks(self.running)
+        self.copying = CopyTasks(self.running, partial(let_go, self.running, self.dissociate))
         self.releaser = Releaser(self.running)
         self.attacher = Attacher(self.running, self.copying, self.releaser)
         self.reattacher = Reattacher(self.running, self.attacher)
@@ -62,6 +64,8 @@ class Service:
         """
         self.context.nursery.start_soon(Cleaner(self.running, self.copying.relieve).run)
         self.copying.go_on()
+        if carrier_of(self.volume) is not None:
+            self.context.nursery.start_soon(self.copying.afterwards)
         if self.volume.settings.auto_attach:
             self.context.nursery.start_soon(self._attach_those_that_answer)
 

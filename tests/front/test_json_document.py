@@ -2,9 +2,11 @@
 held against the tables of the document; what the tables have and nobody prints is told, too.
 """
 
+import io
 import json
 import os
 import shutil
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ import click
 import pytest
 import trio
 
+from fmrd.backing.clients.volume_file import VolumeFile
 from fmrd.core.json_object import Json
 from fmrd.core.states import KSTATE, KState, PlexState, VolumeState, mode
 from fmrd.dco import layout
@@ -23,6 +26,7 @@ from fmrd.front.ctl import verify
 from fmrd.front.ctl.app import OUTPUT_VERSION
 from fmrd.front.ctl.cli import cli, run
 from fmrd.front.daemon.control import Control
+from fmrd.front.maps import receiving, sending
 from fmrd.front.wire import STATUSES
 from tests.engine.rig import REGION, Rig, daemon
 from tests.front.json_document import COMMANDS, DOCUMENT, OBJECTS, Seen, table, words
@@ -49,7 +53,8 @@ class Fmrctl:
         self.statuses.add(ended)
         [text] = out.splitlines()
         printed: Json = json.loads(text)
-        self.seen.look(printed, "answer", " ".join(typed[3:]))
+        kind = "changed" if typed[3] == "changed" and not ended else "answer"
+        self.seen.look(printed, kind, " ".join(typed[3:]))
         assert printed["output_version"] == OUTPUT_VERSION
         if result := printed.keys() - {"output_version", "error"}:
             self._whole(result, typed[3:])
@@ -135,7 +140,42 @@ async def tasks(fmrctl: Fmrctl, rig: Rig) -> None:
     await fmrctl("plex", "att", "data", "data-04", "--wait")
 
 
-async def snapshots(fmrctl: Fmrctl, rig: Rig) -> None:
+class PlexFile(VolumeFile):
+    """The file of a volume, where no door shows it: its plex, which has that content."""
+
+    def __init__(self, path: str, *, writes: bool = False) -> None:
+        super().__init__(PLEXES[Path(path).name], writes=writes)
+
+
+PLEXES: dict[str, str] = {}
+
+
+async def streams(fmrctl: Fmrctl, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the snapshot 'kept', and into the volume 'far'."""
+    PLEXES.update({"kept": str(rig.path("i")), "old": str(rig.path("j"))})
+    PLEXES["RECV-far"] = str(rig.path("f.received"))
+    for module in (sending, receiving):
+        monkeypatch.setattr(module, "VolumeFile", PlexFile)
+    await fmrctl("mark", "data", "night")
+    await rig.write_regions(6)
+    await fmrctl("changed", "data", "--mark", "night")
+    await fmrctl("changed", "kept")
+    await fmrctl("mark", "data", "night", "--delete")
+    await fmrctl("make", "far", "4M", "f")
+    await fmrctl("send", "kept", "--dry-run")
+    await fmrctl("send", "kept", "--output", "all")
+    await fmrctl("stream", "verify", "all")
+    await fmrctl("send", "old", "--since", "kept", "--output", "rest")
+    whole = rig.path("all").read_bytes()
+    for size, options in ((0, ["--dry-run"]), (60, []), (0, ["--token"]), (0, ["--wait"]), (0, [])):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(whole[: len(whole) - size])))
+        await fmrctl("receive", "far", *options, status=1 if size else 0)
+    await fmrctl("mark", "far")
+    await fmrctl("stop", "far")
+    await fmrctl("remove", "far", "--erase")
+
+
+async def snapshots(fmrctl: Fmrctl, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     await fmrctl("snapstart", "data", "s", "--dry-run")
     await fmrctl("snapstart", "data", "s")
     await fmrctl("snapwait", "data")
@@ -163,6 +203,7 @@ async def snapshots(fmrctl: Fmrctl, rig: Rig) -> None:
     await fmrctl("snapsync", "kept")
     await fmrctl("snapshot", "data", "--instant", "j", "--name", "old")
     await fmrctl("dump", rig.directory / "state" / "volumes" / "data.dco")
+    await streams(fmrctl, rig, monkeypatch)
     await fmrctl("snapsync", "old", "--wait")
     for name in ("kept", "old"):
         await fmrctl("stop", name)
@@ -239,7 +280,7 @@ async def test_what_is_printed_is_documented_and_what_is_documented_is_printed(
         monkeypatch.setattr(rig.host, "clone_plex", shutil.copy)  # as a file system that shares blocks would
         await plexes(fmrctl, rig)
         await tasks(fmrctl, rig)
-        await snapshots(fmrctl, rig)
+        await snapshots(fmrctl, rig, monkeypatch)
         await faults(fmrctl, rig, monkeypatch)
         await ends(fmrctl, rig)
     await starts(tmp_path, fmrctl)

@@ -88,3 +88,8 @@ class VolumeFile:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def sync(descriptor: int) -> None:
+    """Return when what was written to a file is on its disk."""
+    os.fsync(descriptor)

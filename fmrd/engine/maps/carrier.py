@@ -3,14 +3,16 @@ ended before that, since the mark of what was received names it.
 """
 
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from fmrd.core.marks import RECEIVED
 from fmrd.core.volume import faults
+from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
 from fmrd.dco.ledger import change
 from fmrd.engine.opening.giving_up import give_up
-from fmrd.engine.service import Service
+from fmrd.engine.running import Running
 from fmrd.errors import FmrdError
 
 log = logging.getLogger(__name__)
@@ -21,9 +23,9 @@ def carrier_of(volume: Volume) -> str | None:
     return next((mark.plex for mark in volume.settings.marks if mark.name == RECEIVED), None)
 
 
-async def let_go(service: Service) -> None:
+async def let_go(running: Running, dissociate: Callable[[Plex], Awaitable[None]]) -> None:
     """Let it go, if the others do without it by now. What fails is logged, and tried again after the next copy."""
-    volume = service.volume
+    volume = running.volume
     uuid = carrier_of(volume)
     if uuid is None:
         return
@@ -35,12 +37,12 @@ async def let_go(service: Service) -> None:
         return
     try:
         if plex is not None:
-            await service.dissociate(plex)
-            last = service.mirror.store.ledger.last_record
-            for sentence in await give_up(service.context, last, [plex], erase=True) if last is not None else ():
+            await dissociate(plex)
+            last = running.mirror.store.ledger.last_record
+            for sentence in await give_up(running.context, last, [plex], erase=True) if last is not None else ():
                 log.warning("volume %s: %s", volume.name, sentence)
-        async with service.running.verb():
-            await change([service.mirror.store], lambda: _forget(volume, uuid))
+        async with running.verb():
+            await change([running.mirror.store], lambda: _forget(volume, uuid))
     except (FmrdError, OSError) as error:
         log.warning("volume %s: the plex on which a stream came stays for now: %s", volume.name, error)
 

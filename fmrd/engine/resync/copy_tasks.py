@@ -29,9 +29,9 @@ def _arrived(plex: Plex) -> bool:
 class CopyTasks:
     """These are the copies of one started volume."""
 
-    def __init__(self, running: Running) -> None:
+    def __init__(self, running: Running, afterwards: Callable[[], Awaitable[None]]) -> None:
         self._running = running
-        self.afterwards: Callable[[], Awaitable[None]] | None = None
+        self.afterwards = afterwards
         """What each copy does besides, when its plex has arrived. It may take the verb lock."""
 
     @property
@@ -82,7 +82,7 @@ class CopyTasks:
             if done and then is not None:
                 task.halted.set()
                 await then(plex)
-            if done and self.afterwards is not None:
+            if done:
                 task.halted.set()
                 await self.afterwards()
         except (FmrdError, OSError) as error:

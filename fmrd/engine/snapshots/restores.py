@@ -37,7 +37,7 @@ async def restore(
     if carrier is None and asked.volume.settings.receiving is not None:
         raise Refused(
             "receive_present", f"{asked.unit.name} is what a stream is received into, and not all of that has come",
-            f"fmrctl receive {asked.origin.volume.name} goes on with it, or with --discard gives it up",
+            f"fmrctl receive {asked.origin.volume.name} goes on with it, or with --abort gives it up",
         )  # fmt: skip
     await check_restore(asked, chosen, force=force, keep_undo=keep_undo)
     async with both(asked) as (pair, service):

@@ -7,7 +7,7 @@ from fmrd.core.json_object import Json
 from fmrd.core.reasons import Reason
 from fmrd.core.record import Content, Receiving
 from fmrd.core.states import TaskType
-from fmrd.engine.maps import carrier, receiving
+from fmrd.engine.maps import receiving
 from fmrd.engine.maps.receiving import Offer
 from fmrd.engine.opening.taking import PlexWish
 from fmrd.engine.service import Service
@@ -22,7 +22,7 @@ class ReceiveVerbs(InstantVerbs):
     """This part of Verbs receives streams. fmrctl reads and verifies them, and writes to the file of the snapshot."""
 
     async def receive_begin(
-        self, *, volume: str, stream: str, snapshot: str, name: str, length_bytes: int, pristine: bool,
+        self, *, volume: str, stream: str, snapshot: str, name: str, length_bytes: int, pristine: bool = False,
         increment: bool = False, bases: Sequence[str] = (), pristine_only: bool = False, source: str = "",
         chunks: int = 0, chain: str = "", spool: str | None = None, force: bool = False, dry_run: bool = False,
     ) -> Json:  # fmt: skip
@@ -99,7 +99,7 @@ class ReceiveVerbs(InstantVerbs):
                 reason = (Reason.NOTHING_MISSED, f"volume {volume} held the same bytes already")
                 plex = pair.origin.volume.plexes[0].name
                 tasks = [self.context.tasks.ended(TaskType.SNAPBACK, volume, plex, reason)]
-                await carrier.let_go(pair.origin)
+                await pair.origin.copying.afterwards()
             return {"task": tasks[0].json(), "tasks": [task.json() for task in tasks], **self._volume(volume)}
 
         return await self._apart(work)

@@ -27,7 +27,7 @@ from fmrd.front.wire import error_json
 INTERRUPTED = 130
 LOSES = {
     *("remove", "dis", "snapclear", "snapabort", "snapback", "undo", "refresh", "abort"),
-    *("--erase", "--discard", "--force"),
+    *("--erase", "--discard", "--force", "--delete", "--reset", "--abort"),
 }
 """What gives something up is never suggested for a word that was mistyped: whoever is in a hurry would take it."""
 

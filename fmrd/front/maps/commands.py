@@ -1,28 +1,30 @@
 """These are fmrctl's verbs over maps and streams: changed, mark, send, receive, stream verify."""
 
-import contextlib
 import sys
-from collections.abc import Iterator
 
 import click
 
 from fmrd.core.json_object import Json
-from fmrd.errors import BadRequest, Failed
+from fmrd.errors import BadRequest
 from fmrd.front.ctl import words
 from fmrd.front.ctl.app import OUTPUT_VERSION, App
 from fmrd.front.ctl.options import DRY_RUN, RATE, WAIT, force
+from fmrd.front.maps import files
 from fmrd.front.maps.formats import FORMATS, write_json
+from fmrd.front.maps.header import Header
 from fmrd.front.maps.ranges import Changes
 from fmrd.front.maps.receiving import Options, Receiving, verified
 from fmrd.front.maps.sending import Sending, Wish, decode_token, encode_token
-from fmrd.front.maps.stream import Readable
+
+SINCE = click.option("--since", metavar="SNAPSHOT", help="Beside another snapshot (or a mark) of the same original.")
+MARK = click.option("--mark", metavar="NAME", help="Only what was written to the original since that mark was set.")
 
 
 @click.command()
 @click.argument("snapshot")
-@click.option("--since", metavar="SNAPSHOT", help="Compare with another snapshot of the same original.")
+@SINCE
 @click.option("--original", is_flag=True, help="Compare with the original as it is now. The default.")
-@click.option("--mark", metavar="NAME", help="What was written to the original since that mark was set.")
+@MARK
 @click.option("--format", "kind", type=click.Choice(list(FORMATS)), default="ranges", show_default=True,
               help="OFFSET LENGTH KIND, a domain map of ddrescue, or a map for 'borg create --map'.")  # fmt: skip
 @click.pass_obj
@@ -67,20 +69,22 @@ def _print_marks(app: App, shown: Json) -> None:
 
 @click.command()
 @click.argument("snapshot", required=False)
-@click.option("--since", metavar="SNAPSHOT", help="Only what changed since that one, which the far volume must hold.")
-@click.option("--mark", metavar="NAME", help="Only what changed since that mark, set before what the far volume holds.")
+@SINCE
+@MARK
 @click.option("--resume", metavar="TOKEN", help="Go on with a stream that was cut ('fmrctl receive VOL --token').")
 @click.option("--compress", type=click.Choice(["zstd"]), help="Pack the data; needs a module for that on both sides.")
+@click.option("--output", type=words.path, metavar="PATH", help="Into a new file; without it to standard output.")
 @RATE
 @DRY_RUN
 @click.pass_obj
 def send(
     app: App, snapshot: str | None, since: str | None, mark: str | None, resume: str | None, compress: str | None,
-    rate: int | None, dry_run: bool,
+    output: str | None, rate: int | None, dry_run: bool,
 ) -> None:  # fmt: skip
     """Write SNAPSHOT to standard output, as a stream for 'fmrctl receive', or for a file.
 
-    All of it, or only what changed since another snapshot or a mark. Nobody must write to it meanwhile.
+    All of it, or only what changed since another snapshot, which the far volume must hold, or since a mark that was set
+    before that was taken. Nobody must write to SNAPSHOT meanwhile.
     """
     token = decode_token(resume) if resume else None
     if token is not None and (snapshot or since or mark):
@@ -94,10 +98,17 @@ def send(
     if dry_run:
         app.show(_foretold(sending), lambda shown: app.out.print(shown["notice"]))
         return
-    if app.as_json:
-        raise BadRequest("bad_request", "--json goes with --dry-run: standard output is the stream's")
-    if sys.stdout.isatty():
-        raise BadRequest("bad_request", "a stream is nothing for a terminal", "fmrctl send ... | fmrctl receive VOL")
+    if output is not None:
+        with files.made(output) as file:
+            writer = sending.run(file, rate=rate or 0, packed=compress or "")
+        shown = _shown(sending.header, writer.chunks)
+        app.show({"stream": shown}, lambda _: app.out.print(f"{output}: {_whole(shown)}"))
+        return
+    if app.as_json or sys.stdout.isatty():
+        raise BadRequest(
+            "bad_request", "the stream goes to standard output, which is a terminal, or --json's",
+            "fmrctl send ... | fmrctl receive VOL; or --output PATH",
+        )  # fmt: skip
     writer = sending.run(sys.stdout.buffer, rate=rate or 0, packed=compress or "")
     sys.stdout.buffer.flush()
     app.err.print(f"fmrctl: sent {wish.snapshot}: {writer.covered} bytes told of, {writer.written} bytes of stream")
@@ -108,24 +119,21 @@ def _foretold(sending: Sending) -> Json:
     of = f"what changed since {header.since}" if header.increment else "all"
     size, zero = told["bytes"], sending.changes.zero_bytes
     notice = f"would send {of} of {header.name}: {size} bytes in {told['regions']} region(s)"
-    return {
-        "notice": f"{notice}, {zero} bytes of them zeros",
-        "bytes": size, "zero_bytes": zero, "regions": told["regions"],
-    }  # fmt: skip
+    return {"notice": f"{notice}, {zero} bytes of them zeros"}
 
 
 @click.command()
 @click.argument("volume")
 @click.option("--spool", type=words.path, metavar="PATH", help="Keep what comes there until all of it is verified.")
 @click.option("--token", is_flag=True, help="Print where a stream that was cut goes on, for 'fmrctl send --resume'.")
-@click.option("--discard", is_flag=True, help="Give up what has come of a stream that was cut.")
+@click.option("--abort", is_flag=True, help="Give up what has come of a stream that was cut.")
 @force("Though VOLUME is open: its data changes under that.")
 @RATE
 @WAIT
 @DRY_RUN
 @click.pass_obj
 def receive(
-    app: App, volume: str, spool: str | None, token: bool, discard: bool, force: bool, rate: int | None, wait: bool,
+    app: App, volume: str, spool: str | None, token: bool, abort: bool, force: bool, rate: int | None, wait: bool,
     dry_run: bool,
 ) -> None:  # fmt: skip
     """Take a stream of 'fmrctl send' from standard input: VOLUME becomes what the snapshot was.
@@ -134,9 +142,9 @@ def receive(
     """
     if token:
         told = app.ask("receive_token", volume=volume)
-        app.show({"token": encode_token(told), **told}, lambda shown: app.out.print(shown["token"], soft_wrap=True))
+        app.show({"token": encode_token(told)}, lambda shown: app.out.print(shown["token"], soft_wrap=True))
         return
-    if discard:
+    if abort:
         app.show(app.ask("receive_discard", volume=volume))
         return
     if sys.stdin.isatty():
@@ -155,31 +163,25 @@ def stream() -> None:
 @click.pass_obj
 def verify(app: App, path: str) -> None:
     """Read a stream in a file to its end, and verify every byte of it. No daemon is asked."""
-    with _opened(path) as file:
+    with files.opened(path) as file:
         header, position = verified(file)
-    shown = {
-        "stream": {
-            "stream": header.stream, "volume": header.volume, "snapshot": header.name, "uuid": header.snapshot,
-            "since": header.since or None, "length_bytes": header.length_bytes, "bytes": header.bytes,
-            "created": header.created, "chunks": position.chunks, "goes_on_after": header.chunks,
-        }
+    shown = _shown(header, position.chunks)
+    app.show({"stream": shown}, lambda _: app.out.print(f"{path} is whole: {_whole(shown)}"))
+
+
+def _shown(header: Header, chunks: int) -> Json:
+    return {
+        "uuid": header.stream, "volume": header.volume, "snapshot": {"name": header.name, "uuid": header.snapshot},
+        "since": header.since or None, "length_bytes": header.length_bytes, "bytes": header.bytes,
+        "created": header.created, "records": chunks, "goes_on_after": header.chunks,
     }  # fmt: skip
-    app.show(shown, lambda _: app.out.print(_verified(path, shown["stream"])))
 
 
-def _verified(path: str, told: Json) -> str:
-    of = f"what changed in {told['snapshot']} since {told['since']}" if told["since"] else f"all of {told['snapshot']}"
-    return f"{path} is whole: {of}, {told['bytes']} bytes in {told['chunks']} record(s)"
-
-
-@contextlib.contextmanager
-def _opened(path: str) -> Iterator[Readable]:
-    with contextlib.ExitStack() as stack:
-        try:
-            file = stack.enter_context(open(path, "rb"))
-        except OSError as error:
-            raise Failed("stream_missing", f"{path}: {error.strerror}") from error
-        yield file
+def _whole(told: Json) -> str:
+    name = told["snapshot"]["name"]
+    of = f"what changed in {name} since {told['since']}" if told["since"] else f"all of {name}"
+    rest = f", after record {told['goes_on_after']}" if told["goes_on_after"] else ""
+    return f"{of}, {told['bytes']} bytes in {told['records']} record(s){rest}"
 
 
 COMMANDS = (changed, mark, send, receive, stream)

@@ -17,9 +17,10 @@ from fmrd.backing.clients.volume_file import VolumeFile
 from fmrd.core.json_object import Json
 from fmrd.errors import BadRequest, Failed, Refused
 from fmrd.front.ctl.app import App
+from fmrd.front.maps.header import Header
 from fmrd.front.maps.pace import Meter, Pace
 from fmrd.front.maps.ranges import ZERO, Changes, Range
-from fmrd.front.maps.stream import CHUNK_BYTES, Header, StreamWriter, Writable
+from fmrd.front.maps.stream import CHUNK_BYTES, StreamWriter, Writable
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def _must_be_the_same(token: Token, told: Json) -> None:
         raise Refused(
             "stream_unfit",
             f"snapshot {told['volume']}, or what it was compared with, is not any more what the cut stream was of",
-            "fmrctl receive VOL --discard there, and send anew",
+            "fmrctl receive VOL --abort there, and send anew",
         )
 
 

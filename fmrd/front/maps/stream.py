@@ -6,27 +6,20 @@ cannot be cut out, put in, or told in another order.
 """
 
 import hashlib
-import json
 import struct
-import uuid
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Protocol
 
-from fmrd.core.geometry import MAX_LENGTH_BYTES, SECTOR_BYTES
-from fmrd.core.json_object import Json
-from fmrd.core.marks import MOST_COVERED
-from fmrd.core.names import VOLUME_LENGTH, is_name
 from fmrd.errors import Failed
 from fmrd.front.maps import packing
+from fmrd.front.maps.header import DIGEST_BYTES, Header, damaged, decode_header, encode_header
 
 MAGIC = b"FMRDstrm"
 VERSION = 1
 CHUNK_BYTES = 1 << 20
 """Data that one record has at most, unpacked."""
 HEADER_LIMIT_BYTES = 64 << 10
-SOURCE_LENGTH = 1024
-DIGEST_BYTES = 32
 _PREFIX = struct.Struct("<8sII")
 _RECORD = struct.Struct("<BBHIQQ")
 DATA, ZERO, END = 1, 2, 3
@@ -44,37 +37,6 @@ class Writable(Protocol):
 
     def write(self, data: bytes, /) -> object:
         """Take all of it."""
-
-
-@dataclass(frozen=True)
-class Header:
-    """A header says what a stream brings, and, of an increment, to whom: a volume that holds one of ``bases``."""
-
-    stream: str
-    volume: str
-    snapshot: str
-    """Its uuid: what the volume holds afterwards."""
-    name: str
-    pristine: bool
-    """Nobody had written to the snapshot since its instant."""
-    length_bytes: int
-    region_size_bytes: int
-    increment: bool
-    since: str
-    """The name of what it is an increment to; empty for none."""
-    bases: tuple[str, ...]
-    pristine_only: bool
-    """The base must have been pristine."""
-    bytes: int
-    """How much is told of in all, data and zeros: for progress."""
-    created: float
-    """Seconds since 1970."""
-    source: str
-    """The sender's own, given back to it in a token."""
-    chunks: int = 0
-    """Of a stream that goes on: so many records came before."""
-    offset_bytes: int = 0
-    chain: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,7 +63,7 @@ class StreamWriter:
     def __init__(self, out: Writable, header: Header, packed: str = "") -> None:
         self._out = out
         self._pack = packing.packer(packed) if packed else None
-        body = json.dumps(asdict(header), separators=(",", ":")).encode()
+        body = encode_header(header)
         start = _PREFIX.pack(MAGIC, VERSION, len(body)) + body
         digest = hashlib.sha256(start).digest()
         self.chain = bytes.fromhex(header.chain) if header.chain else digest
@@ -162,11 +124,11 @@ class StreamReader:
             kind, encoding, reserved, packed_length, offset, length = _RECORD.unpack(head)
             bound = CHUNK_BYTES if kind == DATA else 0
             if kind not in (DATA, ZERO, END) or reserved or packed_length > bound:
-                raise _damaged(f"record {self.position.chunks} has no head")
+                raise damaged(f"record {self.position.chunks} has no head")
             payload = self._exactly(packed_length)
             chain = _linked(self.position.chain, head, payload)
             if chain != self._exactly(DIGEST_BYTES):
-                raise _damaged(f"the digest of record {self.position.chunks} is another")
+                raise damaged(f"the digest of record {self.position.chunks} is another")
             if kind == END:
                 self._end(offset, length)
                 return
@@ -179,32 +141,32 @@ class StreamReader:
     def _must_follow(self, offset: int, length: int) -> None:
         last = self.position.offset
         if offset < last or length <= 0 or offset + length > self.header.length_bytes:
-            raise _damaged(f"record {self.position.chunks} is of bytes that cannot be")
+            raise damaged(f"record {self.position.chunks} is of bytes that cannot be")
         if offset > last and not self.header.increment:
-            raise _damaged(f"it tells nothing of the bytes from {last} to {offset}")
+            raise damaged(f"it tells nothing of the bytes from {last} to {offset}")
 
     def _end(self, chunks: int, covered: int) -> None:
         if (chunks, covered) != (self.position.chunks, self._covered):
-            raise _damaged("its end tells of other records")
+            raise damaged("its end tells of other records")
         if not self.header.increment and self.position.offset != self.header.length_bytes:
-            raise _damaged(f"it tells nothing of the bytes from {self.position.offset} on")
+            raise damaged(f"it tells nothing of the bytes from {self.position.offset} on")
         if self._source.read(1):
-            raise _damaged("something follows its end")
+            raise damaged("something follows its end")
         self.ended = True
 
     def _read_header(self) -> tuple[Header, bytes]:
         prefix = self._exactly(_PREFIX.size)
         magic, version, length = _PREFIX.unpack(prefix)
         if magic != MAGIC:
-            raise _damaged("it does not begin like one")
+            raise damaged("it does not begin like one")
         if version != VERSION:
             raise Failed("stream_damaged", f"the stream is of version {version}, this fmrctl knows {VERSION}")
         if length > HEADER_LIMIT_BYTES:
-            raise _damaged("its header is too long")
+            raise damaged("its header is too long")
         body = self._exactly(length)
         digest = hashlib.sha256(prefix + body).digest()
         if digest != self._exactly(DIGEST_BYTES):
-            raise _damaged("the digest of its header is another")
+            raise damaged("the digest of its header is another")
         return decode_header(body), digest
 
     def _exactly(self, size: int) -> bytes:
@@ -217,53 +179,16 @@ class StreamReader:
         return data
 
 
-def decode_header(body: bytes) -> Header:
-    """Return the header, each field checked; Failed('stream_damaged') for what cannot be one."""
-    try:
-        told: Json = json.loads(body)
-        header = Header(**{f.name: told[f.name] for f in fields(Header) if f.name != "bases"},
-                        bases=tuple(told["bases"]))  # fmt: skip
-        _check(header)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise _damaged(f"its header is none ({error!r:.100})") from error
-    return header
-
-
-def _check(header: Header) -> None:
-    kinds = {"pristine": bool, "increment": bool, "pristine_only": bool, "length_bytes": int, "region_size_bytes": int,
-             "bytes": int, "chunks": int, "offset_bytes": int}  # fmt: skip
-    for name, kind in kinds.items():
-        value: object = getattr(header, name)
-        if type(value) is not kind or (isinstance(value, int) and value < 0):
-            raise ValueError(name)
-    for each in (header.stream, header.snapshot, *header.bases):
-        if str(uuid.UUID(each)) != each:
-            raise ValueError("a uuid")
-    for each in (header.volume, header.name, *([header.since] if header.since else [])):
-        if not is_name(each, VOLUME_LENGTH):
-            raise ValueError("a name")
-    if not 0 < header.length_bytes <= MAX_LENGTH_BYTES or header.length_bytes % SECTOR_BYTES:
-        raise ValueError("length")
-    if not isinstance(header.created, int | float) or len(header.bases) > MOST_COVERED:
-        raise ValueError("created")
-    if not isinstance(header.source, str) or len(header.source) > SOURCE_LENGTH or not header.source.isprintable():
-        raise ValueError("source")
-    if (header.chain and len(bytes.fromhex(header.chain)) != DIGEST_BYTES) or bool(header.chain) != bool(header.chunks):
-        raise ValueError("chain")
-    if header.offset_bytes > header.length_bytes or header.increment != bool(header.bases):
-        raise ValueError("offset")
-
-
 def _unpacked(kind: int, encoding: int, payload: bytes, length: int) -> bytes | None:
     if kind == ZERO:
         return None
     if length > CHUNK_BYTES:
-        raise _damaged("a record is too long")
+        raise damaged("a record is too long")
     if encoding not in (packing.PLAIN, packing.ZSTD):
-        raise _damaged("a record is packed in a way that nobody knows")
+        raise damaged("a record is packed in a way that nobody knows")
     data = payload if encoding == packing.PLAIN else packing.unpack(payload, length)
     if len(data) != length:
-        raise _damaged("a record has another length than it says")
+        raise damaged("a record has another length than it says")
     return data
 
 
@@ -272,7 +197,3 @@ def _linked(chain: bytes, head: bytes, payload: bytes) -> bytes:
     digest.update(head)
     digest.update(payload)
     return digest.digest()
-
-
-def _damaged(why: str) -> Failed:
-    return Failed("stream_damaged", f"the stream is damaged, or is no stream of fmrd: {why}")
