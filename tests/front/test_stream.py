@@ -68,11 +68,11 @@ def test_zeros_that_were_read_are_told_without_their_bytes() -> None:
     assert len(written(INCREMENT, [(0, bytes(CHUNK_BYTES >> 5))])) < 2000
 
 
-@pytest.mark.parametrize("at", range(len(SMALL)))
-def test_a_stream_that_is_cut_anywhere_has_no_end(at: int) -> None:
-    with pytest.raises(Failed) as caught:
-        read(SMALL[:at])
-    assert caught.value.code == "stream_cut"
+def test_a_stream_that_is_cut_anywhere_has_no_end() -> None:
+    for at in range(len(SMALL)):
+        with pytest.raises(Failed) as caught:
+            read(SMALL[:at])
+        assert caught.value.code == "stream_cut", at
 
 
 def test_a_bit_that_is_turned_anywhere_is_seen_and_nothing_wrong_is_told() -> None:
@@ -91,9 +91,8 @@ def test_a_bit_that_is_turned_anywhere_is_seen_and_nothing_wrong_is_told() -> No
 def test_each_record_before_the_damage_is_told_and_the_position_is_behind_it() -> None:
     reader = StreamReader(io.BytesIO(SMALL[:-100]))
     with pytest.raises(Failed):
-        for _ in reader.records():
-            last = reader.position
-    assert reader.position == last and last.chunks == 2 and last.offset == 4096 + 8192
+        list(reader.records())
+    assert reader.position.chunks == 2 and reader.position.offset == 4096 + 8192
 
 
 def rewritten(header: Header, *records: tuple[int, int, int, int, bytes]) -> bytes:
@@ -129,7 +128,6 @@ DATA = (1, 0, 0, 10, b"0123456789")
         (INCREMENT, [DATA, END, DATA], "follows its end"),
         (WHOLE, [DATA, END], "tells nothing of the bytes from 10"),
         (WHOLE, [DATA, (2, 0, 20, LENGTH - 20, b""), (3, 0, 2, LENGTH - 10, b"")], "from 10 to 20"),
-        (INCREMENT, [(1, 0, 0, 0, b"" * (CHUNK_BYTES + 1)), END], "bytes that cannot be"),
     ],
 )
 def test_what_a_liar_tells_is_refused(
@@ -143,7 +141,7 @@ def test_what_a_liar_tells_is_refused(
 @pytest.mark.parametrize(
     "change",
     [
-        {"stream": "x"}, {"snapshot": U1.upper().replace("0", "A")}, {"name": "../etc"}, {"volume": ""}, {"bases": ("x",)},
+        {"stream": "x"}, {"snapshot": U1.replace("0", "A")}, {"name": "../etc"}, {"volume": ""}, {"bases": ("x",)},
         {"length_bytes": 0}, {"length_bytes": 5000}, {"length_bytes": 1 << 60}, {"length_bytes": True}, {"bytes": -1},
         {"pristine": 1}, {"created": "now"}, {"source": "x" * 1025}, {"source": "a\nb"}, {"chain": "ab", "chunks": 1},
         {"chunks": 1}, {"chain": "0" * 64}, {"offset_bytes": LENGTH + 1}, {"bases": ()}, {"bases": (U3,) * 65},
