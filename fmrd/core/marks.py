@@ -6,9 +6,11 @@ knows which snapshots were taken since. What a stream brought (`receive`) is suc
 has a name, and while the map is empty the volume holds that still.
 """
 
+from dataclasses import replace
+
 from bitarray import bitarray
 
-from fmrd.core.record import Column, Content, Mark
+from fmrd.core.record import Content, Mark
 
 RECEIVED = "received"
 """The mark of what a stream brought; nobody else's may have this name."""
@@ -22,13 +24,7 @@ MOST_MARKS = 8
 
 def covering(mark: Mark, snapshot: str) -> Mark:
     """Return the mark as it is once a snapshot of that uuid was taken."""
-    return Mark(mark.name, mark.uuid, mark.column, mark.since, (*mark.covers, snapshot)[-MOST_COVERED:], mark.holds,
-                mark.plex)  # fmt: skip
-
-
-def moved(mark: Mark, column: Column) -> Mark:
-    """Return the mark with its map in that column."""
-    return Mark(mark.name, mark.uuid, column, mark.since, mark.covers, mark.holds, mark.plex)
+    return replace(mark, covers=(*mark.covers, snapshot)[-MOST_COVERED:])
 
 
 def written_since(holds: Content, length_bytes: int, region_bytes: int, written: bitarray) -> int:

@@ -106,8 +106,6 @@ class Mark:
     """The snapshots that were taken since, by uuid, oldest first."""
     holds: Content | None = None
     """What the volume held at that moment, if a stream brought it."""
-    plex: str | None = None
-    """The plex that it came on, by uuid, which goes when the others hold everything."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +119,8 @@ class Receiving:
     chunks: int = 0
     offset_bytes: int = 0
     chain: str = ""
+    partial: bool = False
+    """It is a part of something, put back: the volume then holds nothing that has a name."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,10 @@ class VolumeRecord:
     marks: tuple[Mark, ...] = ()
     receiving: Receiving | None = None
     """Of a snapshot that a stream is received into: it is no copy of anything."""
+    carriers: tuple[str, ...] = ()
+    """Plexes, by uuid, on which data came that was received: each goes when the others hold everything."""
+    taken: float | None = None
+    """Of a snapshot: when, in seconds since 1970."""
 
     @property
     def is_instant(self) -> bool:

@@ -14,7 +14,7 @@ from fmrd.core.reasons import reason_of
 from fmrd.core.record import Link, PlexRecord, Position, Record, VolumeRecord, geometry_of
 from fmrd.core.states import PlexState
 from fmrd.core.volume.readpolicy import check_policy
-from fmrd.dco.marks import mark_fields, read_marks, read_receiving
+from fmrd.dco.marks import mark_fields, read_carriers, read_marks, read_receiving, read_taken
 from fmrd.dco.values import column as _column
 from fmrd.dco.values import count as _count
 from fmrd.dco.values import flag as _flag
@@ -150,6 +150,8 @@ def _read_volume(data: Json, columns: int) -> VolumeRecord:
         link=None if data["link"] is None else _link(data["link"], columns),
         marks=read_marks(data.get("marks"), columns),
         receiving=read_receiving(data.get("receiving")),
+        carriers=read_carriers(data.get("carriers")),
+        taken=read_taken(data.get("taken")),
     )
     geometry_of(volume).check()
     return volume

@@ -24,6 +24,10 @@ def mark_fields(volume: VolumeRecord) -> Json:
         found["marks"] = [_mark(mark) for mark in volume.marks]
     if volume.receiving is not None:
         found["receiving"] = _receiving(volume.receiving)
+    if volume.carriers:
+        found["carriers"] = list(volume.carriers)
+    if volume.taken is not None:
+        found["taken"] = volume.taken
     return found
 
 
@@ -49,7 +53,20 @@ def read_receiving(value: object) -> Receiving | None:
     if len(source) > SOURCE_LENGTH:
         raise ValueError("too much of what the sender needs")
     content = _read_content(data["content"])
-    return Receiving(uuid(data["stream"]), content, source, count(data["chunks"]), count(data["offset"]), chain)
+    return Receiving(
+        uuid(data["stream"]), content, source, count(data["chunks"]), count(data["offset"]), chain,
+        flag(data.get("partial", False)),
+    )  # fmt: skip
+
+
+def read_carriers(value: object) -> tuple[str, ...]:
+    """Return the plexes on which data came, none where there is no field."""
+    return tuple(uuid(each) for each in items(value)) if value is not None else ()
+
+
+def read_taken(value: object) -> float | None:
+    """Return when a snapshot was taken; None where that is not known."""
+    return None if value is None else _time(value)
 
 
 def _object(value: object) -> Json:
@@ -66,7 +83,6 @@ def _mark(mark: Mark) -> Json:
         "since": mark.since,
         "covers": list(mark.covers),
         **({} if mark.holds is None else {"holds": _content(mark.holds)}),
-        **({} if mark.plex is None else {"plex": mark.plex}),
     }
 
 
@@ -75,7 +91,7 @@ def _read_mark(value: object, columns: int) -> Mark:
     covers = items(data["covers"])
     if len(covers) > MOST_COVERED:
         raise ValueError("a mark covers too many snapshots")
-    holds, plex = data.get("holds"), data.get("plex")
+    holds = data.get("holds")
     return Mark(
         name=name(data["name"], VOLUME_LENGTH),
         uuid=uuid(data["uuid"]),
@@ -83,7 +99,6 @@ def _read_mark(value: object, columns: int) -> Mark:
         since=_time(data["since"]),
         covers=tuple(uuid(each) for each in covers),
         holds=None if holds is None else _read_content(holds),
-        plex=None if plex is None else uuid(plex),
     )
 
 
@@ -109,6 +124,7 @@ def _receiving(receiving: Receiving) -> Json:
         "chunks": receiving.chunks,
         "offset": receiving.offset_bytes,
         "chain": receiving.chain,
+        **({"partial": True} if receiving.partial else {}),
     }
 
 

@@ -18,7 +18,7 @@ from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
 from fmrd.engine.cleaner import Cleaner
 from fmrd.engine.context import Context
-from fmrd.engine.maps.carrier import carrier_of, let_go
+from fmrd.engine.maps.carrier import let_go
 from fmrd.engine.opening.start import Opening
 from fmrd.engine.plexes.attach import Attacher
 from fmrd.engine.plexes.reattach import Reattacher
@@ -64,7 +64,7 @@ class Service:
         """
         self.context.nursery.start_soon(Cleaner(self.running, self.copying.relieve).run)
         self.copying.go_on()
-        if carrier_of(self.volume) is not None:
+        if self.volume.settings.carriers:
             self.context.nursery.start_soon(self.copying.afterwards)
         if self.volume.settings.auto_attach:
             self.context.nursery.start_soon(self._attach_those_that_answer)

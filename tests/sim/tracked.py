@@ -34,6 +34,11 @@ class Marks:
     receives: str | None = None
     """What the volume is to hold by a verb that is under way."""
 
+    def knows(self, name: str) -> bool:
+        """Is it known which moment the mark is of, just now?"""
+        begins = name in self.setting or (name == RECEIVED and self.receives is not None)
+        return name in self.held and not begins
+
 
 @snaps.one_at_a_time
 async def mark(life: "Life") -> None:
@@ -153,10 +158,10 @@ def look_at_maps(life: "Life") -> None:
     if life.registry.find(snaps.NAME) is None:
         return
     origin, schedule = life.service.volume, life.schedule
-    for mark in origin.settings.marks:
-        if mark.name in schedule.marks.held and mark.name not in schedule.marks.setting:
-            told = changes.written_since(origin, mark)
-            _compare(origin, told, schedule.oracle.now, schedule.marks.held[mark.name], f"mark {mark.name}")
+    marks = [mark for mark in origin.settings.marks if schedule.marks.knows(mark.name)]
+    for mark in marks:
+        told = changes.written_since(origin, mark)
+        _compare(origin, told, schedule.oracle.now, schedule.marks.held[mark.name], f"mark {mark.name}")
     volumes = list(_snapshots(life, origin))
     for snapshot in volumes:
         held = schedule.snaps.oracles[snapshot.name].now
@@ -167,9 +172,8 @@ def look_at_maps(life: "Life") -> None:
                 told = changes.since_snapshot(origin, snapshot, other)
                 theirs = schedule.snaps.oracles[other.name].now
                 _compare(snapshot, told, held, theirs, f"{snapshot.name} and {other.name}")
-        for mark in origin.settings.marks:
-            known = mark.name in schedule.marks.held and mark.name not in schedule.marks.setting
-            if known and snapshot.settings.uuid in mark.covers:
+        for mark in marks:
+            if snapshot.settings.uuid in mark.covers:
                 told = changes.since_mark(origin, snapshot, mark)
                 _compare(snapshot, told, held, schedule.marks.held[mark.name], f"{snapshot.name} and mark {mark.name}")
 

@@ -6,6 +6,7 @@ What is read once fills memory that others had a use for: so the page cache give
 import contextlib
 import errno
 import os
+from collections.abc import Sequence
 from types import TracebackType
 
 from fmrd.backing import libc
@@ -19,14 +20,21 @@ _ZEROS = bytes(1 << 20)
 
 
 class VolumeFile:
-    """A volume's file, open: for reading, or with ``writes`` for both. Offsets and lengths are bytes. OSError."""
+    """A volume's file, open: for reading, or with ``writes`` for both. Offsets and lengths are bytes. OSError.
+    ``behind``: paths of what the daemon reads for it, and for nobody else, whose pages go, too, as far as they are
+    files or devices here.
+    """
 
-    def __init__(self, path: str, *, writes: bool = False) -> None:
+    def __init__(self, path: str, *, writes: bool = False, behind: Sequence[str] = ()) -> None:
         self.path = path
+        self._behind: list[int] = []
         self._fd = os.open(path, (os.O_RDWR if writes else os.O_RDONLY) | os.O_CLOEXEC)
         self._dropped = 0
         with contextlib.suppress(OSError):
             os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        for each in behind:
+            with contextlib.suppress(OSError):
+                self._behind.append(os.open(each, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
 
     def __enter__(self) -> "VolumeFile":
         return self
@@ -81,13 +89,17 @@ class VolumeFile:
 
     def drop(self, offset: int, stop: int) -> None:
         """Let the page cache give up what it holds of these bytes."""
-        with contextlib.suppress(OSError):
-            os.posix_fadvise(self._fd, offset, stop - offset, os.POSIX_FADV_DONTNEED)
+        for descriptor in (self._fd, *self._behind):
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(descriptor, offset, stop - offset, os.POSIX_FADV_DONTNEED)
 
     def close(self) -> None:
         if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+            if self._dropped:
+                self.drop(0, self.length_bytes)
+            for descriptor in (self._fd, *self._behind):
+                os.close(descriptor)
+            self._fd, self._behind = -1, []
 
 
 def sync(descriptor: int) -> None:

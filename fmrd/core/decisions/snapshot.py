@@ -80,6 +80,7 @@ def tie(family: Family, origin: Volume, plexes: list[Plex], name: str, uuid: str
     settings = replace(
         origin.settings, name=name, uuid=uuid, drl=drl, plexes=(), rdpol="select", stopped=False, settled=False,
         next_plex=1, snapshot_of=origin.name, link=link, marks=(), receiving=None,
+        carriers=(), taken=None,
     )  # fmt: skip
     full = not origin.settings.fmr
     snapshot = Volume(settings, plexes, {uuid: Bitmap(link.own, origin.geometry, full=full)})

@@ -12,7 +12,6 @@ from bitarray import frozenbitarray
 
 from fmrd.core.maps.bitmap import Bitmap
 from fmrd.core.maps.drl import DirtyRegionLog
-from fmrd.core.marks import moved
 from fmrd.core.reasons import Reason
 from fmrd.core.record import Column, VolumeRecord, geometry_of
 from fmrd.core.states import PlexState, VolumeState
@@ -77,7 +76,7 @@ class VolumeFacts:
         return [self.settings.drl, *(b.column for b in self.bitmaps())]
 
     def record(self) -> VolumeRecord:
-        marks = tuple(moved(mark, self.tracks[mark.uuid].column) for mark in self.settings.marks)
+        marks = tuple(replace(mark, column=self.tracks[mark.uuid].column) for mark in self.settings.marks)
         return replace(self.settings, plexes=tuple(p.record() for p in self.plexes), marks=marks)
 
     # Settings and length

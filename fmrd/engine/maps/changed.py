@@ -143,6 +143,7 @@ async def told(registry: Registry, found: Difference) -> Json:
         "pristine": content is not None and content.pristine,
         "version": served.changed_ns if served is not None and unit.service is not None else None,
         "path": f"{registry.mount_path}/{settings.name}",
+        "behind": [plex.path for plex in found.volume.plexes] if settings.snapshot_of is not None else [],
     }
 
 

@@ -120,6 +120,24 @@ def under_way(registry: Registry, volume: str) -> Pair | None:
     return pair
 
 
+def must_be_of(pair: Pair, volume: str) -> None:
+    """Failed('snap_unknown') where the snapshot is another volume's, Refused('volume_open') while that is open,
+    ('receive_present') while a stream is received into it.
+    """
+    origin = pair.origin
+    if origin.volume.name != volume:
+        raise Failed("snap_unknown", f"{pair.unit.name} is a snapshot of {origin.volume.name}, not of {volume}")
+    if origin.running.open_count:
+        raise Refused(
+            "volume_open", f"volume {volume} is open ({origin.running.open_count} time(s))", "unmount it first"
+        )
+    if under_way(pair.registry, volume) is not None:
+        raise Refused(
+            "receive_present", f"a stream is being received into volume {volume}",
+            f"fmrctl receive {volume} goes on with it, or with --abort gives it up",
+        )  # fmt: skip
+
+
 def receiving_of(registry: Registry, volume: str, stream: str | None = None) -> tuple[Pair, Receiving]:
     """Failed('receive_missing') where none is under way, or another stream."""
     pair = under_way(registry, volume)
@@ -169,13 +187,21 @@ async def take(pair: Pair, receiving: Receiving, *, force: bool, rate: int) -> l
     _started(pair)
     [carrier] = pair.volume.plexes
     family = origin.mirror.store.family
-    mark = Mark(
-        RECEIVED, registry.context.new_uuid(), origin.volume.settings.drl, registry.context.now(),
-        holds=receiving.content, plex=carrier.uuid,
-    )  # fmt: skip
-    return await restore(
-        pair, [carrier], rate, force=force, also=lambda: put(family, origin.volume, mark), carrier=carrier.uuid
-    )
+    column, now = origin.volume.settings.drl, registry.context.now()
+    mark = Mark(RECEIVED, registry.context.new_uuid(), column, now, holds=receiving.content)
+
+    def also() -> None:
+        settings = origin.volume.settings
+        origin.volume.settings = replace(settings, carriers=(*settings.carriers, carrier.uuid))
+        if not receiving.partial:
+            put(family, origin.volume, mark)
+
+    if receiving.partial and origin.volume.tracks[pair.volume.settings.uuid].map.any():
+        raise Refused(
+            "volume_open", f"volume {origin.volume.name} was written while data was put back, which would undo that",
+            "unmount it first",
+        )  # fmt: skip
+    return await restore(pair, [carrier], rate, force=force, also=also, carrier=carrier.uuid)
 
 
 def _started(pair: Pair) -> Service:

@@ -7,7 +7,7 @@ step that takes them out is one, over all volumes; each family's record is its c
 import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 import trio
@@ -179,6 +179,7 @@ class _Instant:
         for family, running, plexes, wish in zip(families, self.originals, chosen, self._wishes, strict=True):
             uuid = self.registry.context.new_uuid()
             volume = snapshot.break_off(family, running.volume, plexes, wish.name, uuid)
+            volume.settings = replace(volume.settings, taken=self.registry.context.now())
             self.openings.append(_moved(running, volume))
             self.units.append(self.registry.units.add(wish.name, running.home))
             self.units[-1].busy.acquire_nowait()  # nobody starts or removes it before it is adopted

@@ -72,7 +72,8 @@ async def take_instant(
             uuid = registry.context.new_uuid()
             taken = snapshot.taken_at_once(mirror.store.family, running.volume, record, name, uuid)
             patience = keeping.LIMIT_SECONDS
-            taken.settings = replace(taken.settings, io_timeout_seconds=patience, receiving=receiving)
+            now = registry.context.now()
+            taken.settings = replace(taken.settings, io_timeout_seconds=patience, receiving=receiving, taken=now)
             ledger = mirror.store.ledger
             opened = {record.uuid: files.with_dco(copy)}
             store = Store(ledger, taken, opened, timeout_seconds=ledger.timeout_seconds, failed=report)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from fmrd.core.decisions import changes, snapback
 from fmrd.core.json_object import Json
 from fmrd.core.reasons import Reason
 from fmrd.core.record import Content, Receiving
@@ -11,6 +12,7 @@ from fmrd.engine.maps import receiving
 from fmrd.engine.maps.receiving import Offer
 from fmrd.engine.opening.taking import PlexWish
 from fmrd.engine.service import Service
+from fmrd.engine.snapshots import pairs
 from fmrd.engine.snapshots.breakoffs import Wish
 from fmrd.engine.verbs.instant_verbs import InstantVerbs
 from fmrd.errors import Refused
@@ -58,6 +60,29 @@ class ReceiveVerbs(InstantVerbs):
                 receiving=begun,
             )  # fmt: skip
             return self._begun(volume, begun)
+
+        return await self._apart(work)
+
+    async def restore_begin(
+        self, *, volume: str, snapshot: str, spool: str | None = None, dry_run: bool = False
+    ) -> Json:
+        """Make room for what is put back from a snapshot that stays: it becomes the volume's by receive_commit. Refused
+        ('volume_open') while the volume is open, ('receive_present') while a stream is received.
+        """
+        pair = pairs.pair_of(self.registry, snapshot)
+
+        async def work() -> Json:
+            receiving.must_be_of(pair, volume)
+            snapback.check_length(pair.origin.volume, pair.volume, replica=True)
+            if dry_run:
+                return {"path": None}
+            stream = Receiving(self.context.new_uuid(), changes.content_of(pair.volume), partial=True)
+            wish = PlexWish(spool or self._spool(pair.origin), None)
+            await self._instant(
+                Wish(volume, receiving.name_of(volume)), wish, (), force=False, sync=False, dry_run=False,
+                receiving=stream,
+            )  # fmt: skip
+            return self._begun(volume, stream)
 
         return await self._apart(work)
 

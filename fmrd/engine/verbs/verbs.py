@@ -11,6 +11,7 @@ from fmrd.engine.opening.giving_up import give_up
 from fmrd.engine.opening.homes import Home
 from fmrd.engine.opening.making import examine, make, to_be_copied
 from fmrd.engine.opening.taking import PlexWish
+from fmrd.engine.units import must_be_that
 from fmrd.engine.verbs.import_verbs import ImportVerbs
 from fmrd.engine.verbs.map_verbs import MapVerbs
 from fmrd.engine.verbs.receive_verbs import ReceiveVerbs
@@ -106,11 +107,16 @@ class Verbs(ImportVerbs, SnapVerbs, ReceiveVerbs, MapVerbs, TaskVerbs):
 
         return await self._apart(work)
 
-    async def remove(self, *, volume: str, erase: bool = False) -> Json:
-        """Forget a volume; with ``erase`` its plex files go too. Refused('snap_present') or ('volume_open')."""
+    async def remove(
+        self, *, volume: str, erase: bool = False, uuid: str | None = None, snapshot_of: str | None = None
+    ) -> Json:  # fmt: skip
+        """Forget a volume; with ``erase`` its plex files go too. Refused('snap_present') or ('volume_open'). With
+        ``uuid`` and ``snapshot_of`` only if it is that still: Failed('snap_unknown').
+        """
         unit = self.registry.unit(volume)
 
         def check() -> None:
+            must_be_that(unit, uuid, snapshot_of)
             record = unit.home.record
             found = record.snapshots_of(unit.settings) if record is not None and unit.settings is not None else ()
             if found:

@@ -133,7 +133,8 @@ def unreadable_json(name: str, path: str, error: Json | None) -> Json:
     return {"name": name, "path": path, "kstate": KState.DISABLED.value, "state": "NEEDSYNC", "open_count": 0,
             "uuid": None, "length_bytes": 0, "region_size_bytes": 0, "fmr": True, "rdpol": "select", "io_timeout": 0,
             "rate": 0, "auto_attach": True, "drl": {"extent_bytes": 0, "dirty_extents": 0, "most_extents": 0},
-            "plexes": [], "snapshots": [], "lost": [], "snapshot_of": None, "error": error}  # fmt: skip
+            "plexes": [], "snapshots": [], "lost": [], "snapshot_of": None, "taken": None,
+            "receiving": False, "error": error}  # fmt: skip
 
 
 def _drl(record: VolumeRecord, dirty: int) -> Json:
@@ -155,6 +156,8 @@ def _settings(record: VolumeRecord, path: str) -> Json:
         "snapshots": [],
         "lost": [],
         "snapshot_of": record.snapshot_of,
+        "taken": record.taken,
+        "receiving": record.receiving is not None,
     }
 
 

@@ -12,6 +12,8 @@ from fmrd.front.ctl.options import DRY_RUN, RATE, WAIT, force
 from fmrd.front.maps import files
 from fmrd.front.maps.formats import FORMATS, write_json
 from fmrd.front.maps.header import Header
+from fmrd.front.maps.keeping import COMMANDS as KEEPING
+from fmrd.front.maps.keeping import SPOOL
 from fmrd.front.maps.ranges import Changes
 from fmrd.front.maps.receiving import Options, Receiving, verified
 from fmrd.front.maps.sending import Sending, Wish, decode_token, encode_token
@@ -124,7 +126,7 @@ def _foretold(sending: Sending) -> Json:
 
 @click.command()
 @click.argument("volume")
-@click.option("--spool", type=words.path, metavar="PATH", help="Keep what comes there until all of it is verified.")
+@SPOOL
 @click.option("--token", is_flag=True, help="Print where a stream that was cut goes on, for 'fmrctl send --resume'.")
 @click.option("--abort", is_flag=True, help="Give up what has come of a stream that was cut.")
 @force("Though VOLUME is open: its data changes under that.")
@@ -184,4 +186,4 @@ def _whole(told: Json) -> str:
     return f"{of}, {told['bytes']} bytes in {told['records']} record(s){rest}"
 
 
-COMMANDS = (changed, mark, send, receive, stream)
+COMMANDS = (changed, mark, send, receive, stream, *KEEPING)

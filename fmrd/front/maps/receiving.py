@@ -53,7 +53,7 @@ class Receiving:
             return {"notice": begun["notice"]}
         with Meter(self._app.err, f"receiving {header.name}", header.bytes) as meter:
             self._take(begun["path"], meter)
-        self._wait_closed(begun["snapshot"])
+        wait_closed(self._app, begun["snapshot"])
         return self._app.ask(
             "receive_commit", volume=self._volume, stream=header.stream, force=self._options.force,
             rate=self._options.rate,
@@ -93,10 +93,12 @@ class Receiving:
         )  # fmt: skip
         self._noted, self._since_note = time.monotonic(), 0
 
-    def _wait_closed(self, name: str) -> None:
-        deadline = time.monotonic() + CLOSED_SECONDS
-        while self._app.ask("print", volume=name)["volumes"][0]["open_count"] and time.monotonic() < deadline:
-            time.sleep(_LOOK_SECONDS)
+
+def wait_closed(app: App, volume: str) -> None:
+    """Return when the daemon knows that the file of a volume was closed: the kernel tells it a little later."""
+    deadline = time.monotonic() + CLOSED_SECONDS
+    while app.ask("print", volume=volume)["volumes"][0]["open_count"] and time.monotonic() < deadline:
+        time.sleep(_LOOK_SECONDS)
 
 
 def _write(file: VolumeFile, record: Record) -> None:

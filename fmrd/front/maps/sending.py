@@ -75,7 +75,7 @@ class Sending:
         writer = StreamWriter(out, header, packed)
         pace = Pace(rate)
         with (
-            VolumeFile(told["path"]) as file,
+            VolumeFile(told["path"], behind=told["behind"]) as file,
             Meter(self._app.err, f"sending {self._wish.snapshot}", header.bytes) as meter,
         ):
             before = writer.written
