@@ -78,7 +78,7 @@ async def receive(life: "Life") -> None:
         await snaps.verb(life, "receive_progress", volume=snaps.NAME, stream=receiving.stream, chunks=1,
                          offset_bytes=0, chain="0" * 64)  # fmt: skip
         return
-    schedule.marks.receives = receiving.content.uuid
+    schedule.marks.receives = None if receiving.partial else receiving.content.uuid
     await snaps._becomes(life, RECV, "receive_commit", volume=snaps.NAME, stream=receiving.stream)
     _was_received(life)
 
@@ -89,10 +89,14 @@ async def _begin_to_receive(life: "Life") -> None:
     number = schedule.snaps.taken
     schedule.snaps.taken += 1
     watch = schedule.snaps.watches[RECV] = schedule.oracle.begin_flush()
-    await snaps.verb(
-        life, "receive_begin", volume=snaps.NAME, stream=schedule.new_uuid(), snapshot=schedule.new_uuid(), name="S",
-        length_bytes=length, spool=f"/recv{number}",
-    )  # fmt: skip
+    source = snaps.some(life)
+    if source is not None and life.rng.random() < 0.3:
+        await snaps.verb(life, "restore_begin", volume=snaps.NAME, snapshot=source, spool=f"/recv{number}")
+    else:
+        await snaps.verb(
+            life, "receive_begin", volume=snaps.NAME, stream=schedule.new_uuid(), snapshot=schedule.new_uuid(),
+            name="S", length_bytes=length, spool=f"/recv{number}",
+        )  # fmt: skip
     if RECV in schedule.snaps.watches:
         if RECV in life.registry.units:
             snaps._appeared(life, RECV, watch)

@@ -30,6 +30,7 @@ class VolumeFile:
         self._behind: list[int] = []
         self._fd = os.open(path, (os.O_RDWR if writes else os.O_RDONLY) | os.O_CLOEXEC)
         self._dropped = 0
+        self._read = False
         with contextlib.suppress(OSError):
             os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
         for each in behind:
@@ -56,6 +57,7 @@ class VolumeFile:
             if not more:
                 raise OSError(errno.EIO, f"{self.path} ends at {offset + len(data)}")
             data += more
+        self._read = True
         end = offset + length
         if not self._dropped <= end < self._dropped + DROP_BYTES:
             self.drop(min(self._dropped, offset), end)
@@ -95,7 +97,7 @@ class VolumeFile:
 
     def close(self) -> None:
         if self._fd >= 0:
-            if self._dropped:
+            if self._read:
                 self.drop(0, self.length_bytes)
             for descriptor in (self._fd, *self._behind):
                 os.close(descriptor)

@@ -88,7 +88,7 @@ class ReceiveVerbs(InstantVerbs):
 
     def _begun(self, volume: str, known: Receiving) -> Json:
         name = receiving.name_of(volume)
-        return {"path": self._path(name), "snapshot": name, **receiving.token_json(volume, known)}
+        return {"path": self._path(name), "into": name, **receiving.token_json(volume, known)}
 
     @staticmethod
     def _spool(service: Service) -> str:

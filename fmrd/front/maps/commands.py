@@ -128,6 +128,7 @@ def _foretold(sending: Sending) -> Json:
 @click.argument("volume")
 @SPOOL
 @click.option("--token", is_flag=True, help="Print where a stream that was cut goes on, for 'fmrctl send --resume'.")
+@click.option("--holds", is_flag=True, help="Print what VOLUME holds: the snapshot that a next increment is --since.")
 @click.option("--abort", is_flag=True, help="Give up what has come of a stream that was cut.")
 @force("Though VOLUME is open: its data changes under that.")
 @RATE
@@ -135,13 +136,16 @@ def _foretold(sending: Sending) -> Json:
 @DRY_RUN
 @click.pass_obj
 def receive(
-    app: App, volume: str, spool: str | None, token: bool, abort: bool, force: bool, rate: int | None, wait: bool,
-    dry_run: bool,
+    app: App, volume: str, spool: str | None, token: bool, holds: bool, abort: bool, force: bool, rate: int | None,
+    wait: bool, dry_run: bool,
 ) -> None:  # fmt: skip
     """Take a stream of 'fmrctl send' from standard input: VOLUME becomes what the snapshot was.
 
     VOLUME stays as it is until the last byte was verified, and is all of it in one step.
     """
+    if holds:
+        app.show({"marks": held(app, volume)}, lambda shown: _print_held(app, shown))
+        return
     if token:
         told = app.ask("receive_token", volume=volume)
         app.show({"token": encode_token(told)}, lambda shown: app.out.print(shown["token"], soft_wrap=True))
@@ -153,6 +157,17 @@ def receive(
         raise BadRequest("bad_request", "a stream is read from standard input", "fmrctl send ... | fmrctl receive VOL")
     options = Options(spool, force, rate, dry_run)
     app.conclude(Receiving(app, volume, sys.stdin.buffer, options).run(), wait=wait)
+
+
+def held(app: App, volume: str) -> list[Json]:
+    """The mark of what a volume received and still holds; none where it was written since."""
+    marks = app.ask("mark", volume=volume)["marks"]
+    return [mark for mark in marks if mark["holds"] is not None and not mark["dirty_regions"]]
+
+
+def _print_held(app: App, shown: Json) -> None:
+    for each in shown["marks"]:
+        app.out.print(each["holds"]["name"])
 
 
 @click.group()

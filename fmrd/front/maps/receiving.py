@@ -53,7 +53,7 @@ class Receiving:
             return {"notice": begun["notice"]}
         with Meter(self._app.err, f"receiving {header.name}", header.bytes) as meter:
             self._take(begun["path"], meter)
-        wait_closed(self._app, begun["snapshot"])
+        wait_closed(self._app, begun["into"])
         return self._app.ask(
             "receive_commit", volume=self._volume, stream=header.stream, force=self._options.force,
             rate=self._options.rate,

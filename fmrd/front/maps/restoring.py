@@ -38,7 +38,7 @@ def restore(app: App, wish: Wish, *, rate: int | None = None, dry_run: bool = Fa
             _put(app, changes, (start, stop), total, begun["path"], rate or 0)
             if app.ask("changed", volume=wish.snapshot)["version"] != told["version"]:
                 raise Failed("stream_changed", f"snapshot {wish.snapshot} was written while it was read")
-            wait_closed(app, begun["snapshot"])
+            wait_closed(app, begun["into"])
             return app.ask("receive_commit", volume=wish.volume, stream=begun["stream"], rate=rate)
     except BaseException:
         if not dry_run:
