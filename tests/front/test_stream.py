@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fmrd.errors import Failed
-from fmrd.front.maps import packing, stream
-from fmrd.front.maps.header import Header
-from fmrd.front.maps.stream import CHUNK_BYTES, Record, StreamReader, StreamWriter
+from fmrd.front.streams import packing, stream
+from fmrd.front.streams.header import Header
+from fmrd.front.streams.stream import CHUNK_BYTES, Record, StreamReader, StreamWriter
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "STREAM.md").read_text()
 LENGTH = 64 << 10

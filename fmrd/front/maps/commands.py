@@ -9,14 +9,14 @@ from fmrd.errors import BadRequest
 from fmrd.front.ctl import words
 from fmrd.front.ctl.app import OUTPUT_VERSION, App
 from fmrd.front.ctl.options import DRY_RUN, RATE, WAIT, force
-from fmrd.front.maps import files
 from fmrd.front.maps.formats import FORMATS, write_json
-from fmrd.front.maps.header import Header
 from fmrd.front.maps.keeping import COMMANDS as KEEPING
 from fmrd.front.maps.keeping import SPOOL
 from fmrd.front.maps.ranges import Changes
 from fmrd.front.maps.receiving import Options, Receiving, verified
 from fmrd.front.maps.sending import Sending, Wish, decode_token, encode_token
+from fmrd.front.streams import files
+from fmrd.front.streams.header import Header
 
 SINCE = click.option("--since", metavar="SNAPSHOT", help="Beside another snapshot (or a mark) of the same original.")
 MARK = click.option("--mark", metavar="NAME", help="Only what was written to the original since that mark was set.")

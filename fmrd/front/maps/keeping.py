@@ -14,7 +14,7 @@ from fmrd.front.ctl.options import DRY_RUN, RATE, WAIT
 from fmrd.front.maps import restoring
 from fmrd.front.maps.pace import Pace
 from fmrd.front.maps.retention import PERIODS, candidates, kept
-from fmrd.front.maps.stream import CHUNK_BYTES
+from fmrd.front.streams.stream import CHUNK_BYTES
 
 RANGE = click.option("--range", "span", type=words.span, metavar="OFFSET:LENGTH", help="Only these bytes.")
 SPOOL = click.option("--spool", type=words.path, metavar="PATH", help="Keep what comes there until all of it is there.")

@@ -9,9 +9,9 @@ from fmrd.backing.clients.volume_file import VolumeFile
 from fmrd.core.json_object import Json
 from fmrd.errors import Failed
 from fmrd.front.ctl.app import App
-from fmrd.front.maps.header import Header
 from fmrd.front.maps.pace import Meter
-from fmrd.front.maps.stream import Position, Readable, Record, StreamReader
+from fmrd.front.streams.header import Header
+from fmrd.front.streams.stream import Position, Readable, Record, StreamReader
 
 NOTE_BYTES = 256 << 20
 NOTE_SECONDS = 10.0

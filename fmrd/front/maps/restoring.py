@@ -13,7 +13,7 @@ from fmrd.front.ctl.app import App
 from fmrd.front.maps.pace import Meter, Pace
 from fmrd.front.maps.ranges import ZERO, Changes, Range
 from fmrd.front.maps.receiving import wait_closed
-from fmrd.front.maps.stream import CHUNK_BYTES
+from fmrd.front.streams.stream import CHUNK_BYTES
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from fmrd.backing.clients.volume_file import VolumeFile
 from fmrd.core.json_object import Json
 from fmrd.errors import BadRequest, Failed, Refused
 from fmrd.front.ctl.app import App
-from fmrd.front.maps.header import Header
 from fmrd.front.maps.pace import Meter, Pace
 from fmrd.front.maps.ranges import ZERO, Changes, Range
-from fmrd.front.maps.stream import CHUNK_BYTES, StreamWriter, Writable
+from fmrd.front.streams.header import Header
+from fmrd.front.streams.stream import CHUNK_BYTES, StreamWriter, Writable
 
 
 @dataclass(frozen=True)

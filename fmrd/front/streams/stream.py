@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fmrd.errors import Failed
-from fmrd.front.maps import packing
-from fmrd.front.maps.header import DIGEST_BYTES, Header, damaged, decode_header, encode_header
+from fmrd.front.streams import packing
+from fmrd.front.streams.header import DIGEST_BYTES, Header, damaged, decode_header, encode_header
 
 MAGIC = b"FMRDstrm"
 VERSION = 1

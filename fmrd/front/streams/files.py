@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from fmrd.backing.clients.volume_file import sync
 from fmrd.errors import Failed
-from fmrd.front.maps.stream import Readable
+from fmrd.front.streams.stream import Readable
 
 
 @contextlib.contextmanager
