@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from bitarray import bitarray
-from bitarray.util import zeros
+from bitarray.util import ones, zeros
 
 from fmrd.backing.calls.system_calls import Lane, ask
 from fmrd.backing.protocol import Backing
@@ -176,6 +176,19 @@ async def _zeros(registry: Registry, found: Difference) -> bitarray:
         theirs = instant.fitted(await _holes(origin, instant.fitted(found.bits & ~own, size)), len(own))
         blank |= theirs & lacks.these(range(len(own)))  # the original's still, after the look
     return blank
+
+
+async def blank_in(registry: Registry, origin: Running, snapshot: Volume) -> str:
+    """Return, packed, the regions of an instant snapshot that are surely holes of its original's, and were when it was
+    taken: neither side wrote there since. Zeros need not be written there.
+    """
+    size = origin.volume.geometry.regions
+    found = await _holes(origin, ones(size))
+    origin.volume.tracks[snapshot.settings.uuid].map.take_from(found)
+    found = instant.fitted(found, snapshot.geometry.regions)
+    blank = bitarray(found)
+    snapshot.tracks[snapshot.settings.uuid].map.take_from(blank)
+    return await _packed(registry.context, blank)
 
 
 def _running(registry: Registry, name: str) -> Running | None:

@@ -9,6 +9,7 @@ from fmrd.core.reasons import Reason
 from fmrd.core.record import Content, Receiving
 from fmrd.core.states import TaskType
 from fmrd.engine.maps import receiving
+from fmrd.engine.maps.changed import blank_in
 from fmrd.engine.maps.receiving import Offer
 from fmrd.engine.opening.taking import PlexWish
 from fmrd.engine.service import Service
@@ -47,7 +48,7 @@ class ReceiveVerbs(InstantVerbs):
             if offer.chunks or offer.chain:
                 _, going = receiving.receiving_of(self.registry, volume, stream)
                 receiving.must_go_on(going, offer)
-                return self._begun(volume, going)
+                return await self._begun(volume, going)
             begun = Receiving(stream, offer.content, source)
             if dry_run:
                 given_up = f", and give up what has come of {going.content.name}" if going is not None else ""
@@ -59,7 +60,7 @@ class ReceiveVerbs(InstantVerbs):
                 Wish(volume, receiving.name_of(volume)), wish, (), force=force, sync=False, dry_run=False,
                 receiving=begun,
             )  # fmt: skip
-            return self._begun(volume, begun)
+            return await self._begun(volume, begun)
 
         return await self._apart(work)
 
@@ -82,13 +83,18 @@ class ReceiveVerbs(InstantVerbs):
                 Wish(volume, receiving.name_of(volume)), wish, (), force=False, sync=False, dry_run=False,
                 receiving=stream,
             )  # fmt: skip
-            return self._begun(volume, stream)
+            return await self._begun(volume, stream)
 
         return await self._apart(work)
 
-    def _begun(self, volume: str, known: Receiving) -> Json:
-        name = receiving.name_of(volume)
-        return {"path": self._path(name), "into": name, **receiving.token_json(volume, known)}
+    async def _begun(self, volume: str, known: Receiving) -> Json:
+        pair, _ = receiving.receiving_of(self.registry, volume)
+        name = pair.unit.name
+        return {
+            "path": self._path(name), "into": name, **receiving.token_json(volume, known),
+            "region_size_bytes": pair.volume.geometry.region_bytes,
+            "blank": await blank_in(self.registry, pair.origin.running, pair.volume),
+        }  # fmt: skip
 
     @staticmethod
     def _spool(service: Service) -> str:

@@ -70,6 +70,27 @@ class Changes:
             start = stop
 
 
+class Blank:
+    """Where a volume holds nothing but zeros already, as the daemon tells."""
+
+    def __init__(self, packed: str, length_bytes: int, region_bytes: int) -> None:
+        geometry = Geometry(length_bytes, region_bytes)
+        self._region_bytes = region_bytes
+        self._bits = unpacked(packed, geometry.regions)
+
+    def others(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """Yield (offset, length) of what in that range may be something else."""
+        stop = offset + length
+        while offset < stop:
+            region = offset // self._region_bytes
+            is_blank = self._bits[region]
+            other = self._bits.find(not is_blank, region + 1)
+            end = stop if other == -1 else min(stop, other * self._region_bytes)
+            if not is_blank:
+                yield offset, end - offset
+            offset = end
+
+
 def unpacked(packed: str, regions: int) -> bitarray:
     """Return so many bits of what the daemon packed; Failed('failed') for anything else."""
     try:

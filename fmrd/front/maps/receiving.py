@@ -10,6 +10,7 @@ from fmrd.core.json_object import Json
 from fmrd.errors import Failed
 from fmrd.front.ctl.app import App
 from fmrd.front.maps.pace import Meter
+from fmrd.front.maps.ranges import Blank
 from fmrd.front.streams.header import Header
 from fmrd.front.streams.stream import Position, Readable, Record, StreamReader
 
@@ -52,7 +53,7 @@ class Receiving:
                     pass
             return {"notice": begun["notice"]}
         with Meter(self._app.err, f"receiving {header.name}", header.bytes) as meter:
-            self._take(begun["path"], meter)
+            self._take(begun["path"], Blank(begun["blank"], header.length_bytes, begun["region_size_bytes"]), meter)
         wait_closed(self._app, begun["into"])
         return self._app.ask(
             "receive_commit", volume=self._volume, stream=header.stream, force=self._options.force,
@@ -69,12 +70,12 @@ class Receiving:
             dry_run=options.dry_run,
         )  # fmt: skip
 
-    def _take(self, path: str, meter: Meter) -> None:
+    def _take(self, path: str, blank: Blank, meter: Meter) -> None:
         with VolumeFile(path, writes=True) as file:
             begun = self._reader.position
             try:
                 for record in self._reader.records():
-                    _write(file, record)
+                    _write(file, record, blank)
                     meter.advance(record.length)
                     self._since_note += record.length if record.data is not None else 0
                     if self._since_note >= NOTE_BYTES or time.monotonic() - self._noted >= NOTE_SECONDS:
@@ -101,9 +102,10 @@ def wait_closed(app: App, volume: str) -> None:
         time.sleep(_LOOK_SECONDS)
 
 
-def _write(file: VolumeFile, record: Record) -> None:
+def _write(file: VolumeFile, record: Record, blank: Blank) -> None:
     if record.data is None:
-        file.make_zero(record.offset, record.length)
+        for offset, length in blank.others(record.offset, record.length):
+            file.make_zero(offset, length)
     else:
         file.write(record.offset, record.data)
 

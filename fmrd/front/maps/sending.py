@@ -9,7 +9,9 @@ import binascii
 import json
 import time
 import uuid
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +23,10 @@ from fmrd.front.maps.pace import Meter, Pace
 from fmrd.front.maps.ranges import ZERO, Changes, Range
 from fmrd.front.streams.header import Header
 from fmrd.front.streams.stream import CHUNK_BYTES, StreamWriter, Writable
+
+READERS = 4
+AHEAD = 8
+"""Ranges of at most CHUNK_BYTES that are read ahead."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +85,11 @@ class Sending:
             Meter(self._app.err, f"sending {self._wish.snapshot}", header.bytes) as meter,
         ):
             before = writer.written
-            for each in self._ranges():
-                self._send(file, each, writer)
+            for each, data in _read_ahead(file, self._ranges()):
+                if data is None:
+                    writer.zero(each.offset, each.length)
+                else:
+                    writer.data(each.offset, data)
                 meter.advance(each.length)
                 pace.passed(writer.written - before)
                 before = writer.written
@@ -105,12 +114,25 @@ class Sending:
                 yield Range(start, size, each.kind)
                 start += size
 
-    @staticmethod
-    def _send(file: VolumeFile, each: Range, writer: StreamWriter) -> None:
-        if each.kind == ZERO:
-            writer.zero(each.offset, each.length)
-        else:
-            writer.data(each.offset, file.read(each.offset, each.length))
+
+def _read_ahead(file: VolumeFile, ranges: Iterator[Range]) -> Iterator[tuple[Range, bytes | None]]:
+    """Yield each range with its data, None for zeros: a few are read while others are digested."""
+    waiting: deque[tuple[Range, Future[bytes] | None]] = deque()
+    with ThreadPoolExecutor(READERS) as readers:
+        try:
+            for each in ranges:
+                future = None if each.kind == ZERO else readers.submit(file.read, each.offset, each.length)
+                waiting.append((each, future))
+                if len(waiting) > AHEAD:
+                    first, found = waiting.popleft()
+                    yield first, None if found is None else found.result()
+            while waiting:
+                first, found = waiting.popleft()
+                yield first, None if found is None else found.result()
+        finally:
+            for _, found in waiting:
+                if found is not None:
+                    found.cancel()
 
 
 def _header(wish: Wish, told: Json, token: Token | None) -> Header:
