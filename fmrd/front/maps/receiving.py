@@ -3,7 +3,12 @@ daemon makes it the volume's when the end was verified, too, in one commit.
 """
 
 import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
 
 from fmrd.backing.clients.volume_file import VolumeFile
 from fmrd.core.json_object import Json
@@ -20,6 +25,7 @@ NOTE_SECONDS = 10.0
 CLOSED_SECONDS = 10.0
 """How long the kernel may take to tell the daemon that a file was closed."""
 _LOOK_SECONDS = 0.02
+WRITERS = 16
 
 
 @dataclass(frozen=True)
@@ -71,19 +77,22 @@ class Receiving:
         )  # fmt: skip
 
     def _take(self, path: str, blank: Blank, meter: Meter) -> None:
-        with VolumeFile(path, writes=True) as file:
+        with VolumeFile(path, writes=True) as file, Writers() as writers:
             begun = self._reader.position
             try:
                 for record in self._reader.records():
-                    _write(file, record, blank)
+                    writers.begin(partial(_write, file, record, blank))
                     meter.advance(record.length)
                     self._since_note += record.length if record.data is not None else 0
                     if self._since_note >= NOTE_BYTES or time.monotonic() - self._noted >= NOTE_SECONDS:
+                        writers.wait()
                         self._note(file, self._reader.position)
             except Failed as error:
                 if error.code in ("stream_cut", "stream_damaged") and self._reader.position != begun:
+                    writers.wait()
                     self._note(file, self._reader.position)
                 raise
+            writers.wait()
             file.sync()
 
     def _note(self, file: VolumeFile, position: Position) -> None:
@@ -93,6 +102,33 @@ class Receiving:
             offset_bytes=position.offset, chain=position.chain.hex(),
         )  # fmt: skip
         self._noted, self._since_note = time.monotonic(), 0
+
+
+class Writers:
+    """Several writes at a time: what the snapshot waits for, before each, they share."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(WRITERS)
+        self._begun: deque[Future[None]] = deque()
+
+    def __enter__(self) -> "Writers":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:  # fmt: skip
+        self._pool.shutdown(cancel_futures=True)
+
+    def begin(self, work: Callable[[], None]) -> None:
+        """Begin a write; where many are under way, wait for the first, and raise its error."""
+        self._begun.append(self._pool.submit(work))
+        if len(self._begun) > 2 * WRITERS:
+            self._begun.popleft().result()
+
+    def wait(self) -> None:
+        """Return when all have ended, or raise the error of one."""
+        while self._begun:
+            self._begun.popleft().result()
 
 
 def wait_closed(app: App, volume: str) -> None:
