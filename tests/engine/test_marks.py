@@ -152,6 +152,22 @@ async def test_what_a_growth_adds_is_in_the_marks(rig: Rig) -> None:
     assert await regions(rig, "data", mark="night") == [64, 65]
 
 
+async def test_what_was_accepted_as_it_is_may_differ_everywhere(rig: Rig) -> None:
+    """Others changed the plex, and no map has that."""
+    await rig.verbs.mark(volume="data", name="night")
+    await instant(rig, "s")
+    await rig.stop()
+    for letter in "ab":
+        with rig.path(letter).open("r+b") as plex:
+            plex.seek(40 * REGION)
+            plex.write(b"others")
+    assert await refused(rig.verbs.start(volume="data")) == "plexes_changed"
+    await rig.verbs.start(volume="data", accept="data-01")
+    await rig.end_all()
+    assert await regions(rig, "data", mark="night") == list(range(64))
+    assert await regions(rig, "s") == list(range(64))
+
+
 async def test_holes_are_told_apart_from_data(rig: Rig) -> None:
     """Of a snapshot that has all of it, and of one that reads it from its original."""
     await rig.write_regions(1, 2, 9)

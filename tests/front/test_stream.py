@@ -196,6 +196,29 @@ def test_data_may_be_packed_and_a_bomb_takes_no_more_than_a_record_may_have(monk
         read(rewritten(INCREMENT, (1, 1, 0, 10, b"99999999"), END))
 
 
+def test_zstd_packs_and_unpacks_where_it_is_there() -> None:
+    if not packing.is_there():
+        pytest.skip("no module for zstd")
+    data = b"the same again and again, " * 1000
+    packed = written(INCREMENT, [(0, data)], "zstd")
+    assert len(packed) < 3000 and read(packed) == [Record(0, len(data), data)]
+    bomb = packing.packer("zstd")(bytes(64 << 20))
+    assert len(bomb) < 10_000
+    with pytest.raises(Failed, match="another length"):
+        read(rewritten(INCREMENT, (1, 1, 0, 10, bomb), END))
+    with pytest.raises(Failed, match="unpacked|another length"):
+        read(rewritten(INCREMENT, (1, 1, 0, 10, b"garbage"), END))
+    with pytest.raises(Failed, match="nothing packs"):
+        packing.packer("rot13")
+
+
+def test_without_a_module_for_it_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "MODULES", ())
+    with pytest.raises(Failed) as caught:
+        written(INCREMENT, [(0, b"data")], "zstd")
+    assert caught.value.code == "stream_packing"
+
+
 def table(title: str) -> list[tuple[int, int]]:
     body = DOCUMENT.split(f"| {title} |\n|---|---|---|\n")[1].split("\n\n")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in body.splitlines()]

@@ -61,6 +61,9 @@ def open_volume(
             plex.map.fill()
             plex.reason = verdict.reason
         plex.excluded |= verdict.left_out
+    if any(verdict.accepted for verdict in standing.values()):
+        for track in volume.tracks.values():  # what others changed is in no map
+            track.map.fill()
     _check_regions(volume, settings, standing, found)
     return volume, notes
 

@@ -41,6 +41,8 @@ class Standing:
     sentence: str = ""
     left_out: bool = False
     """By the administrator, who is not asked again."""
+    accepted: bool = False
+    """The administrator takes it as it is, though others changed it."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def _judge(record: Record, volume: VolumeRecord, plex: PlexRecord, here: Found, 
         return _stranger(plex, whose)
     if options.accept is not None:
         if plex.name == options.accept:
-            return Standing(True, sentence=f"plex {plex.name} is taken as it is (--accept)")
+            return Standing(True, sentence=f"plex {plex.name} is taken as it is (--accept)", accepted=True)
         return Standing(False, named, Reason.FULL_BACKING_CHANGED, f"plex {plex.name} gives way to {options.accept}")
     if not named:
         return _stranger(plex, "no DCO that names it")

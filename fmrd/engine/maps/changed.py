@@ -111,8 +111,12 @@ def _other(registry: Registry, pair: Pair, name: str) -> Volume:
 
 
 def must_be_whole(registry: Registry, name: str) -> None:
-    """Refused('snap_invalid') for an instant snapshot that has lost regions."""
+    """Refused('snap_invalid') for an instant snapshot that has lost regions, ('receive_present') for one that is being
+    received.
+    """
     pair = pair_of(registry, name)
+    if pair.volume.settings.receiving is not None:
+        raise Refused("receive_present", f"{name} is what a stream is received into, and not all of that has come")
     if pair.volume.settings.is_instant:
         instant.check_lost(pair.origin.volume, pair.volume)
 

@@ -8,6 +8,16 @@ from fmrd.errors import Failed
 
 PLAIN, ZSTD = 0, 1
 LEVEL = 3
+MODULES = ("compression.zstd", "zstandard")
+
+
+def is_there() -> bool:
+    """Tell whether data can be packed by zstd here."""
+    try:
+        _module()
+    except Failed:
+        return False
+    return True
 
 
 def packer(name: str) -> Callable[[bytes], bytes]:
@@ -34,12 +44,12 @@ def unpack(payload: bytes, most: int) -> bytes:
 
 
 def _module() -> Any:
-    for name in ("compression.zstd", "zstandard"):
+    for name in MODULES:
         try:
             return importlib.import_module(name)
         except ImportError:
             continue
     raise Failed(
         "stream_packing", "the stream is packed by zstd, and there is no module for that here",
-        "pip install zstandard where fmrd is installed, or send without --compress",
+        "pip install 'fmrd[zstd]', or send without --compress",
     )  # fmt: skip
