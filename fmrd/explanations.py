@@ -169,4 +169,26 @@ ERRORS: dict[str, str] = {
     "volume that did not start at boot is tried again by itself.",
     "io_error": "Input or output failed on every plex that holds the data.",
     "beyond_end": "The write reaches past the end of the volume.",
+    "mark_missing": "The volume has no mark of this name; 'fmrctl mark VOL' lists those that it has.",
+    "mark_exists": "The volume has a mark of this name. 'fmrctl mark VOL NAME --reset' empties it and begins anew, "
+    "which gives up what it told.",
+    "mark_unfit": "The mark was set after the snapshot was taken, so its map says nothing of what was written before. "
+    "Compare with another snapshot, or send all of it.",
+    "snap_unrelated": "Two snapshots of different volumes have no map between them. Snapshots of one volume do.",
+    "stream_unfit": "The stream does not lead from what the volume holds to what it says: it is of another length, or "
+    "only what changed since a state that the volume does not hold, or not any more. The message says what it holds, "
+    "the hint what would fit. Nothing was changed.",
+    "stream_damaged": "The stream is not what the sender wrote, or no stream of fmrd. What was verified before stays "
+    "for --resume; the volume is as it was.",
+    "stream_cut": "The stream ends before its end. The volume is as it was; 'fmrctl receive VOL --token' tells where "
+    "to go on.",
+    "stream_changed": "The snapshot was written, stopped or taken anew while it was sent, so the stream has no end and "
+    "no receiver takes it. Send a snapshot that nobody writes to.",
+    "receive_present": "A stream is being received into this snapshot of the volume. It is whole only when the end of "
+    "the stream was verified.",
+    "receive_missing": "No stream is being received into the volume, or another one.",
+    "spool_missing": "What a stream brings is kept in a file until all of it is verified; --spool says where.",
+    "stream_packing": "A stream may be packed by zstd, where Python has a module for that; the sender can do without.",
+    "stream_missing": "The file of a stream is not there, or cannot be read.",
+    "stream_file": "The file for a stream cannot be written, or one of that name is there already. Nothing is left.",
 }

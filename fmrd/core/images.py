@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from bitarray import bitarray, frozenbitarray
 from bitarray.util import ones, zeros
 
-from fmrd.core.record import Column, Record
+from fmrd.core.record import Record
+from fmrd.core.records.parts import Column
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,12 @@ or of one whose history holds that lineage with an equal or higher last sequence
 """
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from fmrd.core.geometry import MAX_PAGES, Geometry
-from fmrd.core.printable import printable
 from fmrd.core.reasons import Reason
+from fmrd.core.records.parts import Column, Failure, Link, Mark, Position, Receiving, Taken
 from fmrd.core.stamps import Stamp
 from fmrd.core.states import OPEN_GATE, PlexState
-from fmrd.errors import FmrdError
 
 HISTORY_LIMIT = 512
 """Newest lineages kept; one named by a has(p) is kept beyond that. A position older than that is unknown."""
@@ -22,48 +20,6 @@ MOST_PAGES = 16 * MAX_PAGES
 """Of all bitmaps of a family together, 512 MiB of bits: as many as 16 of the longest volume that is, and of the others
 as many as there are columns. Checked before any of them is made: a record may come from anywhere.
 """
-
-
-@dataclass(frozen=True)
-class Position:
-    """A position is a point in the life of a family: its lineage (one an opening) and its sequence (one a record)."""
-
-    lineage: str
-    sequence: int
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column says where in the DCO the pages of a bitmap lie, and which epoch these must carry to count."""
-
-    index: int
-    epoch: int
-
-
-MOST_TOLD = 200
-"""Characters of a failure's sentence that a record keeps."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """This is why a plex is out by itself: for whoever reads it, nothing decides by it. ``code`` is empty where the
-    plex's reason says it, ``errno`` None where no call failed, ``since`` (seconds since the epoch) where no clock was.
-    """
-
-    code: str
-    message: str
-    errno: int | None = None
-    since: float | None = None
-
-    @staticmethod
-    def by(why: object) -> "Failure | None":
-        """Of an exception, or a sentence; None of nothing."""
-        if why is None:
-            return None
-        message = printable(why.message if isinstance(why, FmrdError) else str(why), MOST_TOLD)
-        return Failure(
-            why.code if isinstance(why, FmrdError) else "", message, why.errno if isinstance(why, OSError) else None
-        )
 
 
 @dataclass(frozen=True)
@@ -101,35 +57,6 @@ class PlexRecord:
 
 
 @dataclass(frozen=True)
-class Link:
-    """A link ties a snapshot volume to its original by one map on each side, both empty at the instant."""
-
-    origin: Column
-    """What the original wrote since. A column of the original's."""
-    own: Column
-    """What the snapshot wrote since."""
-    unkept: Column | None = None
-    """Of an instant snapshot, whose plex holds only what either side has written over: regions of which the old data
-    could not be kept. A column of the original's.
-    """
-
-
-class Kind(StrEnum):
-    """How a snapshot was taken: plexes left with all data, or its plex was empty and gets what is written over."""
-
-    BREAK_OFF = "break-off"
-    INSTANT = "instant"
-
-
-@dataclass(frozen=True)
-class Taken:
-    """When a snapshot was taken, in seconds since the epoch, and how: for whoever reads it."""
-
-    at: float
-    kind: Kind
-
-
-@dataclass(frozen=True)
 class VolumeRecord:
     """This is what a record says of one volume: its measures in bytes, its settings, its plexes, and whose snapshot it
     is. ``rate`` is bytes a second for copies, 0 for no limit.
@@ -162,6 +89,11 @@ class VolumeRecord:
     snapshot_of: str | None = None
     link: Link | None = None
     """Of a snapshot, until it is cleared or goes back."""
+    marks: tuple[Mark, ...] = ()
+    receiving: Receiving | None = None
+    """Of a snapshot that a stream is received into: it is no copy of anything."""
+    carriers: tuple[str, ...] = ()
+    """Plexes, by uuid, on which data came that was received: each goes when the others hold everything."""
 
     @property
     def is_instant(self) -> bool:
@@ -213,12 +145,13 @@ class Record:
 
     def columns_of(self, volume: VolumeRecord) -> tuple[Column, ...]:
         """Return the column of every bitmap of a volume: its DRL, the maps of its plexes, and what it tracks for its
-        snapshots or its original.
+        snapshots, its original or its marks.
         """
         own = () if volume.link is None else (volume.link.own,)
         links = [s.link for s in self.snapshots_of(volume) if s.link is not None]
         unkept = tuple(link.unkept for link in links if link.unkept is not None)
-        return (volume.drl, *(p.map for p in volume.plexes), *own, *(link.origin for link in links), *unkept)
+        marks = (mark.column for mark in volume.marks)
+        return (volume.drl, *(p.map for p in volume.plexes), *own, *(link.origin for link in links), *unkept, *marks)
 
     def check_size(self) -> None:
         """ValueError where it tells of nothing, or of more than anybody should make room for."""

@@ -7,18 +7,24 @@ from it: a name must not lead out of a directory, a number must be one that the 
 import json
 import math
 from dataclasses import replace
-from uuid import UUID
 
 from fmrd.core.far.uris import canonical, is_uri
 from fmrd.core.json_object import Json
-from fmrd.core.names import PLEX_LENGTH, VOLUME_LENGTH, is_name
+from fmrd.core.names import PLEX_LENGTH, VOLUME_LENGTH
 from fmrd.core.reasons import reason_of
-from fmrd.core.record import Column, Link, PlexRecord, Position, Record, VolumeRecord, geometry_of
+from fmrd.core.record import PlexRecord, Record, VolumeRecord, geometry_of
+from fmrd.core.records.parts import Link, Position
 from fmrd.core.states import PlexState
 from fmrd.core.volume.readpolicy import check_policy
+from fmrd.dco.marks import mark_fields, read_carriers, read_marks, read_receiving
+from fmrd.dco.values import column as _column
 from fmrd.dco.values import count as _count
 from fmrd.dco.values import failure_fields, read_comment, read_failure, read_stamp, read_taken, stamp_fields
+from fmrd.dco.values import flag as _flag
 from fmrd.dco.values import items as _list
+from fmrd.dco.values import name as _name
+from fmrd.dco.values import text as _text
+from fmrd.dco.values import uuid as _uuid
 from fmrd.errors import BadRequest, FmrdError
 
 MAX_PATH = 4096
@@ -99,6 +105,7 @@ def _volume(v: VolumeRecord, *, content: bool) -> Json:
         "link": None if v.link is None else _columns(v.link),
         **({"comment": v.comment} if v.comment else {}),
         **({} if v.taken is None else {"taken": [v.taken.at, v.taken.kind]}),
+        **mark_fields(v),
     }
 
 
@@ -149,6 +156,9 @@ def _read_volume(data: Json, columns: int) -> VolumeRecord:
         settled=_flag(data["settled"]),
         snapshot_of=None if data["snapshot_of"] is None else _name(data["snapshot_of"], VOLUME_LENGTH),
         link=None if data["link"] is None else _link(data["link"], columns),
+        marks=read_marks(data.get("marks"), columns),
+        receiving=read_receiving(data.get("receiving")),
+        carriers=read_carriers(data.get("carriers")),
     )
     geometry_of(volume).check()
     return volume
@@ -175,18 +185,6 @@ def _read_plex(data: Json, columns: int) -> PlexRecord:
     )
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is not text")
-    return value
-
-
-def _name(value: object, most: int) -> str:
-    if not is_name(_text(value), most):
-        raise TypeError(f"{value!r} is not a name")
-    return _text(value)
-
-
 def _path(value: object) -> str:
     path = _text(value)
     if "\0" in path or len(path) > MAX_PATH or not (path.startswith("/") or _is_canonical(path)):
@@ -201,12 +199,6 @@ def _is_canonical(text: str) -> bool:
         return False
 
 
-def _uuid(value: object) -> str:
-    if str(UUID(_text(value))) != value:
-        raise TypeError(f"{value!r} is not a UUID")
-    return _text(value)
-
-
 def _some(value: object) -> int:
     if _count(value) < 1:
         raise TypeError("not even one")
@@ -219,12 +211,6 @@ def _seconds(value: object) -> float:
     return float(value)
 
 
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"{value!r} is not a flag")
-    return value
-
-
 def _position(value: object) -> Position:
     lineage, sequence = _list(value)
     return Position(_text(lineage), _count(sequence))
@@ -235,10 +221,3 @@ def _link(value: object, columns: int) -> Link:
     if len(unkept) > 1:
         raise TypeError("a link has two or three columns")
     return Link(origin, own, *unkept)
-
-
-def _column(value: object, columns: int) -> Column:
-    index, epoch = _list(value)
-    if _count(index) >= columns:
-        raise TypeError(f"column {index} of {columns}")
-    return Column(index, _count(epoch))

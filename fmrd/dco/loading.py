@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from fmrd.backing.protocol import DCO_BLOCK_BYTES, DcoFile
 from fmrd.core.images import CopyImage, PageSlot
-from fmrd.core.record import Column, Record, geometry_of
+from fmrd.core.record import Record, geometry_of
+from fmrd.core.records.parts import Column
 from fmrd.dco import layout
 from fmrd.dco.page_set import Key, PageSet
 

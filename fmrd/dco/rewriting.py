@@ -7,7 +7,8 @@ import trio
 from bitarray import frozenbitarray
 
 from fmrd.backing.calls.system_calls import Lane, ask
-from fmrd.core.record import Column, Record
+from fmrd.core.record import Record
+from fmrd.core.records.parts import Column
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
 from fmrd.dco.copy import PAGES, DcoCopy, PageWrite

@@ -1,10 +1,12 @@
-"""Numbers, lists and stamps in the JSON of a record: anything odd is TypeError or ValueError."""
+"""Numbers, names, lists and stamps in the JSON of a record: anything odd is TypeError or ValueError."""
 
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 from fmrd.core.json_object import Json
-from fmrd.core.record import MOST_TOLD, Failure, Kind, Taken
+from fmrd.core.names import is_name
+from fmrd.core.records.parts import MOST_TOLD, Column, Failure, Kind, Taken
 from fmrd.core.stamps import MOST_PIECES, PIECE_BYTES, Stamp, Sum
 
 MOST = (1 << 63) - 1
@@ -27,6 +29,37 @@ def count(value: object) -> int:
     if whole(value) < 0:
         raise TypeError(f"{value!r} is not a count")
     return whole(value)
+
+
+def text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not text")
+    return value
+
+
+def name(value: object, most: int) -> str:
+    if not is_name(text(value), most):
+        raise TypeError(f"{value!r} is not a name")
+    return text(value)
+
+
+def uuid(value: object) -> str:
+    if str(UUID(text(value))) != value:
+        raise TypeError(f"{value!r} is not a UUID")
+    return text(value)
+
+
+def flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{value!r} is not a flag")
+    return value
+
+
+def column(value: object, columns: int) -> Column:
+    index, epoch = items(value)
+    if count(index) >= columns:
+        raise TypeError(f"column {index} of {columns}")
+    return Column(index, count(epoch))
 
 
 def stamp_fields(stamp: Stamp | None, *, content: bool) -> Json:

@@ -8,6 +8,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import trio
 
@@ -18,6 +19,7 @@ from fmrd.core.volume.volume import Volume
 from fmrd.engine.cleaner import Cleaner
 from fmrd.engine.context import Context
 from fmrd.engine.events import telling
+from fmrd.engine.maps.carrier import let_go
 from fmrd.engine.measured.slow_plexes import SlowPlexes
 from fmrd.engine.opening.start import Opening
 from fmrd.engine.plexes.attach import Attacher
@@ -41,7 +43,7 @@ class Service:
     def __init__(self, context: Context, opening: Opening) -> None:
         self.context = context
         self.running = Running(context, opening.home, opening.mirror)
-        self.copying = CopyTasks(self.running)
+        self.copying = CopyTasks(self.running, partial(let_go, self.running, self.dissociate))
         self.releaser = Releaser(self.running)
         self.attacher = Attacher(self.running, self.copying, self.releaser)
         self.reattacher = Reattacher(self.running, self.attacher)
@@ -61,11 +63,11 @@ class Service:
         return self.running.volume
 
     def start(self) -> None:
-        """Go on where a stop or a crash left off: drains, returning plexes, and the cleaning of the DRL. All of it runs
-        in the context's nursery.
-        """
+        """Go on where a stop or a crash left off, in the context's nursery: drains, returning plexes, cleaning."""
         self.context.nursery.start_soon(Cleaner(self.running, self._each_period).run)
         self.copying.go_on()
+        if self.volume.settings.carriers:
+            self.context.nursery.start_soon(self.copying.afterwards)
         if self.volume.settings.auto_attach:
             self.context.nursery.start_soon(self._attach_those_that_answer)
 

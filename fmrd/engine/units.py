@@ -90,3 +90,11 @@ class Units(dict[str, Unit]):
         """Volumes that are no snapshots, by name."""
         units = [self[name] for name in sorted(self)]
         return [u for u in units if u.settings is not None and u.settings.snapshot_of is None]
+
+
+def must_be_that(unit: Unit, uuid: str | None, snapshot_of: str | None) -> None:
+    """Failed('snap_unknown') where a unit is not the volume, or not the snapshot, that somebody saw before."""
+    settings = unit.settings
+    known = (None, None) if settings is None else (settings.uuid, settings.snapshot_of)
+    if (uuid is not None and known[0] != uuid) or (snapshot_of is not None and known[1] != snapshot_of):
+        raise Failed("snap_unknown", f"{unit.name} is not that snapshot any more")

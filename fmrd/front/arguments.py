@@ -13,6 +13,11 @@ MAX_ITEMS = 64
 MAX_IDS = 4096
 """Of tasks that are waited for together: those of all volumes."""
 MAX_NUMBER = 1 << 62
+UUID_LENGTH = 36
+DIGEST_LENGTH = 64
+"""Hexadecimal, of SHA-256."""
+SOURCE_LENGTH = 1024
+"""Of what a sender wants to be given back (dco/marks.py)."""
 
 
 def check_name(what: str, value: object, most: int = VOLUME_LENGTH) -> str:
@@ -93,6 +98,27 @@ def _settings(what: str, value: object) -> dict[str, str]:
     return {_text(what, key): "" if found == "" else _text(str(key), found) for key, found in value.items()}
 
 
+def _uuid(what: str, value: object) -> str:
+    text = _text(what, value)
+    if len(text) != UUID_LENGTH or text.replace("-", "").strip("0123456789abcdef"):
+        raise BadRequest("bad_request", f"{what} is not a UUID")
+    return text
+
+
+def _digest(what: str, value: object) -> str:
+    text = _text(what, value)
+    if len(text) != DIGEST_LENGTH or text.strip("0123456789abcdef"):
+        raise BadRequest("bad_request", f"{what} is not a digest")
+    return text
+
+
+def _source(what: str, value: object) -> str:
+    text = _text(what, value)
+    if len(text) > SOURCE_LENGTH:
+        raise BadRequest("bad_request", f"{what} is longer than {SOURCE_LENGTH} characters")
+    return text
+
+
 @dataclass(frozen=True)
 class Argument:
     """An argument has a check, which returns its value or raises BadRequest, and may be required."""
@@ -109,6 +135,7 @@ FLAG = Argument(_flag)
 NUMBER = Argument(_number)
 TEXT = Argument(_text)
 ID = Argument(_number, required=True)
+A_UUID = Argument(_uuid, required=True)
 VOLUME_AND_PLEX = {"volume": VOLUME, "plex": PLEX}
 
 VERBS: dict[str, dict[str, Argument]] = {
@@ -125,7 +152,7 @@ VERBS: dict[str, dict[str, Argument]] = {
     "start_all": {},
     "stop_all": {},
     "rename": {"volume": VOLUME, "name": Argument(_new_name, required=True)},
-    "remove": {"volume": VOLUME, "erase": FLAG},
+    "remove": {"volume": VOLUME, "erase": FLAG, "uuid": Argument(_uuid), "snapshot_of": A_VOLUME},
     "grow": {"volume": VOLUME, "size_bytes": NUMBER, "more_bytes": NUMBER, "most": FLAG},
     "set": {"volume": VOLUME, "settings": Argument(_settings, required=True)},
     "print": {"volume": A_VOLUME},
@@ -160,6 +187,20 @@ VERBS: dict[str, dict[str, Argument]] = {
     "refresh": {"snapshot": VOLUME, "freeze": Argument(_list(_mount_point)), "rate": NUMBER, "dry_run": FLAG},
     "snapclear": {"snapshot": VOLUME},
     "snapprint": {"volume": A_VOLUME},
+    "changed": {"volume": VOLUME, "since": A_VOLUME, "mark": A_VOLUME, "everything": FLAG, "whole": FLAG},
+    "receive_begin": {
+        "volume": VOLUME, "stream": A_UUID, "snapshot": A_UUID, "name": VOLUME, "length_bytes": ID, "pristine": FLAG,
+        "increment": FLAG, "bases": Argument(_list(_uuid)), "pristine_only": FLAG, "source": Argument(_source),
+        "chunks": NUMBER, "chain": Argument(_digest), "spool": Argument(_path), "force": FLAG, "dry_run": FLAG,
+    },
+    "receive_progress": {
+        "volume": VOLUME, "stream": A_UUID, "chunks": ID, "offset_bytes": ID, "chain": Argument(_digest, required=True),
+    },
+    "receive_commit": {"volume": VOLUME, "stream": A_UUID, "force": FLAG, "rate": NUMBER},
+    "restore_begin": {"volume": VOLUME, "snapshot": VOLUME, "spool": Argument(_path), "dry_run": FLAG},
+    "receive_token": {"volume": VOLUME},
+    "receive_discard": {"volume": VOLUME},
+    "mark": {"volume": VOLUME, "name": A_VOLUME, "reset": FLAG, "delete": FLAG},
     "verify": {"volume": VOLUME, "repair": FLAG, "from_plex": A_PLEX, "rate": NUMBER},
     "verify_report": {"id": ID},
     "events": {"since": TEXT, "follow": FLAG},

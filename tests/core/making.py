@@ -9,7 +9,8 @@ from bitarray.util import zeros
 
 from fmrd.core.geometry import Geometry
 from fmrd.core.plans import SyncPlan, Verdict, WritePlan
-from fmrd.core.record import Column, PlexRecord, Record, VolumeRecord
+from fmrd.core.record import PlexRecord, Record, VolumeRecord
+from fmrd.core.records.parts import Column
 from fmrd.core.states import PlexState
 from fmrd.core.volume.family import Family
 from fmrd.core.volume.plex import Plex

@@ -6,7 +6,7 @@ import pytest
 from bitarray import bitarray, frozenbitarray
 
 from fmrd.core.images import CopyImage, PageSlot, ahead, drl_union, fitted, own_bitmap, read_bitmap, read_page
-from fmrd.core.record import Column
+from fmrd.core.records.parts import Column
 from tests.core.making import family_record
 
 COLUMN = Column(3, 7)

@@ -9,7 +9,8 @@ from fmrd.core.decisions.joining import Decision, decide, inherit
 from fmrd.core.decisions.telling import Telling, Told, telling_of
 from fmrd.core.images import CopyImage, PageSlot
 from fmrd.core.reasons import Reason
-from fmrd.core.record import Position, Record
+from fmrd.core.record import Record
+from fmrd.core.records.parts import Position
 from fmrd.core.stamps import Stamp
 from fmrd.core.states import PlexState
 from fmrd.errors import EXPLANATIONS, Refused

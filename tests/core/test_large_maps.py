@@ -12,7 +12,7 @@ import pytest
 from fmrd.core.decisions import snapback, snapshot
 from fmrd.core.decisions.recovery import seed
 from fmrd.core.geometry import Geometry
-from fmrd.core.record import Column
+from fmrd.core.records.parts import Column
 from fmrd.core.states import PlexState
 from fmrd.core.volume.family import Family
 from fmrd.core.volume.plex import Plex

@@ -2,7 +2,8 @@
 
 import pytest
 
-from fmrd.core.record import HISTORY_LIMIT, Column, Position, trimmed
+from fmrd.core.record import HISTORY_LIMIT, trimmed
+from fmrd.core.records.parts import Column, Position
 from fmrd.core.states import PlexState
 from fmrd.core.volume.family import Family
 from fmrd.errors import Failed

@@ -9,7 +9,8 @@ from fmrd.core.decisions.recovery import open_volume
 from fmrd.core.decisions.standing import Found, Standing, StartOptions, choose_record, judge_pages, judge_plexes
 from fmrd.core.images import CopyImage, PageSlot
 from fmrd.core.reasons import Reason
-from fmrd.core.record import Column, Link, PlexRecord, Position, Record
+from fmrd.core.record import PlexRecord, Record
+from fmrd.core.records.parts import Column, Link, Position
 from fmrd.core.stamps import Stamp
 from fmrd.core.states import PlexState
 from fmrd.core.volume.volume import Volume

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from fmrd.core.decisions import instant, snapback, snapshot
 from fmrd.core.reasons import Reason
-from fmrd.core.record import Column, PlexRecord
+from fmrd.core.record import PlexRecord
+from fmrd.core.records.parts import Column
 from fmrd.core.states import PlexState
 from fmrd.core.volume.family import Family
 from fmrd.core.volume.plex import Plex

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from fmrd.core.geometry import PAGE_REGIONS
 from fmrd.core.reasons import Reason
-from fmrd.core.record import Column, Failure, Kind, Link, PlexRecord, Position, Record, Taken, VolumeRecord
+from fmrd.core.record import PlexRecord, Record, VolumeRecord
+from fmrd.core.records.parts import Column, Failure, Kind, Link, Position, Taken
 from fmrd.core.stamps import PIECE_BYTES, Stamp, Sum
 from fmrd.core.states import PlexState
 from fmrd.dco import layout

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from fmrd.backing.protocol import DcoFile
 from fmrd.core import images
 from fmrd.core.geometry import MAX_REGIONS, PAGE_REGIONS, Geometry
-from fmrd.core.record import MOST_PAGES, Column, Link, PlexRecord, Record, VolumeRecord
+from fmrd.core.record import MOST_PAGES, PlexRecord, Record, VolumeRecord
+from fmrd.core.records.parts import Column, Link
 from fmrd.core.states import PlexState
 from fmrd.dco import layout
 from fmrd.dco.loading import CALL_BYTES, Reading, load

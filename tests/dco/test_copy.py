@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from fmrd.backing.calls.system_calls import Lane
 from fmrd.backing.protocol import DCO_BLOCK_BYTES
-from fmrd.core.record import Column, Record
+from fmrd.core.record import Record
+from fmrd.core.records.parts import Column
 from fmrd.core.states import PlexState
 from fmrd.dco import layout
 from fmrd.dco.copy import DcoCopy, PageWrite

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from fmrd.backing.protocol import DCO_BLOCK_BYTES
 from fmrd.core.geometry import PAGE_REGIONS
 from fmrd.core.images import PageSlot
-from fmrd.core.record import Column, Failure, PlexRecord, Position, Record
+from fmrd.core.record import PlexRecord, Record
+from fmrd.core.records.parts import Column, Failure, Position
 from fmrd.core.stamps import MOST_PIECES, Stamp, Sum
 from fmrd.core.states import PlexState
 from fmrd.dco import layout

@@ -7,7 +7,8 @@ import trio.testing
 
 from fmrd.backing.calls.system_calls import Call
 from fmrd.core.geometry import PAGE_REGIONS
-from fmrd.core.record import Column, Link, geometry_of
+from fmrd.core.record import geometry_of
+from fmrd.core.records.parts import Column, Link
 from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume

@@ -9,7 +9,8 @@ import pytest
 
 from fmrd.core.json_object import Json
 from fmrd.core.names import GIVEN_LENGTH, VOLUME_LENGTH
-from fmrd.core.record import HISTORY_LIMIT, Position
+from fmrd.core.record import HISTORY_LIMIT
+from fmrd.core.records.parts import Position
 from fmrd.dco import layout
 from fmrd.dco.values import MOST
 from fmrd.errors import BadRequest, Failed

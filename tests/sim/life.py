@@ -18,7 +18,7 @@ from fmrd.engine.service import Service
 from fmrd.engine.verbs.verbs import Verbs
 from fmrd.errors import Failed, FmrdError
 from tests.door import Door
-from tests.sim import snaps
+from tests.sim import snaps, tracked
 from tests.sim.disks import GRANULE, Crash, data_of, labels_of
 from tests.sim.operations import APPLICATION, CHANGES, OPERATIONS, choose
 from tests.sim.oracle import Broken
@@ -99,8 +99,10 @@ class Life:
         if not await self.open():
             return
         snaps.look(self)
+        tracked.look(self)
         for name in [NAME, *sorted(self.schedule.snaps.oracles)]:
             await self.read_all(name)
+        tracked.look_at_maps(self)
         for _ in range(self.rng.randint(4, self.schedule.profile.steps)):
             await self.step()
             for _ in range(self.rng.choice([0, 0, 1, 5, 20])):
@@ -113,7 +115,9 @@ class Life:
             raise Broken("the volume did not come back")
         self.must_be_well()
         snaps.look(self)
+        tracked.look(self)
         await self.read_all()
+        tracked.look_at_maps(self)
         service = self.service
         for plex in list(service.volume.plexes):
             if plex.state is PlexState.OFFLINE:
@@ -123,6 +127,7 @@ class Life:
             if not plex.is_open:
                 await self.attach_at_last(plex.name)
         await self.settle_tasks()
+        await tracked.at_last(self)
         await snaps.at_last(self)
         await self.flush_at_last()
         await trio.sleep(6)  # of simulated time: the service looks after what is left

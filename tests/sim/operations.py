@@ -10,7 +10,7 @@ from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
 from fmrd.dco.loading import load
 from fmrd.errors import FmrdError
-from tests.sim import lies, pauses, snaps
+from tests.sim import lies, pauses, snaps, tracked
 from tests.sim.disks import GRANULE
 from tests.sim.machine import STRANGE
 
@@ -22,7 +22,8 @@ WEIGHTS = {
     "write": 40, "read": 12, "flush": 8, "clean": 6, "detach": 6, "attach": 10, "abort": 2, "off": 1, "on": 2,
     "stop": 1, "add": 1, "wait": 3,
 }  # fmt: skip
-CHANGES = frozenset({"detach", "attach", "off", "break", "lose", "stop", "add", "grow", "clean"}) | snaps.CHANGES
+_OF_PLEXES = frozenset({"detach", "attach", "off", "break", "lose", "stop", "add", "grow", "clean"})
+CHANGES = _OF_PLEXES | snaps.CHANGES | tracked.CHANGES
 """Operations after which a crash is most telling."""
 APPLICATION = frozenset(
     {"write", "zero", "read", "flush", "hang", "pause", "snap_write", "snap_zero", "snap_read", "snap_flush"}
@@ -37,6 +38,8 @@ def choose(rng: random.Random, profile: "Profile") -> str:
         weights = FAULTS | weights
     if profile.snaps:
         weights = snaps.WEIGHTS | weights
+    if profile.maps:
+        weights = tracked.WEIGHTS | weights
     if profile.verify:
         weights = {"verify": 8, "lie": 10} | weights
     if profile.sessions:
@@ -262,5 +265,5 @@ OPERATIONS = {
     "break": break_, "heal": heal, "recover": recover, "hang": hang, "verify": lies.verify, "lie": lies.lie,
     "elsewhere": elsewhere, "pause": pauses.pause, "set": set_extents,
     "lose": lose,
-    **snaps.OPERATIONS,
+    **snaps.OPERATIONS, **tracked.OPERATIONS,
 }  # fmt: skip

@@ -32,6 +32,8 @@ class Profile:
     """Pages of the DCO rot between lives."""
     snaps: bool = False
     """Snapshots are taken, written to, given back."""
+    maps: bool = False
+    """Marks are set, and what is told of changes is held against what changed."""
     mirrors: bool = False
     """They may have several plexes."""
     parted: bool = False
@@ -210,10 +212,25 @@ PAUSES = {
 }
 """The daemon stands still."""
 
+_MAPS = (("write", 60), ("clean", 12), ("restore", 8), ("snapstart", 12), ("snapshot", 16), ("snapback", 3))
+_RECEIVE = (("receive", 40), ("write", 30), ("snap_write", 40), ("snapback", 1), ("refresh", 0), ("instant", 2))
+MAPS = {
+    "maps": Profile(plexes=2, maps=True, steps=40, crashes=3, eager=0.1),
+    "maps, snaps": Profile(plexes=2, maps=True, snaps=True, steps=50, crashes=3, eager=0.1, weights=_MAPS),
+    "maps, instants": Profile(plexes=2, maps=True, snaps=True, steps=40, eager=0.1, weights=_INSTANTS),
+    "maps, faults": Profile(plexes=2, maps=True, snaps=True, steps=40, faults=BREAKS, hangs=True, weights=_MAPS),
+    "maps, grow": Profile(plexes=2, maps=True, snaps=True, steps=40, eager=0.1, weights=(("grow", 6), ("instant", 1))),
+    "maps, quick": Profile(plexes=2, maps=True, snaps=True, quick=True, steps=40, crashes=3, weights=_MAPS),
+    "receive": Profile(plexes=2, maps=True, snaps=True, steps=40, crashes=3, eager=0.15, weights=_RECEIVE),
+    "receive, faults": Profile(plexes=2, maps=True, snaps=True, steps=40, faults=BREAKS, weights=_RECEIVE),
+    "receive, power": Profile(plexes=1, maps=True, snaps=True, crashes=3, power=1.0, eager=0.1, weights=_RECEIVE),
+    "maps, power": Profile(plexes=1, maps=True, snaps=True, steps=40, crashes=3, power=1.0, eager=0.1),
+}
+"""What changed is told to others."""
+
 KINDS = {
     "split brains": PARTED, "verifies": VERIFIES, "strangers": STRANGERS, "far": FAR, "sessions": SESSIONS,
-    "elsewhere": ELSEWHERE,
-    "cut": CUT, "pauses": PAUSES, "crowded": CROWDED,
+    "elsewhere": ELSEWHERE, "cut": CUT, "pauses": PAUSES, "crowded": CROWDED, "maps": MAPS,
 }  # fmt: skip
 """Kinds that are about one thing each."""
 ALL = PROFILES | TARGETS | SNAPS | {name: profile for kind in KINDS.values() for name, profile in kind.items()}

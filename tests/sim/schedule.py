@@ -34,6 +34,7 @@ from tests.sim.oracle import Oracle
 from tests.sim.profiles import Profile
 from tests.sim.snaps import Snaps
 from tests.sim.system_calls import SimCalls
+from tests.sim.tracked import Marks
 
 
 @dataclass
@@ -61,6 +62,7 @@ class Schedule:
     photo: dict[int, bytes] | None = None
     """The blocks of the home copy at some moment of the life before."""
     snaps: Snaps = field(default_factory=Snaps)
+    marks: Marks = field(default_factory=Marks)
     seen: list[int] = field(default_factory=list)
     """What a plex held at the last verify."""
     lie: Lie | None = None

@@ -13,6 +13,7 @@ from tests.sim import (
     drl_switches,
     far_directed,
     far_switches,
+    map_switches,
     quick_directed,
     snap_directed,
     snap_switches,
@@ -24,7 +25,9 @@ from tests.sim.profiles import ALL, KINDS, PROFILES, SNAPS, TARGETS, Profile
 from tests.sim.schedule import Schedule
 
 DIRECTED = directed.DIRECTED | far_directed.DIRECTED | quick_directed.DIRECTED | snap_directed.DIRECTED
-SWITCHES = switches.SWITCHES | drl_switches.SWITCHES | far_switches.SWITCHES | snap_switches.SWITCHES
+SWITCHES = (
+    switches.SWITCHES | drl_switches.SWITCHES | far_switches.SWITCHES | map_switches.SWITCHES | snap_switches.SWITCHES
+)
 SCHEDULES = 5000
 OTHERS = 600
 CHUNK = 100
@@ -120,6 +123,11 @@ CAUGHT_BY = {
     "instant: lost is durably lost": "instant: killed after a region was lost",
     "instant: a read holds the original's bytes": "instant: written while the snapshot reads",
     "instant: one that went is not written over before the record": "instant: killed before it goes back",
+    "mark: what is written is in it": ("maps", 0),
+    "mark: its map before the DRL clears": ("maps", 0),
+    "mark: its map inherits the DRL": ("maps", 0),
+    "mark: a restore is in it": ("maps, snaps", 0),
+    "changed: by the maps of both snapshots": ("maps, snaps", 0),
     "epochs: a record and its maps are one": "snapshot: killed before the record of a restore",
 }
 """Rule -> the profile that catches it and the first seed to try, or the directed schedule."""

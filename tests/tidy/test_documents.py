@@ -116,7 +116,7 @@ def quoted() -> list[str]:
     """Command lines in the README: lines of its examples, and what stands between backticks."""
     examples = "\n".join(README.split("```")[1::2])
     prose = "".join(README.split("```")[::2])
-    return re.findall(r"fmrctl ([a-z][^|;&\n]*)", examples) + re.findall(r"`(?:fmrctl )?([a-z][^`]*)`", prose)
+    return re.findall(r"fmrctl ([a-z][^|;&)\n]*)", examples) + re.findall(r"`(?:fmrctl )?([a-z][^`]*)`", prose)
 
 
 def test_every_command_in_the_readme_exists() -> None:

@@ -17,7 +17,8 @@ from fmrd.core.images import CopyImage, drl_union, read_bitmap
 from fmrd.core.maps.bitmap import Bitmap
 from fmrd.core.maps.regionmap import RegionMap
 from fmrd.core.reasons import Reason
-from fmrd.core.record import Column, PlexRecord, Record, VolumeRecord, geometry_of
+from fmrd.core.record import PlexRecord, Record, VolumeRecord, geometry_of
+from fmrd.core.records.parts import Column
 from fmrd.core.states import IN_SYNC, OPEN_GATE, PlexState
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
@@ -65,6 +66,9 @@ def open_volume(
             seen = found[plex.uuid].stamp  # it is as believable as those that are on-line after a crash
             plex.stamp = None if seen is None else replace(seen, mtime_ns=0, since_ns=None, ctime_ns=0, content=())
         plex.excluded |= verdict.left_out
+    if any(verdict.accepted for verdict in standing.values()):
+        for track in volume.tracks.values():  # what others changed is in no map
+            track.map.fill()
     _check_regions(volume, settings, standing, found)
     return volume, notes
 
@@ -96,6 +100,9 @@ def _read_volume(
         if link.unkept is not None and snapshot is not settings:
             bits, _ = read(link.unkept, f"volume {settings.name} ({snapshot.name}, lost)")
             unkept[snapshot.uuid] = _bitmap(link.unkept, geometry, bits)
+    for mark in settings.marks:
+        whose = f"volume {settings.name} (mark {mark.name})"
+        tracks[mark.uuid] = _bitmap(mark.column, geometry, read(mark.column, whose)[0])
     volume = Volume(replace(settings, plexes=()), plexes, tracks)
     volume.unkept = unkept
     drl = drl_union(settings.drl, geometry.extents, geometry.page_extents, home, online, settled=settings.settled)

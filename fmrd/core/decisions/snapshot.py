@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fmrd.core.maps.bitmap import Bitmap
-from fmrd.core.record import Column, Link, PlexRecord
+from fmrd.core.marks import covering
+from fmrd.core.record import PlexRecord
+from fmrd.core.records.parts import Column, Link
 from fmrd.core.states import PlexState
 from fmrd.core.volume import faults
 from fmrd.core.volume.family import Family
@@ -78,13 +80,16 @@ def tie(family: Family, origin: Volume, plexes: list[Plex], name: str, uuid: str
     """
     settings = replace(
         origin.settings, name=name, uuid=uuid, drl=drl, plexes=(), rdpol="select", stopped=False, settled=False,
-        next_plex=1, snapshot_of=origin.name, link=link, comment="", taken=None,
+        next_plex=1, snapshot_of=origin.name, link=link, comment="", taken=None, marks=(), receiving=None,
+        carriers=(),
     )  # fmt: skip
     full = not origin.settings.fmr
     snapshot = Volume(settings, plexes, {uuid: Bitmap(link.own, origin.geometry, full=full)})
     origin.tracks[uuid] = Bitmap(link.origin, origin.geometry, full=full)
     if link.unkept is not None:
         origin.unkept[uuid] = Bitmap(link.unkept, origin.geometry, full=False)
+    covered = tuple(covering(mark, uuid) for mark in origin.settings.marks)
+    origin.settings = replace(origin.settings, marks=covered)
     origin.demotions += 1
     family.volumes.append(snapshot)
     return snapshot

@@ -46,6 +46,8 @@ class Standing:
     sentence: str = ""
     left_out: bool = False
     """By the administrator, who is not asked again."""
+    accepted: bool = False
+    """The administrator takes it as it is, though others changed it."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def _judge(record: Record, volume: VolumeRecord, plex: PlexRecord, here: Found, 
         if plex.name == options.accept:
             if unproven:
                 raise Refused(Reason.SESSION_OPEN, _session_open(plex), f"{SETTLE}, then start --settled")
-            return Standing(True, sentence=f"plex {plex.name} is taken as it is (--accept)")
+            return Standing(True, sentence=f"plex {plex.name} is taken as it is (--accept)", accepted=True)
         return Standing(False, named, Reason.FULL_BACKING_CHANGED, f"plex {plex.name} gives way to {options.accept}")
     if not named:
         return _stranger(plex, "no DCO that names it")

@@ -12,7 +12,8 @@ from bitarray.util import zeros
 
 from fmrd.core.geometry import Geometry
 from fmrd.core.images import CopyImage, own_bitmap, read_bitmap
-from fmrd.core.record import Column, Record
+from fmrd.core.record import Record
+from fmrd.core.records.parts import Column
 from fmrd.core.volume.volume import Volume
 
 

@@ -5,7 +5,7 @@ from bitarray.util import ones, zeros
 
 from fmrd.core.geometry import Geometry
 from fmrd.core.maps.regionmap import RegionMap
-from fmrd.core.record import Column
+from fmrd.core.records.parts import Column
 
 
 class Bitmap:

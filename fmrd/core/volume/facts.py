@@ -13,7 +13,8 @@ from bitarray import frozenbitarray
 from fmrd.core.maps.bitmap import Bitmap
 from fmrd.core.maps.drl import DirtyRegionLog
 from fmrd.core.reasons import Reason
-from fmrd.core.record import Column, VolumeRecord, geometry_of
+from fmrd.core.record import VolumeRecord, geometry_of
+from fmrd.core.records.parts import Column
 from fmrd.core.states import PlexState, VolumeState
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.readpolicy import ReadPolicy
@@ -24,7 +25,7 @@ class VolumeFacts:
     """The facts are plexes, their maps and the DRL. ``demotions`` counts what a verdict must find recorded (rule 5).
 
     ``tracks`` tells, by the uuid of a snapshot volume, what was written since its instant: on the original there is one
-    map for each of its snapshots, on a snapshot its own.
+    map for each of its snapshots, on a snapshot its own. A mark has one, too, by the uuid of the mark.
     """
 
     def __init__(self, record: VolumeRecord, plexes: list[Plex], tracks: dict[str, Bitmap] | None = None) -> None:
@@ -76,7 +77,8 @@ class VolumeFacts:
         return [self.settings.drl, *(b.column for b in self.bitmaps())]
 
     def record(self) -> VolumeRecord:
-        return replace(self.settings, plexes=tuple(p.record() for p in self.plexes))
+        marks = tuple(replace(mark, column=self.tracks[mark.uuid].column) for mark in self.settings.marks)
+        return replace(self.settings, plexes=tuple(p.record() for p in self.plexes), marks=marks)
 
     # Settings and length
 

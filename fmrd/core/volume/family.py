@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field, replace
 
-from fmrd.core.record import MOST_PAGES, Column, Position, Record, trimmed
+from fmrd.core.record import MOST_PAGES, Record, trimmed
+from fmrd.core.records.parts import Column, Position
 from fmrd.core.volume.volume import Volume
 from fmrd.errors import Failed
 
@@ -92,7 +93,8 @@ class Family:
         return replace(column, epoch=self.new_epoch())
 
     def snapshots_of(self, volume: Volume) -> list[Volume]:
-        return [self.by_uuid(uuid) for uuid in volume.tracks if uuid != volume.settings.uuid]
+        others = {volume.settings.uuid, *(mark.uuid for mark in volume.settings.marks)}
+        return [self.by_uuid(uuid) for uuid in volume.tracks if uuid not in others]
 
     def original_of(self, snapshot: Volume) -> Volume | None:
         """Return the volume that this one is a snapshot of; None for one that is no snapshot."""

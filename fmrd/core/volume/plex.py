@@ -15,7 +15,8 @@ from bitarray.util import ones, zeros
 from fmrd.core.geometry import Geometry
 from fmrd.core.maps.bitmap import Bitmap
 from fmrd.core.maps.regionmap import RegionMap
-from fmrd.core.record import Failure, PlexRecord, Position
+from fmrd.core.record import PlexRecord
+from fmrd.core.records.parts import Failure, Position
 from fmrd.core.stamps import Stamp
 from fmrd.core.states import OPEN_GATE, PROMOTED, PlexState
 

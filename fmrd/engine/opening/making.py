@@ -10,7 +10,8 @@ from fmrd.backing.calls.system_calls import Lane, ask
 from fmrd.backing.protocol import DcoFile
 from fmrd.core.geometry import Geometry
 from fmrd.core.reasons import Reason
-from fmrd.core.record import MOST_PAGES, Column, PlexRecord, Record, VolumeRecord, geometry_of
+from fmrd.core.record import MOST_PAGES, PlexRecord, Record, VolumeRecord, geometry_of
+from fmrd.core.records.parts import Column
 from fmrd.core.states import PlexState
 from fmrd.core.volume.family import Family
 from fmrd.core.volume.plex import Plex

@@ -10,7 +10,8 @@ from fmrd.core.decisions import joining
 from fmrd.core.decisions.joining import Decision
 from fmrd.core.decisions.telling import telling_of
 from fmrd.core.reasons import Reason
-from fmrd.core.record import Failure, PlexRecord
+from fmrd.core.record import PlexRecord
+from fmrd.core.records.parts import Failure
 from fmrd.core.states import PlexState, TaskType
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.events import telling

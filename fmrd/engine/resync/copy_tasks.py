@@ -30,8 +30,10 @@ def _arrived(plex: Plex) -> bool:
 class CopyTasks:
     """These are the copies of one started volume."""
 
-    def __init__(self, running: Running) -> None:
+    def __init__(self, running: Running, afterwards: Callable[[], Awaitable[None]]) -> None:
         self._running = running
+        self.afterwards = afterwards
+        """What each copy does besides, when its plex has arrived. It may take the verb lock."""
 
     @property
     def _volume(self) -> Volume:
@@ -82,6 +84,9 @@ class CopyTasks:
             if done and then is not None:
                 task.halted.set()
                 await then(plex)
+            if done:
+                task.halted.set()
+                await self.afterwards()
         except (FmrdError, OSError) as error:
             problem, done = (getattr(error, "code", "io_error"), str(error)), False
         if done:

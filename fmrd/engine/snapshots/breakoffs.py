@@ -14,7 +14,7 @@ import trio
 
 from fmrd.core.decisions import snapshot
 from fmrd.core.names import derived, is_name
-from fmrd.core.record import Kind, Taken
+from fmrd.core.records.parts import Kind, Taken
 from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume

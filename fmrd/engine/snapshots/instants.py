@@ -14,7 +14,8 @@ import trio
 from fmrd.backing.calls.system_calls import ask
 from fmrd.core.decisions import instant, snapshot
 from fmrd.core.reasons import Reason
-from fmrd.core.record import Column, Kind, PlexRecord, Taken
+from fmrd.core.record import PlexRecord
+from fmrd.core.records.parts import Column, Kind, Receiving, Taken
 from fmrd.core.states import PlexState, TaskState, TaskType
 from fmrd.dco.copy import DcoCopy
 from fmrd.dco.ledger import change
@@ -40,10 +41,11 @@ WINDOW_BYTES = 4 << 20
 
 async def take_instant(
     registry: Registry, volume: str, name: str, path: str, dco: str | None, files: PlexFiles, freeze: Sequence[str],
+    receiving: Receiving | None = None,
 ) -> tuple[Unit, float]:  # fmt: skip
     """Take an instant snapshot on files just made, which are the snapshot's then. Return its unit, and how long writes
-    were held, in seconds. If it is refused, or its record does not land, the caller asks whether a volume has the files
-    by now.
+    were held, in seconds. ``receiving``: the stream that is to be received into it. If it is refused, or its record
+    does not land, the caller asks whether a volume has the files by now.
     """
     running = registry.service(volume).running
     mirror = running.mirror
@@ -71,8 +73,8 @@ async def take_instant(
             registry.units.must_be_free(name)
             uuid = registry.context.new_uuid()
             taken = snapshot.taken_at_once(mirror.store.family, running.volume, record, name, uuid)
-            when = Taken(registry.context.now(), Kind.INSTANT)
-            taken.settings = replace(taken.settings, io_timeout_seconds=keeping.LIMIT_SECONDS, taken=when)
+            patience, when = keeping.LIMIT_SECONDS, Taken(registry.context.now(), Kind.INSTANT)
+            taken.settings = replace(taken.settings, io_timeout_seconds=patience, receiving=receiving, taken=when)
             ledger = mirror.store.ledger
             opened = {record.uuid: files.with_dco(copy)}
             store = Store(ledger, taken, opened, timeout_seconds=ledger.timeout_seconds, failed=report)

@@ -1,7 +1,7 @@
 """`snapback --from-replica`: a snapshot's data becomes its original's, on all plexes of it. One commit, too."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 import trio
@@ -27,31 +27,40 @@ RETRY_SECONDS = 1.0
 
 async def restore(
     asked: Pair, chosen: Sequence[Plex], rate: int = 0, *, force: bool = False, keep_undo: bool = False,
-    kind: TaskType = TaskType.SNAPBACK, then: Then | None = None,
+    kind: TaskType = TaskType.SNAPBACK, then: Then | None = None, also: Callable[[], None] = lambda: None,
+    carrier: str | None = None,
 ) -> list[Task]:  # fmt: skip
     """From the replica: the snapshot's data goes onto all plexes of the original. ``keep_undo``: what the original was
-    is kept beside it. ``kind`` and ``then``: of the tasks.
+    is kept beside it. ``kind`` and ``then``: of the tasks. ``also`` is done in the same step. Nothing is copied to the
+    plex of the uuid ``carrier``, which only brings data.
     """
+    if carrier is None and asked.volume.settings.receiving is not None:
+        raise Refused(
+            "receive_present", f"{asked.unit.name} is what a stream is received into, and not all of that has come",
+            f"fmrctl receive {asked.origin.volume.name} goes on with it, or with --abort gives it up",
+        )  # fmt: skip
     await check_restore(asked, chosen, force=force, keep_undo=keep_undo)
     async with both(asked) as (pair, service):
         origin, plexes = pair.origin, pair.still(chosen)
         await check_restore(pair, plexes, force=force, keep_undo=keep_undo)
         assert service is not None, "asked just now"
         try:
-            await _restore(pair, service, plexes, force=force, keep_undo=keep_undo)
+            await _restore(pair, service, plexes, also, force=force, keep_undo=keep_undo)
         except (FmrdError, OSError):
             origin.copying.go_on()  # what was halted for it, and it was refused
             raise
         await origin.copying.returned()
     tasks = []
     for plex in origin.volume.open_plexes():
-        if plex.map.any():
+        if plex.map.any() and plex.uuid != carrier:
             message = f"plex {plex.name} copies {plex.map.count()} region(s) from snapshot {pair.unit.name}"
             tasks.append(origin.copying.start(plex, (Reason.FAST, message), rate, kind, then))
     return tasks
 
 
-async def _restore(pair: Pair, service: Service, plexes: Sequence[Plex], *, force: bool, keep_undo: bool) -> None:
+async def _restore(
+    pair: Pair, service: Service, plexes: Sequence[Plex], also: Callable[[], None], *, force: bool, keep_undo: bool
+) -> None:  # fmt: skip
     origin = pair.origin
     for plex in origin.volume.open_plexes():
         await origin.copying.halt(plex)
@@ -69,7 +78,7 @@ async def _restore(pair: Pair, service: Service, plexes: Sequence[Plex], *, forc
                 stack.callback(kept.let_go)
             try:
                 async with service.running.at_rest():
-                    await _replace(pair, service, plexes, kept)
+                    await _replace(pair, service, plexes, kept, also)
             except BaseException:
                 if kept is not None and kept.opening is None:
                     await kept.give_up()
@@ -90,7 +99,9 @@ async def _keep_for_others(pair: Pair) -> None:
         await Keeper(mirror, uuid).keep(changed.search(1))
 
 
-async def _replace(pair: Pair, service: Service, plexes: Sequence[Plex], kept: undos.Kept | None) -> None:
+async def _replace(
+    pair: Pair, service: Service, plexes: Sequence[Plex], kept: undos.Kept | None, also: Callable[[], None]
+) -> None:  # fmt: skip
     origin = pair.origin
     store = origin.mirror.store
 
@@ -102,6 +113,7 @@ async def _replace(pair: Pair, service: Service, plexes: Sequence[Plex], kept: u
         for plex in plexes:  # they serve the original from now on
             origin.mirror.opened[plex.uuid] = service.mirror.opened.pop(plex.uuid)
             plex.stamp = None
+        also()
 
     async with origin.checksums.becoming_other():
         try:

@@ -13,7 +13,8 @@ from functools import partial
 from fmrd.backing.calls.system_calls import Lane, ask
 from fmrd.core.decisions import snapshot
 from fmrd.core.names import derived
-from fmrd.core.record import Column, PlexRecord
+from fmrd.core.record import PlexRecord
+from fmrd.core.records.parts import Column
 from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from fmrd.core.decisions.snapshot import INSTANT_BITMAPS
 from fmrd.core.json_object import Json
+from fmrd.core.records.parts import Receiving
 from fmrd.engine.opening.closing import close
 from fmrd.engine.opening.making import must_have_place, obtain, remove_created
 from fmrd.engine.opening.taking import PlexWish, look_at
@@ -18,8 +19,9 @@ class InstantVerbs(PlexVerbs):
     """This part of Verbs takes and completes instant snapshots."""
 
     async def _instant(
-        self, wish: Wish, plex: PlexWish, freeze: Sequence[str], *, force: bool, sync: bool, dry_run: bool
-    ) -> Json:
+        self, wish: Wish, plex: PlexWish, freeze: Sequence[str], *, force: bool, sync: bool, dry_run: bool,
+        receiving: Receiving | None = None,
+    ) -> Json:  # fmt: skip
         service = self.registry.service(wish.volume)
         manners = self._manners(force=force)
 
@@ -35,7 +37,7 @@ class InstantVerbs(PlexVerbs):
             files, new = await obtain(self.context, looked, f"{wish.name}-01", geometry, timeout)
             try:
                 unit, seconds = await take_instant(
-                    self.registry, wish.volume, wish.name, plex.path, plex.dco_path, files, freeze
+                    self.registry, wish.volume, wish.name, plex.path, plex.dco_path, files, freeze, receiving
                 )
             except BaseException as error:
                 family = service.mirror.store.family

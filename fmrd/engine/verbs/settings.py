@@ -3,7 +3,7 @@
 from typing import Any
 
 from fmrd.core.maps.drl import LEAST_EXTENTS, MOST_EXTENTS
-from fmrd.core.record import MOST_TOLD
+from fmrd.core.records.parts import MOST_TOLD
 from fmrd.core.sizes import read_size
 from fmrd.core.volume.readpolicy import check_policy
 from fmrd.errors import BadRequest

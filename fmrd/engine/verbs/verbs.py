@@ -5,14 +5,18 @@ from collections.abc import Sequence
 from fmrd.core.decisions.standing import StartOptions
 from fmrd.core.geometry import EXTENT_BYTES, Geometry
 from fmrd.core.json_object import Json
-from fmrd.core.record import Column, VolumeRecord
+from fmrd.core.record import VolumeRecord
+from fmrd.core.records.parts import Column
 from fmrd.engine import growing
 from fmrd.engine.opening.giving_up import give_up
 from fmrd.engine.opening.homes import Home
 from fmrd.engine.opening.making import examine, make, must_have_room, to_be_copied
 from fmrd.engine.opening.taking import PlexWish
+from fmrd.engine.units import must_be_that
 from fmrd.engine.verbs.all_verbs import AllVerbs
 from fmrd.engine.verbs.import_verbs import ImportVerbs
+from fmrd.engine.verbs.maps.map_verbs import MapVerbs
+from fmrd.engine.verbs.maps.receive_verbs import ReceiveVerbs
 from fmrd.engine.verbs.measure_verbs import MeasureVerbs
 from fmrd.engine.verbs.name_verbs import NameVerbs
 from fmrd.engine.verbs.settings import parse_settings
@@ -21,7 +25,7 @@ from fmrd.engine.verbs.task_verbs import TaskVerbs
 from fmrd.errors import BadRequest, Failed, Refused
 
 
-class Verbs(AllVerbs, NameVerbs, ImportVerbs, SnapVerbs, TaskVerbs, MeasureVerbs):
+class Verbs(AllVerbs, NameVerbs, ImportVerbs, SnapVerbs, ReceiveVerbs, MapVerbs, TaskVerbs, MeasureVerbs):
     """Public methods are verbs, which the control server calls by name where front/arguments.py knows them. All raise
     FmrdError. With ``dry_run`` nothing is changed, and what would be done is told.
     """
@@ -109,11 +113,16 @@ class Verbs(AllVerbs, NameVerbs, ImportVerbs, SnapVerbs, TaskVerbs, MeasureVerbs
 
         return await self._apart(work)
 
-    async def remove(self, *, volume: str, erase: bool = False) -> Json:
-        """Forget a volume; with ``erase`` its plex files go too. Refused('snap_present') or ('volume_open')."""
+    async def remove(
+        self, *, volume: str, erase: bool = False, uuid: str | None = None, snapshot_of: str | None = None
+    ) -> Json:  # fmt: skip
+        """Forget a volume; with ``erase`` its plex files go too. Refused('snap_present') or ('volume_open'). With
+        ``uuid`` and ``snapshot_of`` only if it is that still: Failed('snap_unknown').
+        """
         unit = self.registry.unit(volume)
 
         def check() -> None:
+            must_be_that(unit, uuid, snapshot_of)
             record = unit.home.record
             found = record.snapshots_of(unit.settings) if record is not None and unit.settings is not None else ()
             if found:

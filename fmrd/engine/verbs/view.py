@@ -3,7 +3,8 @@
 from fmrd.core.decisions.snapback import how_much_differs
 from fmrd.core.json_object import Json
 from fmrd.core.reasons import Reason
-from fmrd.core.record import Failure, PlexRecord, VolumeRecord
+from fmrd.core.record import PlexRecord, VolumeRecord
+from fmrd.core.records.parts import Failure
 from fmrd.core.states import KSTATE, OPEN_GATE, KState, PlexState, VolumeState, mode
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.running import Running
@@ -153,7 +154,7 @@ def unreadable_json(name: str, path: str, error: Json | None) -> Json:
             "rate": 0, "auto_attach": True, "comment": "",
             "drl": {"extent_bytes": 0, "dirty_extents": 0, "most_extents": 0}, "plexes": [],
             "snapshots": [], "lost": [], "suspect": False, "snapshot_of": None, "taken": None, "taken_as": None,
-            "error": error}  # fmt: skip
+            "receiving": False, "error": error}  # fmt: skip
 
 
 def _drl(record: VolumeRecord, dirty: int) -> Json:
@@ -178,6 +179,7 @@ def _settings(record: VolumeRecord, path: str) -> Json:
         "suspect": any(plex.suspect for plex in record.plexes),
         "snapshot_of": record.snapshot_of,
         **_taken(record if record.snapshot_of is not None else None),
+        "receiving": record.receiving is not None,
     }
 
 

@@ -21,7 +21,7 @@ from bitarray.util import ones, zeros
 from fmrd.backing.calls.system_calls import Lane, ask
 from fmrd.backing.protocol import Notes
 from fmrd.core.json_object import Json
-from fmrd.core.record import Position
+from fmrd.core.records.parts import Position
 from fmrd.engine.context import Context
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.verify import sums_file

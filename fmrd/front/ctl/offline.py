@@ -12,7 +12,8 @@ from fmrd.backing.protocol import DcoFile
 from fmrd.core.far.uris import is_uri
 from fmrd.core.images import CopyImage, own_bitmap
 from fmrd.core.json_object import Json
-from fmrd.core.record import Column, Link, PlexRecord, Record, VolumeRecord, geometry_of
+from fmrd.core.record import PlexRecord, Record, VolumeRecord, geometry_of
+from fmrd.core.records.parts import Column, Link
 from fmrd.core.stamps import Stamp
 from fmrd.dco.layout import HOME
 from fmrd.dco.loading import Loaded, load

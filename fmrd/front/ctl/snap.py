@@ -3,10 +3,12 @@
 import click
 
 from fmrd.core.json_object import Json
+from fmrd.errors import BadRequest
 from fmrd.front.ctl import words
 from fmrd.front.ctl.app import App
 from fmrd.front.ctl.options import DRY_RUN, FREEZE, RATE, TAKE, WAIT, force
 from fmrd.front.ctl.tables import print_snapshots, print_taken
+from fmrd.front.maps.keeping import put_back
 
 
 @click.command()
@@ -47,7 +49,9 @@ def snapabort(app: App, volume: str, plex: str | None) -> None:
     "--all", "every", is_flag=True, help="Every volume that is no snapshot; fails wholly if one is not ready."
 )
 @click.option(
-    "--name", metavar="PATTERN", help="The snapshot's name; %v stands for the volume's. Default: SNAP-VOLUME."
+    "--name",
+    metavar="PATTERN",
+    help="The snapshot's name; %v stands for the volume's, %Y %m %d %H %M %S for the time. Default: SNAP-VOLUME.",
 )
 @click.option("--nmirror", type=click.IntRange(1, 8), default=1, help="With so many plexes.")
 @FREEZE
@@ -67,8 +71,8 @@ def snapshot(
     """Take a snapshot of each VOLUME, all at one instant: a volume of its own, readable and writable at once."""
     place = instant or {}
     result = app.ask(
-        "snapshot", volumes=list(volume), all=every, name=name, nmirror=nmirror, freeze=list(freeze),
-        instant=place.get("path"), dco=place.get("dco"), force=force, sync=sync, dry_run=dry_run,
+        "snapshot", volumes=list(volume), all=every, name=words.dated(name) if name else None, nmirror=nmirror,
+        freeze=list(freeze), instant=place.get("path"), dco=place.get("dco"), force=force, sync=sync, dry_run=dry_run,
     )  # fmt: skip
     app.conclude(result, wait=wait, people=print_taken)
 
@@ -89,16 +93,22 @@ def snapsync(app: App, snapshot: str, rate: int | None, wait: bool) -> None:
 @click.option("--plex", type=words.plex, multiple=True, help="Only this plex of the snapshot. May be repeated.")
 @click.option("--all-plexes", is_flag=True, help="All plexes of the snapshot, not only one.")
 @click.option("--keep-undo", is_flag=True, help="With --from-replica: keep the original as it was, for 'undo'.")
+@click.option("--keep", is_flag=True, help="With --from-replica: SNAPSHOT stays, and is copied from.")
 @force("With --from-replica: though the original is open.")
 @RATE
 @WAIT
 @DRY_RUN
 @click.pass_obj
 def snapback(
-    app: App, snapshot: str, from_replica: bool, plex: tuple[str, ...], all_plexes: bool, keep_undo: bool, force: bool,
-    rate: int | None, wait: bool, dry_run: bool,
+    app: App, snapshot: str, from_replica: bool, plex: tuple[str, ...], all_plexes: bool, keep_undo: bool, keep: bool,
+    force: bool, rate: int | None, wait: bool, dry_run: bool,
 ) -> None:  # fmt: skip
     """Give SNAPSHOT back to its original: only what changed on either side is copied, the original's data wins."""
+    if keep:
+        if not from_replica or plex or all_plexes or keep_undo or force:
+            raise BadRequest("bad_request", "--keep goes with --from-replica alone: SNAPSHOT is only copied from")
+        put_back(app, snapshot, rate=rate, wait=wait, dry_run=dry_run)
+        return
     result = app.ask(
         "snapback", snapshot=snapshot, from_replica=from_replica, plexes=list(plex), all_plexes=all_plexes,
         keep_undo=keep_undo, force=force, rate=rate, dry_run=dry_run,

@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 
 from fmrd.core.far.uris import is_uri, read_uri
 from fmrd.core.sizes import UNITS, read_length, read_size
@@ -69,6 +70,25 @@ def plex(text: str) -> str:
     """Return a plex by its name (VOL-01) or its path: whatever has a '/', or is a file here not named like that."""
     is_path = "/" in text or (not _PLEX_NAME.fullmatch(text) and os.path.exists(text))
     return path(text) if is_path else text
+
+
+def dated(pattern: str, now: float | None = None) -> str:
+    """Put the time, in local time, in the place of %Y, %m, %d, %H, %M and %S; %v, the volume's name, stays."""
+    at = time.localtime(now)
+    for letter in "YmdHMS":
+        pattern = pattern.replace(f"%{letter}", time.strftime(f"%{letter}", at))
+    return pattern
+
+
+def span(text: str) -> tuple[int, int]:
+    """Read OFFSET:LENGTH, both as sizes; BadRequest('bad_size')."""
+    offset, mark, length = text.partition(":")
+    if not mark or not length:
+        raise BadRequest("bad_size", f"{text!r} is no range", "OFFSET:LENGTH, such as 0:1M")
+    found = parse_size(offset or "0"), parse_size(length)
+    if not found[1]:
+        raise BadRequest("bad_size", f"{text!r} is a range without a byte")
+    return found
 
 
 def wish(text: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from fmrd.front.ctl.glance.picking import CLOSE, meant
 LOSES = {
     *("remove", "dis", "snapclear", "snapabort", "snapback", "undo", "refresh", "abort", "replace", "prune", "receive"),
     *("--erase", "--discard", "--force", "--yes", "--full", "--accept", "--without"),
+    *("--delete", "--reset", "--abort"),
 }
 """What gives something up is never suggested for a word that was mistyped."""
 

@@ -1,0 +1,1 @@
+"""A record of the DCO, as values: what its parts are."""

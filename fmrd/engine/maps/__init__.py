@@ -1,0 +1,1 @@
+"""Maps for others: what changed, marks, and streams that are received."""

@@ -1,0 +1,1 @@
+"""Maps for others, at fmrctl's end: ranges, streams, retention."""

@@ -1,0 +1,143 @@
+"""These are fmrctl's verbs over snapshots that stay, or go by rules: cat, restore, prune."""
+
+import sys
+from typing import Any
+
+import click
+
+from fmrd.backing.clients.volume_file import VolumeFile
+from fmrd.core.json_object import Json
+from fmrd.errors import BadRequest, Failed, FmrdError
+from fmrd.front.ctl import words
+from fmrd.front.ctl.app import App
+from fmrd.front.ctl.options import DRY_RUN, RATE, WAIT
+from fmrd.front.maps import restoring
+from fmrd.front.maps.pace import Pace
+from fmrd.front.maps.retention import PERIODS, candidates, kept
+from fmrd.front.streams.stream import CHUNK_BYTES
+
+RANGE = click.option("--range", "span", type=words.span, metavar="OFFSET:LENGTH", help="Only these bytes.")
+SPOOL = click.option("--spool", type=words.path, metavar="PATH", help="Keep what comes there until all of it is there.")
+
+
+@click.command()
+@click.argument("snapshot")
+@RANGE
+@RATE
+@click.pass_obj
+def cat(app: App, snapshot: str, span: tuple[int, int] | None, rate: int | None) -> None:
+    """Write the bytes of SNAPSHOT to standard output, and leave the page cache to those who work."""
+    if app.as_json or sys.stdout.isatty():
+        raise BadRequest("bad_request", "a disk is nothing for a terminal, and no JSON", f"fmrctl cat {snapshot} | ...")
+    [volume] = app.ask("print", volume=snapshot)["volumes"]
+    offset, length = span or (0, volume["length_bytes"])
+    stop = offset + length
+    if stop > volume["length_bytes"]:
+        raise BadRequest("bad_size", f"volume {snapshot} ends at {volume['length_bytes']}, the range at {stop}")
+    pace = Pace(rate or 0)
+    with _opened(volume) as file:
+        while offset < stop:
+            data = file.read(offset, min(CHUNK_BYTES, stop - offset))
+            sys.stdout.buffer.write(data)
+            offset += len(data)
+            pace.passed(len(data))
+    sys.stdout.buffer.flush()
+
+
+def _opened(volume: Json) -> VolumeFile:
+    try:
+        return VolumeFile(volume["path"], behind=behind(volume))
+    except OSError as error:
+        raise Failed(
+            "volume_stopped", f"the file of volume {volume['name']} cannot be read: {error.strerror}",
+            f"fmrctl start {volume['name']}",
+        ) from error  # fmt: skip
+
+
+def behind(volume: Json) -> list[str]:
+    """What the daemon reads for a snapshot, and nobody else: its own plexes."""
+    return [plex["path"] for plex in volume["plexes"]] if volume["snapshot_of"] else []
+
+
+@click.command()
+@click.argument("volume")
+@click.option("--from", "snapshot", required=True, metavar="SNAPSHOT", help="The snapshot that has it.")
+@RANGE
+@SPOOL
+@RATE
+@WAIT
+@DRY_RUN
+@click.pass_obj
+def restore(
+    app: App, volume: str, snapshot: str, span: tuple[int, int] | None, spool: str | None, rate: int | None, wait: bool,
+    dry_run: bool,
+) -> None:  # fmt: skip
+    """Put back on VOLUME what SNAPSHOT holds, all of it or a range; SNAPSHOT stays.
+
+    VOLUME must not be in use. It is as it was until all of it is there, and changes in one step.
+    """
+    wish = restoring.Wish(volume, snapshot, span, spool)
+    app.conclude(restoring.restore(app, wish, rate=rate, dry_run=dry_run), wait=wait)
+
+
+def keep_options(command: Any) -> Any:
+    """--keep-last N and its kin."""
+    for word in reversed(PERIODS):
+        each = "The newest N." if word == "last" else f"The newest one of each of the last N with any: {word}."
+        command = click.option(f"--keep-{word}", type=click.IntRange(0), metavar="N", help=each)(command)
+    return command
+
+
+@click.command()
+@click.argument("volume")
+@keep_options
+@DRY_RUN
+@click.pass_obj
+def prune(app: App, /, volume: str, dry_run: bool, **counts: int | None) -> None:
+    """Remove the snapshots of VOLUME that no rule keeps, with their files. Those in use are left alone.
+
+    Rules are restic's: together they keep what any of them keeps. Days and weeks are of local time.
+    """
+    rules = {word: count for word in PERIODS if (count := counts[f"keep_{word}"]) is not None}
+    if not sum(rules.values()):
+        raise BadRequest("bad_request", "no rule keeps anything, and all would go", "--keep-last N, --keep-daily N")
+    original = app.ask("print", volume=volume)["volumes"][0]
+    if original["snapshot_of"] is not None:
+        raise BadRequest("bad_request", f"{volume} is a snapshot of {original['snapshot_of']}: name that")
+    found, left = candidates(app.ask("print")["volumes"], volume)
+    rules_of = kept(found, rules)
+    shown: Json = {
+        "kept": [{"name": each.name, "rules": rules_of[each.name]} for each in found if rules_of[each.name]],
+        "removed": [], "left": left,
+    }  # fmt: skip
+    for each in sorted((each for each in found if not rules_of[each.name]), key=lambda each: each.at):
+        try:
+            if not dry_run:
+                app.ask("remove", volume=each.name, erase=True, uuid=each.uuid, snapshot_of=volume)
+            shown["removed"].append(each.name)
+        except FmrdError as error:
+            shown["left"].append({"name": each.name, "code": error.code, "message": error.message})
+    if dry_run:
+        shown["notice"] = f"would remove {len(shown['removed'])} of {len(found) + len(left)} snapshot(s)"
+    app.show(shown, lambda _: _print_pruned(app, shown, dry_run=dry_run))
+
+
+def _print_pruned(app: App, shown: Json, *, dry_run: bool) -> None:
+    for each in shown["kept"]:
+        app.out.print(f"kept     {each['name']}  ({', '.join(each['rules'])})")
+    for each in shown["left"]:
+        app.out.print(f"left     {each['name']}  ({each['code']}: {each['message']})")
+    for name in shown["removed"]:
+        app.out.print(f"{'would go' if dry_run else 'removed '} {name}")
+
+
+def put_back(app: App, snapshot: str, *, rate: int | None, wait: bool, dry_run: bool) -> None:
+    """'snapback --from-replica --keep'."""
+    original = app.ask("print", volume=snapshot)["volumes"][0]["snapshot_of"]
+    if original is None:
+        raise Failed("snap_unknown", f"volume {snapshot} is no snapshot")
+    wish = restoring.Wish(original, snapshot)
+    app.conclude(restoring.restore(app, wish, rate=rate, dry_run=dry_run), wait=wait)
+
+
+COMMANDS = (cat, restore, prune)

@@ -1,0 +1,51 @@
+"""How fast a stream goes, and how far it is: a limit in bytes a second, and progress on standard error."""
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+
+class Pace:
+    """Waits as long as ``rate`` bytes a second want it; 0 is no limit."""
+
+    def __init__(
+        self, rate: int, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._rate = rate
+        self._clock = clock
+        self._sleep = sleep
+        self._due = clock()
+
+    def passed(self, size: int) -> None:
+        """So many bytes were sent: return when more may be."""
+        if self._rate:
+            self._due = max(self._due, self._clock() - 1) + size / self._rate
+            left = self._due - self._clock()
+            if left > 0:
+                self._sleep(left)
+
+
+class Meter:
+    """A bar on a terminal, and nothing elsewhere."""
+
+    def __init__(self, err: Console, what: str, total: int, done: int = 0) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True),
+                   TransferSpeedColumn(), TimeRemainingColumn())  # fmt: skip
+        self._progress = Progress(*columns, console=err, disable=not err.is_terminal)
+        self._task = self._progress.add_task(what, total=total or None, completed=done)
+
+    def __enter__(self) -> "Meter":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:  # fmt: skip
+        self._progress.stop()
+
+    def advance(self, size: int) -> None:
+        """So many bytes more."""
+        self._progress.advance(self._task, size)

@@ -1,0 +1,91 @@
+"""Data is put back from a snapshot that stays, all of it or a range: only what differs is read, and the volume is all
+of what it was before until it is all of what was asked for.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fmrd.backing.clients.volume_file import VolumeFile
+from fmrd.core.json_object import Json
+from fmrd.errors import BadRequest, Failed, FmrdError
+from fmrd.front.ctl.app import App
+from fmrd.front.maps.pace import Meter, Pace
+from fmrd.front.maps.ranges import ZERO, Changes, Range
+from fmrd.front.maps.receiving import wait_closed
+from fmrd.front.streams.stream import CHUNK_BYTES
+
+
+@dataclass(frozen=True)
+class Wish:
+    """From which snapshot what is put back: (offset, length) in bytes, or all of it."""
+
+    volume: str
+    snapshot: str
+    span: tuple[int, int] | None = None
+    spool: str | None = None
+
+
+def restore(app: App, wish: Wish, *, rate: int | None = None, dry_run: bool = False) -> Json:
+    """Return the daemon's answer. Refused('volume_open'), ('receive_present')... where nothing was changed."""
+    begun = app.ask("restore_begin", volume=wish.volume, snapshot=wish.snapshot, spool=wish.spool, dry_run=dry_run)
+    try:
+        told = app.ask("changed", volume=wish.snapshot, whole=True)  # whoever writes to the volume since is noticed
+        changes = Changes(told)
+        start, stop = _span(changes, wish)
+        total = sum(each.length for each in _within(changes, start, stop))
+        if total and not dry_run:
+            _put(app, changes, (start, stop), total, begun["path"], rate or 0)
+            if app.ask("changed", volume=wish.snapshot)["version"] != told["version"]:
+                raise Failed("stream_changed", f"snapshot {wish.snapshot} was written while it was read")
+            wait_closed(app, begun["into"])
+            return app.ask("receive_commit", volume=wish.volume, stream=begun["stream"], rate=rate)
+    except BaseException:
+        if not dry_run:
+            with contextlib.suppress(FmrdError):  # what went wrong first is told
+                app.ask("receive_discard", volume=wish.volume)
+        raise
+    if dry_run:
+        return {"notice": f"would put back {total} bytes that differ, of {stop - start}"}
+    app.ask("receive_discard", volume=wish.volume)
+    return {"notice": f"nothing to change: {wish.volume} and {wish.snapshot} hold the same there"}
+
+
+def _span(changes: Changes, wish: Wish) -> tuple[int, int]:
+    length = changes.geometry.length_bytes
+    offset, size = wish.span or (0, length)
+    if offset + size > length:
+        raise BadRequest("bad_size", f"snapshot {wish.snapshot} has {length} bytes, and the range ends beyond them")
+    return offset, offset + size
+
+
+def _put(app: App, changes: Changes, span: tuple[int, int], total: int, path: str, rate: int) -> None:
+    name = changes.told["volume"]
+    with (
+        VolumeFile(changes.told["path"], behind=changes.told["behind"]) as source,
+        VolumeFile(path, writes=True) as target, Meter(app.err, f"putting back {name}", total) as meter,
+    ):  # fmt: skip
+        pace = Pace(rate)
+        for each in _within(changes, *span):
+            _copy(source, target, each)
+            meter.advance(each.length)
+            pace.passed(each.length)
+        target.sync()
+
+
+def _within(changes: Changes, start: int, stop: int) -> Iterator[Range]:
+    """What differs there, in pieces."""
+    for each in changes.ranges():
+        at, end = max(each.offset, start), min(each.stop, stop)
+        while at < end:
+            size = end - at if each.kind == ZERO else min(end - at, CHUNK_BYTES)
+            yield Range(at, size, each.kind)
+            at += size
+
+
+def _copy(source: VolumeFile, target: VolumeFile, each: Range) -> None:
+    data = None if each.kind == ZERO else source.read(each.offset, each.length)
+    if data is None or data.count(0) == len(data):
+        target.make_zero(each.offset, each.length)
+    else:
+        target.write(each.offset, data)

@@ -1,0 +1,43 @@
+"""Streams in files: opened, and made so that a name stands for a whole one."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from fmrd.backing.clients.volume_file import sync
+from fmrd.errors import Failed
+from fmrd.front.streams.stream import Readable
+
+
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[Readable]:
+    """Open one to be read; Failed('stream_missing')."""
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(open(path, "rb"))
+        except OSError as error:
+            raise Failed("stream_missing", f"{path}: {error.strerror}") from error
+        yield file
+
+
+@contextlib.contextmanager
+def made(path: str) -> Iterator[BinaryIO]:
+    """Make a new one: it has its name once all of it is durable, and is gone where that is not to be. Failed
+    ('stream_file').
+    """
+    part = f"{path}.part"
+    try:
+        if os.path.lexists(path):
+            raise Failed("stream_file", f"{path} is there already", "another name, or remove it first")
+        with open(part, "xb") as file:
+            try:
+                yield file
+                file.flush()
+                sync(file.fileno())
+                os.rename(part, path)
+            except BaseException:
+                os.unlink(part)
+                raise
+    except OSError as error:
+        raise Failed("stream_file", f"{path}: {error.strerror or error}") from error
