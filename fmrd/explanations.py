@@ -67,7 +67,8 @@ ERRORS: dict[str, str] = {
     "DCO at its tail; ',dco=' puts that elsewhere).",
     "bad_uri": "A plex on another machine is named by nbd://host[:port]/export, nbds:// with TLS, "
     "nbd+unix:///export?socket=PATH, or ssh://[user@]host/path. Behind a '?' of the others stand "
-    "tls-certificates=DIRECTORY, tls-hostname=NAME and x-fence=single, joined by '&'. What it does not know fmrd refuses, so that a misspelt fence is not taken for one.",
+    "tls-certificates=DIRECTORY, tls-hostname=NAME and x-fence=single, joined by '&'. What it does not know fmrd "
+    "refuses, so that a misspelt fence is not taken for one.",
     "read_only": "The server exports it read-only, and a plex is written.",
     "not_durable": "The server offers no FLUSH: nothing that is written there is ever known to be on a disk, so it "
     "cannot be a plex. nbd-server needs flush = true (and fua = true) in the section of the export.",
