@@ -132,13 +132,25 @@ def test_a_column_beyond_those_the_copy_has_is_damaged() -> None:
         decode_record(signed(header), 0)
 
 
-@pytest.mark.parametrize("bit", range(64))
+@pytest.mark.parametrize("bit", [bit for bit in range(64) if not layout.INCOMPATIBLE_KNOWN >> bit & 1])
 def test_an_incompatible_feature_that_is_not_known_is_refused(bit: int) -> None:
     header = bytearray(in_slot(layout.encode_record(some_record(), 0)))
     header[16:24] = (1 << bit).to_bytes(8, "little")
     with pytest.raises(Refused) as refused:
         decode_record(signed(header), 0)
     assert refused.value.code == "dco_feature"
+
+
+@pytest.mark.parametrize("path", ["nbd://host/x", "ssh://host/x"])
+@pytest.mark.parametrize("what", ["path", "dco_path"])
+def test_a_record_with_a_uri_is_not_touched_by_who_knows_none(path: str, what: str) -> None:
+    record = some_record()
+    assert not decode_record(in_slot(layout.encode_record(record, 0)), 0).incompatible
+    plex = replace(record.volume.plexes[0], **{what: path})
+    volume = replace(record.volume, plexes=(plex, *record.volume.plexes[1:]))
+    far = replace(record, volumes=(volume, *record.volumes[1:]))
+    found = decode_record(in_slot(layout.encode_record(far, 0)), 0)
+    assert found.incompatible == layout.INCOMPATIBLE_FAR and found.record == far
 
 
 @pytest.mark.parametrize("version", [0, 2, 1 << 31])
