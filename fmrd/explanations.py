@@ -76,9 +76,10 @@ ERRORS: dict[str, str] = {
     "not_a_plex": "A plex is a regular file or a block device.",
     "plex_too_short": "The plex is shorter than the volume (a block device, and an export of a server, also keeps its "
     "DCO at its tail; ',dco=' puts that elsewhere).",
-    "bad_uri": "A plex on another machine is named by nbd://host[:port]/export, nbds:// with TLS, or "
-    "nbd+unix:///export?socket=PATH. Behind a '?' stand tls-certificates=DIRECTORY, tls-hostname=NAME and "
-    "x-fence=single, joined by '&'. What it does not know fmrd refuses, so that a misspelt fence is not taken for one.",
+    "bad_uri": "A plex on another machine is named by nbd://host[:port]/export, nbds:// with TLS, "
+    "nbd+unix:///export?socket=PATH, or ssh://[user@]host/path. Behind a '?' of the others stand "
+    "tls-certificates=DIRECTORY, tls-hostname=NAME and x-fence=single, joined by '&'. What it does not know fmrd "
+    "refuses, so that a misspelt fence is not taken for one.",
     "read_only": "The server exports it read-only, and a plex is written.",
     "not_durable": "The server offers no FLUSH: nothing that is written there is ever known to be on a disk, so it "
     "cannot be a plex. nbd-server needs flush = true (and fua = true) in the section of the export.",

@@ -42,7 +42,7 @@ RESERVED_BYTES = 52 << 10
 is new leaves it free, so that whatever is done to a volume later finds room.
 """
 
-INCOMPATIBLE_FAR = 1
+INCOMPATIBLE_FAR = 4
 """A plex, or a copy of the DCO, is named by a URI."""
 INCOMPATIBLE_KNOWN = INCOMPATIBLE_FAR
 COMPATIBLE_KNOWN = 0

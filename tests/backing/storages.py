@@ -9,11 +9,11 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from tests.backing import disks
-from tests.nbd_servers import SERVERS, is_installed, serving
+from tests.nbd_servers import SERVERS, disk, is_installed, serving, ssh_to_here
 
 SIZE = 8 << 20
 LOCAL = ("file", "tmpfs", "loop")
-ALL = (*LOCAL, *SERVERS)
+ALL = (*LOCAL, *SERVERS, "ssh")
 
 
 @contextmanager
@@ -29,6 +29,12 @@ def storage(kind: str, where: Path) -> Iterator[str]:
     elif kind == "loop":
         with disks.loop_device(where, SIZE) as device:
             yield device
+    elif kind == "ssh":
+        if not (is_installed("nbdkit") and is_installed("flock")):
+            pytest.skip("needs nbdkit and flock")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PATH", f"{ssh_to_here(where)}:{os.environ['PATH']}")
+            yield f"ssh://here{disk(where, SIZE)}"
     else:
         program, make = SERVERS[kind]
         if not is_installed(program):

@@ -142,6 +142,18 @@ def test_an_incompatible_feature_that_is_not_known_is_refused(bit: int) -> None:
     assert refused.value.code == "dco_feature"
 
 
+@pytest.mark.parametrize("path", ["nbd://host/x", "ssh://host/x"])
+@pytest.mark.parametrize("what", ["path", "dco_path"])
+def test_a_record_with_a_uri_is_not_touched_by_who_knows_none(path: str, what: str) -> None:
+    record = some_record()
+    assert not decode_record(in_slot(layout.encode_record(record, 0)), 0).incompatible
+    plex = replace(record.volume.plexes[0], **{what: path})
+    volume = replace(record.volume, plexes=(plex, *record.volume.plexes[1:]))
+    far = replace(record, volumes=(volume, *record.volumes[1:]))
+    found = decode_record(in_slot(layout.encode_record(far, 0)), 0)
+    assert found.incompatible == layout.INCOMPATIBLE_FAR and found.record == far
+
+
 @pytest.mark.parametrize("version", [0, 2, 1 << 31])
 def test_another_version_is_refused(version: int) -> None:
     header = bytearray(in_slot(layout.encode_record(some_record(), 0)))

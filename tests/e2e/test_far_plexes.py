@@ -2,13 +2,14 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.harness import MIB, REGION, Daemon, needs_fuse, needs_program, read_at, same_bytes, tool, until, write_at
-from tests.nbd_servers import Server, nbdkit_file, serving
+from tests.nbd_servers import Server, disk, nbdkit_file, serving, ssh_to_here
 
 pytestmark = [needs_fuse, needs_program("nbdkit")]
 SIZE = 16 * MIB
@@ -96,8 +97,7 @@ def test_what_is_dumped_is_what_lies_there(daemon: Daemon, far: Server, tmp_path
 
 
 def test_what_lies_there_is_not_taken_unless_that_is_asked_for(daemon: Daemon, far: Server, tmp_path: Path) -> None:
-    disk = far.socket.parent / "disk.raw"
-    tool("mkfs.ext4", "-q", "-F", "-L", "precious", disk)
+    tool("mkfs.ext4", "-q", "-F", "-L", "precious", far.socket.parent / "disk.raw")
     answer = daemon.ctl("make", "data", SIZE, tmp_path / "near", far.uri)
     assert answer.code == "refused_has_data" and "precious" in answer.err and far.uri in answer.err
     daemon.make("data", SIZE, tmp_path / "near", far.uri, options=("--from", far.uri))
@@ -142,11 +142,11 @@ def test_another_disk_behind_the_same_name_is_a_stranger(daemon: Daemon, far: Se
     far.kill()
     write_at(daemon.path("data"), 3 * REGION, b"noticed")
     until(lambda: daemon.states("data") == ["ACTIVE", "IOFAIL"], "the plex has failed")
-    disk = far.socket.parent / "disk.raw"
-    disk.write_bytes(b"another" + bytes(DISK - 7))
+    image = far.socket.parent / "disk.raw"
+    image.write_bytes(b"another" + bytes(DISK - 7))
     far.start()
     assert daemon.ctl("plex", "att", "data", far.uri, "--settled").code == "refused_unknown_plex"
-    assert disk.read_bytes()[:7] == b"another"
+    assert image.read_bytes()[:7] == b"another"
     assert daemon.attach("data", far.uri, "--settled", "--full")["state"] == "done"
 
 
@@ -162,3 +162,24 @@ def test_a_name_that_is_none_is_told_at_once(daemon: Daemon, tmp_path: Path) -> 
         assert daemon.ctl("make", "data", SIZE, tmp_path / "near", wrong).code == "bad_uri"
     assert daemon.ctl("make", "data", SIZE, "nbd://nowhere.invalid/x").code == "plex_missing"
     assert not daemon.json("print")["volumes"]
+
+
+@needs_program("flock")
+def test_a_file_on_another_host_by_ssh(stopped_daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here the other host is this one, by a program in the place of ssh."""
+    monkeypatch.setenv("PATH", f"{ssh_to_here(tmp_path)}:{os.environ['PATH']}")
+    (tmp_path / "far").mkdir()
+    uri = f"ssh://there{disk(tmp_path / 'far', DISK)}"
+    daemon = stopped_daemon
+    daemon.start()
+    daemon.make("data", SIZE, tmp_path / "near", uri)
+    daemon.in_sync("data")
+    process = int((tmp_path / "bin" / "asked").read_text().splitlines()[-1].split()[0])
+    os.kill(process, signal.SIGKILL)
+    write_at(daemon.path("data"), 5 * REGION, b"while it was away")
+    until(lambda: daemon.states("data") == ["ACTIVE", "IOFAIL"], "the plex has failed")
+    assert daemon.attach("data", uri, "--settled")["state"] == "done"
+    daemon.in_sync("data")
+    assert daemon.plex("data", uri)["far"]["fence"] == "lock"
+    assert daemon.stop() == 0
+    assert same_bytes(tmp_path / "near", tmp_path / "far" / "disk.raw", length=SIZE)

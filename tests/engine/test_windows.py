@@ -133,6 +133,7 @@ class Disk:
     """A backing that notes what is copied to it, and tells at each piece."""
 
     inline = False
+    far = ""
 
     def __init__(self, at_each: Callable[[int], None] = lambda piece: None) -> None:
         self.copied: list[list[tuple[int, int]]] = []

@@ -17,12 +17,9 @@ CHUNK_BYTES = 1 << 20
 class NbdDco(Asked):
     """This is protocol.DcoFile on a session. ``base`` is where it begins, ``tail`` where the locator lies that told."""
 
-    far = "NBD"
-
     def __init__(self, path: str, session: Session, base: int, length: int, tail: int | None = None) -> None:
         super().__init__(session)
         self.path = path
-        self.fence = session.uri.fence
         self.length = length
         self.tail = tail
         self._base = base

@@ -116,7 +116,7 @@ class Exports:
             dcofile.wipe(session, whole=whole)
 
     def _must_be_fenced(self, session: Session) -> None:
-        if session.uri.fence and not session.is_single:
+        if session.uri.fence == "single" and not session.is_single:
             opening.must_be_single(session.uri, session.opening_seconds)
             session.is_single = True
 

@@ -25,12 +25,10 @@ class NbdPlex(Asked):
 
     is_block = True
     inline = False
-    far = "NBD"
 
     def __init__(self, path: str, session: Session, tail_bytes: int) -> None:
         super().__init__(session)
         self.path = path
-        self.fence = session.uri.fence
         self.length = max(0, session.export.size - tail_bytes)
         self.disk = f"nbd:{session.uri.server}"
         self._closed = False

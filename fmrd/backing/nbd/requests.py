@@ -22,6 +22,8 @@ class Asked:
 
     def __init__(self, session: Session) -> None:
         self.session = session
+        self.far = "ssh" if session.uri.path else "NBD"
+        self.fence = session.uri.fence
 
     def reads(self, offset: int, buffer: memoryview) -> list[Request]:
         """Return what fills ``buffer``."""

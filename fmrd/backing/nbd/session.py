@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import trio
 
-from fmrd.backing.nbd.speaking import abi, opening
+from fmrd.backing.nbd.speaking import abi, dialing
 from fmrd.backing.nbd.speaking.conversation import Conversation, Lost
 from fmrd.backing.nbd.speaking.opening import Opened
 from fmrd.backing.nbd.speaking.replies import Request
@@ -62,9 +62,9 @@ class Session(Conversation):
     def be_patient(self, seconds: float) -> None:
         """So long an answer may take; from any thread."""
         self.patience_seconds = seconds
-        if not self.uri.socket:
+        if self.uri.host and not self.uri.path:
             with contextlib.suppress(OSError):  # it is lost
-                opening.keep_alive(self._channel.socket, seconds)
+                dialing.keep_alive(self._channel.socket, seconds)
 
     def carry_out(self, requests: Sequence[Request]) -> None:
         """Have them begun together, and return when all have ended; the first error is raised. On a worker thread."""

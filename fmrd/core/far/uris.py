@@ -1,4 +1,5 @@
 """A URI names an export of an NBD server, wherever a path is taken; this is the NBD URI standard, as far as fmrd goes.
+Or it names a file on another host that is reached by ssh: a server is started for it there.
 
 ::
 
@@ -7,6 +8,7 @@
     ...?tls-certificates=DIRECTORY              ca-cert.pem, client-cert.pem, client-key.pem
     ...?tls-hostname=NAME                       what the server's certificate must say
     ...?x-fence=single                          the server takes one client at a time
+    ssh://[user@]host[:port]/path               the file /path there; the fence is a lock on it
 
 It is text that somebody typed, or that a record holds: every part is checked, what is not known is refused (a misspelt
 fence would be none), and the same export is always written in the same way, since paths are compared. No secret can be
@@ -22,6 +24,7 @@ DEFAULT_PORT = 10809
 MOST_EXPORT_BYTES = 4096
 MOST_HOST_CHARACTERS = 253
 FENCES = ("single",)
+SSH, LOCK = "ssh", "lock"
 SCHEMES = {"nbd": (False, False), "nbds": (True, False), "nbd+unix": (False, True), "nbds+unix": (True, True)}
 """Scheme -> (TLS, by a socket of this machine)."""
 
@@ -30,6 +33,7 @@ _HEX = _DECIMAL | frozenset("abcdefABCDEF")
 _PLAIN = _DECIMAL | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-._~/")
 """What needs no % in a canonical one."""
 _HOST = _DECIMAL | frozenset("abcdefghijklmnopqrstuvwxyz-._")
+_USER = _HOST | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _KEYS = ("socket", "tls-certificates", "tls-hostname", "x-fence")
 
 
@@ -48,17 +52,25 @@ class NbdUri:
     hostname: str = ""
     """What the certificate must say, where that is not ``host``."""
     fence: str = ""
+    user: str = ""
+    """By ssh, who is asked there; "": as its configuration says."""
+    path: str = ""
+    """By ssh, the file there; ``port`` 0: as its configuration says."""
 
     @property
     def server(self) -> str:
         """Return the server in words: host and port, or the socket."""
         if self.socket:
             return self.socket
+        if self.path:
+            return self._authority(0)
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def identity(self) -> str:
         """Return the same text for all ways to name this export: which TLS and which fence is not part of it."""
+        if self.path:
+            return f"ssh:{self.host}:{self.port}{_quoted(self.path)}"
         return f"nbd:{self.server}/{_quoted(self.export)}"
 
     def with_paths(self, absolute: Callable[[str], str]) -> "NbdUri":
@@ -69,12 +81,16 @@ class NbdUri:
             certificates=self.certificates and absolute(self.certificates),
         )
 
+    def _authority(self, default_port: int) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        user = f"{self.user}@" if self.user else ""
+        return user + host + (f":{self.port}" if self.port != default_port else "")
+
     def __str__(self) -> str:
+        if self.path:
+            return f"{SSH}://{self._authority(0)}{_quoted(self.path)}"
         scheme = ("nbds" if self.tls else "nbd") + ("+unix" if self.socket else "")
-        authority = ""
-        if not self.socket:
-            authority = f"[{self.host}]" if ":" in self.host else self.host
-            authority += f":{self.port}" if self.port != DEFAULT_PORT else ""
+        authority = "" if self.socket else self._authority(DEFAULT_PORT)
         values = (self.socket, self.certificates, self.hostname, self.fence)
         query = "&".join(f"{key}={_quoted(value)}" for key, value in zip(_KEYS, values, strict=True) if value)
         return f"{scheme}://{authority}/{_quoted(self.export)}" + (f"?{query}" if query else "")
@@ -89,8 +105,10 @@ def is_uri(text: str) -> bool:
 def read_uri(text: str) -> NbdUri:
     """Return what it names; BadRequest('bad_uri') says what is wrong with it."""
     scheme, _, rest = text.partition("://")
+    if scheme.lower() == SSH:
+        return _ssh(text, rest)
     if scheme.lower() not in SCHEMES:
-        raise _bad(text, f"{scheme}:// is not known; {', '.join(f'{each}://' for each in SCHEMES)} are")
+        raise _bad(text, f"{scheme}:// is not known; {', '.join(f'{each}://' for each in (*SCHEMES, SSH))} are")
     tls, unix = SCHEMES[scheme.lower()]
     rest, _, query = rest.partition("?")
     if "#" in rest or "#" in query:
@@ -110,11 +128,25 @@ def read_uri(text: str) -> NbdUri:
         raise _bad(text, "nbd+unix:///EXPORT?socket=PATH and only that has a socket")
     if unix and authority:
         raise _bad(text, f"nbd+unix:// has no host, and here is {authority}: nbd+unix:///EXPORT?socket=PATH")
-    host, port = ("", DEFAULT_PORT) if unix else _authority(text, authority)
+    host, port = ("", DEFAULT_PORT) if unix else _authority(text, authority, DEFAULT_PORT)
     return NbdUri(
         export, host, port, values["socket"], tls, values["tls-certificates"], values["tls-hostname"],
         values["x-fence"],
     )  # fmt: skip
+
+
+def _ssh(text: str, rest: str) -> NbdUri:
+    authority, slash, path = rest.partition("/")
+    user, at, host = authority.rpartition("@")
+    if at and (not user or not set(user) <= _USER or user.startswith("-")):
+        raise _bad(text, "before the @ stands the name of a user and nothing else: ssh finds its keys by itself")
+    host, port = _authority(text, host, 0)
+    path = _unquoted(text, "/" + path)
+    if not slash or path.endswith("/") or not path.isprintable() or any(each in rest for each in "?#"):
+        raise _bad(text, "behind the host stands the path of a file: ssh://[user@]host/path")
+    if len(path.encode()) > MOST_EXPORT_BYTES:
+        raise _bad(text, f"the path has more than {MOST_EXPORT_BYTES} bytes")
+    return NbdUri("", host, port, fence=LOCK, user=user, path=path)
 
 
 def canonical(text: str) -> str:
@@ -123,10 +155,12 @@ def canonical(text: str) -> str:
 
 
 def _bad(text: str, why: str) -> BadRequest:
-    return BadRequest("bad_uri", f"{text!r:.300} names no export: {why}", "nbd://host[:port]/export")
+    return BadRequest(
+        "bad_uri", f"{text!r:.300} names no export: {why}", "nbd://host[:port]/export, or ssh://host/path"
+    )
 
 
-def _authority(text: str, authority: str) -> tuple[str, int]:
+def _authority(text: str, authority: str, default_port: int) -> tuple[str, int]:
     if "@" in authority:
         raise _bad(text, "it names a user, and fmrd knows none (TLS takes certificates, no pre-shared keys)")
     if authority.startswith("["):
@@ -139,10 +173,15 @@ def _authority(text: str, authority: str) -> tuple[str, int]:
     else:
         host, _, port = authority.partition(":")
     host = host.lower()
-    if not host or len(host) > MOST_HOST_CHARACTERS or (":" not in host and not set(host) <= _HOST):
+    if (
+        not host
+        or host.startswith("-")
+        or len(host) > MOST_HOST_CHARACTERS
+        or (":" not in host and not set(host) <= _HOST)
+    ):
         raise _bad(text, f"{host!r} is no name of a host")
     if not port:
-        return host, DEFAULT_PORT
+        return host, default_port
     if not set(port) <= _DECIMAL or len(port) > 5 or not 0 < int(port) < 65536:
         raise _bad(text, f"{port!r} is no port")
     return host, int(port)

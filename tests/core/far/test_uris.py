@@ -20,6 +20,8 @@ from fmrd.errors import BadRequest
         ("nbd+unix:///x?socket=/run/nbd", NbdUri("x", socket="/run/nbd")),
         ("nbd://h/a%20b%2fc?x-fence=single", NbdUri("a b/c", "h", fence="single")),
         ("nbd://h/%C3%A4", NbdUri("ä", "h")),
+        ("ssh://h/srv/far.plex", NbdUri("", "h", 0, fence="lock", path="/srv/far.plex")),
+        ("ssh://Me@H:22/a%20b", NbdUri("", "h", 22, fence="lock", user="Me", path="/a b")),
     ],
 )
 def test_what_is_meant(text: str, meant: NbdUri) -> None:
@@ -36,7 +38,9 @@ def test_what_is_meant(text: str, meant: NbdUri) -> None:
         "nbd+unix://host/x?socket=/s", "nbd://h/x?x-fence=singel", "nbd://h/x?x-fenc=single", "nbd://h/x?x-fence=",
         "nbd://h/x?x-fence=single&x-fence=single", "nbd://h/x?tls-certificates=/c", "nbd://user@h/x",
         "nbds://user:secret@h/x", "nbds://h/x?tls-psk-file=/k", "nbd://h/x?x-fence=single&", "nbd://h/" + "x" * 5000,
-        "nbd+unix:///x?socket=%1b", "://h/x", "nbd://h/x?",
+        "nbd+unix:///x?socket=%1b", "://h/x", "nbd://h/x?", "ssh://h", "ssh://h/", "ssh://h/dir/", "ssh:///x",
+        "ssh://me:secret@h/x", "ssh://-oProxyCommand=x/y", "ssh://-h/y", "ssh://-l@h/y", "ssh://@h/y", "ssh://h/x?y=z",
+        "ssh://h/%0a", "ssh://h/" + "x" * 5000,
     ],
 )  # fmt: skip
 def test_what_is_refused(text: str) -> None:
@@ -77,6 +81,9 @@ def test_each_is_read_as_it_was_written(
     there = ("", NbdUri.port, socket) if socket else (host, port, "")
     uri = NbdUri(export, *there, tls, certificates if tls else "", hostname if tls else "", fence)
     assert read_uri(str(uri)) == uri
+    if socket and not socket.endswith("/"):
+        file = NbdUri("", host, port, fence="lock", path="/" + socket)
+        assert read_uri(str(file)) == file
     assert str(uri).isascii() and str(uri).isprintable()
 
 

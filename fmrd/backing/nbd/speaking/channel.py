@@ -78,6 +78,10 @@ class Channel:
         """Forget what was not sent."""
         self._waiting.clear()
 
+    def close(self) -> None:
+        """Give up the socket."""
+        self.socket.close()
+
 
 class TlsChannel(Channel):
     """The same by TLS. What it is given is encrypted at once, so it refers to nothing for long."""

@@ -117,7 +117,7 @@ class Conversation:
         self._channel.drop()
         self._channel.reset_on_close(reset=True)
         self.leaving()
-        self._channel.socket.close()
+        self._channel.close()
 
     def part(self) -> None:
         """In order: say that nobody asks for more; the server ends the connection then."""

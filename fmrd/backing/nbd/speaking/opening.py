@@ -4,7 +4,6 @@ negotiation, TLS; then what the server offers is looked at, and whether it takes
 
 import contextlib
 import errno
-import os
 import select
 import socket
 import ssl
@@ -13,7 +12,9 @@ from dataclasses import dataclass
 
 from fmrd.backing.nbd.speaking import abi
 from fmrd.backing.nbd.speaking.channel import Channel, TlsChannel
+from fmrd.backing.nbd.speaking.dialing import dial, tls_context
 from fmrd.backing.nbd.speaking.negotiation import Export, Malformed, StartTls, negotiate
+from fmrd.backing.nbd.speaking.ssh import SshChannel
 from fmrd.core.far.uris import NbdUri
 from fmrd.errors import Failed, FmrdError, Refused, is_exhaustion
 
@@ -52,14 +53,14 @@ def connect(uri: NbdUri, patience_seconds: float, open_seconds: float | None = N
             return _connect(uri, patience_seconds, open_seconds or OPEN_SECONDS)
         except (Ended, Silent) as error:
             why = error.strerror or str(error)
-            if not uri.fence:
+            if not uri.fence or (uri.path and isinstance(error, Silent)):
                 raise Failed("plex_missing", f"{uri}: {uri.server}: {why}", "is it an NBD server?") from error
             if time.monotonic() >= until or isinstance(error, Silent):
+                has = "the file is locked there" if uri.path else "it takes one client at a time, and has one"
                 raise Failed(
-                    "plex_busy",
-                    f"{uri}: {uri.server} lets nobody in ({why}): it takes one client at a time, and has one",
-                    "it may be the last one of fmrd, of which the server has not let go yet",
-                ) from error
+                    "plex_busy", f"{uri}: {uri.server} lets nobody in ({why}): {has}",
+                    "it may be the last session of fmrd, of which the server has not let go yet",
+                ) from error  # fmt: skip
             time.sleep(PAUSE_SECONDS)
         except Malformed as error:
             raise Failed("server_malformed", f"{uri}: {error.strerror}", "is it an NBD server?") from error
@@ -68,9 +69,17 @@ def connect(uri: NbdUri, patience_seconds: float, open_seconds: float | None = N
             raise Failed("tls_refused", f"{uri}: no TLS with {uri.server}: {why}", "see tls-certificates=") from error
         except OSError as error:
             why = error.strerror or str(error)
-            raise Failed("plex_missing", f"{uri}: {uri.server} cannot be reached: {why}", "is it running?") from error
+            raise Failed("plex_missing", f"{uri}: {uri.server} cannot be reached: {why}", _hint(error)) from error
         except FmrdError as error:
             raise type(error)(error.code, f"{uri}: {error.message}", error.hint) from None
+
+
+def _hint(error: OSError) -> str:
+    if isinstance(error, socket.gaierror) or error.errno in (errno.EAFNOSUPPORT, errno.EPERM):
+        return (
+            "its name, and, under systemd, whether fmrd's unit may use the network (README, Plexes on other machines)"
+        )
+    return "is it running?"
 
 
 def must_serve(uri: NbdUri, export: Export, *, least: int) -> None:
@@ -115,68 +124,27 @@ def close(channel: Channel) -> None:
     with contextlib.suppress(OSError):
         channel.push(abi.REQUEST.pack(abi.REQUEST_MAGIC, 0, abi.DISCONNECT, 0, 0, 0))
         channel.flush()
-    channel.socket.close()
+    channel.close()
 
 
 def _connect(uri: NbdUri, patience_seconds: float, open_seconds: float) -> Opened:
     began = time.monotonic()
     deadline = began + open_seconds
-    context = _tls_context(uri) if uri.tls else None  # before anybody is asked
-    connection = _socket(uri, open_seconds)
+    context = tls_context(uri) if uri.tls else None  # before anybody is asked
+    channel: Channel = SshChannel(uri, patience_seconds) if uri.path else dial(uri, open_seconds, patience_seconds)
     try:
-        if not uri.socket:
-            keep_alive(connection, patience_seconds)
-        connection.setblocking(False)
-        channel = Channel(connection)
+        channel.socket.setblocking(False)
         channel.reset_on_close(reset=True)
         channel, export = _negotiate(uri, channel, context, deadline)
-    except BaseException:
-        connection.close()
+    except BaseException as error:
+        try:
+            if isinstance(error, Ended) and isinstance(channel, SshChannel):
+                channel.explain(error)
+        finally:
+            channel.drop()
+            channel.close()
         raise
     return Opened(channel, export, time.monotonic() - began)
-
-
-def _socket(uri: NbdUri, seconds: float) -> socket.socket:
-    if not uri.socket:
-        return socket.create_connection((uri.host, uri.port), seconds)
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        connection.settimeout(seconds)
-        connection.connect(uri.socket)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def keep_alive(connection: socket.socket, patience_seconds: float) -> None:
-    """A peer that is gone is noticed within half of the time that a call may take."""
-    half = max(1.0, patience_seconds / 2)
-    pause = max(1, int(half / 3))
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, pause)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, pause)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(half * 1000))
-
-
-def _tls_context(uri: NbdUri) -> ssl.SSLContext:
-    """Failed('tls_refused') where the certificates cannot be read."""
-    where = uri.certificates
-    try:
-        authority = os.path.join(where, "ca-cert.pem") if where else None
-        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=authority)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if where and os.path.exists(mine := os.path.join(where, "client-cert.pem")):
-            context.load_cert_chain(mine, os.path.join(where, "client-key.pem"))
-    except OSError as error:  # ssl.SSLError is one, too
-        why = error.strerror or str(error)
-        raise Failed(
-            "tls_refused", f"the certificates in {where or 'the system'} cannot be used: {why}",
-            "ca-cert.pem, client-cert.pem and client-key.pem (not encrypted), as nbdkit has them",
-        ) from error  # fmt: skip
-    return context
 
 
 def _negotiate(
