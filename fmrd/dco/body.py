@@ -119,6 +119,7 @@ def _plex(p: PlexRecord, *, content: bool) -> Json:
         **stamp_fields(p.stamp, content=content),
         **({} if p.tail is None else {"tail": p.tail}),
         **({"session": True} if p.session else {}),
+        **({"behind": p.behind} if p.behind else {}),
     }
 
 
@@ -165,6 +166,7 @@ def _read_plex(data: Json, columns: int) -> PlexRecord:
         snap=_flag(data["snap"]),
         tail=None if tail is None else _count(tail),
         session=_flag(data.get("session", False)),
+        behind=_count(data.get("behind", 0)),
     )
 
 

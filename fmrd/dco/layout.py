@@ -41,7 +41,9 @@ RESERVED_BYTES = 52 << 10
 is new leaves it free, so that whatever is done to a volume later finds room.
 """
 
-INCOMPATIBLE_KNOWN = 0
+LAGS, SESSIONS = 1, 2
+"""Incompatible: some plex may lack what the DRL names, or have something under way of a daemon that died."""
+INCOMPATIBLE_KNOWN = LAGS | SESSIONS
 COMPATIBLE_KNOWN = 0
 AUTOCLEAR_SETTLED = 1
 
@@ -103,13 +105,18 @@ def encode_record(record: Record, slot: int, owner: str = HOME) -> bytes:
     if len(body) > RECORD_SLOT_BYTES - HEADER_BYTES:
         raise ValueError(f"a record of {len(body)} bytes does not fit its slot")
     fields = (
-        RECORD_MAGIC, VERSION, record.columns, INCOMPATIBLE_KNOWN, COMPATIBLE_KNOWN,
+        RECORD_MAGIC, VERSION, record.columns, _incompatible(record), COMPATIBLE_KNOWN,
         AUTOCLEAR_SETTLED if record.settled else 0, record.sequence, _uuid(record.family),
         len(body), zlib.crc32(body), slot, 0, _uuid(owner),
     )  # fmt: skip
     header = _RECORD.pack(*fields, 0)
     header = _RECORD.pack(*fields, zlib.crc32(header[:-4]))
     return _padded(header + body)
+
+
+def _incompatible(record: Record) -> int:
+    plexes = [plex for volume in record.volumes for plex in volume.plexes]
+    return LAGS * any(p.behind for p in plexes) | SESSIONS * any(p.session for p in plexes)
 
 
 def must_have_room(record: Record) -> None:

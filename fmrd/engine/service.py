@@ -17,6 +17,8 @@ from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
 from fmrd.engine.cleaner import Cleaner
 from fmrd.engine.context import Context
+from fmrd.engine.far.setting import write_behind
+from fmrd.engine.far.trailing import Trailer
 from fmrd.engine.opening.start import Opening
 from fmrd.engine.plexes.attach import Attacher
 from fmrd.engine.plexes.reattach import Reattacher
@@ -43,6 +45,7 @@ class Service:
         self.releaser = Releaser(self.running)
         self.attacher = Attacher(self.running, self.copying, self.releaser)
         self.reattacher = Reattacher(self.running, self.attacher)
+        self.trailer = Trailer(self.running, lambda plex: bool(context.tasks.running(self.volume.name, plex.name)))
         self.checksums = Checksums(context, self.mirror)
         if context.checksums:
             self.mirror.leaving = self.checksums.void
@@ -62,6 +65,7 @@ class Service:
         """
         self.context.nursery.start_soon(Cleaner(self.running, self.copying.relieve).run)
         self.copying.go_on()
+        self.trailer.begin()
         if self.volume.settings.auto_attach:
             self.context.nursery.start_soon(self._attach_those_that_answer)
 
@@ -163,6 +167,8 @@ class Service:
         """Change settings of the record; 'fmr' also frees the maps. The caller has checked them."""
         async with self.running.verb():
             fmr = changes.pop("fmr", None)
+            if (behind := changes.pop("write_behind", None)) is not None:
+                await write_behind(self.running, self.trailer, self.copying, str(behind))
             self.volume.configure(replace(self.volume.settings, **changes))  # type: ignore[arg-type]  # checked by the caller
             if fmr is not None:
                 self.volume.set_fmr(bool(fmr))
@@ -187,6 +193,7 @@ class Service:
         async with self.running.verb():
             leave()
             self.running.life.stop()
+            self.trailer.wake()
             await self.copying.halt_all()
             await self.mirror.quiesce()
             async with self.running.at_rest():

@@ -20,7 +20,7 @@ from fmrd.core.states import PlexState
 from fmrd.dco import layout
 from fmrd.dco.layout import HEADER_BYTES, RECORD_SLOT_BYTES, Blank, Damaged, decode_page, decode_record
 from fmrd.errors import Refused
-from tests.dco.making import OWNER, counts, records, some_record, uuids
+from tests.dco.making import OWNER, counts, records, some_record, uuids, with_plex
 
 SECTOR = 512
 slots = st.integers(0, 1)
@@ -132,7 +132,17 @@ def test_a_column_beyond_those_the_copy_has_is_damaged() -> None:
         decode_record(signed(header), 0)
 
 
-@pytest.mark.parametrize("bit", range(64))
+@pytest.mark.parametrize(
+    ("fields", "feature"),
+    [({}, 0), ({"behind": 1 << 20}, layout.LAGS), ({"session": True}, layout.SESSIONS)],
+)  # fmt: skip
+def test_what_an_older_program_would_get_wrong_is_a_feature(fields: dict[str, object], feature: int) -> None:
+    record = with_plex(some_record(), **fields)
+    found = decode_record(in_slot(layout.encode_record(record, 0)), 0)
+    assert found.incompatible == feature and found.record == record
+
+
+@pytest.mark.parametrize("bit", [bit for bit in range(64) if not layout.INCOMPATIBLE_KNOWN >> bit & 1])
 def test_an_incompatible_feature_that_is_not_known_is_refused(bit: int) -> None:
     header = bytearray(in_slot(layout.encode_record(some_record(), 0)))
     header[16:24] = (1 << bit).to_bytes(8, "little")

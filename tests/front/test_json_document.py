@@ -133,6 +133,9 @@ async def tasks(fmrctl: Fmrctl, rig: Rig) -> None:
     await fmrctl("task", "abort", slow["id"])
     await fmrctl("task", "list", "--all")
     await fmrctl("plex", "att", "data", "data-04", "--wait")
+    await fmrctl("set", "data", "write_behind=data-04:1M")
+    await fmrctl("print", "data")
+    await fmrctl("set", "data", "write_behind=off")
 
 
 async def snapshots(fmrctl: Fmrctl, rig: Rig) -> None:

@@ -29,6 +29,7 @@ from fmrd.dco.copy import DcoCopy
 from fmrd.dco.group_commit import Batch, GroupCommit
 from fmrd.dco.ledger import Ledger
 from fmrd.dco.store import Store
+from fmrd.engine.far.turns import Turns
 from fmrd.engine.opening import stamping, start
 from fmrd.engine.opening.files import Lanes
 from fmrd.engine.resync.resync import Resync
@@ -356,13 +357,11 @@ def _flushes_join_a_round() -> AbstractContextManager[object]:
 
 
 def _rounds_at_once() -> AbstractContextManager[object]:
-    real = Mirror.sync
+    @asynccontextmanager
+    async def of(self: Turns, choose: Callable[[], list[Plex]]) -> AsyncIterator[list[Plex]]:
+        yield choose()
 
-    async def sync(self: Mirror, only: Plex | None = None) -> Any:
-        self._sync_lock = _Open()  # type: ignore[assignment]  # it is no lock at all
-        return await real(self, only)
-
-    return patch.object(Mirror, "sync", sync)
+    return patch.object(Turns, "of", of)
 
 
 def _repair_by_what_was_read() -> AbstractContextManager[object]:

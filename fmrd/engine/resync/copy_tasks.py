@@ -104,7 +104,7 @@ class CopyTasks:
         for plex in self._volume.open_plexes() if not over else ():
             if self._running.context.tasks.running(self._volume.name, plex.name):
                 continue
-            if self._volume.relieve(plex) or (plex.attaching and plex.settled):
+            if (self._volume.relieve(plex) and not plex.lags) or (plex.attaching and plex.settled):
                 self.start(plex, self.unfinished(plex))
 
     async def _in_turns(self, plex: Plex, task: Task) -> tuple[str, str] | None:
@@ -152,7 +152,7 @@ class CopyTasks:
         """With every copy that is not done, and that nothing is at."""
         for plex in self._volume.open_plexes() if not self._volume.settings.is_instant else ():
             at_it = self._running.context.tasks.running(self._volume.name, plex.name)
-            if (plex.map.any() or plex.attaching) and not at_it:
+            if (plex.map.any() or plex.attaching) and not at_it and not plex.lags:
                 self.start(plex, self.unfinished(plex))
 
     async def _halt(self, tasks: list[Task]) -> bool:

@@ -24,6 +24,8 @@ def parse_settings(settings: dict[str, str]) -> dict[str, Any]:
             found["io_timeout_seconds"] = _seconds(value)
         elif key == "rate":
             found[key] = _rate(value)
+        elif key == "write_behind":
+            found[key] = value
         elif key == "drl_extents":
             found["hot_extents"] = _extents(value)
         else:

@@ -7,6 +7,7 @@ from fmrd.core.geometry import EXTENT_BYTES, Geometry
 from fmrd.core.json_object import Json
 from fmrd.core.record import Column, VolumeRecord
 from fmrd.engine import growing
+from fmrd.engine.far.setting import who_lags
 from fmrd.engine.opening.giving_up import give_up
 from fmrd.engine.opening.homes import Home
 from fmrd.engine.opening.making import examine, make, to_be_copied
@@ -158,6 +159,8 @@ class Verbs(ImportVerbs, SnapVerbs, TaskVerbs):
         changes = parse_settings(settings)
         if str(changes.get("rdpol", "")).startswith("prefer:"):
             service.volume.plex(changes["rdpol"].removeprefix("prefer:"))
+        if "write_behind" in changes:
+            who_lags(service.volume, changes["write_behind"])
 
         async def work() -> Json:
             await service.configure(**changes)

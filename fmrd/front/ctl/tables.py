@@ -43,6 +43,7 @@ def print_volumes(out: Console, volumes: Sequence[Json], tasks: Sequence[Json] =
     _print(out, rows)
     for plex in (plex for volume in volumes for plex in volume["plexes"] if plex.get("reason")):
         out.print(_why(plex))
+    _print_lags(out, [plex for volume in volumes for plex in volume["plexes"]])
     associations = [snap for volume in volumes for snap in volume["snapshots"]]
     if associations:
         out.print()
@@ -67,6 +68,15 @@ def print_plex(out: Console, plex: Json, volume: str) -> None:
     _print(out, [PLEX_HEAD, _plex(plex, volume, None)])
     if plex.get("reason"):
         out.print(_why(plex))
+    _print_lags(out, [plex])
+
+
+def _print_lags(out: Console, plexes: Sequence[Json]) -> None:
+    """Say how far plexes lag that may."""
+    for plex in plexes:
+        if plex.get("lag_bytes") is not None:
+            behind = f"is {format_size(plex['lag_bytes'])} and {plex['lag_seconds']:.1f} s behind"
+            out.print(f"plex {plex['name']} {behind if plex['lag_bytes'] else 'may lag, and has everything'}")
 
 
 def _why(plex: Json) -> str:
