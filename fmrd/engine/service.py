@@ -45,7 +45,8 @@ class Service:
         self.releaser = Releaser(self.running)
         self.attacher = Attacher(self.running, self.copying, self.releaser)
         self.reattacher = Reattacher(self.running, self.attacher)
-        self.trailer = Trailer(self.running, lambda plex: bool(context.tasks.running(self.volume.name, plex.name)))
+        self.trailer = Trailer(self.running)
+        self.copying.alone = self.trailer.halted
         self.checksums = Checksums(context, self.mirror)
         if context.checksums:
             self.mirror.leaving = self.checksums.void

@@ -45,7 +45,8 @@ def test_a_record_is_read_as_it_was_written(record: Record, slot: int, owner: st
     data = layout.encode_record(record, slot, owner)
     assert len(data) % DCO_BLOCK_BYTES == 0
     found = decode_record(in_slot(data), slot)
-    assert found == layout.RecordSlot(record, 0, 0, int(record.settled), owner)
+    assert found == layout.RecordSlot(record, found.incompatible, 0, int(record.settled), owner)
+    assert not found.incompatible & ~layout.INCOMPATIBLE_KNOWN
 
 
 def test_a_record_without_room_does_without_the_checksums_of_stamps() -> None:

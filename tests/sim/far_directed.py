@@ -4,11 +4,12 @@ from contextlib import suppress
 from functools import partial
 
 from fmrd.core.volume.plex import Plex
-from fmrd.engine.serving.writes_under_way import Writer
+from fmrd.engine.serving.writes_under_way import Landing, Writer
 from fmrd.errors import Refused
 from tests.sim.directed import KILL, POWER, until
 from tests.sim.disks import GRANULE
 from tests.sim.life import NAME, REGION, Life
+from tests.sim.oracle import Broken
 from tests.sim.profiles import Profile
 from tests.sim.sessions import Server
 
@@ -78,6 +79,21 @@ async def written_while_it_is_on_its_way(life: Life) -> None:
     life.system.crash("kill")
 
 
+async def stopped_while_something_is_on_its_way(life: Life) -> None:
+    """How the plex is left is noted when all has arrived, or somebody else would seem to have written to it."""
+    plex = await _lags(life)
+    running = life.service.running
+    life.system.delay = lambda call: isinstance(call.run, Landing) and 0 in plex.sent and not running.life.ended
+    await life.write(0, REGION)
+    await until(lambda: 0 in plex.sent)
+    await life.verbs.stop(volume=NAME)
+    await life.verbs.start(volume=NAME)
+    plex = life.service.volume.plex("v-01")
+    if not plex.is_open or plex.map.count() == len(plex.map):
+        raise Broken(f"it is to be copied in full: {plex.state} {plex.reason}")
+    life.system.crash("kill")
+
+
 async def power_fails_after_it_took_a_write_directly(life: Life) -> None:
     """Beyond its bound it took the write; then the log was cleaned."""
     plex = await _lags(life, 1)
@@ -97,6 +113,7 @@ DIRECTED = {
     "far: killed while a plex that failed hangs": (killed_while_a_plex_that_failed_hangs, OPEN, attached_and_written),
     "behind: killed while a plex lags": (killed_while_a_plex_lags, KILL),
     "behind: written while it is on its way": (written_while_it_is_on_its_way, KILL),
+    "behind: stopped while something is on its way": (stopped_while_something_is_on_its_way, KILL),
     "behind: power fails after it took a write directly": (power_fails_after_it_took_a_write_directly, POWER),
 }
 """What happens -> the script, the kind of machine, the script of the next life."""

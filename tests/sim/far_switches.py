@@ -1,7 +1,7 @@
 """The rules of far plexes as switches (switches.py says what a switch is)."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from types import SimpleNamespace
 from unittest.mock import patch
 
@@ -18,12 +18,13 @@ from tests.sim.sessions import Sessions
 from tests.sim.switches import without
 
 
-def _not_at_rest() -> AbstractContextManager[object]:
+@contextmanager
+def _not_at_rest() -> Iterator[None]:
     async def enter(self: RestLock, timeout_seconds: float) -> bool:
-        self._workers += 1
         return True
 
-    return patch.object(RestLock, "enter", enter)
+    with patch.object(RestLock, "enter", enter), patch.object(RestLock, "leave", lambda self: None):
+        yield
 
 
 @contextmanager

@@ -91,7 +91,7 @@ CAUGHT_BY = {
     "behind: what is written meanwhile is sent again": "behind: written while it is on its way",
     "behind: only what another one holds durably": ("behind, power", 0),
     "behind: what it took is durable before the log forgets": "behind: power fails after it took a write directly",
-    "behind: no rest while something is on its way": ("behind, snaps", 0),
+    "behind: no rest while something is on its way": "behind: stopped while something is on its way",
     "what others changed is not believed": ("cut", 0),
     "no DCO is no damaged DCO": ("strangers", 0),
     "a pause of the daemon is no disk's fault": ("pauses", 0),

@@ -45,9 +45,8 @@ async def write_behind(running: Running, trailer: Trailer, copying: CopyTasks, v
     volume = running.volume
     chosen, size = who_lags(volume, value)
     for plex in [p for p in volume.plexes if p.behind and p is not chosen]:
-        await trailer.halt(plex)
-        plex.trails, plex.behind, plex.room = False, 0, 0
-        trailer.go_on(plex)
+        async with trailer.halted(plex):
+            plex.trails, plex.behind, plex.room = False, 0, 0
     if chosen is not None:
         before, chosen.behind = chosen.behind, size
         chosen.room = min(chosen.room, size // volume.geometry.region_bytes)

@@ -2,14 +2,15 @@
 
 What it lacks is in its map (core/volume/lagging.py). A few runs of regions are on their way at a time: each is read
 from a plex that holds it, with its bytes held, and written when they are free again, so that no writer waits for the
-line. What was written to meanwhile stays in the map. No copy of another kind works on that plex (CopyTasks), and while
-something is on its way the volume is not at rest. As of any copy, what has arrived is durable with the next
+line. What was written to meanwhile stays in the map. No copy of another kind works on that plex then (CopyTasks), and
+while something is on its way the volume is not at rest. As of any copy, what has arrived is durable with the next
 checkpoint, and in the map on disk until then (rule 2b).
 """
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import trio
 
@@ -29,21 +30,18 @@ GATHER_SECONDS = 0.05
 """Writes that come soon after each other share one copy of their region."""
 CHECKPOINT_SECONDS = 5.0
 PATIENCE_SECONDS = 1.0
-"""After an error, and while a copy of another kind works on the plex."""
+"""After an error, and while it is halted."""
 IDLE_SECONDS = 60.0
 
 
 class Trailer:
-    """A trailer serves the plexes of one started volume that may lag, one task each. ``copied`` tells whether a copy of
-    another kind works on a plex.
-    """
+    """A trailer serves the plexes of one started volume that may lag, one task each."""
 
-    def __init__(self, running: Running, copied: Callable[[Plex], bool]) -> None:
+    def __init__(self, running: Running) -> None:
         self._running = running
-        self._copied = copied
         self._due: dict[str, trio.Event] = {}
         """By plex uuid, of those that have a task: set when there may be something to do."""
-        self._halted: set[str] = set()
+        self._halted: Counter[str] = Counter()
         self._flights: Counter[str] = Counter()
         self._landed = trio.Event()
         running.volume.left_behind = self._left_behind
@@ -62,16 +60,17 @@ class Trailer:
         for event in self._due.values():
             event.set()
 
-    async def halt(self, plex: Plex) -> None:
-        """Send nothing more, and return when nothing is on its way any more, until ``go_on``."""
-        self._halted.add(plex.uuid)
-        while self._flights[plex.uuid]:
-            await self._landed.wait()
-
-    def go_on(self, plex: Plex) -> None:
-        """What ``halt`` was for is done; it may lag still, or may not."""
-        self._halted.discard(plex.uuid)
-        self.wake()
+    @asynccontextmanager
+    async def halted(self, plex: Plex) -> AsyncIterator[None]:
+        """Send nothing to it in here; what was on its way has landed."""
+        self._halted[plex.uuid] += 1
+        try:
+            while self._flights[plex.uuid]:
+                await self._landed.wait()
+            yield
+        finally:
+            self._halted[plex.uuid] -= 1
+            self.wake()
 
     def _left_behind(self, plex: Plex) -> None:
         if plex.lags_since is None:
@@ -84,7 +83,7 @@ class Trailer:
         return bool(plex.behind) and plex in self._running.volume.plexes and not (life.stopping.is_set() or life.ended)
 
     def _may_send(self, plex: Plex, generation: int) -> bool:
-        on = plex.uuid not in self._halted and self._goes_on(plex)
+        on = not self._halted[plex.uuid] and self._goes_on(plex)
         return on and plex.lags and plex.generation == generation
 
     async def _trail(self, plex: Plex) -> None:
@@ -94,7 +93,7 @@ class Trailer:
                 self._due[plex.uuid] = trio.Event()
                 patience = IDLE_SECONDS if not plex.lags else PATIENCE_SECONDS
                 try:
-                    if plex.lags and plex.uuid not in self._halted and not self._copied(plex):
+                    if plex.lags and not self._halted[plex.uuid]:
                         arrived = await self._pass(plex)
                         unchecked = unchecked or arrived
                         if unchecked and trio.current_time() - checked >= CHECKPOINT_SECONDS:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 import trio
 
@@ -31,6 +31,8 @@ class CopyTasks:
 
     def __init__(self, running: Running) -> None:
         self._running = running
+        self.alone: Callable[[Plex], AbstractAsyncContextManager[None]] = lambda plex: nullcontext()
+        """Entered for as long as a copy works on a plex: nothing of another kind is on its way there then."""
 
     @property
     def _volume(self) -> Volume:
@@ -73,7 +75,8 @@ class CopyTasks:
         code, sentence = task.reason
         log.info("volume %s: task %d, plex %s: %s (%s)", self._volume.name, task.id, plex.name, sentence, code)
         try:
-            problem = await self._in_turns(plex, task)
+            async with self.alone(plex):
+                problem = await self._in_turns(plex, task)
             done = problem is None and _arrived(plex)
             if done:
                 await self.returned()
