@@ -51,6 +51,9 @@ class PlexRecord:
     session: bool = False
     """It is behind somebody else, who may carry out yet what was sent there: nobody has recorded that this is over."""
 
+    behind: int = 0
+    """It may lag by so many bytes: writers do not wait for it (write-behind). 0: it may not."""
+
     @property
     def is_open(self) -> bool:
         return self.state in OPEN_GATE

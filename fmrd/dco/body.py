@@ -130,6 +130,7 @@ def _plex(p: PlexRecord, *, content: bool) -> Json:
         **failure_fields(p.failure, content=content),
         **({} if p.tail is None else {"tail": p.tail}),
         **({"session": True} if p.session else {}),
+        **({"behind": p.behind} if p.behind else {}),
     }
 
 
@@ -182,6 +183,7 @@ def _read_plex(data: Json, columns: int) -> PlexRecord:
         failure=read_failure(data),
         tail=None if tail is None else _count(tail),
         session=_flag(data.get("session", False)),
+        behind=_count(data.get("behind", 0)),
     )
 
 

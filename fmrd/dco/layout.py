@@ -42,9 +42,11 @@ RESERVED_BYTES = 52 << 10
 is new leaves it free, so that whatever is done to a volume later finds room.
 """
 
-INCOMPATIBLE_FAR = 4
-"""A plex, or a copy of the DCO, is named by a URI."""
-INCOMPATIBLE_KNOWN = INCOMPATIBLE_FAR
+LAGS, SESSIONS, FAR = 1, 2, 4
+"""Incompatible: some plex may lack what the DRL names; or have something under way of a daemon that died; or is named
+by a URI, or its copy of the DCO is.
+"""
+INCOMPATIBLE_KNOWN = LAGS | SESSIONS | FAR
 COMPATIBLE_KNOWN = 0
 AUTOCLEAR_SETTLED = 1
 
@@ -106,7 +108,7 @@ def encode_record(record: Record, slot: int, owner: str = HOME) -> bytes:
     if len(body) > RECORD_SLOT_BYTES - HEADER_BYTES:
         raise ValueError(f"a record of {len(body)} bytes does not fit its slot")
     fields = (
-        RECORD_MAGIC, VERSION, record.columns, _features(record), COMPATIBLE_KNOWN,
+        RECORD_MAGIC, VERSION, record.columns, _incompatible(record), COMPATIBLE_KNOWN,
         AUTOCLEAR_SETTLED if record.settled else 0, record.sequence, _uuid(record.family),
         len(body), zlib.crc32(body), slot, 0, _uuid(owner),
     )  # fmt: skip
@@ -115,10 +117,12 @@ def encode_record(record: Record, slot: int, owner: str = HOME) -> bytes:
     return _padded(header + body)
 
 
-def _features(record: Record) -> int:
-    """What an older fmrd would take for a damaged record, and must leave alone."""
-    paths = [path for volume in record.volumes for plex in volume.plexes for path in (plex.path, plex.dco_path or "")]
-    return INCOMPATIBLE_FAR if any(map(is_uri, paths)) else 0
+def _incompatible(record: Record) -> int:
+    """What an older fmrd would get wrong, or take for a damaged record, and must leave alone."""
+    plexes = [plex for volume in record.volumes for plex in volume.plexes]
+    lags, sessions = any(plex.behind for plex in plexes), any(plex.session for plex in plexes)
+    far = any(is_uri(path) for plex in plexes for path in (plex.path, plex.dco_path or ""))
+    return LAGS * lags | SESSIONS * sessions | FAR * far
 
 
 def must_have_room(record: Record) -> None:

@@ -19,6 +19,8 @@ from fmrd.core.volume.volume import Volume
 from fmrd.engine.cleaner import Cleaner
 from fmrd.engine.context import Context
 from fmrd.engine.events import telling
+from fmrd.engine.far.setting import write_behind
+from fmrd.engine.far.trailing import Trailer
 from fmrd.engine.maps.carrier import let_go
 from fmrd.engine.measured.slow_plexes import SlowPlexes
 from fmrd.engine.opening.start import Opening
@@ -29,7 +31,7 @@ from fmrd.engine.resync.copy_tasks import CopyTasks
 from fmrd.engine.running import Running
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.verify.checksums import Checksums
-from fmrd.errors import Failed, FmrdError, Refused
+from fmrd.errors import Failed, FmrdError
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,8 @@ class Service:
         self.releaser = Releaser(self.running)
         self.attacher = Attacher(self.running, self.copying, self.releaser)
         self.reattacher = Reattacher(self.running, self.attacher)
+        self.trailer = Trailer(self.running)
+        self.copying.alone = self.trailer.halted
         self.checksums = Checksums(context, self.mirror)
         self.slow_plexes = SlowPlexes(self.running)
         if context.checksums:
@@ -68,23 +72,13 @@ class Service:
         self.copying.go_on()
         if self.volume.settings.carriers:
             self.context.nursery.start_soon(self.copying.afterwards)
+        self.trailer.begin()
         if self.volume.settings.auto_attach:
-            self.context.nursery.start_soon(self._attach_those_that_answer)
+            self.context.nursery.start_soon(self.reattacher.attach_those_that_answer)
 
     def _each_period(self) -> None:
         self.copying.relieve()
         self.slow_plexes.look()
-
-    async def _attach_those_that_answer(self) -> None:
-        stopping = self.running.life.stopping
-        for plex in list(self.volume.plexes):
-            if plex.state in (PlexState.STALE, PlexState.IOFAIL) and not plex.excluded and not stopping.is_set():
-                try:
-                    await self.attacher.attach(plex)
-                except (FmrdError, OSError) as error:
-                    log.warning("volume %s: plex %s stays %s: %s", self.volume.name, plex.name, plex.state, error)
-                    if plex.state is PlexState.IOFAIL or not isinstance(error, Refused):  # its disk may only be late
-                        self.reattacher.expect(plex)
 
     # Plexes leave
 
@@ -175,6 +169,8 @@ class Service:
         """Change settings of the record; 'fmr' also frees the maps. The caller has checked them."""
         async with self.running.verb():
             fmr = changes.pop("fmr", None)
+            if (behind := changes.pop("write_behind", None)) is not None:
+                await write_behind(self.running, self.trailer, self.copying, str(behind))
             self.volume.configure(replace(self.volume.settings, **changes))  # type: ignore[arg-type]  # checked by the caller
             if fmr is not None:
                 self.volume.set_fmr(bool(fmr))
@@ -199,6 +195,7 @@ class Service:
         async with self.running.verb():
             leave()
             self.running.life.stop()
+            self.trailer.wake()
             await self.copying.halt_all()
             await self.mirror.quiesce()
             async with self.running.at_rest():

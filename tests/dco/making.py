@@ -50,6 +50,8 @@ def plexes(draw: st.DrawFn, volume: str, number: int, uuid: str, column: int) ->
         has=draw(st.none() | positions),
         stamp=draw(st.none() | stamps),
         tail=draw(st.none() | counts),
+        session=draw(st.booleans()),
+        behind=draw(counts),
         reason=draw(st.sampled_from(Reason)),
         suspect=draw(st.booleans()),
         excluded=draw(st.booleans()),

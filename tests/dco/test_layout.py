@@ -46,7 +46,8 @@ def test_a_record_is_read_as_it_was_written(record: Record, slot: int, owner: st
     data = layout.encode_record(record, slot, owner)
     assert len(data) % DCO_BLOCK_BYTES == 0
     found = decode_record(in_slot(data), slot)
-    assert found == layout.RecordSlot(record, 0, 0, int(record.settled), owner)
+    assert found == layout.RecordSlot(record, found.incompatible, 0, int(record.settled), owner)
+    assert not found.incompatible & ~layout.INCOMPATIBLE_KNOWN
 
 
 def test_a_record_without_room_does_without_the_checksums_of_stamps() -> None:
@@ -133,6 +134,16 @@ def test_a_column_beyond_those_the_copy_has_is_damaged() -> None:
         decode_record(signed(header), 0)
 
 
+@pytest.mark.parametrize(
+    ("fields", "feature"),
+    [({}, 0), ({"behind": 1 << 20}, layout.LAGS), ({"session": True}, layout.SESSIONS)],
+)  # fmt: skip
+def test_what_an_older_program_would_get_wrong_is_a_feature(fields: dict[str, object], feature: int) -> None:
+    record = with_plex(some_record(), **fields)
+    found = decode_record(in_slot(layout.encode_record(record, 0)), 0)
+    assert found.incompatible == feature and found.record == record
+
+
 @pytest.mark.parametrize("bit", [bit for bit in range(64) if not layout.INCOMPATIBLE_KNOWN >> bit & 1])
 def test_an_incompatible_feature_that_is_not_known_is_refused(bit: int) -> None:
     header = bytearray(in_slot(layout.encode_record(some_record(), 0)))
@@ -151,7 +162,7 @@ def test_a_record_with_a_uri_is_not_touched_by_who_knows_none(path: str, what: s
     volume = replace(record.volume, plexes=(plex, *record.volume.plexes[1:]))
     far = replace(record, volumes=(volume, *record.volumes[1:]))
     found = decode_record(in_slot(layout.encode_record(far, 0)), 0)
-    assert found.incompatible == layout.INCOMPATIBLE_FAR and found.record == far
+    assert found.incompatible == layout.FAR and found.record == far
 
 
 @pytest.mark.parametrize("version", [0, 2, 1 << 31])

@@ -167,6 +167,9 @@ async def tasks(fmrctl: Fmrctl, rig: Rig) -> None:
         await rig.write_regions(5)
     await fmrctl("events", "--no-follow", "--since", "1h")
     await fmrctl("plex", "att", "data", "data-04", "--wait")
+    await fmrctl("set", "data", "write_behind=data-04:1M")
+    await fmrctl("print", "data")
+    await fmrctl("set", "data", "write_behind=off")
 
 
 async def far(fmrctl: Fmrctl, rig: Rig) -> None:

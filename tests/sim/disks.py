@@ -267,6 +267,8 @@ class SimBacking:
                 failing = True
             elif not (failing or cut) or rng.random() < 0.5:
                 plex.put(granule, label)
+            elif failing and sessions.server(self.path).far:
+                sessions.cut_off(self.path, partial(plex.put, granule, label))
             elif failing and self.far:
                 self.machine.under_way.append((plex, granule, label))
         if failing:

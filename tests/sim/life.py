@@ -132,6 +132,10 @@ class Life:
         await self.flush_at_last()
         await trio.sleep(6)  # of simulated time: the service looks after what is left
         await self.settle_tasks()
+        for _ in range(60):
+            if not any(p.lags and not p.settled for p in service.volume.plexes):
+                break
+            await trio.sleep(1)
         await self.read_all()
         states = {p.name: p.state.value for p in service.volume.plexes}
         if not set(states.values()) <= {"ACTIVE", "SNAPDONE"} or any(p.map.any() for p in service.volume.plexes):

@@ -22,7 +22,7 @@ WEIGHTS = {
     "write": 40, "read": 12, "flush": 8, "clean": 6, "detach": 6, "attach": 10, "abort": 2, "off": 1, "on": 2,
     "stop": 1, "add": 1, "wait": 3,
 }  # fmt: skip
-_OF_PLEXES = frozenset({"detach", "attach", "off", "break", "lose", "stop", "add", "grow", "clean"})
+_OF_PLEXES = frozenset({"detach", "attach", "off", "break", "lose", "behind", "stop", "add", "grow", "clean"})
 CHANGES = _OF_PLEXES | snaps.CHANGES | tracked.CHANGES
 """Operations after which a crash is most telling."""
 APPLICATION = frozenset(
@@ -42,6 +42,8 @@ def choose(rng: random.Random, profile: "Profile") -> str:
         weights = tracked.WEIGHTS | weights
     if profile.verify:
         weights = {"verify": 8, "lie": 10} | weights
+    if profile.behind:
+        weights = {"behind": 6} | weights
     if profile.sessions:
         weights = {"lose": 6, "recover": 2} | weights
     if profile.hangs:
@@ -251,6 +253,18 @@ async def hang(life: "Life") -> None:
     life.system.release()
 
 
+async def behind(life: "Life") -> None:
+    """One plex may lag by so many regions, or none may any more."""
+    plex = life.rng.choice(life.service.volume.plexes)
+    value = life.rng.choice([f"{plex.name}:{8192 * life.rng.choice([1, 8, 8])}"] * 5 + ["off"])
+    life.schedule.note(f"write_behind={value}")
+    try:
+        await life.verbs.set(volume="v", settings={"write_behind": value})
+    except FmrdError as error:
+        life.schedule.count(f"behind {error.code}")
+        life.schedule.note(f"write_behind: {error}")
+
+
 async def lose(life: "Life") -> None:
     """The session with the server of a plex is lost."""
     path = life.rng.choice(sorted(life.schedule.machine.plexes))
@@ -264,6 +278,6 @@ OPERATIONS = {
     "abort": abort, "off": off, "on": on, "stop": stop, "add": add, "grow": grow, "wait": wait,
     "break": break_, "heal": heal, "recover": recover, "hang": hang, "verify": lies.verify, "lie": lies.lie,
     "elsewhere": elsewhere, "pause": pauses.pause, "set": set_extents,
-    "lose": lose,
+    "lose": lose, "behind": behind,
     **snaps.OPERATIONS, **tracked.OPERATIONS,
 }  # fmt: skip

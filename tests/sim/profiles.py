@@ -46,6 +46,8 @@ class Profile:
     """Plexes lie behind a network: what failed there may be carried out later."""
     sessions: tuple[str, ...] = ()
     """Plexes lie behind servers with these fences (sessions.FENCES), and sessions are lost."""
+    behind: bool = False
+    """A plex may lag, or may not, now and then."""
     crowded: bool = False
     """The volume has more extents than its DRL holds, which fills now and then, and marks ahead."""
     verify: bool = False
@@ -173,6 +175,22 @@ SESSIONS = {
 """What was sent in a session that was lost may be carried out later; fmrd may die in between."""
 
 
+_LAGS = (("write", 90), ("behind", 10), ("clean", 10), ("flush", 12), ("attach", 14))
+BEHIND = {
+    "behind": Profile(plexes=2, behind=True, crashes=3, eager=0.05, weights=_LAGS),
+    "behind, power": Profile(plexes=2, behind=True, crashes=3, power=1.0, eager=0.05, weights=_LAGS),
+    "behind, three": Profile(behind=True, crashes=3, weights=_LAGS),
+    "behind, faults": Profile(behind=True, faults=BREAKS, hangs=True, weights=_LAGS),
+    "behind, away": Profile(plexes=2, behind=True, absences=True, crashes=3, eager=0.05, weights=_LAGS),
+    "behind, sessions": Profile(plexes=2, behind=True, sessions=FENCES, crashes=3, weights=(*_LAGS, *_LOST)),
+    "behind, begun": Profile(plexes=2, behind=True, begins=True, crashes=3, hangs=True, weights=_LAGS),
+    "behind, quick": Profile(behind=True, quick=True, crashes=3, steps=40, weights=_LAGS),
+    "behind, snaps": Profile(behind=True, snaps=True, crashes=3, steps=40, weights=(*_LAGS, ("restore", 8))),
+    "behind, grow": Profile(plexes=2, behind=True, crashes=3, weights=(*_LAGS, ("grow", 6))),
+}
+"""Writers do not wait for one of the plexes."""
+
+
 _ELSEWHERE = (("elsewhere", 12), ("detach", 10), ("attach", 14), ("stop", 4))
 ELSEWHERE = {
     "elsewhere": Profile(elsewhere=True, devices=True, crashes=3, eager=0.05, weights=_ELSEWHERE),
@@ -231,6 +249,7 @@ MAPS = {
 KINDS = {
     "split brains": PARTED, "verifies": VERIFIES, "strangers": STRANGERS, "far": FAR, "sessions": SESSIONS,
     "elsewhere": ELSEWHERE, "cut": CUT, "pauses": PAUSES, "crowded": CROWDED, "maps": MAPS,
+    "behind": BEHIND,
 }  # fmt: skip
 """Kinds that are about one thing each."""
 ALL = PROFILES | TARGETS | SNAPS | {name: profile for kind in KINDS.values() for name, profile in kind.items()}

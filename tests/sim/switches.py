@@ -29,6 +29,7 @@ from fmrd.dco.copy import DcoCopy
 from fmrd.dco.group_commit import Batch, GroupCommit
 from fmrd.dco.ledger import Ledger
 from fmrd.dco.store import Store
+from fmrd.engine.far.turns import Turns
 from fmrd.engine.opening import stamping, start
 from fmrd.engine.opening.files import Lanes
 from fmrd.engine.resync.resync import Resync
@@ -363,18 +364,17 @@ def _flushes_join_a_round() -> AbstractContextManager[object]:
 
 @contextmanager
 def _rounds_at_once() -> Iterator[None]:
-    sync, flush = Mirror.sync, Flights.flush
+    @asynccontextmanager
+    async def of(self: Turns, choose: Callable[[], list[Plex]]) -> AsyncIterator[list[Plex]]:
+        yield choose()
 
-    async def synced(self: Mirror, only: Plex | None = None) -> Any:
-        self.sync_turn = _Open()  # type: ignore[assignment]  # it is no lock at all
-        return await sync(self, only)
-
-    def flushed(self: Flights, done: Any) -> bool:
-        self._mirror.sync_turn = _Open()  # type: ignore[assignment]  # the same
-        return flush(self, done)
-
-    with patch.object(Mirror, "sync", synced), patch.object(Flights, "flush", flushed):
+    now = patch.object(Turns, "take_now", lambda *_: True), patch.object(Turns, "give_back", _nothing_now)
+    with patch.object(Turns, "of", of), now[0], now[1]:
         yield
+
+
+def _nothing_now(*_: object) -> None:
+    pass
 
 
 def _repair_by_what_was_read() -> AbstractContextManager[object]:

@@ -20,6 +20,7 @@ from fmrd.core.reasons import Reason
 from fmrd.core.record import PlexRecord, Record, VolumeRecord, geometry_of
 from fmrd.core.records.parts import Column
 from fmrd.core.states import IN_SYNC, OPEN_GATE, PlexState
+from fmrd.core.volume import lagging
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
 from fmrd.errors import Refused
@@ -47,6 +48,9 @@ def open_volume(
     if instant:
         _check_instant(settings, volume, doubts)
     notes = [s.sentence for s in standing.values() if s.sentence] + doubts
+    behind = [(plex, lagging.may_lack(plex, volume.plexes, dirty)) for plex in volume.plexes if plex.behind]
+    for plex, lacking in behind:
+        plex.map.union(lacking)
     for plex in volume.plexes:
         verdict = standing[plex.uuid]
         if verdict.online:

@@ -103,6 +103,8 @@ def convert(volume: Volume, plex: Plex) -> None:
         raise Failed(
             "plex_state", f"plex {plex.name} is {plex.state}", "only an ACTIVE plex that misses nothing is converted"
         )
+    if plex.behind:
+        raise Failed("plex_state", f"plex {plex.name} may lag (write_behind)", "set write_behind=off first")
     others = [p for p in volume.plexes if p is not plex and p.state is PlexState.ACTIVE]
     if not faults.may_close(plex, others):
         raise Refused(

@@ -46,6 +46,8 @@ class VolumeFacts:
         """
         self.gate_closed: Callable[[Plex], None] = lambda plex: None
         """Called with each plex whose gate closes, in that step; the engine begins its parting there."""
+        self.left_behind: Callable[[Plex], None] = lambda plex: None
+        """Called with each plex that lags, in the step in which it may have been left further behind."""
 
     @property
     def name(self) -> str:

@@ -32,7 +32,7 @@ def uncovered_parts(
     """Yield (where, bits) of the parts of ``uncovered`` that have any. Nearly always another plex holds everything,
     which a look at it tells; else it goes part by part, since memory for whole maps is what would cost.
     """
-    covering = [p for p in others if p is not plex and p.is_open]
+    covering = [p for p in others if p is not plex and p.is_open and not p.behind]  # one that may lag never counts
     if any(p.settled and p not in failing for p in covering):
         return
     for within in _parts(plex):
@@ -77,8 +77,10 @@ def may_close(plex: Plex, others: Sequence[Plex], failing: Collection[Plex] = ()
 
 
 def held_elsewhere(plex: Plex, region: int, others: Sequence[Plex], failing: Collection[Plex]) -> bool:
-    """Tell whether this one region is durably current on another plex, which did not fail just now."""
-    return any(other is not plex and other not in failing and other.is_durable(region) for other in others)
+    """Tell whether this one region is durably current on another plex, which did not fail just now, and may not lag."""
+    return any(
+        other is not plex and other not in failing and not other.behind and other.is_durable(region) for other in others
+    )
 
 
 def failed_write(

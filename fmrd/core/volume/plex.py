@@ -39,8 +39,13 @@ class Plex(Bitmap):
         self.excluded = record.excluded
         self.snap = record.snap
         self.tail = record.tail
-        self.session = record.session
-        """It is far, behind somebody else (PlexRecord.session)."""
+        self.session = record.session  # it is far
+        self.behind = record.behind
+        self.trails = False
+        """It may lag (lagging.py) from now on, by ``room`` more regions; ``sent`` is on its way there."""
+        self.room = 0
+        self.sent = RegionMap(geometry.regions, geometry.page_regions)
+        self.lags_since: float | None = None
         self.young = RegionMap(geometry.regions, geometry.page_regions)
         self.syncing: list[RegionMap] = []
         self.home_open = False
@@ -60,6 +65,11 @@ class Plex(Bitmap):
     def is_open(self) -> bool:
         """Tell whether the gate is open, so that the plex takes part in I/O."""
         return self.state in OPEN_GATE
+
+    @property
+    def lags(self) -> bool:
+        """Tell whether writers do not wait for it: while it attaches they do."""
+        return self.trails and self.state is PlexState.ACTIVE
 
     @property
     def attaching(self) -> bool:
@@ -221,11 +231,13 @@ class Plex(Bitmap):
         self.syncing = []
         self.suspect = None
         self.rewritten.empty()
+        self.sent.empty()
 
     def grow(self, geometry: Geometry, *, missed: bool) -> None:
         """Follow a volume that became longer; with ``missed`` the new regions here are not as on the others."""
         super().grow(geometry, missed=missed)
-        for part in (self.young, self.rewritten, *self.syncing, *([self.suspect] if self.suspect is not None else [])):
+        more = [*self.syncing, *([self.suspect] if self.suspect is not None else [])]
+        for part in (self.young, self.rewritten, self.sent, *more):
             part.grow(geometry.regions, full=False)
 
     def record(self) -> PlexRecord:
@@ -233,5 +245,5 @@ class Plex(Bitmap):
         return PlexRecord(
             self.name, self.uuid, self.path, self.dco_path, self.state, self.column, self.has, self.stamp,
             self.reason, self.suspect is not None and self.suspect.any(), self.excluded, self.snap, self.failure,
-            self.tail, self.session,
+            self.tail, self.session, self.behind,
         )  # fmt: skip

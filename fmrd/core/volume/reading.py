@@ -25,7 +25,7 @@ def parts_of(volume: VolumeFacts, offset: int, length: int, candidates: list[Ple
         if not current:
             raise Failed("io_error", f"volume {volume.name}: no plex that answers holds the bytes at {start}")
         stays = parts[-1].plex if parts else None
-        if stays is not None and stays in current and (not stays.session or all(p.session for p in current)):
+        if stays is not None and stays in current and not policy.leaves(stays, current):
             parts[-1] = replace(parts[-1], length=stop - parts[-1].offset)
         else:
             parts.append(ReadPart(policy.choose(current, start, stop - start), start, stop - start))

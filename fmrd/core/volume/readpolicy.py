@@ -22,12 +22,19 @@ class ReadPolicy:
         self._turn = 0
 
     def choose(self, plexes: Sequence[Plex], offset_bytes: int, length_bytes: int) -> Plex:
-        """Return one of ``plexes`` (not empty): a far one only where ``prefer`` names it, or none is near. ``round``
-        rotates with each read that does not go on where one ended; ``prefer`` falls back to select.
+        """Return one of ``plexes`` (not empty): one that is far, or may lag, only where ``prefer`` names it, or there
+        is no other. ``round`` rotates with each read that does not go on where one ended; ``prefer`` falls back to
+        select.
         """
         chosen = plexes[0] if len(plexes) == 1 else self._pick(plexes, offset_bytes)
         self._ended[chosen.uuid] = offset_bytes + length_bytes
         return chosen
+
+    def leaves(self, plex: Plex, others: Sequence[Plex]) -> bool:
+        """Tell whether a read that this plex serves so far goes on from one of the others: from a near one."""
+        if not (plex.session or plex.behind) or self.policy[len("prefer:") :] in (plex.name, plex.path):
+            return False
+        return any(not (each.session or each.behind) for each in others)
 
     def _pick(self, plexes: Sequence[Plex], offset_bytes: int) -> Plex:
         if self.policy.startswith("prefer:"):
@@ -35,8 +42,8 @@ class ReadPolicy:
                 if self.policy[len("prefer:") :] in (plex.name, plex.path):
                     return plex
         for plex in plexes:
-            if plex.session:
-                plexes = [each for each in plexes if not each.session] or plexes
+            if plex.session or plex.behind:
+                plexes = [each for each in plexes if not (each.session or each.behind)] or plexes
                 break
         # select: the disk whose head is nearest. For a disk without heads that is as good as any other choice.
         nearest, least = plexes[0], -1

@@ -7,7 +7,7 @@ _close), 6 (promote), 9 (faults.py, in the step that closes). The rest is a matt
 The long ones are worked out beside it: reading.py, writing.py, flushing.py, pages.py; and faults.py, by break-offs too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from bitarray import bitarray, frozenbitarray
 from bitarray.util import ones
@@ -15,7 +15,7 @@ from bitarray.util import ones
 from fmrd.core.plans import FINE, ReadPart, SyncPlan, Verdict, WritePlan
 from fmrd.core.reasons import Reason
 from fmrd.core.states import OPEN_GATE, PROMOTED, PlexState
-from fmrd.core.volume import faults, flushing, pages, reading, writing
+from fmrd.core.volume import faults, flushing, lagging, pages, reading, writing
 from fmrd.core.volume.facts import VolumeFacts
 from fmrd.core.volume.plex import Plex
 from fmrd.errors import Failed, PlexChanged, Refused
@@ -53,6 +53,9 @@ class Volume(VolumeFacts):
         for plex in self.plexes:
             if plex.state not in OPEN_GATE:
                 self._remember(plex, regions)
+            elif plex.lags:
+                lagging.leave_behind(plex, regions, self.plexes)
+                self.left_behind(plex)
         return WritePlan(offset, length, regions, extents, writing.targets_of(self, offset, length))
 
     plain_targets = writing.plain_targets
@@ -77,10 +80,9 @@ class Volume(VolumeFacts):
 
     # Flushes
 
-    def begin_sync(self, only: Plex | None = None) -> SyncPlan:
-        """Return the plan of an fdatasync of every open plex (or one of them), which is about to begin."""
-        plexes = [p for p in self.open_plexes() if only is None or p is only]
-        return SyncPlan(tuple(flushing.begin(p) for p in plexes))
+    def begin_sync(self, plexes: Sequence[Plex] | None = None) -> SyncPlan:
+        """Return the plan of an fdatasync of every open plex (or of these), which is about to begin."""
+        return SyncPlan(tuple(flushing.begin(p) for p in (self.open_plexes() if plexes is None else plexes)))
 
     def end_sync(self, plan: SyncPlan, errors: Mapping[str, Exception]) -> Verdict:
         """Judge it: a plex whose fdatasync failed is demoted, or, as the last copy, has holes and suspect regions."""

@@ -32,12 +32,12 @@ def targets_of(volume: VolumeFacts, offset: int, length: int) -> tuple[Target, .
 
 def _target_of(plex: Plex, geometry: Geometry, offset: int, length: int) -> Target:
     """Return what an open plex takes of a write: all of it where it is current, and of the other regions those that the
-    write covers whole, which heals them. ``parts`` is empty where it takes nothing.
+    write covers whole, which heals them: not one that lags. ``parts`` is empty where it takes nothing.
     """
     regions = geometry.regions_of(offset, length)
     if not plex.map.touches(regions):
         return Target(plex, plex.generation, ((offset, length),), plex.dropped)
-    whole = geometry.whole_regions_of(offset, length)
+    whole = range(0) if plex.lags else geometry.whole_regions_of(offset, length)
     parts: list[tuple[int, int]] = []
     healing = []
     for region in regions:
@@ -67,7 +67,7 @@ def plain_targets(volume: VolumeFacts, offset: int, length: int) -> list[Plex] |
         missing = plex.map
         if plex.state not in OPEN_GATE:
             closed.append(missing)
-        elif plex.suspect is not None:
+        elif plex.suspect is not None or plex.behind:
             return None
         elif missing.blank or missing.bits.find(1, first, last + 1) == -1:
             targets.append(plex)

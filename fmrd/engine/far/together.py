@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import trio
 
 from fmrd.backing.calls.system_calls import Call, Ended, Outcome, SystemCalls, outcome_of
+from fmrd.core.volume.plex import Plex
 
 
 async def carry_out(system: SystemCalls, calls: Sequence[Call], timeout_seconds: float) -> list[Outcome]:
@@ -40,6 +41,9 @@ def begin(system: SystemCalls, calls: Sequence[Call], timeout_seconds: float, en
     if not here:
         system.begin(calls, timeout_seconds, ended)
         return
+    if len(here) == len(calls):
+        ended([outcome_of(call) for call in here])
+        return
     begun: list[Outcome] = []
     later: list[Outcome] = []
 
@@ -52,6 +56,11 @@ def begin(system: SystemCalls, calls: Sequence[Call], timeout_seconds: float, en
     later += [outcome_of(call) for call in here]
     if begun:
         ended(_in_order(calls, begun, later))
+
+
+def errors_of(plexes: Sequence[Plex], outcomes: Sequence[Outcome]) -> dict[str, Exception]:
+    """Return what these plexes met, by plex uuid; their outcomes are in the same order."""
+    return {p.uuid: o.error for p, o in zip(plexes, outcomes, strict=True) if o.error is not None}
 
 
 def _in_order(calls: Sequence[Call], begun: Sequence[Outcome], others: Sequence[Outcome]) -> list[Outcome]:

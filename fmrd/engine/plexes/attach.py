@@ -99,7 +99,7 @@ class Attacher:
     def _decision_of_open(self, plex: Plex) -> Decision:
         """Holes, and what an earlier copy had to leave, unless a copy is at it."""
         running = self._running
-        regions = 0 if running.volume.settings.is_instant else plex.map.count()
+        regions = 0 if running.volume.settings.is_instant or plex.lags else plex.map.count()
         if not regions or running.context.tasks.running(running.volume.name, plex.name):
             return Decision(Reason.NOTHING_MISSED, "it is attached", False, 0, 0)
         size = running.volume.geometry.bytes_in(regions, plex.map.has_last)

@@ -32,6 +32,18 @@ class Reattacher:
         self._tried: dict[str, tuple[float, float]] = {}
         """By plex: when it was attached last, and the pause before that, in seconds."""
 
+    async def attach_those_that_answer(self) -> None:
+        """Try each plex that is out once, at a start; those whose disk may only be late are expected from then on."""
+        volume, stopping = self._running.volume, self._running.life.stopping
+        for plex in list(volume.plexes):
+            if plex.state in (PlexState.STALE, PlexState.IOFAIL) and not plex.excluded and not stopping.is_set():
+                try:
+                    await self._attacher.attach(plex)
+                except (FmrdError, OSError) as error:
+                    log.warning("volume %s: plex %s stays %s: %s", volume.name, plex.name, plex.state, error)
+                    if plex.state is PlexState.IOFAIL or not isinstance(error, Refused):
+                        self.expect(plex)
+
     def expect(self, plex: Plex) -> None:
         """A plex failed, or its disk was not there: try to attach it from now on, in a task of its own."""
         running = self._running

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 import trio
 
@@ -34,6 +34,8 @@ class CopyTasks:
         self._running = running
         self.afterwards = afterwards
         """What each copy does besides, when its plex has arrived. It may take the verb lock."""
+        self.alone: Callable[[Plex], AbstractAsyncContextManager[None]] = lambda plex: nullcontext()
+        """Entered for as long as a copy works on a plex: nothing of another kind is on its way there then."""
 
     @property
     def _volume(self) -> Volume:
@@ -77,7 +79,8 @@ class CopyTasks:
         log.info("volume %s: task %d, plex %s: %s (%s)", self._volume.name, task.id, plex.name, sentence, code)
         telling.copy_began(self._running.context.events, task)
         try:
-            problem = await self._in_turns(plex, task)
+            async with self.alone(plex):
+                problem = await self._in_turns(plex, task)
             done = problem is None and _arrived(plex)
             if done:
                 await self.returned()
@@ -112,7 +115,7 @@ class CopyTasks:
         for plex in self._volume.open_plexes() if not over else ():
             if self._running.context.tasks.running(self._volume.name, plex.name):
                 continue
-            if self._volume.relieve(plex) or (plex.attaching and plex.settled):
+            if (self._volume.relieve(plex) and not plex.lags) or (plex.attaching and plex.settled):
                 self.start(plex, self.unfinished(plex))
 
     async def _in_turns(self, plex: Plex, task: Task) -> tuple[str, str] | None:
@@ -160,7 +163,7 @@ class CopyTasks:
         """With every copy that is not done, and that nothing is at."""
         for plex in self._volume.open_plexes() if not self._volume.settings.is_instant else ():
             at_it = self._running.context.tasks.running(self._volume.name, plex.name)
-            if (plex.map.any() or plex.attaching) and not at_it:
+            if (plex.map.any() or plex.attaching) and not at_it and not plex.lags:
                 self.start(plex, self.unfinished(plex))
 
     async def _halt(self, tasks: list[Task]) -> bool:

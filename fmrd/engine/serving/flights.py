@@ -11,8 +11,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from time import perf_counter_ns
 
-import trio
-
 from fmrd.backing.calls.system_calls import Call, Outcome
 from fmrd.core.measures.latency import MANY, SAMPLE
 from fmrd.core.plans import FINE, ReadPart, SyncPlan, WritePlan
@@ -121,19 +119,18 @@ class Flights:
         self._start(by_others)
 
     def flush(self, done: Flushed) -> bool:
-        """Begin a round of fdatasyncs of every open plex; False: nothing was done, for one of them waits in a thread,
-        or another round is under way, which proves nothing of what was written since it began.
+        """Begin a round of fdatasyncs of every open plex but one that lags; False: nothing was done, for one of them
+        waits in a thread, or another round is under way, which proves nothing of what was written since it began.
         """
         mirror = self._mirror
-        for disk in mirror.opened.values():
-            if not disk.begins:
+        plexes = [plex for plex in mirror.volume.open_plexes() if not plex.lags]
+        for plex in plexes:
+            if not mirror.opened[plex.uuid].begins:
                 return False
-        try:
-            mirror.sync_turn.acquire_nowait()
-        except trio.WouldBlock:
+        if not plexes or not mirror.turns.take_now(plexes):
             return False
         mirror.load.requests += 1
-        plan = mirror.volume.begin_sync()
+        plan = mirror.volume.begin_sync(plexes)
         calls = [mirror.opened[target.plex.uuid].syncing() for target in plan.targets]
         mirror.system.begin(calls, mirror.timeout_seconds, partial(self._synced, plan, done, perf_counter_ns()))
         return True
@@ -145,7 +142,7 @@ class Flights:
             if outcome.error is not None:
                 errors[target.plex.uuid] = outcome.error
         verdict = volume.end_sync(plan, errors)
-        mirror.sync_turn.release()
+        mirror.turns.give_back([target.plex for target in plan.targets])
         for sentence in verdict.events:
             mirror.say(sentence)
         if volume.demotions_recorded >= volume.demotions:

@@ -4,14 +4,14 @@ Every decision is the volume's (core/volume/) and every byte of the DCO the stor
 order of awaits, which CONCURRENCY.md goes through checkpoint by checkpoint. What a door asks for is requests.py.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import trio
 
-from fmrd.backing.calls.system_calls import Outcome, SystemCalls
+from fmrd.backing.calls.system_calls import SystemCalls
 from fmrd.core.maps.unreadable import Unreadable
 from fmrd.core.plans import SyncPlan, Verdict, WritePlan
 from fmrd.core.volume.plex import Plex
@@ -19,7 +19,8 @@ from fmrd.core.volume.volume import Volume
 from fmrd.dco.group_commit import Batch, GroupCommit
 from fmrd.dco.store import Store
 from fmrd.engine.events.ring import in_log
-from fmrd.engine.far.together import carry_out
+from fmrd.engine.far.together import carry_out, errors_of
+from fmrd.engine.far.turns import Turns
 from fmrd.engine.serving.life import Lifetime, RestLock
 from fmrd.engine.serving.load import Load
 from fmrd.engine.serving.open_plex import OpenPlex, ToCall
@@ -45,7 +46,7 @@ class Mirror:
     flushes: GroupCommit[Batch] = field(default_factory=lambda: GroupCommit(Batch))
     """Flush requests that share one round of fdatasyncs."""
     _clean_lock: trio.Lock = field(default_factory=trio.Lock)
-    sync_turn: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(1, max_value=1))
+    turns: Turns = field(default_factory=Turns)
     _late: list[tuple[range, list[Landing]]] = field(default_factory=list)
     unreadable: Unreadable = field(default_factory=Unreadable)
     reads_held_until: trio.Event | None = None
@@ -181,7 +182,7 @@ class Mirror:
             target.plex.writes += 1
             target.plex.write_bytes += sum(size for _, size in target.parts)
         outcomes = await carry_out(self.system, calls, self.timeout_seconds)
-        return _errors([t.plex for t in plan.targets], outcomes)
+        return errors_of([t.plex for t in plan.targets], outcomes)
 
     async def until_recorded(self) -> None:
         """Keep rule 5: return when a record that began after the last demotion is on the home copy.
@@ -190,20 +191,23 @@ class Mirror:
         while self.volume.demotions_recorded < self.volume.demotions:
             await self.store.commit()
 
-    async def sync(self, only: Plex | None = None) -> Verdict:
-        """Fdatasync the open plexes (or one of them), and return the verdict; its error is not raised. One round at a
-        time (``sync_turn``; flights.py takes it, too): Linux tells of a lost page once, so of two rounds under way one
-        may fail and the other, which proves nothing then, be judged first.
+    async def sync(self, only: Plex | None = None, *, lagging: bool = True) -> Verdict:
+        """Fdatasync the open plexes (or one of them; or but for one that lags), and return the verdict; its error is
+        not raised. Each plex has one round at a time (Turns).
         """
-        async with self.sync_turn:
-            plan = self.volume.begin_sync(only)
+
+        def chosen() -> list[Plex]:
+            return [p for p in self.volume.open_plexes() if (only is None or p is only) and (lagging or not p.lags)]
+
+        async with self.turns.of(chosen) as plexes:
+            plan = self.volume.begin_sync(plexes)
             verdict = self.volume.end_sync(plan, await self._fdatasync(plan))
         self._tell(verdict)
         return verdict
 
     async def _fdatasync(self, plan: SyncPlan) -> dict[str, Exception]:
         calls = [self.opened[target.plex.uuid].syncing() for target in plan.targets]
-        return _errors([t.plex for t in plan.targets], await self.system.at_once(calls, self.timeout_seconds))
+        return errors_of([t.plex for t in plan.targets], await self.system.at_once(calls, self.timeout_seconds))
 
     async def settle(self) -> None:
         """Make durable, and known to the home copy, whatever is current now. Failed('home_failed')."""
@@ -244,7 +248,3 @@ class Mirror:
         """Tell a sentence about this volume; nothing for None."""
         if sentence is not None:
             self.noted(self.volume.name, sentence)
-
-
-def _errors(plexes: Sequence[Plex], outcomes: Sequence[Outcome]) -> dict[str, Exception]:
-    return {p.uuid: o.error for p, o in zip(plexes, outcomes, strict=True) if o.error is not None}

@@ -77,12 +77,12 @@ async def _change(mirror: Mirror, offset: int, length: int, call: ToCall) -> Non
 
 
 async def flush(mirror: Mirror) -> None:
-    """Return when every write that ended before now is durable on every open plex. Failed('suspect') while some region
-    may have been lost by an fdatasync that failed on its last copy.
+    """Return when every write that ended before now is durable on every open plex but one that lags. Failed('suspect')
+    while some region may have been lost by an fdatasync that failed on its last copy.
     """
 
     async def sync(batch: Batch) -> None:
-        batch.error = (await mirror.sync()).error
+        batch.error = (await mirror.sync(lagging=False)).error
 
     batch = mirror.flushes.next
     with mirror.load.request(mirror.volume):

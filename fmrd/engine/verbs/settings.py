@@ -27,6 +27,8 @@ def parse_settings(settings: dict[str, str]) -> dict[str, Any]:
             found[key] = _rate(value)
         elif key == "comment":
             found[key] = _comment(value)
+        elif key == "write_behind":
+            found[key] = value
         elif key == "drl_extents":
             found["hot_extents"] = _extents(value)
         else:

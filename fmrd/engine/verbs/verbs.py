@@ -8,6 +8,7 @@ from fmrd.core.json_object import Json
 from fmrd.core.record import VolumeRecord
 from fmrd.core.records.parts import Column
 from fmrd.engine import growing
+from fmrd.engine.far.setting import who_lags
 from fmrd.engine.opening.giving_up import give_up
 from fmrd.engine.opening.homes import Home
 from fmrd.engine.opening.making import examine, make, must_have_room, to_be_copied
@@ -176,6 +177,8 @@ class Verbs(AllVerbs, NameVerbs, ImportVerbs, SnapVerbs, ReceiveVerbs, MapVerbs,
             service.volume.plex(changes["rdpol"].removeprefix("prefer:"))
         if changes.get("comment"):
             must_have_room(service.mirror.store.family, service.volume, **changes)
+        if "write_behind" in changes:
+            who_lags(service.volume, changes["write_behind"])
 
         async def work() -> Json:
             await service.configure(**changes)

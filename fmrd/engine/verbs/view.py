@@ -1,5 +1,7 @@
 """Volumes, plexes and detached maps become the JSON of docs/JSON.md here."""
 
+from collections.abc import Sequence
+
 from fmrd.core.decisions.snapback import how_much_differs
 from fmrd.core.json_object import Json
 from fmrd.core.reasons import Reason
@@ -32,7 +34,16 @@ def plex_json(running: Running, plex: Plex) -> Json:
         "slow": running.home.lanes_of(plex.uuid, plex.name).slow,
         "far": _far(running, plex),
         "reason": _reason(plex.failure, plex.reason, plex.state),
+        "lag_bytes": geometry.bytes_in(dirty, plex.map.has_last) if plex.lags else None,
+        "lag_seconds": _lag_seconds(running, plex) if plex.lags else None,
     }
+
+
+def _lag_seconds(running: Running, plex: Plex) -> float:
+    """How long ago the oldest of what it lacks was written, at most."""
+    if plex.lags_since is None or not plex.map.any():
+        return 0.0
+    return round(max(0.0, running.context.now() - plex.lags_since), 3)
 
 
 def _far(running: Running, plex: Plex) -> Json | None:
@@ -68,7 +79,7 @@ def volume_json(running: Running, path: str) -> Json:
     """Return a started volume; ``path`` is where its file is seen."""
     volume = running.volume
     return {
-        **_settings(volume.settings, path),
+        **_settings(volume.settings, volume.plexes, path),
         "kstate": KState.ENABLED.value,
         "state": volume.state.value,
         "open_count": running.open_count,
@@ -137,7 +148,7 @@ def detached_json(running: Running) -> list[Json]:
 def stopped_json(record: VolumeRecord, path: str, *, error: Json | None) -> Json:
     """Return a volume that is not open, as its home copy tells it; maps are not read for this."""
     return {
-        **_settings(record, path),
+        **_settings(record, record.plexes, path),
         "kstate": KState.DISABLED.value,
         "state": (VolumeState.CLEAN if record.settled else VolumeState.NEEDSYNC).value,
         "open_count": 0,
@@ -151,7 +162,7 @@ def unreadable_json(name: str, path: str, error: Json | None) -> Json:
     """Return a volume whose home copy cannot be read, or is being made just now (no error)."""
     return {"name": name, "path": path, "kstate": KState.DISABLED.value, "state": "NEEDSYNC", "open_count": 0,
             "uuid": None, "length_bytes": 0, "region_size_bytes": 0, "fmr": True, "rdpol": "select", "io_timeout": 0,
-            "rate": 0, "auto_attach": True, "comment": "",
+            "rate": 0, "auto_attach": True, "comment": "", "write_behind": None,
             "drl": {"extent_bytes": 0, "dirty_extents": 0, "most_extents": 0}, "plexes": [],
             "snapshots": [], "lost": [], "suspect": False, "snapshot_of": None, "taken": None, "taken_as": None,
             "receiving": False, "error": error}  # fmt: skip
@@ -161,7 +172,7 @@ def _drl(record: VolumeRecord, dirty: int) -> Json:
     return {"extent_bytes": record.extent_bytes, "dirty_extents": dirty, "most_extents": record.hot_extents}
 
 
-def _settings(record: VolumeRecord, path: str) -> Json:
+def _settings(record: VolumeRecord, plexes: Sequence[Plex | PlexRecord], path: str) -> Json:
     return {
         "name": record.name,
         "uuid": record.uuid,
@@ -173,6 +184,7 @@ def _settings(record: VolumeRecord, path: str) -> Json:
         "rate": record.rate,
         "auto_attach": record.auto_attach,
         "comment": record.comment,
+        "write_behind": next(({"plex": p.name, "bytes": p.behind} for p in plexes if p.behind), None),
         "path": path,
         "snapshots": [],
         "lost": [],
@@ -202,4 +214,6 @@ def _stopped_plex(plex: PlexRecord, *, settled: bool) -> Json:
         "slow": None,
         "far": None,
         "reason": _reason(plex.failure, plex.reason, plex.state),
+        "lag_bytes": None,
+        "lag_seconds": None,
     }

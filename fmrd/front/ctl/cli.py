@@ -155,7 +155,8 @@ def grow(app: App, volume: str, size: str) -> None:
 def set_volume(app: App, volume: str, setting: tuple[str, ...]) -> None:
     """Change settings: fmr=on|off, rdpol=select|round|prefer:PLEX, io_timeout=SECONDS, rate=BYTES,
     auto_attach=on|off (attach at a start, and what failed once its disk answers), drl_extents=N (16 to 65536: so many
-    extents of the dirty region log, each 4 MiB unless made otherwise, are copied after a crash at most).
+    extents of the dirty region log, each 4 MiB unless made otherwise, are copied after a crash at most),
+    write_behind=PLEX[:BYTES]|off (writers do not wait for that plex, which lags by so much at most).
     """
     app.show(app.ask("set", volume=volume, settings=parse_pairs(setting)))
 

@@ -83,6 +83,15 @@ def print_plex(out: Console, plex: Json, volume: str) -> None:
     print_rows(out, [PLEX_HEAD, _plex(plex, volume, None)])
     if plex.get("reason"):
         out.print(_why(plex))
+    _print_lags(out, [plex])
+
+
+def _print_lags(out: Console, plexes: Sequence[Json]) -> None:
+    """Say how far plexes lag that may."""
+    for plex in plexes:
+        if plex.get("lag_bytes") is not None:
+            behind = f"is {format_size(plex['lag_bytes'])} and {plex['lag_seconds']:.1f} s behind"
+            out.print(f"plex {plex['name']} {behind if plex['lag_bytes'] else 'may lag, and has everything'}")
 
 
 def _far(plex: Json) -> str:

@@ -1,0 +1,210 @@
+"""A plex that may lag (set VOL write_behind=PLEX[:BYTES]): writers do not wait for it, and its map tells the rest."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from fmrd.engine.far import trailing
+from fmrd.errors import BadRequest, Failed, Refused
+from tests.engine.rig import REGION, SIZE, Rig, daemon
+from tests.waiting import until
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trailing, "GATHER_SECONDS", 0.0)
+    monkeypatch.setattr(trailing, "CHECKPOINT_SECONDS", 0.05)
+    monkeypatch.setattr(trailing, "PATIENCE_SECONDS", 0.05)
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with daemon(tmp_path) as running:
+        await made(running)
+        yield running
+
+
+async def made(rig: Rig, bound: str = "") -> None:
+    await rig.make(size_bytes=4 * SIZE)
+    await behind(rig, f"data-02{bound}")
+
+
+async def behind(rig: Rig, value: str) -> None:
+    await rig.verbs.set(volume="data", settings={"write_behind": value})
+    plex = rig.plex("b")
+    await until(lambda: plex.room > 0 or not plex.behind)
+
+
+async def caught_up(rig: Rig) -> None:
+    plex = rig.plex("b")
+    await until(lambda: not plex.map.any() and plex.settled)
+
+
+async def test_a_write_is_answered_while_the_plex_does_not_answer(rig: Rig) -> None:
+    with rig.host.hanging(rig.path("b"), "pwrite") as hang:
+        await rig.write_regions(3, 7)
+        await until(lambda: hang.waiting)
+        await rig.data.flush()
+        assert await rig.data.read(7 * REGION + 512, 1) == b"w"
+        shown = await rig.shown("b")
+        assert shown["state"] == "ACTIVE" and shown["lag_bytes"] == 2 * REGION and shown["lag_seconds"] >= 0
+        await rig.write_regions(3, byte=b"x")  # it is on its way just now
+    await caught_up(rig)
+    assert (await rig.shown("b"))["lag_bytes"] == 0
+    assert rig.same("a", "b") and rig.bytes_of("b")[3 * REGION + 512 :][:1] == b"x"
+
+
+async def test_what_was_written_while_it_was_on_its_way_is_sent_again(rig: Rig) -> None:
+    plex = rig.plex("b")
+    with rig.host.hanging(rig.path("b"), "pwrite", first_only=True) as hang:
+        await rig.write_regions(3)
+        await until(lambda: hang.waiting)
+        await rig.write_regions(3, byte=b"x")
+        assert 3 in plex.map
+    await caught_up(rig)
+    assert rig.same("a", "b")
+
+
+async def test_beyond_its_bound_the_writer_waits(tmp_path: Path) -> None:
+    async with daemon(tmp_path) as rig:
+        await made(rig, f":{2 * REGION}")
+        with rig.host.hanging(rig.path("b"), "pwrite", within=range(2 * REGION)):
+            await rig.write_regions(0, 1, 5, 6)
+            assert rig.plex("b").map.count() == 2
+            assert rig.bytes_of("b")[6 * REGION + 512 :][:1] == b"w", "it took this as any plex does"
+        await caught_up(rig)
+        assert rig.same("a", "b")
+
+
+async def test_it_is_read_only_where_nobody_else_can(rig: Rig) -> None:
+    await rig.write_regions(3)
+    await caught_up(rig)
+    for _ in range(4):
+        await rig.data.read(3 * REGION, 512)
+    assert not rig.plex("b").reads
+    with rig.host.failing(rig.path("a"), "pread"):
+        assert await rig.data.read(3 * REGION + 512, 1) == b"w"
+
+
+async def test_it_never_counts_as_the_other_copy(rig: Rig) -> None:
+    await rig.write_regions(3)
+    await caught_up(rig)
+    with pytest.raises(Refused, match="last_plex"):
+        await rig.det("a")
+    with rig.host.failing(rig.path("a"), "pwrite"), pytest.raises(Failed, match="io_error"):
+        await rig.write_regions(3)
+    await caught_up(rig)
+    await behind(rig, "off")
+    with rig.host.failing(rig.path("a"), "pwrite"):
+        await rig.write_regions(4)
+    assert await rig.states() == "IOFAIL ACTIVE"
+
+
+async def test_a_crash_leaves_nothing_behind_that_nobody_knows_of(tmp_path: Path) -> None:
+    """The map of what it lacks was in memory only; the log says what that may be, and it copies that."""
+    async with daemon(tmp_path) as rig:
+        await made(rig)
+        with rig.host.hanging(rig.path("b"), "pwrite") as hang:
+            await rig.write_regions(3, 70)
+            await until(lambda: hang.waiting)
+            rig.kill()
+    async with daemon(tmp_path) as rig:
+        assert await rig.states() == "ACTIVE ACTIVE"
+        assert await rig.data.read(70 * REGION + 512, 1) == b"w"
+        await caught_up(rig)
+        await rig.stop()
+        assert rig.same("a", "b")
+
+
+async def test_after_a_crash_it_is_no_source_for_what_it_may_lack(tmp_path: Path) -> None:
+    async with daemon(tmp_path) as rig:
+        await made(rig)
+        with rig.host.hanging(rig.path("b"), "pwrite") as hang:
+            await rig.write_regions(3)
+            await until(lambda: hang.waiting)
+            rig.kill()
+    (tmp_path / "a").rename(tmp_path / "away")
+    async with daemon(tmp_path) as rig:
+        with pytest.raises(Refused, match="no_current_plex"):
+            await rig.verbs.start(volume="data")
+
+
+async def test_a_plex_that_is_alone_is_one_like_any_other(tmp_path: Path) -> None:
+    async with daemon(tmp_path) as rig:
+        await made(rig)
+        await rig.write_regions(3)
+        await caught_up(rig)
+        await rig.stop()
+        (tmp_path / "a").rename(tmp_path / "away")
+        await rig.verbs.start(volume="data")
+        await rig.write_regions(3, byte=b"x")
+        rig.kill()
+    async with daemon(tmp_path) as rig:
+        assert await rig.data.read(3 * REGION + 512, 1) == b"x"
+        (tmp_path / "away").rename(tmp_path / "a")
+        await rig.end(await rig.att("a"))
+        await rig.write_regions(4)
+        await caught_up(rig)
+        await rig.stop()
+        assert rig.same("a", "b")
+
+
+async def test_one_that_fails_comes_back_and_lags_again(rig: Rig) -> None:
+    with rig.host.failing(rig.path("b"), "pwrite"):
+        await rig.write_regions(3)
+        await until(lambda: rig.plex("b").state == "IOFAIL")
+    assert (await rig.shown("b"))["lag_bytes"] is None
+    await rig.end(await rig.att("b"))
+    with rig.host.hanging(rig.path("b"), "pwrite", within=range(9 * REGION, 10 * REGION)) as hang:
+        await rig.write_regions(8, 9)
+        await until(lambda: hang.waiting)
+    await caught_up(rig)
+    assert rig.same("a", "b")
+
+
+async def test_off_copies_the_rest_and_then_it_is_waited_for(rig: Rig) -> None:
+    with rig.host.hanging(rig.path("b"), "pwrite", first_only=True) as hang:
+        await rig.write_regions(3)
+        await until(lambda: hang.waiting)
+        await rig.write_regions(3, 4)
+        hang.let_go()
+        await behind(rig, "off")
+    await rig.end_all()
+    assert rig.same("a", "b")
+    await rig.write_regions(5)
+    assert rig.same("a", "b")
+    [shown] = (await rig.verbs.print(volume="data"))["volumes"]
+    assert shown["write_behind"] is None
+
+
+async def test_it_is_remembered(tmp_path: Path) -> None:
+    async with daemon(tmp_path) as rig:
+        await made(rig, ":1M")
+        await rig.stop()
+        [stopped] = (await rig.verbs.print(volume="data"))["volumes"]
+        assert stopped["write_behind"] == {"plex": "data-02", "bytes": 1 << 20}
+        await rig.verbs.start(volume="data")
+    async with daemon(tmp_path) as rig:
+        [shown] = (await rig.verbs.print(volume="data"))["volumes"]
+        await until(lambda: rig.plex("b").lags)
+        assert shown["write_behind"] == {"plex": "data-02", "bytes": 1 << 20}
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        ("data-03", "plex_unknown"), ("data-02:x", "bad_setting"), ("data-02:1", "bad_setting"), ("", "plex_unknown"),
+        (":5M", "plex_unknown"), ("data-02:", "bad_setting"),
+    ],
+)  # fmt: skip
+async def test_what_cannot_be_is_refused(rig: Rig, value: str, error: str) -> None:
+    with pytest.raises((BadRequest, Failed), match=error):
+        await rig.verbs.set(volume="data", settings={"write_behind": value})
+
+
+async def test_the_only_plex_may_not_lag(tmp_path: Path) -> None:
+    async with daemon(tmp_path) as rig:
+        await rig.make("a")
+        with pytest.raises(BadRequest, match="only plex"):
+            await rig.verbs.set(volume="data", settings={"write_behind": "data-01"})
