@@ -195,7 +195,6 @@ class Service:
         async with self.running.verb():
             leave()
             self.running.life.stop()
-            self.trailer.wake()
             await self.copying.halt_all()
             await self.mirror.quiesce()
             async with self.running.at_rest():
@@ -241,6 +240,7 @@ class Service:
         """End it, in one step: nothing is done on it any more; the home copy is closed with the last of its family."""
         home, uuid = self.running.home, self.volume.settings.uuid
         self.running.life.end()
+        self.trailer.wake()
         self.releaser.close_all()
         self.mirror.store.ledger.stores.pop(uuid, None)
         home.mirrors.pop(uuid, None)

@@ -187,6 +187,13 @@ JUDGEMENTS = [
     Judgement("another is accepted", plex(1), here(KNOWN, 1), full="full_backing_changed",
               options=StartOptions(accept="v-02")),
     Judgement("accepted, and absent", plex(1), Found(False), options=StartOptions(accept="v-01")),
+    Judgement("a session was open at the crash", plex(1, session=True), here(KNOWN, 1)),
+    Judgement("a session was open, and a fence proves it over", plex(1, session=True),
+              replace(here(KNOWN, 1), fenced=True), online=True),
+    Judgement("a session was open, and somebody says it is over", plex(1, session=True), here(KNOWN, 1), online=True,
+              options=StartOptions(settled=True)),
+    Judgement("a session was open, and it is accepted", plex(1, session=True), here(KNOWN, 1), refused="session_open",
+              options=StartOptions(accept="v-01")),
 ]  # fmt: skip
 
 
@@ -315,6 +322,26 @@ def test_why_a_plex_cannot_be_had_is_part_of_the_refusal() -> None:
     assert standing[first.uuid].sentence == "plex v-01 cannot be had: plex_busy: a and b are one file"
     with pytest.raises(Refused, match=r"not to be had: v-01 \(plex_busy: a and b are one file\)"):
         open_volume(record, record.volume, home_copy(record, {2: {1}}, set()), found, standing)
+
+
+@pytest.mark.parametrize(("state", "refused"), [(ACTIVE, "session_open"), (STALE, "no_current_plex")])
+def test_a_volume_that_is_current_only_where_something_may_land_yet_says_so(state: PlexState, refused: str) -> None:
+    """Of a plex that was out before, nobody would be helped by that."""
+    record = home_record(plex(1, state, session=True, reason=Reason.SESSION_OPEN if state is STALE else Reason.NONE),
+                         plex(2, STALE))  # fmt: skip
+    found = {p.uuid: here(record, number) for number, p in enumerate(record.volume.plexes, 1)}
+    standing = judge_plexes(record, record.volume, found, StartOptions())
+    with pytest.raises(Refused, match=refused) as caught:
+        open_volume(record, record.volume, home_copy(record, {1: {1}, 2: {1}}, set()), found, standing)
+    assert ("start --settled v" in caught.value.hint) is (state is ACTIVE)
+
+
+def test_a_plex_that_may_lag_may_lack_what_the_log_names_and_another_one_held() -> None:
+    behind: dict[int, dict[str, object]] = {1: {"behind": 1 << 20}}
+    volume = Opened([ACTIVE, ACTIVE], {1: {7}, 2: {1}}, dirty={0, 3}, fields=behind).open()
+    assert maps(volume) == [{0, 6, 7}, {1}], "what the other one lacked it cannot have been left behind in"
+    volume = Opened([ACTIVE, STALE], {2: {2}}, dirty={0}, fields=behind).open()
+    assert maps(volume)[0] == set(), "it was alone"
 
 
 def test_without_fast_resync_an_absent_plex_misses_everything() -> None:

@@ -53,7 +53,7 @@ class Volume(VolumeFacts):
         for plex in self.plexes:
             if plex.state not in OPEN_GATE:
                 self._remember(plex, regions)
-            elif plex.lags:
+            elif plex.trails and plex.lags:
                 lagging.leave_behind(plex, regions, self.plexes)
                 self.left_behind(plex)
         return WritePlan(offset, length, regions, extents, writing.targets_of(self, offset, length))
