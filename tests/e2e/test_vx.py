@@ -208,6 +208,27 @@ def test_a_snapshot_is_nobody_elses(hand: Hand) -> None:
     assert read_at(hand.daemon.path("vol02"), 0, 4) == b"mine"
 
 
+def test_snapshots_have_several_plexes_and_come_together(hand: Hand) -> None:
+    hand.type("vxassist make vol01 1m disk01")
+    hand.type("vxassist -b snapstart nmirror=2 vol01")
+    hand.type("vxtask monitor vol01")
+    hand.type("vxassist snapshot nmirror=2 vol01 snap1")
+    assert hand.states("snap1") == {"vol01-02": "ACTIVE", "vol01-03": "ACTIVE"}
+    hand.type("vxassist snapback nmirror=1 snap1")
+    assert len(hand.states("snap1")) == 1
+    hand.type("vxassist -o allplexes snapback snap1")
+    assert sorted(hand.states("vol01").values()) == ["ACTIVE", "SNAPDONE", "SNAPDONE"]
+    hand.type("vxassist make vol02 1m disk01")
+    hand.type("vxassist snapstart vol02 disk02")
+    hand.type("vxsnap make source=vol01/newvol=vol01-s source=vol02/newvol=vol02-s")
+    assert {hand.daemon.volume(f"{name}-s")["snapshot_of"] for name in ("vol01", "vol02")} == {"vol01", "vol02"}
+    hand.type("vxsnap reattach vol02-s source=vol02")
+    hand.type("vxsnap make source=vol01/newvol=a source=vol02/newvol=b", 1)
+    hand.type("vxassist -o name=%v_snap snapshot vol01 vol02")
+    assert hand.daemon.volume("vol02_snap")["snapshot_of"] == "vol02"
+    hand.type("vxassist snapabort vol01", 1)
+
+
 def test_mirrors_come_and_go_on_disks_of_their_own(hand: Hand) -> None:
     hand.type("vxassist make vol01 20480 disk02")
     hand.type("vxassist mirror vol01")
@@ -252,7 +273,9 @@ def test_a_copy_is_watched_and_steered(hand: Hand) -> None:
         write_at(hand.daemon.path("vol01"), region * REGION, b"x" * REGION, sync=False)
     hand.daemon.json("set", "vol01", "rate=64K")
     hand.type("vxassist -b mirror vol01")
-    [_, row] = hand.type("vxtask -h list vol01").rows
+    listed = hand.type("vxtask -h list vol01")
+    [_, row] = listed.rows
+    assert "\n\n" not in listed.out
     assert row[1] == "ATCOPY/R" and row[4:] == ["PLXATT", "vol01", "vol01-02"]
     assert re.fullmatch(r"[0-9]{2}\.[0-9]{2}%", row[2]) and re.fullmatch(r"0/8192/[0-9]+", row[3])
     hand.type(f"vxtask pause {row[0]}")

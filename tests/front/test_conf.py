@@ -72,7 +72,7 @@ def test_options_of_the_daemon_come_from_it_unless_somebody_says_otherwise(
     lines = [f"{key} = {str(value).lower() if isinstance(value, bool) else repr(value)}" for key, value in said.items()]
     monkeypatch.setenv("FMRD_CONF", str(written(tmp_path, "\n".join(["[daemon]", *lines]))))
     heeded = daemon.make_context("fmrd", []).params
-    assert {key: heeded[key] for key in said} == said | {key: Path(said[key]) for key in ("state", "mount", "socket")}  # type: ignore[arg-type]  # they are texts
+    assert {key: heeded[key] for key in said} == said | {key: Path(said[key]) for key in ("state", "mount", "socket")}  # type: ignore[arg-type]  # those are texts
     monkeypatch.setenv("FMRD_DOOR", "channel")
     heeded = daemon.make_context("fmrd", ["--uring", "--state", "/typed"]).params
     assert (heeded["door"], heeded["uring"], heeded["state"]) == ("channel", True, Path("/typed"))

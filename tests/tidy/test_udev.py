@@ -28,7 +28,7 @@ def test_what_they_call_and_start_is_in_the_tree() -> None:
     text = "\n".join(line for lines in LINES.values() for line in lines)
     [program] = re.findall(r'IMPORT\{program\}="/usr/local/lib/fmrd/(\w+) \$devnode"', text)
     assert (ROOT / "udev" / program).stat().st_mode & 0o111
-    [unit] = re.findall(r'SYSTEMD_WANTS\}\+="(fmrd-\w+@)\$kernel.service"', text)
+    [unit] = set(re.findall(r'SYSTEMD_WANTS\}\+="(fmrd-\w+@)\$kernel.service"', text))
     assert (ROOT / "systemd" / f"{unit}.service").is_file()
 
 

@@ -123,6 +123,13 @@ class Machine:
         """It is gone from the guest when this returns."""
         self.qmp("device_del", id=f"disk-{disk}")
         self.until(f"! test -e /dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_{disk}", f"{disk} is gone", 60)
+        until(lambda: not self._has(disk), f"qemu has given up {disk}", 60)
+        # With a device qemu gives up the drive behind it: here it is again, to be plugged.
+        file = {"driver": "file", "filename": str(self.place / f"{disk}.disk")}
+        self.qmp("blockdev-add", **{"driver": "raw", "node-name": disk, "file": file})
+
+    def _has(self, disk: str) -> bool:
+        return any(each["device"] == disk or each.get("qdev") == f"disk-{disk}" for each in self.qmp("query-block"))
 
     def cut_power(self) -> None:
         """What the guest has not sent to its disks is lost."""

@@ -73,9 +73,11 @@ class Vx:
             raise problem
 
 
-def show(vx: Vx, heads: Sequence[Row], rows: Sequence[Row], widths: Sequence[int] = ()) -> None:
-    """Print headers, an empty line, and rows, of which one that is empty is an empty line. ``widths`` are VxVM's of the
-    columns: a longer word moves the rest of its own line. Without them columns are as wide as what is in them.
+def show(
+    vx: Vx, heads: Sequence[Row], rows: Sequence[Row], widths: Sequence[int] = (), *, apart: bool = True
+) -> None:  # fmt: skip
+    """Print headers, an empty line (``apart``), and rows, of which one that is empty is one, too. ``widths`` are VxVM's
+    of the columns: a longer word moves the rest of its own line. Without them columns are as wide as what is in them.
     """
     shown = [[escaped(cell) for cell in row] for row in [*heads, *rows]]
     wide = list(widths)
@@ -83,7 +85,7 @@ def show(vx: Vx, heads: Sequence[Row], rows: Sequence[Row], widths: Sequence[int
         wide += [0] * (len(row) - len(wide))
         wide[: len(row)] = [max(have, len(cell)) for have, cell in zip(wide, row, strict=False)]
     for number, row in enumerate(shown):
-        if number == len(heads) and heads:
+        if apart and heads and number == len(heads):
             vx.line()
         padded = [*wide, *[0] * len(row)]
         vx.line(" ".join(cell.ljust(width) for cell, width in zip(row, padded, strict=False)).rstrip())

@@ -57,7 +57,7 @@ FORMS: Mapping[str, Mapping[str, Form]] = {
         "snapstart": _SNAPSTART, "snapwait": Form(snaps.wait, 1, 1),
         "snapabort": Form(snaps.abort, 1, 1, frozenset({"nmirror"})),
         "snapshot": Form(snaps.snapshot, 0, MANY, frozenset({"nmirror"}), frozenset({"name", "allvols"})),
-        "snapback": Form(snaps.back, 1, 1, frozenset(), frozenset({"resyncfromreplica", "allplexes"})),
+        "snapback": Form(snaps.back, 1, 1, frozenset({"nmirror"}), frozenset({"resyncfromreplica", "allplexes"})),
         "snapclear": Form(snaps.clear, 1, 2), "snapprint": Form(snaps.show_all, 0, 1),
     },
     "vxplex": {

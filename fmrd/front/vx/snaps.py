@@ -52,11 +52,14 @@ def snapshot(vx: Vx, typed: Typed) -> None:
 
 
 def back(vx: Vx, typed: Typed) -> None:
-    """vxassist [-b] [-o resyncfromreplica] [-o allplexes] snapback SNAPSHOT"""
+    """vxassist [-b] [-o resyncfromreplica] [-o allplexes] snapback SNAPSHOT [nmirror=N]"""
+    names = [plex["name"] for plex in vx.volume(typed.words[0])["plexes"]]
+    many = typed.attribute("nmirror")
+    chosen = names[: read_count("nmirror", many, len(names))] if many else []
     vx.conclude(
         vx.ask(
             "snapback", snapshot=typed.words[0], from_replica="resyncfromreplica" in typed.options,
-            all_plexes="allplexes" in typed.options,
+            plexes=chosen or None, all_plexes="allplexes" in typed.options,
         ), background=typed.background,
     )  # fmt: skip
 

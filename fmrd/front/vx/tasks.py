@@ -16,7 +16,7 @@ BASIC = {"RDWRBACK": "RDWRBACK"}
 
 def list_all(vx: Vx, typed: Typed) -> None:
     """vxtask [-h] list [TASKID|VOLUME...]"""
-    show(vx, [HEAD], [_row(task) for task in _chosen(vx, typed)], WIDTHS)
+    show(vx, [HEAD], [_row(task) for task in _chosen(vx, typed)], WIDTHS, apart=False)
 
 
 def monitor(vx: Vx, typed: Typed) -> None:
