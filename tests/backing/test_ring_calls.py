@@ -18,6 +18,7 @@ from fmrd.backing.plexfile import PlexFile
 from fmrd.backing.ring.abi import NotBegun
 from fmrd.backing.ring.probe import open_ring
 from fmrd.backing.ring.ring import Ring
+from fmrd.core.measures.latency import Latency
 from fmrd.engine.serving.writes_under_way import Landing
 from tests.waiting import LATE_SECONDS as LATE
 from tests.waiting import until
@@ -50,7 +51,8 @@ class OnOrder:
     def __init__(self, lane: Lane, *, again: bool = False) -> None:
         self.told: list[Began] = []
         self.ran = 0
-        self.call = Call(lane, self._run, again=again, begin=self.told.append)
+        self.latency = Latency()
+        self.call = Call(lane, self._run, again=again, begin=self.told.append, latency=self.latency)
 
     def _run(self) -> None:
         self.ran += 1
@@ -103,6 +105,20 @@ async def test_one_that_is_given_up_counts_until_it_has_landed(calls: RingCalls)
     assert sound == Outcome() and hung.call.lane.hung == hung.call.lane.outstanding == 1
     hung.end()
     assert hung.call.lane.hung == hung.call.lane.outstanding == 0 and len(told) == 1
+
+
+async def test_each_call_is_timed_once_however_it_ends(calls: RingCalls) -> None:
+    fine, failed, late, short, never = (OnOrder(Lane(name), again=True) for name in ("a", "b", "c", "d", "e"))
+    told: list[list[Outcome]] = []
+    calls.begin([each.call for each in (fine, failed, late, short, never)], 0.2, told.append)
+    fine.end()
+    failed.end(OSError(errno.EIO, "gone"))
+    short.end(OSError(errno.ENOMEM, "short"))
+    never.end(NotBegun(errno.ENOMEM, "no thread"))
+    await until(lambda: bool(told))
+    late.end()
+    assert [sum(each.latency.buckets) for each in (fine, failed, late, short, never)] == [1] * 5
+    assert late.latency.total_ns >= 0.2e9 > fine.latency.total_ns
 
 
 async def test_nobody_waits_any_more(calls: RingCalls) -> None:

@@ -46,6 +46,10 @@ def test_of_two_maps_it_is_what_either_has(bits: list[bool], other: list[bool], 
     assert of_map(map_of(bits), map_of(other), cells) == of_map(map_of(both), None, cells)
 
 
+def test_one_region_of_very_many_is_seen() -> None:
+    assert of_map(map_of([False] * 9999 + [True]), None, 2) == [0, 1]
+
+
 def test_what_is_blank_is_nothing() -> None:
     blank, some = RegionMap(64, 8), map_of([True] * 64)
     assert of_map(blank, None, 4) == of_map(blank, blank, 4) == [0] * 4

@@ -1,5 +1,6 @@
 """Figures of a real volume: what fmrctl stat shows, and what a scraper is given."""
 
+import json
 import re
 import socket
 import subprocess
@@ -45,6 +46,9 @@ def test_what_is_written_and_read_is_seen_by_stat_and_by_a_scraper(stopped_daemo
         assert figure["write_bytes"] == REQUESTS * 4096 and figure["writes"] == REQUESTS
         assert 0 < figure["write_seconds"] < 10 and figure["flushes"] >= 1
     assert volume["reads"] >= 1 and volume["read_bytes"] >= 4096
+    lines = daemon.fmrctl("stat", "data", "0.3", "2", "--json").stdout.splitlines()
+    first_of, then = (json.loads(line)["figures"][0] for line in lines)
+    assert (first_of["writes"], then["writes"]) == (REQUESTS, 0) and 0.3 <= then["seconds"] < 30
     found = scraped(url_of(daemon))
     assert found["fmrd_volume_requests_total", "", "write"] == REQUESTS
     assert found["fmrd_plex_operation_bytes_total", "data-02", "write"] == REQUESTS * 4096

@@ -231,3 +231,8 @@ async def test_the_answer_is_bounded(rig: Rig) -> None:
     found = (await rig.verbs.map(volume="data", cells=1 << 60))["picture"]
     assert found["cells"] == 4096 and {len(each["parts"]) for each in found["rows"]} == {4096}
     assert (await rig.verbs.map(volume="data", cells=0))["picture"]["cells"] == 1
+
+
+async def test_a_small_volume_has_no_more_cells_than_regions(rig: Rig) -> None:
+    await rig.make()
+    assert (await rig.verbs.map(volume="data", cells=100))["picture"]["cells"] == 64

@@ -8,6 +8,8 @@ from click.testing import CliRunner
 
 from fmrd.front.daemon import daemon, keeping
 from fmrd.front.daemon.daemon import Daemon
+from fmrd.front.metrics.metrics import Metrics
+from fmrd.front.metrics.server import DEFAULT_PORT, Where
 
 
 @pytest.fixture
@@ -21,7 +23,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Daemon]:
     monkeypatch.setattr(Daemon, "run", run)
     monkeypatch.setattr(daemon, "stay_out_of_memory_pressure", lambda: None)
     monkeypatch.setattr(daemon, "log_to_standard_error", lambda level: None)
-    for name in ("FMRD_STATE", "FMRD_MOUNT", "FMRD_SOCKET"):
+    for name in ("FMRD_STATE", "FMRD_MOUNT", "FMRD_SOCKET", "FMRD_METRICS", "FMRD_METRICS_FILE"):
         monkeypatch.delenv(name, raising=False)
     return found
 
@@ -42,7 +44,7 @@ def test_options_beat_the_environment_and_that_the_defaults(
     assert places(started[0]) == ["/env/state", str(tmp_path / "here/volumes"), "/run/fmrd/fmrd.sock"]
 
 
-WRONG = [["--door", "back"], ["--keeper", "--door", "pyfuse3"], ["--log-level", "loud"], ["extra"]]
+WRONG = [["--metrics", "x"], ["--door", "back"], ["--keeper", "--door", "pyfuse3"], ["--log-level", "loud"], ["extra"]]
 
 
 @pytest.mark.parametrize("words", WRONG)
@@ -64,9 +66,11 @@ def test_a_keeper_takes_the_place_of_the_process_and_is_told_how_to_run_fmrd(
         raise Replaced
 
     monkeypatch.setattr(os, "execv", execv)
-    words = ["--state", "/s", "--mount", str(tmp_path / "m"), "--socket", "/k", "--log-level", "debug"]
+    words = ["--state", "/s", "--mount", str(tmp_path / "m"), "--socket", "/k", "--log-level", "debug",
+             "--metrics", "--metrics-file", str(tmp_path / "x.prom")]  # fmt: skip
     assert isinstance(CliRunner().invoke(daemon.main, ["--keeper", *words]).exception, Replaced)
     [command] = commands
     child = command[command.index(keeping.HOLDER) + 1 :]
     assert CliRunner().invoke(daemon.main, child[child.index(keeping.SERVING) + 1 :]).exit_code == 0
     assert places(started[0]) == ["/s", str(tmp_path / "m"), "/k"]
+    assert started[0].metrics == Metrics(Where(host="127.0.0.1", port=DEFAULT_PORT), tmp_path / "x.prom")

@@ -208,6 +208,16 @@ async def test_garbage_is_not_answered(garbage: bytes) -> None:
         assert b"200 OK" in await answer(connect, b"GET /metrics HTTP/1.1\r\n\r\n"), "others are"
 
 
+async def test_a_head_without_an_end_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "REQUEST_SECONDS", 1000.0)
+    async with serving(Text()) as connect:
+        stream = await connect()
+        with trio.fail_after(30), contextlib.suppress(trio.BrokenResourceError):
+            await stream.send_all(b"GET /metrics HTTP/1.1\r\n" + b"X-Y: z\r\n" * 2000)
+            assert await stream.receive_some(100) == b""
+        await stream.aclose()
+
+
 async def test_who_wants_openmetrics_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
     text = Text()
     async with serving(text) as connect:
@@ -239,9 +249,11 @@ async def test_who_does_not_read_or_says_nothing_holds_up_nobody(monkeypatch: py
 
 async def test_too_many_are_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "MOST_CLIENTS", 2)
+    monkeypatch.setattr(server, "REQUEST_SECONDS", 1000.0)
     async with serving(Text()) as connect:
         first, second, third = [await connect() for _ in range(3)]
-        assert await third.receive_some(1) == b""
+        with trio.fail_after(30):
+            assert await third.receive_some(1) == b""
         for stream in (first, second, third):
             await stream.aclose()
 
@@ -253,17 +265,20 @@ async def test_too_many_are_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
                 pass
 
 
+@pytest.mark.parametrize(
+    ("asked", "seconds"),
+    [(b"GET /metrics", server.REQUEST_SECONDS), (b"GET /metrics HTTP/1.1\r\n\r\n", server.SEND_SECONDS)],
+)
 async def test_who_is_slow_to_ask_or_to_read_is_left_alone(
-    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+    autojump_clock: trio.testing.MockClock, asked: bytes, seconds: float
 ) -> None:
     """Its time is up after a while; the clock of this test jumps there."""
-    ours, theirs = trio.testing.memory_stream_pair()
-    asking = Server(Where(), Text())
+    ours, theirs = trio.testing.lockstep_stream_pair()
+    began = trio.current_time()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(asking._client, theirs)
-        await ours.send_all(b"GET /metrics")
-        assert await ours.receive_some(1) == b""
-    assert trio.current_time() >= server.REQUEST_SECONDS
+        nursery.start_soon(Server(Where(), Text())._client, theirs)
+        await ours.send_all(asked)
+    assert trio.current_time() - began == pytest.approx(seconds)
 
 
 async def test_a_unix_socket_is_its_owners_and_goes_with_the_server(tmp_path: Path) -> None:

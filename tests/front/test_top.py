@@ -14,6 +14,8 @@ from fmrd.core.json_object import Json
 from fmrd.errors import Failed, Unreachable
 from fmrd.front.ctl.cli import run
 from fmrd.front.ctl.measured import top
+from fmrd.front.ctl.measured.feed import Feed
+from fmrd.front.ctl.measured.intervals import KINDS
 from fmrd.front.ctl.measured.page import Place, View, page
 from fmrd.front.ctl.measured.screen import Screen
 
@@ -78,9 +80,17 @@ def test_a_page_has_the_size_of_the_terminal(width: int, height: int, volumes: i
 
 def test_who_is_not_well_comes_first_among_many() -> None:
     shown = view(30)
+    shown.volumes[-1]["plexes"][1]["state"] = "IOFAIL"
     lines = [line for line in page(shown, 80, 24, Place()) if line.style == "bad"]
-    assert [line.text.split()[0] for line in lines[1:]][:3] == ["data", "data-02", "mail"]
-    assert "2 not well" in lines[0].text and "rows more" in lines[0].text
+    assert [line.text.split()[0] for line in lines[1:]][:6] == [
+        "data",
+        "data-02",
+        "mail",
+        "mail-02",
+        "vol26",
+        "vol26-02",
+    ]
+    assert "3 not well" in lines[0].text and "rows more" in lines[0].text
 
 
 def test_what_is_below_can_be_scrolled_to_and_no_further() -> None:
@@ -101,6 +111,22 @@ def test_a_volume_that_does_not_start_says_why() -> None:
     lines = [line.text for line in page(View([failed]), 80, 24, Place())]
     assert any(line.startswith("data") and "failed" in line for line in lines)
     assert "data: no_current_plex: its disks are away" in lines
+
+
+def test_figures_are_those_of_the_last_interval() -> None:
+    def counted(at: int) -> Json:
+        kinds = {kind: {"count": 100 * at, "bytes": 0, "total_ns": 0, "buckets": [0] * 64} for kind in KINDS}
+        return {"volume": "data", "plex": None, "state": "ACTIVE", "errors": 0, "under_way": 0, "slow": None,
+                "at_ns": at * 10**9, "began_ns": 0, "kinds": kinds}  # fmt: skip
+
+    seconds = iter((10, 12))
+
+    def ask(verb: str, **args: Any) -> Json:
+        return {"volumes": [], "tasks": []} if verb == "print" else {"figures": [counted(next(seconds))]}
+
+    feed = Feed(ask, lambda view: None, lambda text: None)
+    found = [(figure["writes"], figure["seconds"]) for figure in (feed.view().figures[0], feed.view().figures[0])]
+    assert found == [(1000, 10.0), (200, 2.0)]
 
 
 # The screen

@@ -9,6 +9,7 @@ between its requests, or by a task that sleeps until the ring has some.
 import errno
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from time import perf_counter_ns
 
@@ -105,7 +106,8 @@ class RingCalls(ThreadedCalls):
 
     async def by_thread(self, call: Call, timeout_seconds: float) -> Outcome:
         """What the kernel did not even begin."""
-        return (await super().in_turn([call], timeout_seconds))[0]
+        counted_here = replace(call, latency=None)
+        return (await super().in_turn([counted_here], timeout_seconds))[0]
 
     async def _reap(self) -> None:
         assert self.ring is not None, "it is looked at only where there is one"
