@@ -368,6 +368,14 @@ def test_the_volume_is_in_sync_state_while_it_recovers() -> None:
     assert rig.volume.state is VolumeState.ACTIVE
     rig.plexes[1].map.mark(range(1))
     assert rig.volume.state.value == VolumeState.SYNC
+    rig.plexes[1].reason = Reason.NONE
+    assert rig.volume.state is VolumeState.ACTIVE, "a hole is no crash"
+
+
+def test_a_plex_that_was_not_in_sync_before_a_crash_leaves_the_volume_active() -> None:
+    rig = Rig(ACTIVE, TEMP)
+    rig.plexes[1].reason = Reason.RECOVERY
+    assert rig.plexes[1].map.any() and rig.volume.state is VolumeState.ACTIVE
 
 
 @pytest.mark.parametrize("name", ["v-02", "/p2", "00000000-0000-4000-8000-000000000002"])
