@@ -118,6 +118,14 @@ def test_the_first_verdict_asks_to_settle_where_a_success_may_still_become_durab
     assert all(plex.is_open and not plex.map.any() for plex in rig.plexes), "nothing was decided yet"
 
 
+def test_the_only_open_plex_is_the_last_though_it_holds_nothing() -> None:
+    """One that is closed covers nothing, and nobody would be left."""
+    rig = Rig(PlexState.TEMP, PlexState.STALE)
+    assert rig.plexes[0].map.bits.all()
+    assert faults.count_uncovered(rig.plexes[0], rig.plexes) == REGIONS
+    assert not faults.may_close(rig.plexes[0], rig.plexes)
+
+
 def test_uncovered_names_the_regions_that_only_this_plex_holds() -> None:
     rig = rig_of(Case("", [{0}, {0, 1, 2}, {2, 3}], set(), unsynced=[set(), {4}, set()]))
     first, second, third = rig.plexes

@@ -2,11 +2,11 @@
 
 import pytest
 
-from fmrd.core.record import HISTORY_LIMIT, Column, Position, trimmed
+from fmrd.core.record import HISTORY_LIMIT, MOST_PAGES, Column, Position, trimmed
 from fmrd.core.states import PlexState
 from fmrd.core.volume.family import Family
 from fmrd.errors import Failed
-from tests.core.making import Rig, bits, family_record, plex_record
+from tests.core.making import UUID, Rig, bits, family_record, plex_record
 
 HERE = family_record(sequence=10, lineage="now", history=(Position("first", 4), Position("second", 7)))
 
@@ -57,10 +57,48 @@ def test_a_new_column_is_free_and_its_epoch_was_never_used() -> None:
     family = Rig(PlexState.ACTIVE, PlexState.ACTIVE).family
     assert family.new_column() == Column(3, 50)
     assert family.new_column() == Column(3, 51)
+    family.columns = 4
+    assert family.new_column() == Column(3, 52), "the last one"
     family.columns = 3
     with pytest.raises(Failed) as failed:
         family.new_column()
     assert failed.value.code == "plex_too_many"
+
+
+def test_a_family_has_no_more_pages_than_a_record_of_it_may_have() -> None:
+    """A record with one page more could be written, and never read again."""
+    family = Rig(PlexState.ACTIVE).family
+    used = 2 * family.volume.geometry.pages
+    family.must_bear(MOST_PAGES - used)
+    with pytest.raises(Failed, match="dco_full"):
+        family.must_bear(MOST_PAGES - used + 1)
+
+
+def test_a_plex_of_a_snapshot_is_named_after_the_original_and_never_as_another_was() -> None:
+    rig = Rig(PlexState.ACTIVE, PlexState.ACTIVE)
+    other = Rig(PlexState.ACTIVE, name="SNAP-v", uuid=UUID.format(91), snapshot_of="v").volume
+    rig.family.volumes.append(other)
+    names = [rig.family.new_plex_name(volume) for volume in (other, rig.volume, other)]
+    assert names == ["v-01", "v-02", "v-03"]
+
+
+def test_who_left_the_family_meanwhile_is_missing() -> None:
+    family = Rig(PlexState.ACTIVE).family
+    assert family.by_uuid(family.volume.settings.uuid) is family.volume
+    with pytest.raises(Failed, match="volume_missing"):
+        family.by_uuid(UUID.format(91))
+
+
+def test_each_column_in_use_has_its_epoch() -> None:
+    family = Rig(PlexState.ACTIVE, PlexState.ACTIVE).family
+    assert [family.epoch(column) for column in range(4)] == [0, 1, 2, None]
+
+
+def test_a_commit_that_leaves_a_plex_closed_makes_none_of_its_pages_due() -> None:
+    rig = Rig(PlexState.ACTIVE, PlexState.STALE)
+    rig.plexes[1].map.empty()
+    rig.commit()
+    assert rig.plexes[1].on_home.all() and rig.volume.touched_pages() == []
 
 
 # What the home copy surely says, while a record is under way
