@@ -93,6 +93,19 @@ def test_only_a_plex_that_is_open_also_by_the_home_copy_is_durable_anywhere(stat
     plex.add_doubt_to(doubt)
     assert held(plex.in_doubt(range(REGIONS))) == held(doubt) == set(range(REGIONS)) - expected
     assert plex.doubts(range(1, REGIONS)) is not bool(expected)
+    assert plex.is_current(range(1, REGIONS)) is (state in OPEN_GATE)
+
+
+def test_a_region_is_durable_neither_while_it_is_missed_nor_while_its_fdatasync_is_under_way() -> None:
+    """The home copy says nothing of it yet in either case."""
+    plex = make()
+    plex.map.mark(range(2, 3))
+    assert not plex.is_durable(2) and plex.is_durable(3)
+    plex.drained(range(2, 3))
+    batch = plex.begin_sync()
+    assert not plex.is_durable(2) and plex.is_durable(3)
+    plex.end_sync(batch, succeeded=True)
+    assert plex.is_durable(2)
 
 
 # What the home copy may say meanwhile
@@ -171,7 +184,7 @@ def test_a_suspect_region_is_not_durable_and_copying_it_anew_ends_the_suspicion(
     plex.suspect.mark(range(3, 5))
     plex.drained(range(3, 4))
     assert held(plex.suspect.bits) == {4}
-    assert not plex.is_durable(3) and not plex.is_durable(4)
+    assert not plex.is_durable(3) and not plex.is_durable(4) and plex.is_durable(5)
 
 
 @pytest.mark.parametrize("doubt", ["missing", "unsynced", "syncing", "on home", "suspect", "closed on home", "none"])

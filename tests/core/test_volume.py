@@ -89,6 +89,25 @@ def test_switching_fast_resync_off_frees_the_maps_of_closed_gates_for_good() -> 
     assert missing(rig, 1) == {3}, "the map of an open plex stays"
 
 
+@pytest.mark.parametrize(("reason", "kept"), [("recovery", ""), ("restore", ""), ("full_new_plex", "full_new_plex")])
+def test_a_plex_that_leaves_is_copied_in_full_still_and_not_for_a_crash_any_more(reason: str, kept: str) -> None:
+    rig = Rig(ACTIVE, ACTIVE)
+    rig.settle()
+    rig.plexes[1].reason = Reason(reason)
+    rig.volume.close_gate(rig.plexes[1], STALE)
+    assert rig.plexes[1].reason == kept
+
+
+def test_a_failure_of_a_plex_that_is_out_or_another_volumes_by_now_is_none_of_its_business() -> None:
+    rig = Rig(ACTIVE, ACTIVE, ACTIVE)
+    rig.volume.close_gate(rig.plexes[1], STALE)
+    gone = rig.volume.plexes.pop()
+    demotions = rig.volume.demotions
+    assert rig.volume.fail_plex(rig.plexes[1], EIO) is None and rig.volume.fail_plex(gone, EIO) is None
+    assert (rig.plexes[1].state, gone.state, rig.volume.demotions) == (STALE, ACTIVE, demotions)
+    assert rig.plexes[1].errors == gone.errors == 0
+
+
 def test_whoever_watches_is_told_of_each_gate_that_closes() -> None:
     rig = Rig(ACTIVE, ACTIVE, ACTIVE)
     told = []
@@ -134,6 +153,17 @@ def test_a_page_that_failed_is_due_again() -> None:
     rig.volume.page(1, 0)
     rig.volume.page_failed(1, 0)
     assert rig.volume.touched_pages() == [(1, 0)]
+
+
+def test_what_becomes_of_a_page_whose_column_went_out_of_use_meanwhile_is_nobody_s_business() -> None:
+    rig = Rig(ACTIVE, ACTIVE)
+    rig.settle()
+    content = rig.volume.page(2, 0)
+    rig.volume.close_gate(rig.plexes[1], STALE)
+    rig.volume.remove_plex(rig.plexes[1])
+    rig.volume.page_failed(2, 0)
+    rig.volume.page_written(2, 0, content)
+    assert rig.volume.touched_pages() == []
 
 
 # Rule 6
@@ -254,6 +284,14 @@ def test_a_read_comes_from_plexes_that_are_current_there() -> None:
     assert len(parts) == 3, "one plex serves as far as it can"
 
 
+def test_holders_are_open_and_miss_none_of_it() -> None:
+    rig = Rig(ACTIVE, ACTIVE, STALE)
+    rig.plexes[2].map.empty()
+    hole(rig, 0, 2)
+    assert rig.volume.holders(0, 2 * REGION) == rig.plexes[:2], "a hole elsewhere is no matter"
+    assert rig.volume.holders(REGION, 2 * REGION) == [rig.plexes[1]]
+
+
 def test_a_read_in_one_piece_where_one_plex_has_it_all() -> None:
     rig = Rig(ACTIVE, ACTIVE)
     hole(rig, 0, 2)
@@ -329,6 +367,23 @@ def test_a_repair_needs_another_plex_that_holds_the_region_durably() -> None:
     rig.volume.repaired(rig.plexes[0], range(2, 3))
     assert not rig.plexes[0].is_durable(2)
     assert not rig.volume.may_repair(rig.plexes[1], range(2, 3))
+
+
+def test_a_plex_that_is_another_volumes_by_now_is_not_repaired_by_this_one() -> None:
+    rig = Rig(ACTIVE, ACTIVE)
+    rig.settle()
+    assert rig.volume.may_repair(rig.plexes[1], range(2, 3))
+    gone = rig.volume.plexes.pop()
+    assert gone.is_open and not rig.volume.may_repair(gone, range(2, 3))
+
+
+def test_a_hole_that_is_one_already_is_not_made_again() -> None:
+    rig = Rig(ACTIVE, ACTIVE)
+    rig.settle()
+    assert rig.volume.make_holes(rig.plexes[0], range(2, 3))
+    demotions = rig.volume.demotions
+    assert not rig.volume.make_holes(rig.plexes[0], range(2, 3))
+    assert rig.volume.demotions == demotions, "no verdict waits for a record of what is known"
 
 
 def test_holes_are_made_only_where_others_hold_the_region_durably() -> None:
