@@ -322,6 +322,26 @@ def test_a_write_into_a_hole_goes_only_where_the_plex_is_current() -> None:
     assert [target.plex for target in plan.targets] == [rig.plexes[0]]
 
 
+@pytest.mark.parametrize(
+    ("holes", "offset", "length", "taken"),
+    [
+        ((6,), 0, 2 * REGION, [0, 1]),
+        ((1,), 512, 2 * REGION, None),
+        ((1,), REGION + 512, 1024, [0]),
+        ((1,), REGION, REGION, None),
+        ((1, 2), REGION + 512, REGION, [0]),
+    ],
+    ids=["a hole elsewhere", "a hole in a part", "in the hole", "all of the hole", "in two holes"],
+)
+def test_a_write_in_one_step_goes_to_those_that_take_all_of_it_or_is_looked_at_closer(
+    holes: tuple[int, ...], offset: int, length: int, taken: list[int] | None
+) -> None:
+    rig = Rig(ACTIVE, ACTIVE)
+    hole(rig, 1, *holes)
+    found = rig.volume.plain_targets(offset, length)
+    assert found == (None if taken is None else [rig.plexes[number] for number in taken])
+
+
 def test_a_write_of_whole_regions_heals_them_and_they_count_once_they_are_durable() -> None:
     rig = Rig(ACTIVE, ACTIVE)
     hole(rig, 1, 3, 4, 5)
