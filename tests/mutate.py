@@ -60,7 +60,8 @@ def main() -> int:
         return 0
     options.results.parent.mkdir(exist_ok=True)
     known = _known(options.results, options.stages)
-    again = {_key(m) for m in chosen if options.again and not known.get(_key(m)) and m.name not in _argued()}
+    argued = _argued()
+    again = {_key(m) for m in chosen if options.again and not known.get(_key(m)) and m.name not in argued}
     left = [m for m in chosen if _key(m) not in known or _key(m) in again]
     with tempfile.TemporaryDirectory(prefix="fmrd-mutants-") as scratch, options.results.open("a") as file:
         trees: SimpleQueue[Server] = SimpleQueue()
@@ -162,7 +163,7 @@ def _run(tree: Path, stage: list[str]) -> str:
 
 
 def _argued() -> set[str]:
-    return {line.split(" | ")[0] for line in ARGUED.read_text().splitlines() if line and not line.startswith("#")}
+    return {line.rpartition(" | ")[0] for line in ARGUED.read_text().splitlines() if line and not line.startswith("#")}
 
 
 def _report(chosen: list[Mutant], known: dict[str, str]) -> int:

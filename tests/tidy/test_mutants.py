@@ -56,7 +56,7 @@ def test_every_module_can_be_mutated(room: str) -> None:
 def test_what_is_argued_is_still_there() -> None:
     for line in ARGUED.read_text().splitlines():
         if not line.startswith("#"):
-            name, _, why = line.partition(" | ")
+            name, _, why = line.rpartition(" | ")
             assert why, f"without a reason: {name}"
             assert name in {m.name for m in _of(ROOT / name.split()[0])}
 
