@@ -19,6 +19,7 @@ from fmrd.dco.loading import Loaded, load
 from fmrd.dco.page_set import Key, PageSet
 from tests.core.making import FAMILY, family_record, plex_record
 from tests.dco.fakes import COLUMNS, MemoryDco, Trouble
+from tests.dco.making import OWNER
 
 PAGES = 2
 KEYS = [(column, page) for column in (0, 1) for page in range(PAGES)]
@@ -322,3 +323,13 @@ def test_a_copy_without_a_valid_record_tells_nothing() -> None:
     assert load(file).image.record is None
     file.data[: 2 * layout.RECORD_SLOT_BYTES] = b"\xaa" * (2 * layout.RECORD_SLOT_BYTES)
     assert load(file).image.record is None and load(file).image.torn
+
+
+def test_a_copy_of_which_both_records_are_damaged_still_says_whose_it_is() -> None:
+    file = new_file()
+    DcoCopy("copy", file, Lane("copy"), FAMILY, COLUMNS, OWNER).write_record(record(1)).run()
+    for slot in (0, 1):
+        file.data[layout.record_offset(slot) + layout.HEADER_BYTES] ^= 0xFF
+    image = load(file).image
+    assert image.record is None and image.names(FAMILY, OWNER) and not image.names(FAMILY, layout.HOME)
+    assert load(new_file()).image.claims == frozenset(), "a blank one is nobody's"
