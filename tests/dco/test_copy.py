@@ -333,3 +333,15 @@ def test_a_copy_of_which_both_records_are_damaged_still_says_whose_it_is() -> No
     image = load(file).image
     assert image.record is None and image.names(FAMILY, OWNER) and not image.names(FAMILY, layout.HOME)
     assert load(new_file()).image.claims == frozenset(), "a blank one is nobody's"
+
+
+@pytest.mark.parametrize("slot", [0, 1])
+def test_pages_of_which_one_slot_alone_is_different_are_different_pages(slot: int) -> None:
+    """What most pages have in common is kept once; the other slot of each was never written."""
+    writer = Writer()
+    for column, text in enumerate(("1000", "0100")):
+        offset = layout.page_offset(column, 0, 0, COLUMNS)
+        writer.file.data[offset : offset + 2 * DCO_BLOCK_BYTES] = bytes(2 * DCO_BLOCK_BYTES)
+        data = layout.encode_page(FAMILY, column, 0, slot, 1, 9, frozenbitarray(text))
+        writer.file.write(layout.page_offset(column, 0, slot, COLUMNS), data)
+    assert [content(writer.file, (column, 0)) for column in (0, 1)] == [0b1000, 0b0100]
