@@ -22,6 +22,14 @@ def make(state: PlexState = PlexState.ACTIVE, missing: set[int] = frozenset(), *
     return plex
 
 
+def blank() -> Plex:
+    """The home copy surely holds nothing of it, so there is no memory for that."""
+    plex = Plex(plex_record(1), GEOMETRY, full=False)
+    plex.home_open = True
+    assert plex.home_blank
+    return plex
+
+
 def write_page(plex: Plex, page: int = 0) -> set[int]:
     """Onto the home copy; returns the regions that it says are missing."""
     content = plex.page(page)
@@ -98,7 +106,7 @@ def test_only_a_plex_that_is_open_also_by_the_home_copy_is_durable_anywhere(stat
 
 def test_a_region_is_durable_neither_while_it_is_missed_nor_while_its_fdatasync_is_under_way() -> None:
     """The home copy says nothing of it yet in either case."""
-    plex = make()
+    plex = blank()
     plex.map.mark(range(2, 3))
     assert not plex.is_durable(2) and plex.is_durable(3)
     plex.drained(range(2, 3))
@@ -122,7 +130,7 @@ def test_a_page_under_way_counts_as_old_or_new_whichever_is_worse() -> None:
 
 
 def test_the_first_page_that_says_anything_counts_from_when_its_write_begins() -> None:
-    plex = make()
+    plex = blank()
     plex.map.mark(range(2, 3))
     plex.page_begins(0, plex.page(0))
     plex.drained(range(2, 3))
@@ -209,7 +217,7 @@ def test_a_plex_is_settled_only_without_any_doubt(doubt: str) -> None:
 @pytest.mark.parametrize("missed", [True, False])
 def test_a_plex_that_missed_nothing_holds_what_it_grew_by_only_where_that_is_the_same(missed: bool) -> None:
     """The page is not yet written: the home copy has none for the new regions."""
-    plex = make()
+    plex = blank()
     plex.grow(Geometry(11 * REGION, REGION, 2 * REGION, PAGE_REGIONS), missed=missed)
     plex.drained(range(8, 11))
     plex.end_sync(plex.begin_sync(), succeeded=True)

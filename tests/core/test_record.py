@@ -1,12 +1,14 @@
 """Positions and their ancestors; the family that makes the records."""
 
+from dataclasses import replace
+
 import pytest
 
-from fmrd.core.record import HISTORY_LIMIT, MOST_PAGES, Column, Position, trimmed
+from fmrd.core.record import HISTORY_LIMIT, MOST_PAGES, Column, Link, Position, trimmed
 from fmrd.core.states import PlexState
 from fmrd.core.volume.family import Family
 from fmrd.errors import Failed
-from tests.core.making import UUID, Rig, bits, family_record, plex_record
+from tests.core.making import UUID, Rig, bits, family_record, plex_record, volume_record
 
 HERE = family_record(sequence=10, lineage="now", history=(Position("first", 4), Position("second", 7)))
 
@@ -87,6 +89,22 @@ def test_who_left_the_family_meanwhile_is_missing() -> None:
     assert family.by_uuid(family.volume.settings.uuid) is family.volume
     with pytest.raises(Failed, match="volume_missing"):
         family.by_uuid(UUID.format(91))
+
+
+def test_the_columns_of_a_volume_are_also_what_it_tracks_for_its_snapshots() -> None:
+    """Whatever is left out here is neither read at a start nor kept from being used twice."""
+    links = [Link(Column(10, 1), Column(11, 1)), Link(Column(12, 1), Column(13, 1), Column(14, 1))]
+    snapshots = [
+        volume_record(
+            (), name=f"SNAP{n}-v", uuid=UUID.format(91 + n), snapshot_of="v", link=link, drl=Column(20 + n, 1)
+        )
+        for n, link in enumerate(links)
+    ]
+    record = family_record(plex_record(1))
+    record = replace(record, volumes=(record.volume, *snapshots))
+    assert record.snapshots_of(record.volume) == tuple(snapshots)
+    assert [c.index for c in record.columns_of(record.volume)] == [0, 1, 10, 12, 14]
+    assert [[c.index for c in record.columns_of(snapshot)] for snapshot in snapshots] == [[20, 11], [21, 13]]
 
 
 def test_each_column_in_use_has_its_epoch() -> None:

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from fmrd.backing.calls.system_calls import Lane
 from fmrd.backing.protocol import DCO_BLOCK_BYTES
+from fmrd.core.images import PageSlot
 from fmrd.core.record import Column, Record
 from fmrd.core.states import PlexState
 from fmrd.dco import layout
 from fmrd.dco.copy import DcoCopy, PageWrite
-from fmrd.dco.loading import Loaded, load
+from fmrd.dco.loading import Loaded, load, slot_to_keep
 from fmrd.dco.page_set import Key, PageSet
 from tests.core.making import FAMILY, family_record, plex_record
 from tests.dco.fakes import COLUMNS, MemoryDco, Trouble
@@ -345,3 +346,10 @@ def test_pages_of_which_one_slot_alone_is_different_are_different_pages(slot: in
         data = layout.encode_page(FAMILY, column, 0, slot, 1, 9, frozenbitarray(text))
         writer.file.write(layout.page_offset(column, 0, slot, COLUMNS), data)
     assert [content(writer.file, (column, 0)) for column in (0, 1)] == [0b1000, 0b0100]
+
+
+def test_a_slot_of_an_epoch_that_was_never_recorded_is_the_one_to_write_over() -> None:
+    recorded, later = PageSlot(1, 5, frozenbitarray("1")), PageSlot(2, 6, frozenbitarray("0"))
+    assert slot_to_keep((recorded, later), 1) == 0 and slot_to_keep((later, recorded), 1) == 1
+    assert slot_to_keep((recorded, later), 2) == 1 and slot_to_keep((recorded, later), 3) == 1
+    assert slot_to_keep((None, later), 1) == 1 and slot_to_keep((recorded, None), 2) == 0
