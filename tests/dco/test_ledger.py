@@ -63,6 +63,21 @@ async def test_a_commit_of_the_original_waits_for_no_page_of_a_snapshot_whose_di
         answers.set()
 
 
+async def test_records_on_the_copy_of_a_snapshot_are_serial() -> None:
+    """Two at once would go to the same slot, and a torn one would cost the copy both."""
+    rig, snapshot = await family()
+    answers = trio.Event()
+    rig.system.gate = lambda calls: answers if any(call.lane.name == DISK for call in calls) else None
+    rig.system.batches.clear()
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(snapshot.commit)
+            await trio.testing.wait_all_tasks_blocked()
+        assert rig.system.batches.count([DISK]) == 1
+        answers.set()
+    assert rig.system.batches.count([DISK]) == 2
+
+
 async def test_nothing_is_written_to_a_home_copy_of_which_a_write_may_land_yet() -> None:
     """It would land on the same slot, over what is newer."""
     rig = await Rig(ACTIVE).start()

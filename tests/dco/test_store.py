@@ -86,6 +86,26 @@ async def test_a_join_writes_what_the_home_copy_holds_not_what_memory_does() -> 
     assert rig.plexes[0].map.any() and rig.missing(0, "v-02") == rig.missing(0) == set()
 
 
+async def test_no_page_is_written_while_a_joining_plex_gets_its_copy() -> None:
+    """A mark would be on the other copies, and not on that one, which counts a moment later."""
+    rig = await rig_of(ACTIVE, STALE)
+    copy = rig.copy("v-02", rig.plexes[1].uuid)
+    answers = trio.Event()
+    rig.system.gate = lambda calls: answers if [call.lane.name for call in calls] == ["v-02"] else None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.store.join, rig.plexes[1], copy, lambda: rig.open(rig.plexes[1], copy))
+        await wait_all_tasks_blocked()
+        rig.trouble.writes.clear()
+        rig.volume.drl.enter(range(1))
+        nursery.start_soon(rig.store.write_pages, [(0, 0)])
+        await wait_all_tasks_blocked()
+        assert rig.trouble.writes == []
+        answers.set()
+    for name in ("home", "v-01", "v-02"):
+        page = rig.read(name).image.newest(rig.volume.settings.drl, 0)
+        assert page is not None and page.bits[0], name
+
+
 async def test_a_join_whose_copy_cannot_be_written_leaves_the_plex_out() -> None:
     rig = await rig_of(ACTIVE, STALE)
     copy = rig.copy("v-02", rig.plexes[1].uuid)
