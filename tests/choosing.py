@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tests.mutants_of import Mutant
@@ -54,7 +54,9 @@ class Server:
 
 
 class Chooser:
-    """The tests of each mutant: first those that noticed others in its module, then the cheapest."""
+    """The tests of each mutant: first those that noticed others in its module, then those named after it, the cheapest
+    of them first.
+    """
 
     def __init__(self, tests: Tests, most: float) -> None:
         """``most``: so many seconds of tests for a mutant."""
@@ -72,7 +74,8 @@ class Chooser:
         lines = range(mutant.line, mutant.last + 1)
         chosen = {test for line in lines for test in self._at.get((mutant.path, line), ())}
         noticed = {test: -number for number, test in enumerate(self._noticed[mutant.path], 1)}
-        tests = sorted(chosen, key=lambda test: (noticed.get(test, 0), self._seconds[test]))
+        own = f"/test_{PurePosixPath(mutant.path).stem}.py::"
+        tests = sorted(chosen, key=lambda test: (noticed.get(test, 0), own not in test, self._seconds[test]))
         until = itertools.accumulate(self._seconds[test] for test in tests)
         return [
             (test, QUIET_SECONDS + 10 * self._seconds[test])

@@ -44,7 +44,7 @@ def main() -> int:
     parser.add_argument("--jobs", metavar="N", type=int, default=1, help="mutants at once, each in a copy of the tree")
     parser.add_argument("--results", metavar="FILE", type=Path, default=ROOT / "build" / "mutants.jsonl",
                         help="what is in it already, of the same text, is not run again")  # fmt: skip
-    parser.add_argument("--again", action="store_true", help="but what survived is, with the tests of now")
+    parser.add_argument("--again", action="store_true", help="but what survived, and is not argued, is")
     parser.add_argument("--stages", metavar="N", type=int, default=9, help="only the tests that execute it (0), or the "
                         "first N sets of a room as well: what survives them is only suspected")  # fmt: skip
     parser.add_argument("--most", metavar="SECONDS", type=float, default=STAGE_SECONDS, help="of the tests that "
@@ -60,7 +60,9 @@ def main() -> int:
         return 0
     options.results.parent.mkdir(exist_ok=True)
     known = _known(options.results, options.stages)
-    left = [m for m in chosen if _key(m) not in known or (options.again and not known[_key(m)])]
+    argued = _argued()
+    again = {_key(m) for m in chosen if options.again and not known.get(_key(m)) and m.name not in argued}
+    left = [m for m in chosen if _key(m) not in known or _key(m) in again]
     with tempfile.TemporaryDirectory(prefix="fmrd-mutants-") as scratch, options.results.open("a") as file:
         trees: SimpleQueue[Server] = SimpleQueue()
         servers = [Server(_copy(Path(scratch) / str(number))) for number in range(options.jobs if left else 0)]
@@ -160,8 +162,12 @@ def _run(tree: Path, stage: list[str]) -> str:
     return failed[0].split(" - ")[0] if failed else f"{stage[0]} ended with {tests.returncode}"
 
 
+def _argued() -> set[str]:
+    return {line.rpartition(" | ")[0] for line in ARGUED.read_text().splitlines() if line and not line.startswith("#")}
+
+
 def _report(chosen: list[Mutant], known: dict[str, str]) -> int:
-    argued = {line.split(" | ")[0] for line in ARGUED.read_text().splitlines() if line and not line.startswith("#")}
+    argued = _argued()
     survivors = [m for m in chosen if not known[_key(m)]]
     for mutant in survivors:
         if mutant.name not in argued:

@@ -170,6 +170,13 @@ def test_a_write_under_way_when_a_clean_begins_is_none_of_its_business() -> None
     assert marked(drl) == [1]
 
 
+def test_a_write_under_way_all_through_a_clean_keeps_its_extent() -> None:
+    drl = log()
+    drl.enter(range(1, 2))
+    assert drl.end_clean(drl.begin_clean()) == 0
+    assert marked(drl) == [1]
+
+
 def test_the_least_recently_used_leave_first() -> None:
     drl = log()
     for extent in (3, 7, 1, 3):
@@ -325,6 +332,7 @@ def test_a_log_that_was_made_smaller_lets_go_of_what_is_too_much() -> None:
     load(drl, range(0, 90 * 32, 32))
     drl.hot_extents = 16
     assert drl.is_filling
+    assert drl.crowded_by(range(1, 2)) and not drl.crowded_by(range(0, 1)), "what is in it needs no room"
     drl.end_clean(drl.begin_clean(drl.surplus))
     assert drl.count == 8
 
@@ -350,6 +358,27 @@ def test_what_is_soon_back_may_be_idle_for_longer() -> None:
     assert leave_by_age(drl) == 4
     load(drl, range(4))
     assert [leave_by_age(drl) for _ in range(4)] == [0, 0, 0, 4], "6 periods at first, and one less with each calm one"
+
+
+def test_two_that_are_soon_back_of_a_small_log_are_no_reason_for_patience() -> None:
+    drl = DirtyRegionLog(GEOMETRY, 128)
+    drl.end_period()
+    load(drl, range(2))
+    leave_by_age(drl)
+    assert leave_by_age(drl) == 2
+    load(drl, range(2))
+    assert [leave_by_age(drl) for _ in range(2)] == [0, 2]
+
+
+def test_what_is_back_a_period_later_counts_as_soon() -> None:
+    drl = DirtyRegionLog(GEOMETRY, 128)
+    drl.end_period()
+    load(drl, range(4))
+    leave_by_age(drl)
+    assert leave_by_age(drl) == 4
+    drl.end_period()
+    load(drl, range(4))
+    assert [leave_by_age(drl) for _ in range(4)] == [0, 0, 0, 4]
 
 
 def test_few_are_not_let_go_of_while_many_are_busy() -> None:

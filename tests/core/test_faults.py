@@ -118,6 +118,58 @@ def test_the_first_verdict_asks_to_settle_where_a_success_may_still_become_durab
     assert all(plex.is_open and not plex.map.any() for plex in rig.plexes), "nothing was decided yet"
 
 
+def test_where_nothing_can_become_durable_any_more_the_verdict_is_given_at_once() -> None:
+    rig = rig_of(Case("", [set()], {0}))
+    verdict = rig.volume.end_write(rig.begin(2, 2), {rig.plexes[0].uuid: OSError(5, "no")})
+    assert not verdict.settle and verdict.error is not None
+
+
+def test_a_region_that_was_missing_before_is_no_new_hole() -> None:
+    rig = rig_of(Case("", [{5}, {2, 3}], {1}))
+    assert rig.write(2, 2, failing=[rig.plexes[1]]).events == ()
+
+
+def lost(rig: Rig, *failing: int) -> list[set[int]]:
+    """A sector of region 2 is written and fails; what the maps say of that region then."""
+    verdict = rig.write(2, whole=False, failing=[rig.plexes[number] for number in failing])
+    assert verdict.error is not None
+    return [held(plex.map.bits) & {2} for plex in rig.plexes]
+
+
+def test_a_region_that_failed_everywhere_is_kept_by_no_plex_that_has_just_left() -> None:
+    """The home copy still names it open."""
+    rig = rig_of(Case("", [set(), set()], set(), suspect=[set(), {2}]))
+    rig.plexes[0].close_gate(STALE)
+    assert rig.plexes[0].home_open
+    assert lost(rig, 1) == [{2}, set()]
+
+
+def test_nor_by_one_that_a_start_would_not_take_for_open() -> None:
+    rig = rig_of(Case("", [set(), set()], set(), suspect=[set(), {2}]))
+    rig.plexes[0].home_open = False
+    assert lost(rig, 0, 1) == [{2}, set()]
+
+
+def test_nor_by_one_of_which_the_home_copy_says_that_it_misses_it() -> None:
+    rig = rig_of(Case("", [set(), set()], set(), suspect=[set(), {2}]))
+    rig.plexes[0].on_home = bits({2})
+    assert lost(rig, 0, 1) == [{2}, set()]
+
+
+def test_where_a_start_would_take_nobody_for_current_the_only_one_keeps_it() -> None:
+    rig = rig_of(Case("", [set()], set()))
+    rig.plexes[0].home_open = False
+    assert lost(rig, 0) == [set()]
+
+
+def test_the_only_open_plex_is_the_last_though_it_holds_nothing() -> None:
+    """One that is closed covers nothing, and nobody would be left."""
+    rig = Rig(PlexState.TEMP, PlexState.STALE)
+    assert rig.plexes[0].map.bits.all()
+    assert faults.count_uncovered(rig.plexes[0], rig.plexes) == REGIONS
+    assert not faults.may_close(rig.plexes[0], rig.plexes)
+
+
 def test_uncovered_names_the_regions_that_only_this_plex_holds() -> None:
     rig = rig_of(Case("", [{0}, {0, 1, 2}, {2, 3}], set(), unsynced=[set(), {4}, set()]))
     first, second, third = rig.plexes

@@ -79,6 +79,8 @@ def test_a_page(case: Case, settled: bool) -> None:
         ("rewritten by a join, with what the home copy holds", WHOLE, image(slot("0100", 9), slot("0100", 9)), set()),
         ("and written once more", WHOLE, image(slot("0100", 9), slot("0110", 10)), {10}),
         ("in another epoch", WHOLE, image(STALE_EPOCH, STALE_EPOCH), set()),
+        ("of the other copy a slot is damaged", WHOLE, image(None, slot("0110", 7)), {7}),
+        ("the home copy has that page of another epoch only", image(STALE_EPOCH, STALE_EPOCH), WHOLE, set()),
         ("the home copy's page is damaged: nobody can tell", TORN, image(NEW, slot("0110", 7)), set()),
     ],
     ids=lambda value: value.replace(" ", "_") if isinstance(value, str) else "",
@@ -119,6 +121,11 @@ def test_the_drl_is_the_union_of_what_all_have() -> None:
 )
 def test_a_bitmap_as_one_copy_alone_tells_it(known: CopyImage, expected: str) -> None:
     assert own_bitmap(COLUMN, 4, 4, known).to01() == expected
+
+
+def test_what_a_volume_grew_by_is_in_doubt_where_no_page_has_it() -> None:
+    short = slot("0000", 6)
+    assert own_bitmap(COLUMN, 6, 6, image(short, short)).to01() == "000011"
 
 
 def test_the_newest_record_of_a_copy() -> None:

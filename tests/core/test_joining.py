@@ -10,7 +10,7 @@ from fmrd.core.decisions.telling import Telling, Told, telling_of
 from fmrd.core.images import CopyImage, PageSlot
 from fmrd.core.reasons import Reason
 from fmrd.core.record import Record
-from fmrd.core.records.parts import Position
+from fmrd.core.records.parts import Column, Link, Position
 from fmrd.core.stamps import Stamp
 from fmrd.core.states import PlexState
 from fmrd.errors import EXPLANATIONS, Refused
@@ -251,6 +251,22 @@ def test_of_a_copy_without_a_record_nothing_is_told() -> None:
     rig, record, image = rig_of(Case("", "full_map_lost", theirs=Theirs(damaged=True)))
     assert image is not None
     assert telling_of(rig.volume, record, image).told() == Told(bits(()), None)
+
+
+def test_what_an_instant_snapshot_wrote_is_not_told_by_its_copy() -> None:
+    """That is not kept up to date, so it would tell what was; one like the others tells it."""
+    rig, record, image = rig_of(Case("", "fast"))
+    assert image is not None and image.record is not None
+    known = image.record.volume
+    ones = PageSlot(8, 5, frozenbitarray("1111"))
+    pages = {(8, page): (ones, ones) for page in (0, 1)}
+    for unkept, dirt in ((Column(9, 9), set()), (None, set(range(REGIONS)))):
+        link = Link(Column(7, 7), Column(8, 8), unkept)
+        volume = replace(known, name="SNAP-v", uuid=UUID.format(91), snapshot_of="v", link=link, drl=Column(6, 6),
+                         plexes=known.plexes[1:])  # fmt: skip
+        theirs = replace(image.record, volumes=(replace(known, plexes=known.plexes[:1]), volume))
+        told = telling_of(rig.volume, record, CopyImage((theirs, theirs), pages, owner=image.owner)).told()
+        assert held(told.dirt) == dirt
 
 
 def test_where_its_position_is_of_our_past_only_its_log_is_read() -> None:

@@ -22,6 +22,14 @@ def make(state: PlexState = PlexState.ACTIVE, missing: set[int] = frozenset(), *
     return plex
 
 
+def blank() -> Plex:
+    """The home copy surely holds nothing of it, so there is no memory for that."""
+    plex = Plex(plex_record(1), GEOMETRY, full=False)
+    plex.home_open = True
+    assert plex.home_blank
+    return plex
+
+
 def write_page(plex: Plex, page: int = 0) -> set[int]:
     """Onto the home copy; returns the regions that it says are missing."""
     content = plex.page(page)
@@ -87,7 +95,25 @@ def test_the_outcome_of_an_fdatasync_from_before_the_gate_closed_counts_for_noth
 @pytest.mark.parametrize("state", PlexState)
 def test_only_a_plex_that_is_open_also_by_the_home_copy_is_durable_anywhere(state: PlexState, home_open: bool) -> None:
     plex = make(state, {0}, home_open=home_open)
-    assert durable(plex) == (set(range(1, REGIONS)) if state in OPEN_GATE and home_open else set())
+    expected = set(range(1, REGIONS)) if state in OPEN_GATE and home_open else set()
+    assert durable(plex) == expected
+    doubt = bits(())
+    plex.add_doubt_to(doubt)
+    assert held(plex.in_doubt(range(REGIONS))) == held(doubt) == set(range(REGIONS)) - expected
+    assert plex.doubts(range(1, REGIONS)) is not bool(expected)
+    assert plex.is_current(range(1, REGIONS)) is (state in OPEN_GATE)
+
+
+def test_a_region_is_durable_neither_while_it_is_missed_nor_while_its_fdatasync_is_under_way() -> None:
+    """The home copy says nothing of it yet in either case."""
+    plex = blank()
+    plex.map.mark(range(2, 3))
+    assert not plex.is_durable(2) and plex.is_durable(3)
+    plex.drained(range(2, 3))
+    batch = plex.begin_sync()
+    assert not plex.is_durable(2) and plex.is_durable(3)
+    plex.end_sync(batch, succeeded=True)
+    assert plex.is_durable(2)
 
 
 # What the home copy may say meanwhile
@@ -101,6 +127,17 @@ def test_a_page_under_way_counts_as_old_or_new_whichever_is_worse() -> None:
     assert held(plex.on_home) == {1, 2}
     plex.map.clear(range(2, 3))
     assert not plex.is_durable(1) and not plex.is_durable(2)
+
+
+def test_the_first_page_that_says_anything_counts_from_when_its_write_begins() -> None:
+    plex = blank()
+    plex.map.mark(range(2, 3))
+    plex.page_begins(0, plex.page(0))
+    plex.drained(range(2, 3))
+    plex.end_sync(plex.begin_sync(), succeeded=True)
+    assert not plex.is_durable(2) and plex.is_durable(1), "the page may have reached the disk"
+    plex.page_written(0, plex.page(0))
+    assert plex.is_durable(2)
 
 
 @given(
@@ -155,7 +192,7 @@ def test_a_suspect_region_is_not_durable_and_copying_it_anew_ends_the_suspicion(
     plex.suspect.mark(range(3, 5))
     plex.drained(range(3, 4))
     assert held(plex.suspect.bits) == {4}
-    assert not plex.is_durable(3) and not plex.is_durable(4)
+    assert not plex.is_durable(3) and not plex.is_durable(4) and plex.is_durable(5)
 
 
 @pytest.mark.parametrize("doubt", ["missing", "unsynced", "syncing", "on home", "suspect", "closed on home", "none"])
@@ -175,6 +212,16 @@ def test_a_plex_is_settled_only_without_any_doubt(doubt: str) -> None:
     elif doubt == "closed on home":
         plex.home_open = False
     assert plex.settled is (doubt == "none")
+
+
+@pytest.mark.parametrize("missed", [True, False])
+def test_a_plex_that_missed_nothing_holds_what_it_grew_by_only_where_that_is_the_same(missed: bool) -> None:
+    """The page is not yet written: the home copy has none for the new regions."""
+    plex = blank()
+    plex.grow(Geometry(11 * REGION, REGION, 2 * REGION, PAGE_REGIONS), missed=missed)
+    plex.drained(range(8, 11))
+    plex.end_sync(plex.begin_sync(), succeeded=True)
+    assert held(plex.in_doubt(range(plex.geometry.regions))) == (set(range(8, 11)) if missed else set())
 
 
 @pytest.mark.parametrize("missed", [True, False])

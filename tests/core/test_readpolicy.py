@@ -66,7 +66,7 @@ def test_a_policy_that_is_one(policy: str) -> None:
     assert check_policy(policy) == policy
 
 
-@pytest.mark.parametrize("policy", ["", "prefer", "prefer:", "SELECT", "round ", "nearest"])
+@pytest.mark.parametrize("policy", ["", "prefer", "prefer:", "SELECT", "round ", "nearest", "nearest:v-01"])
 def test_a_policy_that_is_none(policy: str) -> None:
     with pytest.raises(BadRequest, match="rdpol"):
         check_policy(policy)

@@ -1,13 +1,15 @@
 """Positions and their ancestors; the family that makes the records."""
 
+from dataclasses import replace
+
 import pytest
 
-from fmrd.core.record import HISTORY_LIMIT, trimmed
-from fmrd.core.records.parts import Column, Position
+from fmrd.core.record import HISTORY_LIMIT, MOST_PAGES, trimmed
+from fmrd.core.records.parts import Column, Link, Position
 from fmrd.core.states import PlexState
 from fmrd.core.volume.family import Family
 from fmrd.errors import Failed
-from tests.core.making import Rig, bits, family_record, plex_record
+from tests.core.making import UUID, Rig, bits, family_record, plex_record, volume_record
 
 HERE = family_record(sequence=10, lineage="now", history=(Position("first", 4), Position("second", 7)))
 
@@ -58,10 +60,64 @@ def test_a_new_column_is_free_and_its_epoch_was_never_used() -> None:
     family = Rig(PlexState.ACTIVE, PlexState.ACTIVE).family
     assert family.new_column() == Column(3, 50)
     assert family.new_column() == Column(3, 51)
+    family.columns = 4
+    assert family.new_column() == Column(3, 52), "the last one"
     family.columns = 3
     with pytest.raises(Failed) as failed:
         family.new_column()
     assert failed.value.code == "plex_too_many"
+
+
+def test_a_family_has_no_more_pages_than_a_record_of_it_may_have() -> None:
+    """A record with one page more could be written, and never read again."""
+    family = Rig(PlexState.ACTIVE).family
+    used = 2 * family.volume.geometry.pages
+    family.must_bear(MOST_PAGES - used)
+    with pytest.raises(Failed, match="dco_full"):
+        family.must_bear(MOST_PAGES - used + 1)
+
+
+def test_a_plex_of_a_snapshot_is_named_after_the_original_and_never_as_another_was() -> None:
+    rig = Rig(PlexState.ACTIVE, PlexState.ACTIVE)
+    other = Rig(PlexState.ACTIVE, name="SNAP-v", uuid=UUID.format(91), snapshot_of="v").volume
+    rig.family.volumes.append(other)
+    names = [rig.family.new_plex_name(volume) for volume in (other, rig.volume, other)]
+    assert names == ["v-01", "v-02", "v-03"]
+
+
+def test_who_left_the_family_meanwhile_is_missing() -> None:
+    family = Rig(PlexState.ACTIVE).family
+    assert family.by_uuid(family.volume.settings.uuid) is family.volume
+    with pytest.raises(Failed, match="volume_missing"):
+        family.by_uuid(UUID.format(91))
+
+
+def test_the_columns_of_a_volume_are_also_what_it_tracks_for_its_snapshots() -> None:
+    """Whatever is left out here is neither read at a start nor kept from being used twice."""
+    links = [Link(Column(10, 1), Column(11, 1)), Link(Column(12, 1), Column(13, 1), Column(14, 1))]
+    snapshots = [
+        volume_record(
+            (), name=f"SNAP{n}-v", uuid=UUID.format(91 + n), snapshot_of="v", link=link, drl=Column(20 + n, 1)
+        )
+        for n, link in enumerate(links)
+    ]
+    record = family_record(plex_record(1))
+    record = replace(record, volumes=(record.volume, *snapshots))
+    assert record.snapshots_of(record.volume) == tuple(snapshots)
+    assert [c.index for c in record.columns_of(record.volume)] == [0, 1, 10, 12, 14]
+    assert [[c.index for c in record.columns_of(snapshot)] for snapshot in snapshots] == [[20, 11], [21, 13]]
+
+
+def test_each_column_in_use_has_its_epoch() -> None:
+    family = Rig(PlexState.ACTIVE, PlexState.ACTIVE).family
+    assert [family.epoch(column) for column in range(4)] == [0, 1, 2, None]
+
+
+def test_a_commit_that_leaves_a_plex_closed_makes_none_of_its_pages_due() -> None:
+    rig = Rig(PlexState.ACTIVE, PlexState.STALE)
+    rig.plexes[1].map.empty()
+    rig.commit()
+    assert rig.plexes[1].on_home.all() and rig.volume.touched_pages() == []
 
 
 # What the home copy surely says, while a record is under way

@@ -393,6 +393,7 @@ def test_a_failed_fdatasync_gives_back_what_was_copied_and_the_plex_stays() -> N
     plan = snap.begin_sync()
     snap.end_sync(plan, {plex.uuid: OSError(5, "no")})
     assert plex.is_open and held(plex.map.bits) == set(range(REGIONS)) - {1}
+    assert snap.suspicion() is None, "what went back is its original's, and no doubt is left"
     assert instant.owed(rig.volume, snap, range(1, 3)) == [2]
 
 

@@ -52,12 +52,14 @@ CASES = [
     Case("its last times never reached the disk", UNSYNCED, replace(NOW, mtime_ns=950, ctime_ns=950)),
     Case("none of its times did", UNSYNCED, replace(NOW, mtime_ns=900, ctime_ns=900)),
     Case("all of its times did", UNSYNCED, NOW),
+    Case("only that of its inode did", UNSYNCED, replace(NOW, mtime_ns=950, ctime_ns=1000)),
     Case("an older image of it was put back", UNSYNCED, replace(NOW, mtime_ns=899, ctime_ns=899), "time of change"),
     Case("it was put back, with its times", UNSYNCED, replace(NOW, mtime_ns=950, ctime_ns=1001), "time of change"),
     Case("it was written after all", UNSYNCED, replace(NOW, mtime_ns=1001, ctime_ns=1001), "time of change"),
     Case("a device as it was left", DEVICE, DEVICE, is_block=True),
     Case("a device that was written", DEVICE, replace(DEVICE, content=OTHER), "written elsewhere", is_block=True),
     Case("a device of which nothing is known", None, Stamp(0, 0, 0), is_block=True),
+    Case("a device that became longer", DEVICE, replace(DEVICE, size=5), is_block=True),
     Case("a device that cannot be read", DEVICE, replace(DEVICE, content=()), is_block=True),
 ]  # fmt: skip
 

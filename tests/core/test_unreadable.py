@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +23,14 @@ def test_it_is_a_set_of_bytes(steps: list[tuple[bool, tuple[int, int]]]) -> None
             expected -= set(range(start, stop))
     assert {byte for start, stop in lost.spans for byte in range(start, stop)} == expected
     assert all(a[1] < b[0] for a, b in pairwise(lost.spans)), "in order, and apart"
+
+
+@pytest.mark.parametrize("spans", [[(0, 10), (10, 20)], [(10, 20), (0, 10)]], ids=["behind", "before"])
+def test_spans_that_touch_are_one(spans: list[tuple[int, int]]) -> None:
+    lost = Unreadable()
+    for start, stop in spans:
+        lost.add(start, stop)
+    assert lost.spans == [(0, 20)]
 
 
 def test_a_disk_that_fails_everywhere_is_not_listed_for_ever() -> None:

@@ -89,6 +89,25 @@ def test_switching_fast_resync_off_frees_the_maps_of_closed_gates_for_good() -> 
     assert missing(rig, 1) == {3}, "the map of an open plex stays"
 
 
+@pytest.mark.parametrize(("reason", "kept"), [("recovery", ""), ("restore", ""), ("full_new_plex", "full_new_plex")])
+def test_a_plex_that_leaves_is_copied_in_full_still_and_not_for_a_crash_any_more(reason: str, kept: str) -> None:
+    rig = Rig(ACTIVE, ACTIVE)
+    rig.settle()
+    rig.plexes[1].reason = Reason(reason)
+    rig.volume.close_gate(rig.plexes[1], STALE)
+    assert rig.plexes[1].reason == kept
+
+
+def test_a_failure_of_a_plex_that_is_out_or_another_volumes_by_now_is_none_of_its_business() -> None:
+    rig = Rig(ACTIVE, ACTIVE, ACTIVE)
+    rig.volume.close_gate(rig.plexes[1], STALE)
+    gone = rig.volume.plexes.pop()
+    demotions = rig.volume.demotions
+    assert rig.volume.fail_plex(rig.plexes[1], EIO) is None and rig.volume.fail_plex(gone, EIO) is None
+    assert (rig.plexes[1].state, gone.state, rig.volume.demotions) == (STALE, ACTIVE, demotions)
+    assert rig.plexes[1].errors == gone.errors == 0
+
+
 def test_whoever_watches_is_told_of_each_gate_that_closes() -> None:
     rig = Rig(ACTIVE, ACTIVE, ACTIVE)
     told = []
@@ -134,6 +153,17 @@ def test_a_page_that_failed_is_due_again() -> None:
     rig.volume.page(1, 0)
     rig.volume.page_failed(1, 0)
     assert rig.volume.touched_pages() == [(1, 0)]
+
+
+def test_what_becomes_of_a_page_whose_column_went_out_of_use_meanwhile_is_nobody_s_business() -> None:
+    rig = Rig(ACTIVE, ACTIVE)
+    rig.settle()
+    content = rig.volume.page(2, 0)
+    rig.volume.close_gate(rig.plexes[1], STALE)
+    rig.volume.remove_plex(rig.plexes[1])
+    rig.volume.page_failed(2, 0)
+    rig.volume.page_written(2, 0, content)
+    assert rig.volume.touched_pages() == []
 
 
 # Rule 6
@@ -254,6 +284,14 @@ def test_a_read_comes_from_plexes_that_are_current_there() -> None:
     assert len(parts) == 3, "one plex serves as far as it can"
 
 
+def test_holders_are_open_and_miss_none_of_it() -> None:
+    rig = Rig(ACTIVE, ACTIVE, STALE)
+    rig.plexes[2].map.empty()
+    hole(rig, 0, 2)
+    assert rig.volume.holders(0, 2 * REGION) == rig.plexes[:2], "a hole elsewhere is no matter"
+    assert rig.volume.holders(REGION, 2 * REGION) == [rig.plexes[1]]
+
+
 def test_a_read_in_one_piece_where_one_plex_has_it_all() -> None:
     rig = Rig(ACTIVE, ACTIVE)
     hole(rig, 0, 2)
@@ -282,6 +320,26 @@ def test_a_write_into_a_hole_goes_only_where_the_plex_is_current() -> None:
     assert plan.targets[1].parts == ((2 * REGION + 512, REGION - 512),)
     plan = rig.volume.choose_targets(3 * REGION + 512, 512)
     assert [target.plex for target in plan.targets] == [rig.plexes[0]]
+
+
+@pytest.mark.parametrize(
+    ("holes", "offset", "length", "taken"),
+    [
+        ((6,), 0, 2 * REGION, [0, 1]),
+        ((1,), 512, 2 * REGION, None),
+        ((1,), REGION + 512, 1024, [0]),
+        ((1,), REGION, REGION, None),
+        ((1, 2), REGION + 512, REGION, [0]),
+    ],
+    ids=["a hole elsewhere", "a hole in a part", "in the hole", "all of the hole", "in two holes"],
+)
+def test_a_write_in_one_step_goes_to_those_that_take_all_of_it_or_is_looked_at_closer(
+    holes: tuple[int, ...], offset: int, length: int, taken: list[int] | None
+) -> None:
+    rig = Rig(ACTIVE, ACTIVE)
+    hole(rig, 1, *holes)
+    found = rig.volume.plain_targets(offset, length)
+    assert found == (None if taken is None else [rig.plexes[number] for number in taken])
 
 
 def test_a_write_of_whole_regions_heals_them_and_they_count_once_they_are_durable() -> None:
@@ -331,6 +389,23 @@ def test_a_repair_needs_another_plex_that_holds_the_region_durably() -> None:
     assert not rig.volume.may_repair(rig.plexes[1], range(2, 3))
 
 
+def test_a_plex_that_is_another_volumes_by_now_is_not_repaired_by_this_one() -> None:
+    rig = Rig(ACTIVE, ACTIVE)
+    rig.settle()
+    assert rig.volume.may_repair(rig.plexes[1], range(2, 3))
+    gone = rig.volume.plexes.pop()
+    assert gone.is_open and not rig.volume.may_repair(gone, range(2, 3))
+
+
+def test_a_hole_that_is_one_already_is_not_made_again() -> None:
+    rig = Rig(ACTIVE, ACTIVE)
+    rig.settle()
+    assert rig.volume.make_holes(rig.plexes[0], range(2, 3))
+    demotions = rig.volume.demotions
+    assert not rig.volume.make_holes(rig.plexes[0], range(2, 3))
+    assert rig.volume.demotions == demotions, "no verdict waits for a record of what is known"
+
+
 def test_holes_are_made_only_where_others_hold_the_region_durably() -> None:
     rig = Rig(ACTIVE, ACTIVE)
     hole(rig, 1, 3)
@@ -368,6 +443,14 @@ def test_the_volume_is_in_sync_state_while_it_recovers() -> None:
     assert rig.volume.state is VolumeState.ACTIVE
     rig.plexes[1].map.mark(range(1))
     assert rig.volume.state.value == VolumeState.SYNC
+    rig.plexes[1].reason = Reason.NONE
+    assert rig.volume.state is VolumeState.ACTIVE, "a hole is no crash"
+
+
+def test_a_plex_that_was_not_in_sync_before_a_crash_leaves_the_volume_active() -> None:
+    rig = Rig(ACTIVE, TEMP)
+    rig.plexes[1].reason = Reason.RECOVERY
+    assert rig.plexes[1].map.any() and rig.volume.state is VolumeState.ACTIVE
 
 
 @pytest.mark.parametrize("name", ["v-02", "/p2", "00000000-0000-4000-8000-000000000002"])

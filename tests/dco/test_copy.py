@@ -11,15 +11,17 @@ from hypothesis import strategies as st
 
 from fmrd.backing.calls.system_calls import Lane
 from fmrd.backing.protocol import DCO_BLOCK_BYTES
+from fmrd.core.images import PageSlot
 from fmrd.core.record import Record
 from fmrd.core.records.parts import Column
 from fmrd.core.states import PlexState
 from fmrd.dco import layout
 from fmrd.dco.copy import DcoCopy, PageWrite
-from fmrd.dco.loading import Loaded, load
+from fmrd.dco.loading import Loaded, load, slot_to_keep
 from fmrd.dco.page_set import Key, PageSet
 from tests.core.making import FAMILY, family_record, plex_record
 from tests.dco.fakes import COLUMNS, MemoryDco, Trouble
+from tests.dco.making import OWNER
 
 PAGES = 2
 KEYS = [(column, page) for column in (0, 1) for page in range(PAGES)]
@@ -323,3 +325,32 @@ def test_a_copy_without_a_valid_record_tells_nothing() -> None:
     assert load(file).image.record is None
     file.data[: 2 * layout.RECORD_SLOT_BYTES] = b"\xaa" * (2 * layout.RECORD_SLOT_BYTES)
     assert load(file).image.record is None and load(file).image.torn
+
+
+def test_a_copy_of_which_both_records_are_damaged_still_says_whose_it_is() -> None:
+    file = new_file()
+    DcoCopy("copy", file, Lane("copy"), FAMILY, COLUMNS, OWNER).write_record(record(1)).run()
+    for slot in (0, 1):
+        file.data[layout.record_offset(slot) + layout.HEADER_BYTES] ^= 0xFF
+    image = load(file).image
+    assert image.record is None and image.names(FAMILY, OWNER) and not image.names(FAMILY, layout.HOME)
+    assert load(new_file()).image.claims == frozenset(), "a blank one is nobody's"
+
+
+@pytest.mark.parametrize("slot", [0, 1])
+def test_pages_of_which_one_slot_alone_is_different_are_different_pages(slot: int) -> None:
+    """What most pages have in common is kept once; the other slot of each was never written."""
+    writer = Writer()
+    for column, text in enumerate(("1000", "0100")):
+        offset = layout.page_offset(column, 0, 0, COLUMNS)
+        writer.file.data[offset : offset + 2 * DCO_BLOCK_BYTES] = bytes(2 * DCO_BLOCK_BYTES)
+        data = layout.encode_page(FAMILY, column, 0, slot, 1, 9, frozenbitarray(text))
+        writer.file.write(layout.page_offset(column, 0, slot, COLUMNS), data)
+    assert [content(writer.file, (column, 0)) for column in (0, 1)] == [0b1000, 0b0100]
+
+
+def test_a_slot_of_an_epoch_that_was_never_recorded_is_the_one_to_write_over() -> None:
+    recorded, later = PageSlot(1, 5, frozenbitarray("1")), PageSlot(2, 6, frozenbitarray("0"))
+    assert slot_to_keep((recorded, later), 1) == 0 and slot_to_keep((later, recorded), 1) == 1
+    assert slot_to_keep((recorded, later), 2) == 1 and slot_to_keep((recorded, later), 3) == 1
+    assert slot_to_keep((None, later), 1) == 1 and slot_to_keep((recorded, None), 2) == 0

@@ -20,7 +20,8 @@ from fmrd.core.stamps import MOST_PIECES, Stamp, Sum
 from fmrd.core.states import PlexState
 from fmrd.dco import layout
 from fmrd.dco.layout import HEADER_BYTES, RECORD_SLOT_BYTES, Blank, Damaged, decode_page, decode_record
-from fmrd.errors import Refused
+from fmrd.dco.values import MOST
+from fmrd.errors import Failed, Refused
 from tests.dco.making import OWNER, counts, records, some_record, uuids, with_plex
 
 SECTOR = 512
@@ -56,6 +57,16 @@ def test_a_record_without_room_does_without_the_checksums_of_stamps() -> None:
     few, many, none = stamped(3, sums), stamped(39, sums), stamped(39, ())
     assert decode_record(in_slot(layout.encode_record(few, 0, OWNER)), 0).record == few
     assert decode_record(in_slot(layout.encode_record(many, 0, OWNER)), 0).record == none
+
+
+def test_checksums_that_just_fit_are_kept() -> None:
+    record = replace(stamped(1, (Sum(0, 1, 1),)), extra={"later": ""})
+    room = RECORD_SLOT_BYTES - HEADER_BYTES - len(layout.encode_body(record))
+    full = replace(record, extra={"later": "x" * room})
+    assert decode_record(layout.encode_record(full, 0), 0).record == full
+    beyond = replace(record, extra={"later": "x" * (room + 1)})
+    found = decode_record(in_slot(layout.encode_record(beyond, 0)), 0).record
+    assert found == replace(stamped(1, ()), extra=beyond.extra)
 
 
 def stamped(number: int, content: tuple[Sum, ...]) -> Record:
@@ -211,6 +222,31 @@ def test_a_record_may_fill_its_slot_to_the_last_byte() -> None:
         layout.encode_record(replace(record, extra={"later": "x" * (room + 1)}), 0)
 
 
+def test_a_new_plex_leaves_room_for_what_comes_later() -> None:
+    """Each further letter is a further byte of the body."""
+    record = replace(some_record(), history=(), extra={"later": ""})
+    room = RECORD_SLOT_BYTES - HEADER_BYTES - layout.RESERVED_BYTES - len(layout.encode_body(record))
+    layout.must_have_room(replace(record, extra={"later": "x" * room}))
+    with pytest.raises(Failed, match="dco_full"):
+        layout.must_have_room(replace(record, extra={"later": "x" * (room + 1)}))
+
+
+def test_a_record_of_another_kind_is_damaged_though_its_checksum_is_right() -> None:
+    header = bytearray(in_slot(layout.encode_record(some_record(), 0)))
+    header[:8] = layout.PAGE_MAGIC
+    with pytest.raises(Damaged, match="magic"):
+        decode_record(signed(header), 0)
+
+
+def test_a_sequence_that_no_count_may_be_is_damaged() -> None:
+    header = bytearray(in_slot(layout.encode_record(some_record(), 0)))
+    header[40:48] = MOST.to_bytes(8, "little")
+    assert decode_record(signed(header), 0).record.sequence == MOST
+    header[40:48] = (MOST + 1).to_bytes(8, "little")
+    with pytest.raises(Damaged, match="a sequence of"):
+        decode_record(signed(header), 0)
+
+
 def test_whose_a_copy_is_can_be_told_though_all_else_is_damaged() -> None:
     record = some_record()
     data = bytearray(layout.encode_record(record, 0, OWNER))
@@ -218,7 +254,10 @@ def test_whose_a_copy_is_can_be_told_though_all_else_is_damaged() -> None:
     assert layout.claimed(bytes(data)) == (record.family, OWNER)
     assert layout.claimed(layout.encode_record(record, 0)) is None, "the home copy is no plex's"
     assert layout.claimed(bytes(RECORD_SLOT_BYTES)) is None
+    assert layout.claimed(bytes(data[:HEADER_BYTES])) == (record.family, OWNER)
     assert layout.claimed(bytes(data[: HEADER_BYTES - 1])) is None
+    data[48:64] = bytes(16)
+    assert layout.claimed(bytes(data)) is None, "a plex of no family"
 
 
 def test_512_lineages_and_eight_plexes_of_long_paths_fit() -> None:
@@ -285,6 +324,22 @@ def test_a_page_of_another_version_is_damaged(monkeypatch: pytest.MonkeyPatch) -
         data = layout.encode_page(OWNER, 3, 5, 1, 8, 9, bitarray("0110"))
     with pytest.raises(Damaged):
         decode_page(data, OWNER, 3, 5, 1)
+
+
+def test_a_page_of_another_kind_is_damaged_though_its_checksum_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as other:
+        other.setattr(layout, "PAGE_MAGIC", layout.RECORD_MAGIC)
+        data = layout.encode_page(FAMILY, 3, 5, 1, 8, 9, bitarray("0110"))
+    with pytest.raises(Damaged, match="magic"):
+        decode_page(data, FAMILY, 3, 5, 1)
+
+
+@pytest.mark.parametrize(("epoch", "sequence"), [(MOST + 1, 1), (1, MOST + 1)])
+def test_a_page_of_an_epoch_or_a_sequence_that_no_count_may_be_is_damaged(epoch: int, sequence: int) -> None:
+    data = layout.encode_page(FAMILY, 3, 5, 1, min(epoch, MOST), min(sequence, MOST), bitarray("01"))
+    assert decode_page(data, FAMILY, 3, 5, 1).bits == bitarray("01")
+    with pytest.raises(Damaged, match="no copy"):
+        decode_page(layout.encode_page(FAMILY, 3, 5, 1, epoch, sequence, bitarray("01")), FAMILY, 3, 5, 1)
 
 
 def test_a_page_of_zeros_is_blank_and_one_of_another_size_damaged() -> None:

@@ -10,6 +10,7 @@ from trio.testing import wait_all_tasks_blocked
 from fmrd.backing.calls.system_calls import Call
 from fmrd.core.states import PlexState
 from fmrd.dco import layout
+from fmrd.dco.store import Store
 from fmrd.errors import Failed
 from tests.dco.fakes import Rig, in_another_epoch
 
@@ -83,6 +84,26 @@ async def test_a_join_writes_what_the_home_copy_holds_not_what_memory_does() -> 
     rig.system.gate = mark_while_the_record_lands
     await rig.store.join(rig.plexes[1], copy, lambda: rig.open(rig.plexes[1], copy))
     assert rig.plexes[0].map.any() and rig.missing(0, "v-02") == rig.missing(0) == set()
+
+
+async def test_no_page_is_written_while_a_joining_plex_gets_its_copy() -> None:
+    """A mark would be on the other copies, and not on that one, which counts a moment later."""
+    rig = await rig_of(ACTIVE, STALE)
+    copy = rig.copy("v-02", rig.plexes[1].uuid)
+    answers = trio.Event()
+    rig.system.gate = lambda calls: answers if [call.lane.name for call in calls] == ["v-02"] else None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.store.join, rig.plexes[1], copy, lambda: rig.open(rig.plexes[1], copy))
+        await wait_all_tasks_blocked()
+        rig.trouble.writes.clear()
+        rig.volume.drl.enter(range(1))
+        nursery.start_soon(rig.store.write_pages, [(0, 0)])
+        await wait_all_tasks_blocked()
+        assert rig.trouble.writes == []
+        answers.set()
+    for name in ("home", "v-01", "v-02"):
+        page = rig.read(name).image.newest(rig.volume.settings.drl, 0)
+        assert page is not None and page.bits[0], name
 
 
 async def test_a_join_whose_copy_cannot_be_written_leaves_the_plex_out() -> None:
@@ -377,8 +398,29 @@ async def test_a_map_page_on_its_way_is_written_again_by_whoever_needs_it_durabl
 
 async def test_a_page_of_a_column_out_of_use_is_not_written() -> None:
     rig = await rig_of(ACTIVE, ACTIVE)
-    await rig.store.write_pages([(9, 0), (1, 77)])
+    await rig.store.write_pages([(9, 0), (1, 77), (1, rig.volume.geometry.pages)])
     assert rig.trouble.writes == []
+
+
+async def test_no_page_is_written_while_a_write_of_the_home_copy_may_land_yet() -> None:
+    """It would land on the same slot, over what is newer."""
+    rig = await rig_of(ACTIVE, ACTIVE)
+    rig.volume.drl.enter(range(1))
+    rig.home.lane.give_up(Call(rig.home.lane, lambda: None))
+    with pytest.raises(Failed, match="does not answer"):
+        await rig.store.write_pages([(0, 0)])
+    assert rig.trouble.writes == [] and not rig.volume.drl.is_durable(range(1))
+
+
+async def test_after_an_opening_the_home_copy_takes_the_first_pages_before_any_other() -> None:
+    """Nobody knows yet whether it lacks what the others have: by two writes they would be ahead of it."""
+    rig = await rig_of(ACTIVE, ACTIVE)
+    opened = Store(rig.ledger, rig.volume, rig.opened, timeout_seconds=1, failed=lambda plex, why: None)
+    rig.volume.drl.enter(range(1))
+    await opened.write_pages([(0, 0)])
+    rig.volume.drl.enter(range(2, 3))
+    await opened.write_pages([(0, 1)])
+    assert rig.system.batches == [["home"], ["v-01", "v-02"], ["home", "v-01", "v-02"]]
 
 
 async def test_nothing_to_write_is_nothing_to_wait_for() -> None:

@@ -56,20 +56,21 @@ def test_every_module_can_be_mutated(room: str) -> None:
 def test_what_is_argued_is_still_there() -> None:
     for line in ARGUED.read_text().splitlines():
         if not line.startswith("#"):
-            name, _, why = line.partition(" | ")
+            name, _, why = line.rpartition(" | ")
             assert why, f"without a reason: {name}"
             assert name in {m.name for m in _of(ROOT / name.split()[0])}
 
 
-def test_those_that_noticed_others_come_first_then_the_cheapest() -> None:
-    chooser = Chooser(
-        {"slow": (2.0, {"m.py": [2, 3]}), "fast": (1.0, {"m.py": [3]}), "other": (0.0, {"n.py": [3]})}, 3.5
-    )
+def test_those_that_noticed_others_come_first_then_its_own_and_the_cheapest() -> None:
+    lines = {"slow": [2, 3], "fast": [3], "t/test_m.py::t": [3], "t/test_n.py::t": [3], "of_others": [9]}
+    seconds = {"slow": 2.0, "fast": 1.0, "t/test_m.py::t": 5.0, "t/test_n.py::t": 3.0, "of_others": 0.0}
+    chooser = Chooser({test: (seconds[test], {"m.py": lines[test]}) for test in lines}, 60.0)
     [first, *_] = mutants_of("m.py", SOURCE)
     assert first.line == 3
-    assert chooser.tests_of(first) == [("fast", 20.0), ("slow", 30.0)]
+    chosen = [("t/test_m.py::t", 60.0), ("fast", 20.0), ("slow", 30.0), ("t/test_n.py::t", 40.0)]
+    assert chooser.tests_of(first) == chosen
     chooser.noticed(first, "slow")
-    assert [test for test, _ in chooser.tests_of(first)] == ["slow", "fast"]
+    assert [test for test, _ in chooser.tests_of(first)] == ["slow", "t/test_m.py::t", "fast", "t/test_n.py::t"]
 
 
 def test_of_the_tests_of_a_mutant_as_many_are_run_as_there_is_time_for() -> None:
