@@ -1,7 +1,7 @@
 """Marks, and what is told of changes, on real files."""
 
 import errno
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
 import pytest
@@ -31,9 +31,9 @@ async def regions(rig: Rig, volume: str, **asked: str) -> list[int]:
     return list((await told(rig, volume, **asked)).bits.search(1))
 
 
-async def refused(work: object) -> str:
+async def refused(work: Awaitable[Json]) -> str:
     with pytest.raises(FmrdError) as caught:
-        await work  # type: ignore[misc]
+        await work
     return caught.value.code
 
 
