@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import BIN, MIB, REGION, Daemon, needs_fuse
+from tests.e2e.harness import BIN, MIB, REGION, Daemon, needs_fuse, until
 
 pytestmark = [needs_fuse]
 
@@ -210,3 +210,21 @@ def test_what_is_half_received_is_no_snapshot_to_restore_from(pair: Daemon) -> N
     assert receive(pair, "far", stream[: len(stream) // 2]).returncode == 1
     answer = pair.ctl("snapback", "RECV-far", "--from-replica")
     assert answer.status == 3 and answer.code == "receive_present"
+
+
+def test_a_daemon_that_is_killed_while_it_receives_is_told_in_a_line_and_leaves_it_as_it_was(pair: Daemon) -> None:
+    stream = send(pair, "s1")
+    command = [str(BIN / "fmrctl"), "receive", "far"]
+    environment = os.environ | {"FMRD_SOCKET": str(pair.socket)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, **pipes) as receiver:  # type: ignore[call-overload]  # three pipes
+        receiver.stdin.write(stream[: len(stream) // 2])
+        receiver.stdin.flush()
+        until(lambda: pair.volume("RECV-far")["open_count"], "it receives")
+        pair.kill_all()
+        _, told = receiver.communicate(stream[len(stream) // 2 :])
+    assert receiver.returncode in (1, 4) and told.startswith(b"fmrctl: ") and b"Traceback" not in told, told
+    pair.start()
+    assert content(pair, "far") == bytes(4 * MIB)
+    taken(pair, "s1")
+    assert content(pair, "far") == content(pair, "s1")

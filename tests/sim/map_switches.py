@@ -1,6 +1,6 @@
 """The rules of marks and of what is told of changes as switches, as those of switches.py."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -10,6 +10,10 @@ from bitarray import bitarray
 from fmrd.core.decisions import changes, recovery, snapback
 from fmrd.core.maps.bitmap import Bitmap
 from fmrd.core.volume.volume import Volume
+from fmrd.dco.ledger import change
+from fmrd.engine.maps import receiving
+from fmrd.engine.snapshots.pairs import Pair
+from fmrd.engine.tasks import Task
 from tests.sim.switches import while_cleaning
 
 
@@ -70,7 +74,20 @@ def _half_of_it() -> AbstractContextManager[Any]:
     return patch.object(changes, "since_snapshot", half)
 
 
+def _held_afterwards() -> AbstractContextManager[Any]:
+    """Another record says what the volume holds."""
+    real = receiving.restore
+
+    async def restore(pair: Pair, *others: Any, also: Callable[[], None], **options: Any) -> list[Task]:
+        tasks = await real(pair, *others, **options)
+        await change([pair.origin.mirror.store], also)
+        return tasks
+
+    return patch.object(receiving, "restore", restore)
+
+
 SWITCHES = {
+    "receive: what is held is recorded with the data": _held_afterwards,
     "mark: what is written is in it": _not_tracked,
     "mark: its map before the DRL clears": _lazy,
     "mark: its map inherits the DRL": _no_drl_after_a_crash,

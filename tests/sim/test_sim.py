@@ -132,6 +132,7 @@ CAUGHT_BY = {
     "mark: its map before the DRL clears": ("maps", 0),
     "mark: its map inherits the DRL": ("maps", 0),
     "mark: a restore is in it": ("maps, snaps", 0),
+    "receive: what is held is recorded with the data": ("receive", 0),
     "changed: by the maps of both snapshots": ("maps, snaps", 0),
     "epochs: a record and its maps are one": "snapshot: killed before the record of a restore",
 }

@@ -4,30 +4,17 @@ The answer is bits, one a region, packed: of a tebibyte 2 MiB before packing, wh
 asks turns them into ranges, one after the other.
 """
 
-import base64
-import zlib
 from dataclasses import dataclass, replace
-from functools import partial
 
 from bitarray import bitarray
-from bitarray.util import ones, zeros
 
-from fmrd.backing.calls.system_calls import Lane, ask
-from fmrd.backing.protocol import Backing
 from fmrd.core.decisions import changes, instant
-from fmrd.core.geometry import Geometry
 from fmrd.core.json_object import Json
-from fmrd.core.maps.regionmap import runs_of
-from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
-from fmrd.engine.context import Context
+from fmrd.engine.maps.holes import packed, zeros_in
 from fmrd.engine.registry import Registry
-from fmrd.engine.running import Running
 from fmrd.engine.snapshots.pairs import Pair, pair_of
-from fmrd.errors import BadRequest, FmrdError, Refused
-
-LOOK_BYTES, STRETCH_BYTES = 64 << 30, 64 << 20
-"""So much is looked at for holes in one call, and by one question: a file may have many."""
+from fmrd.errors import BadRequest, Refused
 
 
 @dataclass(frozen=True)
@@ -125,7 +112,7 @@ async def told(registry: Registry, found: Difference) -> Json:
     unit = registry.unit(settings.name)
     count = found.bits.count()
     last = bool(found.bits[-1])
-    blank = await _zeros(registry, found)
+    blank = await zeros_in(registry, found.volume, found.bits)
     served = registry.find(settings.name)
     content = changes.content_of(found.volume) if settings.link is not None else None
     return {
@@ -136,8 +123,8 @@ async def told(registry: Registry, found: Difference) -> Json:
         "region_size_bytes": settings.region_bytes,
         "regions": count,
         "bytes": found.volume.geometry.bytes_in(count, last),
-        "changed": await _packed(context, found.bits),
-        "zero": await _packed(context, blank),
+        "changed": await packed(context, found.bits),
+        "zero": await packed(context, blank),
         "bases": list(found.bases),
         "base": found.base,
         "original": settings.snapshot_of or settings.name,
@@ -147,103 +134,3 @@ async def told(registry: Registry, found: Difference) -> Json:
         "path": f"{registry.mount_path}/{settings.name}",
         "behind": [plex.path for plex in found.volume.plexes] if settings.snapshot_of is not None else [],
     }
-
-
-async def _packed(context: Context, bits: bitarray) -> str:
-    """Little endian, a bit a region, by zlib and base64."""
-
-    def pack() -> str:
-        return base64.b64encode(zlib.compress(bitarray(bits, endian="little").tobytes(), 1)).decode()
-
-    return await ask(context.system, Lane("maps"), pack, context.io_timeout_seconds)
-
-
-async def _zeros(registry: Registry, found: Difference) -> bitarray:
-    """Which of these regions are holes on a plex that has them: as far as that can be seen at a look. Bytes that are
-    written meanwhile may be found as they were.
-    """
-    volume = found.volume
-    running = _running(registry, volume.settings.name)
-    if running is None or running.volume is not volume:
-        return zeros(len(found.bits))
-    if not volume.settings.is_instant:
-        return await _holes(running, found.bits)
-    lacks = volume.plexes[0].map
-    own = bitarray(found.bits)
-    lacks.take_from(own)
-    blank = await _holes(running, own)
-    origin = _running(registry, volume.settings.snapshot_of or "")
-    if origin is not None:
-        size = origin.volume.geometry.regions
-        theirs = instant.fitted(await _holes(origin, instant.fitted(found.bits & ~own, size)), len(own))
-        blank |= theirs & lacks.these(range(len(own)))  # the original's still, after the look
-    return blank
-
-
-async def blank_in(registry: Registry, origin: Running, snapshot: Volume) -> str:
-    """Return, packed, the regions of an instant snapshot that are surely holes of its original's, and were when it was
-    taken: neither side wrote there since. Zeros need not be written there.
-    """
-    size = origin.volume.geometry.regions
-    found = await _holes(origin, ones(size))
-    origin.volume.tracks[snapshot.settings.uuid].map.take_from(found)
-    found = instant.fitted(found, snapshot.geometry.regions)
-    blank = bitarray(found)
-    snapshot.tracks[snapshot.settings.uuid].map.take_from(blank)
-    return await _packed(registry.context, blank)
-
-
-def _running(registry: Registry, name: str) -> Running | None:
-    unit = registry.units.get(name)
-    return unit.service.running if unit is not None and unit.service is not None else None
-
-
-async def _holes(running: Running, wanted: bitarray) -> bitarray:
-    """Of these regions those that are all hole, on one plex that holds them all and lies in a file."""
-    volume = running.volume
-    found = zeros(len(wanted))
-    plex = _holder(volume, wanted)
-    opened = running.mirror.opened.get(plex.uuid) if plex is not None else None
-    if plex is None or opened is None or opened.backing.is_block or opened.lane.hung or not wanted.any():
-        return found
-    per_call = max(1, LOOK_BYTES // volume.geometry.region_bytes)
-    for start in range(0, len(wanted), per_call):
-        part = wanted[start : start + per_call]
-        if part.any():
-            look = partial(holes_in, opened.backing, volume.geometry, start, part)
-            try:
-                seen = await ask(running.context.system, opened.lane, look, running.timeout_seconds)
-            except (FmrdError, OSError):  # what cannot be looked at is read, and that will tell
-                return zeros(len(wanted))
-            found[start : start + len(seen)] = seen
-    return found if plex is _holder(volume, wanted) else zeros(len(wanted))
-
-
-def _holder(volume: Volume, wanted: bitarray) -> Plex | None:
-    """The first plex that holds all of these regions for certain."""
-    for plex in volume.open_plexes():
-        if plex.suspect is None and (plex.map.blank or not (plex.map.bits & wanted).any()):
-            return plex
-    return None
-
-
-def holes_in(backing: Backing, geometry: Geometry, start: int, wanted: bitarray) -> bitarray:
-    """Return which of the regions that ``wanted`` names, counted from ``start``, are all hole. It blocks."""
-    found = zeros(len(wanted))
-
-    def blank(begin: int, end: int) -> None:
-        if begin < end:
-            whole = geometry.whole_regions_of(begin, end - begin)
-            found[whole.start - start : whole.stop - start] = 1
-
-    for run in runs_of(wanted):
-        at, size = geometry.bytes_of(range(start + run.start, start + run.stop))
-        stop, begin = at + size, at
-        while at < stop:
-            is_data, end = backing.data_until(at, min(stop, at + STRETCH_BYTES))
-            if is_data:
-                blank(begin, at)
-                begin = end
-            at = end
-        blank(begin, stop)
-    return found

@@ -11,7 +11,7 @@ from fmrd.errors import BadRequest, Failed, FmrdError
 from fmrd.front.ctl import words
 from fmrd.front.ctl.app import App
 from fmrd.front.ctl.options import DRY_RUN, RATE, WAIT
-from fmrd.front.maps import restoring
+from fmrd.front.maps import failing, restoring
 from fmrd.front.maps.pace import Pace
 from fmrd.front.maps.retention import PERIODS, candidates, kept
 from fmrd.front.streams.stream import CHUNK_BYTES
@@ -35,7 +35,7 @@ def cat(app: App, snapshot: str, span: tuple[int, int] | None, rate: int | None)
     if stop > volume["length_bytes"]:
         raise BadRequest("bad_size", f"volume {snapshot} ends at {volume['length_bytes']}, the range at {stop}")
     pace = Pace(rate or 0)
-    with _opened(volume) as file:
+    with failing.told(f"volume {snapshot} cannot be read"), _opened(volume) as file:
         while offset < stop:
             data = file.read(offset, min(CHUNK_BYTES, stop - offset))
             sys.stdout.buffer.write(data)

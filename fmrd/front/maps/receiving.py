@@ -14,6 +14,7 @@ from fmrd.backing.clients.volume_file import VolumeFile
 from fmrd.core.json_object import Json
 from fmrd.errors import Failed
 from fmrd.front.ctl.app import App
+from fmrd.front.maps import failing
 from fmrd.front.maps.pace import Meter
 from fmrd.front.maps.ranges import Blank
 from fmrd.front.streams.header import Header
@@ -59,7 +60,9 @@ class Receiving:
                     pass
             return {"notice": begun["notice"]}
         with Meter(self._app.err, f"receiving {header.name}", header.bytes) as meter:
-            self._take(begun["path"], Blank(begun["blank"], header.length_bytes, begun["region_size_bytes"]), meter)
+            hint = f"fmrctl receive {self._volume} --token tells where to go on"
+            with failing.told(f"volume {self._volume} cannot be received", hint):
+                self._take(begun["path"], Blank(begun["blank"], header.length_bytes, begun["region_size_bytes"]), meter)
         wait_closed(self._app, begun["into"])
         return self._app.ask(
             "receive_commit", volume=self._volume, stream=header.stream, force=self._options.force,

@@ -10,6 +10,7 @@ from fmrd.backing.clients.volume_file import VolumeFile
 from fmrd.core.json_object import Json
 from fmrd.errors import BadRequest, Failed, FmrdError
 from fmrd.front.ctl.app import App
+from fmrd.front.maps import failing
 from fmrd.front.maps.pace import Meter, Pace
 from fmrd.front.maps.ranges import ZERO, Changes, Range
 from fmrd.front.maps.receiving import wait_closed
@@ -62,6 +63,7 @@ def _span(changes: Changes, wish: Wish) -> tuple[int, int]:
 def _put(app: App, changes: Changes, span: tuple[int, int], total: int, path: str, rate: int) -> None:
     name = changes.told["volume"]
     with (
+        failing.told(f"snapshot {name} cannot be put back"),
         VolumeFile(changes.told["path"], behind=changes.told["behind"]) as source,
         VolumeFile(path, writes=True) as target, Meter(app.err, f"putting back {name}", total) as meter,
     ):  # fmt: skip

@@ -19,6 +19,7 @@ from fmrd.backing.clients.volume_file import VolumeFile
 from fmrd.core.json_object import Json
 from fmrd.errors import BadRequest, Failed, Refused
 from fmrd.front.ctl.app import App
+from fmrd.front.maps import failing
 from fmrd.front.maps.pace import Meter, Pace
 from fmrd.front.maps.ranges import ZERO, Changes, Range
 from fmrd.front.streams.header import Header
@@ -81,6 +82,7 @@ class Sending:
         writer = StreamWriter(out, header, packed)
         pace = Pace(rate)
         with (
+            failing.told(f"snapshot {self._wish.snapshot} cannot be sent"),
             VolumeFile(told["path"], behind=told["behind"]) as file,
             Meter(self._app.err, f"sending {self._wish.snapshot}", header.bytes) as meter,
         ):

@@ -9,7 +9,7 @@ from fmrd.core.reasons import Reason
 from fmrd.core.records.parts import Content, Receiving
 from fmrd.core.states import TaskType
 from fmrd.engine.maps import receiving
-from fmrd.engine.maps.changed import blank_in
+from fmrd.engine.maps.holes import blank_in
 from fmrd.engine.maps.receiving import Offer
 from fmrd.engine.opening.taking import PlexWish
 from fmrd.engine.service import Service
