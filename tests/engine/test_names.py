@@ -201,6 +201,23 @@ async def test_what_an_instant_snapshot_keeps_survives_all_of_it(rig: Rig) -> No
     assert shown["lost"] == []
 
 
+async def test_nobody_writes_before_all_are_there(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    await rig.make()
+    await rig.verbs.snapshot(volumes=["data"], instant=str(rig.path("i")), name="old")
+    await rig.verbs.stop_all()
+    start = rig.registry.start
+    seen: list[bool] = []
+
+    async def noted(unit: object, *arguments: object, **options: object) -> object:
+        done = await start(unit, *arguments, **options)  # type: ignore[arg-type]  # as it was called
+        seen.append(rig.registry.find("data") is not None)
+        return done
+
+    monkeypatch.setattr(rig.registry, "start", noted)
+    await rig.verbs.start_all()
+    assert seen == [False, False] and rig.registry.find("data") is not None
+
+
 async def test_what_cannot_be_taken_back_is_told(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     await three(rig)
     stop = rig.registry.stop
