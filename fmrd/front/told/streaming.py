@@ -28,6 +28,8 @@ async def stream(events: Events, client: trio.SocketStream, since: str | None, *
     slower than the events is told how many it missed.
     """
     sequence, gap = _position(events, since, follow=follow)
+    if follow:
+        await send(client, Happened([]))  # so that it knows that somebody is there
     while True:
         found, missed = events.after(sequence)
         lines = ([gap] if gap else []) + ([_missed(events, f"{missed} event(s) are gone")] if missed else [])
