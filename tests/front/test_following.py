@@ -11,12 +11,12 @@ import trio.testing
 from fmrd.core.json_object import Json
 from fmrd.engine.events import ring
 from fmrd.engine.events.ring import Events
-from fmrd.errors import BadRequest, Unreachable
+from fmrd.errors import BadRequest, Failed, Unreachable
 from fmrd.front.ctl.app import App
 from fmrd.front.ctl.cli import run
 from fmrd.front.ctl.glance import events as module
 from fmrd.front.told import streaming
-from fmrd.front.wire import Happened, decode_reply
+from fmrd.front.wire import Happened, Request, decode_reply
 
 Told = Callable[[list[Json]], None]
 
@@ -81,6 +81,20 @@ async def test_from_where_somebody_hears(events: Events) -> None:
     for wrong in ("", "yesterday", "1.", "-1m", "1w", f"{events.life}.x"):
         with pytest.raises(BadRequest):
             await heard(events, wrong)
+
+
+async def test_a_verb_is_told_as_it_was_typed() -> None:
+    events = Events(lambda: 100.0)
+    args = {"volume": "data", "plexes": [{"path": "/a"}, {"path": "/b", "dco": "/c"}], "force": False, "rate": 0,
+            "full": True, "without": []}  # fmt: skip
+    streaming.tell_verb(events, 7, Request("make", args), None)
+    streaming.tell_verb(events, 7, Request("stop", {"volume": "data"}), Failed("volume_missing", "it is gone", "look"))
+    for quiet in (Request("print"), Request("make", args | {"dry_run": True}), Request("task_list", {"all": True})):
+        streaming.tell_verb(events, 7, quiet, None)
+    made, failed = events.after(0)[0]
+    assert made.message == "user 7: make volume=data plexes=path=/a,path=/b,dco=/c full=true"
+    assert (made.volume, made.details["uid"], made.details["verb"]) == ("data", 7, "make")
+    assert (failed.kind, failed.details["code"], failed.action) == ("verb_failed", "volume_missing", "look")
 
 
 async def test_a_listener_is_told_at_once_and_then_of_each(events: Events, tmp_path: Path) -> None:
