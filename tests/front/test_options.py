@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import click
 import pytest
 
-from fmrd.front.ctl.cli import LOSES, cli, run
+from fmrd.front.ctl.cli import cli, run
+from fmrd.front.ctl.hand.meaning import LOSES
 
 OF_THE_VERB = {"--force", "--from", "--plex", "--all"}
 """What these mean is another thing with each verb that takes one."""
@@ -34,7 +35,7 @@ def test_an_option_is_one_thing_whatever_verb_takes_it() -> None:
 
 @pytest.mark.parametrize(
     "typed",
-    ["rename a", "remov a", "snapclea x", "plex diss a b", "task abrt 1", "remove a --eras", "plex att a --discad"],
+    ["remvoe a", "remov a", "snapclea x", "plex diss a b", "task abrt 1", "remove a --eras", "plex att a --discad"],
 )
 def test_what_gives_something_up_is_never_suggested(typed: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(typed.split()) == 2
