@@ -72,6 +72,18 @@ def test_several_names_and_globs(daemon: Daemon, tmp_path: Path) -> None:
     assert "did you mean" not in daemon.fmrctl("plex", "dis", "web1", "wbe1-01").stderr
 
 
+def test_several_that_are_started_are_waited_for(daemon: Daemon, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        daemon.make(name, "1M", tmp_path / f"{name}.a", tmp_path / f"{name}.b")
+        daemon.json("plex", "det", name, f"{name}-02")
+        write_at(daemon.path(name), 0, b"x" * 4096)
+    daemon.json("stop", "one", "two")
+    started = daemon.json("start", "one", "two", "--wait")
+    assert [volume["name"] for volume in started["volumes"]] == ["one", "two"]
+    assert {task["state"] for task in started.get("tasks", [])} <= {"done"}
+    until(lambda: daemon.states("one") == daemon.states("two") == ["ACTIVE", "ACTIVE"], "both are whole")
+
+
 def test_all_or_none(daemon: Daemon, tmp_path: Path) -> None:
     for name in ("one", "two"):
         daemon.make(name, "64K", tmp_path / name)

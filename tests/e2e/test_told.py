@@ -204,6 +204,7 @@ def test_a_snapshot_says_when_and_how_it_was_taken(daemon: Daemon, plexes: list[
     daemon.restart()
     found = {snap["name"]: snap for snap in daemon.json("snapprint")["snapshots"]}
     assert {name: snap["taken_as"] for name, snap in found.items()} == {"SNAP-data": "break-off", "now": "instant"}
+    assert daemon.fmrctl("status", "-x").stdout == "all volumes are well\n"
     assert before <= found["SNAP-data"]["taken"] <= found["now"]["taken"] <= time.time()
     assert daemon.volume("now")["taken"] == found["now"]["taken"] and daemon.volume("data")["taken"] is None
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found["now"]["taken"]))

@@ -210,6 +210,10 @@ async def come_to_the_same(rig: Rig, verb: str, arguments: dict[str, Any]) -> Ca
 
 OF_A_VOLUME: dict[str, tuple[str, Callable[[Rig], dict[str, Any]]]] = {
     "plex_add": ("plex_add", lambda rig: {"volume": "data", "path": str(rig.path("x"))}),
+    "plex_replace": (
+        "plex_replace",
+        lambda rig: {"volume": "data", "plex": str(rig.path("b")), "path": str(rig.path("x"))},
+    ),
     "snapstart": ("snapstart", lambda rig: {"volume": "data", "path": str(rig.path("x"))}),
     "snapshot": ("snapshot", lambda rig: {"volumes": ["data"]}),
     "snapshot of a snapshot": ("snapshot", lambda rig: {"volumes": ["SNAP-data"]}),

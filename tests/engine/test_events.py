@@ -84,6 +84,22 @@ async def test_who_comes_late_is_told_how_much_is_gone(monkeypatch: pytest.Monke
     assert events.after(4)[1] == 0 and events.after(5) == ([], 0)
 
 
+async def test_a_disk_that_always_fails_drowns_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    times = iter([0.0, *[1.0] * 50, *[100.0] * 50])
+    events = Events(lambda: next(times))
+    events.tell("verb", "what somebody did")
+    times = iter([n / 10 for n in range(1000)])
+    with caplog.at_level(logging.WARNING):
+        for n in range(100):
+            events.note("data", f"read {n} failed")
+        times = iter([200.0] * 10)
+        events.note("data", "another minute")
+    found = [event.message for event in events.after(0)[0]]
+    assert len(found) == 1 + ring.NOTED + 1 + 1 and found[0] == "what somebody did"
+    assert "there is more of this" in found[-2] and found[-1] == "volume data: another minute"
+    assert len(caplog.records) == 101, "the log has all of it"
+
+
 async def test_who_waits_wakes_with_the_next_one() -> None:
     events = Events(lambda: 1.0)
     with trio.fail_after(5):

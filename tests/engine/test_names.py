@@ -187,6 +187,53 @@ async def test_all_are_started_or_none(rig: Rig) -> None:
     assert started(rig) == ["one", "three", "two"]
 
 
+async def test_what_an_instant_snapshot_keeps_survives_all_of_it(rig: Rig) -> None:
+    await rig.make()
+    await rig.write_regions(1, 2, byte=b"a")
+    await rig.verbs.snapshot(volumes=["data"], instant=str(rig.path("i")), name="old")
+    await rig.write_regions(1, byte=b"b")
+    for _ in range(2):
+        assert [v["name"] for v in (await rig.verbs.stop_all())["volumes"]] == ["data", "old"]
+        assert [v["name"] for v in (await rig.verbs.start_all())["volumes"]] == ["data", "old"]
+        await rig.write_regions(2, byte=b"c")
+    assert [await rig.door("old").read(n * REGION + 512, 1) for n in (1, 2)] == [b"a", b"a"]
+    [shown] = (await rig.verbs.print(volume="old"))["volumes"]
+    assert shown["lost"] == []
+
+
+async def test_nobody_writes_before_all_are_there(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    await rig.make()
+    await rig.verbs.snapshot(volumes=["data"], instant=str(rig.path("i")), name="old")
+    await rig.verbs.stop_all()
+    start = rig.registry.start
+    seen: list[bool] = []
+
+    async def noted(unit: object, *arguments: object, **options: object) -> object:
+        done = await start(unit, *arguments, **options)  # type: ignore[arg-type]  # as it was called
+        seen.append(rig.registry.find("data") is not None)
+        return done
+
+    monkeypatch.setattr(rig.registry, "start", noted)
+    await rig.verbs.start_all()
+    assert seen == [False, False] and rig.registry.find("data") is not None
+
+
+async def test_what_cannot_be_taken_back_is_told(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    await three(rig)
+    stop = rig.registry.stop
+
+    async def stop_but_two(unit: object) -> None:
+        if unit is rig.registry.unit("two"):
+            rig.path("one").rename(rig.path("away"))
+            raise Refused("volume_open", "two was opened just now")
+        await stop(unit)  # type: ignore[arg-type]  # a unit, as ever
+
+    monkeypatch.setattr(rig.registry, "stop", stop_but_two)
+    with pytest.raises(Failed, match=r"two was opened just now; this could not be taken back on one \(no_current_plex"):
+        await rig.verbs.stop_all()
+    assert started(rig) == ["three", "two"]
+
+
 async def test_a_comment_is_kept(tmp_path: Path) -> None:
     async with daemon(tmp_path) as rig:
         await rig.make()

@@ -17,7 +17,7 @@ def plex(number: int = 1, state: str = "ACTIVE", **more: Any) -> Json:
 
 def volume(*plexes: Json, **more: Any) -> Json:
     return {"name": "data", "kstate": "ENABLED", "state": "ACTIVE", "length_bytes": 1 << 30, "lost": [],
-            "suspect": False, "snapshot_of": None, "error": None, "plexes": list(plexes or (plex(),)),
+            "suspect": False, "snapshot_of": None, "instant": False, "error": None, "plexes": list(plexes or (plex(),)),
             **more}  # fmt: skip
 
 
@@ -88,6 +88,15 @@ def test_what_is_opening_is_no_refusal_yet() -> None:
 
 def test_a_comparison_is_no_copy() -> None:
     assert judged(volume(), task(1, "VERIFY")).health is Health.OK
+
+
+def test_snapshots_that_are_as_they_should_be_are_well() -> None:
+    instant = judged(volume(plex(dirty_regions=9, dirty_bytes=9 << 16), snapshot_of="big", instant=True))
+    assert (instant.health, instant.in_sync) == (Health.OK, 1)
+    assert judged(volume(plex(dirty_regions=9), instant=True), task(1, "SNAPSYNC")).health is Health.OK
+    assert judged(volume(plex(), plex(2, "SNAPATT", dirty_regions=9)), task(2, "SNAPATT")).health is Health.OK
+    gone = judged(volume(plex(1, "IOFAIL", dirty_regions=9), instant=True))
+    assert gone.health is Health.DEGRADED
 
 
 def test_the_worst_counts_and_comes_first() -> None:

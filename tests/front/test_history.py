@@ -67,6 +67,21 @@ def test_a_line_that_a_power_loss_tore_takes_one_event_with_it(tmp_path: Path, e
     path = tmp_path / "history"
     path.write_bytes(path.read_bytes()[:-20])
     assert messages(History(tmp_path)) == ["event 0"]
+    kept(tmp_path, events, 1)
+    assert messages(History(tmp_path)) == ["event 0", "event 0"], "and not the one that is written next"
+
+
+def test_a_disk_that_is_full_tears_one_line_and_no_other(
+    tmp_path: Path, events: Events, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write, left = os.write, [False, True, False, False]
+    monkeypatch.setattr(
+        history.os, "write", lambda fd, data: write(fd, data[:9] if b"cursor" in data and left.pop(0) else data)
+    )
+    kept(tmp_path, events, 4)
+    monkeypatch.undo()
+    assert messages(History(tmp_path)) == ["event 0", "event 2", "event 3"]
+    assert caplog.text.count("cannot be written") == 1
 
 
 def test_a_disk_that_takes_nothing_costs_events_and_that_is_told(

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import click
 import pytest
 
-from fmrd.front.ctl.cli import LOSES, cli, run
+from fmrd.front.ctl.cli import cli, run
+from fmrd.front.ctl.hand.meaning import LOSES
 
 OF_THE_VERB = {"--force", "--from", "--plex", "--all"}
 """What these mean is another thing with each verb that takes one."""
@@ -34,16 +35,15 @@ def test_an_option_is_one_thing_whatever_verb_takes_it() -> None:
 
 @pytest.mark.parametrize(
     "typed",
-    ["renove a", "remov a", "snapclea x", "plex diss a b", "task abrt 1", "remove a --eras", "plex att a --discad"],
+    ["remvoe a", "remov a", "snapclea x", "plex diss a b", "task abrt 1", "remove a --eras", "plex att a --discad"],
 )
 def test_what_gives_something_up_is_never_suggested(typed: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(typed.split()) == 2
     error = capsys.readouterr().err.splitlines()[0]
-    assert error.startswith(("fmrctl: bad_request: No such", "fmrctl: bad_request: there is no command"))
-    suggested = re.split("did you mean|possible", error.lower())[1:]
-    assert not LOSES & set(re.findall(r"[a-z-]+", " ".join(suggested)))
+    assert error.startswith("fmrctl: bad_request: No such")
+    assert not LOSES & set(re.findall(r"'([a-z-]+)'", error))
 
 
 def test_what_gives_nothing_up_is_suggested(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["stpo", "data"]) == 2
-    assert "did you mean stop?" in capsys.readouterr().err
+    assert "Did you mean 'stop'?" in capsys.readouterr().err

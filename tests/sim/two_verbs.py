@@ -77,11 +77,19 @@ VERBS: dict[str, Verb] = {
     "snapclear AWAY": _verb("snapclear", snapshot="AWAY"),
     "verify": _verb("verify", volume=NAME),
     "abort": _abort,
+    "rename AWAY": _verb("rename", volume="AWAY", name="NEW"),
+    "rename SNAP": _verb("rename", volume="SNAP", name="NEW"),
+    "replace b": _verb("plex_replace", volume=NAME, plex="/b", path="/n"),
+    "replace c": _verb("plex_replace", volume=NAME, plex="/c", path="/n"),
+    "start all": _verb("start_all"),
+    "stop all": _verb("stop_all"),
 }  # fmt: skip
 RESTORES = {"restore": "SNAP", "restore INST": "INST", "undo": "UNDO-v"}
 """Verbs after which the original may hold what that snapshot held."""
 ANEW = {"refresh": "SNAP", "refresh AWAY": "AWAY"}
 """Verbs after which that snapshot may hold what the original holds."""
+RENAMES = {"rename AWAY": "AWAY", "rename SNAP": "SNAP"}
+"""Verbs after which NEW may hold what that snapshot held, or what a refresh made of it."""
 REMOVES = {"remove v"}
 
 
@@ -209,6 +217,7 @@ class _Pair:
             allowed += original if any(ANEW.get(each) == name for each in self._names) else []
         else:
             allowed = [*original, [0] * len(self._before[NAME])]
+            allowed += [self._before[RENAMES[each]] for each in self._names if each in RENAMES]
         length = len(self._before[NAME])
         self._must(found[:length] in allowed and not any(found[length:]), f"{name} holds {found}, not one of {allowed}")
 

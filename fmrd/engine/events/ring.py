@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 KEPT = 2000
 """Of a busy day; who comes later than that is told that something is missing."""
+NOTED, NOTED_SECONDS = 20, 60.0
+"""So many notes of one volume become events in that time."""
 MOST_CHARACTERS = 500
 """Of a sentence."""
 
@@ -108,6 +110,7 @@ class Events:
         self._next = 1
         self._more = trio.Event()
         self.listeners: list[Callable[[Event], None]] = []
+        self._noted: dict[str, tuple[float, int]] = {}
         self.logs = True
         """Whether what is loud goes to the log as well; not where a listener puts it there."""
 
@@ -137,8 +140,21 @@ class Events:
             log.log(logging.ERROR if event.level is Level.ERROR else logging.WARNING, "%s", event.line)
 
     def note(self, volume: str, sentence: str) -> None:
-        """A sentence of a volume at work: what failed on it, what was mended."""
-        self.warn("volume_noted", f"volume {volume}: {sentence}", volume=volume)
+        """A sentence of a volume at work: what failed on it, what was mended. A disk may fail a thousand times a
+        second: the log gets all of it, and what else has happened is not to be drowned by it.
+        """
+        now = self.now()
+        begun, count = self._noted.get(volume, (now, 0))
+        if not 0 <= now - begun < NOTED_SECONDS:
+            begun, count = now, 0
+        self._noted[volume] = begun, count + 1
+        if count < NOTED:
+            self.warn("volume_noted", f"volume {volume}: {sentence}", volume=volume)
+            return
+        if count == NOTED:
+            more = f"volume {volume}: there is more of this; the log has all of it"
+            self.tell("volume_noted", more, volume=volume)
+        in_log(volume, sentence)
 
     @property
     def last(self) -> int:

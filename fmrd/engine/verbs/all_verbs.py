@@ -1,5 +1,7 @@
 """Verbs over all volumes at once: all of them, or none."""
 
+from collections.abc import Awaitable, Callable
+
 from fmrd.core.decisions.standing import StartOptions
 from fmrd.core.json_object import Json
 from fmrd.engine.units import Unit
@@ -18,12 +20,13 @@ class AllVerbs(VerbBase):
             try:
                 for unit in self._originals_first():
                     if unit.service is None:
-                        await self.registry.start(unit, StartOptions())
+                        await self.registry.start(unit, StartOptions(), served=False)
                         begun.append(unit)
             except (FmrdError, OSError) as error:
-                for unit in reversed(begun):
-                    await self.registry.stop(unit)
-                raise Failed("not_all", f"no volume was started: {error}") from error
+                left = await self._back(begun, self.registry.stop)
+                raise Failed("not_all", f"no volume was started: {error}{left}") from error
+            for unit in begun:  # together: an original that is written before its instant snapshot is there loses to it
+                self.registry.serve(unit)
             return self._all(begun, "started")
 
         return await self._apart(work)
@@ -32,7 +35,7 @@ class AllVerbs(VerbBase):
         """Stop every volume that is started. Refused('volume_open') while the file of any is open."""
 
         async def work() -> Json:
-            units = [unit for unit in reversed(self._originals_first()) if unit.service is not None]
+            units = [unit for unit in self._originals_first() if unit.service is not None]
             used = [u.name for u in units if u.service is not None and u.service.running.open_count]
             if used:
                 raise Refused("volume_open", f"no volume was stopped: {', '.join(used)} are open", "unmount them first")
@@ -42,15 +45,25 @@ class AllVerbs(VerbBase):
                     await self.registry.stop(unit)
                     ended.append(unit)
             except (FmrdError, OSError) as error:
-                for unit in reversed(ended):
-                    await self.registry.start(unit, StartOptions())
-                raise Failed("not_all", f"no volume was stopped: {error}") from error
+                left = await self._back(ended, lambda unit: self.registry.start(unit, StartOptions()))
+                raise Failed("not_all", f"no volume was stopped: {error}{left}") from error
             return self._all(ended, "stopped")
 
         return await self._apart(work)
 
+    @staticmethod
+    async def _back(units: list[Unit], undo: Callable[[Unit], Awaitable[object]]) -> str:
+        """Undo what was done to these, the last one first; return what to say where that cannot be."""
+        left = []
+        for unit in reversed(units):
+            try:
+                await undo(unit)
+            except (FmrdError, OSError) as error:
+                left.append(f"{unit.name} ({error})")
+        return f"; this could not be taken back on {', '.join(left)}" if left else ""
+
     def _originals_first(self) -> list[Unit]:
-        """An instant snapshot reads from its original, and is stopped before it."""
+        """Nothing writes to an original once its instant snapshot is stopped: that could not keep what is lost."""
         units = [self.registry.units[name] for name in sorted(self.registry.units)]
         return sorted(units, key=lambda unit: unit.settings is not None and unit.settings.snapshot_of is not None)
 

@@ -164,8 +164,8 @@ def unreadable_json(name: str, path: str, error: Json | None) -> Json:
             "uuid": None, "length_bytes": 0, "region_size_bytes": 0, "fmr": True, "rdpol": "select", "io_timeout": 0,
             "rate": 0, "auto_attach": True, "comment": "", "write_behind": None,
             "drl": {"extent_bytes": 0, "dirty_extents": 0, "most_extents": 0}, "plexes": [],
-            "snapshots": [], "lost": [], "suspect": False, "snapshot_of": None, "taken": None, "taken_as": None,
-            "receiving": False, "error": error}  # fmt: skip
+            "snapshots": [], "lost": [], "suspect": False, "snapshot_of": None, "instant": False,
+            "taken": None, "taken_as": None, "receiving": False, "error": error}  # fmt: skip
 
 
 def _drl(record: VolumeRecord, dirty: int) -> Json:
@@ -190,6 +190,7 @@ def _settings(record: VolumeRecord, plexes: Sequence[Plex | PlexRecord], path: s
         "lost": [],
         "suspect": any(plex.suspect for plex in record.plexes),
         "snapshot_of": record.snapshot_of,
+        "instant": record.is_instant,
         **_taken(record if record.snapshot_of is not None else None),
         "receiving": record.receiving is not None,
     }

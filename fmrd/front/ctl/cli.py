@@ -21,7 +21,7 @@ from fmrd.front.ctl.hand.asking import YES, sure
 from fmrd.front.ctl.hand.explaining import explain
 from fmrd.front.ctl.hand.loops import loop, tell_loops, unloop
 from fmrd.front.ctl.hand.many import chosen
-from fmrd.front.ctl.hand.meaning import LOSES, Guessing
+from fmrd.front.ctl.hand.meaning import LOSES
 from fmrd.front.ctl.hand.sizing import growth, size_and_plexes
 from fmrd.front.ctl.hand.starting import start, stop, with_tasks
 from fmrd.front.ctl.hand.swapping import rename, replace
@@ -47,7 +47,7 @@ ANYWHERE = ("--socket", "--timeout")
 """Options with a value that may stand anywhere on the line."""
 
 
-@click.group(cls=Guessing, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output. Anywhere on the line.")
 @click.option(
     "--socket", type=words.path, envvar="FMRD_SOCKET", help="The daemon's control socket. Anywhere on the line."

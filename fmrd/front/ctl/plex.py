@@ -8,12 +8,11 @@ from fmrd.front.ctl import words
 from fmrd.front.ctl.app import App, Told
 from fmrd.front.ctl.hand.asking import YES, sure
 from fmrd.front.ctl.hand.many import each_of, plexes_named
-from fmrd.front.ctl.hand.meaning import Guessing
 from fmrd.front.ctl.options import DRY_RUN, RATE, SETTLED, TAKE, WAIT
 from fmrd.front.wire import error_json
 
 
-@click.group(cls=Guessing, no_args_is_help=False)
+@click.group(no_args_is_help=False)
 def plex() -> None:
     """Add, detach, attach and dissociate the plexes of a volume."""
 

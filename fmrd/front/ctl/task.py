@@ -4,12 +4,11 @@ import click
 
 from fmrd.errors import BadRequest
 from fmrd.front.ctl.app import App, Told, problem_of
-from fmrd.front.ctl.hand.meaning import Guessing
 from fmrd.front.ctl.words import parse_pairs, parse_size
 from fmrd.front.wire import error_json
 
 
-@click.group(cls=Guessing, no_args_is_help=False)
+@click.group(no_args_is_help=False)
 def task() -> None:
     """List, watch and steer the copies in the background."""
 

@@ -6,6 +6,7 @@ loss what the kernel had not written yet. Reading it needs no disk: the newest l
 """
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -41,6 +42,8 @@ class History:
         self._failed = False
         self._thread: threading.Thread | None = None
         self._lines: deque[bytes] = deque(self._read(), REMEMBERED)
+        self._torn = bool(self._lines) and not self._lines[-1].endswith(b"\n")
+        """The last line in the file has no end: a power loss, or a full disk."""
 
     def add(self, event: Event) -> None:
         """A listener of Events."""
@@ -94,8 +97,8 @@ class History:
     def _run(self) -> None:
         while (line := self._queue.get()) is not None:
             try:
-                self._write(line)
-                self._failed = False
+                self._write(b"\n" + line if self._torn else line)
+                self._failed = self._torn = False
             except OSError as error:
                 if not self._failed:
                     log.warning("%s cannot be written, and lacks what happens now: %s", self._path, error)
@@ -107,7 +110,9 @@ class History:
         try:
             size = os.fstat(descriptor).st_size
             if size + len(line) <= self._file_bytes:
-                os.write(descriptor, line)
+                if os.write(descriptor, line) < len(line):
+                    self._torn = True
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 return
         finally:
             os.close(descriptor)

@@ -28,6 +28,8 @@ async def stream(events: Events, client: trio.SocketStream, since: str | None, *
     slower than the events is told how many it missed.
     """
     sequence, gap = _position(events, since, follow=follow)
+    if follow:
+        await send(client, Happened([]))  # so that it knows that somebody is there
     while True:
         found, missed = events.after(sequence)
         lines = ([gap] if gap else []) + ([_missed(events, f"{missed} event(s) are gone")] if missed else [])
@@ -69,7 +71,8 @@ def tell_verb(events: Events, uid: int, request: Request, error: FmrdError | Non
     """A verb that acts was carried out, or failed."""
     if request.verb in LOOKS or request.args.get("dry_run"):
         return
-    arguments = [f"{name}={printable(_plain(value), MOST_CHARACTERS)}" for name, value in request.args.items()]
+    said = {name: value for name, value in request.args.items() if value not in (False, None, [], {})}
+    arguments = [f"{name}={printable(_plain(value), MOST_CHARACTERS)}" for name, value in said.items()]
     several = request.args.get("volumes") or [None]
     named = request.args.get("volume") or request.args.get("snapshot") or several[0]
     chosen = request.args.get("plex")

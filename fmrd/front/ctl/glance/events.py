@@ -12,6 +12,8 @@ from fmrd.front.ctl.tables import GOOD, SICK, WARN
 
 AGAIN_SECONDS = 0.5
 """So often a daemon that went away is looked for."""
+BEFORE = "0.0"
+"""The cursor of a life that was before any other: what comes behind it is all that a daemon remembers."""
 COLOURS = {"error": SICK, "warning": WARN}
 GOOD_NEWS = ("volume_well", "plex_in_sync")
 
@@ -34,8 +36,8 @@ def events(app: App, since: str | None, no_follow: bool) -> None:
         try:
             app.ask("events", on_events=follower.show, since=follower.cursor, follow=True)
         except Unreachable:
-            if follower.cursor is None:
-                raise  # it never answered
+            if not follower.answered:
+                raise
             follower.lost()
             time.sleep(AGAIN_SECONDS)
 
@@ -46,17 +48,21 @@ class Follower:
     def __init__(self, app: App, since: str | None) -> None:
         self._app = app
         self.cursor = since
+        self.answered = False
         self._told = False
 
     def show(self, found: list[Json]) -> None:
-        self._told = False
+        self.answered, self._told = True, False
         self.cursor = found[-1]["cursor"] if found else self.cursor
+        if not found:
+            return
         if self._app.as_json:
             print_json({"events": found})
         else:
             show_events(self._app, found)
 
     def lost(self) -> None:
+        self.cursor = self.cursor or BEFORE
         if not self._told:
             self._app.err.print("fmrctl: the daemon is away; this goes on when it is back")
         self._told = True

@@ -107,7 +107,8 @@ def judge(volume: Json, tasks: Collection[Json], opening: Collection[str]) -> Ju
     found = sorted(_findings(volume, own, opening), key=lambda finding: list(Health).index(finding.health))
     stopped = volume["kstate"] == KState.DISABLED
     worst = found[0].health if found else Health.STOPPED if stopped else Health.OK
-    in_sync = sum(plex["state"] in (*IN_SYNC, "CLEAN") and not plex["dirty_regions"] for plex in volume["plexes"])
+    whole = [plex for plex in volume["plexes"] if not plex["dirty_regions"] or volume.get("instant")]
+    in_sync = sum(plex["state"] in (*IN_SYNC, "CLEAN") for plex in whole)
     return Judged(volume["name"], worst, len(volume["plexes"]), in_sync, volume["length_bytes"], tuple(found))
 
 
@@ -129,7 +130,8 @@ def _findings(volume: Json, tasks: Sequence[Json], opening: Collection[str]) -> 
         cause = "a flush failed on the last copy of what was written, and it was not written again since"
         yield Finding(Health.SUSPECT, cause, "let the application write again what it wrote last, or restore it")
     for plex in volume["plexes"]:
-        yield from _of_plex(name, plex, tasks, started=started)
+        if not volume.get("instant") or plex["state"] not in OPEN_GATE:  # it lacks what it reads from its original
+            yield from _of_plex(name, plex, tasks, started=started)
     if started and volume["state"] == VolumeState.SYNC and not any(t["type"] == "RDWRBACK" for t in tasks):
         yield Finding(Health.RECOVERING, "it recovers from a crash", "nothing; it is in use meanwhile")
 
@@ -148,6 +150,8 @@ def _of_plex(volume: str, plex: Json, tasks: Sequence[Json], *, started: bool) -
     task = next((t for t in tasks if t["plex"] == name), None)
     if state in (PlexState.STALE, PlexState.IOFAIL, PlexState.OFFLINE):
         yield Finding(Health.DEGRADED, _why_out(plex), _to_attach(volume, plex, started=started))
+    elif state == PlexState.SNAPATT:
+        return  # a snapshot that is being prepared is no copy that the volume lacks
     elif started and task is not None and task["type"] != "VERIFY":
         recovering = task["type"] == "RDWRBACK" and task["reason"]["code"] == "recovery"
         what = Health.RECOVERING if recovering else Health.RESYNCING
@@ -155,7 +159,7 @@ def _of_plex(volume: str, plex: Json, tasks: Sequence[Json], *, started: bool) -
         if task["state"] == "paused":
             action = f"fmrctl task resume {task['id']}"
         yield Finding(what, _progress(task), action)
-    elif started and state in OPEN_GATE and (plex["dirty_regions"] or state in (PlexState.TEMP, PlexState.SNAPATT)):
+    elif started and state in OPEN_GATE and (plex["dirty_regions"] or state == PlexState.TEMP):
         cause = f"plex {name} still misses {format_size(plex['dirty_bytes'])}, and nothing is copied to it"
         yield Finding(Health.DEGRADED, cause, f"fmrctl plex att {volume} {name}")
 

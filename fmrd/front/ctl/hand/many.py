@@ -56,6 +56,7 @@ def each_of(
     changed: list[Json] = []
     failed: list[Json] = []
     notices: list[str] = []
+    tasks: list[Json] = []
     first: FmrdError | None = None
     for name in names:
         try:
@@ -66,8 +67,11 @@ def each_of(
             failed.append({**where, "code": error.code, "message": error.message})
         else:
             changed.append(answer[kind])
+            tasks += answer.get("tasks", []) if kind == "volume" else []
             notices += [answer["notice"]] if "notice" in answer else []
-    result: Json = {kinds: changed, "failed": failed} | ({"notice": "; ".join(notices)} if notices else {})
+    result: Json = {kinds: changed, "failed": failed}
+    result |= {"tasks": tasks} if tasks else {}
+    result |= {"notice": "; ".join(notices)} if notices else {}
     if first is not None and app.as_json:
         result["error"] = error_json(first)
     app.conclude(result, wait=wait)
