@@ -111,12 +111,15 @@ class NbdServer(Server):
                 os.kill(each, signal.SIGKILL)
 
     def hang(self) -> None:
-        for each in [self.number, *self._children(self.number)]:
-            os.kill(each, signal.SIGSTOP)
+        self._tell(signal.SIGSTOP)
 
     def go_on(self) -> None:
+        self._tell(signal.SIGCONT)
+
+    def _tell(self, number: int) -> None:
         for each in [self.number, *self._children(self.number)] if self.number else []:
-            os.kill(each, signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):  # a client's has just ended
+                os.kill(each, number)
 
     @staticmethod
     def _children(number: int) -> list[int]:

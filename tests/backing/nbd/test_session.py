@@ -224,16 +224,19 @@ async def test_what_a_full_socket_did_not_take_is_sent_when_it_does(tmp_path: Pa
 
 
 async def test_an_answer_to_what_was_not_sent_yet_is_none(tmp_path: Path) -> None:
+    told = threading.Event()
+
     def script(connection: socket.socket) -> None:
-        connection.sendall(server.simple(1))
-        connection.recv(1 << 16)
-        connection.recv(1)
+        _, _, _, cookie, _, _ = abi.REQUEST.unpack(server.receive(connection, abi.REQUEST.size))
+        connection.sendall(server.simple(cookie))
+        assert told.wait(30), "not before that the rest is taken"
 
     with fake(tmp_path, script) as uri:
         plex = await opened(uri)
         ends = Ends()
         plex.begin_pwrite(0, bytes(SIZE), ends)
-        assert unanswered(await ends.all())
+        assert unanswered(await ends.all()) and "was not sent yet" in str(ends.errors[0])
+        told.set()
         await on_a_thread(plex.close)
 
 
