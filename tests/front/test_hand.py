@@ -70,8 +70,8 @@ def test_a_verb_is_guessed_but_never_one_that_gives_something_up(
 
 
 def test_what_gives_something_up_is_a_verb_that_there_is() -> None:
-    words = {*cli.commands, *cli.commands["plex"].commands, *cli.commands["task"].commands}  # type: ignore[attr-defined]  # groups
-    assert {word for word in LOSES if not word.startswith("-")} - words == {"prune", "receive"}, "those are to come"
+    words = {*cli.commands, *cli.commands["plex"].commands, *cli.commands["task"].commands}  # type: ignore[attr-defined]  # both are groups
+    assert {word for word in LOSES if not word.startswith("-")} - words <= {"prune", "receive"}, "those are to come"
 
 
 VOLUMES = [{"name": name, "open_count": 1, "path": f"/run/{name}", "plexes": [{"name": f"{name}-01"}]}
