@@ -189,6 +189,21 @@ async def test_requests_and_answers(request_line: bytes, status: bytes) -> None:
         assert (body == b"fmrd 1\n") == (status == b"200 OK")
 
 
+async def test_a_bug_in_it_is_told_and_ends_nothing(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    text = Text()
+
+    async def write(accept: str) -> tuple[bytes, str]:
+        if not text.asked:
+            text.asked.append(accept)
+            raise KeyError("bug")
+        return await text(accept)
+
+    async with serving(write) as connect:
+        assert b"500 Internal" in await answer(connect, b"GET /metrics HTTP/1.1\r\n\r\n")
+        assert b"fmrd 1" in await answer(connect, b"GET /metrics HTTP/1.1\r\n\r\n")
+    assert [record.levelname for record in caplog.records if record.levelname != "INFO"] == ["ERROR"]
+
+
 async def test_head_has_no_body() -> None:
     async with serving(Text()) as connect:
         said = await answer(connect, b"HEAD /metrics HTTP/1.1\r\n\r\n")

@@ -140,8 +140,12 @@ class Server:
         elif path != PATH:
             answer = _answer("404 Not Found", b"see /metrics\n")
         else:
-            body, kind = await self._text(accept)
-            answer = _answer("200 OK", body, kind)
+            try:
+                body, kind = await self._text(accept)
+            except Exception:  # a bug here ends no daemon
+                log.exception("metrics could not be written")
+                body, kind = b"the log of fmrd says more\n", ""
+            answer = _answer("200 OK", body, kind) if kind else _answer("500 Internal Server Error", body)
             if method == "HEAD":
                 answer = answer.removesuffix(body)
         with trio.move_on_after(SEND_SECONDS):

@@ -34,12 +34,12 @@ class TextFile:
         """Write it until cancelled."""
         try:
             while True:
-                text, _ = await self._write("")
                 try:
+                    text, _ = await self._write("")
                     await trio.to_thread.run_sync(partial(self._replace, text), abandon_on_cancel=True)
-                except OSError as error:
+                except Exception as error:  # a full disk, or a bug: neither ends the daemon
                     if not self._failed:
-                        log.warning("metrics are not written to %s: %s", self._path, error)
+                        log.warning("metrics are not written to %s: %r", self._path, error)
                     self._failed = True
                 else:
                     self._failed = False
