@@ -4,7 +4,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as plain
 
 from fmrd.core.states import PlexState
 from fmrd.errors import BadRequest, Failed
+from fmrd.front.daemon.listening import bind
 from fmrd.front.metrics import server, textfile
 from fmrd.front.metrics.metrics import Metrics
 from fmrd.front.metrics.server import OPENMETRICS, Server, Where
@@ -188,6 +189,21 @@ async def test_requests_and_answers(request_line: bytes, status: bytes) -> None:
         assert (body == b"fmrd 1\n") == (status == b"200 OK")
 
 
+async def test_a_bug_in_it_is_told_and_ends_nothing(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    text = Text()
+
+    async def write(accept: str) -> tuple[bytes, str]:
+        if not text.asked:
+            text.asked.append(accept)
+            raise KeyError("bug")
+        return await text(accept)
+
+    async with serving(write) as connect:
+        assert b"500 Internal" in await answer(connect, b"GET /metrics HTTP/1.1\r\n\r\n")
+        assert b"fmrd 1" in await answer(connect, b"GET /metrics HTTP/1.1\r\n\r\n")
+    assert [record.levelname for record in caplog.records if record.levelname != "INFO"] == ["ERROR"]
+
+
 async def test_head_has_no_body() -> None:
     async with serving(Text()) as connect:
         said = await answer(connect, b"HEAD /metrics HTTP/1.1\r\n\r\n")
@@ -304,6 +320,22 @@ async def test_a_place_that_cannot_be_had(tmp_path: Path) -> None:
         await Where.parse(f"unix:{tmp_path / 'file'}").listen()
 
 
+async def test_a_place_of_somebody_who_lives_is_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(server, "AGAIN_SECONDS", 0.001)
+    path = tmp_path / "sock"
+    async with trio.open_nursery() as nursery:
+        with closing(bind(path, 1)):
+            await nursery.start(Server(Where(path=path), Text()).run)
+            await until(lambda: len(caplog.records) == 1)
+        path.unlink()
+        await until(path.exists)
+        assert b"fmrd 1" in await answer(partial(trio.open_unix_socket, path), b"GET /metrics HTTP/1.1\r\n\r\n")
+        nursery.cancel_scope.cancel()
+    assert [record.levelname for record in caplog.records if record.levelname != "INFO"] == ["ERROR"]
+
+
 @pytest.mark.parametrize(
     ("text", "where"),
     [
@@ -335,6 +367,17 @@ async def test_a_text_file_is_whole_and_goes_in_the_end(tmp_path: Path, monkeypa
         text.body = b"fmrd 2\n"
         await until(lambda: path.read_bytes() == b"fmrd 2\n")
         nursery.cancel_scope.cancel()
+    assert os.listdir(tmp_path) == []
+
+
+async def test_a_thread_that_writes_late_leaves_no_file_behind(tmp_path: Path) -> None:
+    path, text = tmp_path / "fmrd.prom", Text()
+    late = TextFile(path, text)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(late.run)
+        await until(path.exists)
+        nursery.cancel_scope.cancel()
+    late._replace(b"late")
     assert os.listdir(tmp_path) == []
 
 

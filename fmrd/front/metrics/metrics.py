@@ -23,7 +23,7 @@ class Metrics:
     file: Path | None = None
 
     async def run(self, registry: Registry, task_status: trio.TaskStatus[None]) -> None:
-        """Tell them until cancelled; report started when they can be asked for. Failed('metrics_failed')."""
+        """Tell them until cancelled; report started when they can be asked for, or cannot yet."""
         if self == Metrics():
             task_status.started()
             return

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import trio
 
-from fmrd.errors import BadRequest, Failed
+from fmrd.errors import BadRequest, Failed, FmrdError
 from fmrd.front.daemon.listening import accept_all, bind
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,7 @@ HEAD_BYTES = 8192
 MOST_CLIENTS = 32
 REQUEST_SECONDS = 10.0
 SEND_SECONDS = 30.0
+AGAIN_SECONDS = 5.0
 FRESH_SECONDS = 1.0
 """So long an answer is given again: a flood of scrapers costs no more than one."""
 DEFAULT_PORT = 9723
@@ -68,7 +69,7 @@ class Where:
         if self.path is not None:
             try:
                 return [trio.SocketListener(trio.socket.from_stdlib_socket(bind(self.path, MOST_CLIENTS)))]
-            except Failed as error:
+            except FmrdError as error:
                 raise Failed("metrics_failed", error.message) from error
         try:
             return await trio.open_tcp_listeners(self.port, host=self.host or None, backlog=MOST_CLIENTS)
@@ -84,23 +85,39 @@ class Server:
         self._where = where
         self._write = write
         self._clients = 0
+        self._told_started = False
+        """Though it could not listen."""
         self._one_at_a_time = trio.Lock()
         self._last: dict[bool, tuple[float, bytes, str]] = {}
         """By whether it is OpenMetrics: when it was written, and what."""
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until cancelled; report started when it listens. Failed('metrics_failed')."""
+        """Serve until cancelled; report started when it listens, or that failed once. It is tried again and again: a
+        process that was left behind while a disk hangs keeps its port, and volumes are served meanwhile.
+        """
         async with contextlib.AsyncExitStack() as open_ones, trio.open_nursery() as nursery:
-            for listener in await self._where.listen():
+            for listener in await self._listeners(task_status):
                 await open_ones.enter_async_context(listener)
                 log.info("metrics on %s", _name_of(listener))
                 nursery.start_soon(partial(accept_all, listener, self._client))
             try:
-                task_status.started()
+                if not self._told_started:
+                    task_status.started()
                 await trio.sleep_forever()
             finally:
                 if self._where.path is not None:
                     self._where.path.unlink(missing_ok=True)
+
+    async def _listeners(self, task_status: trio.TaskStatus[None]) -> list[trio.SocketListener]:
+        while True:
+            try:
+                return await self._where.listen()
+            except Failed as error:
+                if not self._told_started:
+                    log.error("no metrics yet, trying again every %g s: %s", AGAIN_SECONDS, error)
+                    task_status.started()
+                self._told_started = True
+                await trio.sleep(AGAIN_SECONDS)
 
     async def _client(self, stream: trio.SocketStream) -> None:
         self._clients += 1
@@ -123,8 +140,12 @@ class Server:
         elif path != PATH:
             answer = _answer("404 Not Found", b"see /metrics\n")
         else:
-            body, kind = await self._text(accept)
-            answer = _answer("200 OK", body, kind)
+            try:
+                body, kind = await self._text(accept)
+            except Exception:  # a bug here ends no daemon
+                log.exception("metrics could not be written")
+                body, kind = b"the log of fmrd says more\n", ""
+            answer = _answer("200 OK", body, kind) if kind else _answer("500 Internal Server Error", body)
             if method == "HEAD":
                 answer = answer.removesuffix(body)
         with trio.move_on_after(SEND_SECONDS):

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -25,30 +26,40 @@ class TextFile:
         self._path = path
         self._write = write
         self._failed = False
+        self._lock = threading.Lock()
+        self._gone = False
+        """A thread that nobody waits for any more writes nothing then."""
 
     async def run(self) -> None:
         """Write it until cancelled."""
         try:
             while True:
-                text, _ = await self._write("")
                 try:
-                    await trio.to_thread.run_sync(partial(_replace, self._path, text), abandon_on_cancel=True)
-                except OSError as error:
+                    text, _ = await self._write("")
+                    await trio.to_thread.run_sync(partial(self._replace, text), abandon_on_cancel=True)
+                except Exception as error:  # a full disk, or a bug: neither ends the daemon
                     if not self._failed:
-                        log.warning("metrics are not written to %s: %s", self._path, error)
+                        log.warning("metrics are not written to %s: %r", self._path, error)
                     self._failed = True
                 else:
                     self._failed = False
                 await trio.sleep(PERIOD_SECONDS)
         finally:
             with trio.move_on_after(END_SECONDS, shield=True), contextlib.suppress(OSError):
-                await trio.to_thread.run_sync(self._path.unlink, abandon_on_cancel=True)
+                await trio.to_thread.run_sync(self._remove, abandon_on_cancel=True)
 
+    def _replace(self, text: bytes) -> None:
+        """On a thread. Whoever reads the file has the old one or the new one, and all may: it holds no secret."""
+        new = self._path.with_name(f".{self._path.name}.new")
+        with self._lock:
+            if self._gone:
+                return
+            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+            with open(descriptor, "wb") as file:
+                file.write(text)
+            new.rename(self._path)
 
-def _replace(path: Path, text: bytes) -> None:
-    """Whoever reads it has the old one or the new one. It is no secret of this user's, so all may read it."""
-    new = path.with_name(f".{path.name}.new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-    with open(descriptor, "wb") as file:
-        file.write(text)
-    new.rename(path)
+    def _remove(self) -> None:
+        with self._lock:
+            self._gone = True
+            self._path.unlink()
