@@ -146,6 +146,7 @@ REFUSED: dict[str, tuple[tuple[Any, ...], Any]] = {
     "plexes by name": (("volumes", 0, "plexes"), {"a": 1, "b": 2}),
     "the same plex twice": (("volumes", 0, "plexes", 0, "uuid"), some_record().volume.plexes[1].uuid),
     "two plexes of one name": (("volumes", 0, "plexes", 0, "name"), "v-02"),
+    "a history that is no list": (("history",), {}),
     "a lineage that is a number": (("lineage",), 5),
     "a path that is too long": (("volumes", 0, "plexes", 0, "path"), "/" + "p" * MAX_PATH),
     "a snapshot of a volume that is not there": (("volumes", 0, "snapshot_of"), "w"),

@@ -12,7 +12,7 @@ from fmrd.core.states import PlexState
 from fmrd.dco import layout
 from fmrd.dco.store import Store
 from fmrd.errors import Failed
-from tests.dco.fakes import Rig, in_another_epoch
+from tests.dco.fakes import Carrier, Rig, in_another_epoch
 
 ACTIVE, TEMP, STALE = PlexState.ACTIVE, PlexState.TEMP, PlexState.STALE
 
@@ -295,6 +295,71 @@ async def test_the_copy_of_a_plex_that_had_to_stay_is_made_anew_when_it_can_be_w
     assert rig.trouble.writes == [], "there is nothing left to do"
     await rig.store.commit()
     assert rig.record("v-01") == rig.record()
+
+
+async def test_a_copy_is_not_made_anew_while_a_call_on_it_may_land_yet() -> None:
+    rig = await rig_of(ACTIVE, STALE)
+    rig.trouble.failing.add("v-01")
+    await rig.store.commit()
+    rig.trouble.failing.clear()
+    rig.trouble.writes.clear()
+    lane = rig.opened[rig.plexes[0].uuid].dco_copy.lane
+    lane.enter()
+    await rig.store.renew_copies()
+    assert rig.trouble.writes == []
+    lane.leave()
+    await rig.store.renew_copies()
+    assert rig.record("v-01") == rig.record()
+
+
+async def test_no_page_is_written_while_a_copy_is_made_anew() -> None:
+    rig = await rig_of(ACTIVE, STALE)
+    rig.trouble.failing.add("v-01")
+    await rig.store.commit()
+    rig.trouble.failing.clear()
+    answers = trio.Event()
+    rig.system.gate = lambda calls: answers if [call.lane.name for call in calls] == ["v-01"] else None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.store.renew_copies)
+        await wait_all_tasks_blocked()
+        rig.trouble.writes.clear()
+        rig.volume.drl.enter(range(1))
+        nursery.start_soon(rig.store.write_pages, [(0, 0)])
+        await wait_all_tasks_blocked()
+        assert rig.trouble.writes == []
+        answers.set()
+    page = rig.read("v-01").image.newest(rig.volume.settings.drl, 0)
+    assert page is not None and page.bits[0]
+
+
+async def test_the_copy_of_a_plex_that_leaves_meanwhile_is_not_made_anew() -> None:
+    """It tells as of when it left, and what it says then counts no more."""
+    rig = await rig_of(ACTIVE, ACTIVE)
+    copy = rig.opened[rig.plexes[0].uuid].dco_copy
+    copy.broken = True
+    answers = trio.Event()
+    rig.system.gate = lambda calls: answers if [call.lane.name for call in calls] == ["home"] else None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.store.renew_copies)
+        await wait_all_tasks_blocked()
+        rig.volume.close_gate(rig.plexes[0], STALE)
+        answers.set()
+    assert copy.broken and "v-01" not in {name for name, _ in rig.kinds()}
+
+
+async def test_the_copy_of_a_plex_that_came_back_with_another_meanwhile_is_not_made_anew() -> None:
+    rig = await rig_of(ACTIVE, STALE)
+    [plex, _] = rig.plexes
+    copy = rig.opened[plex.uuid].dco_copy
+    copy.broken = True
+    answers = trio.Event()
+    rig.system.gate = lambda calls: answers if [call.lane.name for call in calls] == ["home"] else None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.store.renew_copies)
+        await wait_all_tasks_blocked()
+        rig.opened[plex.uuid] = Carrier(rig.copy("another", plex.uuid))
+        answers.set()
+    assert copy.broken and "v-01" not in {name for name, _ in rig.kinds()}
 
 
 async def test_a_record_that_outgrew_its_slot_is_no_commit() -> None:
