@@ -153,6 +153,9 @@ def test_a_page_that_failed_is_due_again() -> None:
     rig.volume.page(1, 0)
     rig.volume.page_failed(1, 0)
     assert rig.volume.touched_pages() == [(1, 0)]
+    rig.volume.page(0, 1)
+    rig.volume.page_failed(0, 1)
+    assert rig.volume.drl.marked.touched == {1}, "one of the log, too"
 
 
 def test_what_becomes_of_a_page_whose_column_went_out_of_use_meanwhile_is_nobody_s_business() -> None:
@@ -340,6 +343,20 @@ def test_a_write_in_one_step_goes_to_those_that_take_all_of_it_or_is_looked_at_c
     hole(rig, 1, *holes)
     found = rig.volume.plain_targets(offset, length)
     assert found == (None if taken is None else [rig.plexes[number] for number in taken])
+
+
+def test_a_write_in_one_step_is_remembered_in_all_of_its_regions() -> None:
+    rig = Rig(ACTIVE, STALE)
+    rig.plexes[1].map.empty()
+    rig.plexes[1].map.mark(range(1, 2))
+    assert rig.volume.plain_targets(REGION, 2 * REGION) == [rig.plexes[0]]
+    assert missing(rig, 1) == {1, 2}
+
+
+def test_a_write_in_one_step_that_nobody_takes_is_looked_at_closer() -> None:
+    rig = Rig(ACTIVE)
+    hole(rig, 0, 1)
+    assert rig.volume.plain_targets(REGION + 512, 512) is None
 
 
 def test_a_write_of_whole_regions_heals_them_and_they_count_once_they_are_durable() -> None:
