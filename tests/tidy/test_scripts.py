@@ -179,3 +179,17 @@ def test_each_scenario_has_a_name_and_a_row_of_its_own() -> None:
     assert SCENARIOS[: len(FIRST)] == FIRST
     [named] = re.findall(r"^\./scripts/test-vm (\w+(?: \w+)*) +#", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
     assert set(named.split()) < {scenario.__name__ for scenario in SCENARIOS}
+
+
+def test_an_environment_that_belongs_to_another_checkout_is_not_made_anew(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "pip").write_text("somebody uses this")
+    checkout = tmp_path / "checkout"
+    (checkout / "scripts").mkdir(parents=True)
+    for name in ("pyproject.toml", "scripts/bootstrap"):
+        shutil.copy(ROOT / name, checkout / name)
+    (checkout / ".venv").symlink_to(theirs)
+    done = subprocess.run([checkout / "scripts" / "bootstrap"], env=clean(), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and ".venv is a link" in done.stderr
+    assert (theirs / "pip").read_text() == "somebody uses this"
