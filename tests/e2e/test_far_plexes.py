@@ -43,7 +43,7 @@ def test_the_server_goes_and_comes_back_and_only_what_was_missed_is_copied(
     write_at(daemon.path("data"), 100 * REGION, b"more" * 1000)
 
     far.start()
-    task = daemon.attach("data", far.uri, "--settled")
+    task = daemon.attach("data", far.uri)
     assert (task["state"], task["reason"]["code"]) == ("done", "fast")
     assert task["copied_bytes"] <= 4 * MIB + REGION, "the extent that was being written when it went, and a region"
     daemon.in_sync("data")

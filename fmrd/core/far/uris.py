@@ -102,6 +102,14 @@ def is_uri(text: str) -> bool:
     return bool(mark) and "/" not in scheme and bool(scheme)
 
 
+def is_fenced(path: str) -> bool:
+    """Tell whether the name of a plex says what proves that a session with it is over: then it comes back by itself."""
+    if not is_uri(path):
+        return False
+    uri = read_uri(path)
+    return bool(uri.fence or uri.path)
+
+
 def read_uri(text: str) -> NbdUri:
     """Return what it names; BadRequest('bad_uri') says what is wrong with it."""
     scheme, _, rest = text.partition("://")

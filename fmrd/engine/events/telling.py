@@ -1,5 +1,6 @@
 """The sentences of events: what a gate, a copy or a volume tells when it changes. Each is called from one place."""
 
+from fmrd.core.far.uris import is_fenced
 from fmrd.core.reasons import Reason
 from fmrd.core.states import IN_SYNC, PlexState, TaskState
 from fmrd.core.volume.plex import Plex
@@ -23,7 +24,9 @@ def gate_closed(events: Events, volume: Volume, plex: Plex) -> None:
         return
     why = plex.failure.message if plex.failure is not None else "an error"
     action = f"mend its disk; it is attached by itself then, or by fmrctl plex att {at}"
-    if plex.reason is Reason.SESSION_OPEN:
+    if is_fenced(plex.path):
+        action = f"bring back what serves it; it is attached by itself then, or by fmrctl plex att {at}"
+    elif plex.reason is Reason.SESSION_OPEN:
         action = f"see to it that nothing is under way there, then fmrctl plex att --settled {at}"
     errno = plex.failure.errno if plex.failure is not None else None
     events.warn(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
 
+from fmrd.core.far.uris import is_fenced
 from fmrd.core.json_object import Json
 from fmrd.core.states import IN_SYNC, OPEN_GATE, KState, PlexState, VolumeState
 from fmrd.front.ctl.words import format_size
@@ -188,6 +189,8 @@ def _to_attach(volume: str, plex: Json, *, started: bool) -> str:
     at = f"{volume} {plex['name']}"
     if plex["state"] == PlexState.OFFLINE:
         return f"fmrctl plex on {at}, then fmrctl plex att {at}"
+    if code == "session_open" and is_fenced(plex["path"]):
+        return f"bring back what serves it; it is attached by itself then, or by fmrctl plex att {at}"
     if code == "session_open":
         return f"see to it that nothing is under way there, then fmrctl plex att --settled {at}"
     if code == "refused_split_brain":
