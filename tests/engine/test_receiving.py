@@ -1,16 +1,18 @@
 """Streams that are received, data that is put back, and what else happens to the volumes meanwhile."""
 
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Awaitable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fmrd.engine.maps import holes
+from fmrd.engine.maps import holes, receiving
 from fmrd.engine.served import answer_to
 from fmrd.engine.snapshots import foretold
-from tests.engine.rig import REGION, Rig, daemon
+from fmrd.errors import FmrdError
+from tests.engine.rig import REGION, SIZE, Rig, daemon
 
 
 @pytest.fixture
@@ -18,6 +20,30 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     async with daemon(tmp_path) as running:
         await running.make("ab")
         yield running
+
+
+async def refused(work: Awaitable[object]) -> str:
+    with pytest.raises(FmrdError) as caught:
+        await work
+    return caught.value.code
+
+
+def offer(**more: Any) -> dict[str, Any]:
+    """Of a stream of the volume's length, with uuids of its own."""
+    return {
+        "volume": "data", "stream": str(uuid.uuid4()), "snapshot": str(uuid.uuid4()), "name": "s",
+        "length_bytes": SIZE, "pristine": True, **more,
+    }  # fmt: skip
+
+
+async def receive(rig: Rig, *regions: int) -> dict[str, Any]:
+    """All of a stream that writes a little to these regions."""
+    told = offer()
+    await rig.verbs.receive_begin(**told)
+    await rig.write_regions(*regions, byte=b"r", volume="RECV-data")
+    await rig.verbs.receive_commit(volume="data", stream=told["stream"])
+    await rig.end_all()
+    return told
 
 
 async def test_what_is_written_to_a_snapshot_while_holes_are_looked_for_makes_another_version_of_it(
@@ -40,3 +66,22 @@ async def test_what_is_written_to_a_snapshot_while_holes_are_looked_for_makes_an
     assert (shown["regions"], shown["version"], shown["pristine"]) == (0, before, True)
     shown = await rig.verbs.changed(volume="s")
     assert (shown["regions"], shown["version"] == before, shown["pristine"]) == (1, False, False)
+
+
+async def test_what_is_written_before_the_instant_of_an_increment_is_seen(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be in what the volume becomes, and in no map: the next increment would be taken, too."""
+    first = await receive(rig, 1, 2)
+    real = receiving.must_fit
+
+    def then_written(*args: Any) -> None:
+        real(*args)
+        monkeypatch.undo()
+        rig.registry.context.nursery.start_soon(rig.write_regions, 5)
+
+    monkeypatch.setattr(receiving, "must_fit", then_written)
+    more = offer(increment=True, bases=[first["snapshot"]])
+    assert await refused(rig.verbs.receive_begin(**more)) == "stream_unfit"
+    assert "RECV-data" not in rig.registry.units
+    assert not rig.path("a.received").exists()

@@ -58,7 +58,7 @@ class ReceiveVerbs(InstantVerbs):
             wish = PlexWish(spool or self._spool(service), None)
             await self._instant(
                 Wish(volume, receiving.name_of(volume)), wish, (), force=force, sync=False, dry_run=False,
-                receiving=begun,
+                receiving=begun, check=lambda volume: receiving.must_fit(volume, offer),
             )  # fmt: skip
             return await self._begun(volume, begun)
 
