@@ -28,6 +28,10 @@ async def refused(work: Awaitable[object]) -> str:
     return caught.value.code
 
 
+async def held(rig: Rig, region: int) -> bytes:
+    return await rig.data.read(region * REGION + 512, 1)
+
+
 def offer(**more: Any) -> dict[str, Any]:
     """Of a stream of the volume's length, with uuids of its own."""
     return {
@@ -85,3 +89,43 @@ async def test_what_is_written_before_the_instant_of_an_increment_is_seen(
     assert await refused(rig.verbs.receive_begin(**more)) == "stream_unfit"
     assert "RECV-data" not in rig.registry.units
     assert not rig.path("a.received").exists()
+
+
+async def test_a_volume_that_has_all_the_marks_that_can_be_takes_no_stream_and_stays_as_it_was(rig: Rig) -> None:
+    for number in range(8):
+        await rig.verbs.mark(volume="data", name=f"m{number}")
+    told = offer()
+    assert await refused(rig.verbs.receive_begin(**told)) == "plex_too_many"
+    await rig.verbs.mark(volume="data", name="m0", delete=True)
+    await rig.verbs.receive_begin(**told)
+    await rig.write_regions(3, byte=b"r", volume="RECV-data")
+    await rig.verbs.mark(volume="data", name="m0")
+    assert await refused(rig.verbs.receive_commit(volume="data", stream=told["stream"])) == "plex_too_many"
+    assert await held(rig, 3) == b"\0"
+    await rig.verbs.mark(volume="data", name="m0", delete=True)
+    await rig.verbs.receive_commit(volume="data", stream=told["stream"])
+    await rig.end_all()
+    assert await held(rig, 3) == b"r"
+
+
+async def test_what_is_written_while_a_range_is_put_back_is_never_undone(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await rig.verbs.snapshot(volumes=["data"], instant=str(rig.path("s")), name="s")
+    await rig.write_regions(1)
+    begun = await rig.verbs.restore_begin(volume="data", snapshot="s")
+    await rig.door("RECV-data").make_zero(REGION, REGION, punch=True)
+    real = foretold.check_restore
+
+    async def then_written(*args: Any, **more: Any) -> Any:
+        found = await real(*args, **more)
+        await rig.write_regions(9, byte=b"n")
+        await rig.data.flush()
+        return found
+
+    monkeypatch.setattr("fmrd.engine.snapshots.restores.check_restore", then_written)
+    assert await refused(rig.verbs.receive_commit(volume="data", stream=begun["stream"])) == "volume_open"
+    assert (await held(rig, 1), await held(rig, 9)) == (b"w", b"n")
+    monkeypatch.undo()
+    assert await refused(rig.verbs.receive_commit(volume="data", stream=begun["stream"])) == "volume_open"
+    await rig.verbs.receive_discard(volume="data")

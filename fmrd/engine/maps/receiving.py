@@ -12,7 +12,7 @@ from fmrd.core.marks import RECEIVED, written_since
 from fmrd.core.names import derived
 from fmrd.core.records.parts import Content, Mark, Receiving
 from fmrd.core.volume.volume import Volume
-from fmrd.engine.maps.marking import put
+from fmrd.engine.maps.marking import must_have_room, put
 from fmrd.engine.opening.giving_up import give_up
 from fmrd.engine.registry import Registry
 from fmrd.engine.service import Service
@@ -60,8 +60,12 @@ def is_there(volume: Volume, offer: Offer) -> bool:
 
 
 def must_fit(volume: Volume, offer: Offer) -> None:
-    """Refused('stream_unfit') where what the stream brings does not lead from what the volume holds to what it says."""
+    """Refused('stream_unfit') where what the stream brings does not lead from what the volume holds to what it says,
+    Failed('plex_too_many') where it could not say so afterwards. It counts in the step of the instant, too: what is
+    written before that is in what the stream is written to.
+    """
     must_be_original(volume)
+    must_have_room(volume, RECEIVED)
     length, wanted = volume.geometry.length_bytes, offer.content.length_bytes
     if length != wanted:
         hint = f"fmrctl grow {volume.name} {wanted}" if length < wanted else "a volume of that length"
@@ -190,18 +194,24 @@ async def take(pair: Pair, receiving: Receiving, *, force: bool, rate: int) -> l
     column, now = origin.volume.settings.drl, registry.context.now()
     mark = Mark(RECEIVED, registry.context.new_uuid(), column, now, holds=receiving.content)
 
+    def check() -> None:
+        if not receiving.partial:
+            must_have_room(origin.volume, RECEIVED)
+        elif origin.volume.tracks[pair.volume.settings.uuid].map.any():
+            raise Refused(
+                "volume_open",
+                f"volume {origin.volume.name} was written while data was put back, which would undo that",
+                "unmount it first",
+            )
+
     def also() -> None:
         settings = origin.volume.settings
         origin.volume.settings = replace(settings, carriers=(*settings.carriers, carrier.uuid))
         if not receiving.partial:
             put(family, origin.volume, mark)
 
-    if receiving.partial and origin.volume.tracks[pair.volume.settings.uuid].map.any():
-        raise Refused(
-            "volume_open", f"volume {origin.volume.name} was written while data was put back, which would undo that",
-            "unmount it first",
-        )  # fmt: skip
-    return await restore(pair, [carrier], rate, force=force, also=also, carrier=carrier.uuid)
+    check()  # before anything is held up for it; what is written until then is seen in the step
+    return await restore(pair, [carrier], rate, force=force, check=check, also=also, carrier=carrier.uuid)
 
 
 def _started(pair: Pair) -> Service:
