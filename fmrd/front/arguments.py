@@ -199,7 +199,7 @@ VERBS: dict[str, dict[str, Argument]] = {
     "receive_commit": {"volume": VOLUME, "stream": A_UUID, "force": FLAG, "rate": NUMBER},
     "restore_begin": {"volume": VOLUME, "snapshot": VOLUME, "spool": Argument(_path), "dry_run": FLAG},
     "receive_token": {"volume": VOLUME},
-    "receive_discard": {"volume": VOLUME},
+    "receive_discard": {"volume": VOLUME, "stream": Argument(_uuid)},
     "mark": {"volume": VOLUME, "name": A_VOLUME, "reset": FLAG, "delete": FLAG},
     "verify": {"volume": VOLUME, "repair": FLAG, "from_plex": A_PLEX, "rate": NUMBER},
     "verify_report": {"id": ID},

@@ -140,11 +140,11 @@ class ReceiveVerbs(InstantVerbs):
         self.registry.service(volume)
         return receiving.token_json(volume, receiving.receiving_of(self.registry, volume)[1])
 
-    async def receive_discard(self, *, volume: str) -> Json:
-        """Give up what has come of a stream. Failed('receive_missing')."""
+    async def receive_discard(self, *, volume: str, stream: str | None = None) -> Json:
+        """Give up what has come of a stream, or of that one. Failed('receive_missing')."""
 
         async def work() -> Json:
-            pair, _ = receiving.receiving_of(self.registry, volume)
+            pair, _ = receiving.receiving_of(self.registry, volume, stream)
             left = await receiving.discard(self.registry, pair.unit)
             return self._volume(volume) | self._notice(left)
 
