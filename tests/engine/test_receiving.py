@@ -129,3 +129,15 @@ async def test_what_is_written_while_a_range_is_put_back_is_never_undone(
     monkeypatch.undo()
     assert await refused(rig.verbs.receive_commit(volume="data", stream=begun["stream"])) == "volume_open"
     await rig.verbs.receive_discard(volume="data")
+
+
+async def test_a_stream_goes_on_at_the_byte_where_the_other_was_cut(rig: Rig) -> None:
+    """It would be taken for all of the volume, and some of it was never sent."""
+    told, chain = offer(), "0" * 64
+    await rig.verbs.receive_begin(**told)
+    await rig.verbs.receive_progress(
+        volume="data", stream=told["stream"], chunks=2, offset_bytes=2 * REGION, chain=chain
+    )  # fmt: skip
+    on = told | {"chunks": 2, "chain": chain}
+    assert await refused(rig.verbs.receive_begin(**on, offset_bytes=3 * REGION)) == "stream_unfit"
+    assert (await rig.verbs.receive_begin(**on, offset_bytes=2 * REGION))["path"]

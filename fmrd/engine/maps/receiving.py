@@ -37,8 +37,9 @@ class Offer:
     increment: bool = False
     source: str = ""
     chunks: int = 0
+    offset_bytes: int = 0
     chain: str = ""
-    """Of a stream that goes on: after so many chunks, with this digest."""
+    """Of a stream that goes on: after so many chunks, that told of the bytes up to there, with this digest."""
 
 
 def name_of(volume: str) -> str:
@@ -153,7 +154,8 @@ def receiving_of(registry: Registry, volume: str, stream: str | None = None) -> 
 
 def must_go_on(receiving: Receiving, offer: Offer) -> None:
     """Refused('stream_unfit') where a stream that goes on does not begin where the other one was cut."""
-    if (receiving.stream, receiving.chunks, receiving.chain) != (offer.stream, offer.chunks, offer.chain):
+    ours = (receiving.stream, receiving.chunks, receiving.offset_bytes, receiving.chain)
+    if ours != (offer.stream, offer.chunks, offer.offset_bytes, offer.chain):
         raise _unfit(
             f"the stream goes on after chunk {offer.chunks}, and what has come ends at chunk {receiving.chunks}, or is "
             "of another stream",
