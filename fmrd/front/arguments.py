@@ -191,8 +191,8 @@ VERBS: dict[str, dict[str, Argument]] = {
     "receive_begin": {
         "volume": VOLUME, "stream": A_UUID, "snapshot": A_UUID, "name": VOLUME, "length_bytes": ID, "pristine": FLAG,
         "increment": FLAG, "bases": Argument(_list(_uuid)), "pristine_only": FLAG, "source": Argument(_source),
-        "chunks": NUMBER, "offset_bytes": NUMBER, "chain": Argument(_digest), "spool": Argument(_path), "force": FLAG,
-        "dry_run": FLAG,
+        "region_size_bytes": NUMBER, "chunks": NUMBER, "offset_bytes": NUMBER, "chain": Argument(_digest),
+        "spool": Argument(_path), "force": FLAG, "dry_run": FLAG,
     },
     "receive_progress": {
         "volume": VOLUME, "stream": A_UUID, "chunks": ID, "offset_bytes": ID, "chain": Argument(_digest, required=True),

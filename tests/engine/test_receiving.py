@@ -141,3 +141,27 @@ async def test_a_stream_goes_on_at_the_byte_where_the_other_was_cut(rig: Rig) ->
     on = told | {"chunks": 2, "chain": chain}
     assert await refused(rig.verbs.receive_begin(**on, offset_bytes=3 * REGION)) == "stream_unfit"
     assert (await rig.verbs.receive_begin(**on, offset_bytes=2 * REGION))["path"]
+
+
+@pytest.mark.parametrize(("near", "written", "fits"), [(64, False, False), (64, True, False), (1024, True, True)])
+async def test_after_a_growth_what_was_written_counts_as_far_as_the_stream_does_not_bring_it(
+    tmp_path: Path, near: int, written: bool, fits: bool
+) -> None:
+    """The far volume knows its changes in larger regions than the near one: of the one that was short nobody can tell
+    what else is in it.
+    """
+    old, new = 3 * REGION, 64 * REGION
+    async with daemon(tmp_path) as rig:
+        await rig.make(size_bytes=old, region_size_bytes=16 * REGION, drl_extent_bytes=new)
+        first = offer(length_bytes=old)
+        await rig.verbs.receive_begin(**first)
+        await rig.verbs.receive_commit(volume="data", stream=first["stream"])
+        await rig.end_all()
+        if written:
+            await rig.write_regions(1)
+        await rig.verbs.grow(volume="data", size_bytes=new)
+        more = offer(length_bytes=new, increment=True, bases=[first["snapshot"]], region_size_bytes=near << 10)
+        if fits:
+            assert (await rig.verbs.receive_begin(**more))["path"]
+        else:
+            assert await refused(rig.verbs.receive_begin(**more)) == "stream_unfit"

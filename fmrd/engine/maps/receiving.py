@@ -36,6 +36,8 @@ class Offer:
     pristine_only: bool = False
     increment: bool = False
     source: str = ""
+    region_bytes: int = 0
+    """In which changes were known there; 0: nobody knows."""
     chunks: int = 0
     offset_bytes: int = 0
     chain: str = ""
@@ -57,7 +59,7 @@ def is_there(volume: Volume, offer: Offer) -> bool:
     mark = held(volume)
     if mark is None or mark.holds is None:
         return False
-    return mark.holds == offer.content and mark.holds.pristine and not _written(volume, mark)
+    return mark.holds == offer.content and mark.holds.pristine and not _written(volume, mark, offer)
 
 
 def must_fit(volume: Volume, offer: Offer) -> None:
@@ -90,7 +92,7 @@ def must_fit(volume: Volume, offer: Offer) -> None:
             "mark knows nothing",
             f"fmrctl send SNAP --since {mark.holds.name}; or all of it, without --since",
         )
-    written = _written(volume, mark)
+    written = _written(volume, mark, offer)
     if written:
         raise _unfit(
             f"volume {volume.name} was written since it received {mark.holds.name}: {written} region(s), which the "
@@ -99,13 +101,13 @@ def must_fit(volume: Volume, offer: Offer) -> None:
         )
 
 
-def _written(volume: Volume, mark: Mark) -> int:
+def _written(volume: Volume, mark: Mark, offer: Offer) -> int:
     assert mark.holds is not None, "a stream's"
     track = volume.tracks[mark.uuid].map
     if track.blank:
         return 0
     geometry = volume.geometry
-    return written_since(mark.holds, geometry.length_bytes, geometry.region_bytes, track.bits)
+    return written_since(mark.holds, geometry.length_bytes, geometry.region_bytes, track.bits, offer.region_bytes)
 
 
 def _unfit(message: str, hint: str) -> Refused:

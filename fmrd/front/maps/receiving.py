@@ -75,6 +75,7 @@ class Receiving:
             "receive_begin", volume=self._volume, stream=header.stream, snapshot=header.snapshot, name=header.name,
             length_bytes=header.length_bytes, pristine=header.pristine, increment=header.increment,
             bases=list(header.bases), pristine_only=header.pristine_only, source=header.source,
+            region_size_bytes=header.region_size_bytes,
             chunks=header.chunks or None, offset_bytes=header.offset_bytes or None, chain=header.chain or None,
             spool=options.spool, force=options.force, dry_run=options.dry_run,
         )  # fmt: skip

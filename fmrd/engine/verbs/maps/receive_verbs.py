@@ -27,15 +27,15 @@ class ReceiveVerbs(InstantVerbs):
     async def receive_begin(
         self, *, volume: str, stream: str, snapshot: str, name: str, length_bytes: int, pristine: bool = False,
         increment: bool = False, bases: Sequence[str] = (), pristine_only: bool = False, source: str = "",
-        chunks: int = 0, offset_bytes: int = 0, chain: str = "", spool: str | None = None, force: bool = False,
-        dry_run: bool = False,
+        region_size_bytes: int = 0, chunks: int = 0, offset_bytes: int = 0, chain: str = "", spool: str | None = None,
+        force: bool = False, dry_run: bool = False,
     ) -> Json:  # fmt: skip
         """Make room for a stream, or go on with it. Refused('stream_unfit') where it does not lead from what the volume
         holds to what it says.
         """
         offer = Offer(
             stream, Content(snapshot, name, length_bytes, pristine), tuple(bases), pristine_only, increment, source,
-            chunks, offset_bytes, chain,
+            region_size_bytes, chunks, offset_bytes, chain,
         )  # fmt: skip
         service = self.registry.service(volume)
 
