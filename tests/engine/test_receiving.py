@@ -12,6 +12,7 @@ from fmrd.engine.maps import holes, receiving
 from fmrd.engine.served import answer_to
 from fmrd.engine.snapshots import foretold
 from fmrd.errors import FmrdError
+from fmrd.front.maps.ranges import Changes, Range
 from tests.engine.rig import REGION, SIZE, Rig, daemon
 
 
@@ -165,3 +166,26 @@ async def test_after_a_growth_what_was_written_counts_as_far_as_the_stream_does_
             assert (await rig.verbs.receive_begin(**more))["path"]
         else:
             assert await refused(rig.verbs.receive_begin(**more)) == "stream_unfit"
+
+
+async def test_what_is_received_goes_on_after_a_rename_of_the_volume(rig: Rig) -> None:
+    await rig.verbs.receive_begin(**offer())
+    for volume in ("RECV-data", "data"):
+        await rig.verbs.stop(volume=volume)
+    await rig.verbs.rename(volume="data", name="new")
+    for volume in ("new", "RECV-data"):
+        await rig.verbs.start(volume=volume)
+    assert (await rig.verbs.receive_token(volume="new"))["volume"] == "new"
+    await rig.verbs.receive_discard(volume="new")
+    assert list(rig.registry.units) == ["new"]
+
+
+async def test_what_a_snapshot_has_lost_is_not_told_to_be_zeros(rig: Rig) -> None:
+    """Its original was written over, with zeros, and what the snapshot held there nobody knows."""
+    await rig.data.write(3 * REGION, b"d" * REGION)
+    await rig.verbs.snapshot(volumes=["data"], instant=str(rig.path("s")), name="s")
+    with rig.host.failing(rig.path("s"), "pwrite"):
+        await rig.data.make_zero(3 * REGION, REGION, punch=True)
+    shown = Changes(await rig.verbs.changed(volume="s"))
+    assert list(shown.ranges()) == [Range(3 * REGION, REGION, "data")]
+    assert await refused(rig.verbs.changed(volume="s", whole=True)) == "snap_invalid"

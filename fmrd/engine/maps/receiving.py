@@ -118,13 +118,14 @@ def under_way(registry: Registry, volume: str) -> Pair | None:
     """Return the snapshot into which a stream is received, and its original; None where none is. Failed
     ('volume_exists') where a volume of that name is something else.
     """
+    for unit in registry.units.values():  # either was perhaps renamed since
+        settings = unit.settings
+        if settings is not None and settings.snapshot_of == volume and settings.receiving is not None:
+            return pair_of(registry, unit.name)
     name = name_of(volume)
-    if name not in registry.units:
-        return None
-    pair = pair_of(registry, name)
-    if pair.volume.settings.receiving is None or pair.origin.volume.name != volume:
+    if name in registry.units:
         raise Failed("volume_exists", f"volume {name} exists, and is not what a stream is received into")
-    return pair
+    return None
 
 
 def must_be_of(pair: Pair, volume: str) -> None:
