@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
-from fmrd.engine.maps import holes, receiving
+from fmrd.engine.maps import carrier, holes, receiving
+from fmrd.engine.running import Running
 from fmrd.engine.served import answer_to
+from fmrd.engine.serving import requests
 from fmrd.engine.snapshots import foretold
 from fmrd.errors import FmrdError
 from fmrd.front.maps.ranges import Changes, Range
 from tests.engine.rig import REGION, SIZE, Rig, daemon
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -189,3 +192,27 @@ async def test_what_a_snapshot_has_lost_is_not_told_to_be_zeros(rig: Rig) -> Non
     shown = Changes(await rig.verbs.changed(volume="s"))
     assert list(shown.ranges()) == [Range(3 * REGION, REGION, "data")]
     assert await refused(rig.verbs.changed(volume="s", whole=True)) == "snap_invalid"
+
+
+async def test_the_plex_on_which_data_came_goes_though_another_one_lags(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody writes all the time, and it would take each of these writes, too, until the next start."""
+    real = carrier.let_go
+
+    async def while_written(running: Running, *others: Any) -> None:
+        await requests.write(running.mirror, 9 * REGION, b"w")
+        await real(running, *others)
+
+    monkeypatch.setattr("fmrd.engine.service.let_go", while_written)
+    async with daemon(tmp_path) as rig:
+        await rig.make("ab")
+        await rig.verbs.set(volume="data", settings={"write_behind": "data-02"})
+        plex = rig.plex("b")
+        await until(lambda: plex.room > 0)
+        with rig.host.hanging(rig.path("b"), "pwrite", within=range(9 * REGION, 10 * REGION)):
+            await receive(rig, 1, 2)
+            assert [plex.name for plex in rig.service.volume.plexes] == ["data-01", "data-02"]
+            assert not rig.path("a.received").exists()
+        await until(lambda: not plex.map.any())
+        assert await held(rig, 1) == b"r" and rig.same("a", "b")
