@@ -27,9 +27,12 @@ def covering(mark: Mark, snapshot: str) -> Mark:
     return replace(mark, covers=(*mark.covers, snapshot)[-MOST_COVERED:])
 
 
-def written_since(holds: Content, length_bytes: int, region_bytes: int, written: bitarray) -> int:
+def written_since(holds: Content, length_bytes: int, region_bytes: int, written: bitarray, sent_bytes: int) -> int:
     """Return how many regions of a volume were written since it held that. What a growth added was not written: who
-    sends the next increment marks the same regions, from the one that was short on.
+    sends the next increment, in regions of ``sent_bytes`` (0: nobody knows), marks all from the one that was short on.
+    What lies before that counts, though the growth has marked it here, too, where regions are larger here.
     """
-    old = holds.length_bytes // region_bytes if length_bytes > holds.length_bytes else len(written)
-    return written.count(1, 0, old)
+    if length_bytes <= holds.length_bytes:
+        return written.count(1)
+    sent_from = holds.length_bytes - (holds.length_bytes % sent_bytes if sent_bytes else 0)
+    return written.count(1, 0, -(-sent_from // region_bytes))

@@ -191,7 +191,8 @@ VERBS: dict[str, dict[str, Argument]] = {
     "receive_begin": {
         "volume": VOLUME, "stream": A_UUID, "snapshot": A_UUID, "name": VOLUME, "length_bytes": ID, "pristine": FLAG,
         "increment": FLAG, "bases": Argument(_list(_uuid)), "pristine_only": FLAG, "source": Argument(_source),
-        "chunks": NUMBER, "chain": Argument(_digest), "spool": Argument(_path), "force": FLAG, "dry_run": FLAG,
+        "region_size_bytes": NUMBER, "chunks": NUMBER, "offset_bytes": NUMBER, "chain": Argument(_digest),
+        "spool": Argument(_path), "force": FLAG, "dry_run": FLAG,
     },
     "receive_progress": {
         "volume": VOLUME, "stream": A_UUID, "chunks": ID, "offset_bytes": ID, "chain": Argument(_digest, required=True),
@@ -199,7 +200,7 @@ VERBS: dict[str, dict[str, Argument]] = {
     "receive_commit": {"volume": VOLUME, "stream": A_UUID, "force": FLAG, "rate": NUMBER},
     "restore_begin": {"volume": VOLUME, "snapshot": VOLUME, "spool": Argument(_path), "dry_run": FLAG},
     "receive_token": {"volume": VOLUME},
-    "receive_discard": {"volume": VOLUME},
+    "receive_discard": {"volume": VOLUME, "stream": Argument(_uuid)},
     "mark": {"volume": VOLUME, "name": A_VOLUME, "reset": FLAG, "delete": FLAG},
     "verify": {"volume": VOLUME, "repair": FLAG, "from_plex": A_PLEX, "rate": NUMBER},
     "verify_report": {"id": ID},

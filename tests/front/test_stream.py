@@ -142,6 +142,7 @@ def test_what_a_liar_tells_is_refused(
     "change",
     [
         {"stream": "x"}, {"snapshot": U1.replace("0", "A")}, {"name": "../etc"}, {"volume": ""}, {"bases": ("x",)},
+        {"offset_bytes": 4096}, {"created": float("inf")}, {"created": True},
         {"length_bytes": 0}, {"length_bytes": 5000}, {"length_bytes": 1 << 60}, {"length_bytes": True}, {"bytes": -1},
         {"pristine": 1}, {"created": "now"}, {"source": "x" * 1025}, {"source": "a\nb"}, {"chain": "ab", "chunks": 1},
         {"chunks": 1}, {"chain": "0" * 64}, {"offset_bytes": LENGTH + 1}, {"bases": ()}, {"bases": (U3,) * 65},

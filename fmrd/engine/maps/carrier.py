@@ -26,7 +26,7 @@ async def let_go(running: Running, dissociate: Callable[[Plex], Awaitable[None]]
         others = [each for each in volume.plexes if each.uuid not in volume.settings.carriers]
         if plex is not None and not (others and faults.may_close(plex, others)):
             return
-        if any(each.is_open and each.map.any() for each in others):
+        if any(each.is_open and not each.lags and each.map.any() for each in others):  # who lags always lacks something
             return
         try:
             if plex is not None:

@@ -109,12 +109,14 @@ def must_be_whole(registry: Registry, name: str) -> None:
 async def told(registry: Registry, found: Difference) -> Json:
     """Return it as it goes over the socket."""
     context, settings = registry.context, found.volume.settings
-    unit = registry.unit(settings.name)
+    # In the step in which it was taken: whoever writes while holes are looked for makes another version of it.
+    served = registry.find(settings.name)
+    version = served.changed_ns if served is not None and registry.unit(settings.name).service is not None else None
+    content = changes.content_of(found.volume) if settings.link is not None else None
+    behind = [plex.path for plex in found.volume.plexes] if settings.snapshot_of is not None else []
     count = found.bits.count()
     last = bool(found.bits[-1])
     blank = await zeros_in(registry, found.volume, found.bits)
-    served = registry.find(settings.name)
-    content = changes.content_of(found.volume) if settings.link is not None else None
     return {
         "volume": settings.name,
         "uuid": settings.uuid,
@@ -130,7 +132,7 @@ async def told(registry: Registry, found: Difference) -> Json:
         "original": settings.snapshot_of or settings.name,
         "pristine_only": found.pristine_only,
         "pristine": content is not None and content.pristine,
-        "version": served.changed_ns if served is not None and unit.service is not None else None,
+        "version": version,
         "path": f"{registry.mount_path}/{settings.name}",
-        "behind": [plex.path for plex in found.volume.plexes] if settings.snapshot_of is not None else [],
+        "behind": behind,
     }

@@ -52,6 +52,9 @@ async def zeros_in(registry: Registry, volume: Volume, wanted: bitarray) -> bita
         size = origin.volume.geometry.regions
         theirs = instant.fitted(await _holes(origin, instant.fitted(wanted & ~own, size)), len(own))
         blank |= theirs & lacks.these(range(len(own)))  # the original's still, after the look
+        lost = origin.volume.unkept.get(volume.settings.uuid)
+        if lost is not None:  # or the original's no more, and nobody's
+            blank &= ~instant.fitted(lost.map.these(range(size)), len(own))
     return blank
 
 

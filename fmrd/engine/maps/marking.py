@@ -61,9 +61,7 @@ def put(family: Family, volume: Volume, mark: Mark) -> None:
     """The step: a mark with an empty map (all ones without FastResync), in the place of one of its name. Its column is
     a new one. Failed('plex_too_many').
     """
-    others = [each for each in volume.settings.marks if each.name != mark.name]
-    if len(others) >= MOST_MARKS:
-        raise Failed("plex_too_many", f"volume {volume.name} has {MOST_MARKS} marks already, the most that can be")
+    must_have_room(volume, mark.name)
     column = family.new_column()
     drop(volume, mark.name)
     volume.tracks[mark.uuid] = Bitmap(column, volume.geometry, full=not volume.settings.fmr)
@@ -85,6 +83,15 @@ def must_take_marks(volume: Volume) -> None:
         raise Refused(
             "snap_of_snap", f"volume {volume.name} is a snapshot, whose own map tells what was written to it",
             f"fmrctl changed {volume.name}",
+        )  # fmt: skip
+
+
+def must_have_room(volume: Volume, name: str) -> None:
+    """Failed('plex_too_many') where a mark of that name would be one too many."""
+    if sum(each.name != name for each in volume.settings.marks) >= MOST_MARKS:
+        raise Failed(
+            "plex_too_many", f"volume {volume.name} has {MOST_MARKS} marks already, the most that can be",
+            f"fmrctl mark {volume.name} NAME --delete lets go of one",
         )  # fmt: skip
 
 

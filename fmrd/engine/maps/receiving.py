@@ -12,7 +12,7 @@ from fmrd.core.marks import RECEIVED, written_since
 from fmrd.core.names import derived
 from fmrd.core.records.parts import Content, Mark, Receiving
 from fmrd.core.volume.volume import Volume
-from fmrd.engine.maps.marking import put
+from fmrd.engine.maps.marking import must_have_room, put
 from fmrd.engine.opening.giving_up import give_up
 from fmrd.engine.registry import Registry
 from fmrd.engine.service import Service
@@ -36,9 +36,12 @@ class Offer:
     pristine_only: bool = False
     increment: bool = False
     source: str = ""
+    region_bytes: int = 0
+    """In which changes were known there; 0: nobody knows."""
     chunks: int = 0
+    offset_bytes: int = 0
     chain: str = ""
-    """Of a stream that goes on: after so many chunks, with this digest."""
+    """Of a stream that goes on: after so many chunks, that told of the bytes up to there, with this digest."""
 
 
 def name_of(volume: str) -> str:
@@ -56,12 +59,16 @@ def is_there(volume: Volume, offer: Offer) -> bool:
     mark = held(volume)
     if mark is None or mark.holds is None:
         return False
-    return mark.holds == offer.content and mark.holds.pristine and not _written(volume, mark)
+    return mark.holds == offer.content and mark.holds.pristine and not _written(volume, mark, offer)
 
 
 def must_fit(volume: Volume, offer: Offer) -> None:
-    """Refused('stream_unfit') where what the stream brings does not lead from what the volume holds to what it says."""
+    """Refused('stream_unfit') where what the stream brings does not lead from what the volume holds to what it says,
+    Failed('plex_too_many') where it could not say so afterwards. It counts in the step of the instant, too: what is
+    written before that is in what the stream is written to.
+    """
     must_be_original(volume)
+    must_have_room(volume, RECEIVED)
     length, wanted = volume.geometry.length_bytes, offer.content.length_bytes
     if length != wanted:
         hint = f"fmrctl grow {volume.name} {wanted}" if length < wanted else "a volume of that length"
@@ -85,7 +92,7 @@ def must_fit(volume: Volume, offer: Offer) -> None:
             "mark knows nothing",
             f"fmrctl send SNAP --since {mark.holds.name}; or all of it, without --since",
         )
-    written = _written(volume, mark)
+    written = _written(volume, mark, offer)
     if written:
         raise _unfit(
             f"volume {volume.name} was written since it received {mark.holds.name}: {written} region(s), which the "
@@ -94,13 +101,13 @@ def must_fit(volume: Volume, offer: Offer) -> None:
         )
 
 
-def _written(volume: Volume, mark: Mark) -> int:
+def _written(volume: Volume, mark: Mark, offer: Offer) -> int:
     assert mark.holds is not None, "a stream's"
     track = volume.tracks[mark.uuid].map
     if track.blank:
         return 0
     geometry = volume.geometry
-    return written_since(mark.holds, geometry.length_bytes, geometry.region_bytes, track.bits)
+    return written_since(mark.holds, geometry.length_bytes, geometry.region_bytes, track.bits, offer.region_bytes)
 
 
 def _unfit(message: str, hint: str) -> Refused:
@@ -111,13 +118,14 @@ def under_way(registry: Registry, volume: str) -> Pair | None:
     """Return the snapshot into which a stream is received, and its original; None where none is. Failed
     ('volume_exists') where a volume of that name is something else.
     """
+    for unit in registry.units.values():  # either was perhaps renamed since
+        settings = unit.settings
+        if settings is not None and settings.snapshot_of == volume and settings.receiving is not None:
+            return pair_of(registry, unit.name)
     name = name_of(volume)
-    if name not in registry.units:
-        return None
-    pair = pair_of(registry, name)
-    if pair.volume.settings.receiving is None or pair.origin.volume.name != volume:
+    if name in registry.units:
         raise Failed("volume_exists", f"volume {name} exists, and is not what a stream is received into")
-    return pair
+    return None
 
 
 def must_be_of(pair: Pair, volume: str) -> None:
@@ -149,7 +157,8 @@ def receiving_of(registry: Registry, volume: str, stream: str | None = None) -> 
 
 def must_go_on(receiving: Receiving, offer: Offer) -> None:
     """Refused('stream_unfit') where a stream that goes on does not begin where the other one was cut."""
-    if (receiving.stream, receiving.chunks, receiving.chain) != (offer.stream, offer.chunks, offer.chain):
+    ours = (receiving.stream, receiving.chunks, receiving.offset_bytes, receiving.chain)
+    if ours != (offer.stream, offer.chunks, offer.offset_bytes, offer.chain):
         raise _unfit(
             f"the stream goes on after chunk {offer.chunks}, and what has come ends at chunk {receiving.chunks}, or is "
             "of another stream",
@@ -190,18 +199,24 @@ async def take(pair: Pair, receiving: Receiving, *, force: bool, rate: int) -> l
     column, now = origin.volume.settings.drl, registry.context.now()
     mark = Mark(RECEIVED, registry.context.new_uuid(), column, now, holds=receiving.content)
 
+    def check() -> None:
+        if not receiving.partial:
+            must_have_room(origin.volume, RECEIVED)
+        elif origin.volume.tracks[pair.volume.settings.uuid].map.any():
+            raise Refused(
+                "volume_open",
+                f"volume {origin.volume.name} was written while data was put back, which would undo that",
+                "unmount it first",
+            )
+
     def also() -> None:
         settings = origin.volume.settings
         origin.volume.settings = replace(settings, carriers=(*settings.carriers, carrier.uuid))
         if not receiving.partial:
             put(family, origin.volume, mark)
 
-    if receiving.partial and origin.volume.tracks[pair.volume.settings.uuid].map.any():
-        raise Refused(
-            "volume_open", f"volume {origin.volume.name} was written while data was put back, which would undo that",
-            "unmount it first",
-        )  # fmt: skip
-    return await restore(pair, [carrier], rate, force=force, also=also, carrier=carrier.uuid)
+    check()  # before anything is held up for it; what is written until then is seen in the step
+    return await restore(pair, [carrier], rate, force=force, check=check, also=also, carrier=carrier.uuid)
 
 
 def _started(pair: Pair) -> Service:

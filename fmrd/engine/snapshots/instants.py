@@ -4,7 +4,7 @@
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
@@ -17,6 +17,7 @@ from fmrd.core.reasons import Reason
 from fmrd.core.record import PlexRecord
 from fmrd.core.records.parts import Column, Kind, Receiving, Taken
 from fmrd.core.states import PlexState, TaskState, TaskType
+from fmrd.core.volume.volume import Volume
 from fmrd.dco.copy import DcoCopy
 from fmrd.dco.ledger import change
 from fmrd.dco.store import Store
@@ -41,11 +42,11 @@ WINDOW_BYTES = 4 << 20
 
 async def take_instant(
     registry: Registry, volume: str, name: str, path: str, dco: str | None, files: PlexFiles, freeze: Sequence[str],
-    receiving: Receiving | None = None,
+    receiving: Receiving | None = None, check: Callable[[Volume], None] = lambda volume: None,
 ) -> tuple[Unit, float]:  # fmt: skip
     """Take an instant snapshot on files just made, which are the snapshot's then. Return its unit, and how long writes
-    were held, in seconds. ``receiving``: the stream that is to be received into it. If it is refused, or its record
-    does not land, the caller asks whether a volume has the files by now.
+    were held, in seconds. ``receiving``: the stream that is to be received into it; ``check`` may refuse it in its
+    step. If it is refused, or its record does not land, the caller asks whether a volume has the files by now.
     """
     running = registry.service(volume).running
     mirror = running.mirror
@@ -71,6 +72,7 @@ async def take_instant(
         def step() -> None:
             nonlocal seconds
             registry.units.must_be_free(name)
+            check(running.volume)
             uuid = registry.context.new_uuid()
             taken = snapshot.taken_at_once(mirror.store.family, running.volume, record, name, uuid)
             patience, when = keeping.LIMIT_SECONDS, Taken(registry.context.now(), Kind.INSTANT)

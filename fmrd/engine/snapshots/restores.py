@@ -23,16 +23,17 @@ from fmrd.errors import FmrdError, Refused
 
 log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
+Around = tuple[Callable[[], None], Callable[[], None]]
 
 
 async def restore(
     asked: Pair, chosen: Sequence[Plex], rate: int = 0, *, force: bool = False, keep_undo: bool = False,
-    kind: TaskType = TaskType.SNAPBACK, then: Then | None = None, also: Callable[[], None] = lambda: None,
-    carrier: str | None = None,
+    kind: TaskType = TaskType.SNAPBACK, then: Then | None = None, check: Callable[[], None] = lambda: None,
+    also: Callable[[], None] = lambda: None, carrier: str | None = None,
 ) -> list[Task]:  # fmt: skip
     """From the replica: the snapshot's data goes onto all plexes of the original. ``keep_undo``: what the original was
-    is kept beside it. ``kind`` and ``then``: of the tasks. ``also`` is done in the same step. Nothing is copied to the
-    plex of the uuid ``carrier``, which only brings data.
+    is kept beside it. ``kind`` and ``then``: of the tasks. ``check`` may refuse it in the step, ``also`` is
+    done in the same and must not fail. Nothing is copied to the plex of the uuid ``carrier``, which only brings data.
     """
     if carrier is None and asked.volume.settings.receiving is not None:
         raise Refused(
@@ -45,7 +46,7 @@ async def restore(
         await check_restore(pair, plexes, force=force, keep_undo=keep_undo)
         assert service is not None, "asked just now"
         try:
-            await _restore(pair, service, plexes, also, force=force, keep_undo=keep_undo)
+            await _restore(pair, service, plexes, (check, also), force=force, keep_undo=keep_undo)
         except (FmrdError, OSError):
             origin.copying.go_on()  # what was halted for it, and it was refused
             raise
@@ -59,8 +60,8 @@ async def restore(
 
 
 async def _restore(
-    pair: Pair, service: Service, plexes: Sequence[Plex], also: Callable[[], None], *, force: bool, keep_undo: bool
-) -> None:  # fmt: skip
+    pair: Pair, service: Service, plexes: Sequence[Plex], around: Around, *, force: bool, keep_undo: bool
+) -> None:
     origin = pair.origin
     for plex in origin.volume.open_plexes():
         await origin.copying.halt(plex)
@@ -78,7 +79,7 @@ async def _restore(
                 stack.callback(kept.let_go)
             try:
                 async with service.running.at_rest():
-                    await _replace(pair, service, plexes, kept, also)
+                    await _replace(pair, service, plexes, kept, around)
             except BaseException:
                 if kept is not None and kept.opening is None:
                     await kept.give_up()
@@ -100,13 +101,15 @@ async def _keep_for_others(pair: Pair) -> None:
 
 
 async def _replace(
-    pair: Pair, service: Service, plexes: Sequence[Plex], kept: undos.Kept | None, also: Callable[[], None]
-) -> None:  # fmt: skip
+    pair: Pair, service: Service, plexes: Sequence[Plex], kept: undos.Kept | None, around: Around
+) -> None:
     origin = pair.origin
+    check, also = around
     store = origin.mirror.store
 
     def step() -> None:
         snapback.check_restore(origin.volume, pair.volume, plexes)
+        check()
         if kept is not None:
             kept.step()
         snapback.from_replica(store.family, origin.volume, pair.volume, plexes)

@@ -1,10 +1,11 @@
 """These are the verbs over instant snapshots: taken without a copy, and completed in the background."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fmrd.core.decisions.snapshot import INSTANT_BITMAPS
 from fmrd.core.json_object import Json
 from fmrd.core.records.parts import Receiving
+from fmrd.core.volume.volume import Volume
 from fmrd.engine.opening.closing import close
 from fmrd.engine.opening.making import must_have_place, obtain, remove_created
 from fmrd.engine.opening.taking import PlexWish, look_at
@@ -20,7 +21,7 @@ class InstantVerbs(PlexVerbs):
 
     async def _instant(
         self, wish: Wish, plex: PlexWish, freeze: Sequence[str], *, force: bool, sync: bool, dry_run: bool,
-        receiving: Receiving | None = None,
+        receiving: Receiving | None = None, check: Callable[[Volume], None] = lambda volume: None,
     ) -> Json:  # fmt: skip
         service = self.registry.service(wish.volume)
         manners = self._manners(force=force)
@@ -37,8 +38,9 @@ class InstantVerbs(PlexVerbs):
             files, new = await obtain(self.context, looked, f"{wish.name}-01", geometry, timeout)
             try:
                 unit, seconds = await take_instant(
-                    self.registry, wish.volume, wish.name, plex.path, plex.dco_path, files, freeze, receiving
-                )
+                    self.registry, wish.volume, wish.name, plex.path, plex.dco_path, files, freeze, receiving,
+                    check,
+                )  # fmt: skip
             except BaseException as error:
                 family = service.mirror.store.family
                 if not any(p.path == plex.path for v in family.volumes for p in v.plexes):  # taken, recorded or not

@@ -75,12 +75,14 @@ class Receiving:
             "receive_begin", volume=self._volume, stream=header.stream, snapshot=header.snapshot, name=header.name,
             length_bytes=header.length_bytes, pristine=header.pristine, increment=header.increment,
             bases=list(header.bases), pristine_only=header.pristine_only, source=header.source,
-            chunks=header.chunks or None, chain=header.chain or None, spool=options.spool, force=options.force,
-            dry_run=options.dry_run,
+            region_size_bytes=header.region_size_bytes,
+            chunks=header.chunks or None, offset_bytes=header.offset_bytes or None, chain=header.chain or None,
+            spool=options.spool, force=options.force, dry_run=options.dry_run,
         )  # fmt: skip
 
     def _take(self, path: str, blank: Blank, meter: Meter) -> None:
         with VolumeFile(path, writes=True) as file, Writers() as writers:
+            must_be_that(self._app, self._volume, self._reader.header.stream)
             begun = self._reader.position
             try:
                 for record in self._reader.records():
@@ -132,6 +134,14 @@ class Writers:
         """Return when all have ended, or raise the error of one."""
         while self._begun:
             self._begun.popleft().result()
+
+
+def must_be_that(app: App, volume: str, stream: str) -> None:
+    """Failed('receive_missing') where the file, open by now, is another stream's: somebody gave up this one and began
+    anew. While it is open nobody can.
+    """
+    if app.ask("receive_token", volume=volume)["stream"] != stream:
+        raise Failed("receive_missing", f"volume {volume} receives another stream by now", "let that one end first")
 
 
 def wait_closed(app: App, volume: str) -> None:

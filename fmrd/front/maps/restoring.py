@@ -13,7 +13,7 @@ from fmrd.front.ctl.app import App
 from fmrd.front.maps import failing
 from fmrd.front.maps.pace import Meter, Pace
 from fmrd.front.maps.ranges import ZERO, Changes, Range
-from fmrd.front.maps.receiving import wait_closed
+from fmrd.front.maps.receiving import must_be_that, wait_closed
 from fmrd.front.streams.stream import CHUNK_BYTES
 
 
@@ -36,7 +36,7 @@ def restore(app: App, wish: Wish, *, rate: int | None = None, dry_run: bool = Fa
         start, stop = _span(changes, wish)
         total = sum(each.length for each in _within(changes, start, stop))
         if total and not dry_run:
-            _put(app, changes, (start, stop), total, begun["path"], rate or 0)
+            _put(app, changes, (start, stop), total, begun, rate or 0)
             if app.ask("changed", volume=wish.snapshot)["version"] != told["version"]:
                 raise Failed("stream_changed", f"snapshot {wish.snapshot} was written while it was read")
             wait_closed(app, begun["into"])
@@ -44,11 +44,11 @@ def restore(app: App, wish: Wish, *, rate: int | None = None, dry_run: bool = Fa
     except BaseException:
         if not dry_run:
             with contextlib.suppress(FmrdError):  # what went wrong first is told
-                app.ask("receive_discard", volume=wish.volume)
+                app.ask("receive_discard", volume=wish.volume, stream=begun["stream"])
         raise
     if dry_run:
         return {"notice": f"would put back {total} bytes that differ, of {stop - start}"}
-    app.ask("receive_discard", volume=wish.volume)
+    app.ask("receive_discard", volume=wish.volume, stream=begun["stream"])
     return {"notice": f"nothing to change: {wish.volume} and {wish.snapshot} hold the same there"}
 
 
@@ -60,13 +60,14 @@ def _span(changes: Changes, wish: Wish) -> tuple[int, int]:
     return offset, offset + size
 
 
-def _put(app: App, changes: Changes, span: tuple[int, int], total: int, path: str, rate: int) -> None:
+def _put(app: App, changes: Changes, span: tuple[int, int], total: int, begun: Json, rate: int) -> None:
     name = changes.told["volume"]
     with (
         failing.told(f"snapshot {name} cannot be put back"),
         VolumeFile(changes.told["path"], behind=changes.told["behind"]) as source,
-        VolumeFile(path, writes=True) as target, Meter(app.err, f"putting back {name}", total) as meter,
+        VolumeFile(begun["path"], writes=True) as target, Meter(app.err, f"putting back {name}", total) as meter,
     ):  # fmt: skip
+        must_be_that(app, begun["volume"], begun["stream"])
         pace = Pace(rate)
         for each in _within(changes, *span):
             _copy(source, target, each)

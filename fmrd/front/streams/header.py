@@ -3,6 +3,7 @@ is Failed('stream_damaged').
 """
 
 import json
+import math
 import uuid
 from dataclasses import asdict, dataclass, fields
 
@@ -79,14 +80,18 @@ def _check(header: Header) -> None:
             raise ValueError("a name")
     if not 0 < header.length_bytes <= MAX_LENGTH_BYTES or header.length_bytes % SECTOR_BYTES:
         raise ValueError("length")
-    if not isinstance(header.created, int | float) or len(header.bases) > MOST_COVERED:
+    if type(header.created) not in (int, float) or not math.isfinite(header.created):
         raise ValueError("created")
+    if len(header.bases) > MOST_COVERED:
+        raise ValueError("bases")
     if not isinstance(header.source, str) or len(header.source) > SOURCE_LENGTH or not header.source.isprintable():
         raise ValueError("source")
     if (header.chain and len(bytes.fromhex(header.chain)) != DIGEST_BYTES) or bool(header.chain) != bool(header.chunks):
         raise ValueError("chain")
-    if header.offset_bytes > header.length_bytes or header.increment != bool(header.bases):
+    if header.offset_bytes > header.length_bytes or (header.offset_bytes and not header.chunks):
         raise ValueError("offset")
+    if header.increment != bool(header.bases):
+        raise ValueError("bases")
 
 
 def damaged(why: str) -> Failed:

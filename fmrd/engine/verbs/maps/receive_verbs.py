@@ -27,14 +27,15 @@ class ReceiveVerbs(InstantVerbs):
     async def receive_begin(
         self, *, volume: str, stream: str, snapshot: str, name: str, length_bytes: int, pristine: bool = False,
         increment: bool = False, bases: Sequence[str] = (), pristine_only: bool = False, source: str = "",
-        chunks: int = 0, chain: str = "", spool: str | None = None, force: bool = False, dry_run: bool = False,
+        region_size_bytes: int = 0, chunks: int = 0, offset_bytes: int = 0, chain: str = "", spool: str | None = None,
+        force: bool = False, dry_run: bool = False,
     ) -> Json:  # fmt: skip
         """Make room for a stream, or go on with it. Refused('stream_unfit') where it does not lead from what the volume
         holds to what it says.
         """
         offer = Offer(
             stream, Content(snapshot, name, length_bytes, pristine), tuple(bases), pristine_only, increment, source,
-            chunks, chain,
+            region_size_bytes, chunks, offset_bytes, chain,
         )  # fmt: skip
         service = self.registry.service(volume)
 
@@ -58,7 +59,7 @@ class ReceiveVerbs(InstantVerbs):
             wish = PlexWish(spool or self._spool(service), None)
             await self._instant(
                 Wish(volume, receiving.name_of(volume)), wish, (), force=force, sync=False, dry_run=False,
-                receiving=begun,
+                receiving=begun, check=lambda volume: receiving.must_fit(volume, offer),
             )  # fmt: skip
             return await self._begun(volume, begun)
 
@@ -140,11 +141,11 @@ class ReceiveVerbs(InstantVerbs):
         self.registry.service(volume)
         return receiving.token_json(volume, receiving.receiving_of(self.registry, volume)[1])
 
-    async def receive_discard(self, *, volume: str) -> Json:
-        """Give up what has come of a stream. Failed('receive_missing')."""
+    async def receive_discard(self, *, volume: str, stream: str | None = None) -> Json:
+        """Give up what has come of a stream, or of that one. Failed('receive_missing')."""
 
         async def work() -> Json:
-            pair, _ = receiving.receiving_of(self.registry, volume)
+            pair, _ = receiving.receiving_of(self.registry, volume, stream)
             left = await receiving.discard(self.registry, pair.unit)
             return self._volume(volume) | self._notice(left)
 
