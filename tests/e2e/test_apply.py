@@ -79,6 +79,7 @@ def test_what_is_not_declared_is_left_alone_and_told(daemon: Daemon, tmp_path: P
         (('size = "2M"', 'plexes = ["a"]'), "absolute"),
         (('size = "2M"', "plexes = []"), "0 plexes"),
         (('size = "2M"',), "lacks"),
+        (('size = "2M"', 'plexes = "{0}/a"'), "must be a list"),
         (('size = "2X"', 'plexes = ["{0}/a"]'), "not a size"),
         (('size = "2M"', 'plexes = ["{0}/a"]', "erase = true"), "'erase'"),
     ],

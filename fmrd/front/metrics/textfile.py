@@ -50,5 +50,6 @@ def _replace(path: Path, text: bytes) -> None:
     new = path.with_name(f".{path.name}.new")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     with open(descriptor, "wb") as file:
+        os.fchmod(descriptor, 0o644)  # whatever the umask: that of fmrd's unit leaves all to root alone
         file.write(text)
     new.rename(path)
