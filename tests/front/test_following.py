@@ -101,9 +101,9 @@ async def test_a_verb_is_told_as_it_was_typed() -> None:
 async def test_each_verb_is_one_that_acts_or_none_that_is_told() -> None:
     """A new verb is decided upon here: who looks once a second, as top does, drowns the history otherwise."""
     acts = {
-        "make", "import_volume", "start", "stop", "start_all", "stop_all", "rename", "remove", "grow", "set", "plex_add",
-        "plex_det", "plex_att", "plex_replace", "plex_convert", "plex_dis", "plex_off", "plex_on", "recover",
-        "snapstart", "snapabort", "snapshot", "snapsync", "snapback", "undo", "refresh", "snapclear", "mark",
+        "make", "import_volume", "start", "stop", "start_all", "stop_all", "rename", "remove", "grow", "set",
+        "plex_add", "plex_det", "plex_att", "plex_replace", "plex_convert", "plex_dis", "plex_off", "plex_on",
+        "recover", "snapstart", "snapabort", "snapshot", "snapsync", "snapback", "undo", "refresh", "snapclear", "mark",
         "receive_begin", "receive_commit", "receive_discard", "restore_begin", "verify", "task_pause", "task_resume",
         "task_abort", "task_set",
     }  # fmt: skip
