@@ -96,6 +96,27 @@ def test_what_cannot_be_is_refused_before_anything_is_done(
     assert daemon.volume("data")["length_bytes"] == MIB
 
 
+@pytest.mark.parametrize("last", ['io_timeout = 0\nplexes = ["{0}/n"]', 'plexes = ["{0}/mine"]', 'plexes = ["{0}"]'])
+def test_what_the_daemon_would_refuse_is_refused_before_anything_is_done(
+    daemon: Daemon, tmp_path: Path, last: str
+) -> None:
+    (tmp_path / "mine").write_text("mine")
+    daemon.make("data", MIB, tmp_path / "a")
+    file = declare(tmp_path, 'size = "2M"', f'plexes = ["{tmp_path}/a", "{tmp_path}/b"]', 'rdpol = "round"')
+    file.write_text(f'{file.read_text()}\n[volumes.new]\nsize = "1M"\n{last.format(tmp_path)}\n')
+    for words in (("apply", file), ("apply", "--dry-run", file)):
+        assert daemon.ctl(*words).code in ("bad_setting", "refused_has_data", "not_a_plex")
+    [data] = daemon.json("print")["volumes"]
+    assert (data["length_bytes"], len(data["plexes"]), data["rdpol"]) == (MIB, 1, "select")
+
+
+def test_a_plex_may_be_a_uri(daemon: Daemon, tmp_path: Path) -> None:
+    daemon.make("data", MIB, tmp_path / "a")
+    uri = f"nbd+unix:///x?socket={tmp_path}/none"
+    answer = daemon.ctl("apply", declare(tmp_path, 'size = "1M"', f'plexes = ["{tmp_path}/a", "{uri}"]'))
+    assert answer.code != "bad_conf" and f"{tmp_path}/none" in answer.err, "it was tried, and nobody is there"
+
+
 def test_somebody_elses_data_is_not_taken(daemon: Daemon, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("mine")
     answer = daemon.ctl("apply", declare(tmp_path, 'size = "1M"', f'plexes = ["{tmp_path}/a"]'))
