@@ -79,6 +79,7 @@ def test_what_is_not_declared_is_left_alone_and_told(daemon: Daemon, tmp_path: P
         (('size = "2M"', 'plexes = ["a"]'), "absolute"),
         (('size = "2M"', "plexes = []"), "0 plexes"),
         (('size = "2M"',), "lacks"),
+        (('size = "2M"', 'plexes = "{0}/a"'), "must be a list"),
         (('size = "2X"', 'plexes = ["{0}/a"]'), "not a size"),
         (('size = "2M"', 'plexes = ["{0}/a"]', "erase = true"), "'erase'"),
     ],
@@ -93,6 +94,27 @@ def test_what_cannot_be_is_refused_before_anything_is_done(
     assert (answer.status, answer.code) == (2, "bad_conf") and named in answer.err and str(file) in answer.err
     assert [volume["name"] for volume in daemon.json("print")["volumes"]] == ["data"]
     assert daemon.volume("data")["length_bytes"] == MIB
+
+
+@pytest.mark.parametrize("last", ['io_timeout = 0\nplexes = ["{0}/n"]', 'plexes = ["{0}/mine"]', 'plexes = ["{0}"]'])
+def test_what_the_daemon_would_refuse_is_refused_before_anything_is_done(
+    daemon: Daemon, tmp_path: Path, last: str
+) -> None:
+    (tmp_path / "mine").write_text("mine")
+    daemon.make("data", MIB, tmp_path / "a")
+    file = declare(tmp_path, 'size = "2M"', f'plexes = ["{tmp_path}/a", "{tmp_path}/b"]', 'rdpol = "round"')
+    file.write_text(f'{file.read_text()}\n[volumes.new]\nsize = "1M"\n{last.format(tmp_path)}\n')
+    for words in (("apply", file), ("apply", "--dry-run", file)):
+        assert daemon.ctl(*words).code in ("bad_setting", "refused_has_data", "not_a_plex")
+    [data] = daemon.json("print")["volumes"]
+    assert (data["length_bytes"], len(data["plexes"]), data["rdpol"]) == (MIB, 1, "select")
+
+
+def test_a_plex_may_be_a_uri(daemon: Daemon, tmp_path: Path) -> None:
+    daemon.make("data", MIB, tmp_path / "a")
+    uri = f"nbd+unix:///x?socket={tmp_path}/none"
+    answer = daemon.ctl("apply", declare(tmp_path, 'size = "1M"', f'plexes = ["{tmp_path}/a", "{uri}"]'))
+    assert answer.code != "bad_conf" and f"{tmp_path}/none" in answer.err, "it was tried, and nobody is there"
 
 
 def test_somebody_elses_data_is_not_taken(daemon: Daemon, tmp_path: Path) -> None:

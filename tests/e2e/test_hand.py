@@ -1,5 +1,6 @@
 """What an admin types on the first day, through the real daemon and its fmrctl."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -198,3 +199,62 @@ def test_mount_fmrd_mounts_and_umount_lets_everything_go(
     assert broken.returncode == 32 and "mount_failed" in broken.stderr
     until(lambda: daemon.volume("data")["open_count"] == 0, "no loop device is left behind")
     assert helper("data").returncode == 1
+
+
+@needs_loops
+@needs_program("mkfs.ext4")
+def test_who_come_at_once_get_one_device(daemon: Daemon, loops: Loops, plexes: list[Path], tmp_path: Path) -> None:
+    """Two lines of fstab, say, that systemd mounts side by side: a file system on two devices destroys itself."""
+    daemon.make("data", "16M", *plexes)
+    tool("mkfs.ext4", "-q", "-F", daemon.path("data"))
+    environment = os.environ | {"FMRD_MOUNT": str(daemon.mount), "FMRD_LOOP": str(tmp_path / "links")}
+    where = [tmp_path / "one", tmp_path / "two"]
+    commands = [[sys.executable, "-P", "-m", "fmrd.front.ctl.hand.mounting", "data", str(each)] for each in where]
+    commands.append([str(Path(__file__).parents[2] / "systemd" / "fmrd-loop"), "start", "data"])
+    with open_file(daemon.path("data"), os.O_RDONLY) as one_of_them:
+        fcntl.flock(one_of_them, fcntl.LOCK_EX)
+        for each in where:
+            each.mkdir()
+        inode = os.fstat(one_of_them).st_ino
+
+        def waiting() -> int:
+            lines = Path("/proc/locks").read_text().splitlines()
+            return sum("-> FLOCK" in line and f":{inode} " in line for line in lines)
+
+        started = [subprocess.Popen(command, env=environment) for command in commands]
+        until(lambda: waiting() == len(commands), "all of them wait until they are alone")
+    assert [each.wait(60) for each in started] == [0, 0, 0]
+    for each in where:
+        loops.mounted(each)
+    device = os.readlink(tmp_path / "links" / "data")
+    loops.owned(device)
+    listed = tool("losetup", "--noheadings", "--output", "NAME", "--associated", str(daemon.path("data"))).split()
+    assert listed == [device], "there is one"
+    assert Path("/proc/self/mounts").read_text().count(f"{device} ") == 2
+    for each in where:
+        loops.umount(each)
+
+
+@needs_loops
+def test_a_device_that_is_there_is_as_it_is_wanted_or_refused(
+    daemon: Daemon, loops: Loops, plexes: list[Path], tmp_path: Path
+) -> None:
+    daemon.make("data", "16M", *plexes)
+    device = daemon.fmrctl("loop", "data", "--read-only").stdout.strip()
+    loops.owned(device)
+    assert daemon.json("loop", "data", "--read-only")["device"] == device
+    refused = daemon.ctl("loop", "data")
+    assert (refused.status, refused.code) == (3, "volume_open") and "read-only" in refused.err
+    daemon.json("unloop", "data")
+    loops.gone(device)
+    device = daemon.fmrctl("loop", "data").stdout.strip()
+    loops.owned(device)
+    refused = daemon.ctl("loop", "data", "--read-only")
+    assert (refused.status, refused.code) == (3, "volume_open") and "can be written" in refused.err
+    daemon.json("unloop", "data")
+    loops.gone(device)
+    part = tool("losetup", "--find", "--show", "--offset", "4096", str(daemon.path("data"))).strip()
+    loops.owned(part)
+    device = daemon.fmrctl("loop", "data").stdout.strip()
+    loops.owned(device)
+    assert device != part, "one that begins elsewhere is not the volume"

@@ -181,12 +181,18 @@ async def test_a_plex_that_is_slow_in_two_periods_is_named_once(rig: Rig, caplog
     assert line.message.startswith(
         "volume data: plex data-02 is slow: a write takes 50 ms there, and 1 ms on its peers;"
     )
+    told = [each for each in rig.registry.context.events.after(0)[0] if "is slow" in each.message]
+    assert [(each.kind, each.volume) for each in told] == [("volume_noted", "data")], "hooks hear of it"
     look()  # nobody writes
     assert (await rig.shown("b"))["slow"] is not None
     assert await period(50, 60) is None
     caplog.clear()
     assert [await period(1, 50) is None, await period(1, 50) is None] == [True, False]
     assert len([r for r in caplog.records if "is slow" in r.message]) == 1, "again"
+    await rig.verbs.set(volume="data", settings={"write_behind": "data-02"})
+    assert [await period(1, 50), await period(1, 50), await period(1, 50)] == [None] * 3, "nobody waits for it"
+    await rig.verbs.set(volume="data", settings={"write_behind": "off"})
+    assert [await period(1, 50) for _ in range(3)][-1] is not None
     await rig.det("b")
     look()
     assert (await rig.shown("b"))["slow"] is None

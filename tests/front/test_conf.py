@@ -44,7 +44,8 @@ def test_no_file_is_no_settings(tmp_path: Path) -> None:
         ("daemon = 1", "[daemon]"), ("[vx.disks]\nd = 'srv'", "absolute"), ("[vx.disks]\n'../d' = '/srv'", "no name"),
         ("[vx]\nd = 1", "'d'"), ("[daemon\n", "not TOML"), ('[daemon]\nstate = "\\u001b"', "line of text"),
         ("[vx.disks]\n" + "".join(f"d{n} = '/d'\n" for n in range(65)), "more than 64"),
-        ("#" * (LIMIT_BYTES + 1), "longer"),
+        ("#" * (LIMIT_BYTES + 1), "longer"), ("[volumes]\nio_timeout = " + "9" * 5000, "not TOML"),
+        ("[volumes]\nio_timeout = 0x" + "f" * 5000, "too large"), ("[daemon]\nstate = 0x" + "f" * 5000, "too large"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_by_name(tmp_path: Path, text: str, named: str) -> None:

@@ -12,6 +12,7 @@ from fmrd.core.json_object import Json
 from fmrd.engine.events import ring
 from fmrd.engine.events.ring import Events
 from fmrd.errors import BadRequest, Failed, Unreachable
+from fmrd.front.arguments import VERBS
 from fmrd.front.ctl.app import App
 from fmrd.front.ctl.cli import run
 from fmrd.front.ctl.glance import events as module
@@ -95,6 +96,26 @@ async def test_a_verb_is_told_as_it_was_typed() -> None:
     assert made.message == "user 7: make volume=data plexes=path=/a,path=/b,dco=/c full=true"
     assert (made.volume, made.details["uid"], made.details["verb"]) == ("data", 7, "make")
     assert (failed.kind, failed.details["code"], failed.action) == ("verb_failed", "volume_missing", "look")
+
+
+async def test_each_verb_is_one_that_acts_or_none_that_is_told() -> None:
+    """A new verb is decided upon here: who looks once a second, as top does, drowns the history otherwise."""
+    acts = {
+        "make", "import_volume", "start", "stop", "start_all", "stop_all", "rename", "remove", "grow", "set",
+        "plex_add", "plex_det", "plex_att", "plex_replace", "plex_convert", "plex_dis", "plex_off", "plex_on",
+        "recover", "snapstart", "snapabort", "snapshot", "snapsync", "snapback", "undo", "refresh", "snapclear", "mark",
+        "receive_begin", "receive_commit", "receive_discard", "restore_begin", "verify", "task_pause", "task_resume",
+        "task_abort", "task_set",
+    }  # fmt: skip
+    events = Events(lambda: 100.0)
+    for verb in VERBS:
+        args = {"volume": "data", "name": "night"} if verb == "mark" else {"volume": "data"}
+        streaming.tell_verb(events, 7, Request(verb, args), None)
+    assert {event.details["verb"] for event in events.after(0)[0]} == acts
+    streaming.tell_verb(events, 7, Request("mark", {"volume": "data"}), None)
+    assert events.last == len(acts), "marks were only listed"
+    streaming.tell_verb(events, 7, Request("receive_progress", {"volume": "data"}), Failed("failed", "no"))
+    assert events.after(len(acts))[0][0].kind == "verb_failed", "a step that fails is told"
 
 
 async def test_a_listener_is_told_at_once_and_then_of_each(events: Events, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from fmrd.front.ctl.cli import cli, run
 from fmrd.front.ctl.hand import helping, holders, sizing
 from fmrd.front.ctl.hand.explaining import STATES
 from fmrd.front.ctl.hand.meaning import LOSES
-from fmrd.front.ctl.hand.mounting import Wish, read
+from fmrd.front.ctl.hand.mounting import Wish, mount, read
 from fmrd.front.ctl.hand.sizing import growth, size_and_plexes
 
 REGION = 64 << 10
@@ -132,6 +132,14 @@ def test_options_of_mount() -> None:
                   ["data", "/srv", "-x"]):  # fmt: skip
         with pytest.raises(BadRequest):
             read(wrong)
+
+
+def test_a_mount_looks_where_the_file_of_settings_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "fmrd.conf").write_text(f'[daemon]\nmount = "{tmp_path}/volumes"\n')
+    monkeypatch.setenv("FMRD_CONF", str(tmp_path / "fmrd.conf"))
+    monkeypatch.delenv("FMRD_MOUNT", raising=False)
+    with pytest.raises(Failed, match=f"there is no {tmp_path}/volumes/data"):
+        mount(read(["data", "/mnt", "-o", "wait=0"]))
 
 
 def test_states_are_explained_as_well_as_codes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -85,6 +85,13 @@ def test_what_is_well_has_nothing_below_it() -> None:
     assert (stopped.health, stopped.level, stopped.in_sync) == (Health.STOPPED, Level.WELL, 1)
 
 
+def test_a_plex_that_may_lag_and_does_is_well() -> None:
+    found = judged(volume(plex(), plex(2, dirty_regions=5, dirty_bytes=5 << 16, lag_bytes=5 << 16, lag_seconds=0.1)))
+    assert (found.health, found.in_sync, found.findings) == (Health.OK, 2, ())
+    out = plex(2, "IOFAIL", dirty_regions=5, dirty_bytes=5 << 16, lag_bytes=None)
+    assert judged(volume(plex(), out)).health == Health.DEGRADED, "out is out"
+
+
 def test_what_is_opening_is_no_refusal_yet() -> None:
     found = judged(volume(kstate="DISABLED", error=REFUSED), opening=("data",))
     assert found.health is Health.OPENING and len(found.findings) == 1

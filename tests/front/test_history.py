@@ -42,6 +42,15 @@ def test_it_is_there_after_a_restart_by_volume_and_number(tmp_path: Path, events
     assert (tmp_path / "history").stat().st_mode & 0o777 == 0o600
 
 
+def test_one_that_cannot_be_read_is_said_and_nothing_more(
+    tmp_path: Path, events: Events, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bad block in the history is no reason not to serve volumes."""
+    (tmp_path / "history").mkdir()
+    assert messages(History(tmp_path)) == []
+    assert "cannot be read" in caplog.text
+
+
 def test_two_files_bound_it(tmp_path: Path, events: Events) -> None:
     kept(tmp_path, events, 200, file_bytes=4096)
     sizes = [path.stat().st_size for path in tmp_path.iterdir()]

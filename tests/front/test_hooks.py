@@ -1,7 +1,9 @@
 """Hooks that hang, fail, flood, fork, or are not to be trusted: each is told, and holds up nothing."""
 
+import errno
 import json
 import os
+import shutil
 import subprocess
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -138,6 +140,62 @@ async def test_one_that_is_behind_loses_events_and_that_is_told_once(
             assert len(events.after(0)[0]) - before in (1, 2)
         assert "slow is behind" in await one_complaint(events)
         (tmp_path / "go").touch()
+
+
+@pytest.mark.parametrize("call", ["pipe", "memfd_create", "pidfd_open"])
+async def test_without_descriptors_it_is_told_and_the_daemon_goes_on(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Which is when plexes fail, too, so hooks are run just then."""
+    hook(directory, "good", f"mkdir {tmp_path}/ran")
+
+    def exhausted(*args: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async with running(directory) as events:
+        with monkeypatch.context() as none_left:
+            none_left.setattr(os, call, exhausted)
+            events.tell("plex_failed", "it failed", volume="data")
+            assert "Too many open files" in await one_complaint(events)
+        shutil.rmtree(tmp_path / "ran", ignore_errors=True)
+        events.tell("plex_failed", "it failed", volume="data")
+        await until((tmp_path / "ran").exists)
+
+
+async def test_without_threads_it_is_told_and_the_daemon_goes_on(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook(directory, "good", "true")
+
+    def exhausted(path: Path) -> str | None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(module, "why_not", exhausted)
+    async with running(directory) as events:
+        events.tell("plex_failed", "it failed", volume="data")
+        assert "can't start new thread" in await one_complaint(events)
+
+
+def test_one_that_is_taken_away_just_then_is_not_run(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, look = hook(directory, "good", "true"), os.path.realpath
+
+    def look_late(path: Path, *, strict: bool) -> str:
+        found = look(path, strict=strict)
+        monkeypatch.setattr(Path, "stat", taken_away(Path(found), Path.stat))
+        return found
+
+    def taken_away(real: Path, stat: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
+        looks = iter(range(9))
+
+        def once(self: Path, **more: bool) -> os.stat_result:
+            if self == real and next(looks):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            return stat(self, **more)
+
+        return once
+
+    monkeypatch.setattr(os.path, "realpath", look_late)
+    assert why_not(path) == "is not run: No such file or directory"
 
 
 async def test_verbs_and_hooks_themselves_are_no_events_for_hooks(directory: Path, tmp_path: Path) -> None:

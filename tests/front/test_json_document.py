@@ -2,6 +2,7 @@
 held against the tables of the document; what the tables have and nobody prints is told, too.
 """
 
+import contextlib
 import io
 import json
 import os
@@ -324,6 +325,7 @@ async def ends(fmrctl: Fmrctl, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Non
     await fmrctl("unloop", "other")
     with monkeypatch.context() as patch:
         patch.setattr(loops, "losetup", lambda *words: "/dev/loop9")
+        patch.setattr(loops, "alone", lambda path: contextlib.nullcontext())  # no file is there
         await fmrctl("loop", "other")
         patch.setattr(loops, "loops_on", lambda path: [Loop("loop9", ("/dev/loop9",))])
         await fmrctl("unloop", "other")

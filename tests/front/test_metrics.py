@@ -381,6 +381,19 @@ async def test_a_thread_that_writes_late_leaves_no_file_behind(tmp_path: Path) -
     assert os.listdir(tmp_path) == []
 
 
+async def test_all_may_read_it_whatever_the_umask(tmp_path: Path) -> None:
+    """That of fmrd's unit is 0077, and a collector runs as a user of its own."""
+    mask = os.umask(0o077)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(TextFile(tmp_path / "fmrd.prom", Text()).run)
+            await until((tmp_path / "fmrd.prom").exists)
+            assert (tmp_path / "fmrd.prom").stat().st_mode & 0o777 == 0o644
+            nursery.cancel_scope.cancel()
+    finally:
+        os.umask(mask)
+
+
 async def test_a_file_that_cannot_be_written_is_told_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

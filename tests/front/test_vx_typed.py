@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from fmrd.errors import BadRequest, FmrdError
 from fmrd.front.ctl.cli import cli
+from fmrd.front.vx.disks import new_paths
 from fmrd.front.vx.forms import ABSENT, FORMS, form_of
 from fmrd.front.vx.main import help_text
 from fmrd.front.vx.typed import KEYED, TAKES, NotSupported, read, read_length
@@ -74,3 +75,10 @@ def test_hints_name_commands_that_there_are() -> None:
     for hint in [hint for words in ABSENT.values() for hint in words.values() if "fmrctl " in hint]:
         for part in hint.split("fmrctl ")[1:]:
             assert part.replace(":", "").split()[0] in cli.commands, hint
+
+
+def test_a_uri_stands_where_a_path_does() -> None:
+    uri = "nbds://backup.example/data?x-fence=single"
+    typed = read("vxassist", ["-o", f"fmrd_paths={uri}", "mirror", "data"])
+    assert new_paths(typed, {}, "data", [], 1) == [uri]
+    assert new_paths(read("vxassist", ["mirror", "data", uri]), {}, "data", [uri], 1) == [uri]

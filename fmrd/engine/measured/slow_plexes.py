@@ -26,9 +26,9 @@ class SlowPlexes:
 
     def look(self) -> None:
         """A period has ended."""
-        plexes = [plex for plex in self._running.volume.plexes if plex.is_open]
+        plexes = [plex for plex in self._running.volume.plexes if plex.is_open and not plex.lags]
         for plex in self._running.volume.plexes:
-            if not plex.is_open:
+            if plex not in plexes:
                 self._forget(plex)
         now = {plex.uuid: self._lanes(plex).data.took.times() for plex in plexes}
         works = {
@@ -48,7 +48,7 @@ class SlowPlexes:
         told, lanes = in_a_row(seen), self._lanes(plex)
         if told is not None:
             if lanes.slow is None:
-                tell_slow(self._running.volume.name, plex.name, told.sentence())
+                self._tell(plex, told.sentence())
             lanes.slow = told.sentence()
         elif slowness is None:
             if lanes.slow is not None:
@@ -56,7 +56,7 @@ class SlowPlexes:
             lanes.slow = None
 
     def _forget(self, plex: Plex) -> None:
-        """It takes no I/O: nothing is said of it, and it begins anew when it is back."""
+        """It takes no I/O, or nobody waits for it: nothing is said of it, and it begins anew when that is over."""
         self._before.pop(plex.uuid, None)
         self._seen.pop(plex.uuid, None)
         self._lanes(plex).slow = None
@@ -64,13 +64,8 @@ class SlowPlexes:
     def _lanes(self, plex: Plex) -> Lanes:
         return self._running.home.lanes_of(plex.uuid, plex.name)
 
-
-def tell_slow(volume: str, plex: str, sentence: str) -> None:
-    """Tell whoever has to know: this is the one place where it is told."""
-    log.warning(
-        "volume %s: plex %s is slow: %s; fmrctl stat %s 5 shows it, plex det takes it out",
-        volume,
-        plex,
-        sentence,
-        volume,
-    )
+    def _tell(self, plex: Plex, sentence: str) -> None:
+        """To the log, and to whoever hears of events, hooks too: it is often the first sign that a disk fails."""
+        volume = self._running.volume.name
+        more = f"fmrctl stat {volume} 5 shows it, plex det takes it out"
+        self._running.context.events.note(volume, f"plex {plex.name} is slow: {sentence}; {more}")

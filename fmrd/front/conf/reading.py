@@ -27,7 +27,9 @@ VOLUMES: dict[str, type] = {
 }  # fmt: skip
 """What [volumes] may set; sizes are text, as on the command line."""
 
-_WORDS = {str: "text", bool: "true or false", int: "a whole number"}
+_WORDS = {str: "text", bool: "true or false", int: "a whole number", list: "a list"}
+MOST = 1 << 60
+"""No number in a file is larger."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def read_toml(path: Path) -> dict[str, Any] | None:
         raise bad(path, f"is longer than {LIMIT_BYTES} bytes")
     try:
         return tomllib.loads(data.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also a number that has more digits than Python takes
         raise bad(path, f"is not TOML: {error}") from error
 
 
@@ -94,6 +96,8 @@ def typed(path: Path, where: str, found: Mapping[str, Any], known: Mapping[str, 
     """Each value is of the type that ``known`` names. BadRequest('bad_conf')."""
     check_keys(path, where, found, set(known))
     for key, value in found.items():
+        if isinstance(value, int) and abs(value) > MOST:
+            raise bad(path, f"has {where} {key}, a number that is too large")
         if type(value) is not known[key]:
             raise bad(path, f"has {where} {key} = {value!r:.100}, which must be {_WORDS[known[key]]}")
         if isinstance(value, str) and (not value or not value.isprintable()):

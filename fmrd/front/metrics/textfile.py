@@ -56,6 +56,7 @@ class TextFile:
                 return
             descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
             with open(descriptor, "wb") as file:
+                os.fchmod(descriptor, 0o644)  # whatever the umask: that of fmrd's unit leaves all to root alone
                 file.write(text)
             new.rename(self._path)
 

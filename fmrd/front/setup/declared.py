@@ -4,7 +4,7 @@ and sets; it never removes, stops or shortens anything: what is there and not de
 All of it is looked at before the first thing is done, so a file that cannot be is refused whole.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,8 +12,10 @@ from typing import Any
 
 import click
 
+from fmrd.core.far.uris import is_uri
 from fmrd.core.json_object import Json
 from fmrd.core.sizes import read_size
+from fmrd.engine.verbs.settings import parse_settings
 from fmrd.errors import BadRequest
 from fmrd.front.conf.heeding import arguments_of_make, settings_of
 from fmrd.front.conf.reading import VOLUMES, Conf, bad, check_keys, read_conf, read_toml, typed
@@ -58,12 +60,23 @@ def apply(app: App, file: str, wait: bool, dry_run: bool) -> None:
         left += [] if found is None else _left_alone(found, wanted)
     for line in left:
         app.err.print(f"fmrctl: {line}")
+    _tried(app, steps)
     tasks: list[Json] = []
     for step in steps if not dry_run else ():
         result = app.ask(step.verb, **step.arguments)
         tasks += result.get("tasks", [result["task"]] if "task" in result else [])
     told = answer(step.change for step in steps) | {"tasks": tasks}
     app.conclude(told, wait=wait, people=partial(show, dry_run=dry_run))
+
+
+def _tried(app: App, steps: Sequence[Step]) -> None:
+    """Ask for all that can be asked for without being done, so that no other step is done before one that cannot be."""
+    started = {step.arguments["volume"] for step in steps if step.verb == "start"}
+    for step in steps:
+        if step.verb == "set":
+            parse_settings(dict(step.arguments["settings"]))
+        elif step.verb in ("make", "plex_add") and step.arguments["volume"] not in started:
+            app.ask(step.verb, **step.arguments, dry_run=True)
 
 
 def _checked(file: Path, declared: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -84,8 +97,8 @@ def _checked(file: Path, declared: Mapping[str, Any]) -> dict[str, dict[str, Any
         if not 1 <= len(wanted["plexes"]) <= MAX_PLEXES:
             raise bad(file, f"has {len(wanted['plexes'])} plexes in {where}: 1 to {MAX_PLEXES} can be")
         for plex in wanted["plexes"]:
-            if not isinstance(plex, str) or not plex.startswith("/"):
-                raise bad(file, f"has the plex {plex!r} in {where}, which is not an absolute path, or PATH,dco=PATH")
+            if not isinstance(plex, str) or not (plex.startswith("/") or is_uri(plex)):
+                raise bad(file, f"has the plex {plex!r} in {where}, which is no absolute path, URI, or PATH,dco=PATH")
     return volumes
 
 

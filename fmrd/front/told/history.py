@@ -81,8 +81,13 @@ class History:
 
     def _read(self) -> Iterator[bytes]:
         for path in (self._older, self._path):
-            with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
-                yield from file.read(2 * self._file_bytes).splitlines(keepends=True)
+            try:
+                with open(path, "rb") as file:
+                    yield from file.read(2 * self._file_bytes).splitlines(keepends=True)
+            except FileNotFoundError:
+                continue
+            except OSError as error:  # volumes are served without it
+                log.warning("%s cannot be read, and what happened earlier is missing: %s", path, error)
 
     @property
     def _older(self) -> Path:

@@ -63,7 +63,13 @@ def _start(command: list[str], environment: Mapping[str, str], stdin: int, outpu
 async def _attend(
     process: "subprocess.Popen[bytes]", descriptor: int, output: trio.lowlevel.FdStream, seconds: float
 ) -> str | None:
-    ended = os.pidfd_open(process.pid)
+    try:
+        ended = os.pidfd_open(process.pid)
+    except OSError:  # no more descriptors: it cannot be watched, so it must not run
+        os.killpg(process.pid, signal.SIGKILL)
+        with trio.move_on_after(KILL_SECONDS, shield=True):
+            await trio.to_thread.run_sync(process.wait, abandon_on_cancel=True)
+        raise
     said = bytearray()
     late = False
     try:

@@ -73,7 +73,7 @@ class Hooks:
         async with trio.open_nursery() as nursery:
             while True:
                 event = await self._queue.get()
-                found = await trio.to_thread.run_sync(_hooks_in, self.directory)
+                found = await self._found()
                 for name, why in found.refused.items():
                     self._complain(name, why)
                 for path in found.hooks:
@@ -82,11 +82,20 @@ class Hooks:
                         nursery.start_soon(self._work, path, self._workers[path.name])
                     self._hand(self._workers[path.name], event, path.name)
 
+    async def _found(self) -> "Found":
+        try:
+            return await trio.to_thread.run_sync(_hooks_in, self.directory)
+        except Exception as error:  # no more threads, say: that must not end the daemon
+            return Found([], {"": f"cannot be looked at: {error}"})
+
     async def _work(self, path: Path, queue: Queue) -> None:
         while True:
             event = await queue.get()
-            problem = await trio.to_thread.run_sync(why_not, path)
-            problem = problem or await carry_out(path, _environment(event), _stdin(event), self.seconds)
+            try:
+                problem = await trio.to_thread.run_sync(why_not, path)
+                problem = problem or await carry_out(path, _environment(event), _stdin(event), self.seconds)
+            except Exception as error:  # no more descriptors, threads or memory: that must not end the daemon
+                problem = f"cannot be run: {error}"
             if problem is None:
                 self._said.pop(path.name, None)
             else:

@@ -11,9 +11,11 @@ from fmrd.errors import BadRequest, FmrdError
 from fmrd.front.daemon.connection import ALIVE_SECONDS, send
 from fmrd.front.wire import Happened, Progress, Request
 
-LOOKS = frozenset({"print", "task_list", "task_get", "task_monitor", "snapprint", "snapwait", "verify_report",
-                   "events", "history"})  # fmt: skip
-"""Verbs that change nothing are no events."""
+LOOKS = frozenset({"print", "stat", "map", "changed", "task_list", "task_get", "task_monitor", "snapprint", "snapwait",
+                   "verify_report", "receive_token", "events", "history"})  # fmt: skip
+"""Verbs that change nothing are no events: who looks once a second would drown what was done."""
+STEPS = frozenset({"receive_progress"})
+"""Parts of one thing that somebody does, which has begun with an event, and ends with one."""
 AT_ONCE = 200
 """Events in one line."""
 MOST_CHARACTERS = 200
@@ -69,7 +71,9 @@ def _missed(events: Events, why: str) -> Json:
 
 def tell_verb(events: Events, uid: int, request: Request, error: FmrdError | None) -> None:
     """A verb that acts was carried out, or failed."""
-    if request.verb in LOOKS or request.args.get("dry_run"):
+    only_looks = request.verb in LOOKS or request.args.get("dry_run")
+    only_looks = only_looks or (request.verb == "mark" and request.args.get("name") is None)
+    if only_looks or (request.verb in STEPS and error is None):
         return
     said = {name: value for name, value in request.args.items() if value not in (False, None, [], {})}
     arguments = [f"{name}={printable(_plain(value), MOST_CHARACTERS)}" for name, value in said.items()]

@@ -12,16 +12,15 @@ def why_not(path: Path) -> str | None:
     try:
         real = Path(os.path.realpath(path, strict=True))
         status = real.stat()
-    except OSError as error:
+        opened = list(map(_open_to_others, (real, *real.parents, path.parent)))
+    except OSError as error:  # whoever installs a new one takes the old one away at any moment
         return f"is not run: {error.strerror}"
     if not stat.S_ISREG(status.st_mode):
         return "is not run: it is no file"
     if not status.st_mode & stat.S_IXUSR:
         return f"is not run: it is not executable (chmod 755 {path})"
-    for each in (real, *real.parents, path.parent):
-        if (why := _open_to_others(each)) is not None:
-            return f"is not run: {why}"
-    return None
+    why = next(filter(None, opened), None)
+    return None if why is None else f"is not run: {why}"
 
 
 def _open_to_others(path: Path) -> str | None:

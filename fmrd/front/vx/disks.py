@@ -10,6 +10,7 @@ from itertools import count
 
 from fmrd.core.json_object import Json
 from fmrd.errors import BadRequest, Failed
+from fmrd.front.ctl import words
 from fmrd.front.vx.typed import Typed
 
 SUFFIX = ".plex"
@@ -24,7 +25,7 @@ def new_paths(typed: Typed, disks: Mapping[str, str], volume: str, named: Sequen
     if given:
         if named or len(given) != many:
             raise BadRequest("bad_request", f"{typed.name}: {many} plex(es) are made, and {len(given)} path(s) given")
-        return [os.path.abspath(path) for path in given]
+        return [words.path(path) for path in given]
     if named:
         if len(named) < many:
             raise Failed("no_disk", f"{typed.name}: {many} plex(es) want as many disks, {len(named)} named")
@@ -57,7 +58,7 @@ def _all_on(disks: Mapping[str, str], volume: str, wanted: Sequence[str]) -> lis
 def _on(disks: Mapping[str, str], volume: str, disk: str, before: Sequence[str]) -> str:
     """Where a new plex comes on a disk; its number is one that no file of this volume has on any disk."""
     if "/" in disk:
-        return os.path.abspath(disk)
+        return words.path(disk)
     if disk not in disks:
         known = ", ".join(disks) or "none"
         raise Failed("no_disk", f"there is no disk {disk} in [vx.disks] ({known})", "name a path, with a /")

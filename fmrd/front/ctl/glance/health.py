@@ -108,7 +108,7 @@ def judge(volume: Json, tasks: Collection[Json], opening: Collection[str]) -> Ju
     found = sorted(_findings(volume, own, opening), key=lambda finding: list(Health).index(finding.health))
     stopped = volume["kstate"] == KState.DISABLED
     worst = found[0].health if found else Health.STOPPED if stopped else Health.OK
-    whole = [plex for plex in volume["plexes"] if not plex["dirty_regions"] or volume.get("instant")]
+    whole = [plex for plex in volume["plexes"] if not plex["dirty_regions"] or volume.get("instant") or _lags(plex)]
     in_sync = sum(plex["state"] in (*IN_SYNC, "CLEAN") for plex in whole)
     return Judged(volume["name"], worst, len(volume["plexes"]), in_sync, volume["length_bytes"], tuple(found))
 
@@ -160,9 +160,14 @@ def _of_plex(volume: str, plex: Json, tasks: Sequence[Json], *, started: bool) -
         if task["state"] == "paused":
             action = f"fmrctl task resume {task['id']}"
         yield Finding(what, _progress(task), action)
-    elif started and state in OPEN_GATE and (plex["dirty_regions"] or state == PlexState.TEMP):
+    elif started and not _lags(plex) and state in OPEN_GATE and (plex["dirty_regions"] or state == PlexState.TEMP):
         cause = f"plex {name} still misses {format_size(plex['dirty_bytes'])}, and nothing is copied to it"
         yield Finding(Health.DEGRADED, cause, f"fmrctl plex att {volume} {name}")
+
+
+def _lags(plex: Json) -> bool:
+    """It is behind because it may be (write_behind), and follows by itself, without a task."""
+    return plex.get("lag_bytes") is not None
 
 
 def _progress(task: Json) -> str:

@@ -21,6 +21,9 @@ class Loop:
     name: str
     keys: tuple[str, ...]
     """Numbers and paths of the device and its partitions, as ``7:0`` and ``/dev/loop0``."""
+    read_only: bool = False
+    whole: bool = True
+    """It shows all of the file, not what lies behind an offset."""
 
     @property
     def device(self) -> str:
@@ -35,7 +38,8 @@ def loops_on(path: str) -> list[Loop]:
         if _text(entry / "loop" / "backing_file") == wanted:
             parts = [entry, *sorted(entry.glob(f"{entry.name}p*"))]
             keys = [key for part in parts for key in (_text(part / "dev"), f"/dev/{part.name}")]
-            found.append(Loop(entry.name, tuple(keys)))
+            part = {_text(entry / "loop" / name) for name in ("offset", "sizelimit")}
+            found.append(Loop(entry.name, tuple(keys), _text(entry / "ro") == "1", part <= {"0", ""}))
     return found
 
 

@@ -5,6 +5,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 
 import click
 
@@ -25,7 +26,11 @@ LOOP_SET_CAPACITY = 0x4C07
 def loop(app: App, volume: str, partscan: bool, read_only: bool) -> None:
     """Put a volume on a loop device, with direct I/O, and print that; one that it has already is kept."""
     path = started(app, volume)
-    result = put_on_loop(path, volume, partscan=partscan, read_only=read_only)
+    with alone(path):
+        result = put_on_loop(path, volume, partscan=partscan, read_only=read_only)
+        if read_only and not loops_on(path)[0].read_only:
+            where = result["device"]
+            raise Refused("volume_open", f"volume {volume} can be written on {where}", f"fmrctl unloop {volume}")
     app.show(result, lambda shown: app.out.print(shown["device"]))
 
 
@@ -63,12 +68,33 @@ def started(app: App, volume: str) -> str:
 
 
 def put_on_loop(path: str, volume: str, *, partscan: bool = False, read_only: bool = False) -> Json:
-    """Return the device that it is on already, or a new one."""
-    there: list[Loop] = loops_on(path)
-    if there:
-        return {"device": there[0].device, "notice": f"nothing to change: volume {volume} is on {there[0].device}"}
-    options = ["--direct-io=on", *(["--partscan"] if partscan else []), *(["--read-only"] if read_only else [])]
-    return {"device": losetup("--find", "--show", *options, path)}
+    """Return the device that it is on already, or a new one; by whoever is ``alone``. Refused('volume_open') where the
+    one that is there cannot be written, and that is wanted.
+    """
+    there: list[Loop] = [each for each in loops_on(path) if each.whole]
+    if not there:
+        options = ["--direct-io=on", *(["--partscan"] if partscan else []), *(["--read-only"] if read_only else [])]
+        return {"device": losetup("--find", "--show", *options, path)}
+    device = there[0].device
+    if there[0].read_only and not read_only:
+        raise Refused("volume_open", f"volume {volume} is on {device} already, read-only", f"fmrctl unloop {volume}")
+    return {"device": device, "notice": f"nothing to change: volume {volume} is on {device}"}
+
+
+@contextlib.contextmanager
+def alone(path: str) -> Iterator[None]:
+    """Only one at a time looks for a device of a volume, makes one, and uses or drops it, systemd/fmrd-loop too: a file
+    system that is mounted on two devices of one volume destroys itself. Failed('loop_failed').
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise Failed("loop_failed", f"{printable(path)} cannot be opened: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def losetup(*words: str) -> str:

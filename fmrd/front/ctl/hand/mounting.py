@@ -1,4 +1,5 @@
-"""mount.fmrd: `mount -t fmrd VOLUME DIRECTORY`, and `data /srv/data fmrd nofail 0 0` in /etc/fstab.
+"""mount.fmrd: `mount -t fmrd VOLUME DIRECTORY`, and in /etc/fstab
+`data /srv/data fmrd _netdev,nofail,x-systemd.after=fmrd.service 0 0`.
 
 It waits for the volume, puts it on a loop device, mounts what is on that, and lets the device go when that is
 unmounted. Its options: ``fstype=TYPE`` (found out by mount without it), ``wait=SECONDS`` (60). All others go to mount.
@@ -15,7 +16,8 @@ from pathlib import Path
 from fmrd.core.names import VOLUME_LENGTH, is_name
 from fmrd.core.printable import escaped
 from fmrd.errors import BadRequest, Failed, FmrdError
-from fmrd.front.ctl.hand.loops import losetup, put_on_loop
+from fmrd.front.conf.reading import read_conf
+from fmrd.front.ctl.hand.loops import alone, losetup, put_on_loop
 from fmrd.front.places import default_places
 
 USAGE, MOUNT_FAILED = 1, 32
@@ -73,7 +75,8 @@ def read(words: Sequence[str]) -> Wish:
 
 def mount(wish: Wish) -> None:
     """Do it. Failed('volume_missing'), ('loop_failed') or ('mount_failed'); then no loop device is left behind."""
-    place = Path(os.environ.get("FMRD_MOUNT") or default_places().mount) / wish.volume
+    named = os.environ.get("FMRD_MOUNT") or read_conf().daemon.get("mount")
+    place = Path(named or default_places().mount) / wish.volume
     path = f"{os.path.realpath(place.parent)}/{wish.volume}"
     until = time.monotonic() + wish.wait_seconds
     while not os.path.isfile(path):
@@ -83,13 +86,14 @@ def mount(wish: Wish) -> None:
         time.sleep(LOOK_SECONDS)
     if wish.fake:
         return
-    found = put_on_loop(path, wish.volume, read_only=wish.read_only)
-    device, ours = str(found["device"]), "notice" not in found
     options = ["-o", ",".join(wish.options)] if wish.options else []
-    words = ["mount", "-t", wish.fstype, *options, device, wish.directory]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if ours:  # of one in use the kernel puts it off until its last user has gone
-        losetup("--detach", device)
+    with alone(path):
+        found = put_on_loop(path, wish.volume, read_only=wish.read_only)
+        device, ours = str(found["device"]), "notice" not in found
+        words = ["mount", "-t", wish.fstype, *options, device, wish.directory]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if ours:  # of one in use the kernel puts it off until its last user has gone
+            losetup("--detach", device)
     if done.returncode != 0:
         raise Failed("mount_failed", f"volume {wish.volume} on {wish.directory}: {escaped(done.stderr.strip())}")
 
