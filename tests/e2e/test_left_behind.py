@@ -108,9 +108,13 @@ def served_without_it(daemon: Daemon) -> None:
 
 
 def returns(daemon: Daemon, disk: Disk, tmp_path: Path) -> None:
-    """By itself, and nothing that was under way lands on it afterwards."""
+    """Nothing that was under way lands on it afterwards. It lies behind somebody else (FUSE), who proves nothing of what
+    the fmrd before had asked for: somebody says that it is over, which counts for nothing while it hangs.
+    """
+    assert daemon.ctl("plex", "att", "data", "data-01", "--settled").code == "plex_hung"
     disk.go_on()
-    until(lambda: daemon.states("data") == ["ACTIVE", "ACTIVE"], "it returns by itself", 60)
+    until(lambda: daemon.ctl("plex", "att", "data", "data-01", "--settled").status == 0, "it answers", 60)
+    until(lambda: daemon.states("data") == ["ACTIVE", "ACTIVE"], "it returns", 60)
     daemon.in_sync("data")
     assert read_at(daemon.path("data"), 3 * REGION, 3000) == b"new" * 1000
     daemon.stop()
