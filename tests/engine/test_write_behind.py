@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import trio
 
 from fmrd.engine.far import trailing
 from fmrd.errors import BadRequest, Failed, Refused
@@ -208,3 +209,21 @@ async def test_the_only_plex_may_not_lag(tmp_path: Path) -> None:
         await rig.make("a")
         with pytest.raises(BadRequest, match="only plex"):
             await rig.verbs.set(volume="data", settings={"write_behind": "data-01"})
+
+
+async def test_a_flush_reaches_it_where_it_holds_what_nobody_else_has(rig: Rig) -> None:
+    """Alone it takes the writes that were answered: these are on a disk when a flush has ended."""
+    await behind(rig, "off")
+    await rig.det("a")
+    await behind(rig, "data-02")
+    with rig.host.hanging(rig.path("b"), "fdatasync") as hang:
+        await rig.write_regions(3)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rig.data.flush)
+            await until(lambda: hang.waiting)
+            hang.let_go()
+    await rig.end(await rig.att("a"))
+    await caught_up(rig)
+    with rig.host.hanging(rig.path("b"), "fdatasync", first_only=True):
+        await rig.write_regions(4)
+        await rig.data.flush()  # the other one has all of it, and this one is not waited for
