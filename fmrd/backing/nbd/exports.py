@@ -79,6 +79,7 @@ class Exports:
         session = self._session(read_uri(path))
         try:
             opening.must_serve(session.uri, session.export, least=DCO_BLOCK_BYTES)
+            self._must_be_fenced(session)
             if whole:
                 return dcofile.create_whole(path, session, length, replace=replace)
             return dcofile.create_tail(path, session, length)
@@ -90,6 +91,7 @@ class Exports:
         session = self._session(read_uri(path))
         try:
             opening.must_serve(session.uri, session.export, least=DCO_BLOCK_BYTES)
+            self._must_be_fenced(session)
             if whole:
                 return NbdDco(path, session, 0, session.export.size // DCO_BLOCK_BYTES * DCO_BLOCK_BYTES)
             if (found := dcofile.find_tail(session, known)) is not None:
