@@ -132,7 +132,8 @@ class Flights:
         mirror.load.requests += 1
         plan = mirror.volume.begin_sync(plexes)
         calls = [mirror.opened[target.plex.uuid].syncing() for target in plan.targets]
-        mirror.system.begin(calls, mirror.timeout_seconds, partial(self._synced, plan, done, perf_counter_ns()))
+        synced = partial(self._synced, plan, done, perf_counter_ns())
+        together.begin(mirror.system, calls, mirror.timeout_seconds, synced)
         return True
 
     def _synced(self, plan: SyncPlan, done: Flushed, began: int, outcomes: Sequence[Outcome]) -> None:
