@@ -99,8 +99,8 @@ class OpenPlex:
         return Call(self.lane, landing, inline, True, True, begin, latency)
 
     def syncing(self) -> Call:
-        """Return the call of an fdatasync. While one that was given up has not returned, it fails at once (ETIMEDOUT): that
-        one may be told of what was lost, and the kernel tells once.
+        """Return the call of an fdatasync. While one that was given up has not returned, it fails at once (ETIMEDOUT):
+        the late one may be told of what was lost, and the kernel tells once.
         """
         backing, lane = self.backing, self.lane
         if lane.late and any(call.run == backing.fdatasync for call in lane.late if call not in lane.unproven):
