@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import trio
 
 from fmrd.engine.far import trailing
 from fmrd.errors import BadRequest, Failed, Refused
@@ -208,3 +209,42 @@ async def test_the_only_plex_may_not_lag(tmp_path: Path) -> None:
         await rig.make("a")
         with pytest.raises(BadRequest, match="only plex"):
             await rig.verbs.set(volume="data", settings={"write_behind": "data-01"})
+
+
+async def test_a_flush_reaches_it_where_it_holds_what_nobody_else_has(rig: Rig) -> None:
+    """Alone it takes the writes that were answered: these are on a disk when a flush has ended."""
+    await behind(rig, "off")
+    await rig.det("a")
+    await behind(rig, "data-02")
+    with rig.host.hanging(rig.path("b"), "fdatasync") as hang:
+        await rig.write_regions(3)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rig.data.flush)
+            await until(lambda: hang.waiting)
+            hang.let_go()
+    await rig.end(await rig.att("a"))
+    await caught_up(rig)
+    with rig.host.hanging(rig.path("b"), "fdatasync", first_only=True):
+        await rig.write_regions(4)
+        await rig.data.flush()  # the other one has all of it, and this one is not waited for
+
+
+@pytest.mark.parametrize("from_replica", [True, False])
+async def test_a_plex_that_goes_to_another_volume_lags_no_more(tmp_path: Path, from_replica: bool) -> None:
+    """It was a setting of the snapshot; in the original nothing would bring it up to date."""
+    async with daemon(tmp_path) as rig:
+        await rig.make(size_bytes=4 * SIZE)
+        await rig.end((await rig.verbs.snapstart(volume="data", path=str(rig.path("c"))))["task"])
+        await rig.verbs.snapshot(volumes=["data"], name="snap")
+        await rig.end((await rig.verbs.plex_add(volume="snap", path=str(rig.path("d"))))["task"])
+        lags = rig.registry.service("snap").volume.plex(str(rig.path("d")))
+        await rig.verbs.set(volume="snap", settings={"write_behind": f"{lags.path}:1M"})
+        await rig.write_regions(5, volume="snap")
+        await until(lambda: lags.room > 0 and not lags.map.any() and lags.settled)
+        await rig.verbs.snapback(snapshot="snap", from_replica=from_replica, all_plexes=True)
+        await rig.write_regions(7)
+        await rig.end_all()
+        [shown] = (await rig.verbs.print(volume="data"))["volumes"]
+        assert shown["write_behind"] is None
+        back = rig.service.volume.plex(lags.uuid)
+        assert not back.map.any() and rig.same("a", "c") and rig.same("a", "d")

@@ -109,11 +109,21 @@ async def power_fails_after_it_took_a_write_directly(life: Life) -> None:
     life.system.crash("power")
 
 
+async def power_fails_after_a_flush_of_the_only_one(life: Life) -> None:
+    """It may lag, and nobody else has what it took."""
+    await life.verbs.plex_det(volume=NAME, plex="v-02")
+    await _lags(life)
+    await life.write(0, GRANULE)
+    await life.flush()
+    life.system.crash("power")
+
+
 DIRECTED = {
     "far: killed while a plex that failed hangs": (killed_while_a_plex_that_failed_hangs, OPEN, attached_and_written),
     "behind: killed while a plex lags": (killed_while_a_plex_lags, KILL),
     "behind: written while it is on its way": (written_while_it_is_on_its_way, KILL),
     "behind: stopped while something is on its way": (stopped_while_something_is_on_its_way, KILL),
+    "behind: power fails after a flush of the only one": (power_fails_after_a_flush_of_the_only_one, POWER),
     "behind: power fails after it took a write directly": (power_fails_after_it_took_a_write_directly, POWER),
 }
 """What happens -> the script, the kind of machine, the script of the next life."""

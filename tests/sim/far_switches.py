@@ -10,6 +10,7 @@ from bitarray.util import zeros
 from fmrd.core.decisions import standing
 from fmrd.core.plans import Verdict
 from fmrd.core.volume import lagging
+from fmrd.core.volume.facts import VolumeFacts
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.running import Running
 from fmrd.engine.serving.life import RestLock
@@ -52,6 +53,9 @@ SWITCHES = {
         lagging, "faults", SimpleNamespace(held_elsewhere=lambda *_: True)
     ),
     "behind: what it took is durable before the log forgets": _cleaned_without_it,
+    "behind: a flush reaches what nobody else has": lambda: patch.object(
+        VolumeFacts, "to_flush", lambda self: [p for p in self.plexes if p.is_open and not p.lags]
+    ),
     "behind: no rest while something is on its way": _not_at_rest,
 }
 """Rule -> a context manager that takes it out."""

@@ -94,6 +94,7 @@ CAUGHT_BY = {
     "behind: what is written meanwhile is sent again": "behind: written while it is on its way",
     "behind: only what another one holds durably": ("behind, power", 0),
     "behind: what it took is durable before the log forgets": "behind: power fails after it took a write directly",
+    "behind: a flush reaches what nobody else has": "behind: power fails after a flush of the only one",
     "behind: no rest while something is on its way": "behind: stopped while something is on its way",
     "what others changed is not believed": ("cut", 0),
     "no DCO is no damaged DCO": ("strangers", 0),

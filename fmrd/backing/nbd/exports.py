@@ -56,6 +56,8 @@ class Exports:
             session.let_go()
             raise
         try:
+            if (twin := self._twin(session)) is not None:
+                raise Failed("plex_busy", f"{path} and {twin} are one export, which cannot be two plexes")
             self._must_be_fenced(session)
             return NbdPlex(path, session, tail_bytes)
         except BaseException:
@@ -79,6 +81,7 @@ class Exports:
         session = self._session(read_uri(path))
         try:
             opening.must_serve(session.uri, session.export, least=DCO_BLOCK_BYTES)
+            self._must_be_fenced(session)
             if whole:
                 return dcofile.create_whole(path, session, length, replace=replace)
             return dcofile.create_tail(path, session, length)
@@ -90,6 +93,7 @@ class Exports:
         session = self._session(read_uri(path))
         try:
             opening.must_serve(session.uri, session.export, least=DCO_BLOCK_BYTES)
+            self._must_be_fenced(session)
             if whole:
                 return NbdDco(path, session, 0, session.export.size // DCO_BLOCK_BYTES * DCO_BLOCK_BYTES)
             if (found := dcofile.find_tail(session, known)) is not None:
@@ -114,6 +118,14 @@ class Exports:
     def remove_dco(self, path: str, *, whole: bool) -> None:
         with self._lent(path) as session:
             dcofile.wipe(session, whole=whole)
+
+    def _twin(self, session: Session) -> NbdUri | None:
+        """Another name of the same export, by which it is a plex. That a server has two addresses nobody can tell."""
+        for each in list(self._sessions.values()):
+            same = each.peer == session.peer and each.uri.export == session.uri.export
+            if session.peer and same and each is not session and each.lost is None and each.users.has_plex:
+                return each.uri
+        return None
 
     def _must_be_fenced(self, session: Session) -> None:
         if session.uri.fence == "single" and not session.is_single:

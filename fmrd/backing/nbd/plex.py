@@ -14,6 +14,7 @@ from fmrd.backing.nbd import copying
 from fmrd.backing.nbd.requests import Asked
 from fmrd.backing.nbd.session import Session
 from fmrd.backing.nbd.speaking.replies import Request
+from fmrd.backing.nbd.waiting import worst_of
 from fmrd.backing.protocol import Backing
 from fmrd.core.stamps import Piece, Stamp, Sum
 
@@ -143,4 +144,4 @@ class NbdPlex(Asked):
 def _one(errors: list[Exception | None], count: int, ended: Began, error: Exception | None) -> None:
     errors.append(error)
     if len(errors) == count:
-        ended(next((each for each in errors if each is not None), None))
+        ended(worst_of(errors))

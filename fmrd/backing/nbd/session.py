@@ -67,7 +67,9 @@ class Session(Conversation):
                 dialing.keep_alive(self._channel.socket, seconds)
 
     def carry_out(self, requests: Sequence[Request]) -> None:
-        """Have them begun together, and return when all have ended; the first error is raised. On a worker thread."""
+        """Have them begun together, and return when all have ended; an error of them is raised (``worst_of``). On a
+        worker thread.
+        """
         if not requests:
             return
         waiting = Waiting(requests)

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Sequence
 
 from fmrd.backing.nbd.speaking.replies import Request
+from fmrd.errors import Answered
 
 
 class Waiting:
@@ -12,13 +13,13 @@ class Waiting:
     def __init__(self, requests: Sequence[Request]) -> None:
         self._left = len(requests)
         self._over = threading.Event()
-        self._error: Exception | None = None
+        self._errors: list[Exception | None] = []
         for request in requests:
             request.ended = self._ended
 
     def _ended(self, error: Exception | None) -> None:
         """Always on the same thread."""
-        self._error = self._error or error
+        self._errors.append(error)
         self._left -= 1
         if not self._left:
             self._over.set()
@@ -27,7 +28,13 @@ class Waiting:
         return self._over.is_set()
 
     def wait(self) -> None:
-        """Return when all have ended; the first error of them is raised."""
+        """Return when all have ended; ``worst_of`` their errors is raised."""
         self._over.wait()
-        if self._error is not None:
-            raise self._error
+        if (error := worst_of(self._errors)) is not None:
+            raise error
+
+
+def worst_of(errors: Sequence[Exception | None]) -> Exception | None:
+    """Return the first error that is no answer, for what met it may be carried out yet; else the first that is one."""
+    met = [each for each in errors if each is not None]
+    return next((each for each in met if not isinstance(each, Answered)), met[0] if met else None)

@@ -133,7 +133,7 @@ def go_back(family: Family, origin: Volume, snapshot: Volume, plexes: Sequence[P
         snapshot.plexes.remove(plex)
         plex.close_gate(PlexState.STALE)
         plex.reason = Reason.NONE if tracked else Reason.FULL_FMR_OFF
-        settings = replace(plex.record(), map=family.renewed(plex.column), suspect=False, snap=True)
+        settings = replace(plex.record(), map=family.renewed(plex.column), suspect=False, snap=True, behind=0)
         moved = Plex(settings, origin.geometry, full=False)
         if plex is plexes[-1]:
             moved.map.take_over(missed)  # new memory for it would be most of this step
@@ -186,7 +186,7 @@ def from_replica(family: Family, origin: Volume, snapshot: Volume, plexes: Seque
         snapshot.plexes.remove(plex)
         plex.column = family.renewed(plex.column)
         plex.generation += 1
-        plex.snap = True
+        plex.snap, plex.behind, plex.trails = True, 0, False  # that it may lag was the snapshot's setting
         plex.state = PlexState.SNAPATT if plex.map.any() else PlexState.ACTIVE
         origin.plexes.append(plex)
     origin.demotions += 1

@@ -16,6 +16,7 @@ from fmrd.core.reasons import Reason
 from fmrd.core.record import VolumeRecord, geometry_of
 from fmrd.core.records.parts import Column
 from fmrd.core.states import PlexState, VolumeState
+from fmrd.core.volume import faults
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.readpolicy import ReadPolicy
 from fmrd.errors import Failed
@@ -68,6 +69,12 @@ class VolumeFacts:
 
     def open_plexes(self) -> list[Plex]:
         return [p for p in self.plexes if p.is_open]
+
+    def to_flush(self) -> list[Plex]:
+        """Return the open plexes that a flush must reach: all but one that lags, and that one, too, where it holds
+        anything that nobody else holds durably: it took writes there that are nowhere else.
+        """
+        return [p for p in self.plexes if p.is_open and not (p.lags and faults.may_close(p, self.plexes))]
 
     # What the DCO holds of it
 

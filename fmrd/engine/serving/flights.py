@@ -119,11 +119,11 @@ class Flights:
         self._start(by_others)
 
     def flush(self, done: Flushed) -> bool:
-        """Begin a round of fdatasyncs of every open plex but one that lags; False: nothing was done, for one of them
+        """Begin a round of fdatasyncs of every plex that a flush must reach; False: nothing was done, for one of them
         waits in a thread, or another round is under way, which proves nothing of what was written since it began.
         """
         mirror = self._mirror
-        plexes = [plex for plex in mirror.volume.open_plexes() if not plex.lags]
+        plexes = mirror.volume.to_flush()
         for plex in plexes:
             if not mirror.opened[plex.uuid].begins:
                 return False
@@ -132,7 +132,8 @@ class Flights:
         mirror.load.requests += 1
         plan = mirror.volume.begin_sync(plexes)
         calls = [mirror.opened[target.plex.uuid].syncing() for target in plan.targets]
-        mirror.system.begin(calls, mirror.timeout_seconds, partial(self._synced, plan, done, perf_counter_ns()))
+        synced = partial(self._synced, plan, done, perf_counter_ns())
+        together.begin(mirror.system, calls, mirror.timeout_seconds, synced)
         return True
 
     def _synced(self, plan: SyncPlan, done: Flushed, began: int, outcomes: Sequence[Outcome]) -> None:

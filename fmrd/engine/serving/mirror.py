@@ -192,14 +192,11 @@ class Mirror:
             await self.store.commit()
 
     async def sync(self, only: Plex | None = None, *, lagging: bool = True) -> Verdict:
-        """Fdatasync the open plexes (or one of them; or but for one that lags), and return the verdict; its error is
-        not raised. Each plex has one round at a time (Turns).
+        """Fdatasync the open plexes (or one of them; or those that a flush must reach), and return the verdict; its
+        error is not raised. Each plex has one round at a time (Turns).
         """
-
-        def chosen() -> list[Plex]:
-            return [p for p in self.volume.open_plexes() if (only is None or p is only) and (lagging or not p.lags)]
-
-        async with self.turns.of(chosen) as plexes:
+        whom = self.volume.open_plexes if lagging else self.volume.to_flush
+        async with self.turns.of(lambda: [p for p in whom() if only in (None, p)]) as plexes:
             plan = self.volume.begin_sync(plexes)
             verdict = self.volume.end_sync(plan, await self._fdatasync(plan))
         self._tell(verdict)

@@ -15,7 +15,7 @@ from fmrd.core.measures.latency import Latencies, Latency, Sampled
 from fmrd.core.stamps import Stamp
 from fmrd.dco.copy import DcoCopy
 from fmrd.engine.serving.ranges import Claim, overlap
-from fmrd.engine.serving.writes_under_way import Landing, Writer, refuse
+from fmrd.engine.serving.writes_under_way import Landing, Writer, refuse, refuse_sync
 
 
 @dataclass
@@ -99,8 +99,12 @@ class OpenPlex:
         return Call(self.lane, landing, inline, True, True, begin, latency)
 
     def syncing(self) -> Call:
-        """Return the call of an fdatasync."""
-        backing = self.backing
+        """Return the call of an fdatasync. While one that was given up has not returned, it fails at once (ETIMEDOUT):
+        the late one may be told of what was lost, and the kernel tells once.
+        """
+        backing, lane = self.backing, self.lane
+        if lane.late and any(call.run == backing.fdatasync for call in lane.late if call not in lane.unproven):
+            return Call(lane, refuse_sync, inline=True, changes=False)
         begin = backing.begin_fdatasync if self.begins else None
         return Call(self.lane, backing.fdatasync, self.inline, begin=begin, latency=self.lane.took.flush)
 

@@ -77,8 +77,9 @@ async def _change(mirror: Mirror, offset: int, length: int, call: ToCall) -> Non
 
 
 async def flush(mirror: Mirror) -> None:
-    """Return when every write that ended before now is durable on every open plex but one that lags. Failed('suspect')
-    while some region may have been lost by an fdatasync that failed on its last copy.
+    """Return when every write that ended before now is durable on every open plex but one that lags, and on that one
+    where no other has it. Failed('suspect') while some region may have been lost by an fdatasync that failed on its
+    last copy.
     """
 
     async def sync(batch: Batch) -> None:

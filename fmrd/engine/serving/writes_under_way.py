@@ -50,6 +50,11 @@ def refuse() -> None:
     raise TimeoutError(errno.ETIMEDOUT, NOT_LANDED)
 
 
+def refuse_sync() -> None:
+    """The same in the place of an fdatasync."""
+    raise TimeoutError(errno.ETIMEDOUT, "an earlier fdatasync was given up and has not returned yet")
+
+
 @dataclass(slots=True, eq=False)
 class Writer:
     """A writer is the writes of one request on one plex; it keeps the buffer alive until the call has landed."""

@@ -56,6 +56,7 @@ def print_volumes(out: Console, volumes: Sequence[Json], tasks: Sequence[Json] =
             out.print(_why(plex), style=COLOURS.get(plex["state"]))
         if plex.get("slow"):
             out.print(f"plex {plex['name']} is slow: {plex['slow']}", style=SICK)
+        _print_lags(out, [plex])
     for volume in volumes:
         if volume.get("comment"):
             out.print(f"volume {volume['name']}: {volume['comment']}")

@@ -2,6 +2,7 @@
 first one later, over the second? One with a fence does not, and one without is seen to.
 """
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import trio
 
 from fmrd.backing.nbd.exports import Exports
 from fmrd.backing.nbd.plex import NbdPlex
-from fmrd.errors import Failed
+from fmrd.errors import Failed, Refused
 from tests.e2e.harness import needs_program
 from tests.nbd_servers import Server, disk, serving
 from tests.waiting import until
@@ -99,3 +100,18 @@ async def test_without_one_the_late_write_wins(tmp_path: Path) -> None:
                 pass
         assert await trio.to_thread.run_sync(plex.pread, 0, 4096) == A
         await trio.to_thread.run_sync(plex.close)
+
+
+@pytest.mark.parametrize("takes", ["create_dco", "open_dco"])
+async def test_a_copy_of_the_dco_in_an_export_of_its_own_is_looked_at_too(tmp_path: Path, takes: str) -> None:
+    """Its fence counts as the plex's does, and so does a word that is not true."""
+    path = disk(tmp_path, SIZE)
+    words = ["nbdkit", "-f", "-U", str(tmp_path / "nbd.sock"), "file", str(path)]
+    with serving(Server(tmp_path / "nbd.sock", words)) as server:
+        exports = Exports()
+        take = partial(getattr(exports, takes), server.uri + SINGLE, 65536, whole=True)
+        with pytest.raises(Refused, match="not_fenced"):
+            await trio.to_thread.run_sync(partial(take, replace=True) if takes == "create_dco" else take)
+        dco = await trio.to_thread.run_sync(partial(exports.open_dco, server.uri, None, whole=True))
+        assert dco is not None
+        await trio.to_thread.run_sync(dco.close)

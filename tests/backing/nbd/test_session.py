@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -100,6 +101,30 @@ async def test_an_answer_ends_a_call_and_the_session_goes_on(tmp_path: Path) -> 
         assert isinstance(error, Answered) and error.errno == errno.ENOSPC
         assert await on_a_thread(lambda: plex.pread(5, 7)) == b"r" * 7
         await on_a_thread(plex.close)
+
+
+async def test_a_write_of_several_requests_is_over_only_where_all_of_them_are(tmp_path: Path) -> None:
+    """One is refused, and then the connection breaks: the others may be carried out yet."""
+
+    def script(connection: socket.socket) -> None:
+        cookies = [server.request(connection)[1] for _ in range(3)]
+        connection.sendall(server.simple(cookies[0], 28))
+
+    for on_a_worker in (False, True):
+        where = tmp_path / str(on_a_worker)
+        where.mkdir()
+        with fake(where, script) as uri:
+            plex = await opened(uri)
+            plex.session.export = replace(plex.session.export, most=4096)
+            if on_a_worker:
+                with pytest.raises(OSError, match="session") as caught:
+                    await on_a_thread(partial(plex.pwrite, 0, b"x" * 12288))
+                assert not isinstance(caught.value, Answered)
+            else:
+                ends = Ends()
+                plex.begin_pwrite(0, b"x" * 12288, ends)
+                assert unanswered(await ends.all())
+            await on_a_thread(plex.close)
 
 
 @pytest.mark.parametrize("garbage", [b"x" * 40, server.simple(1 << 60), server.chunk(abi.NONE, 1, b"data")])

@@ -1,4 +1,4 @@
-"""Over TCP: what the kernel is told of a session, and that giving up is a reset."""
+"""Over TCP: what the kernel is told of a session, that giving up is a reset, and two names of one server."""
 
 import socket
 import threading
@@ -88,3 +88,14 @@ async def test_giving_up_is_a_reset(tmp_path: Path) -> None:
 def test_nobody_listens_there() -> None:
     with pytest.raises(Failed, match="Connection refused"):
         Exports().open_plex(f"nbd://127.0.0.1:{free_port()}/", 0)
+
+
+@needs_program("nbdkit")
+async def test_one_export_under_two_names_is_not_two_plexes(far: Server) -> None:
+    exports, other_name = Exports(), far.uri.replace("127.0.0.1", "localhost")
+    plex = await trio.to_thread.run_sync(exports.open_plex, far.uri, 0)
+    with pytest.raises(Failed, match=r"plex_busy.*are one export"):
+        await trio.to_thread.run_sync(exports.open_plex, other_name, 0)
+    await trio.to_thread.run_sync(plex.close)
+    other = await trio.to_thread.run_sync(exports.open_plex, other_name, 0)
+    await trio.to_thread.run_sync(other.close)

@@ -2,6 +2,7 @@
 are told. It is one thread's at a time, and never blocks.
 """
 
+import contextlib
 import errno
 import logging
 from collections import deque
@@ -36,10 +37,15 @@ class Conversation:
         """In seconds, the latest of short requests."""
         self.lost: Lost | None = None
         """Why it is over, once it is."""
+        self.peer: object = None
+        """The address of the server, however it was named; by TCP alone, for a socket's path is the server's own."""
         self.heard = 0.0
         """When something came last."""
         self._now = now
         self._channel = opened.channel
+        if uri.host and not uri.path:
+            with contextlib.suppress(OSError):  # it is lost, which is told later
+                self.peer = opened.channel.socket.getpeername()
         self._requests: dict[int, Request] = {}
         export = opened.export
         self._replies = Replies(self._requests, structured=export.structured, context=export.context)
