@@ -108,8 +108,8 @@ def served_without_it(daemon: Daemon) -> None:
 
 
 def returns(daemon: Daemon, disk: Disk, tmp_path: Path) -> None:
-    """Nothing that was under way lands on it afterwards. It lies behind somebody else (FUSE), who proves nothing of what
-    the fmrd before had asked for: somebody says that it is over, which counts for nothing while it hangs.
+    """Nothing that was under way lands on it afterwards. It lies behind somebody else (FUSE), who proves nothing of
+    what the fmrd before had asked for: somebody says that it is over, which counts for nothing while it hangs.
     """
     assert daemon.ctl("plex", "att", "data", "data-01", "--settled").code == "plex_hung"
     disk.go_on()
@@ -192,7 +192,8 @@ def test_a_device_that_hangs_is_free_for_the_next_one_but_for_what_may_land(
             disk.go_on()
             process.wait(20)
             writing.wait(20)
-            until(lambda: daemon.states("data") == ["ACTIVE", "ACTIVE"], "it returns by itself", 60)
+            until(lambda: daemon.ctl("plex", "att", "data", "data-01", "--settled").status == 0, "it answers", 60)
+            until(lambda: daemon.states("data") == ["ACTIVE", "ACTIVE"], "it returns", 60)
             daemon.in_sync("data")
             daemon.stop()
             assert same_bytes(tmp_path / "b.img", Path(device))
