@@ -13,11 +13,13 @@ _FACTORS = {**UNITS, **DECIMAL, **{f"{unit}IB": factor for unit, factor in UNITS
 
 
 def read_size(text: str) -> int | None:
-    """Return the bytes, a part of one counted as one; None where ``text`` is no size. Small letters are units, too."""
+    """Return the bytes, a part of one counted as one; None where ``text`` is no size, as 1.5 without a unit. Small
+    letters are units, too.
+    """
     number = text.rstrip(_LETTERS)
     factor = _FACTORS.get(text[len(number) :].upper())
     whole, point, part = (number.removesuffix(" ") if number != text else number).partition(".")
-    if factor is None or not _is_number(whole) or (point and not _is_number(part)):
+    if factor is None or not _is_number(whole) or (point and (factor == 1 or not _is_number(part))):
         return None
     return int(whole) * factor - (-int(part or "0") * factor // int(10 ** len(part)))
 
