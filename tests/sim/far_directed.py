@@ -27,6 +27,7 @@ async def killed_while_a_plex_that_failed_hangs(life: Life) -> None:
     first = machine.plexes["/a"].cache[0]
     life.system.hung.clear()
     life.system._stuck.clear()
+    machine.sessions.tick = lambda: None  # type: ignore[method-assign]  # not before the next life asks for it
     machine.sessions.late.append(("/b", partial(machine.plexes["/b"].put, 0, first)))
     life.system.crash("kill")
 
@@ -34,7 +35,6 @@ async def killed_while_a_plex_that_failed_hangs(life: Life) -> None:
 async def attached_and_written(life: Life) -> None:
     """What hung is carried out now, wherever the plex is."""
     sessions = life.schedule.machine.sessions
-    sessions.tick = lambda: None  # type: ignore[method-assign]  # not before
     await life.open()
     await life.write(0, REGION)
     with suppress(Refused):

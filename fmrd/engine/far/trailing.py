@@ -96,7 +96,7 @@ class Trailer:
                     if plex.lags and not self._halted[plex.uuid]:
                         arrived = await self._pass(plex)
                         unchecked = unchecked or arrived
-                        if unchecked and trio.current_time() - checked >= CHECKPOINT_SECONDS:
+                        if unchecked and trio.current_time() >= checked + CHECKPOINT_SECONDS:  # as left, below
                             await self._checkpoint(plex)
                             checked, unchecked = trio.current_time(), False
                         if not plex.map.any():
