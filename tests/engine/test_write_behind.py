@@ -156,7 +156,8 @@ async def test_one_that_fails_comes_back_and_lags_again(rig: Rig) -> None:
         await rig.write_regions(3)
         await until(lambda: rig.plex("b").state == "IOFAIL")
     assert (await rig.shown("b"))["lag_bytes"] is None
-    await rig.service.running.home.lanes[rig.plex("b").uuid].idle()  # others of its calls were on their way
+    await until(lambda: rig.plex("b").uuid not in rig.service.mirror.opened)  # it has been let go of
+    await rig.service.running.home.lanes[rig.plex("b").uuid].idle()
     await rig.end(await rig.att("b"))
     with rig.host.hanging(rig.path("b"), "pwrite", within=range(9 * REGION, 10 * REGION)) as hang:
         await rig.write_regions(8, 9)
