@@ -1,0 +1,16 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.ceph import cluster as clusters
+from tests.ceph.cluster import Cluster
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One for all of these tests, each of which has images of its own."""
+    if missing := clusters.lacks():
+        pytest.skip(f"a Ceph cluster needs {missing}")
+    with clusters.running(Path(tmp_path_factory.mktemp("ceph"))) as running:
+        yield running
