@@ -27,7 +27,6 @@ OWNER_KEY = "fmrd_owner"
 SETTINGS = {
     "rbd_cache": "false",  # what was written is in the cluster; nothing is remembered here
     "rbd_blocklist_on_break_lock": "true",  # without that a broken lock proves nothing
-    "rbd_blocklist_expire_seconds": "86400",
     "rados_osd_op_timeout": "0",  # a call that is given up here may land; it is given up by the session
     "rados_mon_op_timeout": "10",
     "client_mount_timeout": "10",
@@ -151,8 +150,14 @@ def take_lock(uri: ImageUri, opened: Opened, me: str, is_gone: Callable[[str], b
     image = opened.image
     owner = owner_of(opened)
     if owner is not None and _says(opened) == f"{owner} {me}" and is_gone(owner):
-        with contextlib.suppress(OSError):  # it has gone by itself in this moment
+        try:
             _asked(lambda: image.lock_break(opened.rbd.RBD_LOCK_MODE_EXCLUSIVE, owner))
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EBUSY):  # it has not gone by itself in this moment
+                raise Failed(
+                    "plex_missing", f"{uri}: the lock of a session before this one cannot be broken: {error.strerror}",
+                    _hint(error),
+                ) from error  # fmt: skip
     try:
         _asked(lambda: image.lock_acquire(opened.rbd.RBD_LOCK_MODE_EXCLUSIVE))
     except OSError as error:
