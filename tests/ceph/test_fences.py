@@ -166,7 +166,7 @@ async def test_what_cannot_be_a_plex_says_what_to_do(cluster: Cluster) -> None:
 async def test_more_than_librbd_is_given_at_a_time_ends_all_the_same(
     cluster: Cluster, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fmrd.backing.rbd.session.MOST_UNDER_WAY", 3)
+    monkeypatch.setattr("fmrd.backing.rbd.calling.MOST_UNDER_WAY", 3)
     plex = await opened(Exports(), uri)
     ends: list[Exception | None] = []
     for number in range(50):

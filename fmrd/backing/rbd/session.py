@@ -1,19 +1,17 @@
 """A session with an image: what an NBD server would be asked for, librbd is (its calls end by a callback).
 
 It is as nbd/session.py is: nothing is sent again, a call that takes too long ends the session, and what was under way
-then nobody knows, until the image is opened anew and its lock taken. Calls are begun by a thread of its own, since
-nobody promises that beginning one never waits; their ends come on librbd's threads, and are told on trio's.
+then nobody knows, until the image is opened anew and its lock taken. It lives on trio's thread; where no trio runs, on
+that of whoever asks, and on librbd's.
 """
 
 import contextlib
 import errno
 import logging
-import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
 
 import trio
 
@@ -23,14 +21,13 @@ from fmrd.backing.nbd.speaking.replies import Request
 from fmrd.backing.nbd.users import Users
 from fmrd.backing.nbd.waiting import Waiting
 from fmrd.backing.rbd import image
+from fmrd.backing.rbd.calling import Calling
 from fmrd.backing.rbd.image import Opened
 from fmrd.core.far.images import ImageUri
 from fmrd.errors import Answered, Failed
 
 log = logging.getLogger(__name__)
 
-MOST_UNDER_WAY = 128
-"""So many calls librbd has at a time; what is begun beyond that waits here."""
 MOST_BYTES = 4 << 20
 """No call is longer."""
 HEARTBEATS, LOOKS = 3, 12
@@ -83,8 +80,6 @@ class RbdSession:
         self.patience_seconds = patience_seconds
         self.round_trips: deque[float] = deque(maxlen=SAMPLES)
         self.lost: Lost | None = None
-        self.gone = threading.Event()
-        """The image is closed."""
         self._opened = opened
         self._owners = owners
         self._owner: str | None = None
@@ -96,11 +91,8 @@ class RbdSession:
         self._heard = 0.0
         self._requests: dict[int, Request] = {}
         self._cookie = 0
-        self._waiting: deque[tuple[Request, bytes | None]] = deque()
-        self._busy = 0
-        self._asked: queue.SimpleQueue[tuple[Request, bytes | None] | None] = queue.SimpleQueue()
-        self._ends: deque[tuple[int, int, bytes | None]] = deque()
-        threading.Thread(target=self._work, name="fmrd rbd", daemon=True).start()
+        self._calling = Calling(opened, lambda: self.lost is not None, self._ended)
+        self.gone = self._calling.gone
         if token is not None:
             token.run_sync_soon(self._start)
 
@@ -146,13 +138,7 @@ class RbdSession:
         request.cookie = self._cookie
         request.begun = self._now()
         self._requests[self._cookie] = request
-        # Who is told that the session is lost may use his memory again, while librbd still reads from it.
-        data = request.data if request.data is None or isinstance(request.data, bytes) else bytes(request.data)
-        if self._busy < MOST_UNDER_WAY:
-            self._busy += 1
-            self._asked.put((request, data))
-        else:
-            self._waiting.append((request, data))
+        self._calling.begin(request)
 
     def hang_up(self) -> None:
         if self.lost is None:
@@ -161,13 +147,12 @@ class RbdSession:
     def let_go(self, *, plex: bool = False, parks: bool = False) -> None:
         if not self.users.leave(plex=plex) or (parks and self._token is not None):
             return
-        if self._token is None:
-            with self._lock:
-                self._part_if_unused()
-            self.gone.wait(CLOSE_SECONDS)
-            return
         with contextlib.suppress(trio.RunFinishedError):
-            self._token.run_sync_soon(self._part_if_unused)
+            if self._token is None:
+                with self._lock:
+                    self._part_if_unused()
+            else:
+                self._token.run_sync_soon(self._part_if_unused)
             self.gone.wait(CLOSE_SECONDS)
 
     def _start(self) -> None:
@@ -178,41 +163,8 @@ class RbdSession:
         for request in requests:
             self.begin(request)
 
-    def _work(self) -> None:
-        """The thread on which calls are begun; in the end it closes the image, however long that takes."""
-        while (asked := self._asked.get()) is not None:
-            request, data = asked
-            if self.lost is None:
-                try:
-                    self._call(request, data, request.cookie)
-                except Exception as error:  # of librbd's module, which has errors of its own
-                    self._ended(request.cookie, -(getattr(error, "errno", None) or errno.ENOTCONN), None)
-        self._opened.close()
-        self.gone.set()
-
-    def _call(self, request: Request, data: bytes | None, cookie: int) -> None:
-        def ended(completion: Any, held: bytes | None = data) -> None:
-            """librbd reads from ``held`` until then, and nobody else may refer to it any more."""
-            self._ended(cookie, completion.get_return_value(), None)
-
-        def read(completion: Any, found: bytes | None) -> None:
-            self._ended(cookie, completion.get_return_value(), found)
-
-        to = self._opened.image
-        if request.command == abi.WRITE:
-            to.aio_write(data, request.offset, ended)
-        elif request.command == abi.READ:
-            to.aio_read(request.offset, request.length, read)
-        elif request.command == abi.FLUSH:
-            to.aio_flush(ended)
-        else:
-            assert request.command == abi.WRITE_ZEROES, "nothing else is offered"
-            keeps = self._opened.rbd.RBD_WRITE_ZEROES_FLAG_THICK_PROVISION if request.flags & abi.NO_HOLE else 0
-            to.aio_write_zeroes(request.offset, request.length, ended, keeps)
-
-    def _ended(self, cookie: int, value: int, data: bytes | None) -> None:
+    def _ended(self) -> None:
         """On a thread of librbd's."""
-        self._ends.append((cookie, value, data))
         if self._token is None:
             with self._lock:
                 self._tell()
@@ -222,17 +174,12 @@ class RbdSession:
 
     def _tell(self) -> None:
         self._heard = now = self._now()
-        while self._ends:
-            cookie, value, data = self._ends.popleft()
-            self._busy -= 1
-            if self._waiting:
-                self._busy += 1
-                self._asked.put(self._waiting.popleft())
+        for cookie, value, data in self._calling.ends():
             if (request := self._requests.get(cookie)) is None or self.lost is not None:
                 continue  # it was given up
             error = self._error_of(request, value, data)
             if isinstance(error, Lost):
-                return  # all of them are told, this one among them
+                continue  # all of them are told, this one among them
             del self._requests[cookie]
             if error is None and request.buffer is not None and data is not None:
                 request.buffer[:] = data
@@ -276,7 +223,7 @@ class RbdSession:
         if self.lost is None:
             self.lost = Lost(number, f"{self.uri}: the session with {self.uri.server} is lost: {why}")
             log.warning("%s", self.lost.strerror)
-            self._asked.put(None)
+            self._calling.stop()
             if self._token is None:
                 self._fail_all()
             else:
@@ -297,7 +244,7 @@ class RbdSession:
             self._end(errno.ECONNABORTED, "it was closed with requests under way")
         else:
             self.lost = Lost(errno.ESHUTDOWN, f"{self.uri}: this session was closed")
-            self._asked.put(None)
+            self._calling.stop()
 
 
 def _nobody(error: Exception | None) -> None:

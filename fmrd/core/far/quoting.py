@@ -5,9 +5,9 @@ from fmrd.errors import BadRequest
 MOST_EXPORT_BYTES = 4096
 """A name on the far side has no more."""
 
-_DECIMAL = frozenset(map(str, range(10)))
-HEX = _DECIMAL | frozenset("abcdefABCDEF")
-_PLAIN = _DECIMAL | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-._~/")
+DECIMAL = frozenset(map(str, range(10)))
+HEX = DECIMAL | frozenset("abcdefABCDEF")
+_PLAIN = DECIMAL | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-._~/")
 """What needs no % in a canonical one."""
 
 

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from fmrd.core.far.images import RBD, ImageUri, read_image
-from fmrd.core.far.quoting import HEX, MOST_EXPORT_BYTES, bad, query, quoted, unquoted
+from fmrd.core.far.quoting import DECIMAL, HEX, MOST_EXPORT_BYTES, bad, query, quoted, unquoted
 
 DEFAULT_PORT = 10809
 MOST_HOST_CHARACTERS = 253
@@ -29,8 +29,7 @@ SSH, LOCK = "ssh", "lock"
 SCHEMES = {"nbd": (False, False), "nbds": (True, False), "nbd+unix": (False, True), "nbds+unix": (True, True)}
 """Scheme -> (TLS, by a socket of this machine)."""
 
-_DECIMAL = frozenset(map(str, range(10)))
-_HOST = _DECIMAL | frozenset("abcdefghijklmnopqrstuvwxyz-._")
+_HOST = DECIMAL | frozenset("abcdefghijklmnopqrstuvwxyz-._")
 _USER = _HOST | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _KEYS = ("socket", "tls-certificates", "tls-hostname", "x-fence")
 
@@ -201,6 +200,6 @@ def _authority(text: str, authority: str, default_port: int) -> tuple[str, int]:
         raise bad(text, f"{host!r} is no name of a host")
     if not port:
         return host, default_port
-    if not set(port) <= _DECIMAL or len(port) > 5 or not 0 < int(port) < 65536:
+    if not set(port) <= DECIMAL or len(port) > 5 or not 0 < int(port) < 65536:
         raise bad(text, f"{port!r} is no port")
     return host, int(port)
