@@ -85,8 +85,7 @@ class RbdSession:
         self._owner: str | None = None
         self._owning = threading.Lock()
         self._token = token
-        self._lock = threading.RLock()
-        """Where no trio runs."""
+        self._lock = threading.RLock()  # where no trio runs
         self._now = time.monotonic if token is None else trio.current_time
         self._heard = 0.0
         self._requests: dict[int, Request] = {}
@@ -110,9 +109,9 @@ class RbdSession:
         self.patience_seconds = seconds
 
     def carry_out(self, requests: Sequence[Request]) -> None:
+        waiting = Waiting(requests)
         if not requests:
             return
-        waiting = Waiting(requests)
         if self._token is None:
             with self._lock:
                 self._begin_all(requests)
