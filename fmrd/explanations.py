@@ -77,9 +77,9 @@ ERRORS: dict[str, str] = {
     "plex_too_short": "The plex is shorter than the volume (a block device, and an export of a server, also keeps its "
     "DCO at its tail; ',dco=' puts that elsewhere).",
     "bad_uri": "A plex on another machine is named by nbd://host[:port]/export, nbds:// with TLS, "
-    "nbd+unix:///export?socket=PATH, or ssh://[user@]host/path. Behind a '?' of the others stand "
-    "tls-certificates=DIRECTORY, tls-hostname=NAME and x-fence=single, joined by '&'. What it does not know fmrd "
-    "refuses, so that a misspelt fence is not taken for one.",
+    "nbd+unix:///export?socket=PATH, ssh://[user@]host/path, or rbd:pool/image. Behind a '?' of nbd stand "
+    "tls-certificates=DIRECTORY, tls-hostname=NAME and x-fence=single, joined by '&'; of rbd conf=PATH and id=NAME. "
+    "What it does not know fmrd refuses, so that a misspelt fence is not taken for one.",
     "read_only": "The server exports it read-only, and a plex is written.",
     "not_durable": "The server offers no FLUSH: nothing that is written there is ever known to be on a disk, so it "
     "cannot be a plex. nbd-server needs flush = true (and fua = true) in the section of the export.",
@@ -89,7 +89,8 @@ ERRORS: dict[str, str] = {
     "not_fenced": "The URI says x-fence=single, that the server takes one client at a time, so that a new session "
     "proves the one before it to be over; and it was seen to take a second one. With nbdkit --filter=limit, or "
     "maxconnections = 1 of nbd-server, it does not. Without x-fence the plex can be used, too, but comes back after a "
-    "lost session only by 'fmrctl plex att --settled'.",
+    "lost session only by 'fmrctl plex att --settled'. Of an image in a Ceph cluster: it lacks the feature "
+    "exclusive-lock, which proves the same.",
     "tls_refused": "There is no TLS with the server, or no TLS that can be trusted: its certificate, or ours, was not "
     "accepted, one of both wants TLS and the other has none, or the files cannot be read. fmrd never goes on without.",
     "server_refused": "The server knows the export, and does not give it; its own words are in the message.",

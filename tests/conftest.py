@@ -12,9 +12,13 @@ os.environ["FMRD_CONF"] = "/nonexistent/fmrd.conf"  # what this machine has set 
 _HERE = Path(__file__).parent
 _MACHINE = _HERE / "e2e"
 """Tests that mount, attach loop devices and load both cores. Side by side they would only wait for each other."""
+_CLUSTER = _HERE / "ceph"
+"""Tests that share one cluster."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(_MACHINE):
             item.add_marker(pytest.mark.xdist_group("machine"))
+        if item.path.is_relative_to(_CLUSTER):
+            item.add_marker(pytest.mark.xdist_group("ceph"))

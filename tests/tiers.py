@@ -14,8 +14,11 @@ from typing import Any
 
 import pytest
 
-TIERS = ("tidy", "core", "dco", "backing", "engine", "front", "sim", "e2e")
+TIERS = ("tidy", "core", "dco", "backing", "engine", "front", "sim", "e2e", "ceph")
 """In the order of the table. A folder that is not named here comes behind them."""
+
+OPTIONAL = {"ceph": "needs ceph-mon, ceph-osd and python3-rbd (apt-get, as root), and skips without them"}
+"""Tiers that not every machine can run, and why."""
 
 OUTCOMES = ("passed", "failed", "error", "skipped", "xfailed", "xpassed")
 """As pytest counts them in its closing line, in which a test that fails in its teardown has also passed."""
@@ -68,4 +71,9 @@ def table(tally: Tally) -> list[str]:
     rows = [(tier, tally[tier]) for tier in tiers if tier in tally]
     said = [", ".join(f"{counts[each]} {each}" for each in OUTCOMES if counts[each]) for _, counts in rows]
     wide = max(map(len, said))
-    return [f"{tier:8} {text:{wide}} {counts[SECONDS]:7.1f} s" for (tier, counts), text in zip(rows, said, strict=True)]
+    lines = [
+        f"{tier:8} {text:{wide}} {counts[SECONDS]:7.1f} s" for (tier, counts), text in zip(rows, said, strict=True)
+    ]
+    ran = {tier for tier, counts in rows if any(counts[each] for each in OUTCOMES if each != "skipped")}
+    lines += [f"{tier:8} did not run: it {why}" for tier, why in OPTIONAL.items() if tier in tally and tier not in ran]
+    return lines

@@ -19,6 +19,7 @@ from fmrd.backing.owning.state import HOME_SUFFIX, UNPUBLISHED, StateDirectory
 from fmrd.backing.owning.under_way import identity
 from fmrd.backing.plexfile import PlexFile
 from fmrd.backing.protocol import DCO_BLOCK_BYTES, Backing, DcoFile, Place, Probe, Room, Seen
+from fmrd.backing.rbd.image import who
 from fmrd.backing.ring.ring import Ring
 from fmrd.core.far.uris import is_uri, read_uri
 from fmrd.core.printable import printable
@@ -38,7 +39,7 @@ class LinuxHost(StateDirectory):
         self._mount = None if mount is None else str(mount)
         self._opened_here: weakref.WeakSet[PlexFile] = weakref.WeakSet()
         self._opened_lock = threading.Lock()
-        self._exports = Exports()
+        self._exports = Exports(me=who(state))
         """What a URI names; all else is a path."""
 
     def probe(self, path: str) -> Probe:

@@ -38,7 +38,7 @@ class Snaps:
     olds: dict[str, Oracle] = field(default_factory=dict)
     taken: int = 0
     stopped: set[str] = field(default_factory=set)
-    """Stopped at some time: an instant one may have lost something."""
+    """Stopped at some time: an instant one may have lost something. By hand, or since its server proves nothing."""
     restores: dict[str, tuple[list[set[int]], list[set[int]]]] = field(default_factory=dict)
     """What the original holds then, and what it held."""
 
@@ -66,6 +66,16 @@ def look(life: "Life") -> None:
         schedule.oracle.end_flush(watch, acknowledged=False)
         del snaps.watches[name]
     snaps.olds.clear()
+    snaps.stopped.update(name for name in snaps.oracles if name in units and _stays_away(life, name))
+
+
+def _stays_away(life: "Life", name: str) -> bool:
+    """A daemon died in a session that nobody proves to be over: its snapshot is not started before somebody says so."""
+    unit = life.registry.units[name]
+    if unit.service is not None or unit.settings is None:
+        return False
+    servers = life.schedule.machine.sessions
+    return any(plex.session and not servers.server(plex.path).fence for plex in unit.settings.plexes)
 
 
 def _appeared(life: "Life", name: str, watch: list[set[int]], old: Oracle | None = None) -> None:

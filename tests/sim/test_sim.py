@@ -49,7 +49,7 @@ FOUND = [
     ("quick", 930026912), ("quick", 6001396), ("quick", 6003254), ("quick", 6003946), ("quick", 7003719),
     ("quick, power", 91000489), ("marks", 91004726),
     ("all", 660066), ("two copies", 2084558), ("eager", 2100269), ("parted, faults", 1286), ("parted, faults", 2412),
-    ("parted, faults", 407), ("verify, snaps", 1028), ("behind, begun", 466),
+    ("parted, faults", 407), ("verify, snaps", 1028), ("behind, begun", 466), ("sessions, snaps", 9103002),
 ]  # fmt: skip
 """Each of these once found a bug."""
 

@@ -106,6 +106,14 @@ def test_each_tier_says_what_became_of_its_tests(tree: Path, workers: str) -> No
     assert re.search(r"1 failed, 4 passed, 1 skipped, 1 xfailed, 1 error in", lines[-1]), "pytest has the last word"
 
 
+def test_a_tier_that_this_machine_cannot_run_says_so(tree: Path) -> None:
+    (tree / "tests" / "ceph").mkdir()
+    (tree / "tests" / "ceph" / "test_g.py").write_text("import pytest\ndef test_well(): pytest.skip('no cluster')\n")
+    _, lines = run_pytest(tree, "tests")
+    assert ("ceph", "1 skipped") in rows(lines)
+    assert "ceph     did not run: it needs ceph-mon, ceph-osd and python3-rbd" in "\n".join(lines)
+
+
 def test_what_one_run_counted_the_next_one_says_too(tree: Path) -> None:
     between = str(tree / "between")
     tidy = tree / "tests" / "tidy" / "test_f.py"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Protocol
 
-from fmrd.backing.nbd.session import Session
+from fmrd.backing.nbd.line import Line
 from fmrd.backing.nbd.speaking.replies import Request
 from fmrd.backing.protocol import Backing
 from fmrd.errors import SourceError
@@ -23,7 +23,7 @@ Spans = Sequence[tuple[int, int]]
 class Export(Protocol):
     """As much of an export as a copy needs."""
 
-    session: Session
+    session: Line
 
     def reads(self, offset: int, buffer: memoryview) -> list[Request]:
         """Return what fills ``buffer``."""

@@ -6,8 +6,8 @@ import errno
 
 from fmrd.backing import locator
 from fmrd.backing.nbd.copying import in_flight
+from fmrd.backing.nbd.line import Line
 from fmrd.backing.nbd.requests import Asked
-from fmrd.backing.nbd.session import Session
 from fmrd.backing.protocol import DCO_BLOCK_BYTES, LOCATOR_BYTES
 from fmrd.errors import Failed, Refused
 
@@ -17,7 +17,7 @@ CHUNK_BYTES = 1 << 20
 class NbdDco(Asked):
     """This is protocol.DcoFile on a session. ``base`` is where it begins, ``tail`` where the locator lies that told."""
 
-    def __init__(self, path: str, session: Session, base: int, length: int, tail: int | None = None) -> None:
+    def __init__(self, path: str, session: Line, base: int, length: int, tail: int | None = None) -> None:
         super().__init__(session)
         self.path = path
         self.length = length
@@ -68,7 +68,7 @@ def write_durably(export: Asked, offset: int, data: bytes | bytearray | memoryvi
         export.session.carry_out([export.flush()])
 
 
-def find_tail(session: Session, known: int | None = None) -> tuple[int, int, int] | None:
+def find_tail(session: Line, known: int | None = None) -> tuple[int, int, int] | None:
     """Return offset and length of the area, and where its locator lies (locator.locate)."""
     export = Asked(session)
 
@@ -80,7 +80,7 @@ def find_tail(session: Session, known: int | None = None) -> tuple[int, int, int
     return locator.find(read, session.export.size, known)
 
 
-def create_tail(path: str, session: Session, length: int) -> NbdDco:
+def create_tail(path: str, session: Line, length: int) -> NbdDco:
     """Zero the area before the last block, and write the locator into that. Failed('plex_too_short')."""
     size = session.export.size
     base = (size - LOCATOR_BYTES - length) // DCO_BLOCK_BYTES * DCO_BLOCK_BYTES
@@ -92,7 +92,7 @@ def create_tail(path: str, session: Session, length: int) -> NbdDco:
     return dco
 
 
-def create_whole(path: str, session: Session, length: int, *, replace: bool) -> NbdDco:
+def create_whole(path: str, session: Line, length: int, *, replace: bool) -> NbdDco:
     """Take all of an export. What is there and not zeros is Refused('refused_has_data') unless ``replace``."""
     must_have(path, session, length)
     size = session.export.size // DCO_BLOCK_BYTES * DCO_BLOCK_BYTES
@@ -103,13 +103,13 @@ def create_whole(path: str, session: Session, length: int, *, replace: bool) -> 
     return dco
 
 
-def must_have(path: str, session: Session, length: int) -> None:
+def must_have(path: str, session: Line, length: int) -> None:
     """Failed('plex_too_short') where it has not so many bytes."""
     if session.export.size // DCO_BLOCK_BYTES * DCO_BLOCK_BYTES < length:
         raise Failed("plex_too_short", f"{path} has {session.export.size} bytes, the copy of the DCO needs {length}")
 
 
-def wipe(session: Session, *, whole: bool) -> None:
+def wipe(session: Line, *, whole: bool) -> None:
     """Nobody takes it for a copy of the DCO any more: the locator goes, or what records begin with."""
     export = Asked(session)
     if not whole:

@@ -11,25 +11,31 @@ import trio
 
 from fmrd.backing.nbd import dcofile
 from fmrd.backing.nbd.dcofile import NbdDco
+from fmrd.backing.nbd.line import Line
 from fmrd.backing.nbd.looking import look
 from fmrd.backing.nbd.plex import NbdPlex
 from fmrd.backing.nbd.session import PATIENCE_SECONDS, Session
 from fmrd.backing.nbd.speaking import opening
 from fmrd.backing.protocol import DCO_BLOCK_BYTES, Probe, Seen
-from fmrd.core.far.uris import NbdUri, read_uri
+from fmrd.backing.rbd import image
+from fmrd.backing.rbd.session import Owners, RbdSession
+from fmrd.core.far.images import ImageUri
+from fmrd.core.far.uris import Uri, read_uri
 from fmrd.errors import Failed, Refused
 
 
 class Exports:
     """As much of protocol.Host as concerns URIs. All methods block, and are for worker threads."""
 
-    def __init__(self, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(self, patience_seconds: float = PATIENCE_SECONDS, me: str = "") -> None:
+        """``me``: which fmrd this is (rbd.image.who)."""
         self.patience_seconds = patience_seconds
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[str, Line] = {}
         self._gates: dict[str, threading.Lock] = {}
         """One for each export that anybody asked for: they are opened one by one."""
         self._lock = threading.Lock()
         self._token = token_here()
+        self._owners = Owners(me)
 
     def probe(self, path: str) -> Probe:
         with self._lent(path) as session:
@@ -58,7 +64,7 @@ class Exports:
         try:
             if (twin := self._twin(session)) is not None:
                 raise Failed("plex_busy", f"{path} and {twin} are one export, which cannot be two plexes")
-            self._must_be_fenced(session)
+            session.own()
             return NbdPlex(path, session, tail_bytes)
         except BaseException:
             session.let_go(plex=True)
@@ -81,7 +87,7 @@ class Exports:
         session = self._session(read_uri(path))
         try:
             opening.must_serve(session.uri, session.export, least=DCO_BLOCK_BYTES)
-            self._must_be_fenced(session)
+            session.own()
             if whole:
                 return dcofile.create_whole(path, session, length, replace=replace)
             return dcofile.create_tail(path, session, length)
@@ -93,7 +99,7 @@ class Exports:
         session = self._session(read_uri(path))
         try:
             opening.must_serve(session.uri, session.export, least=DCO_BLOCK_BYTES)
-            self._must_be_fenced(session)
+            session.own()
             if whole:
                 return NbdDco(path, session, 0, session.export.size // DCO_BLOCK_BYTES * DCO_BLOCK_BYTES)
             if (found := dcofile.find_tail(session, known)) is not None:
@@ -117,9 +123,10 @@ class Exports:
 
     def remove_dco(self, path: str, *, whole: bool) -> None:
         with self._lent(path) as session:
+            session.own()
             dcofile.wipe(session, whole=whole)
 
-    def _twin(self, session: Session) -> NbdUri | None:
+    def _twin(self, session: Line) -> Uri | None:
         """Another name of the same export, by which it is a plex. That a server has two addresses nobody can tell."""
         for each in list(self._sessions.values()):
             same = each.peer == session.peer and each.uri.export == session.uri.export
@@ -127,20 +134,15 @@ class Exports:
                 return each.uri
         return None
 
-    def _must_be_fenced(self, session: Session) -> None:
-        if session.uri.fence == "single" and not session.is_single:
-            opening.must_be_single(session.uri, session.opening_seconds)
-            session.is_single = True
-
     @contextlib.contextmanager
-    def _lent(self, path: str) -> Iterator[Session]:
+    def _lent(self, path: str) -> Iterator[Line]:
         session = self._session(read_uri(path))
         try:
             yield session
         finally:
             session.let_go(parks=True)
 
-    def _session(self, uri: NbdUri) -> Session:
+    def _session(self, uri: Uri) -> Line:
         """One that there is, or a new one; who else asks for it meanwhile waits."""
         with self._lock:
             gate = self._gates.setdefault(uri.identity, threading.Lock())
@@ -151,10 +153,16 @@ class Exports:
                     return there  # where it is lost in this very moment, whoever asks it is told
                 there.let_go()
                 raise Failed("plex_busy", f"{uri} is in use here as {there.uri}")
-            opened = opening.connect(uri, self.patience_seconds)
-            session = Session(uri, opened, self._token, self.patience_seconds)
+            session = self._opened(uri)
             self._sessions[uri.identity] = session
             return session
+
+    def _opened(self, uri: Uri) -> Line:
+        if isinstance(uri, ImageUri):
+            found = image.connect(uri)
+            return RbdSession(uri, found, self._owners, self._token, self.patience_seconds)
+        opened = opening.connect(uri, self.patience_seconds)
+        return Session(uri, opened, self._token, self.patience_seconds)
 
 
 def token_here() -> trio.lowlevel.TrioToken | None:

@@ -7,15 +7,15 @@ import os
 from fmrd.backing.looking import contents
 from fmrd.backing.looking.findings import Finding, Kind, Place, Seen
 from fmrd.backing.nbd.dcofile import find_tail
+from fmrd.backing.nbd.line import Line
 from fmrd.backing.nbd.requests import Asked
-from fmrd.backing.nbd.session import Session
 
 END_BYTES = 2 << 20
 HEADER_BYTES = 4096
 _SLOTS = 2
 
 
-def look(path: str, session: Session) -> Seen:
+def look(path: str, session: Line) -> Seen:
     """Look at it; nothing changes. OSError where it cannot be read."""
     size = session.export.size
     in_use = [Finding(Kind.BUSY, "a plex of fmrd has it open")] if session.users.has_plex else []
@@ -34,7 +34,7 @@ def look(path: str, session: Session) -> Seen:
     return Seen(path, Place.DEVICE, session.uri.identity, size, found, tuple(has_data), zeros=zeros)
 
 
-def _bring(session: Session, descriptor: int, offset: int, length: int) -> None:
+def _bring(session: Line, descriptor: int, offset: int, length: int) -> None:
     data = bytearray(max(0, length))
     session.carry_out(Asked(session).reads(offset, memoryview(data)))
     at = 0

@@ -11,8 +11,8 @@ from functools import partial
 from fmrd.backing.calls.reach import Standing
 from fmrd.backing.calls.system_calls import Began
 from fmrd.backing.nbd import copying
+from fmrd.backing.nbd.line import Line
 from fmrd.backing.nbd.requests import Asked
-from fmrd.backing.nbd.session import Session
 from fmrd.backing.nbd.speaking.replies import Request
 from fmrd.backing.nbd.waiting import worst_of
 from fmrd.backing.protocol import Backing
@@ -20,18 +20,18 @@ from fmrd.core.stamps import Piece, Stamp, Sum
 
 
 class NbdPlex(Asked):
-    """This is protocol.Backing for an export. Blocking methods are for worker threads, ``begin_...`` for trio's. The
-    last ``tail_bytes`` are its DCO's.
+    """This is protocol.Backing for an export, or an image (backing/rbd). Blocking methods are for worker threads,
+    ``begin_...`` for trio's. The last ``tail_bytes`` are its DCO's.
     """
 
     is_block = True
     inline = False
 
-    def __init__(self, path: str, session: Session, tail_bytes: int) -> None:
+    def __init__(self, path: str, session: Line, tail_bytes: int) -> None:
         super().__init__(session)
         self.path = path
         self.length = max(0, session.export.size - tail_bytes)
-        self.disk = f"nbd:{session.uri.server}"
+        self.disk = session.uri.disk
         self._closed = False
 
     @property

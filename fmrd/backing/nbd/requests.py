@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from fmrd.backing.nbd.session import Session
+from fmrd.backing.nbd.line import Line
 from fmrd.backing.nbd.speaking import abi
 from fmrd.backing.nbd.speaking.replies import Request
 
@@ -20,9 +20,9 @@ def _nobody(error: Exception | None) -> None:
 class Asked:
     """An export that is asked, on ``session``. All offsets and lengths are bytes."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Line) -> None:
         self.session = session
-        self.far = "ssh" if session.uri.path else "NBD"
+        self.far = session.uri.transport
         self.fence = session.uri.fence
 
     def reads(self, offset: int, buffer: memoryview) -> list[Request]:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import trio
 
-from fmrd.backing.nbd.speaking import abi, dialing
+from fmrd.backing.nbd.speaking import abi, dialing, opening
 from fmrd.backing.nbd.speaking.conversation import Conversation, Lost
 from fmrd.backing.nbd.speaking.opening import Opened
 from fmrd.backing.nbd.speaking.replies import Request
@@ -58,6 +58,12 @@ class Session(Conversation):
         """There is more to be sent than the socket took."""
         if token is not None:
             token.run_sync_soon(self._start)
+
+    def own(self) -> None:
+        """See that a server of which that is said keeps a second client out, once. Refused('not_fenced')."""
+        if self.uri.fence == "single" and not self.is_single:
+            opening.must_be_single(self.uri, self.opening_seconds)
+            self.is_single = True
 
     def be_patient(self, seconds: float) -> None:
         """So long an answer may take; from any thread."""

@@ -27,6 +27,10 @@ class Waiting:
     def is_over(self) -> bool:
         return self._over.is_set()
 
+    def wait_for(self, seconds: float) -> bool:
+        """Return whether all have ended, after that time at the latest."""
+        return self._over.wait(seconds)
+
     def wait(self) -> None:
         """Return when all have ended; ``worst_of`` their errors is raised."""
         self._over.wait()

@@ -1,5 +1,6 @@
 """A URI names an export of an NBD server, wherever a path is taken; this is the NBD URI standard, as far as fmrd goes.
-Or it names a file on another host that is reached by ssh: a server is started for it there.
+Or it names a file on another host that is reached by ssh: a server is started for it there. Or an image in a Ceph
+cluster (images.py).
 
 ::
 
@@ -18,21 +19,17 @@ in it: it is shown, logged and recorded.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from fmrd.errors import BadRequest
+from fmrd.core.far.images import RBD, ImageUri, read_image
+from fmrd.core.far.quoting import DECIMAL, HEX, MOST_EXPORT_BYTES, bad, query, quoted, unquoted
 
 DEFAULT_PORT = 10809
-MOST_EXPORT_BYTES = 4096
 MOST_HOST_CHARACTERS = 253
 FENCES = ("single",)
 SSH, LOCK = "ssh", "lock"
 SCHEMES = {"nbd": (False, False), "nbds": (True, False), "nbd+unix": (False, True), "nbds+unix": (True, True)}
 """Scheme -> (TLS, by a socket of this machine)."""
 
-_DECIMAL = frozenset(map(str, range(10)))
-_HEX = _DECIMAL | frozenset("abcdefABCDEF")
-_PLAIN = _DECIMAL | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-._~/")
-"""What needs no % in a canonical one."""
-_HOST = _DECIMAL | frozenset("abcdefghijklmnopqrstuvwxyz-._")
+_HOST = DECIMAL | frozenset("abcdefghijklmnopqrstuvwxyz-._")
 _USER = _HOST | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _KEYS = ("socket", "tls-certificates", "tls-hostname", "x-fence")
 
@@ -58,6 +55,16 @@ class NbdUri:
     """By ssh, the file there; ``port`` 0: as its configuration says."""
 
     @property
+    def transport(self) -> str:
+        """Return what is spoken with it."""
+        return "ssh" if self.path else "NBD"
+
+    @property
+    def disk(self) -> str:
+        """Return what copies take turns on."""
+        return f"nbd:{self.server}"
+
+    @property
     def server(self) -> str:
         """Return the server in words: host and port, or the socket."""
         if self.socket:
@@ -70,8 +77,8 @@ class NbdUri:
     def identity(self) -> str:
         """Return the same text for all ways to name this export: which TLS and which fence is not part of it."""
         if self.path:
-            return f"ssh:{self.host}:{self.port}{_quoted(self.path)}"
-        return f"nbd:{self.server}/{_quoted(self.export)}"
+            return f"ssh:{self.host}:{self.port}{quoted(self.path)}"
+        return f"nbd:{self.server}/{quoted(self.export)}"
 
     def with_paths(self, absolute: Callable[[str], str]) -> "NbdUri":
         """Return the same with each path in it made absolute."""
@@ -88,16 +95,23 @@ class NbdUri:
 
     def __str__(self) -> str:
         if self.path:
-            return f"{SSH}://{self._authority(0)}{_quoted(self.path)}"
+            return f"{SSH}://{self._authority(0)}{quoted(self.path)}"
         scheme = ("nbds" if self.tls else "nbd") + ("+unix" if self.socket else "")
         authority = "" if self.socket else self._authority(DEFAULT_PORT)
         values = (self.socket, self.certificates, self.hostname, self.fence)
-        query = "&".join(f"{key}={_quoted(value)}" for key, value in zip(_KEYS, values, strict=True) if value)
-        return f"{scheme}://{authority}/{_quoted(self.export)}" + (f"?{query}" if query else "")
+        asked = "&".join(f"{key}={quoted(value)}" for key, value in zip(_KEYS, values, strict=True) if value)
+        return f"{scheme}://{authority}/{quoted(self.export)}" + (f"?{asked}" if asked else "")
+
+
+Uri = NbdUri | ImageUri
 
 
 def is_uri(text: str) -> bool:
-    """Tell whether it is meant as a URI, and not as a path: SCHEME:// begins no path that anybody types."""
+    """Tell whether it is meant as a URI, and not as a path: SCHEME:// begins no path that anybody types, and a file
+    named rbd:... is ./rbd:...
+    """
+    if text.startswith(RBD):
+        return True
     scheme, mark, _ = text.partition("://")
     return bool(mark) and "/" not in scheme and bool(scheme)
 
@@ -106,36 +120,38 @@ def is_fenced(path: str) -> bool:
     """Tell whether the name of a plex says what proves that a session with it is over: then it comes back by itself."""
     if not is_uri(path):
         return False
-    uri = read_uri(path)
-    return bool(uri.fence or uri.path)
+    return bool(read_uri(path).fence)
 
 
-def read_uri(text: str) -> NbdUri:
+def read_uri(text: str) -> Uri:
     """Return what it names; BadRequest('bad_uri') says what is wrong with it."""
+    if text.startswith(RBD):
+        return read_image(text)
     scheme, _, rest = text.partition("://")
     if scheme.lower() == SSH:
         return _ssh(text, rest)
     if scheme.lower() not in SCHEMES:
-        raise _bad(text, f"{scheme}:// is not known; {', '.join(f'{each}://' for each in (*SCHEMES, SSH))} are")
+        known = ", ".join([f"{each}://" for each in (*SCHEMES, SSH)] + [RBD])
+        raise bad(text, f"{scheme}:// is not known; {known} are")
     tls, unix = SCHEMES[scheme.lower()]
-    rest, _, query = rest.partition("?")
-    if "#" in rest or "#" in query:
-        raise _bad(text, "it has a fragment (#), which names nothing here")
+    rest, _, words = rest.partition("?")
+    if "#" in rest or "#" in words:
+        raise bad(text, "it has a fragment (#), which names nothing here")
     authority, slash, path = rest.partition("/")
     if not slash:
-        raise _bad(text, "the export is missing: nbd://host/EXPORT, or nbd://host/ for the server's default one")
-    export = _unquoted(text, path)
+        raise bad(text, "the export is missing: nbd://host/EXPORT, or nbd://host/ for the server's default one")
+    export = unquoted(text, path)
     if len(export.encode()) > MOST_EXPORT_BYTES:
-        raise _bad(text, f"the export's name has more than {MOST_EXPORT_BYTES} bytes")
-    values = _query(text, query)
+        raise bad(text, f"the export's name has more than {MOST_EXPORT_BYTES} bytes")
+    values = query(text, words, _KEYS)
     if values["x-fence"] not in ("", *FENCES):
-        raise _bad(text, f"x-fence={values['x-fence']} is not known; {', '.join(FENCES)} is")
+        raise bad(text, f"x-fence={values['x-fence']} is not known; {', '.join(FENCES)} is")
     if not tls and (values["tls-certificates"] or values["tls-hostname"]):
-        raise _bad(text, f"it speaks of TLS, and {scheme}:// has none: nbds:// does")
+        raise bad(text, f"it speaks of TLS, and {scheme}:// has none: nbds:// does")
     if unix != bool(values["socket"]):
-        raise _bad(text, "nbd+unix:///EXPORT?socket=PATH and only that has a socket")
+        raise bad(text, "nbd+unix:///EXPORT?socket=PATH and only that has a socket")
     if unix and authority:
-        raise _bad(text, f"nbd+unix:// has no host, and here is {authority}: nbd+unix:///EXPORT?socket=PATH")
+        raise bad(text, f"nbd+unix:// has no host, and here is {authority}: nbd+unix:///EXPORT?socket=PATH")
     host, port = ("", DEFAULT_PORT) if unix else _authority(text, authority, DEFAULT_PORT)
     return NbdUri(
         export, host, port, values["socket"], tls, values["tls-certificates"], values["tls-hostname"],
@@ -147,13 +163,13 @@ def _ssh(text: str, rest: str) -> NbdUri:
     authority, slash, path = rest.partition("/")
     user, at, host = authority.rpartition("@")
     if at and (not user or not set(user) <= _USER or user.startswith("-")):
-        raise _bad(text, "before the @ stands the name of a user and nothing else: ssh finds its keys by itself")
+        raise bad(text, "before the @ stands the name of a user and nothing else: ssh finds its keys by itself")
     host, port = _authority(text, host, 0)
-    path = _unquoted(text, "/" + path)
+    path = unquoted(text, "/" + path)
     if not slash or path.endswith("/") or not path.isprintable() or any(each in rest for each in "?#"):
-        raise _bad(text, "behind the host stands the path of a file: ssh://[user@]host/path")
+        raise bad(text, "behind the host stands the path of a file: ssh://[user@]host/path")
     if len(path.encode()) > MOST_EXPORT_BYTES:
-        raise _bad(text, f"the path has more than {MOST_EXPORT_BYTES} bytes")
+        raise bad(text, f"the path has more than {MOST_EXPORT_BYTES} bytes")
     return NbdUri("", host, port, fence=LOCK, user=user, path=path)
 
 
@@ -162,21 +178,15 @@ def canonical(text: str) -> str:
     return str(read_uri(text))
 
 
-def _bad(text: str, why: str) -> BadRequest:
-    return BadRequest(
-        "bad_uri", f"{text!r:.300} names no export: {why}", "nbd://host[:port]/export, or ssh://host/path"
-    )
-
-
 def _authority(text: str, authority: str, default_port: int) -> tuple[str, int]:
     if "@" in authority:
-        raise _bad(text, "it names a user, and fmrd knows none (TLS takes certificates, no pre-shared keys)")
+        raise bad(text, "it names a user, and fmrd knows none (TLS takes certificates, no pre-shared keys)")
     if authority.startswith("["):
         host, bracket, behind = authority[1:].partition("]")
-        if not bracket or not host or not set(host) <= _HEX | {":", "."}:
-            raise _bad(text, "an IPv6 address stands in brackets: nbd://[fd00::1]/export")
+        if not bracket or not host or not set(host) <= HEX | {":", "."}:
+            raise bad(text, "an IPv6 address stands in brackets: nbd://[fd00::1]/export")
         if behind and not behind.startswith(":"):
-            raise _bad(text, "behind an IPv6 address comes a colon and a port, or nothing")
+            raise bad(text, "behind an IPv6 address comes a colon and a port, or nothing")
         port = behind[1:]
     else:
         host, _, port = authority.partition(":")
@@ -187,49 +197,9 @@ def _authority(text: str, authority: str, default_port: int) -> tuple[str, int]:
         or len(host) > MOST_HOST_CHARACTERS
         or (":" not in host and not set(host) <= _HOST)
     ):
-        raise _bad(text, f"{host!r} is no name of a host")
+        raise bad(text, f"{host!r} is no name of a host")
     if not port:
         return host, default_port
-    if not set(port) <= _DECIMAL or len(port) > 5 or not 0 < int(port) < 65536:
-        raise _bad(text, f"{port!r} is no port")
+    if not set(port) <= DECIMAL or len(port) > 5 or not 0 < int(port) < 65536:
+        raise bad(text, f"{port!r} is no port")
     return host, int(port)
-
-
-def _query(text: str, query: str) -> dict[str, str]:
-    found = dict.fromkeys(_KEYS, "")
-    for word in query.split("&") if query else []:
-        key, mark, value = word.partition("=")
-        if key not in found:
-            raise _bad(text, f"{key!r} is not known; {', '.join(_KEYS)} are")
-        if not mark or not value or found[key]:
-            raise _bad(text, f"{key} is given once, as {key}=VALUE")
-        found[key] = _unquoted(text, value)
-        if not found[key].isprintable():
-            raise _bad(text, f"the value of {key} cannot be printed")
-    return found
-
-
-def _quoted(text: str) -> str:
-    return "".join(each if each in _PLAIN else "".join(f"%{byte:02X}" for byte in each.encode()) for each in text)
-
-
-def _unquoted(text: str, part: str) -> str:
-    found = bytearray()
-    at = 0
-    while at < len(part):
-        if part[at] != "%":
-            found += part[at].encode("utf-8", "surrogatepass")
-            at += 1
-            continue
-        digits = part[at + 1 : at + 3]
-        if len(digits) < 2 or not set(digits) <= _HEX:
-            raise _bad(text, "a % is followed by two hexadecimal digits")
-        found.append(int(digits, 16))
-        at += 3
-    try:
-        decoded = found.decode()
-    except UnicodeDecodeError:
-        raise _bad(text, "it is not UTF-8") from None
-    if "\0" in decoded:
-        raise _bad(text, "there is a zero byte in it")
-    return decoded

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmrd.core.far.uris import NbdUri, canonical, is_uri, read_uri
+from fmrd.core.far.images import ImageUri
+from fmrd.core.far.uris import NbdUri, Uri, canonical, is_fenced, is_uri, read_uri
 from fmrd.errors import BadRequest
 
 
@@ -22,9 +23,11 @@ from fmrd.errors import BadRequest
         ("nbd://h/%C3%A4", NbdUri("ä", "h")),
         ("ssh://h/srv/far.plex", NbdUri("", "h", 0, fence="lock", path="/srv/far.plex")),
         ("ssh://Me@H:22/a%20b", NbdUri("", "h", 22, fence="lock", user="Me", path="/a b")),
+        ("rbd:pool/image", ImageUri("pool", "image")),
+        ("rbd:pool/space/disk%2C1?id=fmrd&conf=/etc/x", ImageUri("pool", "disk,1", "space", "/etc/x", "fmrd")),
     ],
 )
-def test_what_is_meant(text: str, meant: NbdUri) -> None:
+def test_what_is_meant(text: str, meant: Uri) -> None:
     assert read_uri(text) == meant
     assert read_uri(str(meant)) == meant and canonical(str(meant)) == str(meant)
 
@@ -40,7 +43,9 @@ def test_what_is_meant(text: str, meant: NbdUri) -> None:
         "nbds://user:secret@h/x", "nbds://h/x?tls-psk-file=/k", "nbd://h/x?x-fence=single&", "nbd://h/" + "x" * 5000,
         "nbd+unix:///x?socket=%1b", "://h/x", "nbd://h/x?", "ssh://h", "ssh://h/", "ssh://h/dir/", "ssh:///x",
         "ssh://me:secret@h/x", "ssh://-oProxyCommand=x/y", "ssh://-h/y", "ssh://-l@h/y", "ssh://@h/y", "ssh://h/x?y=z",
-        "ssh://h/%0a", "ssh://h/" + "x" * 5000,
+        "ssh://h/%0a", "ssh://h/" + "x" * 5000, "rbd:", "rbd:image", "rbd:/image", "rbd:pool/", "rbd:a/b/c/d",
+        "rbd:pool/image@snap", "rbd:pool/image%40snap", "rbd:pool/image#x", "rbd:pool/%0a", "rbd:pool/a%2Fb",
+        "rbd:pool/image?key=secret", "rbd:pool/image?id=", "rbd:pool/image?id=a%20b", "rbd:pool/" + "x" * 5000,
     ],
 )  # fmt: skip
 def test_what_is_refused(text: str) -> None:
@@ -51,7 +56,9 @@ def test_what_is_refused(text: str) -> None:
         read_uri(text)
 
 
-@pytest.mark.parametrize("text", ["/dev/sda", "plex.img", "/tmp/a://b", "data-01", "./nbd:/x"])
+@pytest.mark.parametrize(
+    "text", ["/dev/sda", "plex.img", "/tmp/a://b", "data-01", "./nbd:/x", "./rbd:x", "/srv/rbd:x/y"]
+)
 def test_a_path_is_none(text: str) -> None:
     assert not is_uri(text)
 
@@ -62,7 +69,14 @@ def test_the_same_export_is_one_however_it_is_reached() -> None:
     assert first.identity != read_uri("nbd://host/y").identity
 
 
+def test_an_image_is_one_whoever_asks_for_it_and_has_a_fence() -> None:
+    assert read_uri("rbd:pool/x?id=a").identity == read_uri("rbd:pool/x").identity
+    assert read_uri("rbd:pool/x?conf=/a").identity != read_uri("rbd:pool/x").identity
+    assert is_fenced("rbd:pool/x") and not is_fenced("nbd://h/x")
+
+
 def test_paths_in_it_become_absolute() -> None:
+    assert str(read_uri("rbd:p/i?conf=c").with_paths(lambda path: f"/here/{path}")) == "rbd:p/i?conf=/here/c"
     uri = read_uri("nbds+unix:///x?socket=s&tls-certificates=c").with_paths(lambda path: f"/here/{path}")
     assert str(uri) == "nbds+unix:///x?socket=/here/s&tls-certificates=/here/c"
 

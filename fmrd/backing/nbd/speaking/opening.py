@@ -15,7 +15,7 @@ from fmrd.backing.nbd.speaking.channel import Channel, TlsChannel
 from fmrd.backing.nbd.speaking.dialing import dial, tls_context
 from fmrd.backing.nbd.speaking.negotiation import Export, Malformed, StartTls, negotiate
 from fmrd.backing.nbd.speaking.ssh import SshChannel
-from fmrd.core.far.uris import NbdUri
+from fmrd.core.far.uris import NbdUri, Uri
 from fmrd.errors import Failed, FmrdError, Refused, is_exhaustion
 
 OPEN_SECONDS = 10.0
@@ -82,7 +82,7 @@ def _hint(error: OSError) -> str:
     return "is it running?"
 
 
-def must_serve(uri: NbdUri, export: Export, *, least: int) -> None:
+def must_serve(uri: Uri, export: Export, *, least: int) -> None:
     """Refused or Failed where what lies there cannot be trusted with a plex, or with a copy of the DCO (which writes
     whole blocks of ``least`` bytes).
     """
