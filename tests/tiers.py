@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-TIERS = ("tidy", "core", "dco", "backing", "engine", "front", "sim", "e2e")
+TIERS = ("tidy", "core", "dco", "backing", "engine", "front", "sim", "e2e", "deb")
 """In the order of the table. A folder that is not named here comes behind them."""
 
 OUTCOMES = ("passed", "failed", "error", "skipped", "xfailed", "xpassed")
