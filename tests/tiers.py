@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-TIERS = ("tidy", "core", "dco", "backing", "engine", "front", "sim", "e2e", "ceph")
+TIERS = ("tidy", "core", "dco", "backing", "engine", "front", "sim", "e2e", "ceph", "deb")
 """In the order of the table. A folder that is not named here comes behind them."""
 
 OPTIONAL = {"ceph": "needs ceph-mon, ceph-osd and python3-rbd (apt-get, as root), and skips without them"}

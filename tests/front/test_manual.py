@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
+from fmrd.engine.events.ring import KINDS, Event
 from fmrd.front.ctl.cli import cli
 from fmrd.front.daemon.daemon import main as daemon
 from fmrd.front.setup.commands import leaves
@@ -15,6 +16,7 @@ from fmrd.front.setup.making import COMPLETIONS, make
 from fmrd.front.setup.mdoc import document
 from fmrd.front.setup.pages import PAGES, PROSE, commands
 from fmrd.front.setup.sources import sources
+from fmrd.front.told.hooks import UNHEARD, environment_of
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +71,14 @@ def test_each_page_has_what_a_page_has(share: Path) -> None:
         assert sections[0] == "NAME" and sections[-1] == "SEE ALSO" and "DESCRIPTION" in sections
         if not each.whole:
             assert "EXAMPLES" in sections, each.name
+
+
+def test_the_page_of_hooks_has_all_events_and_variables(share: Path) -> None:
+    text = page(share, "fmrd-hooks").replace("\\-", "-")
+    events, got = text.split(".Sh EVENTS\n")[1].split(".Sh WHAT IS DONE")[0].split(".Sh WHAT A HOOK GETS\n")
+    assert set(re.findall(r'^\.It Sy "(.+)"$', events, re.MULTILINE)) == KINDS.keys() - UNHEARD
+    event = Event("1", 1, 1.0, "plex_failed", "said", "data", "data-01", "do", {"code": "io_error"})
+    assert set(re.findall(r'^\.It Sy "(.+)"$', got, re.MULTILINE)) == environment_of(event).keys()
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ MIRROR = "http://deb.debian.org/debian"
 PACKAGES = (
     "linux-image-cloud-amd64", "initramfs-tools", "zstd", "systemd-sysv", "udev", "dbus", "kmod", "dmsetup",
     "util-linux", "mount", "e2fsprogs", "procps", "fuse3", "python3", "python3-trio",
-    "python3-bitarray", "python3-click", "python3-rich", "python3-outcome",
+    "python3-bitarray", "python3-click", "python3-rich", "python3-outcome", "python3-prometheus-client",
 )  # fmt: skip
 """Of Python's what the package of fmrd depends on: it is installed there without a network."""
 SIZE = "1500M"

@@ -102,7 +102,7 @@ def told(vm: Machine) -> str:
         cat >/etc/fmrd/hooks.d/notes <<'END'
 #!/bin/sh
 set -e
-/opt/fmrd/bin/python3 -SE -c 'import socket; socket.socket(socket.AF_INET)'
+/usr/bin/python3 -SE -c 'import socket; socket.socket(socket.AF_INET)'
 echo "$FMRD_EVENT $FMRD_PLEX" >>/root/seen
 (sleep 1000 &)
 END

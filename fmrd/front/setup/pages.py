@@ -13,6 +13,7 @@ from fmrd.front.ctl.cli import cli
 from fmrd.front.daemon.daemon import main as daemon
 from fmrd.front.setup.commands import description, leaves, short_list, synopsis
 from fmrd.front.setup.mdoc import document, line, literal
+from fmrd.front.told.hooks import UNHEARD
 from fmrd.front.vx.main import help_text
 
 DATE = "November 30, 2026"
@@ -52,6 +53,7 @@ PAGES = (
     Page("fmrd-backup", 8, "backs a volume up from a refreshed snapshot"),
     Page("fmrd.conf", 5, "what an installation of fmrd sets once"),
     Page("fmrd-dco", 5, "the bytes in which fmrd remembers what plexes miss", whole="fmrd/dco/FORMAT.md"),
+    Page("fmrd-hooks", 5, "programs that fmrd runs with each event"),
     Page("fmrd-json", 5, "what fmrctl prints under --json", whole="docs/JSON.md"),
 )
 PROSE = "docs/man"
@@ -91,7 +93,7 @@ def lines_of(page: Page, sources: Path) -> Iterator[str]:
     yield ".Sh DESCRIPTION"
     yield from document(before)
     if mark:
-        yield from _commands(page)
+        yield from _commands(page, sources)
         yield from document(after.lstrip())
     yield from _see_also(page)
 
@@ -123,8 +125,11 @@ TYPED = {
 """Of programs that are no commands of click's: how they are typed."""
 
 
-def _commands(page: Page) -> Iterator[str]:
-    if page.name == "fmrd":
+def _commands(page: Page, sources: Path) -> Iterator[str]:
+    if page.name == "fmrd-hooks":
+        yield ".Sh EVENTS"
+        yield from document(_events_for_hooks((sources / "docs/JSON.md").read_text()))
+    elif page.name == "fmrd":
         yield ".Sh OPTIONS"
         yield from description((), daemon, heading=False)
     elif page.name == "fmrd-vx":
@@ -144,6 +149,15 @@ def _commands(page: Page) -> Iterator[str]:
         yield ".Sh COMMANDS"
         for words, command in commands()[page.name]:
             yield from description(words, command)
+
+
+def _events_for_hooks(text: str) -> str:
+    """Return the table of all events, without those that no hook hears of."""
+    rows = text.split("\n## Events\n")[1].split("\n## ")[0].strip().splitlines()
+    return "\n".join(row for row in rows if row.startswith("|") and not row.startswith(_UNHEARD))
+
+
+_UNHEARD = tuple(f"| `{kind}` " for kind in UNHEARD)
 
 
 def _form(text: str) -> Iterator[str]:

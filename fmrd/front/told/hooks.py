@@ -93,7 +93,7 @@ class Hooks:
             event = await queue.get()
             try:
                 problem = await trio.to_thread.run_sync(why_not, path)
-                problem = problem or await carry_out(path, _environment(event), _stdin(event), self.seconds)
+                problem = problem or await carry_out(path, environment_of(event), _stdin(event), self.seconds)
             except Exception as error:  # no more descriptors, threads or memory: that must not end the daemon
                 problem = f"cannot be run: {error}"
             if problem is None:
@@ -138,7 +138,8 @@ def _hooks_in(directory: Path) -> Found:
     return Found(hooks[:MOST_HOOKS], refused)
 
 
-def _environment(event: Event) -> dict[str, str]:
+def environment_of(event: Event) -> dict[str, str]:
+    """Return what a hook finds of an event in its environment: each value in one line, at most 4096 characters."""
     known = {
         "EVENT": event.kind, "LEVEL": event.level.value, "VOLUME": event.volume, "PLEX": event.plex,
         "MESSAGE": event.message, "ACTION": event.action, "CURSOR": event.cursor, "TIME": f"{event.time:.0f}",
