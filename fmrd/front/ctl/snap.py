@@ -6,7 +6,7 @@ from fmrd.core.json_object import Json
 from fmrd.errors import BadRequest
 from fmrd.front.ctl import words
 from fmrd.front.ctl.app import App
-from fmrd.front.ctl.options import DRY_RUN, FREEZE, RATE, TAKE, WAIT, force
+from fmrd.front.ctl.options import DRY_RUN, FREEZE, RATE, TAG, TAKE, WAIT, force
 from fmrd.front.ctl.tables import print_snapshots, print_taken
 from fmrd.front.maps.keeping import put_back
 
@@ -16,6 +16,7 @@ from fmrd.front.maps.keeping import put_back
 @click.argument("path", type=words.wish)
 @TAKE
 @RATE
+@TAG
 @WAIT
 @DRY_RUN
 @click.pass_obj
@@ -61,6 +62,7 @@ def snapabort(app: App, volume: str, plex: str | None) -> None:
 )  # fmt: skip
 @TAKE
 @click.option("--sync", is_flag=True, help="With --instant: copy the rest too, in the background.")
+@TAG
 @WAIT
 @DRY_RUN
 @click.pass_obj
@@ -80,6 +82,7 @@ def snapshot(
 @click.command()
 @click.argument("snapshot")
 @RATE
+@TAG
 @WAIT
 @click.pass_obj
 def snapsync(app: App, snapshot: str, rate: int | None, wait: bool) -> None:
@@ -96,6 +99,7 @@ def snapsync(app: App, snapshot: str, rate: int | None, wait: bool) -> None:
 @click.option("--keep", is_flag=True, help="With --from-replica: SNAPSHOT stays, and is copied from.")
 @force("With --from-replica: though the original is open.")
 @RATE
+@TAG
 @WAIT
 @DRY_RUN
 @click.pass_obj
@@ -120,6 +124,7 @@ def snapback(
 @click.argument("volume")
 @force("Though the volume is open.")
 @RATE
+@TAG
 @WAIT
 @DRY_RUN
 @click.pass_obj
@@ -132,6 +137,7 @@ def undo(app: App, volume: str, force: bool, rate: int | None, wait: bool, dry_r
 @click.argument("snapshot")
 @FREEZE
 @RATE
+@TAG
 @WAIT
 @DRY_RUN
 @click.pass_obj
