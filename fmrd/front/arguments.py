@@ -174,7 +174,7 @@ VERBS: dict[str, dict[str, Argument]] = {
     "recover": {"volume": A_VOLUME, "waiting": FLAG, "dry_run": FLAG},
     "snapstart": {"volume": VOLUME, "path": Argument(_path, required=True), "dco": Argument(_path), "force": FLAG,
                   "rate": NUMBER, "dry_run": FLAG},
-    "snapwait": {"volume": VOLUME},
+    "snapwait": {"volume": VOLUME, "count": NUMBER},
     "snapabort": {"volume": VOLUME, "plex": A_PLEX},
     "snapshot": {
         "volumes": Argument(_list(check_name)), "all": FLAG, "name": TEXT, "nmirror": NUMBER,
