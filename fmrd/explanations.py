@@ -144,7 +144,8 @@ ERRORS: dict[str, str] = {
     "not_all": "A verb over all volumes failed on one of them, and was taken back on the others; the message says why.",
     "not_confirmed": "The verb gives something up, and the question on the terminal was not answered with yes.",
     "loop_failed": "The loop device could not be made or detached; the message is that of losetup.",
-    "task_missing": "There is no task with this id; 'fmrctl task list --all' shows finished ones too.",
+    "task_missing": "There is no task with this id, or none that runs with this tag; 'fmrctl task list --all' shows "
+    "those that have ended, too.",
     "task_ended": "The task has ended already.",
     "task_failed": "The copy did not run to its end; its map is kept, and the next attach goes on from there.",
     "stopping": "The daemon is going down; ask again when it is back.",

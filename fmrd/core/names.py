@@ -9,6 +9,10 @@ VOLUME_LENGTH = 80
 PLEX_LENGTH = 96
 """A plex is named after its volume, with a number behind it."""
 
+TAG_LENGTH = 32
+"""What somebody calls some tasks."""
+TAGS_ARE = f"a tag has up to {TAG_LENGTH} letters, digits, '.', '_' and '-', and not only digits"
+
 _DIGITS = frozenset("0123456789")
 _FIRST = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_") | _DIGITS
 _OTHERS = _FIRST | frozenset(".-")
@@ -22,3 +26,8 @@ def derived(prefix: str, volume: str) -> str:
 def is_name(text: str, most: int = VOLUME_LENGTH) -> bool:
     """Tell whether a text is a name: at most so many letters, digits, '.', '_' and '-', the first not '.' or '-'."""
     return 1 <= len(text) <= most and text[0] in _FIRST and _OTHERS.issuperset(text)
+
+
+def is_tag(text: str) -> bool:
+    """Tell whether a text can be the tag of a task: a name, and none that could be the number of one."""
+    return is_name(text, TAG_LENGTH) and not _DIGITS.issuperset(text)

@@ -9,6 +9,7 @@ import trio
 from fmrd.core.json_object import Json
 from fmrd.core.reasons import Reason
 from fmrd.core.states import TaskState, TaskType
+from fmrd.engine.steering.tags import tag_given
 from fmrd.errors import Failed
 
 HISTORY = 200
@@ -34,6 +35,8 @@ class Task:
     total_regions: int = 0
     total_bytes: int = 0
     rate: int = 0
+    tag: str = ""
+    """What whoever asked for it calls it, where he does; several tasks may have the same."""
     state: TaskState = TaskState.RUNNING
     done_regions: int = 0
     done_bytes: int = 0
@@ -145,6 +148,7 @@ class Task:
         return {
             "id": self.id,
             "type": self.type,
+            "tag": self.tag,
             "volume": self.volume,
             "plex": self.plex,
             "state": self.state,
@@ -172,8 +176,10 @@ class TaskList:
         self._next = 1
 
     def new(self, kind: TaskType, volume: str, plex: str, reason: tuple[Reason, str], rate: int = 0) -> Task:
-        """Return a new task, which runs from now on; whoever asks for it starts what it stands for."""
-        task = Task(self._next, kind, volume, plex, reason, self._now, self._ended, rate=rate)
+        """Return a new task, with the tag of the verb that is under way. It runs from now on; whoever asks for it
+        starts what it stands for.
+        """
+        task = Task(self._next, kind, volume, plex, reason, self._now, self._ended, rate=rate, tag=tag_given())
         self._next += 1
         self._tasks[task.id] = task
         ended = [t.id for t in self._tasks.values() if t.ended is not None]

@@ -7,6 +7,7 @@ from typing import Any
 from fmrd.core.far.uris import canonical, is_uri
 from fmrd.core.names import GIVEN_LENGTH, PLEX_LENGTH, VOLUME_LENGTH, is_name
 from fmrd.errors import BadRequest
+from fmrd.front.tags import BEGINS_TASKS, check_tag
 
 MAX_PATH_BYTES = 4095
 MAX_ITEMS = 64
@@ -135,6 +136,8 @@ FLAG = Argument(_flag)
 NUMBER = Argument(_number)
 TEXT = Argument(_text)
 ID = Argument(_number, required=True)
+TAG = Argument(check_tag)
+TASKS_MEANT = {"id": NUMBER, "tag": TAG}
 A_UUID = Argument(_uuid, required=True)
 VOLUME_AND_PLEX = {"volume": VOLUME, "plex": PLEX}
 
@@ -171,7 +174,7 @@ VERBS: dict[str, dict[str, Argument]] = {
     "recover": {"volume": A_VOLUME, "waiting": FLAG, "dry_run": FLAG},
     "snapstart": {"volume": VOLUME, "path": Argument(_path, required=True), "dco": Argument(_path), "force": FLAG,
                   "rate": NUMBER, "dry_run": FLAG},
-    "snapwait": {"volume": VOLUME},
+    "snapwait": {"volume": VOLUME, "count": NUMBER},
     "snapabort": {"volume": VOLUME, "plex": A_PLEX},
     "snapshot": {
         "volumes": Argument(_list(check_name)), "all": FLAG, "name": TEXT, "nmirror": NUMBER,
@@ -206,13 +209,15 @@ VERBS: dict[str, dict[str, Argument]] = {
     "verify_report": {"id": ID},
     "events": {"since": TEXT, "follow": FLAG},
     "history": {"volume": A_VOLUME, "most": NUMBER},
-    "task_list": {"all": FLAG},
+    "task_list": {
+        "all": FLAG, "volumes": Argument(_list(check_name, MAX_IDS)), "tag": TAG, "types": Argument(_list(_text)),
+    },
     "task_get": {"id": ID},
     "task_monitor": {"ids": Argument(_list(_number, MAX_IDS))},
-    "task_pause": {"id": ID},
-    "task_resume": {"id": ID},
-    "task_abort": {"id": ID},
-    "task_set": {"id": ID, "rate": Argument(_number, required=True)},
+    "task_pause": TASKS_MEANT,
+    "task_resume": TASKS_MEANT,
+    "task_abort": TASKS_MEANT,
+    "task_set": {**TASKS_MEANT, "rate": Argument(_number, required=True)},
 }  # fmt: skip
 """Verb -> its arguments. Verbs are methods of engine.verbs.Verbs; task_monitor, events, history are control's own."""
 
@@ -222,6 +227,8 @@ def check_arguments(verb: str, arguments: dict[str, object]) -> dict[str, Any]:
     known = VERBS.get(verb)
     if known is None:
         raise BadRequest("bad_request", f"there is no verb {verb!r}")
+    if verb in BEGINS_TASKS:
+        known = known | {"tag": TAG}
     unknown = sorted(arguments.keys() - known.keys())
     if unknown:
         raise BadRequest("bad_request", f"{verb} takes no argument {', '.join(map(repr, unknown))}")

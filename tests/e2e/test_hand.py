@@ -258,3 +258,37 @@ def test_a_device_that_is_there_is_as_it_is_wanted_or_refused(
     device = daemon.fmrctl("loop", "data").stdout.strip()
     loops.owned(device)
     assert device != part, "one that begins elsewhere is not the volume"
+
+
+def test_all_are_started_or_none(daemon: Daemon, tmp_path: Path) -> None:
+    for name in ("one", "three", "two"):
+        daemon.make(name, "64K", tmp_path / name)
+    daemon.json("stop", "--all")
+    (tmp_path / "two").rename(tmp_path / "away")
+    answer = daemon.ctl("start", "--all")
+    assert answer.code == "not_all" and "two" in answer.err
+    assert {v["kstate"] for v in daemon.json("print")["volumes"]} == {"DISABLED"}
+    (tmp_path / "away").rename(tmp_path / "two")
+    assert [v["name"] for v in daemon.json("start", "--all")["volumes"]] == ["one", "three", "two"]
+
+
+def test_several_plexes_are_prepared_in_one_verb(daemon: Daemon, plexes: list[Path], tmp_path: Path) -> None:
+    daemon.make("data", "1M", *plexes)
+    write_at(daemon.path("data"), 0, b"x" * 4096)
+    taken = tmp_path / "s2"
+    taken.write_bytes(b"somebody's" * 1000)
+    refused = daemon.ctl("snapstart", "data", tmp_path / "s%n", "--count", 2)
+    assert refused.code == "plex_exists" or refused.status == 3, refused
+    assert len(daemon.volume("data")["plexes"]) == 2 and not (tmp_path / "s1").exists(), "none was begun"
+    taken.unlink()
+    assert len(daemon.json("snapstart", "data", tmp_path / "s%n", "--count", 2, "--dry-run")["decisions"]) == 2
+    begun = daemon.json("snapstart", "data", tmp_path / "s%n", "--count", 2, "--tag", "pair")["tasks"]
+    assert [(task["type"], task["plex"], task["tag"]) for task in begun] == [
+        ("SNAPATT", "data-03", "pair"), ("SNAPATT", "data-04", "pair"),
+    ]  # fmt: skip
+    assert [p["state"] for p in daemon.json("snapwait", "data", "--count", 2)["plexes"]] == ["SNAPDONE", "SNAPDONE"]
+    assert daemon.ctl("snapwait", "data", "--count", 3).code == "snap_missing"
+    assert len(daemon.json("snapshot", "data", "--nmirror", 2)["volume"]["plexes"]) == 2
+    for wrong in (("a", "--count", 2), ("a", "b", "--count", 3), ("a", "a")):
+        assert daemon.ctl("snapstart", "data", *wrong).status == 2
+    assert len(daemon.json("snapstart", "data", tmp_path / "t1", tmp_path / "t2", "--wait")["tasks"]) == 2

@@ -272,7 +272,7 @@ def test_a_copy_is_watched_and_steered(hand: Hand) -> None:
     for region in range(64):
         write_at(hand.daemon.path("vol01"), region * REGION, b"x" * REGION, sync=False)
     hand.daemon.json("set", "vol01", "rate=64K")
-    hand.type("vxassist -b mirror vol01")
+    hand.type("vxassist -b -t nightly mirror vol01")
     listed = hand.type("vxtask -h list vol01")
     [_, row] = listed.rows
     assert "\n\n" not in listed.out
@@ -280,7 +280,12 @@ def test_a_copy_is_watched_and_steered(hand: Hand) -> None:
     assert re.fullmatch(r"[0-9]{2}\.[0-9]{2}%", row[2]) and re.fullmatch(r"0/8192/[0-9]+", row[3])
     hand.type(f"vxtask pause {row[0]}")
     assert hand.type("vxtask list").rows[1][1] == "ATCOPY/P"
-    hand.type(f"vxtask resume {row[0]}")
+    for words in ("list nightly", f"-i {row[0]} list", "-i nightly -v vol01 list", "list vol01 nightly"):
+        assert [found[0] for found in hand.type(f"vxtask {words}").rows[1:]] == [row[0]]
+    assert hand.type("vxtask -i other list").rows[1:] == []
+    hand.type("vxtask list other", status=11)
+    hand.type("vxtask resume nightly")
+    hand.type("vxassist -b -t 7 mirror vol01", status=2)
     hand.daemon.json("set", "vol01", "rate=0")
     hand.type(f"vxtask set slow=0 {row[0]}")
     lines = hand.type("vxtask monitor vol01").rows

@@ -49,6 +49,8 @@ def test_every_unit_is_there_and_names_programs_that_are(
         path = Path(program) if program.startswith(str(programs)) else root / program.lstrip("/")
         assert path.is_file(), program
         assert path.stat().st_mode & 0o100 or path.parent == programs
+    generator = root / "etc/systemd/system-generators/fmrd-generator"
+    assert generator.stat().st_mode & 0o111 == 0o111 and generator.read_bytes().startswith(b"#!/bin/sh\n")
     assert (root / "usr/local/share/man/man8/fmrctl.8").is_file()
     assert (root / "usr/local/share/zsh/site-functions/_fmrctl").is_file()
     assert (root / "usr/local/bin/fmrctl").readlink() == programs / "fmrctl"

@@ -10,7 +10,7 @@ import pytest
 from fmrd.front.ctl.cli import cli, run
 from fmrd.front.ctl.hand.meaning import LOSES
 
-OF_THE_VERB = {"--force", "--from", "--plex", "--all", "--since"}
+OF_THE_VERB = {"--tag", "--force", "--from", "--plex", "--all", "--since"}
 """What these mean is another thing with each verb that takes one."""
 
 

@@ -19,7 +19,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     living.told,
     living.killed, living.killed_again_and_again, living.broken_upgrade, living.leads_back, living.freezing_itself,
     failing.fails, failing.fails_now_and_then, failing.hangs, failing.hangs_and_restart, failing.hangs_and_kill,
-    plugging.recognised, plugging.plugged, booting.rebooted, booting.late, booting.power_cut, booting.missing,
+    plugging.recognised, plugging.plugged, booting.rebooted, booting.in_fstab, booting.late,
+    booting.power_cut, booting.missing,
 )  # fmt: skip
 """In this order: each goes on with the machine that the one before has left."""
 FIRST = SCENARIOS[:3]

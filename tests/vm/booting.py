@@ -17,6 +17,8 @@ from tests.vm.fmrd import (
 from tests.vm.machine import Machine
 
 UP_SECONDS = 240
+COMPLAINTS = "Failed unmounting|I/O error|target is busy|timed out"
+"""At a shutdown."""
 
 
 def wait_until_up(vm: Machine) -> str:
@@ -41,12 +43,49 @@ def rebooted(vm: Machine) -> str:
     vm.wait_for_boot()
     wait_until_up(vm)
     shutdown = f"journalctl --no-pager --boot=-1 --since=@{began}"
-    complaints = vm.ask(f"{shutdown} | grep -E 'Failed unmounting|I/O error|target is busy|timed out'")
+    complaints = vm.ask(f"{shutdown} | grep -E '{COMPLAINTS}'")
     need(not complaints["output"], f"at the shutdown: {complaints['output'][-1500:]}")
     vm.run("mountpoint /srv/data && mountpoint /srv/files && grep before /srv/data/reboot /srv/files/reboot")
     need(states(vm, "data") == states(vm, "files") == ["ACTIVE"] * 2, f"{states(vm, 'data')}, {states(vm, 'files')}")
     need(not copied(vm, "data", "files"), f"copied: {copied(vm, 'data', 'files')}")
     return "mounted, all plexes ACTIVE, nothing copied; nothing busy at the shutdown"
+
+
+LINES = {"line": "nofail", "need": "defaults"}
+"""Volumes that are mounted by lines of the type fmrd, and their options."""
+
+
+def in_fstab(vm: Machine) -> str:
+    """lines 'line /srv/line fmrd nofail 0 0' and 'need /srv/need fmrd defaults 0 0' in fstab, and a reboot"""
+    vm.run("cp /etc/fstab /root/fstab")
+    for name, options in LINES.items():
+        vm.run(
+            f"""set -e
+            fmrctl make {name} 16M /srv/disk1/{name}.plex /srv/disk2/{name}.plex
+            mkfs.ext4 -q -F /run/fmrd/volumes/{name}
+            echo '{name} /srv/{name} fmrd {options} 0 0' >>/etc/fstab
+            mkdir -p /srv/{name} && systemctl daemon-reload && systemctl start srv-{name}.mount
+            echo before >/srv/{name}/reboot
+            systemctl show --property=After srv-{name}.mount | grep -w fmrd.service""",
+            120,
+        )
+    try:
+        vm.run("systemctl restart fmrd && grep before /srv/line/reboot /srv/need/reboot", UP_SECONDS)
+        began = vm.run("date +%s").strip()
+        vm.start("systemctl reboot")
+        vm.wait_for_boot()
+        wait_until_up(vm)
+        complaints = vm.ask(f"journalctl --no-pager --boot=-1 --since=@{began} | grep -E '{COMPLAINTS}'")
+        need(not complaints["output"], f"at the shutdown: {complaints['output'][-1500:]}")
+        cycles = vm.ask("journalctl --no-pager --boot=0 | grep -i 'ordering cycle'")
+        need(not cycles["output"], f"at the boot: {cycles['output'][-1500:]}")
+        vm.run("mountpoint /srv/line && mountpoint /srv/need && grep before /srv/line/reboot /srv/need/reboot")
+        need(not copied(vm, *LINES), f"copied: {copied(vm, *LINES)}")
+    finally:
+        vm.ask("cp /root/fstab /etc/fstab; umount /srv/line /srv/need; systemctl daemon-reload", 120)
+        for name in LINES:
+            vm.ask(f"fmrctl stop {name}; fmrctl remove {name} --erase --yes", 120)
+    return "mounted at the boot, unmounted before fmrd ended, and left alone by its restart"
 
 
 def late(vm: Machine) -> str:

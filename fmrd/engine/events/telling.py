@@ -43,7 +43,7 @@ def attached(events: Events, volume: Volume, plex: Plex) -> None:
 def copy_began(events: Events, task: Task) -> None:
     """Once its figures are known."""
     code, sentence = task.reason
-    message = f"volume {task.volume}: task {task.id} ({task.type}) begins: {sentence} ({code})"
+    message = f"volume {task.volume}: task {_named(task)} begins: {sentence} ({code})"
     events.tell("copy_started", message, volume=task.volume, plex=task.plex or None, task=task.json())
 
 
@@ -51,7 +51,7 @@ def copy_ended(events: Events, task: Task) -> None:
     seconds = (task.ended or task.started) - task.started
     what = f"{task.done_bytes} of {task.total_bytes} bytes in {seconds:.1f} s, {task.copied_bytes} of them written"
     why = f": {task.error[1]}" if task.error is not None else ""
-    message = f"volume {task.volume}: task {task.id} ({task.type}) {task.state}{why}: {what}"
+    message = f"volume {task.volume}: task {_named(task)} {task.state}{why}: {what}"
     action = f"fmrctl plex att {task.volume} {task.plex}" if task.state is not TaskState.DONE and task.plex else ""
     events.tell(ENDS[task.state], message, action=action, volume=task.volume, plex=task.plex or None, task=task.json())
     if task.report:
@@ -59,6 +59,10 @@ def copy_ended(events: Events, task: Task) -> None:
             "copies_differ", f"volume {task.volume}: its copies differ in {len(task.report)} range(s)",
             volume=task.volume, action=f"fmrctl verify {task.volume} --repair",
         )  # fmt: skip
+
+
+def _named(task: Task) -> str:
+    return f"{task.id} ({task.type}, {task.tag})" if task.tag else f"{task.id} ({task.type})"
 
 
 def copied(events: Events, volume: Volume, plex: Plex) -> None:

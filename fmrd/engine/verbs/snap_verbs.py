@@ -36,22 +36,23 @@ class SnapVerbs(InstantVerbs):
             raise Refused("snap_of_snap", f"volume {volume} is a snapshot of {service.volume.settings.snapshot_of}")
         return await self._add_plex(volume, PlexWish(path, dco), rate, force=force, dry_run=dry_run, snap=True)
 
-    async def snapwait(self, *, volume: str) -> Json:
-        """Return when a plex is SNAPDONE and holds everything, also after a crash: it can be broken off.
+    async def snapwait(self, *, volume: str, count: int = 1) -> Json:
+        """Return when so many plexes are SNAPDONE and hold everything, also after a crash: they can be broken off.
         Failed('snap_missing') where none is on its way.
         """
         service = self.registry.service(volume)
-        while not (ready := snapshot.ready(service.volume)):
+        while len(ready := snapshot.ready(service.volume)) < max(count, 1):
             tasks = await self._on_their_way(service)
             if service.running.life.ended or not tasks:
                 raise Failed(
                     "snap_missing",
-                    f"volume {volume} has no snapshot plex on its way",
+                    f"volume {volume} has no{' further' * bool(ready)} snapshot plex on its way",
                     f"fmrctl snapstart {volume} PATH",
                 )
             await tasks[0].finished.wait()
             await trio.lowlevel.checkpoint()
-        return {"plex": plex_json(service.running, ready[0])}
+        shown = [plex_json(service.running, plex) for plex in ready]
+        return {"plex": shown[0]} | ({"plexes": shown} if count > 1 else {})
 
     async def _on_their_way(self, service: Service) -> list[Task]:
         """Return the copies that a snapshot plex waits for; one that a restart or an error left without is attached."""

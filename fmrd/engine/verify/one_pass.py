@@ -115,7 +115,7 @@ class Verify:
         source = self._source.name if self._source is not None else None
         return {
             "next": self._next, "repair": self._repairs, "from": source, "rate": self._task.rate,
-            "report": self._task.report,
+            "tag": self._task.tag, "report": self._task.report,
         }  # fmt: skip
 
     def _evenly_held(self, window: range) -> list[range]:

@@ -9,11 +9,13 @@ import logging
 from collections.abc import Callable, Sequence
 
 from fmrd.core.json_object import Json
+from fmrd.core.names import is_tag
 from fmrd.core.reasons import Reason
 from fmrd.core.states import TaskType
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.events.telling import copy_began
 from fmrd.engine.running import Running
+from fmrd.engine.steering.tags import tagged
 from fmrd.engine.tasks import Task
 from fmrd.engine.verify.checksums import Checksums
 from fmrd.engine.verify.one_pass import Verify
@@ -65,10 +67,12 @@ async def go_on(running: Running, checksums: Checksums, changed: Callable[[], No
     try:
         names = {plex.name: plex for plex in running.volume.plexes}
         first, source = int(noted["next"]), names[noted["from"]] if noted["from"] else None
-        begin(
-            running, checksums, changed, repair=bool(noted["repair"]), source=source, rate=int(noted["rate"]),
-            first=min(max(first, 0), running.volume.geometry.regions), report=list(noted["report"]),
-        )  # fmt: skip
+        tag = str(noted.get("tag", ""))
+        with tagged(tag if is_tag(tag) else ""):
+            begin(
+                running, checksums, changed, repair=bool(noted["repair"]), source=source, rate=int(noted["rate"]),
+                first=min(max(first, 0), running.volume.geometry.regions), report=list(noted["report"]),
+            )  # fmt: skip
     except (FmrdError, KeyError, TypeError, ValueError) as error:
         log.warning("volume %s: its verify does not go on: %s", running.volume.name, error)
         await checksums.note(None)

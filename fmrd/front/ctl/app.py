@@ -16,7 +16,8 @@ from fmrd.core.json_object import Json
 from fmrd.errors import Failed, FmrdError
 from fmrd.front.client import TIMEOUT_SECONDS, Client
 from fmrd.front.ctl.hand.helping import helped
-from fmrd.front.ctl.tables import console, decision_line, print_plex, print_tasks, print_volumes, task_line
+from fmrd.front.ctl.tables import console, decision_line, print_plex, print_tasks, print_volumes, task_line, task_name
+from fmrd.front.tags import BEGINS_TASKS
 from fmrd.front.wire import error_json
 
 OUTPUT_VERSION = 1
@@ -32,6 +33,8 @@ class App:
     socket: Path
     as_json: bool
     timeout_seconds: float = TIMEOUT_SECONDS
+    tag: str | None = None
+    """Of all tasks that it begins."""
     out: Console = field(default_factory=console)
     err: Console = field(default_factory=lambda: console(stderr=True))
 
@@ -41,6 +44,8 @@ class App:
     ) -> Json:  # fmt: skip
         """Return the result of a verb, or raise its FmrdError."""
         client = Client(self.socket, self.timeout_seconds)
+        if self.tag is not None and verb in BEGINS_TASKS:
+            args["tag"] = self.tag
         try:
             return client.ask(verb, on_progress, on_events, **args)
         except FmrdError as error:
@@ -160,7 +165,7 @@ class _bars:
     def _draw(self, tasks: list[Json]) -> None:
         for task in tasks:
             if task["id"] not in self._bars:
-                name = f"task {task['id']} {task['plex']} ({task['reason']['code']})"
+                name = f"task {task_name(task)} {task['plex']} ({task['reason']['code']})"
                 self._bars[task["id"]] = self._progress.add_task(name, total=task["total_bytes"] or None)
             self._progress.update(
                 self._bars[task["id"]], total=task["total_bytes"] or None, completed=task["done_bytes"]

@@ -28,7 +28,7 @@ from fmrd.front.ctl.hand.swapping import rename, replace
 from fmrd.front.ctl.measured.map import draw_map
 from fmrd.front.ctl.measured.stat import stat
 from fmrd.front.ctl.measured.top import top
-from fmrd.front.ctl.options import DRY_RUN, TAKE, WAIT, force
+from fmrd.front.ctl.options import DRY_RUN, TAG, TAKE, WAIT, force
 from fmrd.front.ctl.plex import plex, recover
 from fmrd.front.ctl.snap import COMMANDS as SNAP_COMMANDS
 from fmrd.front.ctl.tables import print_volumes
@@ -85,6 +85,7 @@ def cli(ctx: click.Context, as_json: bool, socket: str | None, timeout: float) -
 )
 @click.option("--no-fmr", is_flag=True, help="Without FastResync: every attach copies everything.")
 @click.option("--rdpol", default="select", show_default=True, help="select, round or prefer:PLEX.")
+@TAG
 @WAIT
 @DRY_RUN
 @click.pass_obj
@@ -112,6 +113,7 @@ def make(
 @click.argument("path", type=words.path, nargs=-1, required=True)
 @click.option("--prefer", type=words.plex, help="In a split brain: the side that is kept.")
 @force("Without plexes that took part in the last writes.")
+@TAG
 @WAIT
 @DRY_RUN
 @click.pass_obj
@@ -138,6 +140,7 @@ def remove(app: App, volume: str, erase: bool, yes: bool) -> None:
 @cli.command()
 @click.argument("volume")
 @click.argument("size")
+@TAG
 @click.pass_obj
 def grow(app: App, volume: str, size: str) -> None:
     """Make a volume longer while it is in use: to SIZE, by +SIZE, or to 'max', the most that its devices hold. Loop

@@ -8,7 +8,7 @@ from fmrd.front.ctl import words
 from fmrd.front.ctl.app import App, Told
 from fmrd.front.ctl.hand.asking import YES, sure
 from fmrd.front.ctl.hand.many import each_of, plexes_named
-from fmrd.front.ctl.options import DRY_RUN, RATE, SETTLED, TAKE, WAIT
+from fmrd.front.ctl.options import DRY_RUN, RATE, SETTLED, TAG, TAKE, WAIT
 from fmrd.front.wire import error_json
 
 
@@ -22,6 +22,7 @@ def plex() -> None:
 @click.argument("path", type=words.wish)
 @TAKE
 @RATE
+@TAG
 @WAIT
 @DRY_RUN
 @click.pass_obj
@@ -49,6 +50,7 @@ def det(app: App, volume: str, plex: tuple[str, ...]) -> None:
 @click.option("--discard", is_flag=True, help="In a split brain: give up what was written to this plex alone.")
 @SETTLED
 @RATE
+@TAG
 @WAIT
 @DRY_RUN
 @click.pass_obj
@@ -110,6 +112,7 @@ _simple("on", "Back from offline: the plex is STALE, and may be attached.")
 @click.option(
     "--waiting", is_flag=True, help="Only what fmrd tries again by itself, at once: a disk has come. Of all volumes."
 )
+@TAG
 @WAIT
 @DRY_RUN
 @click.pass_obj

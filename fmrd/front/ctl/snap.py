@@ -6,32 +6,52 @@ from fmrd.core.json_object import Json
 from fmrd.errors import BadRequest
 from fmrd.front.ctl import words
 from fmrd.front.ctl.app import App
-from fmrd.front.ctl.options import DRY_RUN, FREEZE, RATE, TAKE, WAIT, force
+from fmrd.front.ctl.hand.many import COUNT, counted, each_of
+from fmrd.front.ctl.options import DRY_RUN, FREEZE, RATE, TAG, TAKE, WAIT, force
 from fmrd.front.ctl.tables import print_snapshots, print_taken
 from fmrd.front.maps.keeping import put_back
 
 
 @click.command()
 @click.argument("volume")
-@click.argument("path", type=words.wish)
+@click.argument("path", nargs=-1, required=True)
+@COUNT
 @TAKE
 @RATE
+@TAG
 @WAIT
 @DRY_RUN
 @click.pass_obj
-def snapstart(app: App, volume: str, path: Json, force: bool, rate: int | None, wait: bool, dry_run: bool) -> None:
-    """Prepare a plex on PATH to be broken off: copied in full, and kept current until then."""
-    place = {"path": path["path"], "dco": path.get("dco")}
-    result = app.ask("snapstart", volume=volume, **place, force=force, rate=rate, dry_run=dry_run)
-    app.conclude(result, wait=wait)
+def snapstart(
+    app: App, volume: str, path: tuple[str, ...], count: int | None, force: bool, rate: int | None, wait: bool,
+    dry_run: bool,
+) -> None:  # fmt: skip
+    """Prepare a plex on each PATH to be broken off: copied in full, and kept current until then.
+
+    With --count N one PATH, in which %n stands for the number, makes N plexes. Where one of several cannot be, none is
+    begun.
+    """
+    places = counted(path, count)
+
+    def one(path: str, *, dry_run: bool = dry_run) -> Json:
+        place = places[path]
+        return app.ask(
+            "snapstart", volume=volume, path=path, dco=place.get("dco"), force=force, rate=rate, dry_run=dry_run
+        )
+
+    if len(places) > 1 and not dry_run:
+        for each in places:
+            one(each, dry_run=True)
+    each_of(app, list(places), "decision" if dry_run else "task", one, volume=volume, wait=wait)
 
 
 @click.command()
 @click.argument("volume")
+@COUNT
 @click.pass_obj
-def snapwait(app: App, volume: str) -> None:
-    """Return when a plex of VOLUME is SNAPDONE."""
-    app.show(app.ask("snapwait", volume=volume))
+def snapwait(app: App, volume: str, count: int | None) -> None:
+    """Return when a plex of VOLUME, or N of them, are SNAPDONE."""
+    app.show(app.ask("snapwait", volume=volume, count=count))
 
 
 @click.command()
@@ -61,6 +81,7 @@ def snapabort(app: App, volume: str, plex: str | None) -> None:
 )  # fmt: skip
 @TAKE
 @click.option("--sync", is_flag=True, help="With --instant: copy the rest too, in the background.")
+@TAG
 @WAIT
 @DRY_RUN
 @click.pass_obj
@@ -80,6 +101,7 @@ def snapshot(
 @click.command()
 @click.argument("snapshot")
 @RATE
+@TAG
 @WAIT
 @click.pass_obj
 def snapsync(app: App, snapshot: str, rate: int | None, wait: bool) -> None:
@@ -96,6 +118,7 @@ def snapsync(app: App, snapshot: str, rate: int | None, wait: bool) -> None:
 @click.option("--keep", is_flag=True, help="With --from-replica: SNAPSHOT stays, and is copied from.")
 @force("With --from-replica: though the original is open.")
 @RATE
+@TAG
 @WAIT
 @DRY_RUN
 @click.pass_obj
@@ -120,6 +143,7 @@ def snapback(
 @click.argument("volume")
 @force("Though the volume is open.")
 @RATE
+@TAG
 @WAIT
 @DRY_RUN
 @click.pass_obj
@@ -132,6 +156,7 @@ def undo(app: App, volume: str, force: bool, rate: int | None, wait: bool, dry_r
 @click.argument("snapshot")
 @FREEZE
 @RATE
+@TAG
 @WAIT
 @DRY_RUN
 @click.pass_obj

@@ -20,7 +20,7 @@ SNAP_HEAD = ("SS", "NAME", "VOLUME", "LENGTH", "DIRTY", "%DIRTY", "TAKEN", "KIND
 GOOD, WARN, SICK = "green", "yellow", "red"
 COLOURS = {"IOFAIL": SICK, "STALE": WARN, "OFFLINE": WARN, "TEMP": WARN, "SNAPATT": WARN}
 """Of plexes that are not well, on a terminal, unless NO_COLOR is set."""
-TASK_HEAD = ("ID", "TYPE", "VOLUME", "PLEX", "STATE", "DONE", "BYTES", "COPIED", "RATE", "ETA", "REASON")
+TASK_HEAD = ("ID", "TYPE", "VOLUME", "PLEX", "STATE", "DONE", "BYTES", "COPIED", "RATE", "ETA", "REASON", "TAG")
 
 
 class Escaping(Console):
@@ -167,7 +167,13 @@ def _task(t: Json) -> tuple[str, ...]:
     eta = "-" if t["eta_seconds"] is None or t["ended"] is not None else f"{t['eta_seconds']:.0f}s"
     return (str(t["id"]), t["type"], t["volume"], t["plex"], t["state"], f"{percent(t):.0f}%",
             format_size(t["total_bytes"]), format_size(t["copied_bytes"]),
-            f"{format_size(t['rate_bytes_per_second'])}/s", eta, t["reason"]["code"])  # fmt: skip
+            f"{format_size(t['rate_bytes_per_second'])}/s", eta, t["reason"]["code"],
+            t["tag"] or "-")  # fmt: skip
+
+
+def task_name(task: Json) -> str:
+    """Return its number, and the tag that it has."""
+    return f"{task['id']} ({task['tag']})" if task["tag"] else str(task["id"])
 
 
 def percent(task: Json) -> float:
@@ -181,7 +187,7 @@ def task_line(task: Json) -> str:
     """Return a task as a sentence: what it copies and why."""
     regions, size = task["total_regions"], format_size(task["total_bytes"])
     what = f"{regions} region(s), {size}" if regions else "nothing to copy"
-    return f"task {task['id']}: {task['reason']['message']} ({task['reason']['code']}; {what}) - {task['state']}"
+    return f"task {task_name(task)}: {task['reason']['message']} ({task['reason']['code']}; {what}) - {task['state']}"
 
 
 def decision_line(decision: Json) -> str:

@@ -8,7 +8,7 @@ from fmrd.errors import Failed, FmrdError
 from fmrd.front.ctl import words
 from fmrd.front.ctl.app import App, Told, problem_of
 from fmrd.front.ctl.file_names import names_of
-from fmrd.front.ctl.options import RATE
+from fmrd.front.ctl.options import RATE, TAG
 from fmrd.front.ctl.tables import task_line
 from fmrd.front.wire import error_json
 
@@ -19,6 +19,7 @@ from fmrd.front.wire import error_json
 @click.option("--from", "from_plex", type=words.plex, help="PLEX is right where they differ: make the others like it.")
 @click.option("--files", is_flag=True, help="On ext4, name the files that own the bytes (needs debugfs).")
 @RATE
+@TAG
 @click.pass_obj
 def verify(app: App, volume: str, repair: bool, from_plex: str | None, files: bool, rate: int | None) -> None:
     """Compare all copies of VOLUME, byte by byte, while it is used. Fails where they differ and were not repaired.

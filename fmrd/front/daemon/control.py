@@ -13,11 +13,13 @@ from pathlib import Path
 import trio
 
 from fmrd.core.json_object import Json
+from fmrd.engine.steering.tags import tagged
 from fmrd.engine.tasks import Task
 from fmrd.engine.verbs.verbs import Verbs
 from fmrd.errors import Failed, FmrdError, Refused, failed_by
 from fmrd.front.daemon.connection import RequestPace, request_of, say_alive, send, until_gone, user_of
 from fmrd.front.daemon.listening import accept_all, bind
+from fmrd.front.tags import BEGINS_TASKS
 from fmrd.front.told import streaming
 from fmrd.front.wire import Problem, Progress, Reply, Request, Result
 
@@ -169,7 +171,7 @@ class Control:
                 return {"events": await trio.to_thread.run_sync(partial(self._history, **request.args))}
         verb, uid = getattr(self.verbs, request.verb), user_of(stream)
         try:
-            result: Json = await verb(**request.args)
+            result: Json = await _tagged(verb, request)
         except (FmrdError, OSError) as error:
             streaming.tell_verb(events, uid, request, error if isinstance(error, FmrdError) else failed_by(error))
             raise
@@ -185,6 +187,13 @@ class Control:
             await send(stream, Progress([task.json() for task in tasks]))
             await _first_of(running, PROGRESS_SECONDS)
         return {"tasks": [task.json() for task in tasks]}
+
+
+async def _tagged(verb: Callable[..., Awaitable[Json]], request: Request) -> Json:
+    """Carry it out. The tag of a verb that begins tasks is no matter of the verb: they have it."""
+    begins = request.verb in BEGINS_TASKS
+    with tagged(request.args.get("tag", "") if begins else ""):
+        return await verb(**{name: value for name, value in request.args.items() if not (begins and name == "tag")})
 
 
 class Place:

@@ -8,7 +8,7 @@ from fmrd.core.json_object import Json
 from fmrd.errors import BadRequest
 from fmrd.front.ctl import words
 from fmrd.front.ctl.app import OUTPUT_VERSION, App
-from fmrd.front.ctl.options import DRY_RUN, RATE, WAIT, force
+from fmrd.front.ctl.options import DRY_RUN, RATE, TAG, WAIT, force
 from fmrd.front.maps.formats import FORMATS, write_json
 from fmrd.front.maps.keeping import COMMANDS as KEEPING
 from fmrd.front.maps.keeping import SPOOL
@@ -132,6 +132,7 @@ def _foretold(sending: Sending) -> Json:
 @click.option("--abort", is_flag=True, help="Give up what has come of a stream that was cut.")
 @force("Though VOLUME is open: its data changes under that.")
 @RATE
+@TAG
 @WAIT
 @DRY_RUN
 @click.pass_obj

@@ -10,7 +10,7 @@ from fmrd.core.json_object import Json
 from fmrd.errors import BadRequest, Failed, FmrdError
 from fmrd.front.ctl import words
 from fmrd.front.ctl.app import App
-from fmrd.front.ctl.options import DRY_RUN, RATE, WAIT
+from fmrd.front.ctl.options import DRY_RUN, RATE, TAG, WAIT
 from fmrd.front.maps import failing, restoring
 from fmrd.front.maps.pace import Pace
 from fmrd.front.maps.retention import PERIODS, candidates, kept
@@ -65,6 +65,7 @@ def behind(volume: Json) -> list[str]:
 @RANGE
 @SPOOL
 @RATE
+@TAG
 @WAIT
 @DRY_RUN
 @click.pass_obj

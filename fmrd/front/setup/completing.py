@@ -75,6 +75,12 @@ def _plexes(ctx: click.Context) -> Words:
 def _tasks(ctx: click.Context) -> Words:
     for task in asked("task_list", _where(ctx)).get("tasks", []):
         yield str(task["id"]), f"{task['type']} {task['volume']} {task['plex']}"
+    yield from _tags(ctx)
+
+
+def _tags(ctx: click.Context) -> Words:
+    tags = [task["tag"] for task in asked("task_list", _where(ctx), all=True).get("tasks", []) if task["tag"]]
+    yield from ((tag, f"{tags.count(tag)} task(s)") for tag in sorted(set(tags)))
 
 
 def _codes(ctx: click.Context) -> Words:
@@ -91,7 +97,8 @@ def _names(ctx: click.Context) -> set[str | None]:
 
 KINDS: Mapping[str, Callable[[click.Context], Words]] = {
     "volume": _all_volumes, "snapshot": _snapshots, "plex": _plexes, "plex_id": _plexes, "without": _plexes,
-    "accept": _plexes, "prefer": _plexes, "from_plex": _plexes, "task_id": _tasks, "code": _codes, "setting": _keys,
+    "accept": _plexes, "prefer": _plexes, "from_plex": _plexes, "task_id": _tasks, "tag": _tags,
+    "code": _codes, "setting": _keys,
 }  # fmt: skip
 """Name of a parameter -> what completes it. Paths complete as the shell itself does it."""
 

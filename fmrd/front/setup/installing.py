@@ -28,6 +28,8 @@ WRITTEN_PREFIX = "/usr/local"
 PROGRAMS = ("fmrd", "fmrctl", "fmrd-vx")
 MOUNT_HELPER = Path("/sbin/mount.fmrd")
 """mount(8) looks nowhere else."""
+GENERATOR = Path("/etc/systemd/system-generators/fmrd-generator")
+"""systemd runs it before anything but the root file system is there."""
 HELPERS = {
     "fmrd-backup": "scripts/backup", "fmrd-export": "systemd/fmrd-export", "fmrd-loop": "systemd/fmrd-loop",
 }  # fmt: skip
@@ -97,6 +99,7 @@ def _pieces(prefix: Path, programs: Path) -> Iterator[Piece]:
     names = {f"{WRITTEN_PREFIX}/bin/{name}": f"{programs}/{name}" for name in PROGRAMS[:2]}
     for path in sorted((root / "systemd").glob("*.*")):
         yield Piece(Path("/etc/systemd/system") / path.name, _here(path, prefix, names))
+    yield Piece(GENERATOR, (root / "systemd" / GENERATOR.name).read_bytes(), runs=True)
     for name, source in HELPERS.items():
         yield Piece(prefix / "sbin" / name, _here(root / source, prefix, names), runs=True)
     yield Piece(prefix / "lib/fmrd/probe", (root / "udev/probe").read_bytes(), runs=True)

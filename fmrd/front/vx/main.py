@@ -12,7 +12,7 @@ from fmrd.front.ctl.app import App
 from fmrd.front.places import default_places
 from fmrd.front.vx.asking import Vx
 from fmrd.front.vx.forms import ABSENT, FORMS, form_of
-from fmrd.front.vx.typed import NotSupported, read
+from fmrd.front.vx.typed import NotSupported, read, tag_of
 
 INTERRUPTED = 130
 STATUSES = {"volume_missing": 11, "plex_missing": 11, "volume_exists": 12}
@@ -64,7 +64,7 @@ def _run(line: list[str], socket: Path | None) -> int:
     form = form_of(typed)
     conf = read_conf()
     where = socket or Path(os.environ.get("FMRD_SOCKET") or conf.daemon.get("socket") or default_places().socket)
-    form.run(Vx(App(where, as_json=False), conf), typed)
+    form.run(Vx(App(where, as_json=False, tag=tag_of(typed)), conf), typed)
     sys.stdout.flush()
     return 0
 

@@ -103,8 +103,8 @@ def _each(vx: Vx, typed: Typed, verb: str, state: str) -> None:
 
 
 def recover(vx: Vx, typed: Typed) -> None:
-    """vxrecover [-s] [-b] [-n] [VOLUME...]"""
-    for option in sorted(typed.options.keys() | (typed.values.keys() & {"-P", "-t"})):
+    """vxrecover [-s] [-b] [-n] [-t TAG] [VOLUME...]"""
+    for option in sorted(typed.options.keys() | (typed.values.keys() & {"-P"})):
         vx.tell(f"vxrecover: {option} changes nothing here: fmrctl set VOL rate=BYTES limits copies")
     names = typed.words or [v["name"] for v in vx.volumes()]
     if "-s" in typed.flags:

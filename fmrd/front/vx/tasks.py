@@ -1,6 +1,7 @@
 """vxtask: copies in the background."""
 
 from fmrd.core.json_object import Json
+from fmrd.core.names import is_tag
 from fmrd.errors import BadRequest
 from fmrd.front.ctl.app import problem_of
 from fmrd.front.ctl.tables import percent
@@ -15,12 +16,12 @@ BASIC = {"RDWRBACK": "RDWRBACK"}
 
 
 def list_all(vx: Vx, typed: Typed) -> None:
-    """vxtask [-h] list [TASKID|VOLUME...]"""
+    """vxtask [-h] [-i TASKID|TAG] [-v VOLUME] list [TASKID|TAG|VOLUME...]"""
     show(vx, [HEAD], [_row(task) for task in _chosen(vx, typed)], WIDTHS, apart=False)
 
 
 def monitor(vx: Vx, typed: Typed) -> None:
-    """vxtask monitor [TASKID|VOLUME...]: a line for each step, until all have ended"""
+    """vxtask monitor [TASKID|TAG|VOLUME...]: a line for each step, until all have ended"""
     tasks = _chosen(vx, typed)
     show(vx, [HEAD], [], WIDTHS)
     said: dict[int, tuple[str, ...]] = {}
@@ -43,35 +44,43 @@ def monitor(vx: Vx, typed: Typed) -> None:
 
 
 def steer(vx: Vx, typed: Typed) -> None:
-    """vxtask pause|resume|abort TASKID..."""
+    """vxtask pause|resume|abort TASKID|TAG..."""
     for word in typed.words:
-        vx.ask(f"task_{typed.keyword}", id=_number(word))
+        vx.ask(f"task_{typed.keyword}", **_meant(word))
 
 
 def set_slow(vx: Vx, typed: Typed) -> None:
-    """vxtask set slow=0 TASKID: without a limit. A limit is a rate here, not a pause."""
+    """vxtask set slow=0 TASKID|TAG: without a limit. A limit is a rate here, not a pause."""
     slow = typed.attribute("slow")
-    task = _number(typed.words[0])
+    task = typed.words[0]
     if slow != "0":
         raise NotSupported(f"vxtask set slow={slow}, a pause between steps", f"fmrctl task set {task} rate=BYTES")
-    vx.ask("task_set", id=task, rate=0)
+    vx.ask("task_set", **_meant(task), rate=0)
 
 
 def _chosen(vx: Vx, typed: Typed) -> list[Json]:
-    if "-i" in typed.values:
-        raise NotSupported("vxtask -i, a tag", "fmrctl task list: tasks have numbers")
+    """Those that run, of the numbers, tags and volumes that are named; of -v and -i, which narrow that, too."""
     tasks: list[Json] = vx.ask("task_list")["tasks"]
-    words = [*typed.words, *filter(None, [typed.values.get("-v")])]
-    for word in words:
+    words = set(typed.words)
+    named = {word for task in tasks for word in _names(task)}
+    for word in [*words - named, *filter(None, [typed.values.get("-v")])]:
         if not word.isdigit():
             vx.volume(word)
-    return [task for task in tasks if not words or str(task["id"]) in words or task["volume"] in words]
+    found = [task for task in tasks if not words or words & _names(task)]
+    found = [task for task in found if typed.values.get("-i", str(task["id"])) in (str(task["id"]), task["tag"])]
+    return [task for task in found if typed.values.get("-v", task["volume"]) == task["volume"]]
 
 
-def _number(word: str) -> int:
-    if not (word.isascii() and word.isdigit() and len(word) < 10):
-        raise BadRequest("bad_request", f"{word!r} is not the number of a task", "vxtask list")
-    return int(word)
+def _names(task: Json) -> set[str]:
+    return {str(task["id"]), task["tag"], task["volume"]} - {""}
+
+
+def _meant(word: str) -> Json:
+    if word.isascii() and word.isdigit() and len(word) < 10:
+        return {"id": int(word)}
+    if not is_tag(word):
+        raise BadRequest("bad_request", f"{word!r} is neither the number nor the tag of a task", "vxtask list")
+    return {"tag": word}
 
 
 def _row(task: Json) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fmrd.errors import BadRequest
+from fmrd.front.tags import check_tag
 
 SECTOR_BYTES = 512
 """VxVM counts in these where a length has no unit, and in all that it prints."""
@@ -16,6 +17,9 @@ TAKES: Mapping[str, str] = {
     "vxstat": "c:g:i:f:psv",
 }  # fmt: skip
 """Each tool's options, as getopt writes them. One that is not here is no form of that tool that fmrd-vx knows."""
+
+TAGGED = ("vxassist", "vxplex", "vxvol", "vxrecover", "vxsnap")
+"""Tools whose -t is the tag of the tasks that they begin. That of vxtask is a time, that of vxprint a shape."""
 
 KEYED = ("vxassist", "vxplex", "vxvol", "vxmend", "vxsnap", "vxtask")
 """Tools whose first word says what to do; the others do one thing."""
@@ -105,6 +109,13 @@ def _parts(value: str) -> list[str]:
 def _option(part: str) -> tuple[str, str]:
     key, _, value = part.partition("=")
     return key, value
+
+
+def tag_of(typed: Typed) -> str | None:
+    """Return what -t calls the tasks that the line begins, where its tool takes one. BadRequest('bad_name')."""
+    if typed.tool not in TAGGED or "-t" not in typed.values:
+        return None
+    return check_tag("-t", typed.values["-t"])
 
 
 def usage(tool: str) -> str:

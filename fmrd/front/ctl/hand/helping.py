@@ -22,6 +22,8 @@ def helped(error: FmrdError, asked: Client, verb: str, args: dict[str, Any]) -> 
             if error.code == "plex_unknown":
                 names = [p["name"] for v in _volumes(asked) if v["name"] == args.get("volume") for p in v["plexes"]]
             typed = args.get("plex" if error.code == "plex_unknown" else "volume") or args.get("snapshot")
+            if not typed and len(args.get("volumes") or ()) == 1:
+                typed = args["volumes"][0]
             error.hint = meant(str(typed), names) if typed else ""
     except (FmrdError, OSError, KeyError, TypeError):
         pass

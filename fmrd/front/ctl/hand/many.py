@@ -2,11 +2,16 @@
 
 from collections.abc import Callable, Sequence
 
+import click
+
 from fmrd.core.json_object import Json
-from fmrd.errors import Failed, FmrdError
+from fmrd.errors import BadRequest, Failed, FmrdError
 from fmrd.front.ctl.app import App, Told
 from fmrd.front.ctl.glance.picking import GLOB, matching, meant, picked
+from fmrd.front.ctl.words import wish
 from fmrd.front.wire import error_json
+
+COUNT = click.option("--count", type=click.IntRange(1, 8), metavar="N", help="So many plexes.")
 
 
 def volumes_named(app: App, wanted: Sequence[str]) -> list[str]:
@@ -40,6 +45,21 @@ def plexes_named(app: App, volume: str, wanted: Sequence[str]) -> list[str]:
             raise Failed("plex_unknown", f"volume {volume} has no plex {each}", meant(each, names))
         found |= dict.fromkeys(these)
     return list(found)
+
+
+def counted(texts: Sequence[str], count: int | None) -> dict[str, Json]:
+    """Return the places of ``count`` plexes by their paths, of as many PATH[,dco=PATH], or of one with %n for the
+    number of each. BadRequest('bad_request').
+    """
+    if "%n" in texts[0] and len(texts) == 1 and count is not None:
+        texts = [texts[0].replace("%n", str(number)) for number in range(1, count + 1)]
+    if count not in (None, len(texts)):
+        hint = "name one for each, or one with %n for its number: '/srv/disk3/data-%n' --count 2"
+        raise BadRequest("bad_request", f"{len(texts)} path(s) for {count} plexes", hint)
+    places = {place["path"]: place for place in map(wish, texts)}
+    if len(places) != len(texts):
+        raise BadRequest("bad_request", "a path is named twice")
+    return places
 
 
 def each_of(

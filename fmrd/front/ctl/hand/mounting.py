@@ -1,5 +1,5 @@
 """mount.fmrd: `mount -t fmrd VOLUME DIRECTORY`, and in /etc/fstab
-`data /srv/data fmrd _netdev,nofail,x-systemd.after=fmrd.service 0 0`.
+`data /srv/data fmrd nofail 0 0`, which systemd/fmrd-generator lets come after fmrd.
 
 It waits for the volume, puts it on a loop device, mounts what is on that, and lets the device go when that is
 unmounted. Its options: ``fstype=TYPE`` (found out by mount without it), ``wait=SECONDS`` (60). All others go to mount.

@@ -7,7 +7,7 @@ from fmrd.errors import BadRequest
 from fmrd.front.ctl import words
 from fmrd.front.ctl.app import App
 from fmrd.front.ctl.hand.many import each_of, volumes_named
-from fmrd.front.ctl.options import SETTLED, WAIT, force
+from fmrd.front.ctl.options import SETTLED, TAG, WAIT, force
 
 
 @click.command()
@@ -19,6 +19,7 @@ from fmrd.front.ctl.options import SETTLED, WAIT, force
 )
 @force("Accept an older record where the newest may be missing.")
 @SETTLED
+@TAG
 @WAIT
 @click.pass_obj
 def start(

@@ -5,7 +5,7 @@ import click
 from fmrd.core.json_object import Json
 from fmrd.front.ctl import words
 from fmrd.front.ctl.app import App
-from fmrd.front.ctl.options import DRY_RUN, RATE, TAKE, WAIT
+from fmrd.front.ctl.options import DRY_RUN, RATE, TAG, TAKE, WAIT
 
 
 @click.command()
@@ -14,6 +14,7 @@ from fmrd.front.ctl.options import DRY_RUN, RATE, TAKE, WAIT
 @click.argument("new", type=words.wish)
 @TAKE
 @RATE
+@TAG
 @WAIT
 @DRY_RUN
 @click.pass_obj
