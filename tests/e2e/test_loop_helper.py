@@ -160,6 +160,22 @@ def test_a_link_that_was_lost_is_made_anew_from_what_the_kernel_says(place: Plac
     assert place.devices() == []
 
 
+def test_links_where_0_1_0_had_them_lead_to_the_same_devices(place: Place) -> None:
+    """A line in fstab names them there; after an upgrade, and after the next boot, when that directory is gone."""
+    before = place.base / "before" / "loop"
+    before.parent.mkdir()
+    place.volume("data")
+    assert place.run("start", "data", FMRD_LOOP=str(before)).returncode == 0
+    [device] = place.devices()
+    environment = place.environment() | {"FMRD_LOOP_BEFORE": str(before)}
+    subprocess.run([str(HELPER), "again"], env=environment, check=True)
+    assert place.devices() == [device] == [os.readlink(place.links / "data")]
+    (before / "data").unlink()
+    before.rmdir()
+    subprocess.run([str(HELPER), "again"], env=environment, check=True)
+    assert place.devices() == [device] == [os.readlink(before / "data")]
+
+
 def test_a_wrong_verb_is_a_usage_error(place: Place) -> None:
     assert "usage" in place.run("restart", "data").stderr
 

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.vm import booting, failing, living, plugging
+from tests.vm import booting, changing, failing, living, plugging
 from tests.vm.fmrd import DISKS
 from tests.vm.machine import Failed, Machine, machine
 
@@ -20,7 +20,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     living.killed, living.killed_again_and_again, living.broken_upgrade, living.leads_back, living.freezing_itself,
     failing.fails, failing.fails_now_and_then, failing.hangs, failing.hangs_and_restart, failing.hangs_and_kill,
     plugging.recognised, plugging.plugged, booting.rebooted, booting.in_fstab, booting.late,
-    booting.power_cut, booting.missing,
+    booting.power_cut, booting.missing, changing.units, changing.purged, changing.upgraded, changing.way_back,
 )  # fmt: skip
 """In this order: each goes on with the machine that the one before has left."""
 FIRST = SCENARIOS[:3]

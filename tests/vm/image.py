@@ -12,12 +12,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 GUEST = Path(__file__).parent / "guest"
+BEFORE = "c3f6bb0"
+"""The commit of 0.1.0, from which an upgrade is tried."""
 SUITE = "trixie"
 MIRROR = "http://deb.debian.org/debian"
 PACKAGES = (
     "linux-image-cloud-amd64", "initramfs-tools", "zstd", "systemd-sysv", "udev", "dbus", "kmod", "dmsetup",
     "util-linux", "mount", "e2fsprogs", "procps", "fuse3", "python3", "python3-trio",
     "python3-bitarray", "python3-click", "python3-rich", "python3-outcome", "python3-prometheus-client",
+    "nbdkit", "libnbd-bin",
 )  # fmt: skip
 """Of Python's what the package of fmrd depends on: it is installed there without a network."""
 SIZE = "1500M"
@@ -111,10 +114,16 @@ def file_system(label: str, content: Path, path: Path, size: str) -> None:
 
 
 def disk_of_fmrd(path: Path) -> None:
-    """Make an ext4 image with this checkout's package, and the programs that the scenarios use."""
+    """Make an ext4 image with this checkout's package, 0.1.0, and the programs that the scenarios use."""
     with tempfile.TemporaryDirectory() as scratch:
         content = Path(scratch) / "content"
         content.mkdir()
         subprocess.run([ROOT / "scripts" / "build-deb", content], check=True, stdin=subprocess.DEVNULL)
+        older = content / "older"
+        older.mkdir()
+        packed = subprocess.run(
+            ["git", "-C", ROOT, "archive", BEFORE, "fmrd", "systemd"], check=True, stdout=subprocess.PIPE
+        )
+        subprocess.run(["tar", "-x", "-C", older], input=packed.stdout, check=True)
         shutil.copytree(GUEST, content / "guest", ignore=shutil.ignore_patterns("__pycache__"))
         file_system("fmrd", content, path, "32M")

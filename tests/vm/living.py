@@ -16,6 +16,7 @@ from tests.vm.fmrd import (
 )
 from tests.vm.machine import Failed, Machine, until
 
+INSTALL = "dpkg -i /media/fmrd/fmrd_*.deb"
 DROP_IN = "/run/systemd/system/fmrd.service.d"
 
 
@@ -23,7 +24,7 @@ def set_up(vm: Machine) -> str:
     """the README's set-up"""
     vm.power_on()
     # The dependencies are there already, see image.py.
-    answer = vm.ask("dpkg -i /media/fmrd/fmrd_*.deb", 300 + READY_SECONDS)
+    answer = vm.ask(INSTALL, 300 + READY_SECONDS)
     need(answer["status"] == 0, answer["output"])
     vm.run("systemctl is-enabled fmrd && systemctl is-active fmrd && fmrctl print")
     return f"the package installed, fmrd enabled and ready after {answer['seconds']:.0f} s"
