@@ -10,11 +10,11 @@ from tests.tiers import pytest_terminal_summary  # noqa: F401  (pytest looks for
 os.environ["FMRD_CONF"] = "/nonexistent/fmrd.conf"  # what this machine has set is nothing to a test
 
 _HERE = Path(__file__).parent
-_MACHINE = _HERE / "e2e"
+_MACHINE = (_HERE / "e2e", _HERE / "prometheus")
 """Tests that mount, attach loop devices and load both cores. Side by side they would only wait for each other."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.is_relative_to(_MACHINE):
+        if any(item.path.is_relative_to(folder) for folder in _MACHINE):
             item.add_marker(pytest.mark.xdist_group("machine"))

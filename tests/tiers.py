@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-TIERS = ("tidy", "core", "dco", "backing", "engine", "front", "sim", "e2e")
+TIERS = ("tidy", "core", "dco", "backing", "engine", "front", "sim", "e2e", "prometheus")
 """In the order of the table. A folder that is not named here comes behind them."""
 
 OUTCOMES = ("passed", "failed", "error", "skipped", "xfailed", "xpassed")
@@ -68,4 +68,6 @@ def table(tally: Tally) -> list[str]:
     rows = [(tier, tally[tier]) for tier in tiers if tier in tally]
     said = [", ".join(f"{counts[each]} {each}" for each in OUTCOMES if counts[each]) for _, counts in rows]
     wide = max(map(len, said))
-    return [f"{tier:8} {text:{wide}} {counts[SECONDS]:7.1f} s" for (tier, counts), text in zip(rows, said, strict=True)]
+    return [
+        f"{tier:10} {text:{wide}} {counts[SECONDS]:7.1f} s" for (tier, counts), text in zip(rows, said, strict=True)
+    ]
