@@ -10,7 +10,7 @@ from tests.tiers import pytest_terminal_summary  # noqa: F401  (pytest looks for
 os.environ["FMRD_CONF"] = "/nonexistent/fmrd.conf"  # what this machine has set is nothing to a test
 
 _HERE = Path(__file__).parent
-_MACHINE = _HERE / "e2e"
+_MACHINE = (_HERE / "e2e", _HERE / "prometheus")
 """Tests that mount, attach loop devices and load both cores. Side by side they would only wait for each other."""
 _CLUSTER = _HERE / "ceph"
 """Tests that share one cluster."""
@@ -18,7 +18,7 @@ _CLUSTER = _HERE / "ceph"
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.is_relative_to(_MACHINE):
+        if any(item.path.is_relative_to(folder) for folder in _MACHINE):
             item.add_marker(pytest.mark.xdist_group("machine"))
         if item.path.is_relative_to(_CLUSTER):
             item.add_marker(pytest.mark.xdist_group("ceph"))

@@ -14,10 +14,14 @@ from typing import Any
 
 import pytest
 
-TIERS = ("tidy", "core", "dco", "backing", "engine", "front", "sim", "e2e", "ceph", "deb")
+TIERS = ("tidy", "core", "dco", "backing", "engine", "front", "sim", "e2e", "ceph", "prometheus", "deb")
 """In the order of the table. A folder that is not named here comes behind them."""
 
-OPTIONAL = {"ceph": "needs ceph-mon, ceph-osd and python3-rbd (apt-get, as root), and skips without them"}
+OPTIONAL = {
+    "ceph": "needs ceph-mon, ceph-osd and python3-rbd (apt-get, as root), and skips without them",
+    "prometheus": "needs Debian's prometheus package (scripts/prometheus fetches it), and skips without it",
+    "deb": "needs root, a network, mmdebstrap and mandoc, and skips without them",
+}
 """Tiers that not every machine can run, and why."""
 
 OUTCOMES = ("passed", "failed", "error", "skipped", "xfailed", "xpassed")
@@ -72,8 +76,8 @@ def table(tally: Tally) -> list[str]:
     said = [", ".join(f"{counts[each]} {each}" for each in OUTCOMES if counts[each]) for _, counts in rows]
     wide = max(map(len, said))
     lines = [
-        f"{tier:8} {text:{wide}} {counts[SECONDS]:7.1f} s" for (tier, counts), text in zip(rows, said, strict=True)
+        f"{tier:10} {text:{wide}} {counts[SECONDS]:7.1f} s" for (tier, counts), text in zip(rows, said, strict=True)
     ]
     ran = {tier for tier, counts in rows if any(counts[each] for each in OUTCOMES if each != "skipped")}
-    lines += [f"{tier:8} did not run: it {why}" for tier, why in OPTIONAL.items() if tier in tally and tier not in ran]
+    lines += [f"{tier:10} did not run: it {why}" for tier, why in OPTIONAL.items() if tier in tally and tier not in ran]
     return lines

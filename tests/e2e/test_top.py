@@ -79,6 +79,8 @@ def test_a_copy_is_seen_held_and_let_go(daemon: Daemon, tmp_path: Path, columns:
         seen.press("p")
         seen.shows_when(lambda: state() == "paused", "the copy is paused")
         seen.shows("paused")
+        seen.shows("LAST EVENTS")
+        seen.shows(f"user {os.getuid()}: task_pause id={task}")
         seen.press("r")
         seen.shows_when(lambda: state() == "running", "the copy goes on")
         seen.press("l")

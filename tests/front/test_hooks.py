@@ -83,6 +83,9 @@ async def test_one_that_hangs_is_killed_and_the_others_go_on(directory: Path, tm
         said = await one_complaint(events)
         assert "hangs was killed: it had not ended after 1.5 s" in said
         await until(lambda: gone(int((tmp_path / "pid").read_text() or "1")) or None)
+        runs = events.counts.runs
+        await until(lambda: runs["good", "done"] == 3)
+        assert runs["hangs", "killed"] >= 1 and runs["hangs", "failed"] == runs["good", "killed"] == 0
 
 
 def gone(process: int) -> bool:
@@ -99,6 +102,7 @@ async def test_one_that_fails_is_told_once_with_what_it_said(directory: Path, tm
             events.tell("volume_well", "well", volume="data")
         await until(lambda: (tmp_path / "seen").exists() and (tmp_path / "seen").read_text().count("\n") == 3)
         assert "fails failed with status 3 (no \\x1b[31mroute)" in await one_complaint(events)
+        await until(lambda: events.counts.runs["fails", "failed"] == 3)
 
 
 async def test_one_that_floods_gets_a_broken_pipe(directory: Path) -> None:
@@ -139,6 +143,7 @@ async def test_one_that_is_behind_loses_events_and_that_is_told_once(
             await trio.testing.wait_all_tasks_blocked(0.05)
             assert len(events.after(0)[0]) - before in (1, 2)
         assert "slow is behind" in await one_complaint(events)
+        assert events.counts.runs["slow", "dropped"] == 3
         (tmp_path / "go").touch()
 
 

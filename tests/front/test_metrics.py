@@ -14,6 +14,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as plain
 
 from fmrd.core.states import PlexState
+from fmrd.engine.events.ring import KINDS
 from fmrd.errors import BadRequest, Failed
 from fmrd.front.daemon.listening import bind
 from fmrd.front.metrics import server, textfile
@@ -106,6 +107,19 @@ async def test_how_much_a_snapshot_differs(rig: Rig) -> None:
     await rig.verbs.snapshot(volumes=["data"], instant=str(rig.path("i")), name="old")
     await rig.write_regions(1, 2)
     assert value(await samples(rig), "fmrd_snapshot_differing_bytes", volume="data", snapshot="old") == 2 * REGION
+
+
+async def test_events_are_counted_by_kind_and_runs_of_hooks_by_their_ends(rig: Rig) -> None:
+    assert value(await samples(rig), "fmrd_events_total", kind="plex_failed") == 0, "from 0 on"
+    await rig.make()
+    with rig.host.failing(rig.path("b"), "pwrite"):
+        await rig.write_regions(1)
+    await rig.service.releaser.wait(rig.plex("b"))
+    rig.registry.context.events.counts.runs["mail", "killed"] += 2
+    found = await samples(rig)
+    assert value(found, "fmrd_events_total", kind="plex_failed") == 1
+    assert value(found, "fmrd_hook_runs_total", hook="mail", outcome="killed") == 2
+    assert {dict(labels)["kind"] for name, labels in found if name == "fmrd_events_total"} == set(KINDS)
 
 
 async def test_both_texts_tell_the_same(rig: Rig) -> None:

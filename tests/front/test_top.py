@@ -16,7 +16,7 @@ from fmrd.front.ctl.cli import run
 from fmrd.front.ctl.measured import top
 from fmrd.front.ctl.measured.feed import Feed
 from fmrd.front.ctl.measured.intervals import KINDS
-from fmrd.front.ctl.measured.page import Place, View, page
+from fmrd.front.ctl.measured.page import Happened, Place, View, page
 from fmrd.front.ctl.measured.screen import Screen
 
 CAPTURES = Path(__file__).parent / "captures"
@@ -52,6 +52,18 @@ def task(number: int, name: str, **others: Any) -> Json:
             "reason": {"code": "fast", "message": "missed writes"}} | others  # fmt: skip
 
 
+EVENTS = [
+    Happened("13:58:00", "info", "fmrd (process 812) has begun"),
+    Happened("13:58:01", "info", "volume data is served"),
+    Happened("13:58:01", "info", "volume mail is served"),
+    Happened("14:01:10", "warning", "volume data is DEGRADED: plex data-02 (/srv/data-02.plex) failed: [Errno 5] "
+             "Input/output error: 1 of 2 plexes left in sync"),
+    Happened("14:02:59", "info", "user 0: plex_att volume=data plex=data-02"),
+    Happened("14:02:59", "info", "volume data: task 7 (PLXATT) begins: missed writes (fast)"),
+    Happened("14:03:05", "info", "user 0: task_pause id=9"),
+]  # fmt: skip
+
+
 def view(volumes: int = 3) -> View:
     shown = [
         volume("data", plex("data-01"), plex("data-02", "TEMP", dirty_bytes=5 << 30)),
@@ -61,7 +73,7 @@ def view(volumes: int = 3) -> View:
     ]
     names = [(each["name"], None) for each in shown] + [(v["name"], p["name"]) for v in shown for p in v["plexes"]]
     return View(shown, [task(7, "data-02"), task(9, "mail-03", state="paused", eta_seconds=None)],
-                [figure(*name) for name in names if name[0] != "old"], "", "14:03:22")  # fmt: skip
+                [figure(*name) for name in names if name[0] != "old"], EVENTS[::-1], "", "14:03:22")  # fmt: skip
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
@@ -100,6 +112,35 @@ def test_what_is_below_can_be_scrolled_to_and_no_further() -> None:
     assert names(0)[0] == "vol00" and names(1000)[-1] == "vol26"
 
 
+def test_the_last_events_have_what_room_is_left() -> None:
+    def told(volumes: int, height: int) -> list[str]:
+        lines = [line.text for line in page(view(volumes), 80, height, Place())]
+        return lines[lines.index("LAST EVENTS") + 1 : -1] if "LAST EVENTS" in lines else []
+
+    assert told(3, 60)[0].startswith("14:03:05 user 0: task_pause")
+    assert [line for line in told(3, 60) if line] == [f"{e.clock} {e.message}"[:80] for e in EVENTS[::-1]]
+    assert len(told(40, 24)) == 3 and told(40, 12) == []
+    loud = [line for line in page(view(), 80, 24, Place()) if line.text.startswith("14:01:10")]
+    assert [line.style for line in loud] == ["bad"]
+
+
+def test_of_events_only_new_ones_are_asked_for() -> None:
+    asked = []
+
+    def ask(verb: str, **args: Any) -> Json:
+        if verb != "events":
+            return {"volumes": [], "tasks": [], "figures": []}
+        asked.append(args)
+        number = len(asked)
+        told = [{"cursor": f"a.{number}", "time": 0, "level": "info", "message": f"event {number}"}]
+        return {"events": told if number < 3 else []}
+
+    feed = Feed(ask, lambda view: None, lambda text: None)
+    seen = [[event.message for event in feed.view().events] for _ in range(3)]
+    assert seen == [["event 1"], ["event 2", "event 1"], ["event 2", "event 1"]]
+    assert [args["since"] for args in asked] == ["1h", "a.1", "a.2"] and not any(args["follow"] for args in asked)
+
+
 def test_hostile_names_are_escaped() -> None:
     shown = View([volume("data", plex("data-01", "IOFAIL", reason={"code": "io_error", "message": "a\x1b[2J\nb"}))])
     text = "".join(line.text for line in page(shown, 80, 24, Place()))
@@ -122,6 +163,8 @@ def test_figures_are_those_of_the_last_interval() -> None:
     seconds = iter((10, 12))
 
     def ask(verb: str, **args: Any) -> Json:
+        if verb == "events":
+            return {"events": []}
         return {"volumes": [], "tasks": []} if verb == "print" else {"figures": [counted(next(seconds))]}
 
     feed = Feed(ask, lambda view: None, lambda text: None)
@@ -149,6 +192,8 @@ class Daemon:
         if verb in ("print", "stat"):
             shown = view()
             return {"volumes": shown.volumes, "tasks": shown.tasks} if verb == "print" else {"figures": []}
+        if verb == "events":
+            return {"events": [{"cursor": "a.1", "time": 0, "level": "info", "message": "volume mail is served"}]}
         self.asked.append((verb, args))
         if self.refuses:
             raise Failed("task_ended", "task 7 has ended already (done)")

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 STUBS = {
     "scripts/bootstrap": 'echo "bootstrap" >>calls',
+    "scripts/prometheus": 'echo "prometheus" >>calls; echo "${PROMETHEUS-/there}"; [ -n "${PROMETHEUS-/there}" ]',
     "scripts/check": 'echo "check" >>calls; [ -z "${FMRD_TIERS:-}" ] || echo "tidy" >"$FMRD_TIERS"; exit ${CHECK:-0}',
     ".venv/bin/python": 'echo "$*" >>calls; [ -z "${FMRD_TIERS:-}" ] || cat "$FMRD_TIERS" >>calls; exit ${PYTEST:-0}',
 }
@@ -57,13 +58,13 @@ def clean() -> dict[str, str]:
 
 
 def test_the_check_comes_first_and_its_tests_run_once(checkout: Path) -> None:
-    status, [first, second, third, passed_on] = run(checkout)
+    status, [first, _, second, third, passed_on] = run(checkout)
     assert (status, first, second, passed_on) == (0, "bootstrap", "check", "tidy")
     assert third.startswith("-m pytest ") and third.endswith(" --ignore=tests/tidy")
 
 
 def test_arguments_go_to_pytest_and_nothing_else_runs(checkout: Path) -> None:
-    status, [first, second] = run(checkout, "-k", "a name", "tests/tidy")
+    status, [first, _, second] = run(checkout, "-k", "a name", "tests/tidy")
     assert (status, first) == (0, "bootstrap")
     assert second.endswith(" -k a name tests/tidy") and "--ignore" not in second
 
@@ -73,6 +74,56 @@ def test_what_fails_makes_it_fail(checkout: Path) -> None:
     assert (status, calls[-1]) == (3, "check")
     assert run(checkout, PYTEST="4")[0] == 4
     assert run(checkout, "-x", PYTEST="5")[0] == 5
+
+
+def test_prometheus_is_fetched_once_and_not_having_it_fails_nothing(checkout: Path) -> None:
+    status, calls = run(checkout, "-x", PROMETHEUS="")
+    assert (status, calls[:2]) == (0, ["bootstrap", "prometheus"])
+
+
+FETCHING = {
+    "apt-get": """
+echo "apt-get $*" >>"$CALLS"
+[ -n "${HAS:-}" ] || { echo "E: no network"; exit 100; }
+touch prometheus_1.deb""",
+    "dpkg-deb": """
+mkdir -p "$3/usr/bin"
+for name in promtool prometheus; do
+    echo "#!/bin/sh" >"$3/usr/bin/$name"
+    chmod +x "$3/usr/bin/$name"
+done""",
+}
+TOOLS = "bash sh mktemp mkdir rm mv tail touch timeout flock id dirname env chmod"
+"""In the place of what fetches a package, and unpacks it."""
+
+
+def test_prometheus_is_unpacked_and_not_installed(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    for name, script in FETCHING.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    for name in TOOLS.split():
+        (tmp_path / "bin" / name).symlink_to(str(shutil.which(name)))
+    environment = {"PATH": str(tmp_path / "bin"), "CALLS": str(tmp_path / "calls"),
+                   "FMRD_PROMETHEUS_CACHE": str(tmp_path / "cache")}  # fmt: skip
+
+    def run(**more: str) -> subprocess.CompletedProcess[str]:
+        command = [ROOT / "scripts" / "prometheus"]
+        return subprocess.run(command, env=environment | more, capture_output=True, text=True, timeout=60, check=False)
+
+    failed = run()
+    assert (failed.returncode, failed.stdout) == (1, "") and "cannot be fetched: E: no network" in failed.stderr
+    (tmp_path / "calls").unlink()
+    for _ in range(2):
+        fetched = run(HAS="it")
+        assert (fetched.returncode, fetched.stdout) == (0, f"{tmp_path}/cache/bin\n"), fetched.stderr
+    assert len((tmp_path / "calls").read_text().splitlines()) == 1 and "download" in (tmp_path / "calls").read_text()
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == ["bin", "lock"]
+    (tmp_path / "cache" / "bin" / "promtool").write_text("#!/bin/sh\nexit 1\n")
+    assert run(HAS="it").returncode == 0, "what does not run is fetched anew"
+    for name in ("promtool", "prometheus"):
+        (tmp_path / "cache" / "bin" / name).rename(tmp_path / "bin" / name)
+    assert run().stdout == f"{tmp_path}/bin\n", "what is installed is taken"
 
 
 def run_pytest(place: Path, *words: str, **environment: str) -> tuple[int, list[str]]:
@@ -129,7 +180,7 @@ def test_seconds_are_those_of_setup_call_and_teardown() -> None:
     parts = [SimpleNamespace(nodeid="tests/core/test_a.py::test_a", duration=seconds) for seconds in (0.5, 2.0, 1.0)]
     tally = counted({"": [parts[0], parts[2]], "passed": [parts[1]]})
     assert tally == {"core": {"passed": 1, "seconds": 3.5}}
-    assert table(tally) == ["core     1 passed     3.5 s"]
+    assert table(tally) == ["core       1 passed     3.5 s"]
 
 
 def test_every_folder_of_tests_is_a_tier() -> None:

@@ -14,6 +14,7 @@ import trio
 
 from fmrd.core.json_object import Json
 from fmrd.core.printable import printable
+from fmrd.engine.events.counts import Counts
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +110,7 @@ class Events:
         self._ring: deque[Event] = deque(maxlen=KEPT)
         self._next = 1
         self._more = trio.Event()
+        self.counts = Counts()
         self.listeners: list[Callable[[Event], None]] = []
         self._noted: dict[str, tuple[float, int]] = {}
         self.logs = True
@@ -122,6 +124,7 @@ class Events:
         event = Event(self.life, self._next, self.now(), kind, printable(message, MOST_CHARACTERS), volume, plex,
                       printable(action, MOST_CHARACTERS), details)  # fmt: skip
         self._next += 1
+        self.counts.kinds[kind] += 1
         self._ring.append(event)
         self._more.set()
         self._more = trio.Event()

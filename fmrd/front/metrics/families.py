@@ -37,6 +37,7 @@ def families(found: Gathered) -> Iterator[Metric]:
     yield from _of_plexes(found.volumes)
     yield from _operations(found.volumes)
     yield from _of_tasks(found)
+    yield from _told(found)
 
 
 def _of_volumes(found: Gathered) -> Iterator[Metric]:
@@ -121,6 +122,13 @@ def _of_tasks(found: Gathered) -> Iterator[Metric]:
         yield _gauge(name, text, names, [(of, float(task[field])) for of, task in each])
     paused = [(of, float(task["state"] == "paused")) for of, task in each]
     yield _gauge("fmrd_task_paused", "Whether somebody holds it.", names, paused)
+
+
+def _told(found: Gathered) -> Iterator[Metric]:
+    events = [((kind,), float(count)) for kind, count in found.events.items()]
+    yield _counter("fmrd_events", "Events since fmrd was started.", ("kind",), events)
+    runs = [(of, float(count)) for of, count in sorted(found.runs.items())]
+    yield _counter("fmrd_hook_runs", "Runs of hooks, by how they ended.", ("hook", "outcome"), runs)
 
 
 def _gauge(name: str, text: str, labels: tuple[str, ...], values: Labelled) -> Metric:

@@ -8,6 +8,7 @@ import trio
 from fmrd.core.decisions.snapback import how_much_differs
 from fmrd.core.json_object import Json
 from fmrd.core.states import IN_SYNC
+from fmrd.engine.events.ring import KINDS
 from fmrd.engine.measured.figures import Figures, figures_of
 from fmrd.engine.registry import Registry
 from fmrd.engine.running import Running
@@ -51,11 +52,18 @@ class Gathered:
     away: dict[str, str] = field(default_factory=dict)
     tasks: list[Json] = field(default_factory=list)
     """Those that run."""
+    events: dict[str, int] = field(default_factory=dict)
+    """Kind of event -> how many since the daemon was started; those that there were none of, too."""
+    runs: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Hook, and how its runs ended -> how many."""
 
 
 async def gather(registry: Registry) -> Gathered:
     """Gather it; others run between two volumes."""
-    found = Gathered(tasks=[task.json() for task in registry.context.tasks.running()])
+    context = registry.context
+    events = {kind: context.events.counts.kinds[kind] for kind in KINDS}
+    runs = dict(context.events.counts.runs)
+    found = Gathered(tasks=[task.json() for task in context.tasks.running()], events=events, runs=runs)
     for name in sorted(registry.units):
         unit = registry.units.get(name)
         if unit is None:

@@ -21,6 +21,8 @@ OUTPUT_BYTES = 4096
 """So much of what a hook prints is looked at; then its pipe is closed."""
 SYSTEMD = Path("/run/systemd/system")
 """There where systemd runs."""
+LATE = "was killed: "
+"""So begins what is said of one that took too long."""
 KILL_SECONDS = 5.0
 """How long a process that was killed may take to be gone."""
 
@@ -90,7 +92,7 @@ async def _attend(
     words = printable(said.decode(errors="replace").strip(), 300)
     why = f" ({words})" if words else ""
     if late:
-        return f"was killed: it had not ended after {seconds:g} s{why}"
+        return f"{LATE}it had not ended after {seconds:g} s{why}"
     if process.returncode:
         return f"failed with status {process.returncode}{why}"
     return f"left {left} process(es) behind, which were killed" if left else None

@@ -14,7 +14,7 @@ import trio
 
 from fmrd.core.printable import printable
 from fmrd.engine.events.ring import Event, Events
-from fmrd.front.told.hook_run import carry_out
+from fmrd.front.told.hook_run import LATE, carry_out
 from fmrd.front.told.trusted import why_not
 
 UNHEARD = frozenset({"verb", "verb_failed", "hook_failed", "daemon_stopping", "events_missed"})
@@ -23,6 +23,8 @@ QUEUED = 64
 MOST_HOOKS = 16
 HOOK_SECONDS = 30.0
 """How long a hook may take before it is killed, with all that it has started."""
+OUTCOMES = ("done", "failed", "killed", "dropped")
+"""How runs are counted."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 """As run-parts has it: what an editor or a package leaves beside a file is no hook."""
 
@@ -79,6 +81,8 @@ class Hooks:
                 for path in found.hooks:
                     if path.name not in self._workers:
                         self._workers[path.name] = Queue()
+                        for outcome in OUTCOMES:  # from 0 on, so that a rise can be told from a beginning
+                            self.events.counts.runs[path.name, outcome] += 0
                         nursery.start_soon(self._work, path, self._workers[path.name])
                     self._hand(self._workers[path.name], event, path.name)
 
@@ -96,13 +100,18 @@ class Hooks:
                 problem = problem or await carry_out(path, environment_of(event), _stdin(event), self.seconds)
             except Exception as error:  # no more descriptors, threads or memory: that must not end the daemon
                 problem = f"cannot be run: {error}"
+            outcome = "done" if problem is None else "killed" if problem.startswith(LATE) else "failed"
+            self.events.counts.runs[path.name, outcome] += 1
             if problem is None:
                 self._said.pop(path.name, None)
             else:
                 self._complain(path.name, problem, f"; the event was {event.kind} of {event.volume or 'the daemon'}")
 
     def _hand(self, queue: Queue, event: Event, name: str) -> None:
-        if not queue.put(event) and not queue.behind:
+        if queue.put(event):
+            return
+        self.events.counts.runs[name or "all", "dropped"] += 1
+        if not queue.behind:
             queue.behind = True
             self._tell(name, "is behind: until it is not, events are not given to it")
 

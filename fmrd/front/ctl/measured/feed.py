@@ -3,13 +3,15 @@
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 from fmrd.core.json_object import Json
 from fmrd.errors import FmrdError
 from fmrd.front.ctl.measured.intervals import Figures, by_name, intervals
-from fmrd.front.ctl.measured.page import View
+from fmrd.front.ctl.measured.page import Happened, View
 
 
 class Ask(Protocol):
@@ -18,6 +20,10 @@ class Ask(Protocol):
     def __call__(self, verb: str, **args: Any) -> Json: ...
 
 
+LOOK_BACK = "1h"
+"""What happened before somebody looks is shown, too."""
+EVENTS = 100
+"""As many as a large terminal has lines."""
 Command = tuple[str, dict[str, Any]]
 """A verb over a task, and its arguments."""
 
@@ -34,6 +40,8 @@ class Feed:
         self._commands: queue.Queue[Command | None] = queue.Queue()
         self._before: Figures = {}
         self._last = View()
+        self._cursor = LOOK_BACK
+        self._events: deque[Happened] = deque(maxlen=EVENTS)
         self.interval_seconds = 2.0
         self._ended = False
 
@@ -77,10 +85,19 @@ class Feed:
         clock = time.strftime("%H:%M:%S")
         try:
             shown, now = self._ask("print"), by_name(self._ask("stat"))
+            events = self._ask("events", since=self._cursor, follow=False)["events"]
         except FmrdError as error:
-            last = self._last
-            return View(last.volumes, last.tasks, last.figures, error.message, clock, self.interval_seconds)
+            return replace(self._last, problem=error.message, clock=clock, interval_seconds=self.interval_seconds)
+        if events:
+            self._cursor = events[-1]["cursor"]
+            self._events.extendleft(map(_happened, events))
         figures = intervals(now, self._before)
         self._before = now
-        self._last = View(shown["volumes"], shown["tasks"], figures, "", clock, self.interval_seconds)
+        self._last = View(
+            shown["volumes"], shown["tasks"], figures, tuple(self._events), "", clock, self.interval_seconds
+        )
         return self._last
+
+
+def _happened(event: Json) -> Happened:
+    return Happened(time.strftime("%H:%M:%S", time.localtime(event["time"])), event["level"], event["message"])

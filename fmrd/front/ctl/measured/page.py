@@ -17,6 +17,8 @@ WIDE = 120
 """From this width on there are more columns."""
 NAME_WIDTH = 16
 BAR = 10
+ROOM_FOR_EVENTS = 12
+"""Lines that there must be for the rest, before events are shown as well."""
 
 Column = tuple[str, int]
 NARROW_COLUMNS: tuple[Column, ...] = (
@@ -29,12 +31,23 @@ WIDE_COLUMNS: tuple[Column, ...] = (
 
 
 @dataclass(frozen=True)
+class Happened:
+    """An event: at what time of day, how loud, and its sentence."""
+
+    clock: str
+    level: str
+    message: str
+
+
+@dataclass(frozen=True)
 class View:
     """What is shown: answers of the daemon, and the figures of the last interval."""
 
     volumes: Sequence[Json] = ()
     tasks: Sequence[Json] = ()
     figures: Sequence[Json] = ()
+    events: Sequence[Happened] = ()
+    """The newest first."""
     problem: str = ""
     """Why there is nothing new."""
     clock: str = ""
@@ -67,12 +80,16 @@ def page(view: View, width: int, height: int, place: Place) -> list[Line]:
     notes = notes[: max(2, room // 4)]
     below = len(copies) + len(notes) + bool(copies) + bool(notes)
     rows = list(_rows(view, width))
-    shown = max(1, room - below)
+    least = min(room // 6, len(view.events)) + 2 if view.events and room >= ROOM_FOR_EVENTS else 0
+    shown = max(1, room - below - least)
     first = min(place.passed, max(0, len(rows) - shown))
     body = rows[first : first + shown]
     lines = [_title(view, len(rows) - len(body)), Line(_head(width), "head"), *body]
     for part in (copies, notes):
         lines += [Line(""), *part] if part else []
+    left = height - 1 - len(lines)
+    if least and left >= 2:
+        lines += [Line(""), Line("LAST EVENTS", "head"), *list(_events(view))[: left - 2]]
     lines = lines[: height - 1]
     lines += [Line("")] * (height - 1 - len(lines))
     last = Line(place.said, "bad") if place.said else Line(KEYS, "title")
@@ -166,6 +183,11 @@ def _copies(view: View, place: Place) -> Iterator[Line]:
             f"{done:3.0f}% {bar:.<{BAR}} {rate:>8} {eta:6} {task['reason']['code']}"
         )
         yield Line(text, "chosen" if task["id"] == place.task else "")
+
+
+def _events(view: View) -> Iterator[Line]:
+    for event in view.events:
+        yield Line(f"{event.clock} {event.message}", "" if event.level == "info" else "bad")
 
 
 def _notes(view: View) -> Iterator[Line]:

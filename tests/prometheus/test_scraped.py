@@ -77,6 +77,7 @@ def test_a_volume_through_a_detach_a_copy_and_a_failure(stopped_daemon: Daemon, 
         seen.sees(f'fmrd_plex_missing_bytes{{plex="data-02"}} == {8 * 65536}')
         seen.sees('ALERTS{alertname="FmrdVolumeDegraded",alertstate="pending"}')
         seen.sees('fmrd_volume_requests_total{operation="write"} == 8')
+        seen.sees('fmrd_events_total{kind="plex_detached"} == 1')
         task = daemon.json("plex", "att", "data", "data-02", "--rate", "1")["task"]
         seen.sees('fmrd_task_total_bytes{type="PLXATT"} > 0')
         daemon.json("task", "set", task["id"], "rate=0")
@@ -87,6 +88,7 @@ def test_a_volume_through_a_detach_a_copy_and_a_failure(stopped_daemon: Daemon, 
         write_at(daemon.path("data"), 0, b"y")
         seen.sees('fmrd_plex_state{plex="data-02",state="IOFAIL"} == 1')
         seen.sees('fmrd_plex_errors_total{plex="data-02"} >= 1')
+        seen.sees('fmrd_events_total{kind="plex_failed"} == 1')
         seen.sees('ALERTS{alertname="FmrdPlexFailed",alertstate="pending",plex="data-02"}')
         assert seen.asked('fmrd_volume_request_errors_total{volume="data"}') == [0], "nobody who uses it noticed"
         assert seen.asked("up") == [1]
