@@ -12,6 +12,7 @@ from fmrd.core.plans import Verdict
 from fmrd.core.volume import lagging
 from fmrd.core.volume.facts import VolumeFacts
 from fmrd.core.volume.plex import Plex
+from fmrd.engine import service
 from fmrd.engine.running import Running
 from fmrd.engine.serving.life import RestLock
 from fmrd.engine.serving.mirror import Mirror
@@ -57,5 +58,8 @@ SWITCHES = {
         VolumeFacts, "to_flush", lambda self: [p for p in self.plexes if p.is_open and not p.lags]
     ),
     "behind: no rest while something is on its way": _not_at_rest,
+    "behind: what lags no more is durable before the record says so": lambda: without(
+        service, "write_behind", "await running.mirror.sync(plex)"
+    ),
 }
 """Rule -> a context manager that takes it out."""

@@ -49,7 +49,8 @@ FOUND = [
     ("quick", 930026912), ("quick", 6001396), ("quick", 6003254), ("quick", 6003946), ("quick", 7003719),
     ("quick, power", 91000489), ("marks", 91004726),
     ("all", 660066), ("two copies", 2084558), ("eager", 2100269), ("parted, faults", 1286), ("parted, faults", 2412),
-    ("parted, faults", 407), ("verify, snaps", 1028), ("behind, begun", 466), ("sessions, snaps", 9103002),
+    ("parted, faults", 407), ("verify, snaps", 1028), ("behind, begun", 466),
+    ("sessions, snaps", 9103002), ("behind, power", 182000025),
 ]  # fmt: skip
 """Each of these once found a bug."""
 
@@ -96,6 +97,7 @@ CAUGHT_BY = {
     "behind: what it took is durable before the log forgets": "behind: power fails after it took a write directly",
     "behind: a flush reaches what nobody else has": "behind: power fails after a flush of the only one",
     "behind: no rest while something is on its way": "behind: stopped while something is on its way",
+    "behind: what lags no more is durable before the record says so": ("behind, power", 182000025),
     "what others changed is not believed": ("cut", 0),
     "no DCO is no damaged DCO": ("strangers", 0),
     "a pause of the daemon is no disk's fault": ("pauses", 0),
