@@ -19,6 +19,7 @@ from fmrd.core.volume.volume import Volume
 from fmrd.engine.cleaner import Cleaner
 from fmrd.engine.context import Context
 from fmrd.engine.events import telling
+from fmrd.engine.far.redialing import Redialer
 from fmrd.engine.far.setting import write_behind
 from fmrd.engine.far.trailing import Trailer
 from fmrd.engine.maps.carrier import let_go
@@ -49,6 +50,7 @@ class Service:
         self.releaser = Releaser(self.running)
         self.attacher = Attacher(self.running, self.copying, self.releaser)
         self.reattacher = Reattacher(self.running, self.attacher)
+        self.redialer = Redialer(self.running)
         self.trailer = Trailer(self.running)
         self.copying.alone = self.trailer.halted
         self.checksums = Checksums(context, self.mirror)
@@ -79,6 +81,7 @@ class Service:
     def _each_period(self) -> None:
         self.copying.relieve()
         self.slow_plexes.look()
+        self.redialer.look()
 
     # Plexes leave
 

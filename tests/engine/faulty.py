@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fmrd.backing.calls.reach import Standing
 from fmrd.backing.calls.system_calls import Began
 from fmrd.backing.host import LinuxHost
 from fmrd.backing.protocol import Backing, DcoFile, Seen, SourceError
@@ -61,7 +62,6 @@ class FaultyBacking:
         self.is_block = inner.is_block
         self.disk = inner.disk
         self.far = inner.far
-        self.standing = inner.standing
         self.fence = FENCES.get(self.path, inner.fence)
         self.patience_seconds = inner.patience_seconds
         self._watch = watch
@@ -136,6 +136,10 @@ class FaultyBacking:
         except OSError:
             pieces = ()
         return self.inner.stamp(pieces)
+
+    @property
+    def standing(self) -> Standing | None:
+        return self.inner.standing
 
     def hang_up(self) -> None:
         self._watch(Operation(self.path, "hang_up"))

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
+from fmrd.backing.calls.reach import Standing
 from fmrd.backing.calls.system_calls import Began
 from fmrd.backing.protocol import DCO_BLOCK_BYTES, Backing, SourceError
 from fmrd.core.stamps import Piece, Stamp, Sum
@@ -177,7 +178,6 @@ class SimBacking:
     """An open PlexDisk (see fmrd.backing.protocol.Backing)."""
 
     def __init__(self, machine: "Bench", disk: PlexDisk) -> None:
-        self.standing = None
         self.session = machine.sessions.begin(disk.path)
         server = machine.sessions.server(disk.path)
         self.is_block = machine.devices or bool(server.far)
@@ -191,6 +191,11 @@ class SimBacking:
         self.inline = not machine.blocking and not server.far
         self.begins = machine.begins or (not machine.blocking and bool(server.far))
         disk.locked = True
+
+    @property
+    def standing(self) -> Standing | None:
+        lost = self.machine.sessions.is_lost(self.path, self.session)
+        return Standing("lost" if lost else "", None, None) if self.machine.sessions.server(self.path).far else None
 
     @property
     def length(self) -> int:
@@ -253,6 +258,8 @@ class SimBacking:
         if plex.faults.dead:
             raise OSError(errno.EIO, "simulated dead disk")
         cut, sessions = self.machine.cutting, self.machine.sessions
+        if sessions.server(self.path).far and sessions.is_newer(self.path, self.session):
+            self._must_be_there()  # nothing is sent in this one any more
         if sessions.server(self.path).far and (cut or sessions.is_lost(self.path, self.session)):
             for granule, label in labelled:
                 sessions.cut_off(self.path, partial(plex.put, granule, label))
@@ -327,7 +334,8 @@ class SimBacking:
         self.machine.sessions.lose(self.path)
 
     def close(self) -> None:
-        self.plex.locked = False
+        if not self.machine.sessions.is_newer(self.path, self.session):
+            self.plex.locked = False
 
 
 class SimDco:
@@ -399,6 +407,46 @@ class SimDco:
 
     def close(self) -> None:
         pass
+
+
+class FarDco:
+    """A copy of the DCO behind a server, as one session has it: when there is a newer one nothing is sent in this."""
+
+    def __init__(self, dco: SimDco) -> None:
+        assert dco.plex is not None, "beside a plex"
+        self.dco = dco
+        self.path, self.far, self.fence = dco.path, dco.far, dco.fence
+        self.plex = dco.plex
+        self.session = dco.machine.sessions.number(dco.plex)
+        self.tail: int | None = None
+
+    @property
+    def length(self) -> int:
+        return self.dco.length
+
+    def read(self, offset: int, length: int) -> bytes:
+        self._must_be_the_last()
+        return self.dco.read(offset, length)
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        self._must_be_the_last()
+        self.dco.write(offset, data)
+
+    def extend(self, length: int) -> None:
+        self._must_be_the_last()
+        self.dco.extend(length)
+
+    def hang_up(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def _must_be_the_last(self) -> None:
+        self.dco.machine.alive()
+        sessions = self.dco.machine.sessions
+        if sessions.is_newer(self.plex, self.session):
+            sessions.must_be_there(self.plex, self.session)
 
 
 class SimNotes:

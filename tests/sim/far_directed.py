@@ -47,6 +47,25 @@ async def attached_and_written(life: Life) -> None:
     sessions.late.clear()
 
 
+async def a_last_copy_gets_a_new_session(life: Life) -> None:
+    """What was under way on the old one is carried out when the new one was written to."""
+    sessions = life.schedule.machine.sessions
+    sessions.cut_off = lambda path, late: sessions.late.append((path, late))  # type: ignore[method-assign]  # none is lost
+    sessions.tick = lambda: None  # type: ignore[method-assign]  # not by itself
+    await life.verbs.plex_det(volume=NAME, plex="v-01")
+    sessions.lose("/b")
+    await life.write(0, GRANULE)
+    assert sessions.late, "it was sent"
+    with suppress(Refused):
+        await life.verbs.plex_att(volume=NAME, plex="v-02")
+    await life.write(0, GRANULE)
+    for _, late in sessions.late:
+        late()
+    sessions.late.clear()
+    await life.read(0, GRANULE)
+    life.system.crash("kill")
+
+
 async def _lags(life: Life, bound: int = 8) -> Plex:
     """/a may lag by so many regions."""
     life.system.laziness = 0
@@ -120,6 +139,7 @@ async def power_fails_after_a_flush_of_the_only_one(life: Life) -> None:
 
 DIRECTED = {
     "far: killed while a plex that failed hangs": (killed_while_a_plex_that_failed_hangs, OPEN, attached_and_written),
+    "far: a last copy gets a new session": (a_last_copy_gets_a_new_session, OPEN),
     "behind: killed while a plex lags": (killed_while_a_plex_lags, KILL),
     "behind: written while it is on its way": (written_while_it_is_on_its_way, KILL),
     "behind: stopped while something is on its way": (stopped_while_something_is_on_its_way, KILL),

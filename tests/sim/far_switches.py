@@ -12,6 +12,8 @@ from fmrd.core.plans import Verdict
 from fmrd.core.volume import lagging
 from fmrd.core.volume.facts import VolumeFacts
 from fmrd.core.volume.plex import Plex
+from fmrd.engine import service
+from fmrd.engine.plexes import attach
 from fmrd.engine.running import Running
 from fmrd.engine.serving.life import RestLock
 from fmrd.engine.serving.mirror import Mirror
@@ -45,6 +47,9 @@ SWITCHES = {
         standing, "_judge", "plex.session and not (here.fenced or options.settled)"
     ),
     "... of a closed plex, too": lambda: without(Running, "must_be_over", "(plex.session and not lanes.known)"),
+    "... of a last copy that gets a new one, too": lambda: without(
+        attach, "redial", "running.must_be_over(plex, files)"
+    ),
     "behind: after a crash it may lack what the log tells": lambda: patch.object(
         lagging, "may_lack", lambda plex, plexes, dirty: zeros(len(dirty))
     ),
@@ -57,5 +62,8 @@ SWITCHES = {
         VolumeFacts, "to_flush", lambda self: [p for p in self.plexes if p.is_open and not p.lags]
     ),
     "behind: no rest while something is on its way": _not_at_rest,
+    "behind: what lags no more is durable before the record says so": lambda: without(
+        service, "write_behind", "await running.mirror.sync(plex)"
+    ),
 }
 """Rule -> a context manager that takes it out."""

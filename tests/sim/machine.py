@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from fmrd.backing.protocol import DCO_BLOCK_BYTES, Finding, Freezer, Kind, Place, Probe, Seen
+from fmrd.backing.protocol import DCO_BLOCK_BYTES, DcoFile, Finding, Freezer, Kind, Place, Probe, Seen
 from fmrd.errors import Failed, Refused
-from tests.sim.disks import Crash, Faults, PlexDisk, SimBacking, SimDco, SimNotes
+from tests.sim.disks import Crash, FarDco, Faults, PlexDisk, SimBacking, SimDco, SimNotes
 from tests.sim.oracle import Broken
 from tests.sim.sessions import Sessions
 
@@ -179,7 +179,7 @@ class Machine:
             raise Failed("plex_missing", f"there is no {path}")
         if disk.faults.dead:
             raise OSError(errno.EIO, "simulated dead disk")
-        if disk.locked:
+        if disk.locked and not self.sessions.is_lost(path):
             raise Failed("plex_busy", f"{path} is locked")
         return SimBacking(self, disk)
 
@@ -202,19 +202,20 @@ class Machine:
     def tail_bytes(self, path: str, known: int | None = None) -> int | None:
         return None
 
-    def create_dco(self, plex_path: str, dco_path: str | None, length: int, *, replace: bool = False) -> SimDco:
+    def create_dco(self, plex_path: str, dco_path: str | None, length: int, *, replace: bool = False) -> DcoFile:
         self.alive()
         there = self.dcos.get(plex_path)
         if there is not None and there.blocks and not replace:
             raise Refused("refused_has_data", f"{plex_path}.dco is there")
         if plex_path in self.plexes and self.plexes[plex_path].faults.dead:
             raise OSError(errno.EIO, "simulated dead disk")
-        self.dcos[plex_path] = SimDco(self, plex_path + ".dco", length, plex_path)
-        return self.dcos[plex_path]
+        made = self.dcos[plex_path] = SimDco(self, plex_path + ".dco", length, plex_path)
+        return FarDco(made) if made.far else made
 
-    def open_dco(self, plex_path: str, dco_path: str | None, known: int | None = None) -> SimDco | None:
+    def open_dco(self, plex_path: str, dco_path: str | None, known: int | None = None) -> DcoFile | None:
         self.alive()
-        return self.dcos.get(plex_path)
+        found = self.dcos.get(plex_path)
+        return FarDco(found) if found is not None and found.far else found
 
     def homes(self) -> list[str]:
         return sorted(self.homes_)

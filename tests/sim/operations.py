@@ -9,6 +9,7 @@ import trio
 from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
 from fmrd.dco.loading import load
+from fmrd.engine.far.redialing import is_lost
 from fmrd.errors import FmrdError
 from tests.sim import lies, pauses, snaps, tracked
 from tests.sim.disks import GRANULE
@@ -121,12 +122,18 @@ async def detach(life: "Life") -> None:
 
 
 async def attach(life: "Life") -> None:
-    plex = _plex(life, opened=False)
+    plex, running = _plex(life, opened=False), life.service.running
+    cut_off = [each for each in running.volume.open_plexes() if is_lost(running, each)]
+    if cut_off and life.rng.random() < 0.5:
+        plex = life.rng.choice(cut_off)
+        life.schedule.count("asked for a new session")
     if plex is not None:
         over = life.schedule.far and life.rng.random() < 0.5
         if over:
             life.schedule.machine.end_sessions(plex.path)
         await _try(life, "plex_att", plex=plex.name, settled=over)
+        if plex in cut_off and plex.is_open and not is_lost(running, plex):
+            life.schedule.count("... and it has one")
 
 
 async def off(life: "Life") -> None:

@@ -163,6 +163,7 @@ FAR = {
 
 
 _LOST = (("attach", 16), ("recover", 6))
+_LAST = (*_LOST, ("lose", 20), ("off", 12), ("detach", 12), ("on", 0), ("attach", 40), ("write", 60), ("flush", 12))
 SESSIONS = {
     "sessions": Profile(sessions=FENCES, crashes=3, eager=0.05, weights=_LOST),
     "sessions, fenced": Profile(plexes=2, sessions=("single",), crashes=3, eager=0.05, weights=_LOST),
@@ -170,6 +171,7 @@ SESSIONS = {
     "sessions, faults": Profile(sessions=FENCES, faults=BREAKS, hangs=True, crashes=3, weights=_LOST),
     "sessions, begun": Profile(plexes=2, sessions=FENCES, begins=True, hangs=True, crashes=3, weights=_LOST),
     "sessions, quick": Profile(sessions=FENCES, quick=True, hangs=True, crashes=3, steps=40, weights=_LOST),
+    "sessions, last": Profile(plexes=2, sessions=FENCES, crashes=3, eager=0.05, weights=_LAST),
     "sessions, snaps": Profile(plexes=2, sessions=FENCES, snaps=True, steps=40, crashes=3, weights=_LOST),
 }
 """What was sent in a session that was lost may be carried out later; fmrd may die in between."""

@@ -75,7 +75,15 @@ class Sessions:
 
     def is_lost(self, path: str, number: int | None = None) -> bool:
         """``number``: of a session. Where there is a newer one, it is over."""
-        return path in self._lost or (number is not None and number != self._numbers.get(path))
+        return path in self._lost or (number is not None and self.is_newer(path, number))
+
+    def number(self, path: str) -> int | None:
+        """Of the latest session; None before the first."""
+        return self._numbers.get(path)
+
+    def is_newer(self, path: str, number: int | None) -> bool:
+        """Is there a later session than that one?"""
+        return number != self._numbers.get(path)
 
     def must_be_there(self, path: str, number: int | None = None) -> None:
         if self.is_lost(path, number):

@@ -49,7 +49,8 @@ FOUND = [
     ("quick", 930026912), ("quick", 6001396), ("quick", 6003254), ("quick", 6003946), ("quick", 7003719),
     ("quick, power", 91000489), ("marks", 91004726),
     ("all", 660066), ("two copies", 2084558), ("eager", 2100269), ("parted, faults", 1286), ("parted, faults", 2412),
-    ("parted, faults", 407), ("verify, snaps", 1028), ("behind, begun", 466), ("sessions, snaps", 9103002),
+    ("parted, faults", 407), ("verify, snaps", 1028), ("behind, begun", 466),
+    ("sessions, snaps", 9103002), ("behind, power", 182000025),
 ]  # fmt: skip
 """Each of these once found a bug."""
 
@@ -87,15 +88,17 @@ CAUGHT_BY = {
     "a repair reads anew, with the bytes held": "written between a read error and its repair",
     "home first": ("plain", 0),
     "an error does not end a far write": ("sessions, open", 103),
-    "a fence proves that a session is over": ("sessions, fenced", 0),
+    "a fence proves that a session is over": ("sessions, fenced", 147),
     "what a dead daemon had under way is asked for": ("sessions, open", 0),
     "... of a closed plex, too": "far: killed while a plex that failed hangs",
+    "... of a last copy that gets a new one, too": "far: a last copy gets a new session",
     "behind: after a crash it may lack what the log tells": "behind: killed while a plex lags",
     "behind: what is written meanwhile is sent again": "behind: written while it is on its way",
     "behind: only what another one holds durably": ("behind, power", 0),
     "behind: what it took is durable before the log forgets": "behind: power fails after it took a write directly",
     "behind: a flush reaches what nobody else has": "behind: power fails after a flush of the only one",
     "behind: no rest while something is on its way": "behind: stopped while something is on its way",
+    "behind: what lags no more is durable before the record says so": ("behind, power", 182000025),
     "what others changed is not believed": ("cut", 0),
     "no DCO is no damaged DCO": ("strangers", 0),
     "a pause of the daemon is no disk's fault": ("pauses", 0),

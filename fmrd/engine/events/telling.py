@@ -40,6 +40,11 @@ def attached(events: Events, volume: Volume, plex: Plex) -> None:
     events.tell("plex_attached", message, volume=volume.name, plex=plex.name)
 
 
+def session_again(events: Events, volume: Volume, plex: Plex) -> None:
+    message = f"volume {volume.name}: plex {plex.name} ({plex.path}) is {plex.state}: its session is open again"
+    events.tell("plex_attached", message, volume=volume.name, plex=plex.name)
+
+
 def copy_began(events: Events, task: Task) -> None:
     """Once its figures are known."""
     code, sentence = task.reason

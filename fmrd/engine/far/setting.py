@@ -46,7 +46,10 @@ async def write_behind(running: Running, trailer: Trailer, copying: CopyTasks, v
     chosen, size = who_lags(volume, value)
     for plex in [p for p in volume.plexes if p.behind and p is not chosen]:
         async with trailer.halted(plex):
-            plex.trails, plex.behind, plex.room = False, 0, 0
+            plex.trails, plex.room = False, 0
+        # From here on flushes reach it. Those before did not, and the record that it lags no more makes it a source.
+        await running.mirror.sync(plex)
+        plex.behind = 0
     if chosen is not None:
         before, chosen.behind = chosen.behind, size
         chosen.room = min(chosen.room, size // volume.geometry.region_bytes)

@@ -15,6 +15,7 @@ from fmrd.core.records.parts import Failure
 from fmrd.core.states import PlexState, TaskType
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.events import telling
+from fmrd.engine.far.redialing import is_lost, redial
 from fmrd.engine.opening.closing import close
 from fmrd.engine.opening.files import PlexFiles, compare, copy_of, name_owner, off_the_loop, open_plex, tail_bytes
 from fmrd.engine.plexes.release import Releaser
@@ -79,7 +80,9 @@ class Attacher:
         """The same for who has the verb lock."""
         running = self._running
         if plex.is_open:
-            if settled:
+            if is_lost(running, plex):
+                await redial(running, plex, settled=settled)
+            elif settled:
                 running.home.lanes_of(plex.uuid, plex.name).settle()
             return self._attached_already(plex, rate)
         files = await self._reopen(plex, full=full)
