@@ -52,8 +52,8 @@ ERRORS: dict[str, str] = {
     "in place; only a wheel or a checkout has them to be put somewhere.",
     "file_changed": "A file that install-units would put in place is there, and is not what it put there: somebody "
     "changed it. Changes of units belong into drop-ins (systemctl edit); --force replaces the file.",
-    "bad_conf": "A file of settings (fmrd.conf, or one that fmrctl apply was given) cannot be read, is not TOML, or "
-    "has a key or a value that it cannot have; the message names the file and the key.",
+    "bad_conf": "A file of settings (fmrd.conf, a plan in fmrd.d, or one that fmrctl apply was given) cannot be read, "
+    "is not TOML, or has a key or a value that it cannot have; the message names the file and the key.",
     "no_disk": "A plex was to be made by fmrd-vx, which knows no disk for it: [vx.disks] in fmrd.conf names "
     "directories, and each plex of a volume wants one of its own. Or name paths: -o fmrd_paths=PATH,PATH.",
     "unreachable": "Nothing answers on the control socket. Is the daemon running, and is it the same --socket?",
@@ -194,4 +194,7 @@ ERRORS: dict[str, str] = {
     "stream_packing": "A stream may be packed by zstd, where Python has a module for that; the sender can do without.",
     "stream_missing": "The file of a stream is not there, or cannot be read.",
     "stream_file": "The file for a stream cannot be written, or one of that name is there already. Nothing is left.",
+    "night_failed": "A step of the volume's night failed; what it says of that step is the reason, and what did not "
+    "depend on it was done. 'fmrctl status' tells it until a night goes well.",
+    "night_running": "Another 'fmrctl nightly' is at work on this volume.",
 }

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fmrd.backing.calls.reach import Reach, Reached
-from fmrd.backing.calls.system_calls import Began
 from fmrd.backing.looking.findings import Finding, Kind, Place, Seen
 from fmrd.backing.looking.trying import Room
 from fmrd.backing.owning.notes import Notes
 from fmrd.core.stamps import Piece, Stamp
 from fmrd.errors import SourceError
+
+if TYPE_CHECKING:  # fmrctl knows this module, and has no use for trio, which takes a fifth of its start
+    from fmrd.backing.calls.system_calls import Began
 
 __all__ = [
     "DCO_BLOCK_BYTES", "LOCATOR_BYTES", "Backing", "DcoFile", "Finding", "Host", "Kind", "Notes", "Place", "Probe",

@@ -205,6 +205,8 @@ VERBS: dict[str, dict[str, Argument]] = {
     "receive_token": {"volume": VOLUME},
     "receive_discard": {"volume": VOLUME, "stream": Argument(_uuid)},
     "mark": {"volume": VOLUME, "name": A_VOLUME, "reset": FLAG, "delete": FLAG},
+    "nights": {},
+    "night_note": {"volume": VOLUME, "begun": ID, "problem": TEXT, "snapshot": A_VOLUME, "sent": A_VOLUME},
     "verify": {"volume": VOLUME, "repair": FLAG, "from_plex": A_PLEX, "rate": NUMBER},
     "verify_report": {"id": ID},
     "events": {"since": TEXT, "follow": FLAG},
@@ -219,7 +221,9 @@ VERBS: dict[str, dict[str, Argument]] = {
     "task_abort": TASKS_MEANT,
     "task_set": {**TASKS_MEANT, "rate": Argument(_number, required=True)},
 }  # fmt: skip
-"""Verb -> its arguments. Verbs are methods of engine.verbs.Verbs; task_monitor, events, history are control's own."""
+"""Verb -> its arguments. Verbs are methods of engine.verbs.Verbs; task_monitor, events, history, nights and night_note
+are control's own.
+"""
 
 
 def check_arguments(verb: str, arguments: dict[str, object]) -> dict[str, Any]:

@@ -67,6 +67,17 @@ def test_a_second_start_changes_nothing(place: Place) -> None:
     assert len(place.devices()) == 1
 
 
+def test_a_device_on_a_part_of_the_volume_is_not_the_volumes(place: Place) -> None:
+    path = place.volume("data")
+    others = ("--offset", "1048576"), ("--sizelimit", "1048576")
+    found = [subprocess.check_output(["losetup", "-f", "--show", *words, path], text=True).strip() for words in others]
+    assert place.run("start", "data").returncode == 0
+    [own] = set(place.devices()) - set(found)
+    assert os.readlink(place.links / "data") == own
+    assert place.run("stop", "data").returncode == 0
+    assert sorted(place.devices()) == sorted(found), "what others have made stays"
+
+
 def test_a_stop_takes_away_the_device_and_the_link_and_may_be_repeated(place: Place) -> None:
     place.volume("data")
     place.run("start", "data")

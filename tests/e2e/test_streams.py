@@ -221,6 +221,8 @@ def test_a_daemon_that_is_killed_while_it_receives_is_told_in_a_line_and_leaves_
         receiver.stdin.write(stream[: len(stream) // 2])
         receiver.stdin.flush()
         until(lambda: pair.volume("RECV-far")["open_count"], "it receives")
+        for second in (receive(pair, "far", stream), run(pair, "receive", "far", "--abort")):
+            assert second.returncode == 3 and b"receive_present: a stream is being received just now" in second.stderr
         pair.kill_all()
         _, told = receiver.communicate(stream[len(stream) // 2 :])
     assert receiver.returncode in (1, 4) and told.startswith(b"fmrctl: ") and b"Traceback" not in told, told

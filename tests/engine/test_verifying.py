@@ -113,6 +113,18 @@ async def test_what_a_detached_plex_holds_is_in_doubt_after_a_repair(rig: Rig) -
     assert rig.same("a", "b", "c")
 
 
+async def test_what_a_repair_changed_is_told_by_marks_and_snapshots(rig: Rig) -> None:
+    """Who read those bytes may have read others before."""
+    await rig.verbs.mark(volume="data", name="night")
+    await rig.verbs.snapshot(volumes=["data"], instant=str(rig.path("s")), name="s")
+    rot(rig, "b", 7000)
+    await verify(rig, repair=True)
+    for options in ({"volume": "data", "mark": "night"}, {"volume": "s"}):
+        told = await rig.verbs.changed(**options)
+        assert told["regions"] == 1, options
+    assert rig.service.volume.touched_pages() == [], "and durably so"
+
+
 async def test_a_write_that_is_under_way_is_no_mismatch(rig: Rig) -> None:
     """It is on one plex already: the copies differ, and are the same once it has ended."""
     with rig.host.hanging(rig.path("b"), "pwrite") as hang:

@@ -33,6 +33,7 @@ from fmrd.front.ctl.hand import loops
 from fmrd.front.ctl.hand.holders import Loop
 from fmrd.front.daemon.control import Control
 from fmrd.front.maps import receiving, restoring, sending
+from fmrd.front.nightly.watching import Nights
 from fmrd.front.told.history import History
 from fmrd.front.wire import STATUSES
 from tests.engine.rig import REGION, Rig, daemon
@@ -90,7 +91,8 @@ async def serving(directory: Path, fmrctl: Fmrctl) -> AsyncIterator[Rig]:
     async with daemon(directory) as rig, trio.open_nursery() as nursery:
         history = History(directory / "state")
         rig.registry.context.events.listeners.append(history.add)
-        await nursery.start(Control(fmrctl.socket, rig.verbs, history=history.found).run)
+        nights = Nights(directory / "state", directory / "fmrd.d", rig.registry.context.events)
+        await nursery.start(Control(fmrctl.socket, rig.verbs, history=history.found, nights=nights).run)
         yield rig
         history.close()
         nursery.cancel_scope.cancel()
@@ -188,8 +190,8 @@ async def far(fmrctl: Fmrctl, rig: Rig) -> None:
 class PlexFile(VolumeFile):
     """The file of a volume, where no door shows it: its plex, which has that content."""
 
-    def __init__(self, path: str, *, writes: bool = False, behind: Sequence[str] = ()) -> None:
-        super().__init__(PLEXES[Path(path).name], writes=writes, behind=behind)
+    def __init__(self, path: str, *, writes: bool = False, behind: Sequence[str] = (), scattered: bool = False) -> None:
+        super().__init__(PLEXES[Path(path).name], writes=writes, behind=behind, scattered=scattered)
 
 
 PLEXES: dict[str, str] = {}
@@ -243,6 +245,23 @@ async def keeping(fmrctl: Fmrctl, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> 
         door.released()
     await fmrctl("stop", "k2")
     await fmrctl("remove", "k2", "--erase")
+
+
+async def nights(fmrctl: Fmrctl, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that goes well, one whose hook fails, and each with --dry-run."""
+    monkeypatch.setenv("FMRD_CONF", str(rig.path("fmrd.conf")))
+    path = rig.path("fmrd.d") / "data.toml"
+    path.parent.mkdir()
+    plan = f'[snapshot]\ninto = "{rig.path("")}"\nname = "night-%S"\n'
+    for text, status in ((plan, 0), (plan + '[hooks]\nbefore = ["/bin/false"]\n', 1)):
+        path.write_text(text)
+        path.chmod(0o600)
+        await fmrctl("nightly", "data", "--dry-run")
+        told = await fmrctl("nightly", "data", status=status)
+        if status == 0:
+            await fmrctl("stop", told["taken"])
+            await fmrctl("remove", told["taken"], "--erase")
+    path.unlink()
 
 
 async def snapshots(fmrctl: Fmrctl, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -392,6 +411,7 @@ async def test_what_is_printed_is_documented_and_what_is_documented_is_printed(
         await snapshots(fmrctl, rig, monkeypatch)
         await faults(fmrctl, rig, monkeypatch)
         await ends(fmrctl, rig, monkeypatch)
+        await nights(fmrctl, rig, monkeypatch)
         await applied(fmrctl, rig)
     await starts(tmp_path, fmrctl)
     async with serving(tmp_path, fmrctl):

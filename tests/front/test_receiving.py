@@ -14,7 +14,7 @@ from fmrd.errors import Failed
 from fmrd.front.ctl.app import App
 from fmrd.front.maps import restoring
 from fmrd.front.maps.receiving import Options, Receiving
-from tests.front.test_stream import LENGTH, WHOLE, written
+from tests.front.test_stream import INCREMENT, LENGTH, SMALL, WHOLE, written
 
 OURS, OTHERS = WHOLE.stream, WHOLE.snapshot
 
@@ -23,11 +23,14 @@ def bits(value: int) -> str:
     return b64encode(zlib.compress(bytes([value] * (LENGTH // 4096 // 8)))).decode()
 
 
+NOWHERE = Console(file=io.StringIO())
+
+
 class Daemon:
     """Answers as one that was asked to begin anew by somebody else, before the file was opened."""
 
     def __init__(self, path: Path) -> None:
-        self.err = Console(file=io.StringIO())
+        self.err = NOWHERE
         self.asked: list[tuple[str, Json]] = []
         self._path = str(path)
 
@@ -67,3 +70,52 @@ def test_who_puts_back_neither_writes_to_anothers_nor_gives_it_up(others: Path) 
     assert caught.value.code == "receive_missing"
     assert others.read_bytes() == b"x" * LENGTH
     assert daemon.asked[-1] == ("receive_discard", {"volume": "data", "stream": OURS})
+
+
+class Taking(Daemon):
+    """Takes the stream that comes, and says what was asked of it."""
+
+    def ask(self, verb: str, **arguments: Any) -> Json:
+        answer = super().ask(verb, **arguments)
+        shown: dict[str, Json] = {"receive_token": {"stream": OURS}, "print": {"volumes": [{"open_count": 0}]}}
+        return shown.get(verb, answer)
+
+    def verbs(self) -> list[str]:
+        return [verb for verb, _ in self.asked]
+
+
+END = 24 + 32
+HEADER = len(written(INCREMENT, [])) - END
+FIRST = len(written(INCREMENT, [(0, b"abc" * 20)])) - END
+"""Where the header of SMALL ends, and its first record."""
+
+
+def ended(others: Path, stream: bytes) -> tuple[Taking, str]:
+    """What was asked of the daemon, and the code of the failure, empty for none."""
+    daemon = Taking(others)
+    try:
+        Receiving(cast(App, daemon), "data", io.BytesIO(stream), Options()).run()
+    except Failed as error:
+        return daemon, error.code
+    return daemon, ""
+
+
+def test_a_stream_that_is_cut_at_any_byte_is_never_taken_over(others: Path) -> None:
+    """What was verified before the cut lies beside the volume, and where it goes on is noted; nothing else happens."""
+    assert ended(others, SMALL)[0].verbs()[-1] == "receive_commit"
+    for at in range(len(SMALL)):
+        others.write_bytes(b"x" * LENGTH)
+        daemon, code = ended(others, SMALL[:at])
+        assert code == "stream_cut" and "receive_commit" not in daemon.verbs(), at
+        assert others.read_bytes()[:60] == (b"abc" * 20 if at >= FIRST else b"x" * 60)
+        assert ("receive_progress" in daemon.verbs()) is (at >= FIRST)
+        assert bool(daemon.asked) is (at >= HEADER)
+
+
+def test_a_header_with_any_bit_turned_never_reaches_the_daemon(others: Path) -> None:
+    for bit in range(8 * HEADER):
+        damaged = bytearray(SMALL)
+        damaged[bit // 8] ^= 1 << bit % 8
+        daemon, code = ended(others, bytes(damaged))
+        assert code in ("stream_damaged", "stream_cut") and daemon.asked == [], bit
+    assert others.read_bytes() == b"x" * LENGTH

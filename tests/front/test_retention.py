@@ -1,5 +1,6 @@
 """Which snapshots are kept: restic's rules, as properties and as a table."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from fmrd.core.json_object import Json
 from fmrd.front.ctl import words
-from fmrd.front.maps.retention import PERIODS, Taken, candidates, kept
+from fmrd.front.maps.retention import PERIODS, Taken, candidates, kept, stands_alone
 
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)
 
@@ -84,19 +85,32 @@ def test_the_words_are_restics(rules: dict[str, int], names: set[str]) -> None:
 
 
 def shown(name: str, **others: object) -> Json:
-    return {"name": name, "uuid": f"uuid of {name}", "snapshot_of": "data", "taken": 1.0, "receiving": False} | others
+    found = {"name": name, "uuid": f"uuid of {name}", "snapshot_of": "data", "taken": 1.0, "receiving": False}
+    return found | {"lost": [], "error": None, "kstate": "ENABLED"} | others
 
 
 def test_only_snapshots_of_that_volume_may_go() -> None:
     volumes = [
         shown("data", snapshot_of=None), shown("a"), shown("b", snapshot_of="data2"), shown("c", taken=None),
         shown("RECV-data", receiving=True), shown("UNDO-data"), shown("other", snapshot_of=None),
+        shown("stopped", kstate="DISABLED"), shown("refused", error={"code": "home_torn", "message": "m"}),
     ]  # fmt: skip
     found, left = candidates(volumes, "data")
     assert [each.name for each in found] == ["a"]
     assert [(each["name"], each["code"]) for each in left] == [
         ("c", "snap_unknown"), ("RECV-data", "receive_present"), ("UNDO-data", "undo_present"),
+        ("stopped", "volume_stopped"), ("refused", "home_torn"),
     ]  # fmt: skip
+
+
+def test_one_of_which_something_is_lost_counts_for_no_rule() -> None:
+    newest, older, oldest = taken(0, 24, 48)
+    lost = replace(newest, whole=False)
+    assert stay([lost, older, oldest], {"last": 1}) == {older.name}
+    assert stay([lost], {"last": 1}) == set()
+    assert stands_alone(lost, [lost, older]), "nobody else has what is left of that day"
+    assert not stands_alone(replace(older, whole=False), [newest, older])
+    assert candidates([shown("a", lost=[{"offset_bytes": 0, "length_bytes": 1}])], "data")[0][0].whole is False
 
 
 def test_a_name_may_have_the_time_in_it() -> None:

@@ -1,6 +1,8 @@
 """Imports point one way: front -> engine -> dco -> core -> errors; backing serves dco and engine by its protocol."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -113,3 +115,11 @@ def test_only_backing_does_input_and_output() -> None:
             if isinstance(node, ast.Attribute) and node.attr in SYSTEM_CALLS and ast.unparse(node.value) == "os":
                 wrong.append(f"{name_of(path)}:{node.lineno} os.{node.attr}")
     assert not wrong
+
+
+def test_fmrctl_starts_without_what_only_the_daemon_or_a_terminal_needs() -> None:
+    """Half of its start was these, and a start was most of what 'fmrctl changed' took."""
+    heavy = ("trio", "urllib.request", "rich.progress", "fmrd.engine.registry")
+    code = f"import sys, fmrd.front.ctl.cli; print(*sorted(set({heavy!r}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == []

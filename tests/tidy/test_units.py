@@ -46,7 +46,7 @@ def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
         for name in (unit.name, unit.name.replace("@.", "@data.")):
             (tmp_path / name).write_text(text)
     units = sorted(map(str, tmp_path.iterdir()))
-    assert len(units) == 15
+    assert len(units) == 19
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True)
     complaints = [line for line in done.stderr.splitlines() if str(tmp_path) in line or "fmrd" in line]
     complaints = [line for line in complaints if not any(f"Unknown key '{new}'" in line for new in FROM_254_ON)]
@@ -121,6 +121,13 @@ def test_a_backup_runs_every_night_and_also_after_a_night_off() -> None:
     settings = settings_of("fmrd-backup@.timer")
     assert settings["Persistent"] == "true" and settings["OnCalendar"].startswith("*-*-* ")
     assert settings_of("fmrd-backup@.service")["EnvironmentFile"] == "/etc/fmrd/backup-%i.conf"
+
+
+def test_a_night_runs_every_night_by_its_plan_and_also_after_a_night_off() -> None:
+    settings = settings_of("fmrd-nightly@.timer")
+    assert settings["Persistent"] == "true" and settings["OnCalendar"].startswith("*-*-* ")
+    night = settings_of("fmrd-nightly@.service")
+    assert night["ExecStart"].endswith("/fmrctl nightly %i") and night["ConditionPathExists"] == "/etc/fmrd.d/%i.toml"
 
 
 def test_whoever_thaws_a_file_system_outlives_the_daemon() -> None:

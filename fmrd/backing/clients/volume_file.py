@@ -22,17 +22,20 @@ _ZEROS = bytes(1 << 20)
 class VolumeFile:
     """A volume's file, open: for reading, or with ``writes`` for both. Offsets and lengths are bytes. OSError.
     ``behind``: paths of what the daemon reads for it, and for nobody else, whose pages go, too, as far as they are
-    files or devices here.
+    files or devices here. ``scattered``: what is read lies here and there, so that nothing is to be read ahead of it.
     """
 
-    def __init__(self, path: str, *, writes: bool = False, behind: Sequence[str] = ()) -> None:
+    def __init__(
+        self, path: str, *, writes: bool = False, behind: Sequence[str] = (), scattered: bool = False
+    ) -> None:
         self.path = path
         self._behind: list[int] = []
         self._fd = os.open(path, (os.O_RDWR if writes else os.O_RDONLY) | os.O_CLOEXEC)
         self._dropped = 0
         self._read = False
         with contextlib.suppress(OSError):
-            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+            advice = os.POSIX_FADV_RANDOM if scattered else os.POSIX_FADV_SEQUENTIAL
+            os.posix_fadvise(self._fd, 0, 0, advice)
         for each in behind:
             with contextlib.suppress(OSError):
                 self._behind.append(os.open(each, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))

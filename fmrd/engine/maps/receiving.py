@@ -227,9 +227,19 @@ def _started(pair: Pair) -> Service:
 
 
 async def discard(registry: Registry, unit: Unit) -> list[str]:
-    """Give up what has come, with its file. Return sentences about what was left."""
+    """Give up what has come, with its file. Return sentences about what was left. Refused('receive_present') while
+    somebody writes there: another stream comes, or data is put back.
+    """
+
+    def check() -> None:
+        known = unit.settings.receiving if unit.settings is not None else None
+        if known is not None and unit.service is not None and unit.service.running.open_count:
+            what = "data is put back" if known.partial else "a stream is being received"
+            hint = "let that end first; where its line hangs, end its fmrctl: what has come stays"
+            raise Refused("receive_present", f"{what} just now, from {known.content.name} into {unit.name}", hint)
+
     async with registry.units.held(unit):
-        await registry.stop_held(unit)
+        await registry.stop_held(unit, check=check)
         plexes = unit.settings.plexes if unit.settings is not None else ()
         last = unit.home.record
         await unit.home.forget(unit.name)

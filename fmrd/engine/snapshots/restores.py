@@ -96,6 +96,9 @@ async def _keep_for_others(pair: Pair) -> None:
     changed = snapback.difference(mirror.volume, pair.volume)
     for volume in (mirror.volume, pair.volume):
         volume.drl.add_to(changed)
+    if pair.volume.settings.is_instant:
+        # What it has not copied stays as it is, whatever its coarse marks say: all of that would fill the others.
+        pair.volume.plexes[0].map.take_from(changed)
     for uuid in [uuid for uuid in mirror.volume.unkept if uuid != own]:
         await Keeper(mirror, uuid).keep(changed.search(1))
 

@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import TransferSpeedColumn as SpeedColumn
 
 from fmrd.core.json_object import Json
 from fmrd.errors import Failed, FmrdError
 from fmrd.front.client import TIMEOUT_SECONDS, Client
 from fmrd.front.ctl.hand.helping import helped
-from fmrd.front.ctl.tables import console, decision_line, print_plex, print_tasks, print_volumes, task_line, task_name
+from fmrd.front.ctl.tables import console, decision_line, print_plex, print_tasks, print_volumes, task_line
 from fmrd.front.tags import BEGINS_TASKS
 from fmrd.front.wire import error_json
 
@@ -104,7 +102,9 @@ class App:
     def wait(self, ids: list[int] | None) -> list[Json]:
         """Return these tasks (None: all that run now) when they have ended; a terminal shows their progress."""
         if self.err.is_terminal:
-            with _bars(self.err) as draw:
+            from fmrd.front.ctl.glance.bars import Bars
+
+            with Bars(self.err) as draw:
                 ended = list(self.ask("task_monitor", draw, ids=ids)["tasks"])
                 draw(ended)
                 return ended
@@ -144,29 +144,3 @@ def print_json(value: Json) -> None:
 
 def _tasks_in(result: Json) -> list[Json]:
     return list(result.get("tasks", [result["task"]] if "task" in result else []))
-
-
-class _bars:
-    """A bar for each task."""
-
-    def __init__(self, err: Console) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True), SpeedColumn(),
-                   TimeRemainingColumn())  # fmt: skip
-        self._progress = Progress(*columns, console=err)
-        self._bars: dict[int, TaskID] = {}
-
-    def __enter__(self) -> Callable[[list[Json]], None]:
-        self._progress.start()
-        return self._draw
-
-    def __exit__(self, *details: object) -> None:
-        self._progress.stop()
-
-    def _draw(self, tasks: list[Json]) -> None:
-        for task in tasks:
-            if task["id"] not in self._bars:
-                name = f"task {task_name(task)} {task['plex']} ({task['reason']['code']})"
-                self._bars[task["id"]] = self._progress.add_task(name, total=task["total_bytes"] or None)
-            self._progress.update(
-                self._bars[task["id"]], total=task["total_bytes"] or None, completed=task["done_bytes"]
-            )

@@ -36,6 +36,7 @@ from fmrd.front.ctl.task import task
 from fmrd.front.ctl.verify import verify
 from fmrd.front.ctl.words import parse_pairs
 from fmrd.front.maps.commands import COMMANDS as MAP_COMMANDS
+from fmrd.front.nightly.command import nightly
 from fmrd.front.places import default_places
 from fmrd.front.setup.completing import complete
 from fmrd.front.setup.declared import apply
@@ -176,7 +177,7 @@ def print_all(app: App, volume: tuple[str, ...]) -> None:
 
 
 AT_HAND = (status, events, history, start, stop, explain, loop, unloop, rename, replace)
-SEEN = (dump, stat, draw_map, top)
+SEEN = (dump, stat, draw_map, top, nightly)
 for command in (*AT_HAND, plex, recover, *SNAP_COMMANDS, *MAP_COMMANDS, verify, task, *SEEN, apply, install_units):
     cli.add_command(command)
 

@@ -19,6 +19,7 @@ from fmrd.engine.verbs.verbs import Verbs
 from fmrd.errors import Failed, FmrdError, Refused, failed_by
 from fmrd.front.daemon.connection import RequestPace, request_of, say_alive, send, until_gone, user_of
 from fmrd.front.daemon.listening import accept_all, bind
+from fmrd.front.nightly.watching import Nights
 from fmrd.front.tags import BEGINS_TASKS
 from fmrd.front.told import streaming
 from fmrd.front.wire import Problem, Progress, Reply, Request, Result
@@ -54,12 +55,13 @@ class Control:
 
     def __init__(
         self, path: Path, verbs: Verbs, after: Callable[[], Awaitable[None]] = _nothing,
-        history: Callable[..., list[Json]] = lambda volume=None, most=0: [],
+        history: Callable[..., list[Json]] = lambda volume=None, most=0: [], nights: Nights | None = None,
     ) -> None:  # fmt: skip
         self.path = path
         self.verbs = verbs
         self._after = after
         self._history = history
+        self._nights = nights
         self.clients = 0
         """Connections, without those that wait."""
         self.waiting = 0
@@ -169,6 +171,8 @@ class Control:
                 return await streaming.stream(events, stream, request.args.get("since"), follow=follow)
             case "history":
                 return {"events": await trio.to_thread.run_sync(partial(self._history, **request.args))}
+            case "nights" | "night_note":
+                return await self._nights.answer(request.verb, **request.args) if self._nights else {"nights": []}
         verb, uid = getattr(self.verbs, request.verb), user_of(stream)
         try:
             result: Json = await _tagged(verb, request)

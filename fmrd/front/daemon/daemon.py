@@ -71,7 +71,7 @@ class Daemon:
             await drop_if_dead(self.mount)
         door = self._door(registry, system.idle)
         outlets = await trio.to_thread.run_sync(Outlets, registry, self.state, self.hooks)
-        control = Control(self.socket, Verbs(registry), door.caught_up, outlets.history.found)
+        control = Control(self.socket, Verbs(registry), door.caught_up, outlets.history.found, outlets.nights)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(outlets.run)
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:

@@ -5,7 +5,7 @@ import sys
 import click
 
 from fmrd.core.json_object import Json
-from fmrd.errors import BadRequest
+from fmrd.errors import BadRequest, Failed
 from fmrd.front.ctl import words
 from fmrd.front.ctl.app import OUTPUT_VERSION, App
 from fmrd.front.ctl.options import DRY_RUN, RATE, TAG, WAIT, force
@@ -149,6 +149,9 @@ def receive(
         return
     if token:
         told = app.ask("receive_token", volume=volume)
+        if not told["source"]:  # it has a place in no stream, and a sender would refuse it
+            what = f"volume {volume} receives no stream: data is put back from {told['snapshot']}"
+            raise Failed("receive_missing", what, "let that end first")
         app.show({"token": encode_token(told)}, lambda shown: app.out.print(shown["token"], soft_wrap=True))
         return
     if abort:

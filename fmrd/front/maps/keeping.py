@@ -7,13 +7,14 @@ import click
 
 from fmrd.backing.clients.volume_file import VolumeFile
 from fmrd.core.json_object import Json
-from fmrd.errors import BadRequest, Failed, FmrdError
+from fmrd.errors import BadRequest, Failed
 from fmrd.front.ctl import words
 from fmrd.front.ctl.app import App
 from fmrd.front.ctl.options import DRY_RUN, RATE, TAG, WAIT
 from fmrd.front.maps import failing, restoring
 from fmrd.front.maps.pace import Pace
-from fmrd.front.maps.retention import PERIODS, candidates, kept
+from fmrd.front.maps.pruning import pruned
+from fmrd.front.maps.retention import PERIODS
 from fmrd.front.streams.stream import CHUNK_BYTES
 
 RANGE = click.option("--range", "span", type=words.span, metavar="OFFSET:LENGTH", help="Only these bytes.")
@@ -102,24 +103,7 @@ def prune(app: App, /, volume: str, dry_run: bool, **counts: int | None) -> None
     rules = {word: count for word in PERIODS if (count := counts[f"keep_{word}"]) is not None}
     if not sum(rules.values()):
         raise BadRequest("bad_request", "no rule keeps anything, and all would go", "--keep-last N, --keep-daily N")
-    original = app.ask("print", volume=volume)["volumes"][0]
-    if original["snapshot_of"] is not None:
-        raise BadRequest("bad_request", f"{volume} is a snapshot of {original['snapshot_of']}: name that")
-    found, left = candidates(app.ask("print")["volumes"], volume)
-    rules_of = kept(found, rules)
-    shown: Json = {
-        "kept": [{"name": each.name, "rules": rules_of[each.name]} for each in found if rules_of[each.name]],
-        "removed": [], "left": left,
-    }  # fmt: skip
-    for each in sorted((each for each in found if not rules_of[each.name]), key=lambda each: each.at):
-        try:
-            if not dry_run:
-                app.ask("remove", volume=each.name, erase=True, uuid=each.uuid, snapshot_of=volume)
-            shown["removed"].append(each.name)
-        except FmrdError as error:
-            shown["left"].append({"name": each.name, "code": error.code, "message": error.message})
-    if dry_run:
-        shown["notice"] = f"would remove {len(shown['removed'])} of {len(found) + len(left)} snapshot(s)"
+    shown = pruned(app, volume, rules, dry_run=dry_run)
     app.show(shown, lambda _: _print_pruned(app, shown, dry_run=dry_run))
 
 

@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 
 class Pace:
@@ -32,20 +32,26 @@ class Meter:
     """A bar on a terminal, and nothing elsewhere."""
 
     def __init__(self, err: Console, what: str, total: int, done: int = 0) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True),
-                   TransferSpeedColumn(), TimeRemainingColumn())  # fmt: skip
-        self._progress = Progress(*columns, console=err, disable=not err.is_terminal)
-        self._task = self._progress.add_task(what, total=total or None, completed=done)
+        self._advance: Callable[[int], None] = lambda size: None
+        self._begin: Callable[[], None] = lambda: None
+        self._end: Callable[[], None] = lambda: None
+        if err.is_terminal:
+            from fmrd.front.ctl.glance.bars import columns_of_bytes
+
+            progress = columns_of_bytes(err)
+            task = progress.add_task(what, total=total or None, completed=done)
+            self._advance = partial(progress.advance, task)
+            self._begin, self._end = progress.start, progress.stop
 
     def __enter__(self) -> "Meter":
-        self._progress.start()
+        self._begin()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:  # fmt: skip
-        self._progress.stop()
+        self._end()
 
     def advance(self, size: int) -> None:
         """So many bytes more."""
-        self._progress.advance(self._task, size)
+        self._advance(size)

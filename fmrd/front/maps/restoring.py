@@ -64,7 +64,7 @@ def _put(app: App, changes: Changes, span: tuple[int, int], total: int, begun: J
     name = changes.told["volume"]
     with (
         failing.told(f"snapshot {name} cannot be put back"),
-        VolumeFile(changes.told["path"], behind=changes.told["behind"]) as source,
+        VolumeFile(changes.told["path"], behind=changes.told["behind"], scattered=True) as source,
         VolumeFile(begun["path"], writes=True) as target, Meter(app.err, f"putting back {name}", total) as meter,
     ):  # fmt: skip
         must_be_that(app, begun["volume"], begun["stream"])

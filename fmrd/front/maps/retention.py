@@ -10,6 +10,7 @@ from datetime import datetime, tzinfo
 
 from fmrd.core.json_object import Json
 from fmrd.core.names import derived
+from fmrd.core.states import KState
 
 Period = Callable[[datetime], object]
 
@@ -26,19 +27,21 @@ PERIODS: dict[str, Period] = {
 
 @dataclass(frozen=True)
 class Taken:
-    """A snapshot, and when it was taken, in seconds since 1970."""
+    """A snapshot, and when it was taken, in seconds since 1970. ``whole``: nothing of it is lost."""
 
     name: str
     uuid: str
     at: float
+    whole: bool = True
 
 
 def kept(snapshots: Sequence[Taken], rules: Mapping[str, int], zone: tzinfo | None = None) -> dict[str, list[str]]:
     """Return, by the name of each snapshot, the rules that keep it: an empty list for one that goes. ``rules``: how
-    many, by the words of PERIODS. ``zone``: None for the machine's.
+    many, by the words of PERIODS. ``zone``: None for the machine's. One of which something is lost counts for no rule.
     """
     found: dict[str, list[str]] = {each.name: [] for each in snapshots}
-    newest_first = sorted(snapshots, key=lambda each: (each.at, each.name), reverse=True)
+    whole = [each for each in snapshots if each.whole]
+    newest_first = sorted(whole, key=lambda each: (each.at, each.name), reverse=True)
     for word, count in rules.items():
         seen: set[object] = set()
         for number, each in enumerate(newest_first):
@@ -47,6 +50,11 @@ def kept(snapshots: Sequence[Taken], rules: Mapping[str, int], zone: tzinfo | No
                 seen.add(period)
                 found[each.name].append(word)
     return found
+
+
+def stands_alone(taken: Taken, snapshots: Sequence[Taken]) -> bool:
+    """Tell whether one of which something is lost is the newest of all: what is left of it nobody else has."""
+    return not taken.whole and not any(each.whole and each.at >= taken.at for each in snapshots)
 
 
 def _local(at: float, zone: tzinfo | None) -> datetime:
@@ -58,6 +66,7 @@ def candidates(volumes: Sequence[Json], original: str) -> tuple[list[Taken], lis
     as 'print' tells them.
     """
     found, left = [], []
+    stopped = "it is stopped: nobody can tell whether all of it is there"
     for volume in volumes:
         if volume["snapshot_of"] != original:
             continue
@@ -67,8 +76,12 @@ def candidates(volumes: Sequence[Json], original: str) -> tuple[list[Taken], lis
             left.append(_left(volume, "undo_present", "it is what 'undo' puts back"))
         elif volume["taken"] is None:
             left.append(_left(volume, "snap_unknown", "nobody noted when it was taken"))
+        elif volume["error"] is not None:
+            left.append(_left(volume, volume["error"]["code"], volume["error"]["message"]))
+        elif volume["kstate"] == KState.DISABLED:
+            left.append(_left(volume, "volume_stopped", stopped))
         else:
-            found.append(Taken(volume["name"], volume["uuid"], volume["taken"]))
+            found.append(Taken(volume["name"], volume["uuid"], volume["taken"], not volume["lost"]))
     return found, left
 
 

@@ -4,9 +4,13 @@ import os
 import sys
 from pathlib import Path
 
+import trio
+
 from fmrd.engine.events.ring import Events
 from fmrd.engine.registry import Registry
 from fmrd.engine.served import Served
+from fmrd.front.nightly.plan import directory
+from fmrd.front.nightly.watching import Nights
 from fmrd.front.told.history import History
 from fmrd.front.told.hooks import Hooks
 from fmrd.front.told.journal import Journal, connected
@@ -20,6 +24,7 @@ class Outlets:
         self._events: Events = registry.context.events
         self.history = History(state)
         self._hooks = Hooks(hooks, self._events)
+        self.nights = Nights(state, directory(), self._events)
         self._seen: set[str] = set()
         self._events.listeners += [self.history.add, self._hooks.add]
         self._journal = Journal() if connected(os.environ, sys.stderr.fileno()) else None
@@ -31,7 +36,9 @@ class Outlets:
     async def run(self) -> None:
         """Until cancelled."""
         self._events.tell("daemon_started", f"fmrd (process {os.getpid()}) has begun")
-        await self._hooks.run()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.nights.run)
+            await self._hooks.run()
 
     def _changed(self, served: Served) -> None:
         """A volume appears or goes; it also tells of other changes, which are no events."""

@@ -1,4 +1,6 @@
-"""Whether a program may be run by the daemon: nobody but root, or the daemon's own user, could have put it there."""
+"""Whether a program may be run, or a file that names some may be heeded: nobody but root, or the own user, could have
+put it there.
+"""
 
 import os
 import stat
@@ -12,15 +14,20 @@ def why_not(path: Path) -> str | None:
     try:
         real = Path(os.path.realpath(path, strict=True))
         status = real.stat()
-        opened = list(map(_open_to_others, (real, *real.parents, path.parent)))
+        why = whose(path)
     except OSError as error:  # whoever installs a new one takes the old one away at any moment
         return f"is not run: {error.strerror}"
     if not stat.S_ISREG(status.st_mode):
         return "is not run: it is no file"
     if not status.st_mode & stat.S_IXUSR:
         return f"is not run: it is not executable (chmod 755 {path})"
-    why = next(filter(None, opened), None)
     return None if why is None else f"is not run: {why}"
+
+
+def whose(path: Path) -> str | None:
+    """Return who else could have written a file, or put it there, as a sentence; None for nobody. OSError."""
+    real = Path(os.path.realpath(path, strict=True))
+    return next(filter(None, list(map(_open_to_others, (real, *real.parents, path.parent)))), None)
 
 
 def _open_to_others(path: Path) -> str | None:

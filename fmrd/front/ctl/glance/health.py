@@ -33,6 +33,7 @@ class Health(StrEnum):
     DEGRADED = "DEGRADED"
     RECOVERING = "RECOVERING"
     RESYNCING = "RESYNCING"
+    OVERDUE = "OVERDUE"
     OPENING = "OPENING"
     STOPPED = "STOPPED"
     OK = "OK"
@@ -46,6 +47,7 @@ LEVELS = {
     Health.DEGRADED: Level.UNWELL,
     Health.RECOVERING: Level.UNWELL,
     Health.RESYNCING: Level.UNWELL,
+    Health.OVERDUE: Level.UNWELL,
     Health.OPENING: Level.UNWELL,
     Health.STOPPED: Level.WELL,
     Health.OK: Level.WELL,
@@ -58,6 +60,7 @@ MEANS = {
     Health.DEGRADED: "A plex is out: the volume serves all of its data, and has fewer copies than it was given.",
     Health.RECOVERING: "After a crash the plexes are made equal again; the volume is in use meanwhile.",
     Health.RESYNCING: "A plex gets what it missed; the volume is in use meanwhile.",
+    Health.OVERDUE: "The volume is well, and its night is not: it failed, was missed, or its plan cannot be read.",
     Health.OPENING: "The daemon is still opening the volume.",
     Health.STOPPED: "The volume was stopped by the administrator, or never started; 'fmrctl start VOL' opens it.",
     Health.OK: "All plexes are there, and in sync.",

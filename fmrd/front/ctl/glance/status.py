@@ -8,6 +8,7 @@ from fmrd.front.ctl.glance.health import Health, Judged, Level, judge, worst_fir
 from fmrd.front.ctl.glance.picking import picked
 from fmrd.front.ctl.tables import GOOD, SICK, WARN, print_rows
 from fmrd.front.ctl.words import format_size
+from fmrd.front.nightly.shown import with_nights
 
 HEAD = ("NAME", "STATE", "PLEXES", "LENGTH")
 COLOURS = {Level.WELL: GOOD, Level.UNWELL: WARN, Level.BAD: SICK}
@@ -30,9 +31,10 @@ def show_status(app: App, wanted: tuple[str, ...], *, unwell: bool = False) -> i
     """Return the exit status: the worst level of all that was asked for."""
     shown = app.ask("print")
     names = picked(wanted, [v["name"] for v in shown["volumes"]])
-    judged = worst_first([judge(v, shown["tasks"], shown["opening"]) for v in shown["volumes"] if v["name"] in names])
-    coming = sorted(set(shown["opening"]) - {each.name for each in judged}) if not wanted else []
-    judged += [Judged(name, Health.OPENING, 0, 0, 0) for name in coming]
+    all_judged = [judge(v, shown["tasks"], shown["opening"]) for v in shown["volumes"] if v["name"] in names]
+    coming = sorted(set(shown["opening"]) - {each.name for each in all_judged}) if not wanted else []
+    all_judged += [Judged(name, Health.OPENING, 0, 0, 0) for name in coming]
+    judged = worst_first(with_nights(all_judged, app.ask("nights")["nights"], all_of_them=not wanted))
     worst = max((each.level for each in judged), default=Level.WELL)
     sick = [each for each in judged if each.level is not Level.WELL]
     result: Json = {"level": worst.name.lower(), "health": [each.json() for each in (sick if unwell else judged)]}

@@ -1,7 +1,7 @@
 """A picture of a volume as SVG: for a ticket, or to be looked at closely."""
 
 from collections.abc import Iterator, Sequence
-from xml.sax.saxutils import escape
+from html import escape
 
 from fmrd.core.json_object import Json
 from fmrd.core.printable import printable
@@ -59,4 +59,4 @@ def runs(parts: Sequence[int]) -> Iterator[tuple[int, int, int]]:
 
 
 def _text(text: str) -> str:
-    return escape(printable(text))
+    return escape(printable(text), quote=False)
