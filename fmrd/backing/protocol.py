@@ -16,6 +16,7 @@ from fmrd.backing.calls.reach import Reach, Reached
 from fmrd.backing.looking.findings import Finding, Kind, Place, Seen
 from fmrd.backing.looking.trying import Room
 from fmrd.backing.owning.notes import Notes
+from fmrd.backing.owning.store_files import StoreFiles
 from fmrd.core.stamps import Piece, Stamp
 from fmrd.errors import SourceError
 
@@ -154,7 +155,7 @@ class Freezer(Protocol):
         """Thaw it; it is called also when nothing was frozen. OSError where it may still be frozen."""
 
 
-class Host(Protocol):
+class Host(StoreFiles, Protocol):
     """A host opens, makes and removes plexes and copies of the DCO. Expected failures are FmrdError with these codes:
     ``plex_missing``, ``plex_busy`` (locked by another owner), ``plex_exists``, ``not_a_plex`` (a directory, a
     socket...), ``plex_too_short``; everything else is OSError.

@@ -17,6 +17,7 @@ from fmrd.core.maps.drl import HOT_EXTENTS
 from fmrd.engine.events.ring import Events
 from fmrd.engine.events.telling import copy_ended
 from fmrd.engine.plexes.disks_come import Coming
+from fmrd.engine.stores.stores import Stores
 from fmrd.engine.tasks import TaskList
 
 
@@ -50,6 +51,7 @@ class Context:
     nursery: trio.Nursery = field(init=False)
     tasks: TaskList = field(init=False)
     events: Events = field(init=False)
+    stores: Stores = field(init=False)
     coming: Coming = field(default_factory=Coming)
     disks: dict[str, trio.Lock] = field(init=False)
     """Two copies never share a disk: a copy holds the locks of its source and its target."""
@@ -58,6 +60,7 @@ class Context:
         self.events = Events(self.now)
         self.tasks = TaskList(self.now, partial(copy_ended, self.events))
         self.disks = defaultdict(trio.Lock)
+        self.stores = Stores(self.host, self.system, self.events, lambda work: self.nursery.start_soon(work))
 
     async def forget_checksums(self, volume: str) -> None:
         """Remove what verify knows of a volume that is not started, and goes, or becomes other data."""

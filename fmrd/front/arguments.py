@@ -130,6 +130,7 @@ class Argument:
 
 VOLUME = Argument(check_name, required=True)
 A_VOLUME = Argument(check_name)
+STORE = Argument(_new_name, required=True)
 PLEX = Argument(_plex, required=True)
 A_PLEX = Argument(_plex)
 FLAG = Argument(_flag)
@@ -179,7 +180,7 @@ VERBS: dict[str, dict[str, Argument]] = {
     "snapshot": {
         "volumes": Argument(_list(check_name)), "all": FLAG, "name": TEXT, "nmirror": NUMBER,
         "freeze": Argument(_list(_mount_point)), "instant": Argument(_path), "dco": Argument(_path), "force": FLAG,
-        "sync": FLAG, "dry_run": FLAG,
+        "sync": FLAG, "store": Argument(_new_name), "dry_run": FLAG,
     },
     "snapsync": {"snapshot": VOLUME, "rate": NUMBER},
     "snapback": {
@@ -190,6 +191,14 @@ VERBS: dict[str, dict[str, Argument]] = {
     "refresh": {"snapshot": VOLUME, "freeze": Argument(_list(_mount_point)), "rate": NUMBER, "dry_run": FLAG},
     "snapclear": {"snapshot": VOLUME},
     "snapprint": {"volume": A_VOLUME},
+    "store_add": {
+        "name": STORE, "directory": Argument(_mount_point, required=True), "size_bytes": ID, "step_bytes": NUMBER,
+        "most_bytes": NUMBER, "high_water": NUMBER, "dry_run": FLAG,
+    },
+    "store_print": {"name": Argument(_new_name)},
+    "store_resize": {"name": STORE, "size_bytes": NUMBER, "step_bytes": NUMBER, "most_bytes": NUMBER,
+                     "high_water": NUMBER, "dry_run": FLAG},
+    "store_remove": {"name": STORE, "dry_run": FLAG},
     "changed": {"volume": VOLUME, "since": A_VOLUME, "mark": A_VOLUME, "everything": FLAG, "whole": FLAG},
     "receive_begin": {
         "volume": VOLUME, "stream": A_UUID, "snapshot": A_UUID, "name": VOLUME, "length_bytes": ID, "pristine": FLAG,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from fmrd.backing.protocol import DCO_BLOCK_BYTES, DcoFile, Finding, Freezer, Kind, Place, Probe, Seen
 from fmrd.errors import Failed, Refused
-from tests.sim.disks import Crash, FarDco, Faults, PlexDisk, SimBacking, SimDco, SimNotes
+from tests.sim.disks import GRANULE, Crash, FarDco, Faults, PlexDisk, SimBacking, SimDco, SimNotes
 from tests.sim.oracle import Broken
 from tests.sim.sessions import Sessions
 
@@ -37,6 +37,7 @@ class Machine:
         self.homes_: dict[str, SimDco] = {}
         self.unpublished: dict[str, SimDco] = {}
         self.notes: dict[str, SimNotes] = {}
+        self.stores: bytes | None = None
         self.dead = False
         self.cutting = ""
         self.ticks = 0
@@ -252,6 +253,23 @@ class Machine:
     def remove_dco(self, plex_path: str, dco_path: str | None) -> None:
         self.alive()
         self.dcos.pop(plex_path, None)
+
+    def read_stores(self) -> bytes | None:
+        return self.stores
+
+    def write_stores(self, data: bytes) -> None:
+        self.alive()
+        if not self.cutting:
+            self.stores = data
+
+    def prepare_store(self, directory: str) -> None:
+        self.alive()
+
+    def store_files(self, directory: str) -> dict[str, int]:
+        """Of each file as much as is not zeros: what is punched takes no room."""
+        self.alive()
+        inside = [disk for path, disk in self.plexes.items() if path.startswith(f"{directory}/")]
+        return {disk.path: GRANULE * sum(map(bool, disk.cache)) for disk in inside}
 
     def remove_plex(self, path: str) -> None:
         self.alive()

@@ -10,6 +10,7 @@ from typing import TypeVar
 from fmrd.backing import dcofile, plexfile, private
 from fmrd.backing.dcofile import DcoFile
 from fmrd.backing.notefile import NoteFile
+from fmrd.backing.owning import stores
 from fmrd.backing.owning.locking import Lock
 from fmrd.backing.owning.under_way import Process
 from fmrd.backing.plexfile import PlexFile
@@ -53,7 +54,7 @@ class StateDirectory:
         finally:
             os.close(descriptor)
         private.mend(self._volumes)
-        private.mend(self.state, but_for={"lock", "history", "history.1", self._volumes.name})
+        private.mend(self.state, but_for={"lock", "history", "history.1", stores.NAME, self._volumes.name})
         for left in self._volumes.glob("*" + HOME_SUFFIX + UNPUBLISHED):
             log.info("removing %s: a kill came before that volume was made, or imported", left)
             left.unlink()
@@ -95,6 +96,18 @@ class StateDirectory:
     def rename_home(self, name: str, new: str) -> None:
         os.rename(self.home_path(name), self.home_path(new))
         plexfile.sync_directory(str(self.home_path(new)))
+
+    def read_stores(self) -> bytes | None:
+        return stores.read(self.state)
+
+    def write_stores(self, data: bytes) -> None:
+        stores.write(self.state, data)
+
+    def prepare_store(self, directory: str) -> None:
+        stores.prepare(directory)
+
+    def store_files(self, directory: str) -> dict[str, int]:
+        return stores.files(directory)
 
     def settled(self, found: T) -> T:
         """What was just opened, unless a process that was left behind may still write to it: Failed('plex_hung')."""

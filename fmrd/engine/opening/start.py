@@ -146,6 +146,7 @@ async def open_member(
     store = Store(ledger, volume, opened, timeout_seconds=settings.io_timeout_seconds, failed=report)
     ledger.family.put(volume)
     mirror = Mirror(store, context.system, opened, home.mirrors)
+    context.stores.enter(mirror)
     files = look.take(settings.plexes)
     try:
         for plex in volume.plexes:

@@ -3,8 +3,14 @@
 What a write, and a read or write of the snapshot, has to wait for is here; how regions are kept is keeping.py.
 """
 
+import errno
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
 import trio
 
+from fmrd.backing.calls.system_calls import ask
 from fmrd.core.decisions import instant
 from fmrd.engine.serving import reading
 from fmrd.engine.serving.keeping import Keeper
@@ -18,9 +24,24 @@ async def before_write(mirror: Mirror, offset: int, length: int) -> None:
     """
     regions = mirror.volume.geometry.regions_of(offset, length)
     keepers = [Keeper(mirror, uuid) for uuid in mirror.volume.unkept]
-    await _keep_by_all([keeper for keeper in keepers if keeper.owed(regions)], regions)
+    await _keep_by_all([keeper for keeper in keepers if keeper.must_wait(regions)], regions)
     if mirror.volume.settings.is_instant and not all(map(mirror.volume.plexes[0].is_kept, regions)):
         await fill(mirror, regions)
+
+
+@asynccontextmanager
+async def room_for(mirror: Mirror, offset: int, length: int) -> AsyncIterator[None]:
+    """Hold room, in here, for what is written to a volume that lies in a store, unless something lies there already.
+    Failed('store_full').
+    """
+    if mirror.room is None or not length or not mirror.volume.settings.is_instant:
+        yield
+        return
+    disk = mirror.opened[mirror.volume.plexes[0].uuid]
+    look = partial(disk.backing.data_until, offset, offset + length)
+    found = await ask(mirror.system, disk.lane, look, mirror.timeout_seconds)
+    async with mirror.room.taken(mirror.volume.settings.uuid, 0 if found == (True, offset + length) else length):
+        yield
 
 
 async def _keep_by_all(keepers: list[Keeper], regions: range) -> None:
@@ -45,16 +66,16 @@ async def _keep_by_all(keepers: list[Keeper], regions: range) -> None:
 
 def owes(mirror: Mirror, offset: int, length: int) -> bool:
     """Tell whether a write of these bytes has to wait until old data is kept: asked by writes that begin in this very
-    step. Regions that are kept or lost stay so.
+    step. Regions that are kept or lost, and known to be, stay so.
     """
     volume, family = mirror.volume, mirror.store.family
     regions = volume.geometry.regions_of(offset, length)
-    return any(instant.owed(volume, family.by_uuid(uuid), regions) for uuid in volume.unkept)
+    return any(instant.must_wait(volume, family.by_uuid(uuid), regions) for uuid in volume.unkept)
 
 
 async def fill(mirror: Mirror, regions: range) -> None:
     """Have an instant snapshot take these regions over from its original. Failed('snap_invalid') where they are lost,
-    ('io_error') where its plex fails, ('volume_stopped') where the original is stopped.
+    ('io_error') where its plex fails, ('store_full'), ('volume_stopped') where the original is stopped.
     """
     origin = _origin_of(mirror)
     span = mirror.volume.geometry.bytes_of(regions)
@@ -62,10 +83,12 @@ async def fill(mirror: Mirror, regions: range) -> None:
         async with origin.ranges.hold((span[0], sum(span))):
             if mirror.volume.settings.is_instant:
                 keeper = Keeper(origin, mirror.volume.settings.uuid)
-                await keeper.keep(regions, or_lose=False)
+                why = await keeper.keep(regions, or_lose=False)
                 check_lost(mirror, origin, regions)
                 if keeper.owed(regions):
-                    raise Failed("io_error", f"snapshot {mirror.volume.name}: its plex does not take what it copies")
+                    what = f"snapshot {mirror.volume.name}: its plex does not take what it copies"
+                    code, number = ("store_full", errno.ENOSPC) if why.startswith("store_full:") else ("io_error", None)
+                    raise Failed(code, f"{what} ({why})" if why else what, errno=number)
 
 
 async def read(mirror: Mirror, offset: int, length: int) -> bytes:
@@ -90,7 +113,10 @@ async def _read_region(mirror: Mirror, region: int, offset: int, length: int) ->
     if origin is not None:
         check_lost(mirror, origin, regions)
     if region not in plex.map:
-        return await reading.read_all(mirror, offset, length)
+        data = await reading.read_all(mirror, offset, length)
+        if region not in plex.map:
+            return data
+        return await _read_region(mirror, region, offset, length)  # it was given up, and its room back, meanwhile
     origin = _origin_of(mirror)
     with origin.load.request(origin.volume):
         at, size = mirror.volume.geometry.bytes_of(regions)

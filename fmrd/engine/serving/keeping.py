@@ -11,6 +11,7 @@ together, next; meanwhile the others are on their way through the next step. Who
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from bitarray.util import ones
 
@@ -20,7 +21,6 @@ from fmrd.core.volume.volume import Volume
 from fmrd.dco.group_commit import Batch, GroupCommit
 from fmrd.engine.serving import reading
 from fmrd.engine.serving.mirror import Mirror
-from fmrd.engine.serving.open_plex import OpenPlex
 from fmrd.engine.serving.writes_under_way import Writer, Zeroer
 from fmrd.errors import Failed, FmrdError
 
@@ -75,13 +75,12 @@ class Keeper:
     def _snapshot(self) -> Volume:
         return self._origin.store.family.by_uuid(self._uuid)
 
-    async def keep(self, regions: Iterable[int], *, or_lose: bool = True) -> None:
+    async def keep(self, regions: Iterable[int], *, or_lose: bool = True) -> str:
         """Return when each region is kept or lost, durably; the caller holds their bytes on the original.
         Failed('home_failed') where neither can be written down. ``or_lose``: the original is to be written there;
-        otherwise what cannot be kept stays owed.
+        otherwise what cannot be kept stays owed, and what is returned says why.
         """
-        regions, why = list(regions), ""
-        rounds = self._rounds
+        regions, why, rounds = list(regions), "", self._rounds
         for step, work in (
             (rounds.copies, self._copy),
             (rounds.fdatasyncs, self._sync),
@@ -94,6 +93,12 @@ class Keeper:
             if (error := await step.served(batch, work)) is not None:
                 raise error
             why = batch.why
+        return why
+
+    def must_wait(self, regions: range) -> bool:
+        """Tell whether the original must not write these yet."""
+        volume = self._origin.volume
+        return self._uuid in volume.unkept and instant.must_wait(volume, self._snapshot, regions)
 
     def owed(self, regions: Iterable[int]) -> list[int]:
         """Return which of these are owed: none where the snapshot went back meanwhile, or holds everything itself."""
@@ -106,7 +111,7 @@ class Keeper:
     async def _copy(self, batch: _Regions) -> None:
         """Have the plex take them, not durably yet."""
         regions = [r for r in self.owed(sorted(batch.regions)) if r in self._snapshot.plexes[0].map]
-        batch.why = await self._at_work(regions, self._copy_these)
+        batch.why = await self._at_work(regions, partial(self._copy_these, precious=bool(batch.precious)))
 
     async def _sync(self, batch: _Regions) -> None:
         """Make durable what the plex took."""
@@ -116,13 +121,14 @@ class Keeper:
     async def _write_down(self, batch: _Regions) -> None:
         """Have the home copy know. What is still owed then was not taken, or was dropped: it is lost."""
         regions = [r for r in self.owed(sorted(batch.regions)) if r not in self._snapshot.plexes[0].map]
-        why = await self._at_work(regions, self._write_pages)
+        why = batch.why = await self._at_work(regions, self._write_pages) or batch.why
         left = self.owed(sorted(batch.precious))
         if left:
             mirror = self._origin.kin.get(self._uuid)
-            await self._lose(
-                left, batch.why or why or "its plex failed", rest=mirror is not None and self._hangs(mirror)
-            )
+            await self._lose(left, why or "its plex failed", rest=mirror is not None and self._hangs(mirror))
+        if untold := instant.untold(self._origin.volume, self._uuid, batch.precious):  # lost by somebody else
+            column = self._origin.volume.unkept[self._uuid].column.index
+            await self._origin.store.write_pages((column, page) for page in sorted(untold))
 
     def _hangs(self, mirror: Mirror) -> bool:
         disk = mirror.opened.get(self._snapshot.plexes[0].uuid)
@@ -159,7 +165,7 @@ class Keeper:
         self._must_be_there(mirror)
         await mirror.store.write_pages(mirror.volume.touched_pages())
 
-    async def _copy_these(self, mirror: Mirror, plex: Plex, regions: list[int]) -> None:
+    async def _copy_these(self, mirror: Mirror, plex: Plex, regions: list[int], *, precious: bool) -> None:
         """Copy those that are still the original's, in order and merged with their neighbours; OSError or FmrdError if
         one cannot be copied. Not by the kernel in one call: of that nobody could tell which end hangs, and old data
         would be lost for one plex of several.
@@ -168,21 +174,24 @@ class Keeper:
         runs = list(_runs(region for region in regions if region in plex.map))
         for pieces in _together(volume.geometry.bytes_of(run) for run in runs):
             data = await reading.read_pieces(self._origin, pieces)
-            self._must_be_there(mirror)
-            await self._put(mirror.opened[plex.uuid], pieces, data, mirror.timeout_seconds)
+            put = partial(self._put, mirror, plex, pieces, data)
+            size = sum(len(each) for each in data if not _is_zero(each)) if mirror.room is not None else 0
+            await (put() if mirror.room is None else mirror.room.put(self._uuid, size, put, precious=precious))
         for run in runs:
             volume.copied_these(plex, run.start, ones(len(run)), dropped)
 
     async def _put(
-        self, disk: OpenPlex, pieces: Sequence[Stretch], data: Sequence[bytes | bytearray], timeout_seconds: float
+        self, mirror: Mirror, plex: Plex, pieces: Sequence[Stretch], data: Sequence[bytes | bytearray]
     ) -> None:
         """Write pieces, those that are nothing but zeros so that they take no room. A call that hangs is the last."""
+        self._must_be_there(mirror)
+        disk = mirror.opened[plex.uuid]
         zeros = tuple([(at, at + len(each)) for (at, _), each in zip(pieces, data, strict=True) if _is_zero(each)])
         rest = [(at, memoryview(each)) for (at, _), each in zip(pieces, data, strict=True) if not _is_zero(each)]
         for put in (Writer(disk.backing, rest), Zeroer(disk.backing, zeros, True)):
             if put.spans:
                 call = disk.writing(put, put.spans, inline=False)
-                [outcome] = await self._origin.system.in_turn([call], timeout_seconds)
+                [outcome] = await self._origin.system.in_turn([call], mirror.timeout_seconds)
                 if outcome.error is not None:
                     raise outcome.error
 

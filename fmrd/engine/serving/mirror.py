@@ -26,6 +26,7 @@ from fmrd.engine.serving.load import Load
 from fmrd.engine.serving.open_plex import OpenPlex, ToCall
 from fmrd.engine.serving.ranges import Ranges
 from fmrd.engine.serving.writes_under_way import Landing
+from fmrd.engine.stores.asked import Room
 from fmrd.errors import FmrdError
 
 
@@ -59,6 +60,7 @@ class Mirror:
     """Set when the DRL is to be cleaned before it is full."""
     old_data: dict[str, Any] = field(default_factory=dict)
     """What is kept together for an instant snapshot of this volume, by its uuid (keeping.py)."""
+    room: Room | None = None
 
     @property
     def volume(self) -> Volume:

@@ -55,10 +55,10 @@ async def make_zero(mirror: Mirror, offset: int, length: int, *, punch: bool) ->
         return plex.writing(work, work.spans, inline=False, latency=plex.lane.took.write)
 
     for at in range(offset, offset + length, ZERO_BYTES):
-        await _change(mirror, at, min(ZERO_BYTES, offset + length - at), zeroer)
+        await _change(mirror, at, min(ZERO_BYTES, offset + length - at), zeroer, takes_room=not punch)
 
 
-async def _change(mirror: Mirror, offset: int, length: int, call: ToCall) -> None:
+async def _change(mirror: Mirror, offset: int, length: int, call: ToCall, *, takes_room: bool = True) -> None:
     volume, stop = mirror.volume, offset + length
     if stop > volume.geometry.length_bytes:
         raise Failed("beyond_end", f"volume {volume.name} ends before byte {stop}", errno=errno.ENOSPC)
@@ -70,7 +70,8 @@ async def _change(mirror: Mirror, offset: int, length: int, call: ToCall) -> Non
                 await copy_on_write.before_write(mirror, offset, length)
             if volume.demotions_recorded < volume.held_until:
                 await mirror.until_recorded()
-            verdict = await mirror.write_held(offset, length, call)
+            async with copy_on_write.room_for(mirror, offset, length if takes_room else 0):
+                verdict = await mirror.write_held(offset, length, call)
             if mirror.unreadable.spans and verdict.error is None:
                 mirror.unreadable.remove(offset, stop)
         await mirror.answer(verdict)

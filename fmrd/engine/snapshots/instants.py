@@ -82,6 +82,7 @@ async def take_instant(
             store = Store(ledger, taken, opened, timeout_seconds=ledger.timeout_seconds, failed=report)
             own = Mirror(store, mirror.system, opened, running.home.mirrors)
             running.home.mirrors[uuid] = own
+            registry.context.stores.enter(own)
             running.home.lanes[record.uuid] = files.lanes
             opening.append(Opening(own, running.home, []))
             units.append(registry.units.add(name, running.home))

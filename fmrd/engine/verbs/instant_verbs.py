@@ -7,13 +7,15 @@ from fmrd.core.json_object import Json
 from fmrd.core.records.parts import Receiving
 from fmrd.core.volume.volume import Volume
 from fmrd.engine.opening.closing import close
+from fmrd.engine.opening.files import dco_bytes
 from fmrd.engine.opening.making import must_have_place, obtain, remove_created
 from fmrd.engine.opening.taking import PlexWish, look_at
 from fmrd.engine.snapshots.breakoffs import Wish, must_be_original
 from fmrd.engine.snapshots.frozen import must_be_freezable
 from fmrd.engine.snapshots.instants import begin_sync, take_instant
+from fmrd.engine.units import Unit
 from fmrd.engine.verbs.plex_verbs import PlexVerbs
-from fmrd.errors import Failed, FmrdError
+from fmrd.errors import Failed, FmrdError, Refused
 
 
 class InstantVerbs(PlexVerbs):
@@ -54,6 +56,32 @@ class InstantVerbs(PlexVerbs):
 
         return await self._apart(work)
 
+    async def _in_store(self, wish: Wish, name: str, freeze: Sequence[str], *, dry_run: bool) -> Json:
+        """The same in a store, in a file named after the snapshot. Failed('store_full') where not even its copy of the
+        DCO fits: nobody is given up for a new one.
+        """
+        room = self.context.stores.room(name)
+        service = self.registry.service(wish.volume)
+        size = dco_bytes(service.volume.geometry, service.mirror.store.family.columns)
+        plex = PlexWish(room.declared.path_of(wish.name), None)
+
+        async def make_sure() -> Json:
+            await room.reserve(size, dry_run=dry_run)
+            return {}
+
+        await self._apart(make_sure)
+        return await self._instant(wish, plex, freeze, force=False, sync=False, dry_run=dry_run)
+
+    def _must_not_be_in_store(self, unit: Unit) -> None:
+        """Refused('snap_in_store') of what would make a full copy where several share the room."""
+        settings = unit.settings
+        room = None if settings is None or not settings.is_instant else self.context.stores.of_path(
+            settings.plexes[0].path
+        )  # fmt: skip
+        if room is not None and settings is not None:
+            what = f"snapshot {unit.name} lies in store {room.name}, and would become a full copy there"
+            raise Refused("snap_in_store", what, f"fmrctl restore {settings.snapshot_of} --from {unit.name}")
+
     async def snapsync(self, *, snapshot: str, rate: int | None = None) -> Json:
         """Let an instant snapshot become a full copy, in the background."""
         unit = self.registry.unit(snapshot)
@@ -61,4 +89,5 @@ class InstantVerbs(PlexVerbs):
             raise Failed("snap_unknown", f"volume {snapshot} is no snapshot")
         if unit.settings.link.unkept is None:
             return self._volume(snapshot) | {"notice": f"nothing to change: {snapshot} holds everything itself"}
+        self._must_not_be_in_store(unit)
         return {"task": begin_sync(self.registry, unit, rate or 0).json()}

@@ -92,21 +92,25 @@ class SnapVerbs(InstantVerbs):
 
     async def snapshot(
         self, *, volumes: Sequence[str] = (), all: bool = False, name: str | None = None, nmirror: int = 1,
-        freeze: Sequence[str] = (), instant: str | None = None, dco: str | None = None, force: bool = False,
-        sync: bool = False, dry_run: bool = False,
+        freeze: Sequence[str] = (), instant: str | None = None, dco: str | None = None, store: str | None = None,
+        force: bool = False, sync: bool = False, dry_run: bool = False,
     ) -> Json:  # fmt: skip
         """Break SNAPDONE plexes off, of every volume named, at one instant; or take one snapshot that is copied on
-        write (``instant``).
+        write (``instant``, or in ``store``).
         """
         names = list(volumes)
         if all:
             names += [unit.name for unit in self.registry.units.originals() if unit.name not in names]
         if not names or len(set(names)) != len(names) or not 1 <= nmirror <= 8:
             raise BadRequest("bad_request", "name each volume once (or --all), and 1 to 8 mirrors")
-        if ((sync or force) and instant is None) or (instant is not None and len(names) != 1):
+        if ((sync or force) and instant is None and store is None) or (instant is not None and len(names) != 1):
             raise BadRequest("bad_request", "--instant PATH is for one volume, and --sync and --force go with it")
         chosen = breakoffs.names_for(self.registry, names, name)
         wishes = [Wish(volume, snap, nmirror) for volume, snap in zip(names, chosen, strict=True)]
+        if store is not None:
+            if len(names) != 1 or instant is not None or sync or force:
+                raise BadRequest("bad_request", "--store NAME is for one volume, without PATH, --sync and --force")
+            return await self._in_store(wishes[0], store, freeze, dry_run=dry_run)
         if instant is not None:
             return await self._instant(
                 wishes[0], PlexWish(instant, dco), freeze, force=force, sync=sync, dry_run=dry_run
@@ -129,6 +133,7 @@ class SnapVerbs(InstantVerbs):
     ) -> Json:  # fmt: skip
         """Return a snapshot to the original, and copy what changed; with ``from_replica`` onto the original."""
         pair = pairs.pair_of(self.registry, snapshot)
+        self._must_not_be_in_store(pair.unit)
         if keep_undo and not from_replica:
             raise BadRequest(
                 "bad_request", "--keep-undo goes with --from-replica: without it the original stays as it is"
@@ -158,6 +163,7 @@ class SnapVerbs(InstantVerbs):
     ) -> Json:
         """Give a snapshot back, and take it anew under the same name when its plexes have arrived."""
         pair = pairs.pair_of(self.registry, snapshot)
+        self._must_not_be_in_store(pair.unit)
         plexes = list(pair.volume.plexes)
         await must_be_freezable(self.registry, freeze)  # before it is given up
         if dry_run:

@@ -13,6 +13,7 @@ from fmrd.engine.opening.giving_up import give_up
 from fmrd.engine.opening.homes import Home
 from fmrd.engine.opening.making import examine, make, must_have_room, to_be_copied
 from fmrd.engine.opening.taking import PlexWish
+from fmrd.engine.stores.store_verbs import StoreVerbs
 from fmrd.engine.units import must_be_that
 from fmrd.engine.verbs.all_verbs import AllVerbs
 from fmrd.engine.verbs.import_verbs import ImportVerbs
@@ -26,7 +27,7 @@ from fmrd.engine.verbs.task_verbs import TaskVerbs
 from fmrd.errors import BadRequest, Failed, Refused
 
 
-class Verbs(AllVerbs, NameVerbs, ImportVerbs, SnapVerbs, ReceiveVerbs, MapVerbs, TaskVerbs, MeasureVerbs):
+class Verbs(AllVerbs, NameVerbs, ImportVerbs, SnapVerbs, ReceiveVerbs, MapVerbs, TaskVerbs, MeasureVerbs, StoreVerbs):
     """Public methods are verbs, which the control server calls by name where front/arguments.py knows them. All raise
     FmrdError. With ``dry_run`` nothing is changed, and what would be done is told.
     """

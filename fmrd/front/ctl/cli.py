@@ -41,6 +41,7 @@ from fmrd.front.places import default_places
 from fmrd.front.setup.completing import complete
 from fmrd.front.setup.declared import apply
 from fmrd.front.setup.installing import install_units
+from fmrd.front.stores.commands import COMMANDS as STORE_COMMANDS
 from fmrd.front.wire import error_json
 
 INTERRUPTED = 130
@@ -178,7 +179,8 @@ def print_all(app: App, volume: tuple[str, ...]) -> None:
 
 AT_HAND = (status, events, history, start, stop, explain, loop, unloop, rename, replace)
 SEEN = (dump, stat, draw_map, top, nightly)
-for command in (*AT_HAND, plex, recover, *SNAP_COMMANDS, *MAP_COMMANDS, verify, task, *SEEN, apply, install_units):
+for command in (*AT_HAND, plex, recover, *SNAP_COMMANDS, *STORE_COMMANDS, *MAP_COMMANDS, verify, task, *SEEN, apply,
+                install_units):  # fmt: skip
     cli.add_command(command)
 
 

@@ -63,6 +63,11 @@ def snapabort(app: App, volume: str, plex: str | None) -> None:
     app.show(app.ask("snapabort", volume=volume, plex=plex), app.tell_gone)
 
 
+def _place(text: str) -> Json:
+    """Of --instant, which may have no word."""
+    return words.wish(text) if text else {}
+
+
 @click.command()
 @click.argument("volume", nargs=-1)
 @click.option(
@@ -76,9 +81,10 @@ def snapabort(app: App, volume: str, plex: str | None) -> None:
 @click.option("--nmirror", type=click.IntRange(1, 8), default=1, help="With so many plexes.")
 @FREEZE
 @click.option(
-    "--instant", type=words.wish, metavar="PATH",
-    help="Without a prepared plex: old data is kept on PATH before it is written over.",
+    "--instant", type=_place, metavar="[PATH]", is_flag=False, flag_value="",
+    help="Without a prepared plex: old data is kept on PATH, or in a store, before it is written over.",
 )  # fmt: skip
+@click.option("--store", metavar="NAME", help="With --instant, in the place of PATH: in a store that others share.")
 @TAKE
 @click.option("--sync", is_flag=True, help="With --instant: copy the rest too, in the background.")
 @TAG
@@ -87,13 +93,18 @@ def snapabort(app: App, volume: str, plex: str | None) -> None:
 @click.pass_obj
 def snapshot(
     app: App, volume: tuple[str, ...], every: bool, name: str | None, nmirror: int, freeze: tuple[str, ...],
-    instant: Json | None, force: bool, sync: bool, wait: bool, dry_run: bool,
+    instant: Json | None, store: str | None, force: bool, sync: bool, wait: bool, dry_run: bool,
 ) -> None:  # fmt: skip
     """Take a snapshot of each VOLUME, all at one instant: a volume of its own, readable and writable at once."""
     place = instant or {}
+    if (instant == {}) and store is None:
+        raise BadRequest("bad_request", "--instant takes a PATH, or --store NAME beside it")
+    if place and store is not None:
+        raise BadRequest("bad_request", "--instant PATH or --store NAME: one of both", "--instant behind the volume")
     result = app.ask(
         "snapshot", volumes=list(volume), all=every, name=words.dated(name) if name else None, nmirror=nmirror,
-        freeze=list(freeze), instant=place.get("path"), dco=place.get("dco"), force=force, sync=sync, dry_run=dry_run,
+        freeze=list(freeze), instant=place.get("path"), dco=place.get("dco"), store=store, force=force, sync=sync,
+        dry_run=dry_run,
     )  # fmt: skip
     app.conclude(result, wait=wait, people=print_taken)
 

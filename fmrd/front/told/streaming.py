@@ -12,7 +12,7 @@ from fmrd.front.daemon.connection import ALIVE_SECONDS, send
 from fmrd.front.wire import Happened, Progress, Request
 
 LOOKS = frozenset({"print", "stat", "map", "changed", "task_list", "task_get", "task_monitor", "snapprint", "snapwait",
-                   "verify_report", "receive_token", "events", "history", "nights"})  # fmt: skip
+                   "verify_report", "receive_token", "events", "history", "nights", "store_print"})  # fmt: skip
 """Verbs that change nothing are no events: who looks once a second would drown what was done."""
 STEPS = frozenset({"receive_progress"})
 """Parts of one thing that somebody does, which has begun with an event, and ends with one."""

@@ -1,0 +1,62 @@
+"""An instant snapshot is given up: it is lost durably, and only then its room is given back (PROTOCOLS, "Stores")."""
+
+from collections.abc import Callable
+
+from fmrd.core.decisions import instant
+from fmrd.engine.serving.mirror import Mirror
+from fmrd.engine.serving.writes_under_way import Zeroer
+
+
+def _origin_of(mirror: Mirror) -> Mirror | None:
+    """The original's, if it is started."""
+    original = mirror.store.family.original_of(mirror.volume)
+    return None if original is None else mirror.kin.get(original.settings.uuid)
+
+
+def may_go(mirror: Mirror) -> bool:
+    """Tell whether it can be given up in this step: it is an instant snapshot, nobody stops it or takes its plex, its
+    disk answers, and its original is there to be told.
+    """
+    volume, origin = mirror.volume, _origin_of(mirror)
+    if not volume.settings.is_instant or origin is None or mirror.load.closed or mirror.life.ended:
+        return False
+    if volume.settings.uuid not in origin.volume.unkept or not volume.plexes:
+        return False
+    disk = mirror.opened.get(volume.plexes[0].uuid)
+    return disk is not None and not disk.lane.hung
+
+
+def what_is_lost(mirror: Mirror) -> tuple[bool, bool]:
+    """Return whether it has lost something, and whether everything."""
+    origin = _origin_of(mirror)
+    assert origin is not None, "may_go was asked in this step"
+    unkept = origin.volume.unkept[mirror.volume.settings.uuid]
+    return unkept.map.any(), instant.is_given_up(origin.volume, mirror.volume)
+
+
+async def give_up(mirror: Mirror, tell: Callable[[], None]) -> None:
+    """Lose all of a snapshot that ``may_go``, and give its room back; ``tell`` is called where it was not lost before.
+    While this is under way it counts as a request of the snapshot's: its plex stays its own. OSError, FmrdError: then
+    it is lost, and its room is given back when somebody needs it next.
+    """
+    origin, volume, store = _origin_of(mirror), mirror.volume, mirror.store
+    assert origin is not None, "may_go was asked in this step"
+    plex = volume.plexes[0]
+    disk, unkept = mirror.opened[plex.uuid], origin.volume.unkept[volume.settings.uuid]
+    with mirror.load.request(volume):
+        known = instant.is_given_up(origin.volume, volume)
+        instant.give_up(origin.volume, volume)
+        if not known:
+            tell()
+        await origin.store.write_pages((unkept.column.index, page) for page in sorted(unkept.due_pages))
+        await store.write_pages(volume.touched_pages())
+        spans = [volume.geometry.bytes_of(run) for run in plex.map.runs()]
+        punch = Zeroer(disk.backing, tuple([(at, at + size) for at, size in spans]), True)
+        plex.dropped += 1  # a write under way beside this heals nothing
+        try:
+            call = disk.writing(punch, punch.spans, inline=False)
+            [outcome] = await mirror.system.in_turn([call], mirror.timeout_seconds)
+        finally:
+            plex.dropped += 1
+        if outcome.error is not None:
+            raise outcome.error
