@@ -9,6 +9,7 @@ from fmrd.core.record import Record, geometry_of
 from fmrd.core.records.parts import Column
 from fmrd.dco import layout
 from fmrd.dco.page_set import Key, PageSet
+from fmrd.dco.rows.places import offset_of
 
 CALL_BYTES = 1 << 20
 """One call reads so much at most,"""
@@ -103,17 +104,23 @@ class _Stripe:
 
 def _stripes(record: Record, length: int) -> Iterator[_Stripe]:
     """In the order in which they lie. A page that begins behind the end of the copy was never written."""
+    rows = record.rows
     volumes = [(geometry_of(v).pages, sorted(record.columns_of(v), key=lambda c: c.index)) for v in record.volumes]
-    for page in range(max(pages for pages, _ in volumes)):
-        here = []
-        for pages, columns in volumes:
-            if page < pages:
-                start = layout.page_offset(columns[0].index, page, 0, record.columns)
-                stop = layout.page_offset(columns[-1].index, page, 1, record.columns) + DCO_BLOCK_BYTES
-                here.append(_Stripe(start, stop, page, columns))
-        if here and min(stripe.start for stripe in here) >= length:
-            return
-        yield from sorted(here, key=lambda stripe: stripe.start)
+    banks = [
+        [(pages, own) for pages, every in volumes if (own := [c for c in every if c.index // rows.columns == bank])]
+        for bank in range(rows.banks)
+    ]
+    for bank, numbers in rows.in_order(record.pages):
+        for page in numbers:
+            here: list[_Stripe] = []
+            for pages, columns in banks[bank]:
+                if page < pages:
+                    start = offset_of(rows, columns[0].index, page, 0)
+                    stop = offset_of(rows, columns[-1].index, page, 1) + DCO_BLOCK_BYTES
+                    here.append(_Stripe(start, stop, page, columns))
+            if here and min(stripe.start for stripe in here) >= length:
+                return
+            yield from sorted(here, key=lambda stripe: stripe.start)
 
 
 def _together(stripes: Iterable[_Stripe]) -> Iterator[list[_Stripe]]:
@@ -137,6 +144,7 @@ class _Pages:
 
     def __init__(self, record: Record) -> None:
         self._record = record
+        self._rows = record.rows
         self.found: dict[Key, tuple[PageSlot | None, PageSlot | None]] = {}
         self.there, self.keep_first, self.sound = PageSet(), PageSet(), PageSet()
         self.damaged: set[Key] = set()
@@ -151,7 +159,7 @@ class _Pages:
             key = (column.index, stripe.page)
             slots: list[PageSlot | None] = []
             for slot in (0, 1):
-                at = layout.page_offset(column.index, stripe.page, slot, record.columns) - stripe.start
+                at = offset_of(self._rows, column.index, stripe.page, slot) - stripe.start
                 block = bytes(data[at : at + DCO_BLOCK_BYTES])
                 try:
                     found = layout.decode_page(block, record.family, column.index, stripe.page, slot)

@@ -7,6 +7,7 @@ from fmrd.backing.calls.system_calls import Lane, ask
 from fmrd.backing.protocol import Backing, DcoFile
 from fmrd.core.geometry import SECTOR_BYTES
 from fmrd.core.reasons import Reason
+from fmrd.core.records.rows import Rows
 from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.opening.files import dco_bytes
@@ -28,16 +29,19 @@ async def grow(running: Running, copying: CopyTasks, checksums: Checksums, lengt
             raise Refused(
                 "snap_instant", f"snapshot {name} does not hold all of its data itself", f"fmrctl snapsync {name}"
             )
-        async with running.at_rest():
+        async with running.at_rest(), running.mirror.store.ledger.rows_lock:
             geometry = replace(running.volume.geometry, length_bytes=length_bytes).check()
             more = geometry.pages - running.volume.geometry.pages
-            running.mirror.store.family.must_bear(more * len(running.volume.columns()))
-            size = dco_bytes(geometry, running.mirror.store.family.columns)
+            family = running.mirror.store.family
+            family.must_bear(more * len(running.volume.columns()))
+            rows = Rows(family.rows.columns, family.rows.grown(geometry.pages))
+            size = dco_bytes(geometry, rows)
             unlike, dirty = _beyond(running)
             for plex in running.volume.open_plexes():
                 opened = running.mirror.opened[plex.uuid]
                 await _extend(running, plex.name, opened.lanes.data, opened.backing, length_bytes)
-                await _extend(running, f"the DCO of {plex.name}", opened.lanes.dco, opened.dco_copy.file, size)
+                if not rows.runs or rows.runs != family.rows.runs:
+                    await _extend(running, f"the DCO of {plex.name}", opened.lanes.dco, opened.dco_copy.file, size)
             home = running.mirror.store.home
             await _extend(running, "the home copy of the DCO", home.lane, home.file, size)
             for plex in dirty:
@@ -46,6 +50,7 @@ async def grow(running: Running, copying: CopyTasks, checksums: Checksums, lengt
                 await running.mirror.sync()
             last = running.volume.geometry.regions - 1
             await checksums.forget(range(last, last + 1))  # it gets longer
+            family.rows.runs = rows.runs
             running.volume.grow(length_bytes, unlike)
             await running.mirror.store.commit(everything=True)
         for plex in unlike:

@@ -11,10 +11,12 @@ from fmrd.core.decisions.standing import Found
 from fmrd.core.geometry import Geometry
 from fmrd.core.images import CopyImage
 from fmrd.core.record import Record, VolumeRecord, geometry_of
+from fmrd.core.records.rows import Rows
 from fmrd.core.stamps import Stamp, pieces_of
 from fmrd.dco import layout
 from fmrd.dco.copy import PAGES, DcoCopy
 from fmrd.dco.loading import Loaded, Reading
+from fmrd.dco.rows.places import is_fixed, size_of
 from fmrd.engine.context import Context
 from fmrd.engine.opening.closing import let_go
 from fmrd.engine.serving.open_plex import Lanes, OpenPlex
@@ -81,14 +83,14 @@ class PlexFiles:
             self.dco.close()
 
 
-def dco_bytes(geometry: Geometry, columns: int = layout.COLUMNS) -> int:
-    """Return the size in bytes of a copy of the DCO for such a volume."""
-    return layout.copy_bytes(geometry.pages, columns)
+def dco_bytes(geometry: Geometry, rows: Rows | None = None) -> int:
+    """Return the size in bytes of a copy of the DCO for such a volume: of a new family, or with these rows."""
+    return size_of(rows or Rows(layout.COLUMNS), geometry.pages)
 
 
-def tail_bytes(geometry: Geometry) -> int:
+def tail_bytes(geometry: Geometry, rows: Rows | None = None) -> int:
     """Return what a block device keeps for its DCO, in bytes."""
-    return dco_bytes(geometry) + LOCATOR_BYTES
+    return dco_bytes(geometry, rows) + LOCATOR_BYTES
 
 
 async def open_plex(
@@ -189,17 +191,17 @@ async def compare(
 
 
 async def copy_of(
-    context: Context, files: PlexFiles, name: str, owner: str, family: str, geometry: Geometry, columns: int,
+    context: Context, files: PlexFiles, name: str, owner: str, family: str, geometry: Geometry, rows: Rows,
     path: str, dco_path: str | None, timeout_seconds: float,
 ) -> DcoCopy:  # fmt: skip
     """Return the plex's copy of the DCO, ready to be written: the one there is, or a new one."""
-    size = dco_bytes(geometry, columns)
-    usable = files.loaded is not None and files.loaded.image.record is not None
-    same = usable and files.loaded is not None and _fits(files.loaded, family, columns)
+    size = dco_bytes(geometry, rows)
+    same = files.loaded is not None and _fits(files.loaded, family, geometry, rows)
 
     def prepare() -> DcoFile:
         if files.dco is not None and same:
-            files.dco.extend(size)
+            if not (rows.runs and is_fixed(files.dco)):  # of that only those rows are used that it has (Family)
+                files.dco.extend(size)
             return files.dco
         replace = files.may_replace
         if files.dco is not None:  # its own, though damaged; or all of it is given up
@@ -208,7 +210,7 @@ async def copy_of(
         return context.host.create_dco(path, dco_path, size, replace=replace)
 
     files.dco = await ask(context.system, files.lanes.dco, prepare, timeout_seconds)
-    copy = DcoCopy(name, files.dco, files.lanes.dco, family, columns, owner)
+    copy = DcoCopy(name, files.dco, files.lanes.dco, family, rows, owner)
     if same and files.loaded is not None:
         copy.adopt(files.loaded)
     return copy
@@ -225,6 +227,7 @@ async def name_owner(context: Context, copy: DcoCopy, record: Record | None, tim
     copy.record_written()
 
 
-def _fits(loaded: Loaded, family: str, columns: int) -> bool:
+def _fits(loaded: Loaded, family: str, geometry: Geometry, rows: Rows) -> bool:
+    """A copy of that family in which pages lie where they are to lie, as far as there are any."""
     record = loaded.image.record
-    return record is not None and record.family == family and record.columns == columns
+    return record is not None and record.family == family and record.rows.agrees(record.pages, rows, geometry.pages)

@@ -118,7 +118,7 @@ class Home:
         file = await ask(
             self.context.system, lane, lambda: self.context.host.open_home(self.name), self.context.io_timeout_seconds
         )
-        home = DcoCopy("home", file, lane, record.family, record.columns)
+        home = DcoCopy("home", file, lane, record.family, record.rows)
         home.adopt(loaded)
         return await self._begin(record, home, loaded, loaded.image)
 
@@ -129,7 +129,7 @@ class Home:
             self.context.system, lane, lambda: self.context.host.create_home(self.name, size_bytes),
             self.context.io_timeout_seconds,
         )  # fmt: skip
-        home = DcoCopy("home", file, lane, record.family, record.columns)
+        home = DcoCopy("home", file, lane, record.family, record.rows)
         return await self._begin(record, home, None, CopyImage((None, None)))
 
     async def _begin(self, record: Record, home: DcoCopy, loaded: Loaded | None, image: CopyImage) -> Ledger:

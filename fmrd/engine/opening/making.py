@@ -12,6 +12,7 @@ from fmrd.core.geometry import Geometry
 from fmrd.core.reasons import Reason
 from fmrd.core.record import MOST_PAGES, PlexRecord, Record, VolumeRecord, geometry_of
 from fmrd.core.records.parts import Column
+from fmrd.core.records.rows import Rows
 from fmrd.core.states import PlexState
 from fmrd.core.volume.family import Family
 from fmrd.core.volume.plex import Plex
@@ -95,11 +96,15 @@ def to_be_copied(looked: Sequence[Looked], from_path: str | None) -> list[str]:
     return [path for path in paths if path != (from_path or paths[0])]
 
 
-def must_have_place(family: Family, wish: PlexWish, bitmaps: int = 1) -> None:
-    """One plex more, with so many bitmaps. Failed('plex_too_many') or ('dco_full') where the DCO has no room for it."""
-    [column, *_] = family.free_columns(bitmaps)
-    record = family.record(family.sequence)
-    original = replace(record.volume, plexes=(*record.volume.plexes, _planned("new", wish, column)))
+def must_have_place(family: Family, volume: Volume, wish: PlexWish, bitmaps: int = 1) -> None:
+    """One plex more, with so many bitmaps. Failed('plex_too_many') or ('dco_full') where the DCO has no room for it,
+    and none can be made.
+    """
+    runs = family.runs_for(bitmaps, volume) or family.rows.runs
+    record = replace(family.record(family.sequence), runs=runs)
+    used = {column.index for each in family.volumes for column in each.columns()}
+    unused = min(set(range(record.rows.total)) - used)
+    original = replace(record.volume, plexes=(*record.volume.plexes, _planned("new", wish, unused)))
     layout.must_have_room(replace(record, volumes=(original, *record.volumes[1:])))
 
 
@@ -141,17 +146,17 @@ async def make(context: Context, settings: VolumeRecord, wishes: Sequence[PlexWi
             return Volume(replace(settings, settled=True), made), made
 
         volume, plexes = await off_the_loop(context, settings, assemble)
-        family = Family(context.new_uuid(), context.new_uuid(), 0, layout.COLUMNS, len(wishes) + 2, [volume])
+        family = Family(context.new_uuid(), context.new_uuid(), 0, Rows(layout.COLUMNS), len(wishes) + 2, [volume])
         size = dco_bytes(geometry)
         home_file = await ask(context.system, home_lane, partial(_create_home, context, settings.name, size), timeout)
-        home = DcoCopy("home", home_file, home_lane, family.uuid, family.columns)
+        home = DcoCopy("home", home_file, home_lane, family.uuid, family.rows)
         ledger = Ledger(family, home, context.system, timeout_seconds=timeout)
         carriers: dict[str, OpenPlex] = {}
         store = Store(ledger, volume, carriers, timeout_seconds=timeout, failed=lambda plex, why: None)
         try:
             for plex, files in zip(plexes, opened, strict=True):
                 copy = await copy_of(
-                    context, files, plex.name, plex.uuid, family.uuid, geometry, family.columns,
+                    context, files, plex.name, plex.uuid, family.uuid, geometry, family.rows,
                     plex.path, plex.dco_path, timeout,
                 )  # fmt: skip
                 plex.tail = copy.file.tail

@@ -159,7 +159,7 @@ async def open_member(
                 continue
             plex.stamp = None
             copy = await copy_of(
-                context, here, plex.name, plex.uuid, ledger.family.uuid, volume.geometry, ledger.family.columns,
+                context, here, plex.name, plex.uuid, ledger.family.uuid, volume.geometry, ledger.family.rows,
                 plex.path, plex.dco_path, settings.io_timeout_seconds,
             )  # fmt: skip
             plex.tail = copy.file.tail

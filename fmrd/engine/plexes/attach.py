@@ -161,7 +161,7 @@ class Attacher:
             longer = await ask(running.context.system, files.lanes.data, files.backing.stamp, running.timeout_seconds)
             plex.stamp = replace(longer, content=plex.stamp.content if plex.stamp is not None else (), ctime_ns=0)
         copy = await copy_of(
-            running.context, files, plex.name, plex.uuid, family.uuid, volume.geometry, family.columns,
+            running.context, files, plex.name, plex.uuid, family.uuid, volume.geometry, family.rows,
             plex.path, plex.dco_path, running.timeout_seconds,
         )  # fmt: skip
         plex.tail = copy.file.tail
@@ -221,7 +221,7 @@ class Attacher:
             family = running.mirror.store.family
             record = PlexRecord(
                 name=family.new_plex_name(running.volume), uuid=running.context.new_uuid(), path=path,
-                dco_path=dco_path, state=PlexState.STALE, map=family.new_column(),
+                dco_path=dco_path, state=PlexState.STALE, map=family.new_column(running.volume),
                 reason=Reason.FULL_NEW_PLEX, snap=snap,
             )  # fmt: skip
             running.volume.add_plex(Plex(record, running.volume.geometry))

@@ -111,7 +111,7 @@ async def _recognisable(running: Running, plex: PlexRecord, files: PlexFiles) ->
     """
     store, volume = running.mirror.store, running.volume
     copy = await copy_of(
-        running.context, files, plex.path, plex.uuid, store.family.uuid, volume.geometry, store.family.columns,
+        running.context, files, plex.path, plex.uuid, store.family.uuid, volume.geometry, store.family.rows,
         plex.path, plex.dco_path, running.timeout_seconds,
     )  # fmt: skip
     await name_owner(running.context, copy, store.ledger.last_record, running.timeout_seconds)

@@ -103,7 +103,7 @@ def check(registry: Registry, running: Running) -> None:
 async def must_be_possible(registry: Registry, running: Running) -> None:
     """What ``keep`` needs: Refused('undo_present') or ('undo_impossible'), Failed('plex_too_many')."""
     check(registry, running)
-    running.mirror.store.family.free_columns(snapshot.CLONE_BITMAPS)
+    running.mirror.store.family.runs_for(snapshot.CLONE_BITMAPS, running.volume)
     problem = "no plex holds all of it"
     for plex in _candidates(running.volume):
         try:
@@ -156,7 +156,7 @@ async def _opened(registry: Registry, running: Running, path: str) -> Kept:
     record = PlexRecord("", registry.context.new_uuid(), path, None, PlexState.ACTIVE, Column(0, 0))
     try:
         copy = await copy_of(
-            running.context, files, path, record.uuid, family.uuid, volume.geometry, family.columns, path, None,
+            running.context, files, path, record.uuid, family.uuid, volume.geometry, family.rows, path, None,
             running.timeout_seconds,
         )  # fmt: skip
         await name_owner(running.context, copy, running.mirror.store.ledger.last_record, running.timeout_seconds)
