@@ -45,9 +45,7 @@ PAGES = 128
 class DcoCopy:
     """A copy is a DcoFile and what is known of its slots. ``name`` is 'home' or the plex's; what blocks is a Call."""
 
-    def __init__(
-        self, name: str, file: DcoFile, lane: Lane, family: str, rows: Rows, owner: str = layout.HOME
-    ) -> None:
+    def __init__(self, name: str, file: DcoFile, lane: Lane, family: str, rows: Rows, owner: str = layout.HOME) -> None:
         self.name = name
         self.file = file
         self.lane = lane

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from fmrd.backing.protocol import DCO_BLOCK_BYTES, DcoFile
 from fmrd.core.images import CopyImage, PageSlot
-from fmrd.core.record import Record, geometry_of
+from fmrd.core.record import Record, VolumeRecord, geometry_of
 from fmrd.core.records.parts import Column
 from fmrd.dco import layout
 from fmrd.dco.page_set import Key, PageSet
@@ -40,8 +40,11 @@ class Reading:
     much longer. It blocks; OSError and Refused('dco_feature') fly through. A slot in doubt is None.
     """
 
-    def __init__(self, file: DcoFile) -> None:
-        self._steps = _read(file)
+    def __init__(self, file: DcoFile, volume: str | None = None) -> None:
+        """``volume``: the uuid of the one whose pages are needed, besides those of the plex that the copy travels with;
+        None: all of the family. Of a large family most are other volumes'.
+        """
+        self._steps = _read(file, volume)
 
     def go_on(self, calls: int) -> Loaded | None:
         """Read with at most so many calls; None where there is more to be read."""
@@ -62,7 +65,7 @@ def load(file: DcoFile) -> Loaded:
     return loaded
 
 
-def _read(file: DcoFile) -> Generator[None, None, Loaded]:
+def _read(file: DcoFile, volume: str | None) -> Generator[None, None, Loaded]:
     """Yields after each call."""
     slots: list[layout.RecordSlot | None] = []
     claims: set[tuple[str, str]] = set()
@@ -80,7 +83,8 @@ def _read(file: DcoFile) -> Generator[None, None, Loaded]:
     if (newest := image.record) is None:
         return Loaded(image, 1, PageSet(), PageSet(), PageSet(), 0, 0)
     pages = _Pages(newest)
-    for stripes in _together(_stripes(newest, file.length)):
+    wanted = [v for v in newest.volumes if volume in (None, v.uuid) or v.plex(owner) is not None]
+    for stripes in _together(_stripes(newest, wanted, file.length)):
         first, stop = stripes[0].start, max(stripe.stop for stripe in stripes)
         there = max(0, min(stop, file.length) - first)
         data = file.read(first, there).ljust(stop - first, b"\0")
@@ -102,10 +106,10 @@ class _Stripe:
     columns: Sequence[Column]
 
 
-def _stripes(record: Record, length: int) -> Iterator[_Stripe]:
+def _stripes(record: Record, wanted: Sequence[VolumeRecord], length: int) -> Iterator[_Stripe]:
     """In the order in which they lie. A page that begins behind the end of the copy was never written."""
     rows = record.rows
-    volumes = [(geometry_of(v).pages, sorted(record.columns_of(v), key=lambda c: c.index)) for v in record.volumes]
+    volumes = [(geometry_of(v).pages, sorted(record.columns_of(v), key=lambda c: c.index)) for v in wanted]
     banks = [
         [(pages, own) for pages, every in volumes if (own := [c for c in every if c.index // rows.columns == bank])]
         for bank in range(rows.banks)

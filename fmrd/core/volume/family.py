@@ -94,7 +94,7 @@ class Family:
         what, hint = f"of the {self.rows.total} that its DCO has room for", ""
         if (fixed := _fixed(volume)) is not None:
             what = f"the DCO on {fixed} cannot grow: of those that it has room for"
-            hint = f"; or give that plex a DCO in a file, which can (plex dis, then plex add {volume.name} PATH,dco=FILE)"
+            hint = f"; or plex dis that one, and plex add {volume.name} PATH,dco=FILE: a DCO in a file can grow"
         return Failed(
             "plex_too_many",
             f"volume {self.volume.name}: {count} bitmaps more are needed, and {what} {free} are free",
@@ -159,8 +159,8 @@ class Family:
         volumes = tuple(v.record() for v in self.volumes)
         named = {p.has.lineage for v in volumes for p in v.plexes if p.has is not None}
         return Record(
-            self.uuid, self.lineage, sequence, volumes, trimmed(self.history, named), self.rows.columns, self.next_epoch,
-            self.extra, self.rows.runs,
+            self.uuid, self.lineage, sequence, volumes, trimmed(self.history, named), self.rows.columns,
+            self.next_epoch, self.extra, self.rows.runs,
         )  # fmt: skip
 
     def begin_commit(self, record: Record) -> None:

@@ -13,7 +13,7 @@ def row_fields(record: Record) -> Json:
 
 
 def read_rows(value: object, columns: int) -> Runs:
-    """Return the runs that a body tells, none where it has no such field; TypeError or ValueError for what cannot be."""
+    """Return the runs that a body tells, none without that field; TypeError or ValueError."""
     if value is None:
         return ()
     runs = tuple(_run(each) for each in items(value))

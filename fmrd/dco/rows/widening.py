@@ -8,11 +8,16 @@ import errno
 from functools import partial
 
 from fmrd.backing.calls.system_calls import ask
+from fmrd.backing.protocol import DCO_BLOCK_BYTES, DcoFile
+from fmrd.core.far.uris import is_uri
 from fmrd.core.records.rows import Rows
+from fmrd.core.volume.family import Family
+from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
+from fmrd.dco import layout
 from fmrd.dco.copy import DcoCopy
 from fmrd.dco.ledger import Ledger
-from fmrd.dco.rows.places import is_fixed, size_of
+from fmrd.dco.rows.places import is_fixed, offset_of, size_of
 from fmrd.errors import Failed, Refused
 
 
@@ -34,6 +39,24 @@ async def make_room(ledger: Ledger, count: int, volume: Volume) -> None:
                 if not _short(ledger, size) and family.runs_for(count, volume) == runs:
                     family.rows.runs = runs
                     await ledger.commit_locked(set(), whole=set())
+
+
+def must_hold(family: Family, volume: Volume, plex: Plex, file: DcoFile | None) -> None:
+    """Failed('dco_full') where a plex cannot become one of this volume, since its copy of the DCO has no room for the
+    volume's maps and cannot grow. ``file`` is that copy; None where it is not open.
+    """
+    rows = family.rows
+    if not rows.runs or (plex.tail is None and not is_uri(plex.dco_path or "")):
+        return
+    last = max(offset_of(rows, column.index, volume.geometry.pages - 1, 1) for column in volume.columns())
+    room = file.length if file is not None else layout.copy_bytes(rows.runs[0][1], rows.columns)
+    if last + DCO_BLOCK_BYTES > room:
+        raise Failed(
+            "dco_full",
+            f"plex {plex.name}: the DCO on {plex.dco_path or plex.path} cannot grow, and has no room for the maps that "
+            f"volume {volume.name} has by now",
+            f"snapclear lets go of it; then plex add {volume.name} {plex.path},dco=FILE copies all",
+        )
 
 
 def _short(ledger: Ledger, size: int) -> list[DcoCopy]:

@@ -71,14 +71,14 @@ class Home:
         """Return the lanes of a plex, the same ones for as long as the daemon runs."""
         return self.lanes.setdefault(uuid, Lanes(name))
 
-    async def read(self) -> Loaded:
-        """Read the file, and close it again. Refused('home_damaged') if it has no valid record; ('home_missing'),
-        ('dco_feature') and OSError fly through.
+    async def read(self, only: str | None = None) -> Loaded:
+        """Read the file, or ``only`` a volume's pages, and close it again. Refused('home_damaged') if it has no valid
+        record; ('home_missing'), ('dco_feature') and OSError fly through.
         """
 
         def run() -> tuple[DcoFile | None, Reading, Loaded | None]:
             file = self.context.host.open_home(self.name)
-            reading = Reading(file)
+            reading = Reading(file, only)
             done = True
             try:
                 loaded = reading.go_on(CALLS)

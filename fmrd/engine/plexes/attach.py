@@ -14,9 +14,11 @@ from fmrd.core.record import PlexRecord
 from fmrd.core.records.parts import Failure
 from fmrd.core.states import PlexState, TaskType
 from fmrd.core.volume.plex import Plex
+from fmrd.dco.rows.widening import make_room
+from fmrd.engine.copies.carried import copy_of, name_owner
 from fmrd.engine.events import telling
 from fmrd.engine.opening.closing import close
-from fmrd.engine.opening.files import PlexFiles, compare, copy_of, name_owner, off_the_loop, open_plex, tail_bytes
+from fmrd.engine.opening.files import PlexFiles, compare, off_the_loop, open_plex, tail_bytes
 from fmrd.engine.plexes.release import Releaser
 from fmrd.engine.resync.copy_tasks import CopyTasks, Then
 from fmrd.engine.running import Running
@@ -144,7 +146,7 @@ class Attacher:
         tail = tail_bytes(running.volume.geometry)
         files = await open_plex(
             running.context, plex.path, plex.dco_path, lanes, tail, running.timeout_seconds, known=plex.tail,
-            readable=not full,
+            readable=not full, volume=running.volume.settings.uuid,
         )  # fmt: skip
         return await compare(running.context, files, () if full else (plex.stamp, files.left), running.timeout_seconds)
 
@@ -219,6 +221,7 @@ class Attacher:
         running = self._running
         async with running.verb():
             family = running.mirror.store.family
+            await make_room(running.mirror.store.ledger, 1, running.volume)  # another verb may have had what was free
             record = PlexRecord(
                 name=family.new_plex_name(running.volume), uuid=running.context.new_uuid(), path=path,
                 dco_path=dco_path, state=PlexState.STALE, map=family.new_column(running.volume),

@@ -19,8 +19,9 @@ from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
 from fmrd.dco.store import Store
+from fmrd.engine.copies.carried import copy_of, name_owner
 from fmrd.engine.opening.closing import close
-from fmrd.engine.opening.files import PlexFiles, copy_of, name_owner
+from fmrd.engine.opening.files import PlexFiles
 from fmrd.engine.opening.giving_up import give_up
 from fmrd.engine.opening.start import Opening, report
 from fmrd.engine.registry import Registry

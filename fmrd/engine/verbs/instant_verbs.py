@@ -30,11 +30,11 @@ class InstantVerbs(PlexVerbs):
         async def work() -> Json:
             must_be_original(service.volume)
             await must_be_freezable(self.registry, freeze)
-            must_have_place(service.mirror.store.family, service.volume, plex, INSTANT_BITMAPS)
+            rows = must_have_place(service.mirror.store.family, service.volume, plex, INSTANT_BITMAPS)
             if not dry_run:
                 await make_room(service.mirror.store.ledger, INSTANT_BITMAPS, service.volume)
             geometry, timeout = service.volume.geometry, service.running.timeout_seconds
-            [looked] = await look_at(self.context, [plex], geometry, manners, timeout)
+            [looked] = await look_at(self.context, [plex], geometry, manners, timeout, rows)
             if dry_run:
                 kept = f"keep on {plex.path} what is written over"
                 return {"notice": f"would take {wish.name} of {wish.volume}, and {kept}"}

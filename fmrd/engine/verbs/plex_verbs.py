@@ -58,10 +58,10 @@ class PlexVerbs(VerbBase):
         manners = self._manners(force=force)
 
         async def work() -> Json:
-            must_have_place(service.mirror.store.family, service.volume, wish)
+            rows = must_have_place(service.mirror.store.family, service.volume, wish)
             if not dry_run:
                 await make_room(service.mirror.store.ledger, 1, service.volume)
-            [looked] = await look_at(self.context, [wish], geometry, manners, timeout)
+            [looked] = await look_at(self.context, [wish], geometry, manners, timeout, rows)
             if dry_run:
                 return {"decision": self._new_plex(volume, path, geometry)}
             name = f"{volume}-{service.volume.settings.next_plex:02d}"
