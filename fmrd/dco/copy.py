@@ -174,7 +174,7 @@ class DcoCopy:
         if self.rows.runs:
             end = max((offset + len(slots) * DCO_BLOCK_BYTES for offset, slots in writes), default=0)
             if end > self.file.length and not is_fixed(self.file):
-                self.file.extend(size_of(self.rows, 0))  # it was opened while rows were added
+                self.file.reserve(size_of(self.rows, 0), ())  # its volume had no column there so far
         for offset, slots in writes:
             self.file.write(offset, b"".join(self._encode(page, slot) for page, slot in slots))
         for offset, data in records:

@@ -69,6 +69,9 @@ class MemoryDco:
         if self.path in self.trouble.failing:
             raise OSError(5, "Input/output error")
 
+    def reserve(self, length: int, spans: Sequence[tuple[int, int]]) -> None:
+        self.extend(length)
+
     def extend(self, length: int) -> None:
         self.data.extend(bytes(length - self.length))
         self.length = length

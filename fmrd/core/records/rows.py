@@ -72,11 +72,15 @@ class Rows:
         return self.runs + tuple((bank, more) for bank in range(self.banks)) if more > 0 else self.runs
 
     def trimmed(self, used: int) -> Runs:
-        """The runs without those at the end that hold no column up to ``used``, the highest that somebody has."""
-        runs = self.runs
-        while runs and runs[-1][0] > used // self.columns:
+        """The runs without banks of which no column is in use, as far as these lie at the end. ``used`` is the highest
+        that is.
+        """
+        runs, last = self.runs, used // self.columns
+        while runs and runs[-1][0] > last:
             runs = runs[:-1]
-        return () if all(bank == 0 for bank, _ in runs) else runs
+        if any(bank > last for bank, _ in runs):  # the volume grew since they came
+            return self.runs
+        return runs if last else ()
 
     def agrees(self, pages: int, other: "Rows", other_pages: int) -> bool:
         """Tell whether all rows that both have hold the same: then one is what the other was, or will be."""

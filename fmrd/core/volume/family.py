@@ -25,13 +25,9 @@ class Family:
 
     @classmethod
     def of(cls, record: Record, volumes: list[Volume]) -> "Family":
-        """Return the family that a record tells of, with these volumes in the record's order. Rows at the end that
-        hold nothing any more are not its: with one bank left an older program reads it again.
-        """
-        used = max(column.index for volume in record.volumes for column in record.columns_of(volume))
-        rows = Rows(record.columns, record.rows.trimmed(used))
+        """Return the family that a record tells of, with these volumes in the record's order."""
         return cls(
-            record.family, record.lineage, record.sequence, rows, record.next_epoch, volumes,
+            record.family, record.lineage, record.sequence, record.rows, record.next_epoch, volumes,
             record.history, dict(record.extra),
         )  # fmt: skip
 
@@ -83,6 +79,10 @@ class Family:
         if self.rows.banks + banks > MOST_BANKS or _fixed(volume):
             raise self._too_many(count, len(free), volume)
         return runs
+
+    def next_columns(self, count: int, volume: Volume, rows: Rows) -> list[int]:
+        """Return the first that would be taken with these rows: so many, or as many as are free."""
+        return self._free(volume, rows.total)[:count]
 
     def _free(self, volume: Volume, total: int) -> list[int]:
         used = {c.index for v in self.volumes for c in v.columns()}
@@ -155,12 +155,15 @@ class Family:
         return next((c.epoch for v in self.volumes for c in v.columns() if c.index == column), None)
 
     def record(self, sequence: int) -> Record:
-        """Return what a commit of that number says."""
+        """Return what a commit of that number says. Rows at the end that hold nothing are not told of: with one bank an
+        older program reads it, also after there were more.
+        """
+        used = max(column.index for volume in self.volumes for column in volume.columns())
         volumes = tuple(v.record() for v in self.volumes)
         named = {p.has.lineage for v in volumes for p in v.plexes if p.has is not None}
         return Record(
             self.uuid, self.lineage, sequence, volumes, trimmed(self.history, named), self.rows.columns,
-            self.next_epoch, self.extra, self.rows.runs,
+            self.next_epoch, self.extra, self.rows.trimmed(used),
         )  # fmt: skip
 
     def begin_commit(self, record: Record) -> None:

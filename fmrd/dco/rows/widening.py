@@ -1,10 +1,11 @@
-"""More columns than there are rows for: every copy becomes longer, then one record says so (FORMAT, "Rows").
+"""More columns than there are rows for: copies become longer first (FORMAT, "Rows").
 
-Nothing that was written moves. Up to that record the new bytes mean nothing, and a copy that is longer than it need be
-is as good as another; from that record on an older fmrd refuses the family.
+Nothing that was written moves. The first record that uses one of the new columns tells of their rows, too, and up to
+that a copy is just longer than it need be. From that record on an older fmrd refuses the family.
 """
 
 import errno
+from collections.abc import Callable
 from functools import partial
 
 from fmrd.backing.calls.system_calls import ask
@@ -17,28 +18,31 @@ from fmrd.core.volume.volume import Volume
 from fmrd.dco import layout
 from fmrd.dco.copy import DcoCopy
 from fmrd.dco.ledger import Ledger
-from fmrd.dco.rows.places import is_fixed, offset_of, size_of
+from fmrd.dco.rows.places import is_fixed, offset_of, size_of, spans_of
 from fmrd.errors import Failed, Refused
 
 
 async def make_room(ledger: Ledger, count: int, volume: Volume) -> None:
     """Return when so many columns are free for ``volume``, or for what is about to leave it. Failed('plex_too_many')
     or ('dco_full') where they cannot be, Refused('no_room') or Failed('io_error') where a copy could not be made
-    longer: nothing was changed then. Failed('home_failed').
+    longer: nothing was changed then.
     """
     family = ledger.family
-    while family.runs_for(count, volume) is not None:
+    while (runs := family.runs_for(count, volume)) is not None or family.rows.runs:
         async with ledger.rows_lock:
             runs = family.runs_for(count, volume)
-            if runs is None:
+            rows = Rows(family.rows.columns, family.rows.runs if runs is None else runs)
+            size = size_of(rows, family.pages)
+            if ledger.home.file.length < size:
+                await _lengthen(ledger, ledger.home, partial(ledger.home.file.extend, size))
+            spans = spans_of(rows, family.next_columns(count, volume, rows), range(family.pages))
+            member = ledger.stores.get(volume.settings.uuid)
+            for copy in member.open_copies() if member is not None else []:
+                if not is_fixed(copy.file):
+                    await _lengthen(ledger, copy, partial(copy.file.reserve, size, spans))
+            if family.runs_for(count, volume) == runs:
+                family.rows.runs = rows.runs
                 return
-            size = size_of(Rows(family.rows.columns, runs), family.pages)
-            for copy in _short(ledger, size):
-                await _lengthen(ledger, copy, size)
-            async with ledger.commit_lock:
-                if not _short(ledger, size) and family.runs_for(count, volume) == runs:
-                    family.rows.runs = runs
-                    await ledger.commit_locked(set(), whole=set())
 
 
 def must_hold(family: Family, volume: Volume, plex: Plex, file: DcoFile | None) -> None:
@@ -59,18 +63,12 @@ def must_hold(family: Family, volume: Volume, plex: Plex, file: DcoFile | None) 
         )
 
 
-def _short(ledger: Ledger, size: int) -> list[DcoCopy]:
-    """The copies that are open and must become longer. One that is opened meanwhile does so by itself."""
-    copies = [ledger.home, *(copy for member in ledger.in_order() for copy in member.open_copies())]
-    return [copy for copy in copies if copy.file.length < size and not is_fixed(copy.file)]
-
-
-async def _lengthen(ledger: Ledger, copy: DcoCopy, size: int) -> None:
-    what = f"volume {ledger.family.volume.name}: the copy of the DCO of {copy.name} cannot grow to {size} bytes"
+async def _lengthen(ledger: Ledger, copy: DcoCopy, run: Callable[[], None]) -> None:
+    what = f"volume {ledger.family.volume.name}: the copy of the DCO of {copy.name} cannot grow"
     if copy.lane.hung:  # an older call that lands late would cut off what this one adds
         raise Failed("io_error", f"{what}: a system call has not returned yet")
     try:
-        await ask(ledger.system, copy.lane, partial(copy.file.extend, size), ledger.timeout_seconds)
+        await ask(ledger.system, copy.lane, run, ledger.timeout_seconds)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise Failed("io_error", f"{what}: {error}") from error

@@ -2,9 +2,11 @@
 
 from fmrd.backing.calls.system_calls import ask
 from fmrd.backing.protocol import LOCATOR_BYTES, DcoFile
+from fmrd.core.far.uris import is_uri
 from fmrd.core.geometry import Geometry
 from fmrd.core.record import Record
 from fmrd.core.records.rows import Rows
+from fmrd.dco import layout
 from fmrd.dco.copy import DcoCopy
 from fmrd.dco.loading import Loaded
 from fmrd.dco.rows.places import is_fixed
@@ -24,15 +26,24 @@ async def copy_of(
     def prepare() -> DcoFile:
         if files.dco is not None and same:
             fixed = bool(rows.runs) and is_fixed(files.dco)  # then only those rows are used that it has (Family)
-            files.dco.extend(min(size, files.dco.length) if fixed else size)
+            if rows.runs and not fixed:
+                files.dco.reserve(size, ())
+            else:
+                files.dco.extend(min(size, files.dco.length) if fixed else size)
             return files.dco
         replace = files.may_replace
         if files.dco is not None:  # its own, though damaged; or all of it is given up
             replace = True
             files.dco.close()
-        if rows.runs and dco_path is None and files.backing.is_block:
+        on_device = dco_path is None and files.backing.is_block
+        if rows.runs and on_device:
             _must_have_tail(context, path, size, geometry)
-        return context.host.create_dco(path, dco_path, size, replace=replace)
+        grows = bool(rows.runs) and not on_device and not is_uri(dco_path or "")
+        first = layout.copy_bytes(rows.runs[0][1], rows.columns) if grows else size
+        made = context.host.create_dco(path, dco_path, first, replace=replace)
+        if grows:  # most of what lies behind is other volumes', and stays a hole
+            made.reserve(size, ())
+        return made
 
     files.dco = await ask(context.system, files.lanes.dco, prepare, timeout_seconds)
     copy = DcoCopy(name, files.dco, files.lanes.dco, family, rows, owner)
