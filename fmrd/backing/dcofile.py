@@ -5,6 +5,7 @@ import mmap
 import os
 import stat
 import threading
+from collections.abc import Sequence
 
 from fmrd.backing import libc, locator
 from fmrd.backing.holes import is_hole
@@ -116,6 +117,17 @@ class DcoFile:
         except BaseException:
             self.length = old
             raise
+
+    def reserve(self, length: int, spans: Sequence[tuple[int, int]]) -> None:
+        if length > self.length:
+            if self._fixed:
+                raise OSError(errno.ENOSPC, f"the DCO area at the tail of {self.path} cannot grow")
+            with Writing(self.file):
+                os.ftruncate(self._fd, length)
+            self.length = length
+        for offset, size in spans:
+            self._preallocate(offset, offset + size)
+        os.fsync(self._fd)
 
     def _follow(self) -> None:
         """The device became longer: its last block says where the area is, as everybody expects."""

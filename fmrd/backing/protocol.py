@@ -141,6 +141,9 @@ class DcoFile(Reach, Protocol):
     def extend(self, length: int) -> None:
         """Preallocate zeros up to ``length`` bytes. A device's area cannot (ENOSPC); its locator follows a new end."""
 
+    def reserve(self, length: int, spans: Sequence[tuple[int, int]]) -> None:
+        """Become so long, and preallocate only these (offset, length); what was written there stays. ENOSPC."""
+
     def close(self) -> None:
         """Give up the descriptor."""
 

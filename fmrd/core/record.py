@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from fmrd.core.geometry import MAX_PAGES, Geometry
 from fmrd.core.reasons import Reason
 from fmrd.core.records.parts import Column, Failure, Link, Mark, Position, Receiving, Taken
+from fmrd.core.records.rows import Rows, Runs
 from fmrd.core.stamps import Stamp
 from fmrd.core.states import OPEN_GATE, PlexState
 
@@ -20,6 +21,8 @@ MOST_PAGES = 16 * MAX_PAGES
 """Of all bitmaps of a family together, 512 MiB of bits: as many as 16 of the longest volume that is, and of the others
 as many as there are columns. Checked before any of them is made: a record may come from anywhere.
 """
+MOST_WIDE_PAGES = 2 * MOST_PAGES
+"""The same of a family with more than one bank of columns, which no older program reads."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +123,22 @@ class Record:
     next_epoch: int = 1
     extra: dict[str, object] = field(default_factory=dict)
     """Fields of the JSON body that this version does not know, carried along (compatible features)."""
+    runs: Runs = ()
+    """The rows of the copies, where they hold more than one bank of ``columns``."""
 
     @property
     def position(self) -> Position:
         return Position(self.lineage, self.sequence)
+
+    @property
+    def rows(self) -> Rows:
+        """Return where the pages of columns lie, by this record."""
+        return Rows(self.columns, self.runs)
+
+    @property
+    def pages(self) -> int:
+        """Return how many pages a column of the longest volume has."""
+        return max(geometry_of(v).pages for v in self.volumes)
 
     @property
     def volume(self) -> VolumeRecord:
@@ -159,8 +174,11 @@ class Record:
     def check_size(self) -> None:
         """ValueError where it tells of nothing, or of more than anybody should make room for."""
         pages = sum(len(self.columns_of(v)) * geometry_of(v).pages for v in self.volumes)
-        if not 0 < pages <= MOST_PAGES:
-            raise ValueError(f"not a record: its bitmaps have {pages} pages, 1 to {MOST_PAGES} can be")
+        most = MOST_WIDE_PAGES if self.runs else MOST_PAGES
+        if not 0 < pages <= most:
+            raise ValueError(f"not a record: its bitmaps have {pages} pages, 1 to {most} can be")
+        if self.runs and self.rows.shortest() < self.pages:
+            raise ValueError("not a record: some bank has fewer rows than the longest volume has pages")
 
     def knows(self, position: Position | None) -> bool:
         """Tell whether ``position`` is an ancestor of this record, or the record itself; None is neither."""

@@ -14,9 +14,11 @@ from fmrd.core.names import PLEX_LENGTH, VOLUME_LENGTH
 from fmrd.core.reasons import reason_of
 from fmrd.core.record import PlexRecord, Record, VolumeRecord, geometry_of
 from fmrd.core.records.parts import Link, Position
+from fmrd.core.records.rows import Rows
 from fmrd.core.states import PlexState
 from fmrd.core.volume.readpolicy import check_policy
 from fmrd.dco.marks import mark_fields, read_carriers, read_marks, read_receiving
+from fmrd.dco.rows.reading import read_rows, row_fields
 from fmrd.dco.values import column as _column
 from fmrd.dco.values import count as _count
 from fmrd.dco.values import failure_fields, read_comment, read_failure, read_stamp, read_taken, stamp_fields
@@ -28,7 +30,7 @@ from fmrd.dco.values import uuid as _uuid
 from fmrd.errors import BadRequest, FmrdError
 
 MAX_PATH = 4096
-_KNOWN = {"lineage", "history", "columns", "next_epoch", "volumes"}
+_KNOWN = {"lineage", "history", "columns", "next_epoch", "rows", "volumes"}
 
 
 def encode_body(record: Record, *, content: bool = True) -> bytes:
@@ -41,6 +43,7 @@ def encode_body(record: Record, *, content: bool = True) -> bytes:
         "lineage": record.lineage,
         "history": [[p.lineage, p.sequence] for p in record.history],
         "next_epoch": record.next_epoch,
+        **row_fields(record),
         "volumes": [_volume(v, content=content) for v in record.volumes],
     }
     encoded = json.dumps(body, separators=(",", ":")).encode()
@@ -52,7 +55,9 @@ def decode_body(body: bytes, *, family: str, sequence: int, settled: bool, colum
     """Return the record, or raise ValueError for whatever cannot be one; nothing else is raised."""
     try:
         data = json.loads(body)
-        volumes = tuple(_read_volume(v, columns) for v in _list(data["volumes"]))
+        runs = read_rows(data.get("rows"), columns)
+        total = Rows(columns, runs).total
+        volumes = tuple(_read_volume(v, total) for v in _list(data["volumes"]))
         record = Record(
             family=family,
             lineage=_text(data["lineage"]),
@@ -62,6 +67,7 @@ def decode_body(body: bytes, *, family: str, sequence: int, settled: bool, colum
             columns=columns,
             next_epoch=_count(data["next_epoch"]),
             extra={k: v for k, v in data.items() if k not in _KNOWN},
+            runs=runs,
         )
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError, FmrdError) as error:
         raise ValueError(f"not a record: {error!r}") from error

@@ -14,9 +14,11 @@ from fmrd.backing.calls.system_calls import Call, Lane
 from fmrd.backing.protocol import DCO_BLOCK_BYTES, DcoFile
 from fmrd.core.images import PageSlot
 from fmrd.core.record import Record
+from fmrd.core.records.rows import Rows
 from fmrd.dco import layout
 from fmrd.dco.loading import Loaded, slot_to_keep
 from fmrd.dco.page_set import Key, PageSet
+from fmrd.dco.rows.places import is_fixed, offset_of, size_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +45,13 @@ PAGES = 128
 class DcoCopy:
     """A copy is a DcoFile and what is known of its slots. ``name`` is 'home' or the plex's; what blocks is a Call."""
 
-    def __init__(
-        self, name: str, file: DcoFile, lane: Lane, family: str, columns: int, owner: str = layout.HOME
-    ) -> None:
+    def __init__(self, name: str, file: DcoFile, lane: Lane, family: str, rows: Rows, owner: str = layout.HOME) -> None:
         self.name = name
         self.file = file
         self.lane = lane
         self.family = family
-        self.columns = columns
+        self.rows = rows
+        """Shared by all copies of the family, and with the family."""
         self.owner = owner
         self.broken = False
         """A write of it failed: it is written no more before it was made anew by a join or an opening."""
@@ -72,10 +73,11 @@ class DcoCopy:
         """Take over what was found when the copy was read."""
         self._record_keep = loaded.record_slot
         self._record_sound = loaded.image.record is not None
-        self._there = loaded.there.copy()
-        self._keep_first = loaded.keep_first.copy()
-        self._sound = loaded.sound.copy()
-        self._found = dict(loaded.image.pages)
+        known = self.rows.total  # beyond, other rows may come than that copy had
+        self._there = loaded.there.up_to(known)
+        self._keep_first = loaded.keep_first.up_to(known)
+        self._sound = loaded.sound.up_to(known)
+        self._found = {key: slots for key, slots in loaded.image.pages.items() if key[0] < known}
 
     def due(self, pages: Sequence[PageWrite]) -> list[PageWrite]:
         """Return the pages that do not read already as they should: at an opening few are left."""
@@ -96,7 +98,7 @@ class DcoCopy:
             slot = 1 if page.key in self._keep_first else 0
             slots = (slot,) if page.key in self._sound else (slot, 1 - slot)
             for each in slots:
-                offset = layout.page_offset(page.column, page.page, each, self.columns)
+                offset = offset_of(self.rows, page.column, page.page, each)
                 writes.append((offset, [(page, each)]))
         writes += self._both_slots(fresh)
         return Call(self.lane, partial(self._write, writes), again=True)
@@ -159,7 +161,7 @@ class DcoCopy:
         """Both slots of each page, those of neighbouring columns together."""
         writes: list[Write] = []
         for page in sorted(pages, key=lambda p: (p.page, p.column)):
-            offset = layout.page_offset(page.column, page.page, 0, self.columns)
+            offset = offset_of(self.rows, page.column, page.page, 0)
             both = [(page, 0), (page, 1)]
             if writes and writes[-1][0] + len(writes[-1][1]) * DCO_BLOCK_BYTES == offset:
                 writes[-1][1].extend(both)
@@ -169,6 +171,10 @@ class DcoCopy:
 
     def _write(self, writes: Sequence[Write], records: Sequence[tuple[int, bytes]] = ()) -> None:
         """On a worker thread, which also makes the bytes of the pages: there may be thousands."""
+        if self.rows.runs:
+            end = max((offset + len(slots) * DCO_BLOCK_BYTES for offset, slots in writes), default=0)
+            if end > self.file.length and not is_fixed(self.file):
+                self.file.reserve(size_of(self.rows, 0), ())  # its volume had no column there so far
         for offset, slots in writes:
             self.file.write(offset, b"".join(self._encode(page, slot) for page, slot in slots))
         for offset, data in records:

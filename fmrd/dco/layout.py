@@ -35,18 +35,18 @@ RECORD_MAGIC = b"FMRD-DCO"
 PAGE_MAGIC = b"FMRDpage"
 RECORD_SLOT_BYTES = 128 << 10
 COLUMNS = 40
-"""Bitmaps a new DCO has room for: a DRL, a map for each of 8 plexes, three for each of 8 snapshots, and some."""
+"""Bitmaps of a row: a DRL, a map for each of 8 plexes, three for each of 8 snapshots, and some. More take more rows."""
 
 RESERVED_BYTES = 52 << 10
 """Of a record slot, for what comes by itself: 512 lineages of history, positions and stamps, and snapshots. A plex that
 is new leaves it free, so that whatever is done to a volume later finds room.
 """
 
-LAGS, SESSIONS, FAR = 1, 2, 4
+LAGS, SESSIONS, FAR, WIDE = 1, 2, 4, 8
 """Incompatible: some plex may lack what the DRL names; or have something under way of a daemon that died; or is named
-by a URI, or its copy of the DCO is.
+by a URI, or its copy of the DCO is; or the columns fill more than one bank of rows.
 """
-INCOMPATIBLE_KNOWN = LAGS | SESSIONS | FAR
+INCOMPATIBLE_KNOWN = LAGS | SESSIONS | FAR | WIDE
 COMPATIBLE_KNOWN = 0
 AUTOCLEAR_SETTLED = 1
 
@@ -122,7 +122,7 @@ def _incompatible(record: Record) -> int:
     plexes = [plex for volume in record.volumes for plex in volume.plexes]
     lags, sessions = any(plex.behind for plex in plexes), any(plex.session for plex in plexes)
     far = any(is_uri(path) for plex in plexes for path in (plex.path, plex.dco_path or ""))
-    return LAGS * lags | SESSIONS * sessions | FAR * far
+    return LAGS * lags | SESSIONS * sessions | FAR * far | WIDE * bool(record.runs)
 
 
 def must_have_room(record: Record) -> None:
@@ -199,6 +199,8 @@ def decode_record(data: bytes, slot: int) -> RecordSlot:
         )
     except ValueError as error:
         raise Damaged(str(error)) from error
+    if bool(record.runs) != bool(incompatible & WIDE):
+        raise Damaged("the header and the body disagree on the rows")
     return RecordSlot(record, incompatible, compatible, autoclear, str(UUID(bytes=owner)))
 
 

@@ -50,6 +50,9 @@ class Member(Protocol):
         the call. Failed('home_failed') where the home copy did not take them.
         """
 
+    def open_copies(self) -> list[DcoCopy]:
+        """Return the travelling copies that are written."""
+
     def epochs_committed(self, keys: PageSet) -> None:
         """A record has landed that names the epoch of these pages; called in that step, with the page lock held."""
 
@@ -75,6 +78,7 @@ class Ledger:
     def __init__(self, family: Family, home: DcoCopy, system: SystemCalls, *, timeout_seconds: float) -> None:
         self.family = family
         self.home = home
+        home.rows = family.rows
         self.system = system
         self.timeout_seconds = timeout_seconds
         self.stores: dict[str, Member] = {}
@@ -84,6 +88,8 @@ class Ledger:
         self.committed: dict[int, int] = {}
         """Its epochs, by column."""
         self.commits = GroupCommit(_Commits)
+        self.rows_lock = trio.Lock()
+        """Held by whoever makes the copies longer."""
 
     @property
     def commit_lock(self) -> trio.Lock:

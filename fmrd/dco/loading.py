@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from fmrd.backing.protocol import DCO_BLOCK_BYTES, DcoFile
 from fmrd.core.images import CopyImage, PageSlot
-from fmrd.core.record import Record, geometry_of
+from fmrd.core.record import Record, VolumeRecord, geometry_of
 from fmrd.core.records.parts import Column
 from fmrd.dco import layout
 from fmrd.dco.page_set import Key, PageSet
+from fmrd.dco.rows.places import offset_of
 
 CALL_BYTES = 1 << 20
 """One call reads so much at most,"""
@@ -39,8 +40,11 @@ class Reading:
     much longer. It blocks; OSError and Refused('dco_feature') fly through. A slot in doubt is None.
     """
 
-    def __init__(self, file: DcoFile) -> None:
-        self._steps = _read(file)
+    def __init__(self, file: DcoFile, volume: str | None = None) -> None:
+        """``volume``: the uuid of the one whose pages are needed, besides those of the plex that the copy travels with;
+        None: all of the family. Of a large family most are other volumes'.
+        """
+        self._steps = _read(file, volume)
 
     def go_on(self, calls: int) -> Loaded | None:
         """Read with at most so many calls; None where there is more to be read."""
@@ -61,7 +65,7 @@ def load(file: DcoFile) -> Loaded:
     return loaded
 
 
-def _read(file: DcoFile) -> Generator[None, None, Loaded]:
+def _read(file: DcoFile, volume: str | None) -> Generator[None, None, Loaded]:
     """Yields after each call."""
     slots: list[layout.RecordSlot | None] = []
     claims: set[tuple[str, str]] = set()
@@ -79,7 +83,8 @@ def _read(file: DcoFile) -> Generator[None, None, Loaded]:
     if (newest := image.record) is None:
         return Loaded(image, 1, PageSet(), PageSet(), PageSet(), 0, 0)
     pages = _Pages(newest)
-    for stripes in _together(_stripes(newest, file.length)):
+    wanted = [v for v in newest.volumes if volume in (None, v.uuid) or v.plex(owner) is not None]
+    for stripes in _together(_stripes(newest, wanted, file.length)):
         first, stop = stripes[0].start, max(stripe.stop for stripe in stripes)
         there = max(0, min(stop, file.length) - first)
         data = file.read(first, there).ljust(stop - first, b"\0")
@@ -101,19 +106,25 @@ class _Stripe:
     columns: Sequence[Column]
 
 
-def _stripes(record: Record, length: int) -> Iterator[_Stripe]:
+def _stripes(record: Record, wanted: Sequence[VolumeRecord], length: int) -> Iterator[_Stripe]:
     """In the order in which they lie. A page that begins behind the end of the copy was never written."""
-    volumes = [(geometry_of(v).pages, sorted(record.columns_of(v), key=lambda c: c.index)) for v in record.volumes]
-    for page in range(max(pages for pages, _ in volumes)):
-        here = []
-        for pages, columns in volumes:
-            if page < pages:
-                start = layout.page_offset(columns[0].index, page, 0, record.columns)
-                stop = layout.page_offset(columns[-1].index, page, 1, record.columns) + DCO_BLOCK_BYTES
-                here.append(_Stripe(start, stop, page, columns))
-        if here and min(stripe.start for stripe in here) >= length:
-            return
-        yield from sorted(here, key=lambda stripe: stripe.start)
+    rows = record.rows
+    volumes = [(geometry_of(v).pages, sorted(record.columns_of(v), key=lambda c: c.index)) for v in wanted]
+    banks = [
+        [(pages, own) for pages, every in volumes if (own := [c for c in every if c.index // rows.columns == bank])]
+        for bank in range(rows.banks)
+    ]
+    for bank, numbers in rows.in_order(record.pages):
+        for page in numbers:
+            here: list[_Stripe] = []
+            for pages, columns in banks[bank]:
+                if page < pages:
+                    start = offset_of(rows, columns[0].index, page, 0)
+                    stop = offset_of(rows, columns[-1].index, page, 1) + DCO_BLOCK_BYTES
+                    here.append(_Stripe(start, stop, page, columns))
+            if here and min(stripe.start for stripe in here) >= length:
+                return
+            yield from sorted(here, key=lambda stripe: stripe.start)
 
 
 def _together(stripes: Iterable[_Stripe]) -> Iterator[list[_Stripe]]:
@@ -137,6 +148,7 @@ class _Pages:
 
     def __init__(self, record: Record) -> None:
         self._record = record
+        self._rows = record.rows
         self.found: dict[Key, tuple[PageSlot | None, PageSlot | None]] = {}
         self.there, self.keep_first, self.sound = PageSet(), PageSet(), PageSet()
         self.damaged: set[Key] = set()
@@ -151,7 +163,7 @@ class _Pages:
             key = (column.index, stripe.page)
             slots: list[PageSlot | None] = []
             for slot in (0, 1):
-                at = layout.page_offset(column.index, stripe.page, slot, record.columns) - stripe.start
+                at = offset_of(self._rows, column.index, stripe.page, slot) - stripe.start
                 block = bytes(data[at : at + DCO_BLOCK_BYTES])
                 try:
                     found = layout.decode_page(block, record.family, column.index, stripe.page, slot)

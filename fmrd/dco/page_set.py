@@ -59,6 +59,12 @@ class PageSet:
             found[: len(bits)] |= bits
         return found
 
+    def up_to(self, column: int) -> "PageSet":
+        """Return a copy of it without the columns from that one on."""
+        found = PageSet()
+        found._columns = {index: bits.copy() for index, bits in self._columns.items() if index < column}
+        return found
+
     def __contains__(self, key: Key) -> bool:
         column, page = key
         bits = self._columns.get(column)

@@ -94,7 +94,7 @@ class Store:
         left = batch.keys.copy()
         while keys := left.take(PAGES):  # those of one number lie together on the disk
             pages = await self._take_all(keys, sequence)
-            batch.error = await self._write_to([self.home, *(self._open_copies() if together else [])], pages)
+            batch.error = await self._write_to([self.home, *(self.open_copies() if together else [])], pages)
             if batch.error is not None:
                 for page in pages:
                     self.volume.page_failed(page.column, page.page)
@@ -102,7 +102,7 @@ class Store:
                 self._owed = left
                 return
             if not together:
-                await self._write_to(self._open_copies(), pages)
+                await self._write_to(self.open_copies(), pages)
             for page in pages:
                 self.volume.page_written(page.column, page.page, page.bits)
         self._owed = PageSet()
@@ -112,7 +112,7 @@ class Store:
         failure = None
         due = [copy.due(pages) for copy in copies]
         if copies[:1] == [self.home]:  # writes what another needs though it has that: so it is behind in nothing
-            behind = {page.key for copy in [self.home, *self._open_copies()] for page in copy.due(pages)}
+            behind = {page.key for copy in [self.home, *self.open_copies()] for page in copy.due(pages)}
             due[0] = [page for page in pages if page.key in behind]
         calls = [copy.write_pages(theirs, pages) for copy, theirs in zip(copies, due, strict=True)]
         outcomes = await self.ledger.system.at_once(calls, self.timeout_seconds)
@@ -167,7 +167,8 @@ class Store:
         """None where the plex is not open."""
         return self.opened[plex.uuid].dco_copy if plex.uuid in self.opened else None
 
-    def _open_copies(self) -> list[DcoCopy]:
+    def open_copies(self) -> list[DcoCopy]:
+        """Return the copies that are written."""
         found = (self.dco_copy_of(p) for p in self.volume.plexes if p.is_open)
         return [copy for copy in found if copy is not None and not copy.broken]
 

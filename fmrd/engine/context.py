@@ -14,6 +14,7 @@ from fmrd.backing.calls.system_calls import Lane, SystemCalls, ask
 from fmrd.backing.protocol import Host
 from fmrd.core.geometry import PAGE_REGIONS
 from fmrd.core.maps.drl import HOT_EXTENTS
+from fmrd.dco.layout import COLUMNS
 from fmrd.engine.events.ring import Events
 from fmrd.engine.events.telling import copy_ended
 from fmrd.engine.plexes.disks_come import Coming
@@ -48,6 +49,10 @@ class Context:
     """How many extents the DRL of a volume holds that is made now. Tests make it small: then it is crowded soon."""
     page_regions: int = PAGE_REGIONS
     """How many regions share a page in a volume that is made now. Tests make it small: then there are several pages."""
+    columns: int = COLUMNS
+    """How many bitmaps a row of the DCO holds of a volume that is made now. Tests make it small: then there are several
+    banks of rows.
+    """
     nursery: trio.Nursery = field(init=False)
     tasks: TaskList = field(init=False)
     events: Events = field(init=False)

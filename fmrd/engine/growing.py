@@ -1,14 +1,16 @@
 """`grow` makes a volume longer while it is in use. These are functions over a started volume."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 from fmrd.backing.calls.system_calls import Lane, ask
-from fmrd.backing.protocol import Backing, DcoFile
 from fmrd.core.geometry import SECTOR_BYTES
 from fmrd.core.reasons import Reason
+from fmrd.core.records.rows import Rows
 from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
+from fmrd.dco.rows.places import spans_of
 from fmrd.engine.opening.files import dco_bytes
 from fmrd.engine.resync.copy_tasks import CopyTasks
 from fmrd.engine.running import Running
@@ -28,24 +30,35 @@ async def grow(running: Running, copying: CopyTasks, checksums: Checksums, lengt
             raise Refused(
                 "snap_instant", f"snapshot {name} does not hold all of its data itself", f"fmrctl snapsync {name}"
             )
-        async with running.at_rest():
+        async with running.at_rest(), running.mirror.store.ledger.rows_lock:
             geometry = replace(running.volume.geometry, length_bytes=length_bytes).check()
             more = geometry.pages - running.volume.geometry.pages
-            running.mirror.store.family.must_bear(more * len(running.volume.columns()))
-            size = dco_bytes(geometry, running.mirror.store.family.columns)
+            family = running.mirror.store.family
+            family.must_bear(more * len(running.volume.columns()))
+            rows = Rows(family.rows.columns, family.rows.grown(geometry.pages))
+            size = dco_bytes(geometry, rows)
+            added = range(running.volume.geometry.pages, geometry.pages)
+            spans = spans_of(rows, [column.index for column in running.volume.columns()], added)
             unlike, dirty = _beyond(running)
             for plex in running.volume.open_plexes():
                 opened = running.mirror.opened[plex.uuid]
-                await _extend(running, plex.name, opened.lanes.data, opened.backing, length_bytes)
-                await _extend(running, f"the DCO of {plex.name}", opened.lanes.dco, opened.dco_copy.file, size)
+                await _extend(running, plex.name, opened.lanes.data, partial(opened.backing.extend, length_bytes))
+                dco = opened.dco_copy.file
+                if not rows.runs:
+                    await _extend(running, f"the DCO of {plex.name}", opened.lanes.dco, partial(dco.extend, size))
+                elif rows.runs != family.rows.runs:
+                    await _extend(
+                        running, f"the DCO of {plex.name}", opened.lanes.dco, partial(dco.reserve, size, spans)
+                    )
             home = running.mirror.store.home
-            await _extend(running, "the home copy of the DCO", home.lane, home.file, size)
+            await _extend(running, "the home copy of the DCO", home.lane, partial(home.file.extend, size))
             for plex in dirty:
                 await _clear_the_rest_of_a_region(running, plex, length_bytes)
             if dirty:
                 await running.mirror.sync()
             last = running.volume.geometry.regions - 1
             await checksums.forget(range(last, last + 1))  # it gets longer
+            family.rows.runs = rows.runs
             running.volume.grow(length_bytes, unlike)
             await running.mirror.store.commit(everything=True)
         for plex in unlike:
@@ -99,12 +112,12 @@ async def _clear_the_rest_of_a_region(running: Running, plex: Plex, length_bytes
         raise Failed("io_error", f"volume {running.volume.name}: {plex.name} cannot grow: {error}") from error
 
 
-async def _extend(running: Running, what: str, lane: Lane, file: Backing | DcoFile, length_bytes: int) -> None:
+async def _extend(running: Running, what: str, lane: Lane, run: Callable[[], None]) -> None:
     if lane.hung:  # an older one that lands late would cut off what this one adds
         raise Failed(
             "io_error", f"volume {running.volume.name}: {what} cannot grow: a system call has not returned yet"
         )
     try:
-        await ask(running.context.system, lane, partial(file.extend, length_bytes), running.timeout_seconds)
+        await ask(running.context.system, lane, run, running.timeout_seconds)
     except OSError as error:
         raise Failed("io_error", f"volume {running.volume.name}: {what} cannot grow: {error}") from error

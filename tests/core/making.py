@@ -11,6 +11,7 @@ from fmrd.core.geometry import Geometry
 from fmrd.core.plans import SyncPlan, Verdict, WritePlan
 from fmrd.core.record import PlexRecord, Record, VolumeRecord
 from fmrd.core.records.parts import Column
+from fmrd.core.records.rows import Rows
 from fmrd.core.states import PlexState
 from fmrd.core.volume.family import Family
 from fmrd.core.volume.plex import Plex
@@ -65,7 +66,7 @@ class Rig:
         size = Geometry(settings.length_bytes, REGION, EXTENT, PAGE_REGIONS)
         self.plexes = [Plex(p, size, full=p.state is not PlexState.ACTIVE) for p in plexes]
         self.volume = Volume(settings, self.plexes)
-        self.family = Family(FAMILY, "now", 10, 40, 50, [self.volume])
+        self.family = Family(FAMILY, "now", 10, Rows(40), 50, [self.volume])
         for plex in self.plexes:
             plex.map.touched.update(range(plex.map.pages))
         self.commit()

@@ -13,6 +13,7 @@ from fmrd.core.decisions import snapback, snapshot
 from fmrd.core.decisions.recovery import seed
 from fmrd.core.geometry import Geometry
 from fmrd.core.records.parts import Column
+from fmrd.core.records.rows import Rows
 from fmrd.core.states import PlexState
 from fmrd.core.volume.family import Family
 from fmrd.core.volume.plex import Plex
@@ -35,7 +36,7 @@ class Large:
         states = (PlexState.ACTIVE, PlexState.ACTIVE, PlexState.SNAPDONE)
         self.plexes = [Plex(plex_record(number, state), GEOMETRY, full=False) for number, state in enumerate(states, 1)]
         self.volume = Volume(settings, self.plexes)
-        self.family = Family(FAMILY, "now", 10, 40, 50, [self.volume])
+        self.family = Family(FAMILY, "now", 10, Rows(40), 50, [self.volume])
         for plex in self.plexes:
             plex.home_open = True
         for extent in WRITTEN:

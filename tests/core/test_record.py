@@ -58,13 +58,13 @@ def test_a_family_is_what_its_record_says_with_what_it_does_not_understand() -> 
 
 def test_a_new_column_is_free_and_its_epoch_was_never_used() -> None:
     family = Rig(PlexState.ACTIVE, PlexState.ACTIVE).family
-    assert family.new_column() == Column(3, 50)
-    assert family.new_column() == Column(3, 51)
-    family.columns = 4
-    assert family.new_column() == Column(3, 52), "the last one"
-    family.columns = 3
+    assert family.new_column(family.volume) == Column(3, 50)
+    assert family.new_column(family.volume) == Column(3, 51)
+    family.rows.columns = 4
+    assert family.new_column(family.volume) == Column(3, 52), "the last one"
+    family.rows.columns = 3
     with pytest.raises(Failed) as failed:
-        family.new_column()
+        family.new_column(family.volume)
     assert failed.value.code == "plex_too_many"
 
 

@@ -8,6 +8,7 @@ import trio
 from fmrd.backing.calls.system_calls import Call, Lane, Outcome, outcome_of
 from fmrd.backing.protocol import DCO_BLOCK_BYTES
 from fmrd.core.record import Record, geometry_of
+from fmrd.core.records.rows import Rows
 from fmrd.core.states import PlexState
 from fmrd.core.volume.family import Family
 from fmrd.core.volume.plex import Plex
@@ -68,6 +69,9 @@ class MemoryDco:
         if self.path in self.trouble.failing:
             raise OSError(5, "Input/output error")
 
+    def reserve(self, length: int, spans: Sequence[tuple[int, int]]) -> None:
+        self.extend(length)
+
     def extend(self, length: int) -> None:
         self.data.extend(bytes(length - self.length))
         self.length = length
@@ -114,7 +118,7 @@ class Rig:
         settings = volume_record()
         self.plexes = [Plex(p, geometry_of(settings), full=p.state is not PlexState.ACTIVE) for p in records]
         self.volume = Volume(settings, self.plexes)
-        self.family = Family(FAMILY, "first", 0, COLUMNS, 50, [self.volume])
+        self.family = Family(FAMILY, "first", 0, Rows(COLUMNS), 50, [self.volume])
         self.trouble = Trouble()
         self.system = Inline()
         self.told: list[str] = []
@@ -128,7 +132,7 @@ class Rig:
 
     def copy(self, name: str, owner: str) -> DcoCopy:
         size = layout.copy_bytes(self.volume.geometry.pages, COLUMNS)
-        return DcoCopy(name, MemoryDco(name, size, self.trouble), Lane(name), FAMILY, COLUMNS, owner)
+        return DcoCopy(name, MemoryDco(name, size, self.trouble), Lane(name), FAMILY, self.family.rows, owner)
 
     async def start(self) -> "Rig":
         """Everything written for the first time; from here on ``writes`` begins anew."""

@@ -5,10 +5,11 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 
-from fmrd.core.geometry import PAGE_REGIONS
+from fmrd.core.geometry import MAX_PAGES, PAGE_REGIONS
 from fmrd.core.reasons import Reason
 from fmrd.core.record import PlexRecord, Record, VolumeRecord
 from fmrd.core.records.parts import Column, Failure, Kind, Link, Position, Taken
+from fmrd.core.records.rows import Rows
 from fmrd.core.stamps import PIECE_BYTES, Stamp, Sum
 from fmrd.core.states import PlexState
 from fmrd.dco import layout
@@ -38,6 +39,16 @@ failures = st.builds(
 )
 
 
+wide = st.just(()) | st.builds(
+    lambda banks, grown: Rows(layout.COLUMNS, Rows(layout.COLUMNS).widened(banks, MAX_PAGES - 50)).grown(
+        MAX_PAGES - 50 + grown
+    ),
+    st.integers(1, 8),
+    st.integers(0, 50),
+)
+"""Rows of some banks, for the longest volume that can be."""
+
+
 @st.composite
 def plexes(draw: st.DrawFn, volume: str, number: int, uuid: str, column: int) -> PlexRecord:
     return PlexRecord(
@@ -64,7 +75,8 @@ def plexes(draw: st.DrawFn, volume: str, number: int, uuid: str, column: int) ->
 def records(draw: st.DrawFn) -> Record:
     name = draw(st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,20}", fullmatch=True))
     number = draw(st.integers(0, 4))
-    columns = draw(st.permutations(range(layout.COLUMNS)))
+    runs = draw(wide)
+    columns = draw(st.permutations(range(Rows(layout.COLUMNS, runs).total)))
     owners = draw(st.lists(uuids, min_size=number, max_size=number, unique=True))
     region = 4096 << draw(st.integers(0, 4))
     volume = VolumeRecord(
@@ -102,6 +114,7 @@ def records(draw: st.DrawFn) -> Record:
         columns=layout.COLUMNS,
         next_epoch=draw(counts),
         extra=draw(st.dictionaries(st.sampled_from(["later", "much_later"]), st.none() | st.integers() | st.text())),
+        runs=runs,
     )
 
 

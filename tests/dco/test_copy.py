@@ -14,6 +14,7 @@ from fmrd.backing.protocol import DCO_BLOCK_BYTES
 from fmrd.core.images import PageSlot
 from fmrd.core.record import Record
 from fmrd.core.records.parts import Column
+from fmrd.core.records.rows import Rows
 from fmrd.core.states import PlexState
 from fmrd.dco import layout
 from fmrd.dco.copy import DcoCopy, PageWrite
@@ -38,7 +39,7 @@ def new_file() -> MemoryDco:
 
 
 def copy_of(file: MemoryDco) -> DcoCopy:
-    return DcoCopy("copy", file, Lane("copy"), FAMILY, COLUMNS)
+    return DcoCopy("copy", file, Lane("copy"), FAMILY, Rows(COLUMNS))
 
 
 def page(key: Key, sequence: int, epoch: int = 1) -> PageWrite:
@@ -329,7 +330,7 @@ def test_a_copy_without_a_valid_record_tells_nothing() -> None:
 
 def test_a_copy_of_which_both_records_are_damaged_still_says_whose_it_is() -> None:
     file = new_file()
-    DcoCopy("copy", file, Lane("copy"), FAMILY, COLUMNS, OWNER).write_record(record(1)).run()
+    DcoCopy("copy", file, Lane("copy"), FAMILY, Rows(COLUMNS), OWNER).write_record(record(1)).run()
     for slot in (0, 1):
         file.data[layout.record_offset(slot) + layout.HEADER_BYTES] ^= 0xFF
     image = load(file).image

@@ -177,6 +177,9 @@ class FaultyDco:
     def extend(self, length: int) -> None:
         self.inner.extend(length)
 
+    def reserve(self, length: int, spans: Sequence[tuple[int, int]]) -> None:
+        self.inner.reserve(length, spans)
+
     def hang_up(self) -> None:
         self.inner.hang_up()
 

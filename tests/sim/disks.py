@@ -395,6 +395,9 @@ class SimDco:
         if failing:
             raise OSError(errno.EIO, "simulated write error")
 
+    def reserve(self, length: int, spans: Sequence[tuple[int, int]]) -> None:
+        self.extend(length)
+
     def extend(self, length: int) -> None:
         self.machine.alive()
         self._must_be_there()

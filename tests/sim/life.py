@@ -86,6 +86,7 @@ class Life:
         schedule, rng, context = self.schedule, self.rng, self.registry.context
         context.hot_extents = rng.choice([3, 4, 6, 8] if schedule.profile.crowded else [1, 2, 3])
         context.page_regions = rng.choice([2, 4, 8])
+        context.columns = schedule.profile.columns
         await self.verbs.make(
             volume=NAME,
             size_bytes=schedule.length,

@@ -34,6 +34,8 @@ class Profile:
     """Snapshots are taken, written to, given back."""
     maps: bool = False
     """Marks are set, and what is told of changes is held against what changed."""
+    columns: int = 40
+    """Of a row of the DCO: where they are few, there are soon several banks."""
     mirrors: bool = False
     """They may have several plexes."""
     parted: bool = False
@@ -248,10 +250,20 @@ MAPS = {
 }
 """What changed is told to others."""
 
+_NARROW = (("snapstart", 20), ("snapshot", 30), ("snapback", 10), ("snapclear", 6), ("grow", 4), ("instant", 4))
+WIDE = {
+    "wide": Profile(plexes=2, columns=4, snaps=True, maps=True, steps=50, crashes=3, eager=0.15, weights=_NARROW),
+    "wide, faults": Profile(plexes=2, columns=4, snaps=True, steps=50, faults=BREAKS, hangs=True, weights=_NARROW),
+    "wide, away": Profile(plexes=2, columns=4, snaps=True, steps=40, absences=True, eager=0.1, weights=_NARROW),
+    "wide, homes": Profile(plexes=2, columns=4, snaps=True, steps=40, homes=True, eager=0.1, weights=_NARROW),
+    "wide, power": Profile(plexes=1, columns=3, snaps=True, crashes=3, power=1.0, eager=0.2, weights=_NARROW),
+}
+"""More columns are needed than a row of the DCO has."""
+
 KINDS = {
     "split brains": PARTED, "verifies": VERIFIES, "strangers": STRANGERS, "far": FAR, "sessions": SESSIONS,
     "elsewhere": ELSEWHERE, "cut": CUT, "pauses": PAUSES, "crowded": CROWDED, "maps": MAPS,
-    "behind": BEHIND,
+    "behind": BEHIND, "wide": WIDE,
 }  # fmt: skip
 """Kinds that are about one thing each."""
 ALL = PROFILES | TARGETS | SNAPS | {name: profile for kind in KINDS.values() for name, profile in kind.items()}

@@ -3,6 +3,7 @@ write is durable by FUA where the server has that, else by a flush behind it.
 """
 
 import errno
+from collections.abc import Sequence
 
 from fmrd.backing import locator
 from fmrd.backing.nbd.copying import in_flight
@@ -44,6 +45,9 @@ class NbdDco(Asked):
             self._follow()
         if length > self.length:
             raise OSError(errno.ENOSPC, f"the DCO on {self.path} has {self.length} bytes and cannot grow to {length}")
+
+    def reserve(self, length: int, spans: Sequence[tuple[int, int]]) -> None:
+        self.extend(length)
 
     def _follow(self) -> None:
         """The export became longer: its last block says where the area is, as everybody expects."""

@@ -35,7 +35,12 @@ def check_break_off(family: Family, origin: Volume, plexes: Sequence[Plex]) -> N
     """Raise Refused('snap_missing') or ('last_plex') where these plexes cannot leave, Failed('plex_too_many') where the
     DCO has no column left. Of several volumes all are asked before the first is changed.
     """
-    family.free_columns(BROKEN_OFF_BITMAPS)
+    family.free_columns(BROKEN_OFF_BITMAPS, origin)
+    check_leaving(origin, plexes)
+
+
+def check_leaving(origin: Volume, plexes: Sequence[Plex]) -> None:
+    """The same, whatever room the DCO has."""
     for plex in plexes:
         if plex.state is not PlexState.SNAPDONE or not plex.settled:
             raise Refused("snap_missing", f"plex {plex.name} of volume {origin.name} is not SNAPDONE any more")
@@ -47,7 +52,7 @@ def break_off(family: Family, origin: Volume, plexes: Sequence[Plex], name: str,
     sides. Return that volume. Refused as by ``check_break_off``, before anything was changed.
     """
     check_break_off(family, origin, plexes)
-    drl, own, theirs = family.new_columns(BROKEN_OFF_BITMAPS)  # while the plexes' own are in use
+    drl, own, theirs = family.new_columns(BROKEN_OFF_BITMAPS, origin)  # while the plexes' own are in use
     for plex in plexes:
         origin.plexes.remove(plex)
         plex.column = family.renewed(plex.column)
@@ -60,7 +65,7 @@ def kept(family: Family, origin: Volume, plex: PlexRecord, name: str, uuid: str)
     """Return a new snapshot on a plex that holds all of the original already, as a clone of one of its plexes does.
     ``plex`` still lacks a name and a column.
     """
-    drl, own, theirs, map_ = family.new_columns(CLONE_BITMAPS)
+    drl, own, theirs, map_ = family.new_columns(CLONE_BITMAPS, origin)
     held = Plex(replace(plex, name=family.new_plex_name(origin), map=map_), origin.geometry, full=False)
     return tie(family, origin, [held], name, uuid, drl, Link(theirs, own))
 
@@ -69,7 +74,7 @@ def taken_at_once(family: Family, origin: Volume, plex: PlexRecord, name: str, u
     """Return a new instant snapshot: its plex holds nothing yet, and what it has not copied it reads from the original.
     ``plex`` still lacks a name and a column.
     """
-    drl, own, theirs, unkept, map_ = family.new_columns(INSTANT_BITMAPS)
+    drl, own, theirs, unkept, map_ = family.new_columns(INSTANT_BITMAPS, origin)
     held = Plex(replace(plex, name=family.new_plex_name(origin), map=map_), origin.geometry, full=True)
     return tie(family, origin, [held], name, uuid, drl, Link(theirs, own, unkept))
 

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, field, replace
 
-from fmrd.core.record import MOST_PAGES, Record, trimmed
+from fmrd.core.far.uris import is_uri
+from fmrd.core.record import MOST_PAGES, MOST_WIDE_PAGES, Record, trimmed
 from fmrd.core.records.parts import Column, Position
+from fmrd.core.records.rows import MOST_BANKS, Rows, Runs
 from fmrd.core.volume.volume import Volume
 from fmrd.errors import Failed
 
@@ -15,7 +17,7 @@ class Family:
     uuid: str
     lineage: str
     sequence: int
-    columns: int
+    rows: Rows
     next_epoch: int
     volumes: list[Volume]
     history: tuple[Position, ...] = ()
@@ -25,7 +27,7 @@ class Family:
     def of(cls, record: Record, volumes: list[Volume]) -> "Family":
         """Return the family that a record tells of, with these volumes in the record's order."""
         return cls(
-            record.family, record.lineage, record.sequence, record.columns, record.next_epoch, volumes,
+            record.family, record.lineage, record.sequence, record.rows, record.next_epoch, volumes,
             record.history, dict(record.extra),
         )  # fmt: skip
 
@@ -39,38 +41,74 @@ class Family:
         self.history = (*self.history, Position(self.lineage, self.sequence))
         self.lineage = lineage
 
-    def new_column(self) -> Column:
+    @property
+    def pages(self) -> int:
+        """Return how many pages a column of the longest volume has."""
+        return max(v.geometry.pages for v in self.volumes)
+
+    def new_column(self, volume: Volume) -> Column:
         """Return one free column under a fresh epoch; Failed('plex_too_many')."""
-        return self.new_columns(1)[0]
+        return self.new_columns(1, volume)[0]
 
-    def new_columns(self, count: int) -> list[Column]:
+    def new_columns(self, count: int, volume: Volume) -> list[Column]:
         """Return free columns under fresh epochs: whatever their pages hold from earlier use does not count. They are
-        in use only once something holds them. Failed('plex_too_many') where there are too few, ('dco_full') where the
-        bitmaps would be more than a family may have.
+        in use only once something holds them. Failed('plex_too_many') where there are too few that the copies of
+        ``volume``, and of what leaves it, have room for; ('dco_full') where the bitmaps would be more than a family
+        may have.
         """
-        return [Column(index, self.new_epoch()) for index in self.free_columns(count)]
+        return [Column(index, self.new_epoch()) for index in self.free_columns(count, volume)]
 
-    def free_columns(self, count: int) -> list[int]:
+    def free_columns(self, count: int, volume: Volume) -> list[int]:
         """Which they would be; Failed('plex_too_many') or ('dco_full')."""
-        self.must_bear(count * max(v.geometry.pages for v in self.volumes))
-        used = {c.index for v in self.volumes for c in v.columns()}
-        free = [i for i in range(self.columns) if i not in used]
+        self.must_bear(count * self.pages)
+        free = self._free(volume, self.rows.total)
         if len(free) < count:
-            raise Failed(
-                "plex_too_many",
-                f"volume {self.volume.name}: {count} bitmaps more are needed, and of the {self.columns} that its DCO "
-                f"has room for {len(free)} are free",
-                "plex dis, snapback or snapclear what is not needed: a plex takes 1, a snapshot 3 to 5",
-            )
+            raise self._too_many(count, len(free), volume)
         return free[:count]
 
-    def must_bear(self, more: int) -> None:
+    def runs_for(self, count: int, volume: Volume) -> Runs | None:
+        """Return what the rows must become before so many columns are free; None where they are. Failed as
+        ``free_columns`` where that cannot be.
+        """
+        free = self._free(volume, self.rows.total)
+        banks = -(-max(0, count - len(free)) // self.rows.columns)
+        self.must_bear(count * self.pages, wide=banks > 0)
+        if not banks:
+            return None
+        runs = self.rows.widened(banks, self.pages)
+        if self.rows.banks + banks > MOST_BANKS or _fixed(volume):
+            raise self._too_many(count, len(free), volume)
+        return runs
+
+    def next_columns(self, count: int, volume: Volume, rows: Rows) -> list[int]:
+        """Return the first that would be taken with these rows: so many, or as many as are free."""
+        return self._free(volume, rows.total)[:count]
+
+    def _free(self, volume: Volume, total: int) -> list[int]:
+        used = {c.index for v in self.volumes for c in v.columns()}
+        if _fixed(volume):  # that has room for what it was made for
+            total = self.rows.columns * (1 + max(c.index for c in volume.columns()) // self.rows.columns)
+        return [i for i in range(total) if i not in used]
+
+    def _too_many(self, count: int, free: int, volume: Volume) -> Failed:
+        what, hint = f"of the {self.rows.total} that its DCO has room for", ""
+        if (fixed := _fixed(volume)) is not None:
+            what = f"the DCO on {fixed} cannot grow: of those that it has room for"
+            hint = f"; or plex dis that one, and plex add {volume.name} PATH,dco=FILE: a DCO in a file can grow"
+        return Failed(
+            "plex_too_many",
+            f"volume {self.volume.name}: {count} bitmaps more are needed, and {what} {free} are free",
+            "plex dis, snapback or snapclear what is not needed: a plex takes 1, a snapshot 3 to 5" + hint,
+        )
+
+    def must_bear(self, more: int, *, wide: bool = False) -> None:
         """Failed('dco_full') where so many more pages are too many: no record that has them could be read again."""
         pages = more + sum(len(v.columns()) * v.geometry.pages for v in self.volumes)
-        if pages > MOST_PAGES:
+        most = MOST_WIDE_PAGES if wide or self.rows.runs else MOST_PAGES
+        if pages > most:
             raise Failed(
                 "dco_full",
-                f"volume {self.volume.name}: the maps of it and its snapshots would have {pages} pages, {MOST_PAGES} "
+                f"volume {self.volume.name}: the maps of it and its snapshots would have {pages} pages, {most} "
                 "is the most",
                 "make the volume anew with larger regions (--region-size), or give up plexes or snapshots",
             )
@@ -117,12 +155,15 @@ class Family:
         return next((c.epoch for v in self.volumes for c in v.columns() if c.index == column), None)
 
     def record(self, sequence: int) -> Record:
-        """Return what a commit of that number says."""
+        """Return what a commit of that number says. Rows at the end that hold nothing are not told of: with one bank an
+        older program reads it, also after there were more.
+        """
+        used = max(column.index for volume in self.volumes for column in volume.columns())
         volumes = tuple(v.record() for v in self.volumes)
         named = {p.has.lineage for v in volumes for p in v.plexes if p.has is not None}
         return Record(
-            self.uuid, self.lineage, sequence, volumes, trimmed(self.history, named), self.columns, self.next_epoch,
-            self.extra,
+            self.uuid, self.lineage, sequence, volumes, trimmed(self.history, named), self.rows.columns,
+            self.next_epoch, self.extra, self.rows.trimmed(used),
         )  # fmt: skip
 
     def begin_commit(self, record: Record) -> None:
@@ -143,3 +184,11 @@ class Family:
                 if opened and not plex.home_open:
                     plex.home_opened()
                 plex.home_open = opened
+
+
+def _fixed(volume: Volume) -> str | None:
+    """Where a plex of it has a copy of the DCO that cannot become longer: on a device, or on an NBD server."""
+    for plex in volume.plexes:
+        if plex.tail is not None or is_uri(plex.dco_path or ""):
+            return plex.dco_path or plex.path
+    return None

@@ -14,6 +14,7 @@ from fmrd.core.records.parts import Mark
 from fmrd.core.volume.family import Family
 from fmrd.core.volume.volume import Volume
 from fmrd.dco.ledger import change
+from fmrd.dco.rows.widening import make_room
 from fmrd.engine.running import Running
 from fmrd.errors import BadRequest, Failed, FmrdError, Refused
 
@@ -38,6 +39,9 @@ async def set_mark(running: Running, name: str, *, reset: bool) -> None:
 
     must_take_marks(running.volume)
     must_be_free(name)
+    if not reset:
+        must_have_room(running.volume, name)
+    await make_room(running.mirror.store.ledger, 1, running.volume)
     await at_an_instant(running, step)
 
 
@@ -62,7 +66,7 @@ def put(family: Family, volume: Volume, mark: Mark) -> None:
     a new one. Failed('plex_too_many').
     """
     must_have_room(volume, mark.name)
-    column = family.new_column()
+    column = family.new_column(volume)
     drop(volume, mark.name)
     volume.tracks[mark.uuid] = Bitmap(column, volume.geometry, full=not volume.settings.fmr)
     volume.settings = replace(volume.settings, marks=(*volume.settings.marks, replace(mark, column=column)))

@@ -11,14 +11,16 @@ from fmrd.core.decisions.standing import Found
 from fmrd.core.geometry import Geometry
 from fmrd.core.images import CopyImage
 from fmrd.core.record import Record, VolumeRecord, geometry_of
+from fmrd.core.records.rows import Rows
 from fmrd.core.stamps import Stamp, pieces_of
 from fmrd.dco import layout
 from fmrd.dco.copy import PAGES, DcoCopy
 from fmrd.dco.loading import Loaded, Reading
+from fmrd.dco.rows.places import size_of
 from fmrd.engine.context import Context
 from fmrd.engine.opening.closing import let_go
 from fmrd.engine.serving.open_plex import Lanes, OpenPlex
-from fmrd.errors import Failed, FmrdError, is_exhaustion
+from fmrd.errors import FmrdError, is_exhaustion
 
 T = TypeVar("T")
 CALLS = 16
@@ -81,23 +83,24 @@ class PlexFiles:
             self.dco.close()
 
 
-def dco_bytes(geometry: Geometry, columns: int = layout.COLUMNS) -> int:
-    """Return the size in bytes of a copy of the DCO for such a volume."""
-    return layout.copy_bytes(geometry.pages, columns)
+def dco_bytes(geometry: Geometry, rows: Rows | None = None) -> int:
+    """Return the size in bytes of a copy of the DCO for such a volume: of a new family, or with these rows."""
+    return size_of(rows or Rows(layout.COLUMNS), geometry.pages)
 
 
-def tail_bytes(geometry: Geometry) -> int:
+def tail_bytes(geometry: Geometry, rows: Rows | None = None) -> int:
     """Return what a block device keeps for its DCO, in bytes."""
-    return dco_bytes(geometry) + LOCATOR_BYTES
+    return dco_bytes(geometry, rows) + LOCATOR_BYTES
 
 
 async def open_plex(
     context: Context, path: str, dco_path: str | None, lanes: Lanes, tail: int, timeout_seconds: float,
-    *, known: int | None = None, readable: bool = True,
+    *, known: int | None = None, readable: bool = True, volume: str | None = None,
 ) -> PlexFiles:  # fmt: skip
     """Open and lock a plex, and read its copy of the DCO. FmrdError or OSError where the plex cannot be had, or where a
     copy lies there and cannot be read just now: that is no fact about what is in it. With ``readable`` False it is not
-    asked, since all of it is given up. ``known``: where a record says that a device has its locator.
+    asked, since all of it is given up. ``known``: where a record says that a device has its locator. ``volume``: whose
+    it is to be, by uuid, so that other pages in its copy are not read.
     """
     host = context.host
 
@@ -111,7 +114,7 @@ async def open_plex(
             files.stamp = backing.stamp()
             files.dco = host.open_dco(path, dco_path, known)
             if files.dco is not None:
-                reading = Reading(files.dco)
+                reading = Reading(files.dco, volume)
                 files.loaded = reading.go_on(CALLS)
         except OSError as error:
             if readable or reading is None:
@@ -156,14 +159,14 @@ async def off_the_loop(context: Context, settings: VolumeRecord, decide: Callabl
 
 async def find_plex(
     context: Context, path: str, dco_path: str | None, lanes: Lanes, tail: int, timeout_seconds: float,
-    *, known: int | None = None, readable: bool = True, left: Stamp | None = None,
+    *, known: int | None = None, readable: bool = True, left: Stamp | None = None, volume: str | None = None,
 ) -> tuple[Found, PlexFiles | None]:  # fmt: skip
     """The same, where absence is an answer; that something is exhausted says nothing about the plex. ``left``: a stamp
     that it will be compared with.
     """
     try:
         files = await open_plex(
-            context, path, dco_path, lanes, tail, timeout_seconds, known=known, readable=readable
+            context, path, dco_path, lanes, tail, timeout_seconds, known=known, readable=readable, volume=volume
         )  # fmt: skip
         await compare(context, files, [left], timeout_seconds)
     except (FmrdError, OSError) as error:
@@ -186,45 +189,3 @@ async def compare(
             let_go(context, files.lanes, files)
             raise
     return files
-
-
-async def copy_of(
-    context: Context, files: PlexFiles, name: str, owner: str, family: str, geometry: Geometry, columns: int,
-    path: str, dco_path: str | None, timeout_seconds: float,
-) -> DcoCopy:  # fmt: skip
-    """Return the plex's copy of the DCO, ready to be written: the one there is, or a new one."""
-    size = dco_bytes(geometry, columns)
-    usable = files.loaded is not None and files.loaded.image.record is not None
-    same = usable and files.loaded is not None and _fits(files.loaded, family, columns)
-
-    def prepare() -> DcoFile:
-        if files.dco is not None and same:
-            files.dco.extend(size)
-            return files.dco
-        replace = files.may_replace
-        if files.dco is not None:  # its own, though damaged; or all of it is given up
-            replace = True
-            files.dco.close()
-        return context.host.create_dco(path, dco_path, size, replace=replace)
-
-    files.dco = await ask(context.system, files.lanes.dco, prepare, timeout_seconds)
-    copy = DcoCopy(name, files.dco, files.lanes.dco, family, columns, owner)
-    if same and files.loaded is not None:
-        copy.adopt(files.loaded)
-    return copy
-
-
-async def name_owner(context: Context, copy: DcoCopy, record: Record | None, timeout_seconds: float) -> None:
-    """Write whose plex a copy lies beside, before a commit makes that its plex: with the last record, which does not
-    know the plex yet. Failed('io_error').
-    """
-    assert record is not None, "the home copy has a record"
-    [outcome] = await context.system.at_once([copy.write_record(record)], timeout_seconds)
-    if outcome.error is not None:
-        raise Failed("io_error", f"{copy.name}: its copy of the DCO cannot be written: {outcome.error}")
-    copy.record_written()
-
-
-def _fits(loaded: Loaded, family: str, columns: int) -> bool:
-    record = loaded.image.record
-    return record is not None and record.family == family and record.columns == columns

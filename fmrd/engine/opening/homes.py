@@ -71,14 +71,14 @@ class Home:
         """Return the lanes of a plex, the same ones for as long as the daemon runs."""
         return self.lanes.setdefault(uuid, Lanes(name))
 
-    async def read(self) -> Loaded:
-        """Read the file, and close it again. Refused('home_damaged') if it has no valid record; ('home_missing'),
-        ('dco_feature') and OSError fly through.
+    async def read(self, only: str | None = None) -> Loaded:
+        """Read the file, or ``only`` a volume's pages, and close it again. Refused('home_damaged') if it has no valid
+        record; ('home_missing'), ('dco_feature') and OSError fly through.
         """
 
         def run() -> tuple[DcoFile | None, Reading, Loaded | None]:
             file = self.context.host.open_home(self.name)
-            reading = Reading(file)
+            reading = Reading(file, only)
             done = True
             try:
                 loaded = reading.go_on(CALLS)
@@ -118,7 +118,7 @@ class Home:
         file = await ask(
             self.context.system, lane, lambda: self.context.host.open_home(self.name), self.context.io_timeout_seconds
         )
-        home = DcoCopy("home", file, lane, record.family, record.columns)
+        home = DcoCopy("home", file, lane, record.family, record.rows)
         home.adopt(loaded)
         return await self._begin(record, home, loaded, loaded.image)
 
@@ -129,7 +129,7 @@ class Home:
             self.context.system, lane, lambda: self.context.host.create_home(self.name, size_bytes),
             self.context.io_timeout_seconds,
         )  # fmt: skip
-        home = DcoCopy("home", file, lane, record.family, record.columns)
+        home = DcoCopy("home", file, lane, record.family, record.rows)
         return await self._begin(record, home, None, CopyImage((None, None)))
 
     async def _begin(self, record: Record, home: DcoCopy, loaded: Loaded | None, image: CopyImage) -> Ledger:

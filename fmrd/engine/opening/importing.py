@@ -149,7 +149,7 @@ async def _open_all(
 ) -> list[Opening]:  # fmt: skip
     """A new home copy, made from the copies of the plexes, and published when the volumes are open."""
     await home.must_not_hang()
-    size = dco_bytes(geometry_of(max(record.volumes, key=lambda v: v.length_bytes)), record.columns)
+    size = dco_bytes(geometry_of(max(record.volumes, key=lambda v: v.length_bytes)), record.rows)
     ledger = await home.create(record, size)
     openings: list[Opening] = []
     try:

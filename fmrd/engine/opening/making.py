@@ -12,6 +12,7 @@ from fmrd.core.geometry import Geometry
 from fmrd.core.reasons import Reason
 from fmrd.core.record import MOST_PAGES, PlexRecord, Record, VolumeRecord, geometry_of
 from fmrd.core.records.parts import Column
+from fmrd.core.records.rows import Rows
 from fmrd.core.states import PlexState
 from fmrd.core.volume.family import Family
 from fmrd.core.volume.plex import Plex
@@ -21,8 +22,9 @@ from fmrd.dco.copy import DcoCopy
 from fmrd.dco.ledger import Ledger
 from fmrd.dco.store import Store
 from fmrd.engine.context import Context
+from fmrd.engine.copies.carried import copy_of
 from fmrd.engine.opening.closing import close
-from fmrd.engine.opening.files import PlexFiles, copy_of, dco_bytes, off_the_loop
+from fmrd.engine.opening.files import PlexFiles, dco_bytes, off_the_loop
 from fmrd.engine.opening.stamping import stamp_of
 from fmrd.engine.opening.taking import Looked, Manners, PlexWish, look_at
 from fmrd.engine.serving.open_plex import Lanes, OpenPlex
@@ -68,8 +70,8 @@ async def examine(
     geometry, timeout = geometry_of(settings).check(), settings.io_timeout_seconds
     if manners.keep is not None and manners.keep not in [w.path for w in wishes]:
         raise BadRequest("bad_request", f"--from {manners.keep} is not one of the plexes")
-    if len(wishes) + 1 > layout.COLUMNS:
-        raise Failed("plex_too_many", f"volume {settings.name}: at most {layout.COLUMNS - 1} plexes")
+    if len(wishes) + 1 > context.columns:
+        raise Failed("plex_too_many", f"volume {settings.name}: at most {context.columns - 1} plexes")
     if (len(wishes) + 1) * geometry.pages > MOST_PAGES:
         raise Failed(
             "dco_full",
@@ -95,12 +97,17 @@ def to_be_copied(looked: Sequence[Looked], from_path: str | None) -> list[str]:
     return [path for path in paths if path != (from_path or paths[0])]
 
 
-def must_have_place(family: Family, wish: PlexWish, bitmaps: int = 1) -> None:
-    """One plex more, with so many bitmaps. Failed('plex_too_many') or ('dco_full') where the DCO has no room for it."""
-    [column, *_] = family.free_columns(bitmaps)
-    record = family.record(family.sequence)
-    original = replace(record.volume, plexes=(*record.volume.plexes, _planned("new", wish, column)))
+def must_have_place(family: Family, volume: Volume, wish: PlexWish, bitmaps: int = 1) -> Rows:
+    """One plex more, with so many bitmaps. Failed('plex_too_many') or ('dco_full') where the DCO has no room for it,
+    and none can be made. Return the rows as they will be then.
+    """
+    runs = family.runs_for(bitmaps, volume) or family.rows.runs
+    record = replace(family.record(family.sequence), runs=runs)
+    used = {column.index for each in family.volumes for column in each.columns()}
+    unused = min(set(range(record.rows.total)) - used)
+    original = replace(record.volume, plexes=(*record.volume.plexes, _planned("new", wish, unused)))
     layout.must_have_room(replace(record, volumes=(original, *record.volumes[1:])))
+    return record.rows
 
 
 def must_have_room(family: Family, volume: Volume, **changes: object) -> None:
@@ -141,17 +148,17 @@ async def make(context: Context, settings: VolumeRecord, wishes: Sequence[PlexWi
             return Volume(replace(settings, settled=True), made), made
 
         volume, plexes = await off_the_loop(context, settings, assemble)
-        family = Family(context.new_uuid(), context.new_uuid(), 0, layout.COLUMNS, len(wishes) + 2, [volume])
-        size = dco_bytes(geometry)
+        family = Family(context.new_uuid(), context.new_uuid(), 0, Rows(context.columns), len(wishes) + 2, [volume])
+        size = dco_bytes(geometry, family.rows)
         home_file = await ask(context.system, home_lane, partial(_create_home, context, settings.name, size), timeout)
-        home = DcoCopy("home", home_file, home_lane, family.uuid, family.columns)
+        home = DcoCopy("home", home_file, home_lane, family.uuid, family.rows)
         ledger = Ledger(family, home, context.system, timeout_seconds=timeout)
         carriers: dict[str, OpenPlex] = {}
         store = Store(ledger, volume, carriers, timeout_seconds=timeout, failed=lambda plex, why: None)
         try:
             for plex, files in zip(plexes, opened, strict=True):
                 copy = await copy_of(
-                    context, files, plex.name, plex.uuid, family.uuid, geometry, family.columns,
+                    context, files, plex.name, plex.uuid, family.uuid, geometry, family.rows,
                     plex.path, plex.dco_path, timeout,
                 )  # fmt: skip
                 plex.tail = copy.file.tail

@@ -15,8 +15,9 @@ from fmrd.core.volume.plex import Plex
 from fmrd.dco.ledger import Ledger
 from fmrd.dco.store import Store
 from fmrd.engine.context import Context
+from fmrd.engine.copies.carried import copy_of
 from fmrd.engine.opening.closing import close_all, let_go
-from fmrd.engine.opening.files import PlexFiles, copy_of, find_plex, off_the_loop, tail_bytes
+from fmrd.engine.opening.files import PlexFiles, find_plex, off_the_loop, tail_bytes
 from fmrd.engine.opening.homes import Home
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.serving.open_plex import Lanes, OpenPlex
@@ -64,6 +65,7 @@ async def look_for(home: Home, volumes: Iterable[VolumeRecord], accept: str | No
         try:
             look.found[plex.uuid], opened = await find_plex(
                 context, plex.path, plex.dco_path, lanes, tail, timeout, known=plex.tail, readable=plex.name != accept,
+                volume=volume.uuid,
                 left=plex.stamp if volume.settled and plex.is_open else None,
             )  # fmt: skip
         except (FmrdError, OSError) as error:
@@ -96,7 +98,8 @@ async def start_at_home(home: Home, name: str, options: StartOptions) -> Opening
     context = home.context
     async with home.kept_open():
         await home.must_not_hang()
-        loaded = await home.read()
+        member = home.settings(name) if home.ledger is not None else None  # of what is known all the rest is
+        loaded = await home.read(None if member is None else member.uuid)
         newest = home.ledger.last_record if home.ledger is not None else loaded.image.record
         settings = newest.named(name) if newest is not None else None
         if newest is None or settings is None:
@@ -160,7 +163,7 @@ async def open_member(
                 continue
             plex.stamp = None
             copy = await copy_of(
-                context, here, plex.name, plex.uuid, ledger.family.uuid, volume.geometry, ledger.family.columns,
+                context, here, plex.name, plex.uuid, ledger.family.uuid, volume.geometry, ledger.family.rows,
                 plex.path, plex.dco_path, settings.io_timeout_seconds,
             )  # fmt: skip
             plex.tail = copy.file.tail

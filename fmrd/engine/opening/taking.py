@@ -13,6 +13,7 @@ from fmrd.backing.protocol import LOCATOR_BYTES, Finding, Host, Kind, Place, See
 from fmrd.core.far.uris import is_uri
 from fmrd.core.geometry import Geometry
 from fmrd.core.printable import printable
+from fmrd.core.records.rows import Rows
 from fmrd.engine.context import Context
 from fmrd.engine.opening.files import dco_bytes
 from fmrd.engine.serving.open_plex import Lanes
@@ -62,9 +63,12 @@ class Looked:
 
 
 async def look_at(
-    context: Context, wishes: Sequence[PlexWish], geometry: Geometry, manners: Manners, timeout_seconds: float
-) -> list[Looked]:
-    """May all of them be taken? Nothing changes. BadRequest, Failed or Refused says why not."""
+    context: Context, wishes: Sequence[PlexWish], geometry: Geometry, manners: Manners, timeout_seconds: float,
+    rows: Rows | None = None,
+) -> list[Looked]:  # fmt: skip
+    """May all of them be taken? Nothing changes. BadRequest, Failed or Refused says why not. ``rows``: of a family that
+    is there already.
+    """
     paths = [path for wish in wishes for path in wish.paths]
     if len({wish.path for wish in wishes}) != len(wishes):
         raise BadRequest("bad_request", "a path is named twice")
@@ -73,7 +77,7 @@ async def look_at(
     lanes = Lanes("look")
     found = []
     for wish in wishes:
-        look = partial(_look, context.host, wish, geometry, manners)
+        look = partial(_look, context.host, wish, geometry, manners, dco_bytes(geometry, rows))
         found.append(await ask(context.system, lanes.data, look, timeout_seconds))
     real = [looked.seen.real for looked in found]
     if len(set(real)) != len(real):
@@ -81,7 +85,7 @@ async def look_at(
     return found
 
 
-def _look(host: Host, wish: PlexWish, geometry: Geometry, manners: Manners) -> Looked:
+def _look(host: Host, wish: PlexWish, geometry: Geometry, manners: Manners, size: int) -> Looked:
     """On a worker thread."""
     seen = host.look(wish.path, manners.mount, sidecar=wish.dco_path is None)
     kept = wish.path == manners.keep
@@ -89,7 +93,7 @@ def _look(host: Host, wish: PlexWish, geometry: Geometry, manners: Manners) -> L
     if kept and not seen.exists:
         raise Failed("plex_missing", f"--from {wish.path}: there is no such file")
     host.try_out(wish.path, geometry.length_bytes)
-    tail = 0 if wish.dco_path else dco_bytes(geometry) + LOCATOR_BYTES
+    tail = 0 if wish.dco_path else size + LOCATOR_BYTES
     if seen.place is Place.DEVICE and seen.size - tail < geometry.length_bytes:
         usable = max(0, seen.size - tail)
         raise Failed(
@@ -100,11 +104,11 @@ def _look(host: Host, wish: PlexWish, geometry: Geometry, manners: Manners) -> L
         if beside.place is Place.DEVICE and not is_uri(wish.dco_path):
             raise BadRequest("not_a_plex", f"{wish.dco_path} is a device; a copy of the DCO elsewhere is a file")
         _judge(host, beside, manners, kept=False)
-        host.try_out(wish.dco_path, dco_bytes(geometry), allocated=True)
+        host.try_out(wish.dco_path, size, allocated=True)
         lies = beside.exists
     else:
         if seen.place is not Place.DEVICE:
-            host.try_out(wish.path + SIDECAR_SUFFIX, dco_bytes(geometry), allocated=True)
+            host.try_out(wish.path + SIDECAR_SUFFIX, size, allocated=True)
         lies = any(f.kind is Kind.SIDECAR or f.kind is Kind.FMRD_MEMBER for f in (*seen.has_data, *seen.in_use))
     return Looked(wish, seen, tail, manners.force and lies)
 

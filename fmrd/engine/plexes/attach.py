@@ -14,10 +14,12 @@ from fmrd.core.record import PlexRecord
 from fmrd.core.records.parts import Failure
 from fmrd.core.states import PlexState, TaskType
 from fmrd.core.volume.plex import Plex
+from fmrd.dco.rows.widening import make_room
+from fmrd.engine.copies.carried import copy_of, name_owner
 from fmrd.engine.events import telling
 from fmrd.engine.far.redialing import is_lost, redial
 from fmrd.engine.opening.closing import close
-from fmrd.engine.opening.files import PlexFiles, compare, copy_of, name_owner, off_the_loop, open_plex, tail_bytes
+from fmrd.engine.opening.files import PlexFiles, compare, off_the_loop, open_plex, tail_bytes
 from fmrd.engine.plexes.release import Releaser
 from fmrd.engine.resync.copy_tasks import CopyTasks, Then
 from fmrd.engine.running import Running
@@ -147,7 +149,7 @@ class Attacher:
         tail = tail_bytes(running.volume.geometry)
         files = await open_plex(
             running.context, plex.path, plex.dco_path, lanes, tail, running.timeout_seconds, known=plex.tail,
-            readable=not full,
+            readable=not full, volume=running.volume.settings.uuid,
         )  # fmt: skip
         return await compare(running.context, files, () if full else (plex.stamp, files.left), running.timeout_seconds)
 
@@ -164,7 +166,7 @@ class Attacher:
             longer = await ask(running.context.system, files.lanes.data, files.backing.stamp, running.timeout_seconds)
             plex.stamp = replace(longer, content=plex.stamp.content if plex.stamp is not None else (), ctime_ns=0)
         copy = await copy_of(
-            running.context, files, plex.name, plex.uuid, family.uuid, volume.geometry, family.columns,
+            running.context, files, plex.name, plex.uuid, family.uuid, volume.geometry, family.rows,
             plex.path, plex.dco_path, running.timeout_seconds,
         )  # fmt: skip
         plex.tail = copy.file.tail
@@ -222,9 +224,10 @@ class Attacher:
         running = self._running
         async with running.verb():
             family = running.mirror.store.family
+            await make_room(running.mirror.store.ledger, 1, running.volume)  # another verb may have had what was free
             record = PlexRecord(
                 name=family.new_plex_name(running.volume), uuid=running.context.new_uuid(), path=path,
-                dco_path=dco_path, state=PlexState.STALE, map=family.new_column(),
+                dco_path=dco_path, state=PlexState.STALE, map=family.new_column(running.volume),
                 reason=Reason.FULL_NEW_PLEX, snap=snap,
             )  # fmt: skip
             running.volume.add_plex(Plex(record, running.volume.geometry))

@@ -19,6 +19,7 @@ from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
 from fmrd.dco.ledger import change
+from fmrd.dco.rows.widening import make_room
 from fmrd.dco.store import Store
 from fmrd.engine.opening.start import Opening, report
 from fmrd.engine.registry import Registry
@@ -66,7 +67,8 @@ def check(registry: Registry, wishes: Sequence[Wish]) -> None:
     """Raise what ``break_off`` would refuse now, without changing anything."""
     originals = [registry.service(wish.volume).running for wish in wishes]
     for running, plexes in zip(originals, _Instant(registry, originals, wishes).choose(), strict=True):
-        snapshot.check_break_off(running.mirror.store.family, running.volume, plexes)
+        running.mirror.store.family.runs_for(snapshot.BROKEN_OFF_BITMAPS, running.volume)
+        snapshot.check_leaving(running.volume, plexes)
 
 
 async def break_off(registry: Registry, wishes: Sequence[Wish], freeze: Sequence[str] = ()) -> tuple[list[Unit], float]:
@@ -84,6 +86,7 @@ async def break_off(registry: Registry, wishes: Sequence[Wish], freeze: Sequence
         for at in order:
             await locks.enter_async_context(originals[at].verb())
         for running in originals:
+            await make_room(running.mirror.store.ledger, snapshot.BROKEN_OFF_BITMAPS, running.volume)
             await _settle(running)
         async with AsyncExitStack() as thaws:
             for mountpoint in freeze:

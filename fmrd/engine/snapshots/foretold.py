@@ -12,6 +12,7 @@ from fmrd.backing.protocol import Room
 from fmrd.core.decisions import snapback
 from fmrd.core.decisions.snapback import Target
 from fmrd.core.volume.plex import Plex
+from fmrd.dco.rows.widening import must_hold
 from fmrd.engine.snapshots import undos
 from fmrd.engine.snapshots.pairs import Pair, must_be_closed
 from fmrd.errors import Failed, FmrdError, Refused
@@ -21,6 +22,7 @@ async def check_back(pair: Pair, plexes: Sequence[Plex]) -> list[Target]:
     """Of a snapback or refresh."""
     snapback.check_back(pair.origin.volume, pair.volume, plexes)
     must_be_closed(pair)
+    _must_hold(pair, plexes)
     targets = snapback.back_targets(pair.origin.volume, pair.volume, plexes)
     await _must_fit(pair, targets)
     return targets
@@ -43,9 +45,18 @@ async def check_restore(pair: Pair, plexes: Sequence[Plex], *, force: bool, keep
     if keep_undo:
         await undos.must_be_possible(pair.registry, running)
     snapback.check_restore(running.volume, pair.volume, plexes)
+    _must_hold(pair, plexes)
     targets = snapback.restore_targets(running.volume, pair.volume, plexes)
     await _must_fit(pair, targets)
     return targets
+
+
+def _must_hold(pair: Pair, plexes: Sequence[Plex]) -> None:
+    """Failed('dco_full') where a plex cannot carry the DCO of the original."""
+    opened = pair.service.mirror.opened if pair.service is not None else {}
+    for plex in plexes:
+        file = opened[plex.uuid].dco_copy.file if plex.uuid in opened else None
+        must_hold(pair.origin.mirror.store.family, pair.origin.volume, plex, file)
 
 
 async def _must_fit(pair: Pair, targets: Sequence[Target]) -> None:

@@ -21,8 +21,9 @@ from fmrd.core.volume.volume import Volume
 from fmrd.dco.copy import DcoCopy
 from fmrd.dco.ledger import change
 from fmrd.dco.store import Store
+from fmrd.engine.copies.carried import copy_of, name_owner
 from fmrd.engine.events.telling import copy_began
-from fmrd.engine.opening.files import PlexFiles, copy_of, name_owner
+from fmrd.engine.opening.files import PlexFiles
 from fmrd.engine.opening.start import Opening, report
 from fmrd.engine.registry import Registry
 from fmrd.engine.running import Running
@@ -112,7 +113,7 @@ async def _recognisable(running: Running, plex: PlexRecord, files: PlexFiles) ->
     """
     store, volume = running.mirror.store, running.volume
     copy = await copy_of(
-        running.context, files, plex.path, plex.uuid, store.family.uuid, volume.geometry, store.family.columns,
+        running.context, files, plex.path, plex.uuid, store.family.uuid, volume.geometry, store.family.rows,
         plex.path, plex.dco_path, running.timeout_seconds,
     )  # fmt: skip
     await name_owner(running.context, copy, store.ledger.last_record, running.timeout_seconds)

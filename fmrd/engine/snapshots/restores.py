@@ -7,11 +7,13 @@ from contextlib import ExitStack
 import trio
 
 from fmrd.core.decisions import snapback
+from fmrd.core.decisions.snapshot import CLONE_BITMAPS
 from fmrd.core.reasons import Reason
 from fmrd.core.states import TaskType
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
 from fmrd.dco.ledger import change
+from fmrd.dco.rows.widening import make_room
 from fmrd.engine.resync.copy_tasks import Then
 from fmrd.engine.service import Service
 from fmrd.engine.serving.keeping import Keeper
@@ -41,6 +43,8 @@ async def restore(
             f"fmrctl receive {asked.origin.volume.name} goes on with it, or with --abort gives it up",
         )  # fmt: skip
     await check_restore(asked, chosen, force=force, keep_undo=keep_undo)
+    if keep_undo:
+        await make_room(asked.origin.mirror.store.ledger, CLONE_BITMAPS, asked.origin.volume)
     async with both(asked) as (pair, service):
         origin, plexes = pair.origin, pair.still(chosen)
         await check_restore(pair, plexes, force=force, keep_undo=keep_undo)

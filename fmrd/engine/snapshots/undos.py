@@ -19,8 +19,9 @@ from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
 from fmrd.dco.store import Store
+from fmrd.engine.copies.carried import copy_of, name_owner
 from fmrd.engine.opening.closing import close
-from fmrd.engine.opening.files import PlexFiles, copy_of, name_owner
+from fmrd.engine.opening.files import PlexFiles
 from fmrd.engine.opening.giving_up import give_up
 from fmrd.engine.opening.start import Opening, report
 from fmrd.engine.registry import Registry
@@ -103,7 +104,7 @@ def check(registry: Registry, running: Running) -> None:
 async def must_be_possible(registry: Registry, running: Running) -> None:
     """What ``keep`` needs: Refused('undo_present') or ('undo_impossible'), Failed('plex_too_many')."""
     check(registry, running)
-    running.mirror.store.family.free_columns(snapshot.CLONE_BITMAPS)
+    running.mirror.store.family.runs_for(snapshot.CLONE_BITMAPS, running.volume)
     problem = "no plex holds all of it"
     for plex in _candidates(running.volume):
         try:
@@ -156,7 +157,7 @@ async def _opened(registry: Registry, running: Running, path: str) -> Kept:
     record = PlexRecord("", registry.context.new_uuid(), path, None, PlexState.ACTIVE, Column(0, 0))
     try:
         copy = await copy_of(
-            running.context, files, path, record.uuid, family.uuid, volume.geometry, family.columns, path, None,
+            running.context, files, path, record.uuid, family.uuid, volume.geometry, family.rows, path, None,
             running.timeout_seconds,
         )  # fmt: skip
         await name_owner(running.context, copy, running.mirror.store.ledger.last_record, running.timeout_seconds)

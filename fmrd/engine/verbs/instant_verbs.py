@@ -6,6 +6,7 @@ from fmrd.core.decisions.snapshot import INSTANT_BITMAPS
 from fmrd.core.json_object import Json
 from fmrd.core.records.parts import Receiving
 from fmrd.core.volume.volume import Volume
+from fmrd.dco.rows.widening import make_room
 from fmrd.engine.opening.closing import close
 from fmrd.engine.opening.files import dco_bytes
 from fmrd.engine.opening.making import must_have_place, obtain, remove_created
@@ -31,9 +32,11 @@ class InstantVerbs(PlexVerbs):
         async def work() -> Json:
             must_be_original(service.volume)
             await must_be_freezable(self.registry, freeze)
-            must_have_place(service.mirror.store.family, plex, INSTANT_BITMAPS)
+            rows = must_have_place(service.mirror.store.family, service.volume, plex, INSTANT_BITMAPS)
+            if not dry_run:
+                await make_room(service.mirror.store.ledger, INSTANT_BITMAPS, service.volume)
             geometry, timeout = service.volume.geometry, service.running.timeout_seconds
-            [looked] = await look_at(self.context, [plex], geometry, manners, timeout)
+            [looked] = await look_at(self.context, [plex], geometry, manners, timeout, rows)
             if dry_run:
                 kept = f"keep on {plex.path} what is written over"
                 return {"notice": f"would take {wish.name} of {wish.volume}, and {kept}"}

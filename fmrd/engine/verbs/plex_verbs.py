@@ -5,6 +5,7 @@ from functools import partial
 from fmrd.core.json_object import Json
 from fmrd.core.states import PlexState
 from fmrd.core.volume.plex import Plex
+from fmrd.dco.rows.widening import make_room
 from fmrd.engine.opening.closing import close
 from fmrd.engine.opening.giving_up import give_up
 from fmrd.engine.opening.making import must_have_place, obtain, remove_created
@@ -57,8 +58,10 @@ class PlexVerbs(VerbBase):
         manners = self._manners(force=force)
 
         async def work() -> Json:
-            must_have_place(service.mirror.store.family, wish)
-            [looked] = await look_at(self.context, [wish], geometry, manners, timeout)
+            rows = must_have_place(service.mirror.store.family, service.volume, wish)
+            if not dry_run:
+                await make_room(service.mirror.store.ledger, 1, service.volume)
+            [looked] = await look_at(self.context, [wish], geometry, manners, timeout, rows)
             if dry_run:
                 return {"decision": self._new_plex(volume, path, geometry)}
             name = f"{volume}-{service.volume.settings.next_plex:02d}"
