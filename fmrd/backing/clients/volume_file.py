@@ -25,9 +25,7 @@ class VolumeFile:
     files or devices here. ``scattered``: what is read lies here and there, so that nothing is to be read ahead of it.
     """
 
-    def __init__(
-        self, path: str, *, writes: bool = False, behind: Sequence[str] = (), scattered: bool = False
-    ) -> None:
+    def __init__(self, path: str, *, writes: bool = False, behind: Sequence[str] = (), scattered: bool = False) -> None:
         self.path = path
         self._behind: list[int] = []
         self._fd = os.open(path, (os.O_RDWR if writes else os.O_RDONLY) | os.O_CLOEXEC)
