@@ -14,9 +14,10 @@ import trio
 from fmrd.core.reasons import Reason
 from fmrd.core.volume import faults
 from fmrd.core.volume.plex import Plex
+from fmrd.engine.copies.carried import copy_of
 from fmrd.engine.events import telling
 from fmrd.engine.opening.closing import close, let_go
-from fmrd.engine.opening.files import PlexFiles, copy_of, open_plex, tail_bytes
+from fmrd.engine.opening.files import PlexFiles, open_plex, tail_bytes
 from fmrd.engine.running import Running
 from fmrd.errors import Failed, FmrdError, Refused
 
@@ -41,7 +42,8 @@ async def redial(running: Running, plex: Plex, *, settled: bool = False) -> None
     old = mirror.opened[plex.uuid]
     lanes, seconds = old.lanes, running.timeout_seconds
     files = await open_plex(
-        context, plex.path, plex.dco_path, lanes, tail_bytes(geometry), seconds, known=plex.tail
+        context, plex.path, plex.dco_path, lanes, tail_bytes(geometry), seconds, known=plex.tail,
+        volume=running.volume.settings.uuid,
     )  # fmt: skip
     try:
         if not settled:
@@ -49,7 +51,7 @@ async def redial(running: Running, plex: Plex, *, settled: bool = False) -> None
         _must_be_it(running, plex, files)
         family = mirror.store.family
         copy = await copy_of(
-            context, files, plex.name, plex.uuid, family.uuid, geometry, family.columns, plex.path, plex.dco_path,
+            context, files, plex.name, plex.uuid, family.uuid, geometry, family.rows, plex.path, plex.dco_path,
             seconds,
         )  # fmt: skip
         async with running.at_rest():  # its fdatasync fails on the old session

@@ -65,8 +65,9 @@ class InstantVerbs(PlexVerbs):
         """
         room = self.context.stores.room(name)
         service = self.registry.service(wish.volume)
-        size = dco_bytes(service.volume.geometry, service.mirror.store.family.columns)
         plex = PlexWish(room.declared.path_of(wish.name), None)
+        rows = must_have_place(service.mirror.store.family, service.volume, plex, INSTANT_BITMAPS)
+        size = dco_bytes(service.volume.geometry, rows)
 
         async def make_sure() -> Json:
             await room.reserve(size, dry_run=dry_run)
