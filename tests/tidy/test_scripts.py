@@ -162,7 +162,7 @@ def test_a_tier_that_this_machine_cannot_run_says_so(tree: Path) -> None:
     (tree / "tests" / "ceph" / "test_g.py").write_text("import pytest\ndef test_well(): pytest.skip('no cluster')\n")
     _, lines = run_pytest(tree, "tests")
     assert ("ceph", "1 skipped") in rows(lines)
-    assert "ceph     did not run: it needs ceph-mon, ceph-osd and python3-rbd" in "\n".join(lines)
+    assert "ceph       did not run: it needs ceph-mon, ceph-osd and python3-rbd" in "\n".join(lines)
 
 
 def test_what_one_run_counted_the_next_one_says_too(tree: Path) -> None:
