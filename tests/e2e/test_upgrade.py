@@ -109,7 +109,7 @@ class Systemd:
     def start(self, daemon: Daemon) -> None:
         """Returns when it is ready."""
         # The number of the process is known to itself alone; descriptors follow each other from 3 on.
-        script = f"export LISTEN_PID=$$ LISTEN_FDS={len(self.kept)} LISTEN_FDNAMES={':'.join(self.kept)}; exec \"$@\""
+        script = f'export LISTEN_PID=$$ LISTEN_FDS={len(self.kept)} LISTEN_FDNAMES={":".join(self.kept)}; exec "$@"'
         told = {"NOTIFY_SOCKET": str(self.place), "FDSTORE": "4", "FMRD_HOOKS": str(daemon.base / "hooks.d")}
         high = [os.dup2(number, 50 + index) for index, number in enumerate(self.kept.values())]
         moves = "".join(f" {3 + index}<&{number}" for index, number in enumerate(high))

@@ -16,7 +16,7 @@ from tests.vm.fmrd import (
 )
 from tests.vm.machine import Machine
 
-UP_SECONDS = 240
+UP_SECONDS = 420
 
 
 def wait_until_up(vm: Machine) -> str:

@@ -77,7 +77,9 @@ def purged(vm: Machine) -> str:
     unsaid = [each for each in [f"volume {name}" for name in names] + plexes if each not in said]
     need(not unsaid, f"a purge says nothing of {unsaid}: {said}")
     vm.run("! command -v fmrctl && ! pgrep -x fmrd && ! grep fuse.fmrd /proc/mounts")
-    vm.run(" && ".join(f"test -e {each}" for each in [*plexes, *(f"/var/lib/fmrd/volumes/{name}.dco" for name in names)]))
+    vm.run(
+        " && ".join(f"test -e {each}" for each in [*plexes, *(f"/var/lib/fmrd/volumes/{name}.dco" for name in names)])
+    )
     vm.run(INSTALL, 300 + READY_SECONDS)
     well_again(vm)
     vm.run(" && ".join(f"mountpoint /srv/{name}" for name in names))
@@ -124,7 +126,9 @@ def upgraded(vm: Machine) -> str:
     # As 0.1.0 has its line in fstab, which nobody has changed: also when the directory of that is gone.
     vm.run("umount /srv/older && systemctl stop fmrd && systemctl start fmrd", READY_SECONDS)
     vm.run("mount /srv/older && mountpoint /srv/older && umount /srv/older")
-    return f"no error, {report['written']} writes, one waited {report['longest']:.0f} s; {said}; mounted by its old line"
+    return (
+        f"no error, {report['written']} writes, one waited {report['longest']:.0f} s; {said}; mounted by its old line"
+    )
 
 
 def way_back(vm: Machine) -> str:
