@@ -110,8 +110,7 @@ STORIES: dict[str, list[str]] = {
         "fmrctl changed data --mark night",
         "fmrctl mark data night --reset",
         "fmrctl set data write_behind=data-02:1G",
-        "fmrctl stop data",
-        "(forgotten)",
+        "(lost)",
         "fmrctl import /srv/disk1/data.plex /srv/disk2/data.plex",
     ],
     "an export": [
@@ -271,13 +270,20 @@ def _certificates(typing: Stage) -> None:
     )
 
 
+def _lost(typing: Stage) -> None:
+    """The state directory, while the daemon is stopped."""
+    typing.stop()
+    typing.shell("rm -r /var/lib/fmrd")
+    typing.start()
+
+
 BETWEEN: dict[str, Callable[[Stage], object]] = {
     "(written)": lambda typing: typing.shell("cp -r /etc/fstab /srv/data/ && sync"),
     "(mounted)": _mounted,
     "(copied)": _copied,
     "(made)": lambda typing: typing.type(STORIES["a worked example"][0]),
     "(certificates)": _certificates,
-    "(forgotten)": lambda typing: typing.type("fmrctl remove data"),
+    "(lost)": _lost,
 }
 
 

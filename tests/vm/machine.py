@@ -74,12 +74,14 @@ class Machine:
 
     def _command(self, without: tuple[str, ...]) -> list[str | Path]:
         # One processor: with two, qemu's emulation may run into code that Linux is changing just then, a panic.
+        # On a busy machine its timer comes late, and Linux may not believe in it, a panic at once: no_timer_check.
         drive = "if=virtio,cache=writeback"
         command: list[str | Path] = [
             "qemu-system-x86_64", "-machine", "pc", "-accel", "tcg", "-cpu", "max", "-smp", "1",
             "-m", "1024", "-nodefaults", "-display", "none", "-no-user-config",
             "-kernel", self._base / "vmlinuz", "-initrd", self._base / "initrd.img",
-            "-append", "root=/dev/vda rw console=hvc0 mitigations=off quiet systemd.show_status=false",
+            "-append", "root=/dev/vda rw console=hvc0 mitigations=off quiet systemd.show_status=false"
+            " no_timer_check panic=5",
             "-drive", f"file={self.place / 'root.qcow2'},{drive}",
             "-drive", f"file={self.place / 'fmrd.ext4'},format=raw,readonly=on,{drive}",
             "-qmp", f"unix:{self.place / 'qmp'},server=on,wait=off",

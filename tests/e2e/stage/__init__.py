@@ -98,6 +98,16 @@ class Stage:
             )
         until(self._answers, "fmrd answers")
 
+    def stop(self) -> None:
+        """In order."""
+        if self._daemon is not None:
+            self._daemon.terminate()
+            try:
+                self._daemon.wait(60)
+            finally:
+                self._daemon.kill()
+                self._daemon = None
+
     @property
     def socket(self) -> Path:
         return self.seen / "run/fmrd/fmrd.sock"
@@ -181,13 +191,10 @@ class Stage:
             process.wait(60)
             if process.stdout is not None:
                 process.stdout.close()
-        if self._daemon is not None:
-            self._daemon.terminate()
-            try:
-                self._daemon.wait(60)
-            finally:
-                self._daemon.kill()
-        self._kill_the_rest()
+        try:
+            self.stop()
+        finally:
+            self._kill_the_rest()
 
     def _kill_the_rest(self) -> None:
         """What a line, or a unit, has left in the background."""
