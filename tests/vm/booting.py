@@ -16,7 +16,7 @@ from tests.vm.fmrd import (
 )
 from tests.vm.machine import Machine
 
-UP_SECONDS = 240
+UP_SECONDS = 420
 COMPLAINTS = "Failed unmounting|I/O error|target is busy|timed out"
 """At a shutdown."""
 
