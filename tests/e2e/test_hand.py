@@ -160,6 +160,11 @@ def test_loop_devices_are_known(daemon: Daemon, loops: Loops, plexes: list[Path]
         refused = daemon.fmrctl(*words)
         assert refused.returncode == 3 and f"{device}, mounted on {where}" in refused.stderr, refused.stderr
     assert f"{device} is mounted on {where}" in daemon.fmrctl("unloop", "data").stderr
+    assert "used by" not in daemon.fmrctl("stop", "data").stderr
+    (where / "file").touch()
+    with open_file(where / "file", os.O_RDONLY):
+        refused = daemon.fmrctl("stop", "data")
+        assert f"{device}, mounted on {where}, used by process {os.getpid()} (" in refused.stderr, refused.stderr
     loops.umount(where)
     assert daemon.fmrctl("unloop", "data").stdout == f"{device} is free\n"
     loops.gone(device)
@@ -196,7 +201,7 @@ def test_mount_fmrd_mounts_and_umount_lets_everything_go(
     assert missing.returncode == 32 and "volume_missing" in missing.stderr
     daemon.json("start", "data")
     broken = helper("data", str(where), "-o", "fstype=xfs")
-    assert broken.returncode == 32 and "mount_failed" in broken.stderr
+    assert broken.returncode == 32 and "mount_failed" in broken.stderr and "\\x0a" not in broken.stderr
     until(lambda: daemon.volume("data")["open_count"] == 0, "no loop device is left behind")
     assert helper("data").returncode == 1
 

@@ -178,14 +178,17 @@ async def test_a_plex_that_is_slow_in_two_periods_is_named_once(rig: Rig, caplog
     assert await period(1, 60) == "a write takes 60 ms there, and 1 ms on its peers"
     [line] = [r for r in caplog.records if "is slow" in r.message]
     assert line.levelname == "WARNING"
-    assert line.message.startswith(
-        "volume data: plex data-02 is slow: a write takes 50 ms there, and 1 ms on its peers;"
+    path = rig.plex("b").path
+    sentence = f"volume data: plex data-02 ({path}) is slow: a write takes 50 ms there, and 1 ms on its peers"
+    assert line.message.startswith(f"{sentence}. What to do: fmrctl stat data 5")
+    told = [each for each in rig.registry.context.events.after(0)[0] if "slow" in each.kind]
+    assert [(each.kind, each.volume, each.plex) for each in told] == [("slow_plex", "data", "data-02")], (
+        "hooks hear of it"
     )
-    told = [each for each in rig.registry.context.events.after(0)[0] if "is slow" in each.message]
-    assert [(each.kind, each.volume) for each in told] == [("volume_noted", "data")], "hooks hear of it"
     look()  # nobody writes
     assert (await rig.shown("b"))["slow"] is not None
     assert await period(50, 60) is None
+    assert rig.registry.context.events.after(told[0].sequence)[0][-1].kind == "slow_plex_over"
     caplog.clear()
     assert [await period(1, 50) is None, await period(1, 50) is None] == [True, False]
     assert len([r for r in caplog.records if "is slow" in r.message]) == 1, "again"

@@ -66,6 +66,7 @@ async def test_a_hook_gets_the_event_in_its_environment_and_as_json(directory: P
         event = events.tell("plex_failed", "it failed", volume="data", plex="data-02", action="mend it", errno=5)
         await until((tmp_path / "env").exists)
     found = dict(line.split("=", 1) for line in (tmp_path / "env").read_text().splitlines())
+    assert len(found.pop("FMRD_HOOK_RUN")) == 32
     assert {name: value for name, value in found.items() if name.startswith("FMRD_")} == {
         "FMRD_EVENT": "plex_failed", "FMRD_LEVEL": "warning", "FMRD_VOLUME": "data", "FMRD_PLEX": "data-02",
         "FMRD_MESSAGE": "it failed", "FMRD_ACTION": "mend it", "FMRD_CURSOR": event.cursor, "FMRD_TIME": "1000",
@@ -119,6 +120,15 @@ async def test_what_one_leaves_behind_is_killed(directory: Path, tmp_path: Path)
         assert "forks left 3 process(es) behind" in await one_complaint(events)
         for number in (tmp_path / "pids").read_text().split():
             await until(lambda number=number: gone(int(number)))  # type: ignore[misc]  # bound in the loop
+
+
+async def test_what_leaves_its_session_is_killed_and_told_too(directory: Path, tmp_path: Path) -> None:
+    script = f"setsid sh -c 'echo $$ >{tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; exec sleep 1000' &"
+    hook(directory, "daemon", f"{script}\nwhile [ ! -e {tmp_path}/pid ]; do sleep 0.05; done")
+    async with running(directory) as events:
+        events.tell("volume_well", "well")
+        assert "daemon left 1 process(es) behind, which were killed" in await one_complaint(events)
+        await until(lambda: gone(int((tmp_path / "pid").read_text())))
 
 
 async def test_what_still_runs_ends_with_the_daemon(directory: Path, tmp_path: Path) -> None:

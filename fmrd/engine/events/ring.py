@@ -46,6 +46,8 @@ KINDS = {
     "plex_detached": Level.WARNING,
     "plex_attached": Level.INFO,
     "plex_in_sync": Level.INFO,
+    "slow_plex": Level.WARNING,
+    "slow_plex_over": Level.INFO,
     "copy_started": Level.INFO,
     "copy_done": Level.INFO,
     "copy_aborted": Level.WARNING,

@@ -80,6 +80,18 @@ def copied(events: Events, volume: Volume, plex: Plex) -> None:
         events.tell("volume_well", f"{where} is well: all of its plexes are in sync", volume=volume.name)
 
 
+def slow(events: Events, volume: Volume, plex: Plex, sentence: str) -> None:
+    """Often the first sign that a disk fails."""
+    message = f"volume {volume.name}: plex {plex.name} ({plex.path}) is slow: {sentence}"
+    action = f"fmrctl stat {volume.name} 5 shows it, fmrctl plex det {volume.name} {plex.name} takes it out"
+    events.warn("slow_plex", message, volume=volume.name, plex=plex.name, action=action)
+
+
+def slow_no_more(events: Events, volume: Volume, plex: Plex) -> None:
+    message = f"volume {volume.name}: plex {plex.name} keeps up with its peers again"
+    events.tell("slow_plex_over", message, volume=volume.name, plex=plex.name)
+
+
 def refused(events: Events, volume: str, why: FmrdError) -> None:
     """A volume that should be open is not."""
     hint = why.hint or (f"fmrctl explain {why.code}" if why.code in EXPLANATIONS else "")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from fmrd.core.measures.latency import Times
 from fmrd.core.measures.slow import PERIODS, Slowness, in_a_row, who_is_slow
 from fmrd.core.volume.plex import Plex
+from fmrd.engine.events import telling
 from fmrd.engine.running import Running
 from fmrd.engine.serving.open_plex import Lanes
 
@@ -48,10 +49,11 @@ class SlowPlexes:
         told, lanes = in_a_row(seen), self._lanes(plex)
         if told is not None:
             if lanes.slow is None:
-                self._tell(plex, told.sentence())
+                telling.slow(self._running.context.events, self._running.volume, plex, told.sentence())
             lanes.slow = told.sentence()
         elif slowness is None:
             if lanes.slow is not None:
+                telling.slow_no_more(self._running.context.events, self._running.volume, plex)
                 log.info("volume %s: plex %s keeps up with its peers again", self._running.volume.name, plex.name)
             lanes.slow = None
 
@@ -63,9 +65,3 @@ class SlowPlexes:
 
     def _lanes(self, plex: Plex) -> Lanes:
         return self._running.home.lanes_of(plex.uuid, plex.name)
-
-    def _tell(self, plex: Plex, sentence: str) -> None:
-        """To the log, and to whoever hears of events, hooks too: it is often the first sign that a disk fails."""
-        volume = self._running.volume.name
-        more = f"fmrctl stat {volume} 5 shows it, plex det takes it out"
-        self._running.context.events.note(volume, f"plex {plex.name} is slow: {sentence}; {more}")

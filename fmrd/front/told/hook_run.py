@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import uuid
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,9 @@ from fmrd.core.printable import printable
 
 OUTPUT_BYTES = 4096
 """So much of what a hook prints is looked at; then its pipe is closed."""
+MARK = "FMRD_HOOK_RUN"
+"""In the environment of a hook, and so of all that it starts."""
+ROUNDS = 5
 SYSTEMD = Path("/run/systemd/system")
 """There where systemd runs."""
 LATE = "was killed: "
@@ -32,6 +36,8 @@ async def carry_out(path: Path, environment: Mapping[str, str], stdin: bytes, se
     many seconds, and when this is cancelled.
     """
     command = _command(path, environment, seconds)
+    run = uuid.uuid4().hex
+    environment = {**environment, MARK: run}
     ours, theirs = os.pipe()
     os.set_blocking(ours, False)
     output = trio.lowlevel.FdStream(ours)
@@ -44,7 +50,7 @@ async def carry_out(path: Path, environment: Mapping[str, str], stdin: bytes, se
             return f"cannot be run: {error.strerror}"
         finally:
             os.close(theirs)
-        return await _attend(process, ours, output, seconds)
+        return await _attend(process, run, ours, output, seconds)
 
 
 def _command(path: Path, environment: Mapping[str, str], seconds: float) -> list[str]:
@@ -63,7 +69,7 @@ def _start(command: list[str], environment: Mapping[str, str], stdin: int, outpu
 
 
 async def _attend(
-    process: "subprocess.Popen[bytes]", descriptor: int, output: trio.lowlevel.FdStream, seconds: float
+    process: "subprocess.Popen[bytes]", run: str, descriptor: int, output: trio.lowlevel.FdStream, seconds: float
 ) -> str | None:
     try:
         ended = os.pidfd_open(process.pid)
@@ -84,12 +90,12 @@ async def _attend(
         with contextlib.suppress(OSError):
             said += os.read(descriptor, OUTPUT_BYTES) if len(said) < OUTPUT_BYTES else b""
         with trio.CancelScope(shield=True):
-            left = 0 if late else await trio.to_thread.run_sync(_others_of, process.pid)
+            left = 0 if late else len(await trio.to_thread.run_sync(_others_of, process.pid, run))
     finally:
         with trio.CancelScope(shield=True):
-            await _kill(process, ended)
+            await _kill(process, run, ended)
         os.close(ended)
-    words = printable(said.decode(errors="replace").strip(), 300)
+    words = printable(" ".join(said.decode(errors="replace").split()), 300)
     why = f" ({words})" if words else ""
     if late:
         return f"{LATE}it had not ended after {seconds:g} s{why}"
@@ -107,24 +113,48 @@ async def _read(output: trio.lowlevel.FdStream, said: bytearray) -> None:
         await output.aclose()
 
 
-async def _kill(process: "subprocess.Popen[bytes]", ended: int) -> None:
-    """Its whole group, while its number is still its own: it is reaped only afterwards."""
+async def _kill(process: "subprocess.Popen[bytes]", run: str, ended: int) -> None:
+    """Its whole group, while its number is still its own: it is reaped only afterwards; and those that left it."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(OSError, RuntimeError):  # no more threads
+        await trio.to_thread.run_sync(_kill_all, run)
     with trio.move_on_after(KILL_SECONDS):
         await trio.lowlevel.wait_readable(ended)
     if process.poll() is None:  # in a call that does not end: nobody waits for it
         process.returncode = -signal.SIGKILL
 
 
-def _others_of(group: int) -> int:
-    """How many live in a process group beside its leader. In a thread."""
-    count = 0
+def _others_of(leader: int, run: str) -> list[int]:
+    """Return the processes that a run has started: in the group of its leader, or of its mark. In a thread."""
+    found = []
     for name in filter(str.isdecimal, os.listdir("/proc")):
         with contextlib.suppress(OSError, ValueError, IndexError):
             fields = Path("/proc", name, "stat").read_text(errors="replace").rpartition(")")[2].split()
-            count += int(fields[2]) == group and int(name) != group and fields[0] != "Z"
-    return count
+            if int(name) != leader and fields[0] != "Z" and (int(fields[2]) == leader or _is_of(name, run)):
+                found.append(int(name))
+    return found
+
+
+def _is_of(process: str, run: str) -> bool:
+    """By what it was given at its start, which stays with it in whatever session and group it is."""
+    return f"{MARK}={run}".encode() in Path("/proc", process, "environ").read_bytes().split(b"\0")
+
+
+def _kill_all(run: str) -> None:
+    """Of that mark, also those that others of them start meanwhile. In a thread."""
+    for _ in range(ROUNDS):
+        strays = _others_of(-1, run)
+        for each in strays:
+            with contextlib.suppress(OSError, ValueError):
+                held = os.pidfd_open(each)
+                try:
+                    if _is_of(str(each), run):  # asked again, for the number may be another's by now
+                        signal.pidfd_send_signal(held, signal.SIGKILL)
+                finally:
+                    os.close(held)
+        if not strays:
+            return
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,16 +44,26 @@ def loops_on(path: str) -> list[Loop]:
 
 
 def holders(path: str) -> list[str]:
-    """Return a word for each who has the file open: ``/dev/loop0, mounted on /srv/data``, ``process 123 (rsync)``."""
+    """Return a word for each who has the file open: ``/dev/loop0, mounted on /srv/data, used by process 123 (rsync)``,
+    ``process 123 (rsync)``.
+    """
     points = mounted()
+    everywhere = {point for each in points.values() for point in each}
+    users = list(_processes())
     found = []
     for loop in loops_on(path):
         where = list(dict.fromkeys(point for key in loop.keys for point in points.get(key, [])))
         on = f", mounted on {' and '.join(map(printable, where[:MOST_NAMED]))}" if where else ""
-        found.append(f"{loop.device}{on}")
-    found += [f"process {number} ({name})" for number, name in _processes(path)]
+        by = [user.name for user in users if where and user.is_below(set(where), everywhere)]
+        found.append(f"{loop.device}{on}{f', used by {_some(by)}' if by else ''}")
+    found += [user.name for user in users if path in user.links]
     more = len(found) - MOST_NAMED
     return found if more <= 0 else [*found[:MOST_NAMED], f"{more} more"]
+
+
+def _some(names: list[str]) -> str:
+    more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
+    return " and ".join([*names[:MOST_NAMED], *more])
 
 
 def mounted() -> dict[str, list[str]]:
@@ -65,16 +75,43 @@ def mounted() -> dict[str, list[str]]:
     return found
 
 
-def _processes(path: str) -> Iterator[tuple[int, str]]:
-    """Those that have it open themselves; others' descriptors only root may see."""
-    for directory in PROC.glob("[0-9]*/fd"):
-        if path in _links_in(directory):
-            yield int(directory.parent.name), printable(_text(directory.parent / "comm"), 32)
+@dataclass(frozen=True)
+class User:
+    """A process, and all that it has open, its working directory and its program: paths as it sees them."""
+
+    name: str
+    links: frozenset[str]
+
+    def is_below(self, points: Set[str], everywhere: Set[str]) -> bool:
+        """Tell whether something of it lies on what is mounted at one of ``points``, and not on what is mounted further
+        down; ``everywhere`` is where anything is.
+        """
+        return any(_point_of(link, everywhere) in points for link in self.links)
 
 
-def _links_in(directory: Path) -> Iterator[str]:
+def _point_of(link: str, everywhere: Set[str]) -> str:
+    """Return where that is mounted on which a path lies; '' for what is no path."""
+    while link.startswith("/"):
+        if link in everywhere or link == "/":
+            return link
+        link = os.path.dirname(link)
+    return ""
+
+
+def _processes() -> Iterator[User]:
+    """All of them; what others have open only root may see. Nothing is opened or asked there: that could hang."""
+    for directory in PROC.glob("[0-9]*"):
+        links = frozenset(_links_of(directory))
+        if links:
+            yield User(f"process {directory.name} ({printable(_text(directory / 'comm'), 32)})", links)
+
+
+def _links_of(directory: Path) -> Iterator[str]:
+    for name in ("cwd", "root", "exe"):
+        with contextlib.suppress(OSError):  # it is gone, or somebody else's
+            yield os.readlink(directory / name)
     with contextlib.suppress(OSError):
-        for entry in directory.iterdir():
+        for entry in (directory / "fd").iterdir():
             with contextlib.suppress(OSError):  # that descriptor is closed already
                 yield os.readlink(entry)
 

@@ -95,7 +95,8 @@ def mount(wish: Wish) -> None:
         if ours:  # of one in use the kernel puts it off until its last user has gone
             losetup("--detach", device)
     if done.returncode != 0:
-        raise Failed("mount_failed", f"volume {wish.volume} on {wish.directory}: {escaped(done.stderr.strip())}")
+        said = escaped(" ".join(done.stderr.split()))
+        raise Failed("mount_failed", f"volume {wish.volume} on {wish.directory}: {said}")
 
 
 def _seconds(text: str) -> float:
