@@ -33,6 +33,10 @@ ClientAliveInterval 5
 Subsystem sftp /bin/false
 """
 CLIENT = """\
+Host backup.example
+  HostName 127.0.0.1
+  Port {port}
+  User {user}
 Host *
   IdentityFile {where}/user_key
   IdentitiesOnly yes
@@ -85,7 +89,7 @@ def sshd(where: Path) -> Iterator[tuple[str, Path]]:
     kind, key, *_ = (where / "host_key.pub").read_text().split()
     (where / "known_hosts").write_text(f"[127.0.0.1]:{port} {kind} {key}\n")
     (where / "sshd_config").write_text(SERVER.format(port=port, where=where))
-    (where / "ssh_config").write_text(CLIENT.format(where=where))
+    (where / "ssh_config").write_text(CLIENT.format(where=where, port=port, user=getpass.getuser()))
     ssh = where / "bin" / "ssh"
     ssh.parent.mkdir()
     ssh.write_text(f'#!/bin/sh\nexec {_which("ssh")} -F {where}/ssh_config "$@"\n')

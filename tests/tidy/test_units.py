@@ -36,9 +36,9 @@ def settings_of(name: str) -> dict[str, str]:
 def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
     """With the programs where this checkout has them, since verify also looks for those."""
     backup = UNITS.parent / "scripts" / "backup"
-    helpers = {f"/usr/local/sbin/{name}": UNITS / name for name in ("fmrd-loop", "fmrd-export")}
+    helpers = {f"/usr/local/sbin/{name}": UNITS / name for name in ("fmrd-loop", "fmrd-export", "fmrd-far")}
     programs = helpers | {"/usr/local/sbin/fmrd-backup": backup}
-    for unit in [*UNITS.glob("*.service"), *UNITS.glob("*.timer")]:
+    for unit in [*UNITS.glob("*.service"), *UNITS.glob("*.socket"), *UNITS.glob("*.timer")]:
         text = unit.read_text()
         for installed, here in programs.items():
             text = text.replace(installed, str(here))
@@ -46,7 +46,7 @@ def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
         for name in (unit.name, unit.name.replace("@.", "@data.")):
             (tmp_path / name).write_text(text)
     units = sorted(map(str, tmp_path.iterdir()))
-    assert len(units) == 15
+    assert len(units) == 19
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True)
     complaints = [line for line in done.stderr.splitlines() if str(tmp_path) in line or "fmrd" in line]
     complaints = [line for line in complaints if not any(f"Unknown key '{new}'" in line for new in FROM_254_ON)]
@@ -69,6 +69,15 @@ def test_the_daemon_may_mount_lock_its_memory_and_be_an_io_flusher() -> None:
 
 def test_an_export_sees_the_mounts_of_everybody_else() -> None:
     assert not set(settings_of("fmrd-export@.service")) & set(HIDES_MOUNTS)
+
+
+def test_the_far_side_lets_go_of_a_client_that_is_gone() -> None:
+    """Else a server that takes one client at a time lets nobody in for hours after a partition."""
+    settings = settings_of("fmrd-far@.socket")
+    assert settings["KeepAlive"] == "yes"
+    pause, probes = int(settings["KeepAliveIntervalSec"]), int(settings["KeepAliveProbes"])
+    assert int(settings["KeepAliveTimeSec"]) + pause * probes <= 15
+    assert "--filter=limit" in (UNITS / "fmrd-far").read_text()
 
 
 def test_the_state_is_private_and_outlives_a_restart() -> None:

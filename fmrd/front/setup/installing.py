@@ -29,7 +29,8 @@ PROGRAMS = ("fmrd", "fmrctl", "fmrd-vx")
 MOUNT_HELPER = Path("/sbin/mount.fmrd")
 """mount(8) looks nowhere else."""
 HELPERS = {
-    "fmrd-backup": "scripts/backup", "fmrd-export": "systemd/fmrd-export", "fmrd-loop": "systemd/fmrd-loop",
+    "fmrd-backup": "scripts/backup", "fmrd-export": "systemd/fmrd-export", "fmrd-far": "systemd/fmrd-far",
+    "fmrd-loop": "systemd/fmrd-loop",
 }  # fmt: skip
 """What the units call, by where it is."""
 NOTED = "share/fmrd-installed.json"
