@@ -1,6 +1,6 @@
 """The recipes of the README for plexes on other machines, as they stand there: from nothing to a running mirror.
 
-The other machine is this one, by the real sshd, and by the units' script on a socket that systemd's own tool listens on.
+The other machine is this one, by the real sshd, and by the units' script on a socket that systemd's tool listens on.
 """
 
 import os

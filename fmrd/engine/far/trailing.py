@@ -170,7 +170,9 @@ class Trailer:
         disk = mirror.opened[plex.uuid]
         zero = data.count(0) == len(data)
         # On the far side zeros keep their blocks, as in every copy (docs/FAR.md): it must not run out of room later.
-        work = Zeroer(disk.backing, span, punch=not disk.backing.far) if zero else Writer(disk.backing, [(offset, data)])
+        work = (
+            Zeroer(disk.backing, span, punch=not disk.backing.far) if zero else Writer(disk.backing, [(offset, data)])
+        )
         try:
             call = disk.writing(work, span, inline=disk.inline and not zero)
             plex.writes += 1
