@@ -78,7 +78,8 @@ ERRORS: dict[str, str] = {
     "DCO at its tail; ',dco=' puts that elsewhere).",
     "bad_uri": "A plex on another machine is named by nbd://host[:port]/export, nbds:// with TLS, "
     "nbd+unix:///export?socket=PATH, ssh://[user@]host/path, or rbd:pool/image. Behind a '?' of nbd stand "
-    "tls-certificates=DIRECTORY, tls-hostname=NAME and x-fence=single, joined by '&'; of rbd conf=PATH and id=NAME. "
+    "tls-certificates=DIRECTORY, tls-hostname=NAME (or, with a USER@, tls-psk-file=PATH) and x-fence=single, joined by "
+    "'&'; of rbd conf=PATH and id=NAME. "
     "What it does not know fmrd refuses, so that a misspelt fence is not taken for one.",
     "read_only": "The server exports it read-only, and a plex is written.",
     "not_durable": "The server offers no FLUSH: nothing that is written there is ever known to be on a disk, so it "

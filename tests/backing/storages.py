@@ -8,12 +8,13 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from tests import ssh_server
 from tests.backing import disks
 from tests.nbd_servers import SERVERS, disk, is_installed, serving, ssh_to_here
 
 SIZE = 8 << 20
 LOCAL = ("file", "tmpfs", "loop")
-ALL = (*LOCAL, *SERVERS, "ssh")
+ALL = (*LOCAL, *SERVERS, "ssh", "sshd")
 
 
 @contextmanager
@@ -35,6 +36,12 @@ def storage(kind: str, where: Path) -> Iterator[str]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("PATH", f"{ssh_to_here(where)}:{os.environ['PATH']}")
             yield f"ssh://here{disk(where, SIZE)}"
+    elif kind == "sshd":
+        if missing := ssh_server.lacks():
+            pytest.skip(f"needs {missing}")
+        with ssh_server.sshd(where / "sshd") as (host, ssh), pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PATH", f"{ssh}:{os.environ['PATH']}")
+            yield f"ssh://{host}{disk(where, SIZE)}"
     else:
         program, make = SERVERS[kind]
         if not is_installed(program):

@@ -36,9 +36,9 @@ def settings_of(name: str) -> dict[str, str]:
 def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
     """With the programs where this checkout has them, since verify also looks for those."""
     backup = UNITS.parent / "scripts" / "backup"
-    helpers = {f"/usr/local/sbin/{name}": UNITS / name for name in ("fmrd-loop", "fmrd-export")}
+    helpers = {f"/usr/local/sbin/{name}": UNITS / name for name in ("fmrd-loop", "fmrd-export", "fmrd-far")}
     programs = helpers | {"/usr/local/sbin/fmrd-backup": backup}
-    for unit in [*UNITS.glob("*.service"), *UNITS.glob("*.timer")]:
+    for unit in [*UNITS.glob("*.service"), *UNITS.glob("*.socket"), *UNITS.glob("*.timer")]:
         text = unit.read_text()
         for installed, here in programs.items():
             text = text.replace(installed, str(here))
@@ -83,6 +83,15 @@ def test_a_unit_is_exposed_less_than_4_2(name: str) -> None:
     command = ["systemd-analyze", "security", "--offline=yes", "--no-pager", UNITS / name]
     said = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()[-1]
     assert float(re.findall(r": ([0-9.]+) ", said)[-1]) < 4.2, said
+
+
+def test_the_far_side_lets_go_of_a_client_that_is_gone() -> None:
+    """Else a server that takes one client at a time lets nobody in for hours after a partition."""
+    settings = settings_of("fmrd-far@.socket")
+    assert settings["KeepAlive"] == "yes"
+    pause, probes = int(settings["KeepAliveIntervalSec"]), int(settings["KeepAliveProbes"])
+    assert int(settings["KeepAliveTimeSec"]) + pause * probes <= 15
+    assert "--filter=limit" in (UNITS / "fmrd-far").read_text()
 
 
 def test_the_state_is_private_and_outlives_a_restart() -> None:

@@ -8,6 +8,7 @@ cluster (images.py).
     nbds://host[:port]/export                   nbds+unix:///export?socket=PATH
     ...?tls-certificates=DIRECTORY              ca-cert.pem, client-cert.pem, client-key.pem
     ...?tls-hostname=NAME                       what the server's certificate must say
+    nbds://USER@host/export?tls-psk-file=PATH   a pre-shared key instead, that of USER in the file
     ...?x-fence=single                          the server takes one client at a time
     ssh://[user@]host[:port]/path               the file /path there; the fence is a lock on it
 
@@ -31,7 +32,7 @@ SCHEMES = {"nbd": (False, False), "nbds": (True, False), "nbd+unix": (False, Tru
 
 _HOST = DECIMAL | frozenset("abcdefghijklmnopqrstuvwxyz-._")
 _USER = _HOST | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-_KEYS = ("socket", "tls-certificates", "tls-hostname", "x-fence")
+_KEYS = ("socket", "tls-certificates", "tls-hostname", "tls-psk-file", "x-fence")
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,11 @@ class NbdUri:
     """What the certificate must say, where that is not ``host``."""
     fence: str = ""
     user: str = ""
-    """By ssh, who is asked there; "": as its configuration says."""
+    """By ssh, who is asked there; "": as its configuration says. With a pre-shared key, whose that is."""
     path: str = ""
     """By ssh, the file there; ``port`` 0: as its configuration says."""
+    keys: str = ""
+    """The path of a file of pre-shared keys, instead of certificates."""
 
     @property
     def transport(self) -> str:
@@ -86,6 +89,7 @@ class NbdUri:
             self,
             socket=self.socket and absolute(self.socket),
             certificates=self.certificates and absolute(self.certificates),
+            keys=self.keys and absolute(self.keys),
         )
 
     def _authority(self, default_port: int) -> str:
@@ -97,8 +101,8 @@ class NbdUri:
         if self.path:
             return f"{SSH}://{self._authority(0)}{quoted(self.path)}"
         scheme = ("nbds" if self.tls else "nbd") + ("+unix" if self.socket else "")
-        authority = "" if self.socket else self._authority(DEFAULT_PORT)
-        values = (self.socket, self.certificates, self.hostname, self.fence)
+        authority = self._authority(DEFAULT_PORT)
+        values = (self.socket, self.certificates, self.hostname, self.keys, self.fence)
         asked = "&".join(f"{key}={quoted(value)}" for key, value in zip(_KEYS, values, strict=True) if value)
         return f"{scheme}://{authority}/{quoted(self.export)}" + (f"?{asked}" if asked else "")
 
@@ -146,7 +150,13 @@ def read_uri(text: str) -> Uri:
     values = query(text, words, _KEYS)
     if values["x-fence"] not in ("", *FENCES):
         raise bad(text, f"x-fence={values['x-fence']} is not known; {', '.join(FENCES)} is")
-    if not tls and (values["tls-certificates"] or values["tls-hostname"]):
+    user, at, authority = authority.rpartition("@")
+    if bool(at) != bool(values["tls-psk-file"]) or (at and (not user or not set(user) <= _USER)):
+        raise bad(text, "a user stands before the @ where a pre-shared key is taken, and only there: "
+                  "nbds://USER@host/EXPORT?tls-psk-file=PATH")  # fmt: skip
+    if values["tls-psk-file"] and (values["tls-certificates"] or values["tls-hostname"]):
+        raise bad(text, "it has a pre-shared key and certificates, and one of both is taken")
+    if not tls and (values["tls-certificates"] or values["tls-hostname"] or values["tls-psk-file"]):
         raise bad(text, f"it speaks of TLS, and {scheme}:// has none: nbds:// does")
     if unix != bool(values["socket"]):
         raise bad(text, "nbd+unix:///EXPORT?socket=PATH and only that has a socket")
@@ -155,7 +165,7 @@ def read_uri(text: str) -> Uri:
     host, port = ("", DEFAULT_PORT) if unix else _authority(text, authority, DEFAULT_PORT)
     return NbdUri(
         export, host, port, values["socket"], tls, values["tls-certificates"], values["tls-hostname"],
-        values["x-fence"],
+        values["x-fence"], user, keys=values["tls-psk-file"],
     )  # fmt: skip
 
 
@@ -180,7 +190,7 @@ def canonical(text: str) -> str:
 
 def _authority(text: str, authority: str, default_port: int) -> tuple[str, int]:
     if "@" in authority:
-        raise bad(text, "it names a user, and fmrd knows none (TLS takes certificates, no pre-shared keys)")
+        raise bad(text, "there is more than one @ in it")
     if authority.startswith("["):
         host, bracket, behind = authority[1:].partition("]")
         if not bracket or not host or not set(host) <= HEX | {":", "."}:

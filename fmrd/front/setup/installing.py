@@ -31,7 +31,8 @@ MOUNT_HELPER = Path("/sbin/mount.fmrd")
 GENERATOR = Path("/etc/systemd/system-generators/fmrd-generator")
 """systemd runs it before anything but the root file system is there."""
 HELPERS = {
-    "fmrd-backup": "scripts/backup", "fmrd-export": "systemd/fmrd-export", "fmrd-loop": "systemd/fmrd-loop",
+    "fmrd-backup": "scripts/backup", "fmrd-export": "systemd/fmrd-export", "fmrd-far": "systemd/fmrd-far",
+    "fmrd-loop": "systemd/fmrd-loop",
 }  # fmt: skip
 """What the units call, by where it is."""
 NOTED = "share/fmrd-installed.json"

@@ -49,6 +49,7 @@ PAGES = (
     Page("fmrd-vx", 8, "takes the commands of VERITAS Volume Manager"),
     Page("fmrd-loop", 8, "puts a volume on a loop device under a name that stays"),
     Page("fmrd-export", 8, "serves a volume or a snapshot to other machines"),
+    Page("fmrd-far", 8, "serves a disk as the far plex of another machine"),
     Page("mount.fmrd", 8, "mounts what is on a volume, for lines in fstab"),
     Page("fmrd-backup", 8, "backs a volume up from a refreshed snapshot"),
     Page("fmrd.conf", 5, "what an installation of fmrd sets once"),
@@ -119,6 +120,7 @@ TYPED = {
     "fmrd-vx": "TOOL ...",
     "fmrd-loop": "start|stop VOLUME",
     "fmrd-export": "VOLUME OPTION ...",
+    "fmrd-far": "DISK OPTION ...",
     "mount.fmrd": "VOLUME DIRECTORY",
     "fmrd-backup": "VOLUME MOUNTPOINT",
 }

@@ -2,7 +2,6 @@
 
 import os
 import socket
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from fmrd.backing.host import LinuxHost
 from fmrd.backing.nbd.speaking import opening
 from fmrd.core.far.uris import read_uri
 from fmrd.errors import Failed, FmrdError, Refused
+from tests.certificates import authority
 from tests.e2e.harness import needs_program
 from tests.nbd_servers import Server, disk, nbd_server, nbdkit_file, nbdkit_memory, qemu_nbd, serving
 
@@ -152,20 +152,8 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("good", "other"):
         home = where / name
         home.mkdir()
-        _openssl(home, "req", "-x509", "-nodes", "-newkey", "rsa:2048", "-days", "2", "-subj", f"/CN={name}",
-                 "-keyout", "ca-key.pem", "-out", "ca-cert.pem")  # fmt: skip
-        for role in ("server", "client"):
-            (home / "names").write_text(f"subjectAltName=DNS:{role}.test\n")
-            _openssl(home, "req", "-nodes", "-newkey", "rsa:2048", "-subj", f"/CN={role}.test",
-                     "-keyout", f"{role}-key.pem", "-out", f"{role}.csr")  # fmt: skip
-            _openssl(home, "x509", "-req", "-in", f"{role}.csr", "-CA", "ca-cert.pem", "-CAkey", "ca-key.pem",
-                     "-CAcreateserial", "-days", "2", "-extfile", "names", "-out", f"{role}-cert.pem")  # fmt: skip
+        authority(home, "server.test", "client.test")
     return where
-
-
-def _openssl(where: Path, *words: str) -> None:
-    done = subprocess.run(["openssl", *words], cwd=where, capture_output=True, text=True, check=False)
-    assert not done.returncode, done.stderr
 
 
 @contextmanager

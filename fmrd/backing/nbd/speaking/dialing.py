@@ -7,6 +7,7 @@ import socket
 import ssl
 
 from fmrd.backing.nbd.speaking.channel import Channel
+from fmrd.backing.nbd.speaking.psk import psk_context
 from fmrd.core.far.uris import NbdUri
 from fmrd.errors import Failed
 
@@ -45,7 +46,9 @@ def keep_alive(connection: socket.socket, patience_seconds: float) -> None:
 
 
 def tls_context(uri: NbdUri) -> ssl.SSLContext:
-    """Failed('tls_refused') where the certificates cannot be read."""
+    """Failed('tls_refused') where the certificates, or the key, cannot be read."""
+    if uri.keys:
+        return psk_context(uri)
     where = uri.certificates
     try:
         authority = os.path.join(where, "ca-cert.pem") if where else None

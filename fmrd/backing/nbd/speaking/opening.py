@@ -173,7 +173,7 @@ def _negotiate(
 
 def _shake_hands(uri: NbdUri, plain: Channel, context: ssl.SSLContext, deadline: float) -> Channel:
     hostname = uri.hostname or uri.host or None
-    if hostname is None:
+    if hostname is None and not uri.keys:
         raise Failed("tls_refused", "by a socket nobody knows what the certificate must say", "tls-hostname=NAME")
     channel = TlsChannel(plain.socket, context, hostname)
     while not channel.shake_hands():
