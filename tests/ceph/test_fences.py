@@ -120,7 +120,7 @@ async def test_one_image_is_one_plex_however_it_is_named(cluster: Cluster, uri: 
     exports = Exports(me=lambda: "this one")
     plex = await opened(exports, uri)
     (tmp_path / "same.conf").write_text(cluster.conf.read_text())
-    twin = uri.partition("?")[0] + f"?conf={tmp_path / 'same.conf'}"
+    twin = uri.partition("?")[0] + f"?conf={tmp_path / 'same.conf'}&id=fmrd"
     with pytest.raises(Failed, match="plex_busy"):
         await opened(exports, twin)
     await trio.to_thread.run_sync(plex.pwrite, 0, B)
@@ -159,7 +159,11 @@ async def test_what_cannot_be_a_plex_says_what_to_do(cluster: Cluster) -> None:
     with pytest.raises(Refused, match=r"not_fenced") as refused:
         await opened(exports, cluster.image(SIZE, features=LAYERING))
     assert "rbd feature enable" in refused.value.hint
-    for wrong in (f"rbd:rbd/none?conf={cluster.conf}", f"rbd:none/disk?conf={cluster.conf}", "rbd:rbd/x?conf=/none"):
+    for wrong in (
+        f"rbd:rbd/none?conf={cluster.conf}&id=fmrd",
+        f"rbd:none/disk?conf={cluster.conf}&id=fmrd",
+        "rbd:rbd/x?conf=/none",
+    ):
         with pytest.raises(Failed, match="plex_missing"):
             await opened(exports, wrong)
 
