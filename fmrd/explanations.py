@@ -83,7 +83,9 @@ ERRORS: dict[str, str] = {
     "What it does not know fmrd refuses, so that a misspelt fence is not taken for one.",
     "read_only": "The server exports it read-only, and a plex is written.",
     "not_durable": "The server offers no FLUSH: nothing that is written there is ever known to be on a disk, so it "
-    "cannot be a plex. nbd-server needs flush = true (and fua = true) in the section of the export.",
+    "cannot be a plex. nbd-server needs flush = true (and fua = true) in the section of the export. Of an image in a "
+    "Ceph cluster: it, or its pool, is set to have a cache (rbd_cache), where writes would end; the hint says which "
+    "command takes that away.",
     "min_block": "The server takes no request as short as a volume's may be. nbdkit's --filter=blocksize mends that; "
     "qemu-nbd does without --cache=none. A copy of the DCO writes whole blocks of 4096 bytes, so an export of its own "
     "for that may have such blocks.",
@@ -91,7 +93,7 @@ ERRORS: dict[str, str] = {
     "proves the one before it to be over; and it was seen to take a second one. With nbdkit --filter=limit, or "
     "maxconnections = 1 of nbd-server, it does not. Without x-fence the plex can be used, too, but comes back after a "
     "lost session only by 'fmrctl plex att --settled'. Of an image in a Ceph cluster: it lacks the feature "
-    "exclusive-lock, which proves the same.",
+    "exclusive-lock, which proves the same, or is set to break locks without the blocklist.",
     "tls_refused": "There is no TLS with the server, or no TLS that can be trusted: its certificate, or ours, was not "
     "accepted, one of both wants TLS and the other has none, or the files cannot be read. fmrd never goes on without.",
     "server_refused": "The server knows the export, and does not give it; its own words are in the message.",

@@ -7,6 +7,7 @@ import stat
 import threading
 import weakref
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from fmrd.backing import dcofile, locator, plexfile
@@ -19,7 +20,7 @@ from fmrd.backing.owning.state import HOME_SUFFIX, UNPUBLISHED, StateDirectory
 from fmrd.backing.owning.under_way import identity
 from fmrd.backing.plexfile import PlexFile
 from fmrd.backing.protocol import DCO_BLOCK_BYTES, Backing, DcoFile, Place, Probe, Room, Seen
-from fmrd.backing.rbd.image import who
+from fmrd.backing.rbd.owning import who
 from fmrd.backing.ring.ring import Ring
 from fmrd.core.far.uris import is_uri, read_uri
 from fmrd.core.printable import printable
@@ -39,7 +40,7 @@ class LinuxHost(StateDirectory):
         self._mount = None if mount is None else str(mount)
         self._opened_here: weakref.WeakSet[PlexFile] = weakref.WeakSet()
         self._opened_lock = threading.Lock()
-        self._exports = Exports(me=who(state))
+        self._exports = Exports(me=partial(who, state))
         """What a URI names; all else is a path."""
 
     def probe(self, path: str) -> Probe:

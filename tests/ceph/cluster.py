@@ -1,15 +1,19 @@
-"""A Ceph cluster of one monitor and one OSD, for tests: in a directory, without a key, gone when the with-block ends.
+"""A Ceph cluster of one monitor and one OSD, for tests: in a directory, gone when the with-block ends. fmrd asks there
+as client.fmrd, who may do what the README says, and no more.
 
 It keeps nothing on a disk of its own beyond what the OSD is told to (memstore: all in memory), so it is up in seconds.
 """
 
+import base64
 import contextlib
 import json
 import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,9 +31,6 @@ CONF = """\
 [global]
 fsid = {fsid}
 mon host = v2:127.0.0.1:{port}/0
-auth cluster required = none
-auth service required = none
-auth client required = none
 run dir = {where}
 admin socket =
 log file =
@@ -52,8 +53,24 @@ osd class default list = *
 ms bind ipv6 = false
 public addr = 127.0.0.1
 cluster addr = 127.0.0.1
-keyring = /dev/null
+keyring = {where}/keyring
 """
+CAPS = {
+    "mon.": {"mon": "allow *"},
+    "client.admin": {"mon": "allow *", "osd": "allow *"},
+    "osd.0": {"mon": "allow profile osd", "osd": "allow *"},
+    "client.fmrd": {"mon": "profile rbd", "osd": "profile rbd pool=rbd"},
+}
+"""Who there is, and what they may do."""
+
+
+def _keyring() -> str:
+    lines = []
+    for name, caps in CAPS.items():
+        key = struct.pack("<HIIH", 1, int(time.time()), 0, 16) + os.urandom(16)
+        lines += [f"[{name}]", f"key = {base64.b64encode(key).decode()}"]
+        lines += [f'caps {what} = "{may}"' for what, may in caps.items()]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def lacks() -> str:
@@ -83,7 +100,7 @@ class Cluster:
         self.count += 1
         name = f"disk{self.count}"
         rbd.RBD().create(self.pool, name, size, order=20, old_format=False, features=features)
-        return f"rbd:rbd/{name}?conf={self.conf}"
+        return f"rbd:rbd/{name}?conf={self.conf}&id=fmrd"
 
     @contextmanager
     def opened(self, uri: str) -> Iterator[Any]:
@@ -118,6 +135,7 @@ def running(where: Path) -> Iterator[Cluster]:
     port = _free_port()
     conf = where / "ceph.conf"
     conf.write_text(CONF.format(fsid=fsid, port=port, where=where))
+    (where / "keyring").write_text(_keyring())
     (where / "mon").mkdir()
     (where / "osd").mkdir()
     cluster = Cluster(where, conf)
@@ -127,7 +145,8 @@ def running(where: Path) -> Iterator[Cluster]:
         words = ["monmaptool", "--create", "--fsid", fsid, "--addv", "a", f"[v2:127.0.0.1:{port}]", str(monmap)]
         subprocess.run(words, stdout=log, stderr=log, check=True)
         mine = ["-c", str(conf)]
-        subprocess.run(["ceph-mon", *mine, "-i", "a", "--mkfs", "--monmap", str(monmap)], stderr=log, check=True)
+        first = ["--mkfs", "--monmap", str(monmap), "--keyring", str(where / "keyring")]
+        subprocess.run(["ceph-mon", *mine, "-i", "a", *first], stderr=log, check=True)
         stack.enter_context(_process(["ceph-mon", *mine, "-i", "a", "-f"], log))
         cluster.handle = rados.Rados(conffile=str(conf), rados_id="admin")
         cluster.handle.connect(timeout=START_SECONDS)

@@ -16,6 +16,7 @@ from fmrd.backing.host import LinuxHost
 from fmrd.backing.nbd.exports import Exports
 from fmrd.backing.nbd.plex import NbdPlex
 from fmrd.backing.rbd import image
+from fmrd.backing.rbd.owning import who
 from fmrd.backing.rbd.session import RbdSession
 from fmrd.errors import Answered, Failed, Refused
 from tests.ceph.cluster import Cluster
@@ -42,7 +43,7 @@ async def closed(plex: NbdPlex) -> None:
 async def test_after_a_session_that_was_given_up_its_write_never_lands_over_a_newer_one(
     cluster: Cluster, uri: str
 ) -> None:
-    exports = Exports(me="this one")
+    exports = Exports(me=lambda: "this one")
     plex = await opened(exports, uri)
     errors: list[Exception | None] = []
     cluster.hang()
@@ -82,10 +83,10 @@ async def test_a_process_that_died_lost_its_lock_at_once_and_one_that_lives_keep
     try:
         assert await trio.to_thread.run_sync(ours.recv) == "opened"
         with pytest.raises(Failed, match=r"plex_busy.*has its exclusive lock"):
-            await opened(Exports(me="another fmrd"), uri)
+            await opened(Exports(me=lambda: "another fmrd"), uri)
         assert process.pid is not None
         os.kill(process.pid, signal.SIGSTOP)
-        plex = await opened(Exports(me=image.who(tmp_path)), uri)
+        plex = await opened(Exports(me=partial(who, tmp_path)), uri)
         assert await trio.to_thread.run_sync(plex.pread, 4096, 4096) == A
         await trio.to_thread.run_sync(plex.pwrite, 0, B)
         ours.send("now write")
@@ -101,7 +102,7 @@ async def test_a_process_that_died_lost_its_lock_at_once_and_one_that_lives_keep
 
 
 async def test_a_session_whose_lock_is_broken_is_lost_and_says_why(cluster: Cluster, uri: str) -> None:
-    plex = await opened(Exports(me="this one"), uri)
+    plex = await opened(Exports(me=lambda: "this one"), uri)
     with cluster.opened(uri) as other:
         owner = next(iter(other.lock_get_owners()))
         other.lock_break(owner["mode"], owner["owner"])
@@ -109,17 +110,17 @@ async def test_a_session_whose_lock_is_broken_is_lost_and_says_why(cluster: Clus
             await trio.to_thread.run_sync(plex.pwrite, 0, A)
     assert plex.standing.lost
     await closed(plex)
-    again = await opened(Exports(me="this one"), uri)
+    again = await opened(Exports(me=lambda: "this one"), uri)
     await trio.to_thread.run_sync(again.pwrite, 0, B)
     await closed(again)
 
 
 async def test_one_image_is_one_plex_however_it_is_named(cluster: Cluster, uri: str, tmp_path: Path) -> None:
     """And its lock is not taken from ourselves."""
-    exports = Exports(me="this one")
+    exports = Exports(me=lambda: "this one")
     plex = await opened(exports, uri)
     (tmp_path / "same.conf").write_text(cluster.conf.read_text())
-    twin = uri.partition("?")[0] + f"?conf={tmp_path / 'same.conf'}"
+    twin = uri.partition("?")[0] + f"?conf={tmp_path / 'same.conf'}&id=fmrd"
     with pytest.raises(Failed, match="plex_busy"):
         await opened(exports, twin)
     await trio.to_thread.run_sync(plex.pwrite, 0, B)
@@ -130,7 +131,7 @@ async def test_a_cluster_that_hangs_ends_the_session_in_time_and_the_next_openin
     cluster: Cluster, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image, "OPEN_SECONDS", 0.3)
-    exports = Exports(me="this one")
+    exports = Exports(me=lambda: "this one")
     plex = await opened(exports, uri)
     plex.patience_seconds = 0.3
     cluster.hang()
@@ -158,7 +159,11 @@ async def test_what_cannot_be_a_plex_says_what_to_do(cluster: Cluster) -> None:
     with pytest.raises(Refused, match=r"not_fenced") as refused:
         await opened(exports, cluster.image(SIZE, features=LAYERING))
     assert "rbd feature enable" in refused.value.hint
-    for wrong in (f"rbd:rbd/none?conf={cluster.conf}", f"rbd:none/disk?conf={cluster.conf}", "rbd:rbd/x?conf=/none"):
+    for wrong in (
+        f"rbd:rbd/none?conf={cluster.conf}&id=fmrd",
+        f"rbd:none/disk?conf={cluster.conf}&id=fmrd",
+        "rbd:rbd/x?conf=/none",
+    ):
         with pytest.raises(Failed, match="plex_missing"):
             await opened(exports, wrong)
 

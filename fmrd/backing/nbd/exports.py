@@ -4,7 +4,7 @@ that a server which takes one client at a time has one.
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import trio
@@ -18,7 +18,8 @@ from fmrd.backing.nbd.session import PATIENCE_SECONDS, Session
 from fmrd.backing.nbd.speaking import opening
 from fmrd.backing.protocol import DCO_BLOCK_BYTES, Probe, Seen
 from fmrd.backing.rbd import image
-from fmrd.backing.rbd.session import Owners, RbdSession
+from fmrd.backing.rbd.owning import Owners
+from fmrd.backing.rbd.session import RbdSession
 from fmrd.core.far.images import ImageUri
 from fmrd.core.far.uris import Uri, read_uri
 from fmrd.errors import Failed, Refused
@@ -27,8 +28,8 @@ from fmrd.errors import Failed, Refused
 class Exports:
     """As much of protocol.Host as concerns URIs. All methods block, and are for worker threads."""
 
-    def __init__(self, patience_seconds: float = PATIENCE_SECONDS, me: str = "") -> None:
-        """``me``: which fmrd this is (rbd.image.who)."""
+    def __init__(self, patience_seconds: float = PATIENCE_SECONDS, me: Callable[[], str] = str) -> None:
+        """``me``: which fmrd this is (rbd.owning.who); "": none that was here before."""
         self.patience_seconds = patience_seconds
         self._sessions: dict[str, Line] = {}
         self._gates: dict[str, threading.Lock] = {}
@@ -159,6 +160,7 @@ class Exports:
 
     def _opened(self, uri: Uri) -> Line:
         if isinstance(uri, ImageUri):
+            self._owners.must_be_few(uri)
             found = image.connect(uri)
             return RbdSession(uri, found, self._owners, self._token, self.patience_seconds)
         opened = opening.connect(uri, self.patience_seconds)

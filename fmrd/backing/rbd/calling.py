@@ -7,7 +7,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from fmrd.backing.nbd.speaking import abi
 from fmrd.backing.nbd.speaking.replies import Request
@@ -19,6 +19,24 @@ MOST_UNDER_WAY = 128
 End = tuple[int, int, bytes | None]
 """Which call (its request's cookie), what it returned (below 0: an error), and what was read."""
 Asked = tuple[Request, bytes | None]
+T = TypeVar("T")
+
+
+class _Job:
+    """Something that blocks, done with the image by the thread that begins calls, and that closes it."""
+
+    def __init__(self, run: Callable[[], object]) -> None:
+        self._run = run
+        self.over = threading.Event()
+        self.value: Any = None
+        self.error: Exception | None = None
+
+    def work(self) -> None:
+        try:
+            self.value = self._run()
+        except Exception as error:  # whatever it is, it is told to who asked
+            self.error = error
+        self.over.set()
 
 
 class Calling:
@@ -32,7 +50,7 @@ class Calling:
         self._tell = tell
         self._busy = 0
         self._waiting: deque[Asked] = deque()
-        self._asked: queue.SimpleQueue[Asked | None] = queue.SimpleQueue()
+        self._asked: queue.SimpleQueue[Asked | _Job | None] = queue.SimpleQueue()
         self._ends: deque[End] = deque()
         threading.Thread(target=self._work, name="fmrd rbd", daemon=True).start()
 
@@ -56,12 +74,27 @@ class Calling:
                 self._asked.put(self._waiting.popleft())
             yield end
 
+    def ask(self, run: Callable[[], T], seconds: float) -> T:
+        """Have it done behind what was begun before. TimeoutError: not within that time, and it may be done yet. On a
+        worker thread.
+        """
+        self._asked.put(job := _Job(run))
+        if not job.over.wait(seconds):
+            raise TimeoutError(errno.ETIMEDOUT, f"no answer within {seconds:g} s")
+        if job.error is not None:
+            raise job.error
+        value: T = job.value
+        return value
+
     def stop(self) -> None:
         """Close the image when what is under way has ended, however long that takes."""
         self._asked.put(None)
 
     def _work(self) -> None:
         while (asked := self._asked.get()) is not None:
+            if isinstance(asked, _Job):
+                asked.work()
+                continue
             request, data = asked
             if not self._is_over():
                 try:
@@ -80,6 +113,8 @@ class Calling:
             self._ended(cookie, completion.get_return_value(), found)
 
         to = self._opened.image
+        if to.size() < self._opened.size:  # of a write it would drop what lies behind the new end, and say nothing
+            raise OSError(errno.ESTALE, "the image was made smaller")
         if request.command == abi.WRITE:
             to.aio_write(data, request.offset, ended)
         elif request.command == abi.READ:

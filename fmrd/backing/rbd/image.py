@@ -1,19 +1,15 @@
-"""An image is opened here, by a client of the cluster that nothing else uses, and its exclusive lock taken: whoever had
-it and is gone is kept out by the cluster from then on (its blocklist), so that nothing of it lands any more.
-
-The lock is taken from nobody who may be at work: only from a session of this very fmrd, of which this process has none
-any more, or from a client that the cluster has not heard of for a while (librbd does that by itself). All of it blocks.
+"""An image is opened here, by a client of the cluster that nothing else uses, and it is seen that neither the image nor
+its pool has librbd do otherwise than the fence and a durable write need. All of it blocks.
 """
 
 import contextlib
 import errno
-import hashlib
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from fmrd.backing.rbd.library import Module, load
@@ -22,15 +18,21 @@ from fmrd.core.printable import printable
 from fmrd.errors import Failed, FmrdError, Refused
 
 OPEN_SECONDS = 10.0
-OWNER_KEY = "fmrd_owner"
-"""Of the image's metadata: the address of the client that has the lock for fmrd, and which fmrd that is."""
 SETTINGS = {
     "rbd_cache": "false",  # what was written is in the cluster; nothing is remembered here
+    "rbd_persistent_cache_mode": "disabled",
     "rbd_blocklist_on_break_lock": "true",  # without that a broken lock proves nothing
     "rados_osd_op_timeout": "0",  # a call that is given up here may land; it is given up by the session
     "rados_mon_op_timeout": "10",
     "client_mount_timeout": "10",
 }
+
+CACHED = "not_durable", "it has a cache: writes would end before the cluster has them"
+PROMISES = {
+    "rbd_cache": CACHED, "rbd_persistent_cache_mode": CACHED,
+    "rbd_blocklist_on_break_lock": ("not_fenced", "whoever loses its lock could write on"),
+}  # fmt: skip
+"""What an image, or its pool, may have set for itself, which librbd puts above what it is asked for here."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,6 @@ class Opened:
         for close in (self.image.close, self.pool.close, self.cluster.shutdown):
             with contextlib.suppress(Exception):  # it is lost, and what could be told was
                 close()
-
-
-def who(state: Path) -> str:
-    """Return which fmrd this is: one at a time has a state directory of one machine."""
-    machine = ""
-    with contextlib.suppress(OSError):
-        machine = Path("/etc/machine-id").read_text(encoding="ascii", errors="replace").strip()
-    return hashlib.sha256(f"{machine}\0{state.absolute()}".encode()).hexdigest()
 
 
 class _Opening:
@@ -126,8 +120,9 @@ def _connect(uri: ImageUri, rados: Module, rbd: Module) -> Opened:
         if not image.features() & rbd.RBD_FEATURE_EXCLUSIVE_LOCK:
             raise Refused(
                 "not_fenced", f"{uri} has no exclusive lock, which proves when a session with it is over",
-                f"rbd feature enable {uri.export} exclusive-lock",
+                f"rbd feature enable {quote(uri.export)} exclusive-lock",
             )  # fmt: skip
+        _must_heed(uri, image, rbd)
         place = (printable(cluster.get_fsid()), f"{uri.pool}/{uri.namespace}/{image.id()}")
         return Opened(cluster, pool, image, rbd, image.size(), place, time.monotonic() - began)
     except BaseException:
@@ -137,53 +132,21 @@ def _connect(uri: ImageUri, rados: Module, rbd: Module) -> Opened:
         raise
 
 
-def owner_of(opened: Opened) -> str | None:
-    """Return the address of the client that has the lock; None where nobody has. OSError."""
-    owners = list(_asked(opened.image.lock_get_owners))
-    return str(owners[0]["owner"]) if owners else None
+def _must_heed(uri: ImageUri, image: Any, rbd: Module) -> None:
+    """Refused where the settings that make a write durable, or the lock a fence, are not those of SETTINGS."""
+    for each in image.config_list():
+        name, value = each["name"], printable(each["value"])
+        if name in PROMISES and value != SETTINGS[name]:
+            code, why = PROMISES[name]
+            hints = {
+                rbd.RBD_CONFIG_SOURCE_IMAGE: f"rbd config image remove {quote(uri.export)} {name}",
+                rbd.RBD_CONFIG_SOURCE_POOL: f"rbd config pool remove {quote(uri.pool)} {name}",
+            }
+            hint = hints.get(each["source"], f"the cluster's configuration: {name} = {SETTINGS[name]}")
+            raise Refused(code, f"{uri} is set to {name} = {value}: {why}", hint)
 
 
-def take_lock(uri: ImageUri, opened: Opened, me: str, is_gone: Callable[[str], bool]) -> str:
-    """Take the image's lock, and return the address under which we have it. ``me``: which fmrd this is (``who``);
-    ``is_gone`` tells of an address of this fmrd's whether no session of this process has it. Failed('plex_busy').
-    """
-    image = opened.image
-    owner = owner_of(opened)
-    if owner is not None and _says(opened) == f"{owner} {me}" and is_gone(owner):
-        try:
-            _asked(lambda: image.lock_break(opened.rbd.RBD_LOCK_MODE_EXCLUSIVE, owner))
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.EBUSY):  # it has not gone by itself in this moment
-                raise Failed(
-                    "plex_missing", f"{uri}: the lock of a session before this one cannot be broken: {error.strerror}",
-                    _hint(error),
-                ) from error  # fmt: skip
-    try:
-        _asked(lambda: image.lock_acquire(opened.rbd.RBD_LOCK_MODE_EXCLUSIVE))
-    except OSError as error:
-        if error.errno not in (errno.EROFS, errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT):
-            raise Failed("plex_missing", f"{uri}: its lock cannot be had: {error.strerror}", _hint(error)) from error
-        holder = "another client" if owner is None else printable(owner)
-        raise Failed(
-            "plex_busy", f"{uri}: {holder} has its exclusive lock",
-            "a machine that has it mapped, a virtual machine, or another fmrd; of one that died the cluster lets go "
-            "after half a minute",
-        ) from error  # fmt: skip
-    mine = owner_of(opened)
-    if mine is None:
-        raise Failed("plex_busy", f"{uri}: its exclusive lock was taken away in this moment", "see 'rbd lock ls'")
-    _asked(lambda: image.metadata_set(OWNER_KEY, f"{mine} {me}"))
-    return mine
-
-
-def _says(opened: Opened) -> str | None:
-    try:
-        return str(_asked(lambda: opened.image.metadata_get(OWNER_KEY)))
-    except OSError:
-        return None
-
-
-def _asked(call: Callable[[], Any]) -> Any:
+def asked(call: Callable[[], Any]) -> Any:
     """Make what these modules raise an OSError: theirs are none."""
     try:
         return call()
@@ -199,10 +162,10 @@ def _plain(error: Exception) -> OSError:
 
 def _failed(uri: ImageUri, error: Exception) -> Failed:
     plain = _plain(error)
-    return Failed("plex_missing", f"{uri}: {uri.server}: {plain.strerror}", _hint(plain))
+    return Failed("plex_missing", f"{uri}: {uri.server}: {plain.strerror}", hint(plain))
 
 
-def _hint(error: OSError) -> str:
+def hint(error: OSError) -> str:
     if error.errno in (errno.EACCES, errno.EPERM):
         return "its key needs the profile rbd: ceph auth get-or-create client.NAME mon 'profile rbd' osd 'profile rbd'"
     if error.errno == errno.ENOENT:

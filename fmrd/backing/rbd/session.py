@@ -20,9 +20,10 @@ from fmrd.backing.nbd.speaking.negotiation import Export
 from fmrd.backing.nbd.speaking.replies import Request
 from fmrd.backing.nbd.users import Users
 from fmrd.backing.nbd.waiting import Waiting
-from fmrd.backing.rbd import image
+from fmrd.backing.rbd import owning
 from fmrd.backing.rbd.calling import Calling
 from fmrd.backing.rbd.image import Opened
+from fmrd.backing.rbd.owning import CLOSE_SECONDS, Owners
 from fmrd.core.far.images import ImageUri
 from fmrd.errors import Answered, Failed
 
@@ -31,36 +32,19 @@ log = logging.getLogger(__name__)
 MOST_BYTES = 4 << 20
 """No call is longer."""
 HEARTBEATS, LOOKS = 3, 12
-CLOSE_SECONDS = 2.0
+OWN_SECONDS = 10.0  # the exclusive lock is had, or refused
 SAMPLES, SHORT_BYTES = 256, 64 << 10
 ANSWERS = frozenset({errno.EIO, errno.EINVAL, errno.ENOSPC, errno.EDQUOT, errno.EPERM, errno.EACCES, errno.ENOENT})
 """The cluster's own word on a call, which is over by that. Any other error ends the session."""
 
+WHY = {
+    errno.ESHUTDOWN: "its lock was broken", errno.EROFS: "its lock is another one's",
+    errno.ESTALE: "its image was made smaller",
+}  # fmt: skip
+
 
 class Lost(ConnectionError):
     """The session is over, and nobody knows what became of the call."""
-
-
-class Owners:
-    """The sessions of this process by the address under which they have a lock. From whatever thread."""
-
-    def __init__(self, me: str) -> None:
-        self.me = me
-        """Which fmrd this is (image.who)."""
-        self._sessions: dict[str, RbdSession] = {}
-
-    def add(self, owner: str, session: "RbdSession") -> None:
-        self._sessions = {k: each for k, each in self._sessions.items() if not each.gone.is_set()} | {owner: session}
-
-    def is_gone(self, owner: str) -> bool:
-        """Tell whether none of ours has a lock at that address any more; one that ends now is waited for."""
-        session = self._sessions.get(owner)
-        if session is None:
-            return True
-        if session.lost is None:
-            return False
-        session.gone.wait(CLOSE_SECONDS)
-        return True
 
 
 class RbdSession:
@@ -82,7 +66,7 @@ class RbdSession:
         self.lost: Lost | None = None
         self._opened = opened
         self._owners = owners
-        self._owner: str | None = None
+        self.owner: str | None = None
         self._owning = threading.Lock()
         self._token = token
         self._lock = threading.RLock()  # where no trio runs
@@ -92,18 +76,37 @@ class RbdSession:
         self._cookie = 0
         self._calling = Calling(opened, lambda: self.lost is not None, self._ended)
         self.gone = self._calling.gone
+        owners.add(self)
         if token is not None:
             token.run_sync_soon(self._start)
 
     def own(self) -> None:
         """Take the exclusive lock, once. Failed('plex_busy'). On a worker thread."""
         with self._owning:
-            if self._owner is None:
-                try:
-                    self._owner = image.take_lock(self.uri, self._opened, self._owners.me, self._owners.is_gone)
-                except OSError as error:
-                    raise Failed("plex_missing", f"{self.uri}: {error.strerror}", "see 'rbd lock ls'") from error
-                self._owners.add(self._owner, self)
+            if self.owner is not None:
+                return
+            try:
+                self._calling.ask(self._take, OWN_SECONDS)
+            except TimeoutError as error:
+                why = f"its exclusive lock was not had within {OWN_SECONDS:g} s"
+                self._give_up(errno.ETIMEDOUT, why)
+                raise Failed("plex_missing", f"{self.uri}: {why}", "see 'ceph -s' and 'rbd lock ls'") from error
+            except OSError as error:
+                raise Failed("plex_missing", f"{self.uri}: {error.strerror}", "see 'rbd lock ls'") from error
+
+    def _take(self) -> None:
+        """On the thread that closes the image, so that this is not done under its feet."""
+        if self.lost is not None:
+            raise Lost(*self.lost.args)
+        owning.take_lock(self.uri, self._opened, self._owners, self)
+
+    def _give_up(self, number: int, why: str) -> None:
+        if self._token is None:
+            with self._lock:
+                self._end(number, why)
+        else:
+            with contextlib.suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self._end, number, why)
 
     def be_patient(self, seconds: float) -> None:
         self.patience_seconds = seconds
@@ -116,9 +119,7 @@ class RbdSession:
             with self._lock:
                 self._begin_all(requests)
             if not waiting.wait_for(self.patience_seconds):
-                with self._lock:
-                    self._end(errno.ETIMEDOUT, f"no answer within {self.patience_seconds:g} s")
-                    self._fail_all()
+                self._give_up(errno.ETIMEDOUT, f"no answer within {self.patience_seconds:g} s")
         else:
             try:
                 self._token.run_sync_soon(self._begin_all, requests)
@@ -191,8 +192,7 @@ class RbdSession:
             what = abi.COMMANDS[request.command]
             return Answered(-value, f"{self.uri}: the cluster refused a {what} at byte {request.offset}")
         if value < 0:
-            why = {errno.ESHUTDOWN: "its lock was broken", errno.EROFS: "its lock is another one's"}
-            return self._end(-value, why.get(-value, f"librbd gave up a call, error {-value}"))
+            return self._end(-value, WHY.get(-value, f"librbd gave up a call, error {-value}"))
         if request.buffer is not None and (data is None or len(data) != request.length):
             return self._end(errno.EPROTO, "librbd gave less than it was asked for")
         return None
