@@ -9,8 +9,9 @@ together, next; meanwhile the others are on their way through the next step. Who
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from bitarray.util import ones
 
@@ -20,7 +21,6 @@ from fmrd.core.volume.volume import Volume
 from fmrd.dco.group_commit import Batch, GroupCommit
 from fmrd.engine.serving import reading
 from fmrd.engine.serving.mirror import Mirror
-from fmrd.engine.serving.open_plex import OpenPlex
 from fmrd.engine.serving.writes_under_way import Writer, Zeroer
 from fmrd.errors import Failed, FmrdError
 
@@ -31,8 +31,11 @@ PIECE_BYTES = 1 << 20
 """Read at once, at most."""
 TOGETHER_BYTES = 4 << 20
 """In memory at once, and written by one call."""
+_ZEROS = bytes(PIECE_BYTES)
 Stretch = tuple[int, int]
 """(offset, length) in bytes."""
+Given = Mapping[int, memoryview]
+"""Region -> what a snapshot holds there from now on, instead of what its original holds."""
 
 
 @dataclass
@@ -42,6 +45,7 @@ class _Regions(Batch):
     regions: set[int] = field(default_factory=set)
     precious: set[int] = field(default_factory=set)
     """Those that the original is about to write: kept now or lost."""
+    given: dict[int, memoryview] = field(default_factory=dict)
     why: str = ""
     """What went wrong, if anything did."""
 
@@ -75,10 +79,10 @@ class Keeper:
     def _snapshot(self) -> Volume:
         return self._origin.store.family.by_uuid(self._uuid)
 
-    async def keep(self, regions: Iterable[int], *, or_lose: bool = True) -> None:
+    async def keep(self, regions: Iterable[int], *, or_lose: bool = True, given: Given | None = None) -> None:
         """Return when each region is kept or lost, durably; the caller holds their bytes on the original.
         Failed('home_failed') where neither can be written down. ``or_lose``: the original is to be written there;
-        otherwise what cannot be kept stays owed.
+        otherwise what cannot be kept stays owed. ``given`` is new data of the snapshot, of which nothing old is kept.
         """
         regions, why = list(regions), ""
         rounds = self._rounds
@@ -90,6 +94,7 @@ class Keeper:
             batch = step.next
             batch.regions.update(regions)
             batch.precious.update(regions if or_lose else ())
+            batch.given.update(given or {})
             batch.why = batch.why or why
             if (error := await step.served(batch, work)) is not None:
                 raise error
@@ -106,7 +111,7 @@ class Keeper:
     async def _copy(self, batch: _Regions) -> None:
         """Have the plex take them, not durably yet."""
         regions = [r for r in self.owed(sorted(batch.regions)) if r in self._snapshot.plexes[0].map]
-        batch.why = await self._at_work(regions, self._copy_these)
+        batch.why = await self._at_work(regions, partial(self._copy_these, batch.given))
 
     async def _sync(self, batch: _Regions) -> None:
         """Make durable what the plex took."""
@@ -159,30 +164,35 @@ class Keeper:
         self._must_be_there(mirror)
         await mirror.store.write_pages(mirror.volume.touched_pages())
 
-    async def _copy_these(self, mirror: Mirror, plex: Plex, regions: list[int]) -> None:
+    async def _copy_these(self, given: Given, mirror: Mirror, plex: Plex, regions: list[int]) -> None:
         """Copy those that are still the original's, in order and merged with their neighbours; OSError or FmrdError if
         one cannot be copied. Not by the kernel in one call: of that nobody could tell which end hangs, and old data
         would be lost for one plex of several.
         """
         volume, dropped = mirror.volume, plex.dropped
-        runs = list(_runs(region for region in regions if region in plex.map))
+        lacking = [region for region in regions if region in plex.map]
+        new = [region for region in lacking if region in given]
+        if new:
+            pieces = [volume.geometry.bytes_of(range(region, region + 1)) for region in new]
+            await self._put(mirror, plex, pieces, [given[region] for region in new])
+        runs = list(_runs(region for region in lacking if region not in given))
         for pieces in _together(volume.geometry.bytes_of(run) for run in runs):
-            data = await reading.read_pieces(self._origin, pieces)
-            self._must_be_there(mirror)
-            await self._put(mirror.opened[plex.uuid], pieces, data, mirror.timeout_seconds)
-        for run in runs:
+            await self._put(mirror, plex, pieces, await reading.read_pieces(self._origin, pieces))
+        for run in (*runs, *_runs(new)):
             volume.copied_these(plex, run.start, ones(len(run)), dropped)
 
     async def _put(
-        self, disk: OpenPlex, pieces: Sequence[Stretch], data: Sequence[bytes | bytearray], timeout_seconds: float
+        self, mirror: Mirror, plex: Plex, pieces: Sequence[Stretch], data: Sequence[bytes | bytearray | memoryview]
     ) -> None:
         """Write pieces, those that are nothing but zeros so that they take no room. A call that hangs is the last."""
-        zeros = tuple([(at, at + len(each)) for (at, _), each in zip(pieces, data, strict=True) if _is_zero(each)])
-        rest = [(at, memoryview(each)) for (at, _), each in zip(pieces, data, strict=True) if not _is_zero(each)]
+        self._must_be_there(mirror)
+        disk, blank = mirror.opened[plex.uuid], [*map(_is_zero, data)]
+        zeros = tuple([(at, at + size) for (at, size), is_zero in zip(pieces, blank, strict=True) if is_zero])
+        rest = [(at, memoryview(each)) for (at, _), each, zero in zip(pieces, data, blank, strict=True) if not zero]
         for put in (Writer(disk.backing, rest), Zeroer(disk.backing, zeros, True)):
             if put.spans:
                 call = disk.writing(put, put.spans, inline=False)
-                [outcome] = await self._origin.system.in_turn([call], timeout_seconds)
+                [outcome] = await self._origin.system.in_turn([call], mirror.timeout_seconds)
                 if outcome.error is not None:
                     raise outcome.error
 
@@ -205,8 +215,8 @@ class Keeper:
         await origin.store.write_pages((unkept.column.index, page) for page in sorted(unkept.due_pages))
 
 
-def _is_zero(data: bytes | bytearray) -> bool:
-    return not data[0] and data == bytes(len(data))
+def _is_zero(data: bytes | bytearray | memoryview) -> bool:
+    return not data[0] and data == _ZEROS[: len(data)]  # memory that is there already: new one costs more
 
 
 def _runs(regions: Iterable[int]) -> Iterator[range]:
