@@ -190,8 +190,8 @@ async def far(fmrctl: Fmrctl, rig: Rig) -> None:
 class PlexFile(VolumeFile):
     """The file of a volume, where no door shows it: its plex, which has that content."""
 
-    def __init__(self, path: str, *, writes: bool = False, behind: Sequence[str] = (), scattered: bool = False) -> None:
-        super().__init__(PLEXES[Path(path).name], writes=writes, behind=behind, scattered=scattered)
+    def __init__(self, path: str, *, writes: bool = False, behind: Sequence[str] = (), direct: bool = False) -> None:
+        super().__init__(PLEXES[Path(path).name], writes=writes, behind=behind, direct=direct)
 
 
 PLEXES: dict[str, str] = {}

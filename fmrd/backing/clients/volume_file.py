@@ -5,9 +5,11 @@ What is read once fills memory that others had a use for: so the page cache give
 
 import contextlib
 import errno
+import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
+from typing import TypeVar
 
 from fmrd.backing import libc
 
@@ -17,22 +19,25 @@ ZERO_BYTES = 16 << 20
 """Zeros are made so much at a time, so that others have their turn."""
 _CANNOT = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 _ZEROS = bytes(1 << 20)
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class VolumeFile:
     """A volume's file, open: for reading, or with ``writes`` for both. Offsets and lengths are bytes. OSError.
     ``behind``: paths of what the daemon reads for it, and for nobody else, whose pages go, too, as far as they are
-    files or devices here. ``scattered``: what is read lies here and there, so that nothing is to be read ahead of it.
+    files or devices here. ``direct``: past the page cache, where that can be, in requests as large as they are asked
+    for: who does several at a time needs nothing to be read ahead, and spares each byte a copy.
     """
 
-    def __init__(self, path: str, *, writes: bool = False, behind: Sequence[str] = (), scattered: bool = False) -> None:
+    def __init__(self, path: str, *, writes: bool = False, behind: Sequence[str] = (), direct: bool = False) -> None:
         self.path = path
         self._behind: list[int] = []
-        self._fd = os.open(path, (os.O_RDWR if writes else os.O_RDONLY) | os.O_CLOEXEC)
+        self._fd = _opened(path, (os.O_RDWR if writes else os.O_RDONLY) | os.O_CLOEXEC, direct=direct)
         self._dropped = 0
         self._read = False
         with contextlib.suppress(OSError):
-            advice = os.POSIX_FADV_RANDOM if scattered else os.POSIX_FADV_SEQUENTIAL
+            advice = os.POSIX_FADV_RANDOM if direct else os.POSIX_FADV_SEQUENTIAL
             os.posix_fadvise(self._fd, 0, 0, advice)
         for each in behind:
             with contextlib.suppress(OSError):
@@ -52,9 +57,9 @@ class VolumeFile:
 
     def read(self, offset: int, length: int) -> bytes:
         """Return exactly so many bytes; OSError(EIO) where the volume ends before."""
-        data = os.pread(self._fd, length, offset)
+        data = self._at_hand(os.pread, length, offset)
         while len(data) < length:
-            more = os.pread(self._fd, length - len(data), offset + len(data))
+            more = self._at_hand(os.pread, length - len(data), offset + len(data))
             if not more:
                 raise OSError(errno.EIO, f"{self.path} ends at {offset + len(data)}")
             data += more
@@ -69,8 +74,19 @@ class VolumeFile:
         """Write all of it."""
         view = memoryview(data)
         while view:
-            written = os.pwrite(self._fd, view, offset)
+            written = self._at_hand(os.pwrite, view, offset)
             view, offset = view[written:], offset + written
+
+    def _at_hand(self, call: Callable[[int, T, int], R], what: T, offset: int) -> R:
+        """Do it; by the page cache where the file takes nothing directly that is not aligned. Volumes of fmrd's do."""
+        try:
+            return call(self._fd, what, offset)
+        except OSError as error:
+            flags = fcntl.fcntl(self._fd, fcntl.F_GETFL)
+            if error.errno != errno.EINVAL or not flags & os.O_DIRECT:
+                raise
+            fcntl.fcntl(self._fd, fcntl.F_SETFL, flags & ~os.O_DIRECT)
+            return call(self._fd, what, offset)
 
     def make_zero(self, offset: int, length: int) -> None:
         """Make zeros, without blocks where that can be."""
@@ -103,6 +119,17 @@ class VolumeFile:
             for descriptor in (self._fd, *self._behind):
                 os.close(descriptor)
             self._fd, self._behind = -1, []
+
+
+def _opened(path: str, flags: int, *, direct: bool) -> int:
+    """Some file systems have no direct access, and say so at once."""
+    if direct:
+        try:
+            return os.open(path, flags | os.O_DIRECT)
+        except OSError as error:
+            if error.errno not in _CANNOT:
+                raise
+    return os.open(path, flags)
 
 
 def sync(descriptor: int) -> None:

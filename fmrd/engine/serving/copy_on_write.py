@@ -13,20 +13,37 @@ import trio
 from fmrd.backing.calls.system_calls import ask
 from fmrd.core.decisions import instant
 from fmrd.engine.serving import reading
-from fmrd.engine.serving.keeping import Keeper
+from fmrd.engine.serving.keeping import Given, Keeper
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.errors import Failed, FmrdError
 
 
-async def before_write(mirror: Mirror, offset: int, length: int) -> None:
+async def before_write(mirror: Mirror, offset: int, length: int, data: memoryview | None = None) -> None:
     """Return when these bytes, which the caller holds, may be written on the original or on an instant snapshot. Failed
-    as by ``keep`` and ``fill``.
+    as by ``keep`` and ``fill``. ``data``: what is to be written; whole regions of it need nothing of the original.
     """
     regions = mirror.volume.geometry.regions_of(offset, length)
     keepers = [Keeper(mirror, uuid) for uuid in mirror.volume.unkept]
     await _keep_by_all([keeper for keeper in keepers if keeper.must_wait(regions)], regions)
     if mirror.volume.settings.is_instant and not all(map(mirror.volume.plexes[0].is_kept, regions)):
-        await fill(mirror, regions)
+        await fill(mirror, regions, await _given(mirror, regions, offset, data))
+
+
+async def _given(mirror: Mirror, regions: range, offset: int, data: memoryview | None) -> Given:
+    """Return the new data of regions that are the original's still and are written over as a whole. From the moment in
+    which the snapshot holds them it holds that: so what tells of its writes has them before, durably.
+    """
+    volume = mirror.volume
+    found: dict[int, memoryview] = {}
+    for region in regions if data is not None else ():
+        at, size = volume.geometry.bytes_of(range(region, region + 1))
+        if at >= offset and at + size <= offset + len(data or b"") and not volume.plexes[0].is_kept(region):
+            assert data is not None
+            found[region] = data[at - offset : at - offset + size]
+    if found:
+        volume.distrust_others(regions)
+        await mirror.store.write_pages(volume.touched_pages())
+    return found
 
 
 @asynccontextmanager
@@ -73,9 +90,10 @@ def owes(mirror: Mirror, offset: int, length: int) -> bool:
     return any(instant.must_wait(volume, family.by_uuid(uuid), regions) for uuid in volume.unkept)
 
 
-async def fill(mirror: Mirror, regions: range) -> None:
-    """Have an instant snapshot take these regions over from its original. Failed('snap_invalid') where they are lost,
-    ('io_error') where its plex fails, ('store_full'), ('volume_stopped') where the original is stopped.
+async def fill(mirror: Mirror, regions: range, given: Given | None = None) -> None:
+    """Have an instant snapshot take these regions over from its original, or with what is ``given``.
+    Failed('snap_invalid') where they are lost, ('io_error') where its plex fails, ('store_full'), ('volume_stopped')
+    where the original is stopped.
     """
     origin = _origin_of(mirror)
     span = mirror.volume.geometry.bytes_of(regions)
@@ -83,7 +101,7 @@ async def fill(mirror: Mirror, regions: range) -> None:
         async with origin.ranges.hold((span[0], sum(span))):
             if mirror.volume.settings.is_instant:
                 keeper = Keeper(origin, mirror.volume.settings.uuid)
-                why = await keeper.keep(regions, or_lose=False)
+                why = await keeper.keep(regions, or_lose=False, given=given)
                 check_lost(mirror, origin, regions)
                 if keeper.owed(regions):
                     what = f"snapshot {mirror.volume.name}: its plex does not take what it copies"

@@ -9,13 +9,14 @@ together, next; meanwhile the others are on their way through the next step. Who
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from bitarray.util import ones
 
 from fmrd.core.decisions import instant
+from fmrd.core.maps.runs import Stretch, pieces_of, runs_of
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
 from fmrd.dco.group_commit import Batch, GroupCommit
@@ -31,8 +32,9 @@ PIECE_BYTES = 1 << 20
 """Read at once, at most."""
 TOGETHER_BYTES = 4 << 20
 """In memory at once, and written by one call."""
-Stretch = tuple[int, int]
-"""(offset, length) in bytes."""
+_ZEROS = bytes(PIECE_BYTES)
+Given = Mapping[int, memoryview]
+"""Region -> what a snapshot holds there from now on, instead of what its original holds."""
 
 
 @dataclass
@@ -42,6 +44,7 @@ class _Regions(Batch):
     regions: set[int] = field(default_factory=set)
     precious: set[int] = field(default_factory=set)
     """Those that the original is about to write: kept now or lost."""
+    given: dict[int, memoryview] = field(default_factory=dict)
     why: str = ""
     """What went wrong, if anything did."""
 
@@ -75,10 +78,11 @@ class Keeper:
     def _snapshot(self) -> Volume:
         return self._origin.store.family.by_uuid(self._uuid)
 
-    async def keep(self, regions: Iterable[int], *, or_lose: bool = True) -> str:
+    async def keep(self, regions: Iterable[int], *, or_lose: bool = True, given: Given | None = None) -> str:
         """Return when each region is kept or lost, durably; the caller holds their bytes on the original.
         Failed('home_failed') where neither can be written down. ``or_lose``: the original is to be written there;
-        otherwise what cannot be kept stays owed, and what is returned says why.
+        otherwise what cannot be kept stays owed, and what is returned says why. ``given`` is new data of the snapshot,
+        of which nothing old is kept.
         """
         regions, why, rounds = list(regions), "", self._rounds
         for step, work in (
@@ -89,6 +93,7 @@ class Keeper:
             batch = step.next
             batch.regions.update(regions)
             batch.precious.update(regions if or_lose else ())
+            batch.given.update(given or {})
             batch.why = batch.why or why
             if (error := await step.served(batch, work)) is not None:
                 raise error
@@ -111,7 +116,7 @@ class Keeper:
     async def _copy(self, batch: _Regions) -> None:
         """Have the plex take them, not durably yet."""
         regions = [r for r in self.owed(sorted(batch.regions)) if r in self._snapshot.plexes[0].map]
-        batch.why = await self._at_work(regions, partial(self._copy_these, precious=bool(batch.precious)))
+        batch.why = await self._at_work(regions, partial(self._copy_these, batch.given, precious=bool(batch.precious)))
 
     async def _sync(self, batch: _Regions) -> None:
         """Make durable what the plex took."""
@@ -165,29 +170,46 @@ class Keeper:
         self._must_be_there(mirror)
         await mirror.store.write_pages(mirror.volume.touched_pages())
 
-    async def _copy_these(self, mirror: Mirror, plex: Plex, regions: list[int], *, precious: bool) -> None:
+    async def _copy_these(
+        self, given: Given, mirror: Mirror, plex: Plex, regions: list[int], *, precious: bool
+    ) -> None:  # fmt: skip
         """Copy those that are still the original's, in order and merged with their neighbours; OSError or FmrdError if
         one cannot be copied. Not by the kernel in one call: of that nobody could tell which end hangs, and old data
         would be lost for one plex of several.
         """
         volume, dropped = mirror.volume, plex.dropped
-        runs = list(_runs(region for region in regions if region in plex.map))
-        for pieces in _together(volume.geometry.bytes_of(run) for run in runs):
+        lacking = [region for region in regions if region in plex.map]
+        new = [region for region in lacking if region in given]
+        if new:
+            pieces = [volume.geometry.bytes_of(range(region, region + 1)) for region in new]
+            await self._take(mirror, plex, pieces, [given[region] for region in new], precious=precious)
+        runs = list(runs_of(region for region in lacking if region not in given))
+        for pieces in pieces_of((volume.geometry.bytes_of(run) for run in runs), PIECE_BYTES, TOGETHER_BYTES):
             data = await reading.read_pieces(self._origin, pieces)
-            put = partial(self._put, mirror, plex, pieces, data)
-            size = sum(len(each) for each in data if not _is_zero(each)) if mirror.room is not None else 0
-            await (put() if mirror.room is None else mirror.room.put(self._uuid, size, put, precious=precious))
-        for run in runs:
+            await self._take(mirror, plex, pieces, data, precious=precious)
+        for run in (*runs, *runs_of(new)):
             volume.copied_these(plex, run.start, ones(len(run)), dropped)
 
+    async def _take(
+        self, mirror: Mirror, plex: Plex, pieces: Sequence[Stretch], data: Sequence[bytes | bytearray | memoryview],
+        *, precious: bool,
+    ) -> None:  # fmt: skip
+        """``_put`` them, with room in the store for them where the snapshot lies in one."""
+        if mirror.room is None:
+            await self._put(mirror, plex, pieces, data)
+            return
+        size = sum(len(each) for each in data if not _is_zero(each))
+        put = partial(self._put, mirror, plex, pieces, data)
+        await mirror.room.put(self._uuid, size, put, precious=precious)
+
     async def _put(
-        self, mirror: Mirror, plex: Plex, pieces: Sequence[Stretch], data: Sequence[bytes | bytearray]
+        self, mirror: Mirror, plex: Plex, pieces: Sequence[Stretch], data: Sequence[bytes | bytearray | memoryview]
     ) -> None:
         """Write pieces, those that are nothing but zeros so that they take no room. A call that hangs is the last."""
         self._must_be_there(mirror)
-        disk = mirror.opened[plex.uuid]
-        zeros = tuple([(at, at + len(each)) for (at, _), each in zip(pieces, data, strict=True) if _is_zero(each)])
-        rest = [(at, memoryview(each)) for (at, _), each in zip(pieces, data, strict=True) if not _is_zero(each)]
+        disk, blank = mirror.opened[plex.uuid], [*map(_is_zero, data)]
+        zeros = tuple([(at, at + size) for (at, size), is_zero in zip(pieces, blank, strict=True) if is_zero])
+        rest = [(at, memoryview(each)) for (at, _), each, zero in zip(pieces, data, blank, strict=True) if not zero]
         for put in (Writer(disk.backing, rest), Zeroer(disk.backing, zeros, True)):
             if put.spans:
                 call = disk.writing(put, put.spans, inline=False)
@@ -214,36 +236,5 @@ class Keeper:
         await origin.store.write_pages((unkept.column.index, page) for page in sorted(unkept.due_pages))
 
 
-def _is_zero(data: bytes | bytearray) -> bool:
-    return not data[0] and data == bytes(len(data))
-
-
-def _runs(regions: Iterable[int]) -> Iterator[range]:
-    """Yield the runs of adjacent ones; they come in order."""
-    run = range(0)
-    for region in regions:
-        if run and region == run.stop:
-            run = range(run.start, region + 1)
-            continue
-        if run:
-            yield run
-        run = range(region, region + 1)
-    if run:
-        yield run
-
-
-def _together(spans: Iterable[Stretch]) -> Iterator[list[Stretch]]:
-    """Yield the pieces of these spans, as many at a time as may be in memory."""
-    pieces: list[Stretch] = []
-    left = TOGETHER_BYTES
-    for at, size in spans:
-        stop = at + size
-        while at < stop:
-            length = min(stop - at, PIECE_BYTES, left)
-            pieces.append((at, length))
-            at, left = at + length, left - length
-            if not left:
-                yield pieces
-                pieces, left = [], TOGETHER_BYTES
-    if pieces:
-        yield pieces
+def _is_zero(data: bytes | bytearray | memoryview) -> bool:
+    return not data[0] and data == _ZEROS[: len(data)]  # memory that is there already: new one costs more

@@ -44,7 +44,7 @@ async def write(mirror: Mirror, offset: int, data: bytes | memoryview) -> None:
         work = Writer(plex.backing, [(at, view[at - offset : at - offset + size]) for at, size in parts])
         return plex.writing(work, work.spans, inline=plex.inline, latency=plex.lane.took.write)
 
-    await _change(mirror, offset, len(data), writer)
+    await _change(mirror, offset, len(data), writer, view)
 
 
 async def make_zero(mirror: Mirror, offset: int, length: int, *, punch: bool) -> None:
@@ -58,7 +58,9 @@ async def make_zero(mirror: Mirror, offset: int, length: int, *, punch: bool) ->
         await _change(mirror, at, min(ZERO_BYTES, offset + length - at), zeroer, takes_room=not punch)
 
 
-async def _change(mirror: Mirror, offset: int, length: int, call: ToCall, *, takes_room: bool = True) -> None:
+async def _change(
+    mirror: Mirror, offset: int, length: int, call: ToCall, data: memoryview | None = None, *, takes_room: bool = True
+) -> None:  # fmt: skip
     volume, stop = mirror.volume, offset + length
     if stop > volume.geometry.length_bytes:
         raise Failed("beyond_end", f"volume {volume.name} ends before byte {stop}", errno=errno.ENOSPC)
@@ -67,7 +69,7 @@ async def _change(mirror: Mirror, offset: int, length: int, call: ToCall, *, tak
     with mirror.load.request(volume):
         async with mirror.ranges.hold((offset, stop)):
             if volume.unkept or volume.settings.is_instant:
-                await copy_on_write.before_write(mirror, offset, length)
+                await copy_on_write.before_write(mirror, offset, length, data)
             if volume.demotions_recorded < volume.held_until:
                 await mirror.until_recorded()
             async with copy_on_write.room_for(mirror, offset, length if takes_room else 0):

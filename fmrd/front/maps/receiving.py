@@ -81,7 +81,7 @@ class Receiving:
         )  # fmt: skip
 
     def _take(self, path: str, blank: Blank, meter: Meter) -> None:
-        with VolumeFile(path, writes=True) as file, Writers() as writers:
+        with VolumeFile(path, writes=True, direct=True) as file, Writers() as writers:
             must_be_that(self._app, self._volume, self._reader.header.stream)
             begun = self._reader.position
             try:

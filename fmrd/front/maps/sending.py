@@ -83,7 +83,7 @@ class Sending:
         pace = Pace(rate)
         with (
             failing.told(f"snapshot {self._wish.snapshot} cannot be sent"),
-            VolumeFile(told["path"], behind=told["behind"], scattered=header.increment) as file,
+            VolumeFile(told["path"], behind=told["behind"], direct=True) as file,
             Meter(self._app.err, f"sending {self._wish.snapshot}", header.bytes) as meter,
         ):
             before = writer.written

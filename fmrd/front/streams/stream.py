@@ -75,7 +75,7 @@ class StreamWriter:
 
     def data(self, offset: int, data: bytes) -> None:
         """Write at most CHUNK_BYTES; zeros are told without their bytes."""
-        if data.count(0) == len(data):
+        if is_zero(data):
             self.zero(offset, len(data))
             return
         packed = self._pack(data) if self._pack is not None else data
@@ -177,6 +177,11 @@ class StreamReader:
                 raise Failed("stream_cut", "the stream ends in the middle", "fmrctl receive VOL --token")
             data += more
         return data
+
+
+def is_zero(data: bytes) -> bool:
+    """Tell whether data is nothing but zeros, mostly by its first byte."""
+    return not data[0] and data.count(0) == len(data)
 
 
 def _unpacked(kind: int, encoding: int, payload: bytes, length: int) -> bytes | None:
