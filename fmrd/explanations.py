@@ -106,16 +106,16 @@ ERRORS: dict[str, str] = {
     "snap_invalid": "The snapshot could not keep the old data of some regions, because its file failed, was full or "
     "away when the original was written. The original is not affected; remove the snapshot and take another one.",
     "snap_in_store": "The snapshot lies in a store, whose room it shares with others; what was asked for would make a "
-    "full copy of its file. To put its data back, 'fmrctl restore VOL --from SNAP' copies only what differs; for another "
-    "one, take it anew.",
+    "full copy of its file. To put its data back, 'fmrctl restore VOL --from SNAP' copies only what differs; for "
+    "another one, take it anew.",
     "store_missing": "There is no store of this name; 'fmrctl store list' lists them.",
     "store_exists": "A store of this name exists already, or another one has that directory.",
-    "store_full": "A store has no room for this. An original never waits for that: for its old data the oldest snapshot "
-    "in the store is given up, and says so. For what snapshots' own users write, and for a new snapshot, nothing is given "
-    "up. 'fmrctl store resize NAME SIZE' makes it larger; snapshots that nobody needs can be removed.",
+    "store_full": "A store has no room for this. An original never waits for room: for its old data the oldest "
+    "snapshot in the store is given up, and says so. For what snapshots' own users write, and for a new snapshot, "
+    "nothing is given up. 'fmrctl store resize NAME SIZE' makes it larger; or remove snapshots that nobody needs.",
     "store_in_use": "Snapshots lie in the store, or take more of it than it is to have: remove some first.",
-    "store_unusable": "The directory cannot be a store: it cannot be made, takes no files, or its file system cannot give "
-    "room back (punch holes).",
+    "store_unusable": "The directory cannot be a store: it cannot be made, takes no files, or its file system cannot "
+    "give room back (punch holes).",
     "stores_damaged": "The file 'stores' in the state directory, which remembers the stores, is not one: nothing is "
     "written over it. Snapshots in stores go on without a quota meanwhile.",
     "snap_instant": "The snapshot was taken with --instant and holds only what was written over since; the rest it "

@@ -17,6 +17,7 @@ from tests.sim import (
     quick_directed,
     snap_directed,
     snap_switches,
+    store_switches,
     switches,
 )
 from tests.sim.directed import run as run_directed
@@ -27,7 +28,8 @@ from tests.sim.schedule import Schedule
 DIRECTED = directed.DIRECTED | far_directed.DIRECTED | quick_directed.DIRECTED | snap_directed.DIRECTED
 SWITCHES = (
     switches.SWITCHES | drl_switches.SWITCHES | far_switches.SWITCHES | map_switches.SWITCHES | snap_switches.SWITCHES
-)
+    | store_switches.SWITCHES
+)  # fmt: skip
 SCHEDULES = 5000
 OTHERS = 600
 CHUNK = 100
@@ -135,6 +137,12 @@ CAUGHT_BY = {
     "mark: a restore is in it": ("maps, snaps", 0),
     "receive: what is held is recorded with the data": ("receive", 0),
     "changed: by the maps of both snapshots": ("maps, snaps", 0),
+    "store: an original never fails for want of room": ("stores", 0),
+    "store: the oldest is given up": ("stores", 0),
+    "store: lost before its room is given back": ("stores, eager", 0),
+    "store: lost counts once the home copy knows": ("stores, eager", 0),
+    "store: a read asks again what it has read": ("stores", 0),
+    "store: what is granted counts": ("stores", 0),
     "epochs: a record and its maps are one": "snapshot: killed before the record of a restore",
 }
 """Rule -> the profile that catches it and the first seed to try, or the directed schedule."""
