@@ -251,16 +251,22 @@ MAPS = {
 _STORE = (("instant", 30), ("snap_write", 12), ("snap_read", 20), ("write", 120), ("snapback", 0), ("refresh", 0),
           ("restore", 0), ("snapsync", 0), ("snapstart", 0), ("snapshot", 0), ("snap_stop", 2))  # fmt: skip
 STORES = {
-    "stores": Profile(plexes=2, regions=8, snaps=True, store=True, steps=40, weights=_STORE),
-    "stores, eager": Profile(plexes=2, regions=8, snaps=True, store=True, steps=40, crashes=3, eager=0.1, weights=_STORE),
-    "stores, faults": Profile(plexes=2, regions=8, snaps=True, store=True, steps=40, faults=BREAKS, weights=_STORE),
-    "stores, hangs": Profile(
-        plexes=2, regions=8, snaps=True, store=True, steps=40, faults=BREAKS, hangs=True, weights=_STORE
+    "stores": Profile(plexes=2, regions=8, snaps=True, store=True, steps=30, weights=_STORE),
+    "stores, eager": Profile(
+        plexes=2, regions=8, snaps=True, store=True, steps=30, crashes=3, eager=0.1, weights=_STORE
     ),
-    "stores, power": Profile(plexes=1, regions=8, snaps=True, store=True, crashes=3, steps=40, power=1.0, weights=_STORE),
-    "stores, quick": Profile(plexes=2, regions=8, snaps=True, store=True, quick=True, steps=40, crashes=3, weights=_STORE),
+    "stores, faults": Profile(plexes=2, regions=8, snaps=True, store=True, steps=30, faults=BREAKS, weights=_STORE),
+    "stores, hangs": Profile(
+        plexes=2, regions=8, snaps=True, store=True, steps=30, faults=BREAKS, hangs=True, weights=_STORE
+    ),
+    "stores, power": Profile(
+        plexes=1, regions=8, snaps=True, store=True, crashes=3, steps=30, power=1.0, weights=_STORE
+    ),
+    "stores, quick": Profile(
+        plexes=2, regions=8, snaps=True, store=True, quick=True, steps=30, crashes=3, weights=_STORE
+    ),
     "stores, begun": Profile(
-        plexes=2, regions=16, snaps=True, store=True, begins=True, steps=40, faults=BREAKS, weights=_STORE
+        plexes=2, regions=16, snaps=True, store=True, begins=True, steps=30, faults=BREAKS, weights=_STORE
     ),
 }
 """A store that snapshots share runs full."""

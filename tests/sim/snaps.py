@@ -153,7 +153,14 @@ async def instant(life: "Life") -> None:
     schedule.snaps.taken += 1
     name, path = f"SNAP{number}-v", f"{shared.STORE if schedule.profile.store else ''}/inst{number}"
     watch = schedule.snaps.watches[name] = schedule.oracle.begin_flush()
-    if await verb(life, "snapshot", volumes=[NAME], name=name, instant=path, sync=not schedule.profile.store and life.rng.random() < 0.3):
+    if await verb(
+        life,
+        "snapshot",
+        volumes=[NAME],
+        name=name,
+        instant=path,
+        sync=not schedule.profile.store and life.rng.random() < 0.3,
+    ):
         schedule.machine.alive()
     if name in schedule.snaps.watches:
         if name in life.registry.units:

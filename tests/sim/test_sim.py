@@ -17,6 +17,7 @@ from tests.sim import (
     quick_directed,
     snap_directed,
     snap_switches,
+    store_directed,
     store_switches,
     switches,
 )
@@ -26,6 +27,7 @@ from tests.sim.profiles import ALL, KINDS, PROFILES, SNAPS, TARGETS, Profile
 from tests.sim.schedule import Schedule
 
 DIRECTED = directed.DIRECTED | far_directed.DIRECTED | quick_directed.DIRECTED | snap_directed.DIRECTED
+DIRECTED |= store_directed.DIRECTED
 SWITCHES = (
     switches.SWITCHES | drl_switches.SWITCHES | far_switches.SWITCHES | map_switches.SWITCHES | snap_switches.SWITCHES
     | store_switches.SWITCHES
@@ -139,9 +141,9 @@ CAUGHT_BY = {
     "changed: by the maps of both snapshots": ("maps, snaps", 0),
     "store: an original never fails for want of room": ("stores", 0),
     "store: the oldest is given up": ("stores", 0),
-    "store: lost before its room is given back": ("stores, eager", 0),
-    "store: lost counts once the home copy knows": ("stores, eager", 0),
-    "store: a read asks again what it has read": ("stores", 0),
+    "store: lost before its room is given back": "store: killed when its room was given back",
+    "store: lost counts once the home copy knows": "store: killed before what is lost is known",
+    "store: a read asks again what it has read": "store: read while it is given up",
     "store: what is granted counts": ("stores", 0),
     "epochs: a record and its maps are one": "snapshot: killed before the record of a restore",
 }

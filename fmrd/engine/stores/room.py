@@ -95,6 +95,7 @@ class SharedRoom:
                         raise
                     why = f"the file system of store {self.name} was full"
             async with self._lock:
+                self._must_want(uuid)
                 await self._measure()
                 await self._free(uuid, tried, why)
 
@@ -154,6 +155,7 @@ class SharedRoom:
 
     async def _make_room(self, uuid: str, size: int, tried: set[str], *, precious: bool) -> None:
         """Return when so many bytes fit. Failed('store_full') where they cannot, or nobody is to be given up."""
+        self._must_want(uuid)
         if self._is_sure(size):
             return
         await self._measure()
@@ -166,6 +168,12 @@ class SharedRoom:
             if not precious:
                 raise self._too_much(size)
             await self._free(uuid, tried, f"store {self.name} was full")
+
+    def _must_want(self, uuid: str) -> None:
+        """Failed('store_full') of whoever was given up while it waited here: nobody else is, for nothing."""
+        mirror = self._members.get(uuid)
+        if mirror is not None and giving_up.may_go(mirror) and giving_up.what_is_lost(mirror)[1]:
+            raise self._full(f"store {self.name} was full, and {mirror.volume.name} was given up meanwhile")
 
     async def _until_quiet(self) -> None:
         """Wait for what is under way: it is in what is measured then, and nothing is given up for what was not used."""
