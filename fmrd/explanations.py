@@ -114,9 +114,9 @@ ERRORS: dict[str, str] = {
     "another one, take it anew.",
     "store_missing": "There is no store of this name; 'fmrctl store list' lists them.",
     "store_exists": "A store of this name exists already, or another one has that directory.",
-    "store_full": "A store has no room for this. An original never waits for that: for its old data the oldest "
+    "store_full": "A store has no room for this. An original never waits for room: for its old data the oldest "
     "snapshot in the store is given up, and says so. For what snapshots' own users write, and for a new snapshot, "
-    "nothing is given up. 'fmrctl store resize NAME SIZE' makes it larger; snapshots that nobody needs can be removed.",
+    "nothing is given up. 'fmrctl store resize NAME SIZE' makes it larger; or remove snapshots that nobody needs.",
     "store_in_use": "Snapshots lie in the store, or take more of it than it is to have: remove some first.",
     "store_unusable": "The directory cannot be a store: it cannot be made, takes no files, or its file system cannot "
     "give room back (punch holes).",

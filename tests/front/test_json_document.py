@@ -38,6 +38,7 @@ from fmrd.front.told.history import History
 from fmrd.front.wire import STATUSES
 from tests.engine.rig import REGION, Rig, daemon
 from tests.front.json_document import COMMANDS, DOCUMENT, OBJECTS, Seen, table, words
+from tests.front.stored import stores
 
 
 @dataclass
@@ -265,6 +266,7 @@ async def nights(fmrctl: Fmrctl, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 async def snapshots(fmrctl: Fmrctl, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    await stores(fmrctl, rig)
     await fmrctl("snapstart", "data", "s", "--dry-run")
     await fmrctl("snapstart", "data", "s")
     await fmrctl("snapwait", "data")

@@ -45,5 +45,5 @@ def test_what_gives_something_up_is_never_suggested(typed: str, capsys: pytest.C
 
 
 def test_what_gives_nothing_up_is_suggested(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["stpo", "data"]) == 2
+    assert run(["sotp", "data"]) == 2
     assert "Did you mean 'stop'?" in capsys.readouterr().err

@@ -247,7 +247,12 @@ class SimBacking:
         self._put([(granule, 0) for granule in range(offset // GRANULE, (offset + length) // GRANULE)])
 
     def data_until(self, offset: int, stop: int) -> tuple[bool, int]:
-        return True, stop
+        """Only in a store somebody looks: elsewhere all is data."""
+        if not self.path.startswith("/store/"):
+            return True, stop
+        there = [bool(label) for label in self.plex.cache[offset // GRANULE : stop // GRANULE]]
+        run = there.index(not there[0]) if (not there[0]) in there else len(there)
+        return there[0], min(stop, offset + run * GRANULE)
 
     def is_known_data(self, offset: int, stop: int) -> bool:
         return True

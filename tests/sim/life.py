@@ -18,7 +18,7 @@ from fmrd.engine.service import Service
 from fmrd.engine.verbs.verbs import Verbs
 from fmrd.errors import Failed, FmrdError
 from tests.door import Door
-from tests.sim import snaps, tracked
+from tests.sim import shared, snaps, tracked
 from tests.sim.disks import GRANULE, Crash, data_of, labels_of
 from tests.sim.operations import APPLICATION, CHANGES, OPERATIONS, choose
 from tests.sim.oracle import Broken
@@ -65,6 +65,9 @@ class Life:
         context.io_timeout_seconds = IO_TIMEOUT
         self.registry = Registry(context, "")
         self.verbs = Verbs(self.registry)
+        if self.schedule.profile.store:
+            context.now = lambda: float(self.schedule.machine.ticks)  # it does not begin anew with each life
+            context.events.listeners.append(partial(shared.look, self))
         with trio.move_on_after(LONGEST_LIFE):
             async with trio.open_nursery() as nursery:
                 self.nursery = nursery
@@ -95,6 +98,8 @@ class Life:
             drl_extent_bytes=EXTENT,
             rdpol=rng.choice(["select", "round"]),
         )
+        if schedule.profile.store:
+            await shared.add(self)
 
     async def work(self) -> None:
         if not await self.open():
@@ -184,7 +189,8 @@ class Life:
                 raise
             await self.write(0, served.length_bytes, volume=volume)
             [shown] = (await self.verbs.print(volume=volume))["volumes"]
-            if not shown["lost"]:  # what an instant snapshot has lost cannot be written either
+            full = self.schedule.profile.store and volume != NAME
+            if not shown["lost"] and not full:  # what an instant snapshot has lost cannot be written either
                 await Door(served).flush()
 
     async def settle_tasks(self) -> None:
@@ -268,6 +274,7 @@ class Life:
         operation = choose(self.rng, self.schedule.profile)
         self.schedule.count(operation)
         self.must_be_well()
+        shared.must_fit(self)
         work = OPERATIONS[operation]
         if operation == "lie":  # nothing else happens meanwhile
             await work(self)
@@ -316,7 +323,7 @@ class Life:
         try:
             data = await self.read_as_a_door(self.served_as(volume), offset, length)
         except FmrdError as error:
-            self.excuse("read", error)
+            self.excuse("read", error, volume)
             oracle.end_read(read, None)
             return
         finally:
@@ -338,7 +345,7 @@ class Life:
                 data = data_of([write.label] * (length // GRANULE))
                 await self.write_as_a_door(self.served_as(volume), offset, data)
         except FmrdError as error:
-            self.excuse("write", error)
+            self.excuse("write", error, volume)
             oracle.end_write(write, acknowledged=False)
             return
         finally:
@@ -385,7 +392,7 @@ class Life:
         try:
             await Door(self.served_as(volume)).flush()
         except FmrdError as error:
-            self.excuse("flush", error)
+            self.excuse("flush", error, volume)
             oracle.end_flush(flush, acknowledged=False)
             return
         finally:
@@ -393,10 +400,11 @@ class Life:
         machine.alive()
         oracle.end_flush(flush, acknowledged=True)
 
-    def excuse(self, what: str, error: FmrdError) -> None:
+    def excuse(self, what: str, error: FmrdError, volume: str) -> None:
         self.schedule.count(f"{what} {error.code}")
         self.schedule.note(f"{what}: {error}")
         invalid = error.code == "snap_invalid" and self.schedule.snaps.stopped
+        invalid = invalid or shared.is_in_order(self, error, volume)
         if error.code != "volume_stopped" and not self.schedule.faulted and not invalid:
             raise Broken(f"a {what} failed, and no disk did: {error}")
 

@@ -52,6 +52,8 @@ class Profile:
     """A plex may lag, or may not, now and then."""
     crowded: bool = False
     """The volume has more extents than its DRL holds, which fills now and then, and marks ahead."""
+    store: bool = False
+    """Instant snapshots lie in a store, which runs full (shared.py)."""
     verify: bool = False
     """Copies are compared, and disks lie (lies.py)."""
     quick: bool = False
@@ -260,10 +262,33 @@ WIDE = {
 }
 """More columns are needed than a row of the DCO has."""
 
+_STORE = (("instant", 30), ("snap_write", 12), ("snap_read", 20), ("write", 120), ("snapback", 0), ("refresh", 0),
+          ("restore", 0), ("snapsync", 0), ("snapstart", 0), ("snapshot", 0), ("snap_stop", 2))  # fmt: skip
+STORES = {
+    "stores": Profile(plexes=2, regions=8, snaps=True, store=True, steps=30, weights=_STORE),
+    "stores, eager": Profile(
+        plexes=2, regions=8, snaps=True, store=True, steps=30, crashes=3, eager=0.1, weights=_STORE
+    ),
+    "stores, faults": Profile(plexes=2, regions=8, snaps=True, store=True, steps=30, faults=BREAKS, weights=_STORE),
+    "stores, hangs": Profile(
+        plexes=2, regions=8, snaps=True, store=True, steps=30, faults=BREAKS, hangs=True, weights=_STORE
+    ),
+    "stores, power": Profile(
+        plexes=1, regions=8, snaps=True, store=True, crashes=3, steps=30, power=1.0, weights=_STORE
+    ),
+    "stores, quick": Profile(
+        plexes=2, regions=8, snaps=True, store=True, quick=True, steps=30, crashes=3, weights=_STORE
+    ),
+    "stores, begun": Profile(
+        plexes=2, regions=16, snaps=True, store=True, begins=True, steps=30, faults=BREAKS, weights=_STORE
+    ),
+}
+"""A store that snapshots share runs full."""
+
 KINDS = {
     "split brains": PARTED, "verifies": VERIFIES, "strangers": STRANGERS, "far": FAR, "sessions": SESSIONS,
     "elsewhere": ELSEWHERE, "cut": CUT, "pauses": PAUSES, "crowded": CROWDED, "maps": MAPS,
-    "behind": BEHIND, "wide": WIDE,
+    "behind": BEHIND, "wide": WIDE, "stores": STORES,
 }  # fmt: skip
 """Kinds that are about one thing each."""
 ALL = PROFILES | TARGETS | SNAPS | {name: profile for kind in KINDS.values() for name, profile in kind.items()}

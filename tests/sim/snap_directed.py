@@ -7,6 +7,7 @@ from functools import partial
 import trio
 
 from fmrd.backing.calls.system_calls import Call
+from fmrd.core.maps.bitmap import Bitmap
 from fmrd.core.volume.volume import Volume
 from fmrd.dco import layout
 from tests.sim import snaps
@@ -154,14 +155,18 @@ async def _instant(life: Life) -> None:
 
 
 def _pages_of_the_map(volume: Volume) -> Callable[[Call], bool]:
-    """Writes of the map of its only plex to the home copy."""
+    return pages_of(volume.plexes[0])
+
+
+def pages_of(bitmap: Bitmap, *, everywhere: bool = False) -> Callable[[Call], bool]:
+    """Writes of the first page of it to the home copy; ``everywhere``: to those that travel, too."""
 
     def is_one(call: Call) -> bool:
         run = call.run
-        if not call.lane.name.endswith("home") or not isinstance(run, partial) or not run.args:
+        if not (everywhere or call.lane.name.endswith("home")) or not isinstance(run, partial) or not run.args:
             return False
-        places = {layout.page_offset(volume.plexes[0].column.index, 0, slot, 40) for slot in (0, 1)}
-        return any(offset in places for offset, _ in run.args[0])
+        places = {layout.page_offset(bitmap.column.index, 0, slot, 40) for slot in (0, 1)}
+        return isinstance(run.args[0], list) and any(offset in places for offset, _ in run.args[0])
 
     return is_one
 

@@ -15,6 +15,7 @@ import trio
 
 from fmrd.engine.units import Unit
 from fmrd.errors import FmrdError
+from tests.sim import shared
 from tests.sim.disks import GRANULE
 from tests.sim.oracle import Oracle
 
@@ -154,13 +155,22 @@ async def snapshot(life: "Life") -> None:
 @one_at_a_time
 async def instant(life: "Life") -> None:
     schedule = life.schedule
-    if sum(u.settings is not None and u.settings.link is not None for u in life.registry.units.values()) >= MOST:
+    if sum(u.settings is not None and u.settings.link is not None for u in life.registry.units.values()) >= (
+        shared.MOST if schedule.profile.store else MOST
+    ):
         return
     number = schedule.snaps.taken
     schedule.snaps.taken += 1
-    name, path = f"SNAP{number}-v", f"/inst{number}"
+    name, path = f"SNAP{number}-v", f"{shared.STORE if schedule.profile.store else ''}/inst{number}"
     watch = schedule.snaps.watches[name] = schedule.oracle.begin_flush()
-    if await verb(life, "snapshot", volumes=[NAME], name=name, instant=path, sync=life.rng.random() < 0.3):
+    if await verb(
+        life,
+        "snapshot",
+        volumes=[NAME],
+        name=name,
+        instant=path,
+        sync=not schedule.profile.store and life.rng.random() < 0.3,
+    ):
         schedule.machine.alive()
     if name in schedule.snaps.watches:
         if name in life.registry.units:
@@ -331,6 +341,10 @@ async def at_last(life: "Life") -> None:
         await life.read_all(name)
         await life.flush_at_last(name)
         await life.settle_tasks()
+        if life.schedule.profile.store and life.registry.service(name).volume.settings.is_instant:
+            await life.verbs.stop(volume=name)  # it cannot go back
+            await life.verbs.remove(volume=name, erase=True)
+            continue
         if life.registry.service(name).volume.settings.link is None:
             continue  # a stranger: a snapclear that told of a failure happened
         for plex in [p.name for p in life.registry.service(name).volume.plexes if not p.is_open]:

@@ -17,6 +17,8 @@ from tests.sim import (
     quick_directed,
     snap_directed,
     snap_switches,
+    store_directed,
+    store_switches,
     switches,
 )
 from tests.sim.directed import run as run_directed
@@ -25,9 +27,11 @@ from tests.sim.profiles import ALL, KINDS, PROFILES, SNAPS, TARGETS, Profile
 from tests.sim.schedule import Schedule
 
 DIRECTED = directed.DIRECTED | far_directed.DIRECTED | quick_directed.DIRECTED | snap_directed.DIRECTED
+DIRECTED |= store_directed.DIRECTED
 SWITCHES = (
     switches.SWITCHES | drl_switches.SWITCHES | far_switches.SWITCHES | map_switches.SWITCHES | snap_switches.SWITCHES
-)
+    | store_switches.SWITCHES
+)  # fmt: skip
 SCHEDULES = 5000
 OTHERS = 600
 CHUNK = 100
@@ -138,6 +142,12 @@ CAUGHT_BY = {
     "mark: a restore is in it": ("maps, snaps", 0),
     "receive: what is held is recorded with the data": ("receive", 0),
     "changed: by the maps of both snapshots": ("maps, snaps", 0),
+    "store: an original never fails for want of room": ("stores", 0),
+    "store: the oldest is given up": ("stores", 0),
+    "store: lost before its room is given back": "store: killed when its room was given back",
+    "store: lost counts once the home copy knows": "store: killed before what is lost is known",
+    "store: a read asks again what it has read": "store: read while it is given up",
+    "store: what is granted counts": ("stores", 0),
     "epochs: a record and its maps are one": "snapshot: killed before the record of a restore",
 }
 """Rule -> the profile that catches it and the first seed to try, or the directed schedule."""

@@ -48,7 +48,9 @@ class SharedRoom:
         self._granted = 0
         """Since that was begun, and what was under way then."""
         self._under_way = 0
-        self._none_under_way = trio.Event()
+        self._writers = 0
+        """Of those that hold room, were it none: what lands where it was given back takes some again."""
+        self._nobody_writes = trio.Event()
         self._lock = trio.Lock()
         """Of who measures, and gives up."""
         self._told_high = False
@@ -93,6 +95,7 @@ class SharedRoom:
                         raise
                     why = f"the file system of store {self.name} was full"
             async with self._lock:
+                self._must_want(uuid)
                 await self._measure()
                 await self._free(uuid, tried, why)
 
@@ -127,12 +130,14 @@ class SharedRoom:
             yield
         finally:
             self._under_way -= size
-            if not self._under_way:
-                self._none_under_way.set()
+            self._writers -= 1
+            if not self._writers:
+                self._nobody_writes.set()
 
     def _grant(self, size: int) -> None:
         self._granted += size
         self._under_way += size
+        self._writers += 1
 
     def _bound(self, size: int) -> int:
         """As many bytes are in it at most, with so many more."""
@@ -150,6 +155,7 @@ class SharedRoom:
 
     async def _make_room(self, uuid: str, size: int, tried: set[str], *, precious: bool) -> None:
         """Return when so many bytes fit. Failed('store_full') where they cannot, or nobody is to be given up."""
+        self._must_want(uuid)
         if self._is_sure(size):
             return
         await self._measure()
@@ -163,12 +169,18 @@ class SharedRoom:
                 raise self._too_much(size)
             await self._free(uuid, tried, f"store {self.name} was full")
 
+    def _must_want(self, uuid: str) -> None:
+        """Failed('store_full') of whoever was given up while it waited here: nobody else is, for nothing."""
+        mirror = self._members.get(uuid)
+        if mirror is not None and giving_up.may_go(mirror) and giving_up.what_is_lost(mirror)[1]:
+            raise self._full(f"store {self.name} was full, and {mirror.volume.name} was given up meanwhile")
+
     async def _until_quiet(self) -> None:
         """Wait for what is under way: it is in what is measured then, and nothing is given up for what was not used."""
         with trio.move_on_after(self._timeout_seconds):
-            while self._under_way:
-                self._none_under_way = trio.Event()
-                await self._none_under_way.wait()
+            while self._writers:
+                self._nobody_writes = trio.Event()
+                await self._nobody_writes.wait()
 
     async def _measure(self) -> None:
         self._granted, self._measured = self._under_way, None
@@ -185,10 +197,11 @@ class SharedRoom:
             self._grown()
             message = f"store {was.name} has grown from {was.size_bytes} to {bigger} bytes: {need} are taken"
             self._tell("store_grown", message)
-        elif need > was.threshold_bytes and not self._told_high:
+        now = self.declared
+        if need > now.threshold_bytes and not now.can_grow and not self._told_high:
             self._told_high = True
-            message = f"store {was.name} is filling: {need} of {was.size_bytes} bytes are taken, and it cannot grow"
-            action = f"fmrctl store resize {was.name} SIZE, or remove snapshots; the oldest is given up when it is full"
+            message = f"store {now.name} is filling: {need} of {now.size_bytes} bytes are taken, and it cannot grow"
+            action = f"fmrctl store resize {now.name} SIZE, or remove snapshots; the oldest is given up when it is full"
             self._tell("store_filling", message, action=action)
 
     # Room is given back

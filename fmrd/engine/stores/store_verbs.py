@@ -65,7 +65,8 @@ class StoreVerbs(VerbBase):
 
         async def work() -> Json:
             if declared == room.declared:
-                return {"store": await self._store(room), "notice": f"nothing to change: store {name} is like that"}
+                notice = f"nothing to change: store {name} is like that"
+                return {"notice": notice} | ({} if dry_run else {"store": await self._store(room)})
             taken = sum((await room.used()).values())
             if taken > declared.size_bytes:
                 what = (
@@ -103,7 +104,7 @@ class StoreVerbs(VerbBase):
         """The instant snapshots in a store, started or not, oldest first."""
         units = [(unit, unit.settings) for unit in self.registry.units.values()]
         found = [(u, s) for u, s in units if s is not None and s.is_instant and room.declared.holds(s.plexes[0].path)]
-        return iter(sorted(found, key=lambda each: (_taken_at(each[1]) or 0.0, each[0].name)))
+        return iter(sorted(found, key=lambda each: (_taken_at(each[1]), each[0].name)))
 
     async def _store(self, room: SharedRoom) -> Json:
         """Return the store of docs/JSON.md. What cannot be measured is null."""
@@ -120,7 +121,6 @@ class StoreVerbs(VerbBase):
                     "volume": settings.snapshot_of,
                     "held_bytes": held,
                     "valid": self._is_valid(unit),
-                    "taken_at": _taken_at(settings),
                 }
             )
         declared = room.declared.json()
@@ -133,8 +133,8 @@ class StoreVerbs(VerbBase):
         return not self._shown(unit)["volume"]["lost"]
 
 
-def _taken_at(settings: VolumeRecord) -> float | None:
-    return settings.taken.at if settings.taken is not None else None
+def _taken_at(settings: VolumeRecord) -> float:
+    return settings.taken.at if settings.taken is not None else 0.0
 
 
 def _must_make_sense(declared: Declared) -> None:

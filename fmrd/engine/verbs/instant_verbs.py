@@ -27,6 +27,9 @@ class InstantVerbs(PlexVerbs):
         receiving: Receiving | None = None, check: Callable[[Volume], None] = lambda volume: None,
     ) -> Json:  # fmt: skip
         service = self.registry.service(wish.volume)
+        room = self.context.stores.of_path(plex.path) if sync else None
+        if room is not None:
+            raise Refused("snap_in_store", f"{plex.path} lies in store {room.name}: no full copy is made there")
         manners = self._manners(force=force)
 
         async def work() -> Json:

@@ -83,12 +83,21 @@ def _tags(ctx: click.Context) -> Words:
     yield from ((tag, f"{tags.count(tag)} task(s)") for tag in sorted(set(tags)))
 
 
+def _stores(ctx: click.Context) -> Words:
+    for store in asked("store_print", _where(ctx)).get("stores", []):
+        yield store["name"], store["directory"]
+
+
 def _codes(ctx: click.Context) -> Words:
     yield from ((code, text.split(". ")[0]) for code, text in EXPLANATIONS.items())
 
 
 def _keys(ctx: click.Context) -> Words:
     yield from ((key, "") for key in (("rate=",) if ctx.info_name == "set" and "task_id" in _names(ctx) else KEYS))
+
+
+def _measures(ctx: click.Context) -> Words:
+    yield from ((key, "") for key in ("size=", "autogrow=", "high_water="))
 
 
 def _names(ctx: click.Context) -> set[str | None]:
@@ -99,6 +108,7 @@ KINDS: Mapping[str, Callable[[click.Context], Words]] = {
     "volume": _all_volumes, "snapshot": _snapshots, "plex": _plexes, "plex_id": _plexes, "without": _plexes,
     "accept": _plexes, "prefer": _plexes, "from_plex": _plexes, "task_id": _tasks, "tag": _tags,
     "code": _codes, "setting": _keys,
+    "store": _stores, "store_name": _stores, "measures": _measures,
 }  # fmt: skip
 """Name of a parameter -> what completes it. Paths complete as the shell itself does it."""
 
@@ -112,7 +122,7 @@ def complete(command: click.Command) -> None:
         name = parameter.name or ""
         if name in KINDS:
             parameter._custom_shell_complete = _completer(KINDS[name])
-        elif "path" in name or name in ("instant", "freeze", "file"):
+        elif "path" in name or name in ("instant", "freeze", "file", "directory"):
             parameter._custom_shell_complete = _of_the_shell
 
 

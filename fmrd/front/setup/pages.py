@@ -43,7 +43,12 @@ PAGES = (
         "fmrctl-volume", 8, "volumes are made, started, stopped, shown", ("fmrd.front.ctl.cli", "fmrd.front.ctl.dump")
     ),
     Page("fmrctl-plex", 8, "plexes of a volume leave and return", ("fmrd.front.ctl.plex",)),
-    Page("fmrctl-snapshot", 8, "snapshots are taken, given back, and restored from", ("fmrd.front.ctl.snap",)),
+    Page(
+        "fmrctl-snapshot",
+        8,
+        "snapshots are taken, given back, and restored from",
+        ("fmrd.front.ctl.snap", "fmrd.front.stores.commands"),
+    ),
     Page("fmrctl-task", 8, "copies in the background are watched and steered", ("fmrd.front.ctl.task",)),
     Page("fmrctl-verify", 8, "copies are compared, and mended", ("fmrd.front.ctl.verify",)),
     Page("fmrd-vx", 8, "takes the commands of VERITAS Volume Manager"),

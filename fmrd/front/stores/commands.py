@@ -46,31 +46,31 @@ def list_stores(app: App) -> None:
 
 
 @store.command("print")
-@click.argument("name", required=False)
+@click.argument("store_name", metavar="[NAME]", required=False)
 @click.pass_obj
-def print_store(app: App, name: str | None) -> None:
+def print_store(app: App, store_name: str | None) -> None:
     """Show a store (or all), and the snapshots in it, the oldest first."""
-    app.show(app.ask("store_print", name=name), lambda shown: _print_all(app, shown["stores"]))
+    app.show(app.ask("store_print", name=store_name), lambda shown: _print_all(app, shown["stores"]))
 
 
 @store.command("resize")
-@click.argument("name")
+@click.argument("store_name", metavar="NAME")
 @click.argument("measures", metavar="[SIZE] [autogrow=STEP:MOST|off] [high_water=PERCENT]", nargs=-1, required=True)
 @DRY_RUN
 @click.pass_obj
-def resize_store(app: App, name: str, measures: tuple[str, ...], dry_run: bool) -> None:
+def resize_store(app: App, store_name: str, measures: tuple[str, ...], dry_run: bool) -> None:
     """Give a store another size, or let it grow otherwise. It is never made smaller than what is in it."""
-    _show(app, app.ask("store_resize", name=name, **_measures(measures), dry_run=dry_run))
+    _show(app, app.ask("store_resize", name=store_name, **_measures(measures), dry_run=dry_run))
 
 
 @store.command("remove")
-@click.argument("name")
+@click.argument("store_name", metavar="NAME")
 @DRY_RUN
 @click.pass_obj
-def remove_store(app: App, name: str, dry_run: bool) -> None:
+def remove_store(app: App, store_name: str, dry_run: bool) -> None:
     """Forget a store in which no snapshot lies; its directory stays."""
-    result = app.ask("store_remove", name=name, dry_run=dry_run)
-    app.show(result, lambda shown: None if dry_run else app.out.print(f"store {name} is gone"))
+    result = app.ask("store_remove", name=store_name, dry_run=dry_run)
+    app.show(result, lambda shown: None if dry_run else app.out.print(f"store {store_name} is gone"))
 
 
 def _measures(given: tuple[str, ...]) -> Json:
