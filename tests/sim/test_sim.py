@@ -18,6 +18,7 @@ from tests.sim import (
     snap_directed,
     snap_switches,
     switches,
+    wide_switches,
 )
 from tests.sim.directed import run as run_directed
 from tests.sim.oracle import Broken
@@ -26,7 +27,12 @@ from tests.sim.schedule import Schedule
 
 DIRECTED = directed.DIRECTED | far_directed.DIRECTED | quick_directed.DIRECTED | snap_directed.DIRECTED
 SWITCHES = (
-    switches.SWITCHES | drl_switches.SWITCHES | far_switches.SWITCHES | map_switches.SWITCHES | snap_switches.SWITCHES
+    switches.SWITCHES
+    | drl_switches.SWITCHES
+    | far_switches.SWITCHES
+    | map_switches.SWITCHES
+    | snap_switches.SWITCHES
+    | wide_switches.SWITCHES
 )
 SCHEDULES = 5000
 OTHERS = 600
@@ -135,6 +141,9 @@ CAUGHT_BY = {
     "mark: a restore is in it": ("maps, snaps", 0),
     "receive: what is held is recorded with the data": ("receive", 0),
     "changed: by the maps of both snapshots": ("maps, snaps", 0),
+    "rows: nothing that was written moves": ("wide", 5),
+    "rows: each column has pages of its own": ("wide", 3),
+    "rows: copies are longer before a record needs it": ("wide", 0),
     "epochs: a record and its maps are one": "snapshot: killed before the record of a restore",
 }
 """Rule -> the profile that catches it and the first seed to try, or the directed schedule."""
