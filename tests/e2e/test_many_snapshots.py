@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import MIB, REGION, Daemon, needs_fuse, read_at, same_bytes, write_at
+from tests.e2e.harness import MIB, REGION, Daemon, needs_fuse, read_at, same_bytes, until, write_at
 
 pytestmark = needs_fuse
 
@@ -42,7 +42,7 @@ def test_a_dozen_snapshots_outlive_a_kill_and_go_back(daemon: Daemon, tmp_path: 
         assert read_at(snapshot, 0, 2) == b"%02d" % number
         assert read_at(snapshot, number * REGION + 4096, 3) == b"own"
         [task] = daemon.ask("snapback", snapshot=f"snap{number}")["tasks"]
-        daemon.ask("task_wait", id=task["id"])
         assert task["reason"]["code"] == "fast"
+    until(lambda: not daemon.ask("print")["tasks"], "all came back")
     daemon.stop()
     assert same_bytes(*paths, *(tmp_path / f"s{number}" for number in range(COUNT)))
