@@ -55,7 +55,7 @@ async def daemon(directory: Path) -> AsyncIterator[Registry]:
     registry = Registry(Context(LinuxHost(directory / "state"), ThreadedCalls()))
     async with trio.open_nursery() as nursery:
         await nursery.start(registry.run)
-        while any(unit.service is None and unit.failure is None for unit in registry.units.values()):  # noqa: ASYNC110  # nobody tells of it
+        while any(u.service is None and u.failure is None for u in registry.units.values()):  # noqa: ASYNC110  # untold
             await trio.sleep(0.05)
         yield registry
         await registry.close()

@@ -98,7 +98,9 @@ ERRORS: dict[str, str] = {
     "accepted, one of both wants TLS and the other has none, or the files cannot be read. fmrd never goes on without.",
     "server_refused": "The server knows the export, and does not give it; its own words are in the message.",
     "server_malformed": "What answered does not speak NBD, or breaks its rules; nothing of what it says is believed.",
-    "plex_too_many": "A volume has at most as many plexes as its DCO has columns for.",
+    "plex_too_many": "The DCO has no column left for another plex, snapshot or mark, and gets none: it has as many as "
+    "there may be, or a plex of the volume has its DCO at the end of a device, where it cannot grow (plex add "
+    "PATH,dco=FILE puts it in a file).",
     "plex_state": "The plex is not in a state from which this can be done.",
     "last_plex": "The plex is the only one with current data for some region. fmrd never gives up the last copy; "
     "stop or remove the volume instead.",

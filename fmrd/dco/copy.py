@@ -7,6 +7,7 @@ so a torn write, or a commit that never lands, costs nothing. The choice flips o
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from weakref import ReferenceType, ref
 
 from bitarray import frozenbitarray
 
@@ -55,6 +56,9 @@ class DcoCopy:
         self.owner = owner
         self.broken = False
         """A write of it failed: it is written no more before it was made anew by a join or an opening."""
+        self.touched: set[int] = set()
+        """Columns of which any page was written since."""
+        self._begun_with: ReferenceType[Loaded] | None = None
         self._record_keep = 1
         self._record_sound = False
         """The record slot to keep is valid, so that a write of the other one makes both valid."""
@@ -73,11 +77,17 @@ class DcoCopy:
         """Take over what was found when the copy was read."""
         self._record_keep = loaded.record_slot
         self._record_sound = loaded.image.record is not None
+        self._begun_with = ref(loaded)
         known = self.rows.total  # beyond, other rows may come than that copy had
         self._there = loaded.there.up_to(known)
         self._keep_first = loaded.keep_first.up_to(known)
         self._sound = loaded.sound.up_to(known)
         self._found = {key: slots for key, slots in loaded.image.pages.items() if key[0] < known}
+
+    @property
+    def begun_with(self) -> Loaded | None:
+        """Return what was adopted, as long as somebody has that."""
+        return self._begun_with() if self._begun_with is not None else None
 
     def due(self, pages: Sequence[PageWrite]) -> list[PageWrite]:
         """Return the pages that do not read already as they should: at an opening few are left."""
@@ -89,6 +99,7 @@ class DcoCopy:
         """
         writes: list[Write] = []
         fresh = []
+        self.touched.update(page.column for page in pages)
         for page in [*asked, *pages]:  # also of those that are not due: later they are written whatever they hold
             self._found.pop(page.key, None)
         for page in pages:

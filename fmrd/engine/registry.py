@@ -12,6 +12,7 @@ import trio
 from fmrd.core.decisions.standing import StartOptions
 from fmrd.engine.apart import Apart
 from fmrd.engine.context import Context
+from fmrd.engine.copies.remembered import Remembered
 from fmrd.engine.events import telling
 from fmrd.engine.opening.homes import Home
 from fmrd.engine.opening.start import Opening, start_at_home
@@ -65,19 +66,19 @@ class Registry:
     async def _open_family(self, home: Home) -> None:
         """A volume that is refused keeps none of its family down."""
         try:
-            await home.read()
+            home.remembered = Remembered(await home.read())
         except (FmrdError, OSError) as error:
             if self._is_free(home.name, home):
                 self._failed(self.units.add(home.name, home), error)
-        units = []
-        if home.record is not None:
-            units = [self.units.add(v.name, home) for v in home.record.volumes if self._is_free(v.name, home)]
+        volumes = home.record.volumes if home.record is not None else ()
+        units = [self.units.add(v.name, home) for v in volumes if self._is_free(v.name, home)]
         settings = [unit.settings for unit in units if unit.settings is not None]
         self.arriving.read(home.name, {each.name: number_of(each.uuid) for each in settings if not each.stopped})
         # An original that is written before its instant snapshots are there would lose what they were to keep.
         instant = any(each.is_instant for each in settings)
         for unit in units:
             await self._open_at_boot(unit, served=not instant)
+        home.remembered = None
         for unit in units if instant else ():
             self.serve(unit)
             self.arriving.ended(unit.name)

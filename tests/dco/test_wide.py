@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fmrd.backing.calls.system_calls import Lane
 from fmrd.backing.protocol import DCO_BLOCK_BYTES, DcoFile
 from fmrd.core.geometry import MAX_PAGES, MAX_REGIONS, PAGE_REGIONS
-from fmrd.core.record import MOST_PAGES, MOST_WIDE_PAGES, PlexRecord, Record, VolumeRecord
+from fmrd.core.record import MOST_PAGES, MOST_WIDE_PAGES, PlexRecord, Record, VolumeRecord, geometry_of
 from fmrd.core.records.parts import Column
 from fmrd.core.records.rows import MOST_BANKS, MOST_RUNS, Rows, Runs
 from fmrd.core.states import PlexState
@@ -21,6 +21,7 @@ from fmrd.dco.body import decode_body, encode_body
 from fmrd.dco.copy import DcoCopy, PageWrite
 from fmrd.dco.loading import Reading, load
 from fmrd.dco.rows.places import offset_of, size_of, spans_of
+from fmrd.engine.copies.carried import fits
 from fmrd.errors import Refused
 from tests.dco.fakes import MemoryDco, Trouble
 from tests.dco.making import OWNER, some_record
@@ -200,3 +201,17 @@ def test_what_is_preallocated_is_what_a_volume_needs_beyond_the_first_bank() -> 
         (offset_of(rows, 4, 0, 0), 2 * both), (offset_of(rows, 7, 0, 0), both + 2 * both),
         (offset_of(rows, 7, 1, 0), both),
     ]  # fmt: skip
+
+
+def test_a_copy_in_which_pages_lie_elsewhere_is_none_of_the_family_s() -> None:
+    """It went on elsewhere, and the volume has grown on both sides: on one of them with two banks."""
+    record = family(((0, 2), (1, 2), (0, 1), (1, 1)), 3, 4)
+    file = MemoryDco("copy", size_of(record.rows, 3), Trouble())
+    copy = DcoCopy("copy", file, Lane("copy"), record.family, record.rows)  # type: ignore[arg-type]  # as above
+    copy.write_record(record).run()
+    loaded, geometry = load(cast(DcoFile, file)), geometry_of(record.volume)
+    assert fits(loaded, record.family, geometry, record.rows)
+    assert fits(loaded, record.family, geometry, Rows(COLUMNS, ((0, 2), (1, 2), (0, 1), (1, 1), (2, 3))))
+    assert not fits(loaded, record.family, geometry, Rows(COLUMNS))
+    assert not fits(loaded, record.family, geometry, Rows(COLUMNS, ((0, 3), (1, 3))))
+    assert not fits(loaded, OWNER, geometry, record.rows)

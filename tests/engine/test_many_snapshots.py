@@ -132,14 +132,42 @@ async def test_a_plex_that_was_away_while_banks_came_is_brought_up_to_date(tmp_p
         assert rig.same("a", "b", "c")
 
 
+async def test_a_plex_that_was_away_since_there_were_more_banks_than_now_is_brought_up_to_date(tmp_path: Path) -> None:
+    """Where its copy had another bank, the volume has grown meanwhile."""
+    async with daemon(tmp_path) as rig:
+        narrow(rig).registry.context.page_regions = 64
+        await rig.make("abc")
+        await take(rig, 1)
+        assert recorded(rig, "c.dco")[0].runs == ((0, 1), (1, 1))
+        await rig.verbs.plex_off(volume="data", plex=str(rig.path("c")))
+        await rig.verbs.stop(volume="snap1")
+        await rig.verbs.remove(volume="snap1")
+    async with daemon(tmp_path) as rig:
+        await rig.verbs.grow(volume="data", size_bytes=2 * SIZE)
+        assert recorded(rig)[0].runs == () and recorded(rig, "c.dco")[0].runs != ()
+        await rig.write_regions(70)
+        await rig.verbs.plex_on(volume="data", plex=str(rig.path("c")))
+        assert (await rig.end(await rig.att("c")))["reason"]["code"] == "fast"
+        await rig.det("c")
+        await rig.write_regions(71)
+        copy = dcofile.open_file(str(rig.path("c.dco")))
+        assert copy is not None
+        image = load(copy).image
+        copy.close()
+        assert not image.damaged and all(None not in slots for slots in image.pages.values())
+        await rig.end(await rig.att("c"))
+        await rig.stop()
+        assert rig.same("a", "b", "c")
+
+
 async def test_the_copy_of_a_snapshot_has_room_for_its_own_pages_alone(tmp_path: Path) -> None:
     async with daemon(tmp_path) as rig:
         narrow(rig).registry.context.page_regions = 1
-        await rig.make("ab", 128 * REGION, drl_extent_bytes=REGION)
+        await rig.make("ab", 24 * REGION, drl_extent_bytes=REGION)
         await take(rig, *range(1, 7))
         home = rig.directory / "state" / "volumes" / "data.dco"
         copy = rig.path("s6.dco")
-        assert home.stat().st_size >= copy.stat().st_size > 5 * layout.copy_bytes(128, FEW) // 2
+        assert home.stat().st_size >= copy.stat().st_size > 5 * layout.copy_bytes(24, FEW) // 2
         assert 2 * home.stat().st_blocks > 3 * copy.stat().st_blocks
 
 

@@ -20,6 +20,7 @@ from tests.sim import (
     store_directed,
     store_switches,
     switches,
+    wide_switches,
 )
 from tests.sim.directed import run as run_directed
 from tests.sim.oracle import Broken
@@ -29,9 +30,14 @@ from tests.sim.schedule import Schedule
 DIRECTED = directed.DIRECTED | far_directed.DIRECTED | quick_directed.DIRECTED | snap_directed.DIRECTED
 DIRECTED |= store_directed.DIRECTED
 SWITCHES = (
-    switches.SWITCHES | drl_switches.SWITCHES | far_switches.SWITCHES | map_switches.SWITCHES | snap_switches.SWITCHES
+    switches.SWITCHES
+    | drl_switches.SWITCHES
+    | far_switches.SWITCHES
+    | map_switches.SWITCHES
+    | snap_switches.SWITCHES
     | store_switches.SWITCHES
-)  # fmt: skip
+    | wide_switches.SWITCHES
+)
 SCHEDULES = 5000
 OTHERS = 600
 CHUNK = 100
@@ -148,6 +154,9 @@ CAUGHT_BY = {
     "store: lost counts once the home copy knows": "store: killed before what is lost is known",
     "store: a read asks again what it has read": "store: read while it is given up",
     "store: what is granted counts": ("stores", 0),
+    "rows: nothing that was written moves": ("wide", 5),
+    "rows: each column has pages of its own": ("wide", 3),
+    "rows: copies are longer before a record needs it": ("wide", 0),
     "epochs: a record and its maps are one": "snapshot: killed before the record of a restore",
 }
 """Rule -> the profile that catches it and the first seed to try, or the directed schedule."""

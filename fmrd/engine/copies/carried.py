@@ -21,7 +21,7 @@ async def copy_of(
 ) -> DcoCopy:  # fmt: skip
     """Return the plex's copy of the DCO, ready to be written: the one there is, or a new one."""
     size = dco_bytes(geometry, rows)
-    same = files.loaded is not None and _fits(files.loaded, family, geometry, rows)
+    same = files.loaded is not None and fits(files.loaded, family, geometry, rows)
 
     def prepare() -> DcoFile:
         if files.dco is not None and same:
@@ -74,7 +74,7 @@ def _must_have_tail(context: Context, path: str, size: int, geometry: Geometry) 
         )  # fmt: skip
 
 
-def _fits(loaded: Loaded, family: str, geometry: Geometry, rows: Rows) -> bool:
+def fits(loaded: Loaded, family: str, geometry: Geometry, rows: Rows) -> bool:
     """A copy of that family in which pages lie where they are to lie, as far as there are any."""
     record = loaded.image.record
     return record is not None and record.family == family and record.rows.agrees(record.pages, rows, geometry.pages)

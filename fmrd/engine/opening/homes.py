@@ -25,6 +25,7 @@ from fmrd.dco.copy import DcoCopy
 from fmrd.dco.ledger import Ledger, change
 from fmrd.dco.loading import Loaded, Reading
 from fmrd.engine.context import Context
+from fmrd.engine.copies.remembered import Remembered
 from fmrd.engine.opening.closing import let_go
 from fmrd.engine.opening.files import CALLS, go_on, off_the_loop
 from fmrd.engine.serving.mirror import Mirror
@@ -37,8 +38,8 @@ T = TypeVar("T")
 
 @dataclass
 class Home:
-    """A home is named as its file in the state directory, which is the original's name. ``lanes``, by plex uuid,
-    outlive what is open, since a call that hangs counts until it has landed. It is used on trio's thread.
+    """A home is named as its file in the state directory, which is the original's name. ``lanes``, by plex uuid, and
+    its own ``lane`` outlive what is open, since a call that hangs counts until it has landed. Used on trio's thread.
     """
 
     context: Context
@@ -46,14 +47,13 @@ class Home:
     ledger: Ledger | None = None
     lanes: dict[str, Lanes] = field(default_factory=dict)
     lane: Lanes = field(init=False)
-    """The home copy's own."""
+    remembered: Remembered | None = None
     mirrors: dict[str, Mirror] = field(default_factory=dict)
     """The mirrors of the volumes that are started, by uuid."""
     busy: trio.Lock = field(default_factory=trio.Lock)
     """Held by whoever opens: one volume of the family is opened at a time."""
     _last: Record | None = None
-    _in_use: bool = False
-    """Something is done to the record, or is about to be, though nothing may be started."""
+    _in_use: bool = False  # something is done to the record, or is about to be, though nothing may be started
 
     def __post_init__(self) -> None:
         self.lane = Lanes(f"{self.name} home")

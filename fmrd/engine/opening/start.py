@@ -99,7 +99,8 @@ async def start_at_home(home: Home, name: str, options: StartOptions) -> Opening
     async with home.kept_open():
         await home.must_not_hang()
         member = home.settings(name) if home.ledger is not None else None  # of what is known all the rest is
-        loaded = await home.read(None if member is None else member.uuid)
+        loaded = home.remembered.of(member, home.ledger) if home.remembered is not None else None
+        loaded = loaded or await home.read(None if member is None else member.uuid)
         newest = home.ledger.last_record if home.ledger is not None else loaded.image.record
         settings = newest.named(name) if newest is not None else None
         if newest is None or settings is None:

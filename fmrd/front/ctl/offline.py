@@ -77,7 +77,9 @@ def dco_json(path: str, loaded: Loaded, record: Record) -> Json:
         "lineage": record.lineage,
         "sequence": record.sequence,
         "settled": record.settled,
-        "columns": record.columns,
+        "columns": record.rows.total,
+        "columns_used": sum(len(record.columns_of(volume)) for volume in record.volumes),
+        "banks": record.rows.banks,
         "slots": [None if r is None else {"lineage": r.lineage, "sequence": r.sequence} for r in image.records],
         "history": [{"lineage": p.lineage, "sequence": p.sequence} for p in record.history],
         "damaged_pages": [{"column": column, "page": page} for column, page in sorted(image.damaged)],
@@ -161,6 +163,8 @@ def print_dco(out: Console, dco: Json) -> None:
     out.print(f"record {dco['sequence']} of lineage {dco['lineage']}, {len(dco['history'])} lineage(s) before it")
     for slot, found in enumerate(dco["slots"]):
         out.print(f"slot {slot}: " + (f"record {found['sequence']}" if found else "not valid"))
+    if dco["banks"] > 1:
+        out.print(f"{dco['columns_used']} of {dco['columns']} columns in use, in {dco['banks']} banks")
     if dco["damaged_pages"]:
         out.print(f"{len(dco['damaged_pages'])} page(s) are damaged and count as all dirty")
     for volume in dco["volumes"]:
