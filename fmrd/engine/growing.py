@@ -35,7 +35,7 @@ async def grow(running: Running, copying: CopyTasks, checksums: Checksums, lengt
             more = geometry.pages - running.volume.geometry.pages
             family = running.mirror.store.family
             family.must_bear(more * len(running.volume.columns()))
-            rows = Rows(family.rows.columns, family.rows.grown(geometry.pages))
+            rows = Rows(family.rows.columns, family.runs_of_length(geometry.pages))
             size = dco_bytes(geometry, rows)
             added = range(running.volume.geometry.pages, geometry.pages)
             spans = spans_of(rows, [column.index for column in running.volume.columns()], added)

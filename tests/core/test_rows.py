@@ -5,10 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fmrd.core.records.parts import Column
+from fmrd.core import record as records
 from fmrd.core.records.rows import MOST_BANKS, Rows
 from fmrd.core.states import PlexState
+from fmrd.core.volume import family as families
 from fmrd.errors import Failed
-from tests.core.making import Rig
+from fmrd.core.volume.plex import Plex
+from tests.core.making import Rig, plex_record
 
 steps = st.lists(st.tuples(st.sampled_from(["widen", "grow"]), st.integers(1, 3)), max_size=6)
 
@@ -104,3 +107,37 @@ def test_a_copy_that_cannot_grow_has_no_more_than_it_has(fixed: dict[str, object
         assert "cannot grow" in failed.value.message and "dco=FILE" in failed.value.hint
     rig.plexes[1].column = Column(7, 1)
     assert family.free_columns(4, rig.volume) == [2, 3, 4, 5], "made when there were two banks, it has room for both"
+
+
+def test_banks_that_hold_nothing_are_told_of_where_one_alone_may_not_hold_so_much(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or the record could not be read again, and no commit would land any more."""
+    rig = Rig(PlexState.ACTIVE, PlexState.ACTIVE)
+    family, pages = rig.family, rig.family.pages
+    for module in (records, families):
+        monkeypatch.setattr(module, "MOST_PAGES", 3 * pages)
+        monkeypatch.setattr(module, "MOST_WIDE_PAGES", 6 * pages)
+    family.rows.columns = 4
+    family.rows.runs = family.rows.widened(1, pages)
+    assert family.record(11).runs == (), "what is in use fits into one"
+    rig.plexes[1].column = family.new_column(rig.volume)
+    assert rig.plexes[1].column.index == 3
+    family.record(11).check_size()
+    rig.volume.add_plex(Plex(plex_record(3, map=family.new_column(rig.volume)), rig.volume.geometry))
+    record = family.record(12)
+    record.check_size()
+    assert record.runs == family.rows.runs
+
+
+def test_rows_never_become_more_runs_than_a_record_may_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    family = Rig(PlexState.ACTIVE, PlexState.ACTIVE).family
+    family.rows.columns = 4
+    pages = family.pages
+    monkeypatch.setattr(families, "MOST_RUNS", 4)
+    family.rows.runs = family.rows.widened(1, pages)
+    family.rows.runs = family.runs_of_length(pages + 1)
+    assert len(family.rows.runs) == 4 and family.runs_of_length(pages + 1) == family.rows.runs
+    for ask in (lambda: family.runs_of_length(pages + 2), lambda: family.runs_for(6, family.volume)):
+        with pytest.raises(Failed, match="dco_full.*in more pieces than 4"):
+            ask()

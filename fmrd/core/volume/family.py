@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from fmrd.core.far.uris import is_uri
 from fmrd.core.record import MOST_PAGES, MOST_WIDE_PAGES, Record, trimmed
 from fmrd.core.records.parts import Column, Position
-from fmrd.core.records.rows import MOST_BANKS, Rows, Runs
+from fmrd.core.records.rows import MOST_BANKS, MOST_RUNS, Rows, Runs
 from fmrd.core.volume.volume import Volume
 from fmrd.errors import Failed
 
@@ -78,7 +78,21 @@ class Family:
         runs = self.rows.widened(banks, self.pages)
         if self.rows.banks + banks > MOST_BANKS or _fixed(volume):
             raise self._too_many(count, len(free), volume)
-        return runs
+        return self._tellable(runs)
+
+    def runs_of_length(self, pages: int) -> Runs:
+        """Return what the rows must become before a volume has so many pages. Failed('dco_full')."""
+        return self._tellable(self.rows.grown(pages))
+
+    def _tellable(self, runs: Runs) -> Runs:
+        if len(runs) <= MOST_RUNS or runs == self.rows.runs:
+            return runs
+        raise Failed(
+            "dco_full",
+            f"volume {self.volume.name}: the rows of its DCO would lie in more pieces than {MOST_RUNS}: it grew too "
+            "often since it had so many snapshots",
+            "grow it seldom, and by more; a volume that is made anew begins with one piece",
+        )
 
     def next_columns(self, count: int, volume: Volume, rows: Rows) -> list[int]:
         """Return the first that would be taken with these rows: so many, or as many as are free."""
@@ -103,7 +117,7 @@ class Family:
 
     def must_bear(self, more: int, *, wide: bool = False) -> None:
         """Failed('dco_full') where so many more pages are too many: no record that has them could be read again."""
-        pages = more + sum(len(v.columns()) * v.geometry.pages for v in self.volumes)
+        pages = more + self._bitmap_pages()
         most = MOST_WIDE_PAGES if wide or self.rows.runs else MOST_PAGES
         if pages > most:
             raise Failed(
@@ -112,6 +126,9 @@ class Family:
                 "is the most",
                 "make the volume anew with larger regions (--region-size), or give up plexes or snapshots",
             )
+
+    def _bitmap_pages(self) -> int:
+        return sum(len(v.columns()) * v.geometry.pages for v in self.volumes)
 
     def new_epoch(self) -> int:
         """Return an epoch that no page carries yet."""
@@ -156,14 +173,15 @@ class Family:
 
     def record(self, sequence: int) -> Record:
         """Return what a commit of that number says. Rows at the end that hold nothing are not told of: with one bank an
-        older program reads it, also after there were more.
+        older program reads it, also after there were more. Only where that bank alone may not hold so much they stay.
         """
         used = max(column.index for volume in self.volumes for column in volume.columns())
+        runs = self.rows.trimmed(used) if self._bitmap_pages() <= MOST_PAGES else self.rows.runs
         volumes = tuple(v.record() for v in self.volumes)
         named = {p.has.lineage for v in volumes for p in v.plexes if p.has is not None}
         return Record(
             self.uuid, self.lineage, sequence, volumes, trimmed(self.history, named), self.rows.columns,
-            self.next_epoch, self.extra, self.rows.trimmed(used),
+            self.next_epoch, self.extra, runs,
         )  # fmt: skip
 
     def begin_commit(self, record: Record) -> None:
