@@ -3,8 +3,7 @@
 ``Backing`` is the data of one plex, ``DcoFile`` one copy of the DCO, ``Host`` the machine they lie on. All methods
 block and may be called from any thread, so the engine calls them off trio's thread (calls/system_calls.py), or where it
 knows that they cannot block. Failures of a device are ``OSError``, failures of a request ``FmrdError``. The real ones
-live beside this module; the simulation brings its own.
-"""
+live beside this module; the simulation brings its own."""
 
 from __future__ import annotations
 

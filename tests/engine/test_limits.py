@@ -14,7 +14,8 @@ from fmrd.core.records.parts import Position
 from fmrd.dco import layout
 from fmrd.dco.values import MOST
 from fmrd.errors import BadRequest, Failed
-from fmrd.front.arguments import MAX_IDS, MAX_ITEMS, MAX_NUMBER, MAX_PATH_BYTES, check_arguments
+from fmrd.front.arguments import check_arguments
+from fmrd.front.checks import MAX_IDS, MAX_ITEMS, MAX_NUMBER, MAX_PATH_BYTES
 from fmrd.front.wire import REQUEST_LIMIT_BYTES, Request
 from tests.engine.rig import REGION, SIZE, Rig, daemon
 from tests.waiting import until

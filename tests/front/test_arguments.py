@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from fmrd.engine.verbs.verbs import Verbs
 from fmrd.errors import BadRequest
-from fmrd.front.arguments import VERBS, check_arguments, check_name
+from fmrd.front.arguments import VERBS, check_arguments
+from fmrd.front.checks import check_name
 from fmrd.front.daemon.control import SPEAKS
 
 

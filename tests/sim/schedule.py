@@ -27,7 +27,8 @@ from fmrd.engine.serving import quick
 from fmrd.engine.verify import sums_file
 from fmrd.errors import FmrdError
 from tests.sim import parted, pauses
-from tests.sim.disks import GRANULE, Crash, SimDco
+from tests.sim.dcos import SimDco
+from tests.sim.disks import GRANULE, Crash
 from tests.sim.lies import Lie
 from tests.sim.life import NAME, REGION, Life, Script
 from tests.sim.machine import Machine

@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 from fmrd.core.records.rows import Rows
 from fmrd.dco.rows import widening
-from tests.sim.disks import SimDco
+from tests.sim.dcos import SimDco
 
 
 def _by_page_number() -> AbstractContextManager[Any]:

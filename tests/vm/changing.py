@@ -88,7 +88,7 @@ def purged(vm: Machine) -> str:
 
 
 def upgraded(vm: Machine) -> str:
-    """0.1.0 becomes the package, with a volume mounted, under a writer"""
+    """the version before becomes the package, with a volume mounted, under a writer"""
     names = [volume["name"] for volume in ask(vm, "print")["volumes"]]
     vm.run(
         f"""set -e
@@ -132,7 +132,7 @@ def upgraded(vm: Machine) -> str:
 
 
 def way_back(vm: Machine) -> str:
-    """and back to 0.1.0, of a volume that it would get wrong"""
+    """and back to the version before, of a volume that it would get wrong"""
     vm.run(
         """set -e
         fmrctl set older write_behind=older-02:1M
