@@ -46,7 +46,7 @@ def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
         for name in (unit.name, unit.name.replace("@.", "@data.")):
             (tmp_path / name).write_text(text)
     units = sorted(map(str, tmp_path.iterdir()))
-    assert len(units) == 19
+    assert len(units) == 23
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True)
     complaints = [line for line in done.stderr.splitlines() if str(tmp_path) in line or "fmrd" in line]
     complaints = [line for line in complaints if not any(f"Unknown key '{new}'" in line for new in FROM_254_ON)]
