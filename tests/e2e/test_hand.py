@@ -67,6 +67,8 @@ def test_several_names_and_globs(daemon: Daemon, tmp_path: Path) -> None:
     some = daemon.ctl("plex", "det", "web2", "web2-0?")
     assert (some.status, some.code, len(some.json["plexes"])) == (3, "last_plex", 2), "the others are detached"
     assert [(f["volume"], f["plex"]) for f in some.json["failed"]] == [("web2", "web2-03")]
+    again = daemon.fmrctl("plex", "det", "web2", "web2-0?")
+    assert again.returncode == 3 and again.stderr.count("last_plex") == 1, "people are told once"
     told = daemon.fmrctl("print", "wbe1")
     assert told.returncode == 1 and "did you mean web1" in told.stderr
     assert "did you mean" not in daemon.fmrctl("remove", "wbe1").stderr

@@ -32,6 +32,7 @@ def picture(cells: int = 576) -> Json:
     return {"volume": "data", "length_bytes": 512 * MIB, "cells": cells, "rows": rows}
 
 
+CAPTURE = Path(__file__).parent / "captures" / "map-200x60.txt"
 STATES = {"data-01": "ACTIVE", "data-02": "STALE"}
 
 AT_80_BY_24 = """\
@@ -72,7 +73,9 @@ def test_it_fits_whatever_terminal(width: int, height: int, shades: object) -> N
 
 
 def test_two_hundred_by_sixty_shows_more() -> None:
+    """After a change on purpose: look at what is drawn, and put it there."""
     lines = drawn(picture(1536), 200, 60, BLOCKS, STATES)
+    assert "\n".join([*lines, ""]) == CAPTURE.read_text()
     at = next(n for n, line in enumerate(lines) if line.startswith("plex data-02"))
     body = "".join(line[8:] for line in lines[at + 1 : at + 9])
     assert len(body) == 1536 and body == "·" * 384 + "█" * 384 + "·" * 768

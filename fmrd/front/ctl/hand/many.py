@@ -82,8 +82,11 @@ def each_of(
         try:
             answer = verb(name)
         except FmrdError as error:
-            first = first or error
             where = {"volume": volume, "plex": name} if volume else {"volume": name, "plex": ""}
+            if first is None:
+                first = error
+                if not app.as_json:  # people are told of it at the end, with what to do
+                    continue
             failed.append({**where, "code": error.code, "message": error.message})
         else:
             changed.append(answer[kind])
