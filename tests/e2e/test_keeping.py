@@ -56,6 +56,47 @@ def test_all_of_it_is_put_back_and_the_snapshot_stays(kept: Daemon) -> None:
     assert kept.path("data").read_bytes() == old, "as often as one likes"
 
 
+@pytest.fixture
+def two(kept: Daemon, tmp_path: Path) -> Daemon:
+    """And a volume 'log' with a snapshot 'l'."""
+    kept.make("log", 2 * MIB, tmp_path / "p")
+    write(kept, "log", 0, b"old" * 1000)
+    kept.json("snapshot", "log", "--instant", tmp_path / "l", "--name", "l")
+    write(kept, "log", REGION, b"new" * 1000)
+    return kept
+
+
+def test_several_volumes_are_put_back_together_and_their_snapshots_stay(two: Daemon) -> None:
+    old = {name: two.path(name).read_bytes() for name in ("s", "l")}
+    foretold = two.json("snapback", "s", "l", "--from-replica", "--keep", "--dry-run")
+    assert foretold["notice"].count("would put back") == 2
+    answer = two.json("snapback", "s", "l", "--from-replica", "--keep", "--wait")
+    assert [each["name"] for each in answer["volumes"]] == ["data", "log"]
+    assert all(task["state"] == "done" for task in answer["tasks"])
+    assert (two.path("data").read_bytes(), two.path("log").read_bytes()) == (old["s"], old["l"])
+    assert {name: two.path(name).read_bytes() for name in ("s", "l")} == old
+
+
+def test_where_one_of_several_cannot_be_put_back_none_is(two: Daemon) -> None:
+    before = {name: two.path(name).read_bytes() for name in ("data", "log")}
+    with open(two.path("log"), "rb"):
+        assert two.ctl("snapback", "s", "l", "--from-replica", "--keep").code == "volume_open"
+    assert {name: two.path(name).read_bytes() for name in ("data", "log")} == before
+    assert not [each["name"] for each in two.json("print")["volumes"] if each["receiving"]]
+    assert two.ctl("snapback", "s", "l", "--from-replica").code == "bad_request"
+    two.json("snapshot", "log", "--instant", two.base / "l2", "--name", "l2")
+    assert two.ctl("snapback", "l", "l2", "--from-replica", "--keep").code == "bad_request"
+
+
+def test_what_was_put_back_and_broke_off_is_begun_anew(kept: Daemon) -> None:
+    """fmrctl was killed: a second one need not clean up first."""
+    old = kept.path("s").read_bytes()
+    kept.ask("restore_begin", volume="data", snapshot="s")
+    assert kept.ctl("receive", "data", "--token").code == "receive_missing", "it is no stream, which could go on"
+    kept.json("restore", "data", "--from", "s", "--wait")
+    assert kept.path("data").read_bytes() == old
+
+
 def test_a_volume_that_is_open_is_left_alone(kept: Daemon) -> None:
     with open(kept.path("data"), "rb"):
         answer = kept.ctl("restore", "data", "--from", "s")

@@ -66,7 +66,7 @@ def test_nothing_is_written_to_what_another_stream_comes_into(others: Path) -> N
 def test_who_puts_back_neither_writes_to_anothers_nor_gives_it_up(others: Path) -> None:
     daemon = Daemon(others)
     with pytest.raises(Failed) as caught:
-        restoring.restore(cast(App, daemon), restoring.Wish("data", "s"))
+        restoring.restore(cast(App, daemon), [restoring.Wish("data", "s")])
     assert caught.value.code == "receive_missing"
     assert others.read_bytes() == b"x" * LENGTH
     assert daemon.asked[-1] == ("receive_discard", {"volume": "data", "stream": OURS})

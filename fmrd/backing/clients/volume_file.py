@@ -34,6 +34,7 @@ class VolumeFile:
         self.path = path
         self._behind: list[int] = []
         self._fd = _opened(path, (os.O_RDWR if writes else os.O_RDONLY) | os.O_CLOEXEC, direct=direct)
+        self._direct = direct
         self._dropped = 0
         self._read = False
         with contextlib.suppress(OSError):
@@ -82,10 +83,10 @@ class VolumeFile:
         try:
             return call(self._fd, what, offset)
         except OSError as error:
-            flags = fcntl.fcntl(self._fd, fcntl.F_GETFL)
-            if error.errno != errno.EINVAL or not flags & os.O_DIRECT:
+            if error.errno != errno.EINVAL or not self._direct:
                 raise
-            fcntl.fcntl(self._fd, fcntl.F_SETFL, flags & ~os.O_DIRECT)
+            flags = fcntl.fcntl(self._fd, fcntl.F_GETFL)
+            fcntl.fcntl(self._fd, fcntl.F_SETFL, flags & ~os.O_DIRECT)  # another thread perhaps did so already
             return call(self._fd, what, offset)
 
     def make_zero(self, offset: int, length: int) -> None:

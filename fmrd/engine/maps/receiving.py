@@ -130,16 +130,16 @@ def under_way(registry: Registry, volume: str) -> Pair | None:
 
 def must_be_of(pair: Pair, volume: str) -> None:
     """Failed('snap_unknown') where the snapshot is another volume's, Refused('volume_open') while that is open,
-    ('receive_present') while a stream is received into it.
+    ('receive_present') while a stream is received into it, which could go on; what was put back and broke off cannot.
     """
-    origin = pair.origin
+    origin, found = pair.origin, under_way(pair.registry, volume)
     if origin.volume.name != volume:
         raise Failed("snap_unknown", f"{pair.unit.name} is a snapshot of {origin.volume.name}, not of {volume}")
     if origin.running.open_count:
         raise Refused(
             "volume_open", f"volume {volume} is open ({origin.running.open_count} time(s))", "unmount it first"
         )
-    if under_way(pair.registry, volume) is not None:
+    if found is not None and found.volume.settings.receiving is not None and found.volume.settings.receiving.source:
         raise Refused(
             "receive_present", f"a stream is being received into volume {volume}",
             f"fmrctl receive {volume} goes on with it, or with --abort gives it up",

@@ -121,12 +121,12 @@ def snapsync(app: App, snapshot: str, rate: int | None, wait: bool) -> None:
 
 
 @click.command()
-@click.argument("snapshot")
+@click.argument("snapshot", nargs=-1, required=True)
 @click.option("--from-replica", is_flag=True, help="The other way: the snapshot's data onto its original.")
 @click.option("--plex", type=words.plex, multiple=True, help="Only this plex of the snapshot. May be repeated.")
 @click.option("--all-plexes", is_flag=True, help="All plexes of the snapshot, not only one.")
 @click.option("--keep-undo", is_flag=True, help="With --from-replica: keep the original as it was, for 'undo'.")
-@click.option("--keep", is_flag=True, help="With --from-replica: SNAPSHOT stays, and is copied from.")
+@click.option("--keep", is_flag=True, help="With --from-replica: SNAPSHOT stays, and is copied from; several at once.")
 @force("With --from-replica: though the original is open.")
 @RATE
 @TAG
@@ -134,8 +134,8 @@ def snapsync(app: App, snapshot: str, rate: int | None, wait: bool) -> None:
 @DRY_RUN
 @click.pass_obj
 def snapback(
-    app: App, snapshot: str, from_replica: bool, plex: tuple[str, ...], all_plexes: bool, keep_undo: bool, keep: bool,
-    force: bool, rate: int | None, wait: bool, dry_run: bool,
+    app: App, snapshot: tuple[str, ...], from_replica: bool, plex: tuple[str, ...], all_plexes: bool, keep_undo: bool,
+    keep: bool, force: bool, rate: int | None, wait: bool, dry_run: bool,
 ) -> None:  # fmt: skip
     """Give SNAPSHOT back to its original: only what changed on either side is copied, the original's data wins."""
     if keep:
@@ -143,8 +143,10 @@ def snapback(
             raise BadRequest("bad_request", "--keep goes with --from-replica alone: SNAPSHOT is only copied from")
         put_back(app, snapshot, rate=rate, wait=wait, dry_run=dry_run)
         return
+    if len(snapshot) > 1:
+        raise BadRequest("bad_request", "several snapshots go with --from-replica --keep; else one at a time")
     result = app.ask(
-        "snapback", snapshot=snapshot, from_replica=from_replica, plexes=list(plex), all_plexes=all_plexes,
+        "snapback", snapshot=snapshot[0], from_replica=from_replica, plexes=list(plex), all_plexes=all_plexes,
         keep_undo=keep_undo, force=force, rate=rate, dry_run=dry_run,
     )  # fmt: skip
     app.conclude(result, wait=wait)

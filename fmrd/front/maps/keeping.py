@@ -1,6 +1,7 @@
 """These are fmrctl's verbs over snapshots that stay, or go by rules: cat, restore, prune."""
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -79,7 +80,8 @@ def restore(
     VOLUME must not be in use. It is as it was until all of it is there, and changes in one step.
     """
     wish = restoring.Wish(volume, snapshot, span, spool)
-    app.conclude(restoring.restore(app, wish, rate=rate, dry_run=dry_run), wait=wait)
+    [answer] = restoring.restore(app, [wish], rate=rate, dry_run=dry_run)
+    app.conclude(answer, wait=wait)
 
 
 def keep_options(command: Any) -> Any:
@@ -116,13 +118,24 @@ def _print_pruned(app: App, shown: Json, *, dry_run: bool) -> None:
         app.out.print(f"{'would go' if dry_run else 'removed '} {name}")
 
 
-def put_back(app: App, snapshot: str, *, rate: int | None, wait: bool, dry_run: bool) -> None:
+def put_back(app: App, snapshots: Sequence[str], *, rate: int | None, wait: bool, dry_run: bool) -> None:
     """'snapback --from-replica --keep'."""
-    original = app.ask("print", volume=snapshot)["volumes"][0]["snapshot_of"]
-    if original is None:
-        raise Failed("snap_unknown", f"volume {snapshot} is no snapshot")
-    wish = restoring.Wish(original, snapshot)
-    app.conclude(restoring.restore(app, wish, rate=rate, dry_run=dry_run), wait=wait)
+    wishes: list[restoring.Wish] = []
+    for snapshot in snapshots:
+        original = app.ask("print", volume=snapshot)["volumes"][0]["snapshot_of"]
+        if original is None:
+            raise Failed("snap_unknown", f"volume {snapshot} is no snapshot")
+        if original in [wish.volume for wish in wishes]:
+            raise BadRequest("bad_request", f"two of these are snapshots of {original}: it can become one of them")
+        wishes.append(restoring.Wish(original, snapshot))
+    answers = restoring.restore(app, wishes, rate=rate, dry_run=dry_run)
+    shown: Json = answers[0] if len(answers) == 1 else {}
+    if not shown:
+        shown["tasks"] = [task for answer in answers for task in answer.get("tasks", [])]
+        shown["volumes"] = [answer["volume"] for answer in answers if "volume" in answer]
+        notices = [answer["notice"] for answer in answers if "notice" in answer]
+        shown |= {"notice": "; ".join(notices)} if notices else {}
+    app.conclude(shown, wait=wait)
 
 
 COMMANDS = (cat, restore, prune)

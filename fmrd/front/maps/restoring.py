@@ -3,7 +3,7 @@ of what it was before until it is all of what was asked for.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fmrd.backing.clients.volume_file import VolumeFile
@@ -27,29 +27,61 @@ class Wish:
     spool: str | None = None
 
 
-def restore(app: App, wish: Wish, *, rate: int | None = None, dry_run: bool = False) -> Json:
-    """Return the daemon's answer. Refused('volume_open'), ('receive_present')... where nothing was changed."""
-    begun = app.ask("restore_begin", volume=wish.volume, snapshot=wish.snapshot, spool=wish.spool, dry_run=dry_run)
+@dataclass(frozen=True)
+class Ready:
+    """All that is to be put back on a volume lies beside it, durably: nothing of it counts yet. ``stream`` names it;
+    ``size`` bytes of ``within`` differ.
+    """
+
+    wish: Wish
+    stream: str
+    size: int
+    within: int
+
+
+def restore(app: App, wishes: Sequence[Wish], *, rate: int | None = None, dry_run: bool = False) -> list[Json]:
+    """Return the daemon's answers, one a wish. All of it is put beside all volumes before the first changes; each does
+    so in one step, one right after the other. Refused('volume_open'), ('receive_present')... where nothing was changed.
+    """
+    begun: list[Json] = []
     try:
-        told = app.ask("changed", volume=wish.snapshot, whole=True)  # whoever writes to the volume since is noticed
-        changes = Changes(told)
-        start, stop = _span(changes, wish)
-        total = sum(each.length for each in _within(changes, start, stop))
-        if total and not dry_run:
-            _put(app, changes, (start, stop), total, begun, rate or 0)
-            if app.ask("changed", volume=wish.snapshot)["version"] != told["version"]:
-                raise Failed("stream_changed", f"snapshot {wish.snapshot} was written while it was read")
-            wait_closed(app, begun["into"])
-            return app.ask("receive_commit", volume=wish.volume, stream=begun["stream"], rate=rate)
+        ready = [_prepared(app, wish, begun, rate=rate or 0, dry_run=dry_run) for wish in wishes]
+        if dry_run:
+            return [{"notice": f"would put back {each.size} bytes that differ, of {each.within}"} for each in ready]
+        return [_taken_over(app, each, begun, rate) for each in ready]
     except BaseException:
-        if not dry_run:
+        for each in begun:
             with contextlib.suppress(FmrdError):  # what went wrong first is told
-                app.ask("receive_discard", volume=wish.volume, stream=begun["stream"])
+                app.ask("receive_discard", volume=each["volume"], stream=each["stream"])
         raise
-    if dry_run:
-        return {"notice": f"would put back {total} bytes that differ, of {stop - start}"}
-    app.ask("receive_discard", volume=wish.volume, stream=begun["stream"])
-    return {"notice": f"nothing to change: {wish.volume} and {wish.snapshot} hold the same there"}
+
+
+def _prepared(app: App, wish: Wish, begun: list[Json], *, rate: int, dry_run: bool) -> Ready:
+    """Append to ``begun`` what is to be given up where something fails."""
+    told = app.ask("restore_begin", volume=wish.volume, snapshot=wish.snapshot, spool=wish.spool, dry_run=dry_run)
+    if not dry_run:
+        begun.append(told)
+    found = app.ask("changed", volume=wish.snapshot, whole=True)  # whoever writes to the volume since is noticed
+    changes = Changes(found)
+    start, stop = _span(changes, wish)
+    size = sum(each.length for each in _within(changes, start, stop))
+    if size and not dry_run:
+        _put(app, changes, (start, stop), size, told, rate)
+        if app.ask("changed", volume=wish.snapshot)["version"] != found["version"]:
+            raise Failed("stream_changed", f"snapshot {wish.snapshot} was written while it was read")
+        wait_closed(app, told["into"])
+    return Ready(wish, told.get("stream", ""), size, stop - start)
+
+
+def _taken_over(app: App, ready: Ready, begun: list[Json], rate: int | None) -> Json:
+    volume = ready.wish.volume
+    if ready.size:
+        answer = app.ask("receive_commit", volume=volume, stream=ready.stream, rate=rate)
+    else:
+        app.ask("receive_discard", volume=volume, stream=ready.stream)
+        answer = {"notice": f"nothing to change: {volume} and {ready.wish.snapshot} hold the same there"}
+    begun[:] = [each for each in begun if each["volume"] != volume]
+    return answer
 
 
 def _span(changes: Changes, wish: Wish) -> tuple[int, int]:

@@ -78,6 +78,9 @@ class ReceiveVerbs(InstantVerbs):
             snapback.check_length(pair.origin.volume, pair.volume, replica=True)
             if dry_run:
                 return {"path": None}
+            broken_off = receiving.under_way(self.registry, volume)
+            if broken_off is not None:
+                await receiving.discard(self.registry, broken_off.unit)
             stream = Receiving(self.context.new_uuid(), changes.content_of(pair.volume), partial=True)
             wish = PlexWish(spool or self._spool(pair.origin), None)
             await self._instant(
