@@ -89,9 +89,7 @@ def _instant(vx: Vx, typed: Typed, wishes: Sequence[dict[str, str]]) -> None:
         return
     disks = list(vx.conf.disks)[-1:] if "fmrd_paths" not in typed.options else []
     path = new_paths(typed, vx.conf.disks, wish["newvol"], disks, 1)[0]
-    vx.tell(
-        f"no store is named {cache or 'there'} (fmrctl store add): {wish['newvol']} keeps old data in {path}, a sparse file of its own"
-    )
+    vx.tell(f"no store is named {cache!r}: {wish['newvol']} keeps old data in {path}, a sparse file of its own")
     _told(vx, [vx.ask("snapshot", volumes=[wish["source"]], name=wish["newvol"], instant=path)["volume"]])
 
 
