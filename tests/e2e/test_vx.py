@@ -267,6 +267,18 @@ def test_an_instant_snapshot_in_a_cache_is_synchronised(hand: Hand) -> None:
     hand.type("vxsnap syncpause s1", 1)
 
 
+def test_a_cache_that_is_a_store_is_shared_and_grows(hand: Hand, tmp_path: Path) -> None:
+    hand.daemon.json("store", "add", "c1", tmp_path / "store", "size=2M")
+    for volume in ("vol01", "vol02"):
+        hand.type(f"vxassist make {volume} 1m")
+        hand.type(f"vxsnap make source={volume}/newvol=s-{volume}/cache=c1")
+    assert {path.name for path in (tmp_path / "store").glob("*.plex")} == {"s-vol01.plex", "s-vol02.plex"}
+    hand.type("vxcache growcacheby c1 1m")
+    assert hand.type("vxcache list c1").rows[1][:4] == ["c1", "fmrd", "2", str((3 << 20) // 512)]
+    hand.type("vxcache shrinkcacheto c1 1k", 3)
+    hand.type("vxsnap syncstart s-vol01", 3)
+
+
 def test_a_copy_is_watched_and_steered(hand: Hand) -> None:
     hand.type("vxassist make vol01 4m")
     for region in range(64):

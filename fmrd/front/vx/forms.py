@@ -46,6 +46,7 @@ _START = Form(plexes.start, 1, MANY)
 _STOP = Form(plexes.stop, 1, MANY)
 _SYNC = Form(vxsnap.sync, 1, 1)
 _STEER = Form(tasks.steer, 1, MANY)
+_CACHE = Form(vxsnap.size_cache, 2, 2)
 _SNAPSTART = Form(snaps.start, 1, MANY, _MIRRORS, PATHS)
 
 FORMS: Mapping[str, Mapping[str, Form]] = {
@@ -85,6 +86,10 @@ FORMS: Mapping[str, Mapping[str, Form]] = {
         "list": Form(vxsnap.show_list, 0, 1), "syncstart": _SYNC, "syncwait": _SYNC, "syncpause": _SYNC,
         "syncresume": _SYNC, "syncstop": _SYNC,
     },
+    "vxcache": {
+        "list": Form(vxsnap.list_caches, 0, MANY), "growcacheto": _CACHE, "growcacheby": _CACHE,
+        "shrinkcacheto": _CACHE, "shrinkcacheby": _CACHE,
+    },
     "vxtask": {
         "list": Form(tasks.list_all, 0, MANY), "monitor": Form(tasks.monitor, 0, MANY), "pause": _STEER,
         "resume": _STEER, "abort": _STEER, "set": Form(tasks.set_slow, 1, 1, frozenset({"slow"})),
@@ -115,8 +120,9 @@ ABSENT: Mapping[str, Mapping[str, str]] = {
     },
     "vxsnap": {
         "split": "fmrctl snapclear SNAPSHOT: there are no hierarchies", "addmap": "each snapshot has its maps",
-        "addsnapof": "there are no hierarchies", "print-cache": "there are no caches",
+        "addsnapof": "there are no hierarchies", "print-cache": "vxcache list",
     },
+    "vxcache": {"start": "a store is always there: fmrctl store list", "stop": "fmrctl store remove NAME"},
     "vxtask": {},
 }  # fmt: skip
 

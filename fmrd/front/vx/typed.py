@@ -14,14 +14,14 @@ SECTOR_BYTES = 512
 TAKES: Mapping[str, str] = {
     "vxassist": "bg:o:t:", "vxplex": "bg:o:t:", "vxvol": "bg:o:t:", "vxmend": "g:o:", "vxrecover": "bcnsg:o:P:t:",
     "vxsnap": "bg:o:d:nlvxt:", "vxtask": "ahlpqrg:v:c:t:w:i:", "vxprint": "AaF:e:g:dhlmnpqrstv",
-    "vxstat": "c:g:i:f:psv",
+    "vxcache": "bg:o:t:", "vxstat": "c:g:i:f:psv",
 }  # fmt: skip
 """Each tool's options, as getopt writes them. One that is not here is no form of that tool that fmrd-vx knows."""
 
 TAGGED = ("vxassist", "vxplex", "vxvol", "vxrecover", "vxsnap")
 """Tools whose -t is the tag of the tasks that they begin. That of vxtask is a time, that of vxprint a shape."""
 
-KEYED = ("vxassist", "vxplex", "vxvol", "vxmend", "vxsnap", "vxtask")
+KEYED = ("vxassist", "vxplex", "vxvol", "vxmend", "vxsnap", "vxcache", "vxtask")
 """Tools whose first word says what to do; the others do one thing."""
 
 _ATTRIBUTE = re.compile(r"[a-z_%]+=")

@@ -8,7 +8,7 @@ from fmrd.front.ctl.words import format_size
 from fmrd.front.vx.asking import Vx, show
 from fmrd.front.vx.assist import MAX_MIRRORS
 from fmrd.front.vx.disks import new_paths
-from fmrd.front.vx.typed import NotSupported, Typed, read_count, read_length
+from fmrd.front.vx.typed import NotSupported, Typed, read_count, read_length, sectors
 
 PRINTED = ("NAME", "SNAPOBJECT", "TYPE", "PARENT", "SNAPSHOT", "%DIRTY", "%VALID")
 LISTED = ("NAME", "DG", "OBJTYPE", "SNAPTYPE", "PARENT", "PARENTDG", "SNAPDATE", "CHANGE_DATA", "SYNCED_DATA")
@@ -83,10 +83,36 @@ def _instant(vx: Vx, typed: Typed, wishes: Sequence[dict[str, str]]) -> None:
     if len(wishes) > 1:
         raise NotSupported("several snapshots with a cache at one instant", "fmrctl snapshot VOL --instant PATH")
     wish = wishes[0]
+    cache = wish.get("cache", "")
+    if cache in {store["name"] for store in _stores(vx)}:
+        _told(vx, [vx.ask("snapshot", volumes=[wish["source"]], name=wish["newvol"], store=cache)["volume"]])
+        return
     disks = list(vx.conf.disks)[-1:] if "fmrd_paths" not in typed.options else []
     path = new_paths(typed, vx.conf.disks, wish["newvol"], disks, 1)[0]
-    vx.tell(f"there are no caches here: {wish['newvol']} keeps old data in {path}, a sparse file of its own")
+    vx.tell(f"no store is named {cache!r}: {wish['newvol']} keeps old data in {path}, a sparse file of its own")
     _told(vx, [vx.ask("snapshot", volumes=[wish["source"]], name=wish["newvol"], instant=path)["volume"]])
+
+
+def _stores(vx: Vx) -> list[Json]:
+    return list(vx.ask("store_print")["stores"])
+
+
+def list_caches(vx: Vx, typed: Typed) -> None:
+    """vxcache list [CACHE...]: stores, which are fmrd's caches"""
+    rows = [
+        (s["name"], typed.group, str(len(s["snapshots"])), str(sectors(s["size_bytes"])),
+         "-" if s["used_bytes"] is None else f"{100 * s['used_bytes'] / s['size_bytes']:.0f}")
+        for s in _stores(vx) if not typed.words or s["name"] in typed.words
+    ]  # fmt: skip
+    show(vx, [("CACHE", "DG", "SNAPSHOTS", "LENGTH", "%USED")], rows)
+
+
+def size_cache(vx: Vx, typed: Typed) -> None:
+    """vxcache growcacheto|growcacheby|shrinkcacheto|shrinkcacheby CACHE LENGTH"""
+    name, by = typed.words[0], read_length(typed.words[1])
+    was = int(vx.ask("store_print", name=name)["stores"][0]["size_bytes"])
+    sizes = {"growcacheto": max(was, by), "growcacheby": was + by, "shrinkcacheto": min(was, by)}
+    vx.ask("store_resize", name=name, size_bytes=sizes.get(typed.keyword, max(0, was - by)))
 
 
 def _told(vx: Vx, volumes: Sequence[Json]) -> None:
