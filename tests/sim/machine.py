@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from fmrd.backing.protocol import DCO_BLOCK_BYTES, DcoFile, Finding, Freezer, Kind, Place, Probe, Seen
 from fmrd.errors import Failed, Refused
-from tests.sim.disks import Crash, FarDco, Faults, PlexDisk, SimBacking, SimDco, SimNotes
+from tests.sim.disks import Crash, Faults, PlexDisk, SimBacking, SimDco, SimNotes
+from tests.sim.far_copies import FarDco
 from tests.sim.oracle import Broken
 from tests.sim.sessions import Sessions
 
