@@ -1,12 +1,17 @@
 #!/usr/bin/env python3
-"""Writes and reads on a volume with one plex here and one on an NBD server, 0 and 1 ms (or --delays) away.
+"""Writes and reads on a volume with one plex here and one on an NBD server, 0, 1 and 10 ms (or --delays) away.
 
-Beside it the plex here alone, and both plexes here. The server is nbdkit with a file in --dir, on a unix socket, with
---filter=limit (the fence) and --filter=delay. Volumes are written through loop devices with direct I/O; targets take
-turns. What a full copy over the line takes is told last. Needs root, /dev/fuse, fio, nbdkit.
+Beside it the plex here alone, and both plexes here. Of each delay there are three: the writes of both plexes are begun
+together, as fmrd does it; in turn, as it once did (in_turn.py); and the far plex may lag (write_behind). The server is
+nbdkit with a file in --dir, on a unix socket, with --filter=limit (the fence) and --filter=delay. Volumes are written
+through loop devices with direct I/O; targets take turns. Then what a write at depth 1 takes, beside the round trip that
+fmrd counts, and how much of it fmrd computes. What a full copy over the line takes is told last. Needs root, /dev/fuse,
+fio, nbdkit.
 """
 
 import argparse
+import mmap
+import os
 import statistics
 import subprocess
 import sys
@@ -46,8 +51,12 @@ def export(where: Path, size_mib: int, delay: str) -> Iterator[str]:
 
 
 @contextmanager
-def volume(where: Path, size_mib: int, plexes: list[str], program: tuple[object, ...] = ()) -> Iterator[Path]:
-    """A started volume's file, all of its plexes in sync; how long that took goes to standard error."""
+def volume(
+    where: Path, size_mib: int, plexes: list[str], program: tuple[object, ...] = (), *settings: str
+) -> Iterator[tuple[Path, int]]:
+    """A started volume's file, all of its plexes in sync, and the process that serves it; how long that took goes to
+    standard error.
+    """
     where.mkdir()
     socket = ["--socket", where / "socket"]
     command: list[object] = [*(program or (BIN / "fmrd",)), "--state", where / "state", "--mount", where / "mount",
@@ -57,13 +66,37 @@ def volume(where: Path, size_mib: int, plexes: list[str], program: tuple[object,
         asked = [str(word) for word in (BIN / "fmrctl", *socket, "print")]
         return subprocess.run(asked, capture_output=True, check=False).returncode == 0
 
-    with serving(command, ready, where / "fmrd.log"):
+    with serving(command, ready, where / "fmrd.log") as process:
         began = time.monotonic()
         run(BIN / "fmrctl", *socket, "make", "bench", f"{size_mib}M", *plexes, "--wait")
+        if settings:
+            run(BIN / "fmrctl", *socket, "set", "bench", *settings)
         print(f"  {where.name}: made and in sync in {time.monotonic() - began:.2f} s", file=sys.stderr)
-        yield where / "mount" / "bench"
+        yield where / "mount" / "bench", process.pid
         plex = run(BIN / "fmrctl", *socket, "print").splitlines()
         print(*(f"  {where.name}: {line}" for line in plex if line.startswith("plex ")), sep="\n", file=sys.stderr)
+
+
+def one_by_one(device: Path, process: int, size_mib: int, count: int = 500) -> tuple[float, float]:
+    """Seconds of a write of 4 KiB at a time, the median, and the processor time of that process for one, the mean."""
+    block = mmap.mmap(-1, 4096)
+    took = []
+    descriptor = os.open(device, os.O_RDWR | os.O_DIRECT)
+    try:
+        busy = processor_seconds(process)
+        for number in range(count):
+            began = time.perf_counter()
+            os.pwrite(descriptor, block, number * 7919 % (size_mib << 8) << 12)
+            took.append(time.perf_counter() - began)
+        return statistics.median(took), (processor_seconds(process) - busy) / count
+    finally:
+        os.close(descriptor)
+
+
+def processor_seconds(process: int) -> float:
+    """What all of its threads have computed."""
+    words = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def copies(where: Path, size_mib: int, delay: str, rounds: int) -> float:
@@ -71,7 +104,7 @@ def copies(where: Path, size_mib: int, delay: str, rounds: int) -> float:
     found = []
     with export(where / f"copied-{delay}", size_mib, delay) as uri, ExitStack() as stack:
         near = where / f"near-{delay}"
-        path = stack.enter_context(volume(where / f"volume-{delay}", size_mib, [str(near), uri]))
+        path, _ = stack.enter_context(volume(where / f"volume-{delay}", size_mib, [str(near), uri]))
         run("dd", "if=/dev/urandom", f"of={path}", "bs=1M", f"count={size_mib}", "oflag=direct", "conv=notrunc")
         socket = ["--socket", where / f"volume-{delay}" / "socket"]
         for _ in range(rounds):
@@ -88,7 +121,7 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=256, help="of the volume, in MiB (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=2, help="of each job (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
-    parser.add_argument("--delays", default="0,1ms", help="of the far plex (default: %(default)s)")
+    parser.add_argument("--delays", default="0,1ms,10ms", help="of the far plex (default: %(default)s)")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="fmrd as it is there, too")
     options = parser.parse_args()
     with ExitStack() as stack:
@@ -99,19 +132,25 @@ def main() -> int:
                 volume(where / "both", options.size, [str(where / "n2"), str(where / "n3")])
             ),
         }
-        programs = {"": ()} | (
-            {" before": ("env", f"PYTHONPATH={options.against}", BIN / "fmrd")} if options.against else {}
-        )
+        in_turn = (sys.executable, Path(__file__).with_name("in_turn.py"))
+        kinds: dict[str, tuple[tuple[object, ...], tuple[str, ...]]] = {
+            "": ((), ()), " in turn": (in_turn, ()), " behind": ((), (f"write_behind=bench-02:{options.size}M",)),
+        }  # fmt: skip
+        if options.against:
+            kinds[" before"] = (("env", f"PYTHONPATH={options.against}", BIN / "fmrd"), ())
         for delay in options.delays.split(","):
-            for name, program in programs.items():
-                mark = f"{delay}{name.strip()}"
+            for name, (program, settings) in kinds.items():
+                mark = f"{delay}{name.replace(' ', '-')}"
                 uri = stack.enter_context(export(where / f"far-{mark}", options.size, delay))
                 plexes = [str(where / f"near-{mark}"), uri]
                 made[f"near and far {delay}{name}"] = stack.enter_context(
-                    volume(where / f"mixed-{mark}", options.size, plexes, program)
+                    volume(where / f"mixed-{mark}", options.size, plexes, program, *settings)
                 )
-        targets = {name: stack.enter_context(loop_device(path)) for name, path in made.items()}
+        targets = {name: stack.enter_context(loop_device(path)) for name, (path, _) in made.items()}
         print(table(measure(targets, JOBS, options.size, options.seconds, options.rounds)))
+        for name, device in targets.items():
+            asked, cost = one_by_one(device, made[name][1], options.size)
+            print(f"a 4K write at depth 1, {name}: {asked * 1e6:.0f} us, of which fmrd computed {cost * 1e6:.0f} us")
     with tempfile.TemporaryDirectory(dir=options.dir, prefix="fmrd-bench-") as directory:
         for delay in options.delays.split(","):
             speed = copies(Path(directory), options.size, delay, options.rounds)

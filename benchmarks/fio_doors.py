@@ -59,13 +59,13 @@ def wait_for(condition: Any, what: str, process: "subprocess.Popen[bytes]") -> N
 
 
 @contextmanager
-def serving(command: list[object], ready: Any, log: Path) -> Iterator[None]:
+def serving(command: list[object], ready: Any, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """A process until the block ends."""
     with log.open("wb") as file:
         process = subprocess.Popen([str(c) for c in command], stdout=file, stderr=file)
     try:
         wait_for(ready, f"{command[0]} (see {log})", process)
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait(PATIENCE_SECONDS)

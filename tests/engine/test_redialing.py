@@ -51,7 +51,7 @@ async def back(far: Server) -> None:
 
 async def write_at_last(rig: Rig) -> None:
     """When it can be written to again."""
-    await until(lambda: any(not is_lost(rig.service.running, plex) for plex in rig.service.volume.open_plexes()))
+    await until(lambda: not any(is_lost(rig.service.running, plex) for plex in rig.service.volume.open_plexes()))
     await rig.write_regions(3, 4, byte=b"y")
 
 

@@ -86,49 +86,6 @@ class SimDco:
         pass
 
 
-class FarDco:
-    """A copy of the DCO behind a server, as one session has it: when there is a newer one nothing is sent in this."""
-
-    def __init__(self, dco: SimDco) -> None:
-        assert dco.plex is not None, "beside a plex"
-        self.dco = dco
-        self.path, self.far, self.fence = dco.path, dco.far, dco.fence
-        self.plex = dco.plex
-        self.session = dco.machine.sessions.number(dco.plex)
-        self.tail: int | None = None
-
-    @property
-    def length(self) -> int:
-        return self.dco.length
-
-    def read(self, offset: int, length: int) -> bytes:
-        self._must_be_the_last()
-        return self.dco.read(offset, length)
-
-    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
-        self._must_be_the_last()
-        self.dco.write(offset, data)
-
-    def extend(self, length: int) -> None:
-        self._must_be_the_last()
-        self.dco.extend(length)
-
-    def reserve(self, length: int, spans: Sequence[tuple[int, int]]) -> None:
-        self.extend(length)
-
-    def hang_up(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-    def _must_be_the_last(self) -> None:
-        self.dco.machine.alive()
-        sessions = self.dco.machine.sessions
-        if sessions.is_newer(self.plex, self.session):
-            sessions.must_be_there(self.plex, self.session)
-
-
 class SimNotes:
     """A plain file in the state directory (see fmrd.backing.protocol.Notes). Power loss takes any of the writes since
     the last sync, or part of one.

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from fmrd.backing.protocol import DCO_BLOCK_BYTES, DcoFile, Finding, Freezer, Kind, Place, Probe, Seen
 from fmrd.errors import Failed, Refused
-from tests.sim.dcos import FarDco, SimDco, SimNotes
+from tests.sim.dcos import SimDco, SimNotes
 from tests.sim.disks import GRANULE, Crash, Faults, PlexDisk, SimBacking
+from tests.sim.far_copies import FarDco
 from tests.sim.oracle import Broken
 from tests.sim.sessions import Sessions
 
