@@ -315,7 +315,7 @@ class Life:
         try:
             data = await self.read_as_a_door(self.served_as(volume), offset, length)
         except FmrdError as error:
-            self.excuse("read", error)
+            self.excuse("read", error, volume)
             oracle.end_read(read, None)
             return
         finally:
@@ -337,7 +337,7 @@ class Life:
                 data = data_of([write.label] * (length // GRANULE))
                 await self.write_as_a_door(self.served_as(volume), offset, data)
         except FmrdError as error:
-            self.excuse("write", error)
+            self.excuse("write", error, volume)
             oracle.end_write(write, acknowledged=False)
             return
         finally:
@@ -384,7 +384,7 @@ class Life:
         try:
             await Door(self.served_as(volume)).flush()
         except FmrdError as error:
-            self.excuse("flush", error)
+            self.excuse("flush", error, volume)
             oracle.end_flush(flush, acknowledged=False)
             return
         finally:
@@ -392,10 +392,10 @@ class Life:
         machine.alive()
         oracle.end_flush(flush, acknowledged=True)
 
-    def excuse(self, what: str, error: FmrdError) -> None:
+    def excuse(self, what: str, error: FmrdError, volume: str) -> None:
         self.schedule.count(f"{what} {error.code}")
         self.schedule.note(f"{what}: {error}")
-        invalid = error.code == "snap_invalid" and self.schedule.snaps.stopped
+        invalid = error.code == "snap_invalid" and volume in self.schedule.snaps.stopped
         if error.code != "volume_stopped" and not self.schedule.faulted and not invalid:
             raise Broken(f"a {what} failed, and no disk did: {error}")
 

@@ -115,6 +115,8 @@ class Calling:
         to = self._opened.image
         if to.size() < self._opened.size:  # of a write it would drop what lies behind the new end, and say nothing
             raise OSError(errno.ESTALE, "the image was made smaller")
+        if not to.features() & self._opened.rbd.RBD_FEATURE_EXCLUSIVE_LOCK:  # it would write without
+            raise OSError(errno.ENOLCK, "the image has no lock any more")
         if request.command == abi.WRITE:
             to.aio_write(data, request.offset, ended)
         elif request.command == abi.READ:

@@ -167,7 +167,12 @@ def _failed(uri: ImageUri, error: Exception) -> Failed:
 
 def hint(error: OSError) -> str:
     if error.errno in (errno.EACCES, errno.EPERM):
-        return "its key needs the profile rbd: ceph auth get-or-create client.NAME mon 'profile rbd' osd 'profile rbd'"
+        return (
+            "its key lies where the configuration says (keyring, mostly /etc/ceph/ceph.client.NAME.keyring), and needs "
+            "the profile rbd: ceph auth get-or-create client.NAME mon 'profile rbd' osd 'profile rbd'"
+        )
     if error.errno == errno.ENOENT:
         return "the pool or the image is not there ('rbd ls POOL'), or no configuration or key (conf=, id=)"
+    if error.errno == errno.EINVAL:
+        return "its configuration, or the key that this names, is not written as Ceph wants it"
     return "is the cluster up? See 'ceph -s', and whether fmrd's unit may use the network"
