@@ -12,7 +12,7 @@ from functools import partial
 from shlex import quote
 from typing import Any
 
-from fmrd.backing.rbd.library import Module, load
+from fmrd.backing.rbd.library import Module, load, on_a_thread
 from fmrd.core.far.images import ImageUri
 from fmrd.core.printable import printable
 from fmrd.errors import Failed, FmrdError, Refused
@@ -63,7 +63,7 @@ class _Opening:
         self._found: Opened | Exception | None = None
         self._unwanted = False
         self._run = partial(_connect, uri, rados, rbd)
-        threading.Thread(target=self._open, name="fmrd rbd opens", daemon=True).start()
+        on_a_thread(self._open, "fmrd rbd opens")
 
     def _open(self) -> None:
         found: Opened | Exception
