@@ -116,6 +116,8 @@ class Cluster:
     def hang(self) -> None:
         """Nothing is answered until it goes on."""
         self.osd.send_signal(signal.SIGSTOP)
+        tasks = Path(f"/proc/{self.osd.pid}/task")
+        until(lambda: all(_is_stopped(each) for each in tasks.iterdir()), "all threads of the OSD have stopped")
 
     def go_on(self) -> None:
         self.osd.send_signal(signal.SIGCONT)
@@ -162,6 +164,13 @@ def running(where: Path) -> Iterator[Cluster]:
         cluster.pool = cluster.handle.open_ioctx("rbd")
         stack.callback(lambda: cluster.pool.close())
         yield cluster
+
+
+def _is_stopped(task: Path) -> bool:
+    try:
+        return (task / "stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except (FileNotFoundError, ProcessLookupError):  # that thread ended just before
+        return True
 
 
 def _is_up(cluster: Cluster) -> bool:

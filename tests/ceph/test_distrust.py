@@ -75,6 +75,21 @@ async def test_an_image_that_was_made_smaller_is_lost_and_takes_no_half_of_a_wri
     await closed(plex)
 
 
+async def test_an_image_whose_lock_was_disabled_is_written_no_more(cluster: Cluster, uri: str) -> None:
+    """librbd would go on without, and nobody would be kept out by the next session."""
+    _, rbd = library.load("")
+    plex = await opened(Exports(), uri)
+    with cluster.opened(uri) as other:
+        lock = rbd.RBD_FEATURE_EXCLUSIVE_LOCK
+        other.update_features(other.features() & (lock | rbd.RBD_FEATURE_OBJECT_MAP | rbd.RBD_FEATURE_FAST_DIFF), False)
+    with pytest.raises(ConnectionError, match="was disabled"):
+        await trio.to_thread.run_sync(plex.pwrite, 0, B)
+    await closed(plex)
+    assert cluster.content(uri, 0, 4096) == bytes(4096)
+    with pytest.raises(Refused, match="not_fenced"):
+        await opened(Exports(), uri)
+
+
 async def test_a_cluster_that_hangs_while_the_lock_is_taken_holds_nobody_up(
     cluster: Cluster, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

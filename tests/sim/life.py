@@ -403,7 +403,7 @@ class Life:
     def excuse(self, what: str, error: FmrdError, volume: str) -> None:
         self.schedule.count(f"{what} {error.code}")
         self.schedule.note(f"{what}: {error}")
-        invalid = error.code == "snap_invalid" and self.schedule.snaps.stopped
+        invalid = error.code == "snap_invalid" and volume in self.schedule.snaps.stopped
         invalid = invalid or shared.is_in_order(self, error, volume)
         if error.code != "volume_stopped" and not self.schedule.faulted and not invalid:
             raise Broken(f"a {what} failed, and no disk did: {error}")

@@ -73,7 +73,7 @@ def look(life: "Life") -> None:
 def _stays_away(life: "Life", name: str) -> bool:
     """A daemon died in a session that nobody proves to be over: its snapshot is not started before somebody says so."""
     unit = life.registry.units[name]
-    if unit.service is not None or unit.settings is None:
+    if unit.service is not None or unit.settings is None or "session_open" not in str(unit.failure):
         return False
     servers = life.schedule.machine.sessions
     return any(plex.session and not servers.server(plex.path).fence for plex in unit.settings.plexes)
@@ -228,6 +228,7 @@ async def refresh(life: "Life") -> None:
             schedule.snaps.oracles[name] = old
         elif name in life.registry.units:
             _appeared(life, name, watch)
+            schedule.snaps.stopped.discard(name)  # it is another one
         schedule.oracle.end_flush(watch, acknowledged=False)
         del schedule.snaps.watches[name], schedule.snaps.olds[name]
 

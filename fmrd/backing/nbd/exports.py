@@ -162,7 +162,11 @@ class Exports:
         if isinstance(uri, ImageUri):
             self._owners.must_be_few(uri)
             found = image.connect(uri)
-            return RbdSession(uri, found, self._owners, self._token, self.patience_seconds)
+            try:
+                return RbdSession(uri, found, self._owners, self._token, self.patience_seconds)
+            except BaseException:
+                found.close()
+                raise
         opened = opening.connect(uri, self.patience_seconds)
         return Session(uri, opened, self._token, self.patience_seconds)
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from fmrd.backing.nbd.speaking import abi
 from fmrd.backing.nbd.speaking.replies import Request
 from fmrd.backing.rbd.image import Opened
+from fmrd.backing.rbd.library import on_a_thread
 
 MOST_UNDER_WAY = 128
 """So many calls librbd has at a time; what is begun beyond that waits here."""
@@ -52,7 +53,7 @@ class Calling:
         self._waiting: deque[Asked] = deque()
         self._asked: queue.SimpleQueue[Asked | _Job | None] = queue.SimpleQueue()
         self._ends: deque[End] = deque()
-        threading.Thread(target=self._work, name="fmrd rbd", daemon=True).start()
+        on_a_thread(self._work, "fmrd rbd")
 
     def begin(self, request: Request) -> None:
         """Begin it, or have it wait. One thread at a time calls this, and ``ends``."""
@@ -115,6 +116,8 @@ class Calling:
         to = self._opened.image
         if to.size() < self._opened.size:  # of a write it would drop what lies behind the new end, and say nothing
             raise OSError(errno.ESTALE, "the image was made smaller")
+        if not to.features() & self._opened.rbd.RBD_FEATURE_EXCLUSIVE_LOCK:  # it would write without
+            raise OSError(errno.ENOLCK, "the image has no lock any more")
         if request.command == abi.WRITE:
             to.aio_write(data, request.offset, ended)
         elif request.command == abi.READ:

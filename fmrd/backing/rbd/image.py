@@ -12,7 +12,7 @@ from functools import partial
 from shlex import quote
 from typing import Any
 
-from fmrd.backing.rbd.library import Module, load
+from fmrd.backing.rbd.library import Module, load, on_a_thread
 from fmrd.core.far.images import ImageUri
 from fmrd.core.printable import printable
 from fmrd.errors import Failed, FmrdError, Refused
@@ -63,7 +63,7 @@ class _Opening:
         self._found: Opened | Exception | None = None
         self._unwanted = False
         self._run = partial(_connect, uri, rados, rbd)
-        threading.Thread(target=self._open, name="fmrd rbd opens", daemon=True).start()
+        on_a_thread(self._open, "fmrd rbd opens")
 
     def _open(self) -> None:
         found: Opened | Exception
@@ -167,7 +167,12 @@ def _failed(uri: ImageUri, error: Exception) -> Failed:
 
 def hint(error: OSError) -> str:
     if error.errno in (errno.EACCES, errno.EPERM):
-        return "its key needs the profile rbd: ceph auth get-or-create client.NAME mon 'profile rbd' osd 'profile rbd'"
+        return (
+            "its key lies where the configuration says (keyring, mostly /etc/ceph/ceph.client.NAME.keyring), and needs "
+            "the profile rbd: ceph auth get-or-create client.NAME mon 'profile rbd' osd 'profile rbd'"
+        )
     if error.errno == errno.ENOENT:
         return "the pool or the image is not there ('rbd ls POOL'), or no configuration or key (conf=, id=)"
+    if error.errno == errno.EINVAL:
+        return "its configuration, or the key that this names, is not written as Ceph wants it"
     return "is the cluster up? See 'ceph -s', and whether fmrd's unit may use the network"

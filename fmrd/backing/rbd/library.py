@@ -9,10 +9,11 @@ import importlib.machinery
 import importlib.util
 import sys
 import threading
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from fmrd.errors import Failed
+from fmrd.errors import Failed, no_thread
 
 WHERE = ("/usr/lib/python3/dist-packages",)
 """Where Debian's and Ubuntu's packages put modules."""
@@ -22,12 +23,20 @@ Module = Any
 """What a module without types has in it."""
 
 
+def on_a_thread(run: Callable[[], None], name: str) -> None:
+    """Have it run by a thread of its own, for which nobody waits at the end. Failed('exhausted')."""
+    try:
+        threading.Thread(target=run, name=name, daemon=True).start()
+    except RuntimeError as error:
+        raise no_thread(error) from error
+
+
 def load(uri: object) -> tuple[Module, Module]:
     """Return the modules rados and rbd; Failed('plex_missing') where they cannot be had. On a worker thread."""
     with _LOCK:
         try:
             return _module("rados"), _module("rbd")
-        except ImportError as error:
+        except Exception as error:  # one that was built for another Python raises whatever it comes upon
             mine = f"{sys.version_info.major}.{sys.version_info.minor}"
             raise Failed(
                 "plex_missing",

@@ -147,7 +147,7 @@ def take_lock(uri: ImageUri, opened: Opened, owners: Owners, session: Session) -
         raise Failed(
             "plex_busy", f"{uri}: {holder} has its exclusive lock",
             "a machine that has it mapped, a virtual machine, or another fmrd; of one that died the cluster lets go "
-            "after half a minute",
+            "after half a minute; one that rbd mirrors here from another cluster is written by that alone",
         ) from error  # fmt: skip
     mine = owner_of(opened)
     if mine is None or not asked(image.is_exclusive_lock_owner):

@@ -39,7 +39,7 @@ ANSWERS = frozenset({errno.EIO, errno.EINVAL, errno.ENOSPC, errno.EDQUOT, errno.
 
 WHY = {
     errno.ESHUTDOWN: "its lock was broken", errno.EROFS: "its lock is another one's",
-    errno.ESTALE: "its image was made smaller",
+    errno.ESTALE: "its image was made smaller", errno.ENOLCK: "its exclusive lock was disabled",
 }  # fmt: skip
 
 

@@ -75,6 +75,6 @@ def read_image(text: str) -> ImageUri:
     if len(names.encode()) > MOST_EXPORT_BYTES:
         raise bad(text, f"its names have more than {MOST_EXPORT_BYTES} bytes")
     values = query(text, words, _KEYS)
-    if not set(values["id"]) <= _ID:
+    if not set(values["id"]) <= _ID or values["id"].startswith("client."):
         raise bad(text, f"id={values['id']} is no name: id=NAME stands for client.NAME")
     return ImageUri(parts[0], parts[-1], "/".join(parts[1:-1]), values["conf"], values["id"])

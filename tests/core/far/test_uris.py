@@ -50,6 +50,7 @@ def test_what_is_meant(text: str, meant: Uri) -> None:
         "ssh://h/%0a", "ssh://h/" + "x" * 5000, "rbd:", "rbd:image", "rbd:/image", "rbd:pool/", "rbd:a/b/c/d",
         "rbd:pool/image@snap", "rbd:pool/image%40snap", "rbd:pool/image#x", "rbd:pool/%0a", "rbd:pool/a%2Fb",
         "rbd:pool/image?key=secret", "rbd:pool/image?id=", "rbd:pool/image?id=a%20b", "rbd:pool/" + "x" * 5000,
+        "rbd:pool/image?id=client.fmrd",
     ],
 )  # fmt: skip
 def test_what_is_refused(text: str) -> None:
