@@ -54,11 +54,13 @@ def _origin_of(mirror: Mirror) -> Mirror | None:
 
 def may_go(mirror: Mirror) -> bool:
     """Tell whether it can be given up in this step: it is an instant snapshot, nobody stops it or takes its plex, its
-    disk answers, and its original is there to be told.
+    disk answers, and its original is there to be told, and not about to stop.
     """
     volume, origin = mirror.volume, _origin_of(mirror)
     if not volume.settings.is_instant or origin is None or mirror.load.closed or mirror.life.ended:
         return False
+    if origin.load.closed or origin.life.ended:
+        return False  # what it writes down last would not have it
     if volume.settings.uuid not in origin.volume.unkept or not volume.plexes:
         return False
     disk = mirror.opened.get(volume.plexes[0].uuid)
@@ -94,14 +96,15 @@ def told(chosen: Member, mirror: Mirror, store: str, why: str) -> tuple[str, str
 
 async def give_up(mirror: Mirror, tell: Callable[[], None]) -> None:
     """Lose all of a snapshot that ``may_go``, and give its room back; ``tell`` is called where it was not lost before.
-    While this is under way it counts as a request of the snapshot's: its plex stays its own. OSError, FmrdError: then
+    While this is under way it counts as a request of the snapshot's, whose plex stays its own, and of the original's,
+    which does not stop before it is written down. OSError, FmrdError: then
     it is lost, and its room is given back when somebody needs it next.
     """
     origin, volume, store = _origin_of(mirror), mirror.volume, mirror.store
     assert origin is not None, "may_go was asked in this step"
     plex = volume.plexes[0]
     disk, unkept = mirror.opened[plex.uuid], origin.volume.unkept[volume.settings.uuid]
-    with mirror.load.request(volume):
+    with mirror.load.request(volume), origin.load.request(origin.volume):
         known = instant.is_given_up(origin.volume, volume)
         instant.give_up(origin.volume, volume)
         if not known:
