@@ -22,7 +22,7 @@ from fmrd.core.stamps import Piece, Stamp
 @dataclass(frozen=True)
 class Operation:
     """``name``: pread, pwrite, fdatasync, copy_from, stamp, look (at its content), close, dco_read, dco_write,
-    dco_close, open, remove, hang_up. Offset and length in bytes.
+    dco_close, open, remove, hang_up, store_files. Offset and length in bytes.
     """
 
     path: str
@@ -219,6 +219,10 @@ class FaultyHost(LinuxHost):
     def remove_plex(self, path: str) -> None:
         self.watch(Operation(path, "remove"))
         super().remove_plex(path)
+
+    def store_files(self, directory: str) -> dict[str, int]:
+        self.watch(Operation(directory, "store_files"))
+        return super().store_files(directory)
 
     def take_plex(self, path: str, tail_bytes: int, seen: Seen) -> FaultyBacking:  # type: ignore[override]  # as above
         return self._backing(super().take_plex(path, tail_bytes, seen))

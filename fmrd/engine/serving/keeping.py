@@ -137,7 +137,7 @@ class Keeper:
 
     def _hangs(self, mirror: Mirror) -> bool:
         disk = mirror.opened.get(self._snapshot.plexes[0].uuid)
-        return disk is not None and disk.lane.hung > 0
+        return (disk is not None and disk.lane.hung > 0) or (mirror.room is not None and mirror.room.hangs)
 
     async def _at_work(self, regions: list[int], work: Callable[[Mirror, Plex, list[int]], Awaitable[None]]) -> str:
         """Do ``work`` with those of the regions that are owed. Return what went wrong, if anything did."""

@@ -12,6 +12,10 @@ class Room(Protocol):
     def name(self) -> str:
         """The store's."""
 
+    @property
+    def hangs(self) -> bool:
+        """Tell whether its directory does not answer."""
+
     async def put(self, uuid: str, size: int, put: Callable[[], Awaitable[None]], *, precious: bool) -> None:
         """Have ``put`` write ``size`` bytes for the snapshot of that uuid, as soon as there is room for them.
         ``precious``: its original is about to be written there, so another snapshot is given up where there is none.

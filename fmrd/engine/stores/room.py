@@ -11,12 +11,13 @@ import errno
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 import trio
 
 from fmrd.backing.calls.system_calls import Lane, SystemCalls, ask
 from fmrd.core.stores.declared import Declared
-from fmrd.core.stores.room import Member, to_free
+from fmrd.core.stores.room import to_free
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.stores import giving_up
 from fmrd.errors import Failed
@@ -28,12 +29,12 @@ Measure = Callable[[str], dict[str, int]]
 
 class SharedRoom:
     """This is the room of one store. ``grown`` is told, in that step, of a size that it has from now on; ``tell`` of a
-    kind of event, a sentence and what to do.
+    kind of event, a sentence and what to do. ``begin`` runs something beside everything else.
     """
 
     def __init__(
         self, declared: Declared, system: SystemCalls, measure: Measure, *, timeout_seconds: float,
-        grown: Callable[[], None], tell: Callable[..., None],
+        grown: Callable[[], None], tell: Callable[..., None], begin: giving_up.Begin,
     ) -> None:  # fmt: skip
         self.declared = declared
         self._system = system
@@ -54,10 +55,16 @@ class SharedRoom:
         self._lock = trio.Lock()
         """Of who measures, and gives up."""
         self._told_high = False
+        self._going = giving_up.Going(begin)
 
     @property
     def name(self) -> str:
         return self.declared.name
+
+    @property
+    def hangs(self) -> bool:
+        """Tell whether its directory does not answer: then nobody waits for it again before it has."""
+        return bool(self._lane.hung)
 
     def enter(self, mirror: Mirror) -> None:
         """A volume has its plex here from now on, until it is stopped or goes."""
@@ -65,13 +72,14 @@ class SharedRoom:
         mirror.room = self
 
     def members(self) -> list[Mirror]:
-        """Those that are started."""
-        here = {uuid: mirror for uuid, mirror in self._members.items() if mirror.kin.get(uuid) is mirror}
-        self._members = here
-        return list(here.values())
+        """Those that are started. One that is about to be stays; one that was stopped goes."""
+        self._members = {uuid: mirror for uuid, mirror in self._members.items() if not mirror.life.ended}
+        return [mirror for uuid, mirror in self._members.items() if mirror.kin.get(uuid) is mirror]
 
     async def used(self) -> dict[str, int]:
         """Return the bytes allocated to each file in it, by path. OSError or FmrdError where that cannot be told."""
+        if self.hangs:
+            raise OSError(errno.ETIMEDOUT, f"the directory of store {self.name} has not answered yet")
         return await ask(
             self._system, self._lane, lambda: self._measure_files(self.declared.directory), self._timeout_seconds
         )
@@ -211,34 +219,21 @@ class SharedRoom:
         where there is none, or where it was that of whoever asks.
         """
         mirrors = {m.volume.settings.uuid: m for m in self.members() if giving_up.may_go(m)}
-        members = [self._member(mirror) for key, mirror in mirrors.items() if key not in tried]
+        held = {key: self._files.get(mirror.volume.plexes[0].path, 0) for key, mirror in mirrors.items()}
+        busy = tried | self._going.uuids
+        members = [giving_up.member(mirror, held[key]) for key, mirror in mirrors.items() if key not in busy]
         chosen = to_free(members)
         if chosen is None:
             raise self._full(f"{why}, and no snapshot is left in it that could be given up")
         tried.add(chosen.uuid)
         mirror = mirrors[chosen.uuid]
-        await giving_up.give_up(mirror, lambda: self._told_given_up(mirror, chosen, why))
+        message, action = giving_up.told(chosen, mirror, self.name, why)
+        tell = partial(self._tell, "snapshot_given_up", message, action=action, volume=chosen.name)
+        if not await self._going.give_up(mirror, tell, self._timeout_seconds):
+            raise self._full(f"store {self.name} is full, and snapshot {chosen.name} takes long to be given up")
         if chosen.uuid == uuid:
             raise self._full(f"{why}, and it was the oldest there")
         await self._measure()
-
-    def _member(self, mirror: Mirror) -> Member:
-        settings = mirror.volume.settings
-        held = self._files.get(mirror.volume.plexes[0].path, 0)
-        some, everything = giving_up.what_is_lost(mirror)
-        at = settings.taken.at if settings.taken is not None else 0.0
-        pinned = settings.receiving is not None
-        return Member(settings.uuid, settings.name, at, held, some, everything, pinned)
-
-    def _told_given_up(self, mirror: Mirror, chosen: Member, why: str) -> None:
-        settings = mirror.volume.settings
-        what = "it was invalid already" if chosen.lost_some else "it was the oldest there"
-        message = f"snapshot {settings.name} of volume {settings.snapshot_of} is invalid: {why}, and {what}"
-        action = f"fmrctl store resize {self.name} SIZE, then take another one of {settings.snapshot_of}"
-        self._tell(
-            "snapshot_given_up", f"{message}; the {chosen.held_bytes} bytes that it had kept are given back",
-            action=action, volume=settings.name,
-        )  # fmt: skip
 
     def _too_much(self, size: int) -> Failed:
         return self._full(f"store {self.name} is full: {size} bytes more do not fit, and nothing is given up for them")

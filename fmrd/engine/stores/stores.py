@@ -57,6 +57,7 @@ class Stores:
         return SharedRoom(
             declared, self._system, self._host.store_files, timeout_seconds=PATIENCE_SECONDS,
             grown=lambda: self._begin(self._save_or_tell), tell=self._events.warn,
+            begin=self._begin,
         )  # fmt: skip
 
     def room(self, name: str) -> SharedRoom:
