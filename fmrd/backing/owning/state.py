@@ -54,7 +54,7 @@ class StateDirectory:
         finally:
             os.close(descriptor)
         private.mend(self._volumes)
-        private.mend(self.state, but_for={"lock", "history", "history.1", stores.NAME, self._volumes.name})
+        private.mend(self.state, but_for={"lock", "history", "history.1", stores.NAME, stores.NEW, self._volumes.name})
         for left in self._volumes.glob("*" + HOME_SUFFIX + UNPUBLISHED):
             log.info("removing %s: a kill came before that volume was made, or imported", left)
             left.unlink()
