@@ -54,7 +54,7 @@ class StateDirectory:
         finally:
             os.close(descriptor)
         private.mend(self._volumes)
-        known = {"lock", "history", "history.1", "identity", "nights", stores.NAME, self._volumes.name}
+        known = {"lock", "history", "history.1", "identity", "nights", stores.NAME, stores.NEW, self._volumes.name}
         private.mend(self.state, but_for=known)
         for left in self._volumes.glob("*" + HOME_SUFFIX + UNPUBLISHED):
             log.info("removing %s: a kill came before that volume was made, or imported", left)

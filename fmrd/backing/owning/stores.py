@@ -11,7 +11,8 @@ from fmrd.backing.plexfile import sync_directory
 from fmrd.errors import Refused
 
 NAME = "stores"
-_NEW = ".new"
+NEW = "stores.new"
+"""The next one, before it counts."""
 MOST_BYTES = 1 << 20
 """More is not read: whoever decodes it refuses that."""
 _TRIED_BYTES = 64 << 10
@@ -30,7 +31,7 @@ def read(state: Path) -> bytes | None:
 
 def write(state: Path, data: bytes) -> None:
     """As protocol.Host.write_stores."""
-    new = state / (NAME + _NEW)
+    new = state / NEW
     with contextlib.suppress(FileNotFoundError):
         new.unlink()
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
