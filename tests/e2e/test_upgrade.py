@@ -69,3 +69,41 @@ def test_maps_are_kept(
     assert read_at(daemon.path("data"), 77 * REGION, 6) == b"missed"
     daemon.stop()
     assert same_bytes(*paths)
+
+
+def test_more_snapshots_than_an_older_one_knows_are_left_alone_by_it(
+    stopped_daemon: Daemon, tmp_path: Path, older: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With eight instant ones the DCO has a second bank of columns, and with seven one is enough again."""
+    daemon = stopped_daemon
+    newer = daemon.command
+
+    def command(*options: str) -> list[str]:
+        program = ["env", f"PYTHONPATH={older}", sys.executable, "-c", "from fmrd.front.daemon import main; main()"]
+        return [*program, *newer(*options)[1:]]
+
+    def shown_by_the_older() -> dict[str, str]:
+        with monkeypatch.context() as patch:
+            patch.setattr(daemon, "command", command)
+            daemon.start()
+        found = {volume["name"]: volume["kstate"] for volume in daemon.ask("print")["volumes"]}
+        daemon.stop()
+        return found
+
+    daemon.start()
+    daemon.make("data", 2 * MIB, tmp_path / "a", tmp_path / "b")
+    for number in range(8):
+        daemon.ask("snapshot", volumes=["data"], name=f"snap{number}", instant=str(tmp_path / f"i{number}"))
+        write_at(daemon.path("data"), number * REGION, b"%d" % number)
+    daemon.stop()
+    daemon.may_log_errors = True
+    home = daemon.state / "volumes" / "data.dco"
+    before = home.read_bytes()
+    assert "ENABLED" not in shown_by_the_older().values()
+    assert "dco_feature" in daemon.log() and home.read_bytes() == before, "nothing is touched"
+    daemon.start()
+    assert read_at(daemon.path("snap7"), 7 * REGION, 1) == b"\0" and read_at(daemon.path("data"), 0, 1) == b"0"
+    daemon.json("stop", "snap7")
+    daemon.json("remove", "snap7", "--yes")
+    daemon.stop()
+    assert shown_by_the_older()["data"] == "ENABLED"
