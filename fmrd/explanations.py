@@ -128,7 +128,8 @@ ERRORS: dict[str, str] = {
     "reads from its original.",
     "undo_present": "An earlier restore kept what the volume was before; only one such state is kept at a time.",
     "not_recovered": "There are plexes that are out, and recover could attach none of them; what it prints says why.",
-    "no_room": "What would be copied to a plex may not fit on its file system; nothing was changed. Make room there.",
+    "no_room": "What would be copied to a plex, or a copy of the DCO that must grow, may not fit on its file system; "
+    "nothing was changed. Make room there.",
     "undo_missing": "No restore with --keep-undo was made, or it was undone or removed already.",
     "undo_impossible": "Keeping an undo needs plex files on a file system that can share blocks (XFS with reflinks, "
     "btrfs): the clone costs nothing there. Elsewhere it would be a full copy, so it is refused.",

@@ -4,7 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import MIB, REGION, Daemon, needs_fuse, read_at, same_bytes, until, write_at
+from tests.e2e.harness import (
+    MIB,
+    REGION,
+    Daemon,
+    Loops,
+    needs_fuse,
+    needs_loops,
+    read_at,
+    same_bytes,
+    until,
+    write_at,
+)
 
 pytestmark = needs_fuse
 
@@ -46,3 +57,29 @@ def test_a_dozen_snapshots_outlive_a_kill_and_go_back(daemon: Daemon, tmp_path: 
     until(lambda: not daemon.ask("print")["tasks"], "all came back")
     daemon.stop()
     assert same_bytes(*paths, *(tmp_path / f"s{number}" for number in range(COUNT)))
+
+
+@needs_loops
+def test_a_device_keeps_a_volume_at_few_snapshots_until_its_dco_lies_in_a_file(
+    daemon: Daemon, loops: Loops, tmp_path: Path
+) -> None:
+    """The area at its end has the room that it was made with; that is said before anything is made."""
+    disk = Path(loops.disk("disk", 4 * MIB))
+    daemon.make("data", MIB, disk, tmp_path / "b", options=("--force", "--wait"))
+    for number in range(7):
+        daemon.ask("snapshot", volumes=["data"], name=f"snap{number}", instant=str(tmp_path / f"i{number}"))
+    more = ("snapshot", "data", "--name", "more", "--instant", tmp_path / "more")
+    for options in (("--dry-run",), ()):
+        answer = daemon.ctl(*more, *options)
+        assert (answer.status, answer.code) == (1, "plex_too_many")
+        assert f"the DCO on {disk} cannot grow" in answer.err and "dco=FILE" in answer.err
+    assert not (tmp_path / "more").exists() and daemon.states("data") == ["ACTIVE", "ACTIVE"]
+    daemon.json("plex", "dis", "data", str(disk), "--yes")
+    daemon.json("plex", "add", "data", f"{disk},dco={tmp_path / 'disk.dco'}", "--force", "--wait")
+    daemon.json(*more)
+    daemon.restart()
+    daemon.in_sync("data")
+    assert daemon.json("dump", tmp_path / "disk.dco")["dco"]["banks"] == 2
+    another = Path(loops.disk("another", 4 * MIB))
+    assert daemon.ctl("plex", "add", "data", another, "--force", "--wait").status == 0, "with room for what there is"
+    assert daemon.json("dump", another)["dco"]["banks"] == 2

@@ -240,3 +240,35 @@ def test_the_way_back_is_refused_with_a_sentence_where_it_could_do_harm(
     assert [path.read_bytes() for path in theirs] == before
     daemon.start()
     daemon.in_sync("data")
+
+
+def test_more_snapshots_than_an_older_one_knows_are_left_alone_by_it(
+    stopped_daemon: Daemon, tmp_path: Path, older: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With eight instant ones the DCO has a second bank of columns, and with seven one is enough again."""
+    daemon = stopped_daemon
+
+    def shown_by_the_older() -> dict[str, str]:
+        with as_older(daemon, older, monkeypatch):
+            daemon.start()
+        found = {volume["name"]: volume["kstate"] for volume in daemon.ask("print")["volumes"]}
+        daemon.stop()
+        return found
+
+    daemon.start()
+    daemon.make("data", 2 * MIB, tmp_path / "a", tmp_path / "b")
+    for number in range(8):
+        daemon.ask("snapshot", volumes=["data"], name=f"snap{number}", instant=str(tmp_path / f"i{number}"))
+        write_at(daemon.path("data"), number * REGION, b"%d" % number)
+    daemon.stop()
+    daemon.may_log_errors = True
+    home = daemon.state / "volumes" / "data.dco"
+    before = home.read_bytes()
+    assert "ENABLED" not in shown_by_the_older().values()
+    assert "dco_feature" in daemon.log() and home.read_bytes() == before, "nothing is touched"
+    daemon.start()
+    assert read_at(daemon.path("snap7"), 7 * REGION, 1) == b"\0" and read_at(daemon.path("data"), 0, 1) == b"0"
+    daemon.json("stop", "snap7")
+    daemon.json("remove", "snap7", "--yes")
+    daemon.stop()
+    assert shown_by_the_older()["data"] == "ENABLED"
