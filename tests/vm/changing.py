@@ -29,8 +29,8 @@ install -m 644 {OLDER}/systemd/*.service /etc/systemd/system/
 install {OLDER}/systemd/fmrd-loop /usr/local/sbin/
 systemctl daemon-reload
 systemctl enable -q --now fmrd"""
-"""What README of 0.1.0 says, but for a virtual environment, which would need a network: Debian's outcome is told that it has
-what 0.1.0 wants of a newer one, a type with a parameter.
+"""What README of 0.1.0 says, but for a virtual environment, which would need a network: Debian's outcome is told
+that it has what 0.1.0 wants of a newer one, a type with a parameter.
 """
 AWAY_WITH_IT = "rm -rf /etc/systemd/system/fmrd*.service /usr/local/sbin/fmrd-* /usr/local/bin/fmr* /opt/fmrd"
 """What docs/RELEASE.md says before the package comes."""
