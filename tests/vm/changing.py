@@ -21,6 +21,7 @@ mkdir -p /opt/fmrd
 cp -r {OLDER}/fmrd /opt/fmrd/
 for each in fmrd=daemon fmrctl=cli; do
     printf '%s\\n' '#!/usr/bin/python3 -P' 'import sys' 'sys.path.insert(0, "/opt/fmrd")' \\
+        'import outcome; outcome.Outcome.__class_getitem__ = classmethod(lambda cls, item: cls)' \\
         "from fmrd.front.${{each#*=}} import main" 'main()' >/usr/local/bin/${{each%=*}}
     chmod 755 /usr/local/bin/${{each%=*}}
 done
@@ -28,8 +29,10 @@ install -m 644 {OLDER}/systemd/*.service /etc/systemd/system/
 install {OLDER}/systemd/fmrd-loop /usr/local/sbin/
 systemctl daemon-reload
 systemctl enable -q --now fmrd"""
-"""What README of 0.1.0 says, but for a virtual environment, which would need a network."""
-AWAY_WITH_IT = "rm -rf /etc/systemd/system/fmrd*.service /usr/local/sbin/fmrd-loop /usr/local/bin/fmrd* /opt/fmrd"
+"""What README of 0.1.0 says, but for a virtual environment, which would need a network: Debian's outcome is told
+that it has what 0.1.0 wants of a newer one, a type with a parameter.
+"""
+AWAY_WITH_IT = "rm -rf /etc/systemd/system/fmrd*.service /usr/local/sbin/fmrd-* /usr/local/bin/fmr* /opt/fmrd"
 """What docs/RELEASE.md says before the package comes."""
 
 
@@ -81,6 +84,8 @@ def purged(vm: Machine) -> str:
         " && ".join(f"test -e {each}" for each in [*plexes, *(f"/var/lib/fmrd/volumes/{name}.dco" for name in names)])
     )
     vm.run(INSTALL, 300 + READY_SECONDS)
+    wait_until_ready(vm)
+    vm.run("systemctl start " + " ".join(f"fmrd-loop@{name}" for name in names), 200)
     well_again(vm)
     vm.run(" && ".join(f"mountpoint /srv/{name}" for name in names))
     need({state for name in names for state in states(vm, name)} == {"ACTIVE"}, f"not all ACTIVE: {plexes}")
@@ -88,7 +93,7 @@ def purged(vm: Machine) -> str:
 
 
 def upgraded(vm: Machine) -> str:
-    """the version before becomes the package, with a volume mounted, under a writer"""
+    """the first version becomes the package, with a volume mounted, under a writer"""
     names = [volume["name"] for volume in ask(vm, "print")["volumes"]]
     vm.run(
         f"""set -e
@@ -132,7 +137,7 @@ def upgraded(vm: Machine) -> str:
 
 
 def way_back(vm: Machine) -> str:
-    """and back to the version before, of a volume that it would get wrong"""
+    """and back to the first one, of a volume that it would get wrong"""
     vm.run(
         """set -e
         fmrctl set older write_behind=older-02:1M
