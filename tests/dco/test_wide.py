@@ -82,11 +82,11 @@ def test_with_one_bank_every_byte_is_as_it_always_was() -> None:
 
 
 def test_an_older_fmrd_does_not_touch_what_has_more_banks(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = in_slot(layout.encode_record(family(((0, 2), (1, 2)), 2, 4), 0))
-    assert layout.decode_record(data, 0).incompatible == layout.WIDE
+    record = family(((0, 2), (1, 2)), 2, 4)
+    assert layout.decode_record(in_slot(layout.encode_record(record, 0)), 0).incompatible == layout.WIDE
     monkeypatch.setattr(layout, "INCOMPATIBLE_KNOWN", layout.INCOMPATIBLE_KNOWN & ~layout.WIDE)
     with pytest.raises(Refused, match="dco_feature"):
-        layout.decode_record(data, 0)
+        layout.decode_record(in_slot(layout.encode_record(record, 1)), 1)  # bytes that nobody has decoded yet
 
 
 @pytest.mark.parametrize(("runs", "bit"), [((), layout.WIDE), (((0, 2), (1, 2)), 0)])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from fmrd.backing import dcofile
 from fmrd.core.record import Record
@@ -247,3 +248,21 @@ async def test_a_snapshot_on_a_device_does_not_go_back_where_its_dco_has_no_room
         plex.tail = None
         await back(snapshot="snap1")
         await rig.end_all()
+
+
+@pytest.mark.parametrize("what", ["marks", "instant"])
+async def test_verbs_at_once_that_need_columns_all_get_some(tmp_path: Path, what: str) -> None:
+    """What one of them found free another one has taken by then: that is no reason to refuse it."""
+    async with daemon(tmp_path) as rig:
+        await narrow(rig).make("ab")
+
+        async def one(number: int) -> None:
+            if what == "marks":
+                await rig.verbs.mark(volume="data", name=f"m{number}")
+            else:
+                await rig.verbs.snapshot(volumes=["data"], name=f"i{number}", instant=str(rig.path(f"i{number}")))
+
+        async with trio.open_nursery() as nursery:
+            for number in range(8):
+                nursery.start_soon(one, number)
+        assert len(rig.service.volume.tracks) == 8

@@ -45,18 +45,38 @@ def write(state: Path, data: bytes) -> None:
 
 def prepare(directory: str) -> None:
     """As protocol.Host.prepare_store."""
-    private.make(Path(directory))
-    if os.path.realpath(directory) != directory:
-        raise Refused("refused_unsafe", f"{directory} leads elsewhere: {os.path.realpath(directory)}", "name that")
-    status = os.stat(directory)
-    mode = stat.S_IMODE(status.st_mode)
-    if status.st_uid not in (0, os.geteuid()) or mode & _OTHERS_WRITE:
-        who = "belongs to somebody else" if status.st_uid not in (0, os.geteuid()) else f"has mode {mode:04o}"
-        raise Refused(
-            "refused_unsafe", f"{directory} {who}: others may put something in the place of its files",
-            f"a directory of fmrd's own, with mode 0700: chmod go-w {directory}",
-        )  # fmt: skip
+    path = Path(directory)
+    made = False
+    for each in (*reversed(path.parents), path):
+        if not made and not os.path.lexists(each):
+            made = True
+        if made:  # below what nobody else may touch, or first: what others made there meanwhile is an error
+            each.mkdir(mode=private.MODE)
+            each.chmod(private.MODE)  # a umask can take away, and from the owner too
+            sync_directory(str(each))
+        _must_be_safe(each, last=each == path)
     _try_punching(directory)
+
+
+def _must_be_safe(path: Path, *, last: bool) -> None:
+    """Refused('refused_unsafe') where others may put something in the place of what lies in that directory. In one for
+    all, as /tmp, nobody moves what is not theirs; a store itself (``last``) is none.
+    """
+    status = os.lstat(path)
+    if stat.S_ISLNK(status.st_mode):
+        raise Refused("refused_unsafe", f"{path} leads elsewhere: {os.path.realpath(path)}", "name that")
+    if not stat.S_ISDIR(status.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    mode, ours = stat.S_IMODE(status.st_mode), status.st_uid in (0, os.geteuid())
+    if ours and not mode & (_OTHERS_WRITE if last else stat.S_IWOTH):
+        return
+    if ours and not last and mode & stat.S_ISVTX:
+        return
+    who = f"has mode {mode:04o}" if ours else "belongs to somebody else"
+    raise Refused(
+        "refused_unsafe", f"{path} {who}: others may put something in the place of its files",
+        f"a directory of fmrd's own, with mode 0700: chmod go-w {path}",
+    )  # fmt: skip
 
 
 def _try_punching(directory: str) -> None:

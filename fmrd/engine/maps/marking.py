@@ -41,7 +41,6 @@ async def set_mark(running: Running, name: str, *, reset: bool) -> None:
     must_be_free(name)
     if not reset:
         must_have_room(running.volume, name)
-    await make_room(running.mirror.store.ledger, 1, running.volume)
     await at_an_instant(running, step)
 
 
@@ -53,8 +52,9 @@ async def delete_mark(running: Running, name: str) -> None:
 
 
 async def at_an_instant(running: Running, step: Callable[[], None]) -> None:
-    """Take a step while no write of the volume is under way, and commit it."""
+    """Take a step while no write of the volume is under way, and commit it. There is a column for it then."""
     async with running.verb():
+        await make_room(running.mirror.store.ledger, 1, running.volume)
         with contextlib.suppress(FmrdError):  # so that a crash later does not bring back what was written before
             await running.mirror.clean()
         async with running.mirror.ranges.hold((0, running.volume.geometry.length_bytes)):

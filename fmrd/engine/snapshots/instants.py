@@ -20,6 +20,7 @@ from fmrd.core.states import PlexState, TaskState, TaskType
 from fmrd.core.volume.volume import Volume
 from fmrd.dco.copy import DcoCopy
 from fmrd.dco.ledger import change
+from fmrd.dco.rows.widening import make_room
 from fmrd.dco.store import Store
 from fmrd.engine.copies.carried import copy_of, name_owner
 from fmrd.engine.events.telling import copy_began
@@ -54,6 +55,7 @@ async def take_instant(
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(running.verb())
         must_be_original(running.volume)
+        await make_room(mirror.store.ledger, snapshot.INSTANT_BITMAPS, running.volume)  # others may have taken some
         record = PlexRecord("", registry.context.new_uuid(), path, dco, PlexState.ACTIVE, Column(0, 0))
         length = running.volume.geometry.length_bytes
         if files.backing.length < length:  # the volume grew meanwhile

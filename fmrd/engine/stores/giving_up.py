@@ -1,5 +1,6 @@
 """An instant snapshot is given up: it is lost durably, and only then its room is given back (PROTOCOLS, "Stores")."""
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from fmrd.core.stores.room import Member
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.serving.writes_under_way import Zeroer
 
+log = logging.getLogger(__name__)
 Begin = Callable[[Callable[[], Awaitable[Any]]], None]
 
 
@@ -26,6 +28,7 @@ class Going:
         """As ``give_up``; return False where it has not ended in that time: it goes on then."""
         uuid, ended = mirror.volume.settings.uuid, trio.Event()
         errors: list[Exception] = []
+        waited_for = True
 
         async def run() -> None:
             try:
@@ -33,6 +36,8 @@ class Going:
                     await give_up(mirror, tell)
             except Exception as error:  # raised below, by whoever still waits for it
                 errors.append(error)
+                if not waited_for:
+                    log.warning("snapshot %s is given up, and has its room still: %s", mirror.volume.name, error)
             finally:
                 self.uuids.discard(uuid)
                 ended.set()
@@ -41,6 +46,7 @@ class Going:
         self._begin(run)
         with trio.move_on_after(seconds):
             await ended.wait()
+        waited_for = False
         if errors:
             raise errors[0]
         return ended.is_set()
