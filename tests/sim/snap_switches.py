@@ -98,9 +98,9 @@ def _no_epochs() -> AbstractContextManager[Any]:
 def _original_writes_at_once() -> AbstractContextManager[Any]:
     real = copy_on_write.before_write
 
-    async def before(mirror: Mirror, offset: int, length: int) -> None:
+    async def before(mirror: Mirror, offset: int, length: int, data: memoryview | None = None) -> None:
         if not mirror.volume.unkept:
-            await real(mirror, offset, length)
+            await real(mirror, offset, length, data)
 
     return patch.object(copy_on_write, "before_write", before)
 
@@ -108,9 +108,9 @@ def _original_writes_at_once() -> AbstractContextManager[Any]:
 def _partial_writes_as_they_are() -> AbstractContextManager[Any]:
     real = copy_on_write.before_write
 
-    async def before(mirror: Mirror, offset: int, length: int) -> None:
+    async def before(mirror: Mirror, offset: int, length: int, data: memoryview | None = None) -> None:
         if mirror.volume.unkept:
-            await real(mirror, offset, length)
+            await real(mirror, offset, length, data)
 
     return patch.object(copy_on_write, "before_write", before)
 
