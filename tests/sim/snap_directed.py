@@ -276,6 +276,32 @@ async def killed_before_a_region_written_at_once_is_known_to_be_kept(life: Life)
     life.system.crash("kill")
 
 
+async def killed_when_it_holds_what_it_was_given(life: Life) -> None:
+    """It was written over as a whole, so nothing of its original was copied first; its map tells of that before."""
+    await _instant(life)
+    [snap] = snaps.snapshots(life)
+    volume = life.registry.service(snap.name).volume
+
+    def crash(call: Call) -> bool:
+        if volume.plexes[0].is_kept(0):
+            life.system.rng.randrange = lambda *limits: 0  # type: ignore[method-assign]  # nothing in flight lands
+            life.system.crash("kill")
+        return False
+
+    life.system.delay = crash
+    await life.write(0, REGION, snap.name)
+
+
+async def read_and_restored_from(life: Life) -> None:
+    """What it shows is what its original gets."""
+    life.system.laziness = 0
+    [snap] = snaps.snapshots(life)
+    await life.read(0, REGION, snap.name)
+    await snaps.restore(life)
+    await life.settle_tasks()
+    await life.read(0, REGION)
+
+
 def _is_fdatasync(call: Call) -> bool:
     """Of the plex of a snapshot."""
     return call.lane.name.startswith("SNAP") and getattr(call.run, "__name__", "") == "fdatasync"
@@ -371,6 +397,9 @@ DIRECTED = {
     ),
     "quick, instant: killed before what was written is known to be kept": (
         killed_before_a_region_written_at_once_is_known_to_be_kept, replace(KILL, quick=True),
+    ),
+    "instant: killed when it holds what it was given": (
+        killed_when_it_holds_what_it_was_given, KILL, read_and_restored_from,
     ),
     "instant: killed after a region was lost": (killed_after_a_region_was_lost, KILL),
     "instant: power fails after a region was written over": (power_fails_after_a_region_was_written_over, POWER),

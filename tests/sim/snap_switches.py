@@ -115,6 +115,16 @@ def _partial_writes_as_they_are() -> AbstractContextManager[Any]:
     return patch.object(copy_on_write, "before_write", before)
 
 
+def _given_before_the_map_tells() -> AbstractContextManager[Any]:
+    """What an instant snapshot is given is held, and its map has it only as that of any other write."""
+    told = (
+        "if found:",
+        "    volume.distrust_others(regions)",
+        "    await mirror.store.write_pages(volume.touched_pages())",
+    )
+    return without(copy_on_write, "_given", "\n    ".join(told))
+
+
 def _kept_by_memory() -> AbstractContextManager[Any]:
     def owed(origin: Volume, snap: Volume, regions: range) -> list[int]:
         lost = origin.unkept.get(snap.settings.uuid)
@@ -197,6 +207,7 @@ SWITCHES = {
     "replica: reads wait for the record": lambda: patch.object(Mirror, "reads_held", _reads_go_on),
     "instant: old data before the original's": _original_writes_at_once,
     "instant: a part of a region after the rest": _partial_writes_as_they_are,
+    "instant: its map tells of what it was given before it holds that": _given_before_the_map_tells,
     "instant: kept is durably kept": _kept_by_memory,
     "instant: fdatasync before it is kept": _kept_without_fdatasync,
     "instant: fdatasync before the page": _kept_before_the_fdatasync,

@@ -134,6 +134,9 @@ CAUGHT_BY = {
     "replica: reads wait for the record": "snapshot: read before a restore is recorded",
     "instant: old data before the original's": ("instants", 0),
     "instant: a part of a region after the rest": ("instants", 0),
+    "instant: its map tells of what it was given before it holds that": (
+        "instant: killed when it holds what it was given"
+    ),
     "instant: kept is durably kept": "instant: killed before a kept region is known",
     "instant: fdatasync before it is kept": "instant: power fails after a region was written over",
     "instant: fdatasync before the page": "instant: power fails while a round becomes durable",
