@@ -313,7 +313,7 @@ def test_it_is_called_by_links(hand: Hand, tmp_path: Path) -> None:
     links.mkdir()
     tool(program, "--link", links)
     assert sorted(os.listdir(links)) == [
-        "vxassist", "vxmend", "vxplex", "vxprint", "vxrecover", "vxsnap", "vxstat", "vxtask", "vxvol"
+        "vxassist", "vxcache", "vxmend", "vxplex", "vxprint", "vxrecover", "vxsnap", "vxstat", "vxtask", "vxvol"
     ]  # fmt: skip
     environment = os.environ | {"FMRD_SOCKET": str(hand.daemon.socket)}
     tool(links / "vxassist", "make", "vol01", "1m", env=environment)

@@ -38,16 +38,16 @@ def nightly(app: App, volume: str, dry_run: bool) -> None:
     with alone(path, volume):
         night = Night(app, plan, dry_run, lambda step: _tell(app, step))
         problem = night.run()
-    error = Failed("night_failed", f"the night of volume {volume} failed: {problem}", "mend that, and run it again")
+    error: FmrdError = Failed(
+        "night_failed", f"the night of volume {volume} failed: {problem}", "mend that, and run it again"
+    )  # fmt: skip
     if not dry_run:
         try:
             why = None if problem is None else printable(problem, MOST_CHARACTERS)
             app.ask("night_note", volume=volume, begun=begun, problem=why, snapshot=night.snapshot or None,
                     sent=night.sent or None)  # fmt: skip
-        except FmrdError as unheard:
-            if problem is None:
-                raise
-            app.err.print(f"fmrctl: the daemon was not told: {unheard}")
+        except FmrdError as unheard:  # the exit status is that of any command whose daemon does not answer
+            error, problem = unheard, problem or "the daemon was not told"
     shown: Json = {"steps": night.steps, **({"taken": night.snapshot} if night.snapshot else {})}
     if app.as_json:
         app.show(shown | ({"error": error_json(error)} if problem else {}))
