@@ -14,7 +14,7 @@ from tests.e2e.stage import ROOT, Stage, needs_a_stage, stage
 
 README = (ROOT / "README.md").read_text()
 PAGES = {path.stem: path.read_text().split("\n## Examples\n")[1] for path in sorted((ROOT / PROSE).glob("*.md"))}
-CONFIGURES = ("[", "nbd://", "EXPORT_OPTIONS")
+CONFIGURES = ("[", "nbd://", "EXPORT_OPTIONS", "toml")
 """A block, or a line, that begins like that is no command."""
 INLINE = re.compile(r"`((?:fmrctl|fmrd|fmrd-vx|fmrd-loop|losetup|systemctl|mount|pipx?|journalctl|nbdkit|echo) [^`]+)`")
 PLACEHOLDER = re.compile(r"\b[A-Z]{3,}\b|\.\.\.|^fmrd-export NAME$|^fmrd --[a-z]+$|^mount (-o|UUID=)$|^losetup -d$")
@@ -27,6 +27,7 @@ RECIPES = (
     "every night", "every five minutes", "after a cut", "into a file, and back", "a whole disk",
     "only what changed, onto a copy of data-monday",
 )  # fmt: skip
+FAR_RECIPES = ("by ssh", "by NBD, there", "by NBD, here")
 
 
 def shown_in(markdown: str) -> Iterator[str]:
@@ -35,7 +36,7 @@ def shown_in(markdown: str) -> Iterator[str]:
         lines = block.strip("\n").splitlines()
         if lines[0].startswith(CONFIGURES):
             continue
-        if lines[0].removeprefix("# ") in RECIPES:
+        if lines[0].removeprefix("# ") in (*RECIPES, *FAR_RECIPES, "in a Ceph cluster"):
             yield lines[0]  # all of it, by its title
             continue
         prompts = [re.match(r"(here|there)?[#$] +", line) for line in lines]
@@ -135,16 +136,30 @@ STORIES: dict[str, list[str]] = {
         "systemctl start fmrd-export@night",
         "until nbdinfo 'nbds://10.0.0.1/night'; do sleep 0.05; done",
     ],
-    "plexes on other machines": [
+    "a night": [
         "(made)",
-        "ssh backup.example 'apt-get install -y nbdkit && truncate -s 20500M /srv/far.plex'",
-        "fmrctl plex add data ssh://backup.example/srv/far.plex --wait",
-        "fmrctl plex dis data data-03",
-        "rm /srv/far.plex",
-        "(certificates)",
-        "truncate -s 20500M /srv/far.plex",
-        "nbdkit --filter=limit file /srv/far.plex --tls=require --tls-certificates=/etc/pki/nbdkit --tls-verify-peer",
-        "fmrctl plex add data 'nbds://backup.example/?tls-certificates=/etc/pki/fmrd&x-fence=single' --wait",
+        "mkdir -p /etc/fmrd.d /srv/disk3/snapshots",
+        r"""printf '%s\n' '[snapshot]' 'into = "/srv/disk3/snapshots"' '[prune]' 'last = 2' >/etc/fmrd.d/data.toml""",
+        "systemctl enable --now fmrd-nightly@data.timer",
+        "ls /srv/disk3/snapshots/data-*.dco",
+    ],
+    "a store": [
+        "(made)",
+        "fmrctl make mail 64M /srv/disk1/mail.plex /srv/disk2/mail.plex",
+        "fmrctl store add nightly /srv/snapshots size=20G autogrow=+5G:60G",
+        "fmrctl snapshot data --instant --store nightly --name data-mon",
+        "fmrctl snapshot mail --instant --store nightly --name mail-mon",
+        "fmrctl store print",
+    ],
+    "several put back together": [
+        "(made)",
+        "fmrctl make log 4M /srv/disk1/log.plex /srv/disk2/log.plex",
+        "fmrctl snapstart data /srv/disk3/data.plex",
+        "fmrctl snapstart log /srv/disk3/log.plex",
+        "fmrctl snapwait data",
+        "fmrctl snapwait log",
+        "fmrctl snapshot data log",
+        "fmrctl snapback SNAP-data SNAP-log --from-replica --keep",
     ],
     "hooks": [
         "mkdir -p /etc/fmrd/hooks.d && install scripts/hooks/mail /etc/fmrd/hooks.d/",
@@ -195,6 +210,12 @@ GOES_ON = {
 IN_A_MACHINE = "takes systemd itself: scripts/test-vm, by hand"
 ELSEWHERE: dict[str, tuple[str, str]] = {
     **{f"# {title}": ("tests/e2e/test_recipes.py", title) for title in RECIPES},
+    **{f"# {title}": ("tests/e2e/test_far_recipes.py", title) for title in FAR_RECIPES},
+    "# in a Ceph cluster": ("tests/ceph/test_recipe.py", "takes a cluster"),
+    "truncate -s 20500M /srv/far.plex": ("tests/e2e/test_far_recipes.py", "by NBD, there"),
+    "fmrctl nightly data": ("tests/e2e/test_nightly.py", "with README's plan, a hook and a second daemon"),
+    "fmrctl nightly data --dry-run": ("tests/e2e/test_nightly.py", "the same"),
+    "systemctl enable --now fmrd-far@srv-far.plex.socket": ("tests/e2e/test_far_recipes.py", "its script on a socket"),
     "./scripts/demo": ("scripts/test-deb", "half a minute; the tier runs it from the package"),
     "./scripts/test": (".ci/run", "it runs this"),
     "scripts/build-deb": ("scripts/test-deb", "a tier of its own"),
@@ -215,13 +236,10 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "journalctl FMRD_VOLUME=data": ("tests/vm/living.py", IN_A_MACHINE),
     "fmrctl undo data": ("tests/e2e/test_snapshots.py", "takes XFS or btrfs under the plexes"),
     "fmrctl --json events": ("tests/e2e/test_told.py", "goes on; what it prints is looked at there"),
-    "nbdkit -f --filter=limit file /srv/far.plex": ("tests/nbd_servers.py", "the same server, for other tests"),
     "echo 1 >/sys/block/loop0/queue/rotational": ("tests/e2e/test_typed.py", "that device may be somebody's"),
     "install /usr/share/doc/fmrd/examples/hooks/mail /etc/fmrd/hooks.d/": ("tests/deb/inside", "the package has it"),
     "mount /srv/data": ("tests/e2e/test_hand.py", "by mount.fmrd, which has to lie in /sbin"),
-    "echo 'data /srv/data fmrd _netdev,nofail,x-systemd.after=fmrd.service 0 0' >>/etc/fstab": (
-        "tests/e2e/test_hand.py", "the same",
-    ),
+    "echo 'data /srv/data fmrd nofail 0 0' >>/etc/fstab": ("tests/e2e/test_hand.py", "the same"),
 }  # fmt: skip
 """What is not typed on a stage -> who runs it, and why it is not typed there."""
 

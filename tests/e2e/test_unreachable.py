@@ -16,15 +16,15 @@ from tests.e2e.harness import Daemon, needs_fuse, until
 pytestmark = needs_fuse
 
 COMMANDS = """
-apply {file}; changed data; events; grow data +1M; history; import X; loop data; make x 1M X; map data; mark data
-n; nightly data; print; print d*; plex add data X; plex att data data-01 data-02; plex convert data data-02; plex det data d*;
-plex dis data data-02; plex off data data-02; plex on data data-02; prune data --keep-last 1; receive data --token;
-recover; refresh SNAP-data; remove data; rename data x; replace data data-02 X; restore data --from SNAP-data; send
-SNAP-data --output {file}.s; set data rate=1; snapabort data; snapback SNAP-data; snapclear SNAP-data; snapprint;
-snapshot data; snapstart data X; snapsync SNAP-data; snapwait data; start data; start --all; stat; status; status
--x d*; stop data; stop --all; store add s /s size=1G; store list; store print s; store
-remove s; store resize s 2G; task abort 1; task list; task list d*; task monitor; task monitor night; task pause
-1; task resume night; task set 1 rate=1; top; undo data; unloop data; verify data"""
+apply {file}; changed data; events; grow data +1M; history; import X; loop data; make x 1M X; map data; mark data n;
+nightly data; print; print d*; plex add data X; plex att data data-01 data-02; plex convert data data-02; plex det
+data d*; plex dis data data-02; plex off data data-02; plex on data data-02; prune data --keep-last 1; receive data
+--token; recover; refresh SNAP-data; remove data; rename data x; replace data data-02 X; restore data --from
+SNAP-data; send SNAP-data --output {file}.s; set data rate=1; snapabort data; snapback SNAP-data; snapclear SNAP-data;
+snapprint; snapshot data; snapstart data X; snapsync SNAP-data; snapwait data; start data; start --all; stat; status;
+status -x d*; stop data; stop --all; store add s /s size=1G; store list; store print s; store remove s; store resize s
+2G; task abort 1; task list; task list d*; task monitor; task monitor night; task pause 1; task resume night; task set
+1 rate=1; top; undo data; unloop data; verify data"""
 """With what is needed to get as far as the daemon."""
 ASK_NOBODY = {"dump", "explain", "install-units", "stream verify"}
 REFUSE_JSON = {"cat"}
