@@ -179,13 +179,13 @@ async def tasks(fmrctl: Fmrctl, rig: Rig) -> None:
 async def far(fmrctl: Fmrctl, rig: Rig) -> None:
     """A plex as one on an NBD server would be, as one whose session is lost, and as a file on NFS."""
     backing: Any = rig.service.mirror.opened[rig.plex("a").uuid].backing
-    before = backing.far, backing.fence, backing.standing
+    before = backing.far, backing.fence, backing.inner.standing
     for transport, fence, standing in (
         ("NBD", "single", Standing("", 0.001, 0.002)), ("NBD", "", Standing("gone", None, None)), ("NFS", "", None),
     ):  # fmt: skip
-        backing.far, backing.fence, backing.standing = transport, fence, standing
+        backing.far, backing.fence, backing.inner.standing = transport, fence, standing
         await fmrctl("print", "data")
-    backing.far, backing.fence, backing.standing = before
+    backing.far, backing.fence, backing.inner.standing = before
 
 
 class PlexFile(VolumeFile):
