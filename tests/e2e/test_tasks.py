@@ -90,5 +90,5 @@ def test_a_verify_keeps_its_tag_over_a_restart(daemon: Daemon, tmp_path: Path) -
     daemon.json("task", "pause", "weekly")
     daemon.stop()
     daemon.start()
-    assert names(daemon, "--tag", "weekly") == ["data"]
+    until(lambda: names(daemon, "--tag", "weekly") == ["data"], "it goes on")
     daemon.json("task", "abort", "weekly")
