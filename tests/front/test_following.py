@@ -105,7 +105,7 @@ async def test_each_verb_is_one_that_acts_or_none_that_is_told() -> None:
         "plex_add", "plex_det", "plex_att", "plex_replace", "plex_convert", "plex_dis", "plex_off", "plex_on",
         "recover", "snapstart", "snapabort", "snapshot", "snapsync", "snapback", "undo", "refresh", "snapclear", "mark",
         "receive_begin", "receive_commit", "receive_discard", "restore_begin", "verify", "task_pause", "task_resume",
-        "task_abort", "task_set", "store_add", "store_resize", "store_remove",
+        "task_abort", "task_set", "store_add", "store_resize", "store_remove", "night_note",
     }  # fmt: skip
     events = Events(lambda: 100.0)
     for verb in VERBS:

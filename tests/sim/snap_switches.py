@@ -133,11 +133,13 @@ def _kept_by_memory() -> AbstractContextManager[Any]:
     return patch.object(instant, "owed", owed)
 
 
-def _lost_in_memory() -> AbstractContextManager[Any]:
+@contextmanager
+def _lost_in_memory() -> Iterator[None]:
     async def lose(self: keeping.Keeper, regions: list[int], why: str, *, rest: bool) -> None:
         instant.lose(self._origin.volume, self._snapshot, regions)
 
-    return patch.object(keeping.Keeper, "_lose", lose)
+    with patch.object(keeping.Keeper, "_lose", lose), patch.object(instant, "untold", lambda *_: set()):
+        yield
 
 
 def _kept_without_fdatasync() -> AbstractContextManager[Any]:
