@@ -244,13 +244,15 @@ OF_A_VOLUME: dict[str, tuple[str, Callable[[Rig], dict[str, Any]]]] = {
 }
 
 
+OF_A_STORE = {"store_add", "store_resize", "store_remove"}
+"""These have a test of their own: test_what_a_store_foretells_is_what_it_does."""
 OF_A_CLIENT = {"receive_begin", "restore_begin"}
 """They begin what fmrctl then carries out, and foretell to it what it will do (tests/front/test_json_document.py)."""
 
 
 def test_every_verb_that_has_a_dry_run_is_here() -> None:
     foretold = {verb for verb, args in VERBS.items() if "dry_run" in args}
-    assert {verb for verb, _ in OF_A_VOLUME.values()} == foretold - OF_A_CLIENT
+    assert {verb for verb, _ in OF_A_VOLUME.values()} == foretold - OF_A_CLIENT - OF_A_STORE
     assert {"snapback", "refresh", "undo"} <= test_foretold.VERBS.keys()
 
 

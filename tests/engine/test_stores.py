@@ -199,3 +199,39 @@ async def test_a_store_is_forgotten_only_where_that_is_remembered(rig: Rig, monk
     await rig.verbs.store_remove(name="s")
     assert (rig.directory / "state" / "stores").read_bytes() == encode([])
     assert all_stores.PATIENCE_SECONDS <= 5, "an original may wait for it"
+
+
+@pytest.mark.parametrize("what", ["new", "open to others", "a link", "a file", "taken"])
+async def test_what_a_store_foretells_is_what_it_does(rig: Rig, what: str) -> None:
+    place = rig.path("store")
+    if what == "open to others":
+        place.mkdir()
+        place.chmod(0o777)
+    elif what == "a link":
+        place.symlink_to(rig.directory)
+    elif what == "a file":
+        place.touch()
+    elif what == "taken":
+        await rig.verbs.store_add(name="other", directory=str(place), size_bytes=SIZE)
+    told: list[str] = []
+    for dry_run in (True, False):
+        try:
+            await rig.verbs.store_add(name="s", directory=str(place), size_bytes=SIZE, dry_run=dry_run)
+        except (Failed, Refused) as error:
+            told.append(error.code)
+        else:
+            told.append("made")
+            assert place.exists() is not dry_run
+    assert told == [told[0]] * 2 and (told[0] == "made") == (what == "new")
+    if what != "new":
+        return
+    await rig.verbs.snapshot(volumes=["data"], store="s", name="i")
+    for verb, more, code in (
+        (rig.verbs.store_resize, {"size_bytes": 4096}, "store_in_use"),
+        (rig.verbs.store_remove, {}, "store_in_use"),
+    ):
+        for dry_run in (True, False):
+            with pytest.raises(Refused, match=code):
+                await verb(name="s", dry_run=dry_run, **more)  # type: ignore[operator]  # each has its own arguments
+    assert "would make" in (await rig.verbs.store_resize(name="s", size_bytes=2 * SIZE, dry_run=True))["notice"]
+    assert (await rig.verbs.store_print())["stores"][0]["size_bytes"] == SIZE, "and only says so"

@@ -264,7 +264,7 @@ class Machine:
         if not self.cutting:
             self.stores = data
 
-    def prepare_store(self, directory: str) -> None:
+    def prepare_store(self, directory: str, *, make: bool = True) -> None:
         self.alive()
 
     def store_files(self, directory: str) -> dict[str, int]:

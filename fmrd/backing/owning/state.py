@@ -104,8 +104,8 @@ class StateDirectory:
     def write_stores(self, data: bytes) -> None:
         stores.write(self.state, data)
 
-    def prepare_store(self, directory: str) -> None:
-        stores.prepare(directory)
+    def prepare_store(self, directory: str, *, make: bool = True) -> None:
+        stores.prepare(directory, make=make)
 
     def store_files(self, directory: str) -> dict[str, int]:
         return stores.files(directory)

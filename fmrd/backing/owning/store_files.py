@@ -12,9 +12,10 @@ class StoreFiles(Protocol):
     def write_stores(self, data: bytes) -> None:
         """Put another one in its place, durably: a crash leaves the one or the other, whole."""
 
-    def prepare_store(self, directory: str) -> None:
+    def prepare_store(self, directory: str, *, make: bool = True) -> None:
         """Make that directory, unless it is there, with mode 0700. OSError where files cannot be made in it, or room
-        cannot be given back; Refused('refused_unsafe') where others may put something in their place.
+        cannot be given back; Refused('refused_unsafe') where others may put something in their place. With ``make``
+        False nothing is made, and only what is there is looked at.
         """
 
     def store_files(self, directory: str) -> dict[str, int]:

@@ -43,19 +43,22 @@ def write(state: Path, data: bytes) -> None:
     sync_directory(str(state / NAME))
 
 
-def prepare(directory: str) -> None:
+def prepare(directory: str, *, make: bool = True) -> None:
     """As protocol.Host.prepare_store."""
     path = Path(directory)
     made = False
     for each in (*reversed(path.parents), path):
         if not made and not os.path.lexists(each):
+            if not make:
+                return
             made = True
         if made:  # below what nobody else may touch, or first: what others made there meanwhile is an error
             each.mkdir(mode=private.MODE)
             each.chmod(private.MODE)  # a umask can take away, and from the owner too
             sync_directory(str(each))
         _must_be_safe(each, last=each == path)
-    _try_punching(directory)
+    if make:
+        _try_punching(directory)
 
 
 def _must_be_safe(path: Path, *, last: bool) -> None:

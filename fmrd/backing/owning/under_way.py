@@ -29,6 +29,8 @@ _ENDED = "ZX"
 _ENDS_OF_RINGS = ("io_wq_put_and_exit", "io_wq_exit", "io_uring_cancel", "io_uring_files_cancel", "__io_uring_cancel")
 """Where the kernel has a thread sleep that ends, until its workers and requests have (5.15 to 6.18)."""
 
+_WORKER = "iou-wrk-"  # what the kernel calls a worker of a ring
+
 
 def identity(status: os.stat_result) -> File:
     """Of a file, or of the device that a name stands for."""
@@ -175,8 +177,19 @@ class Process:
 
     def may_write(self, file: File) -> bool:
         """May a call of it still write there? True also where nobody can tell."""
-        found = [self._writes(thread) for thread in self.threads()]
-        return any(files is None or file in files for files in found)
+        for thread in self.threads():
+            files = self._writes(thread)
+            if files is None or (file in files and not self._handed_over_and_over(thread)):
+                return True
+        return False
+
+    def _handed_over_and_over(self, thread: str) -> bool:
+        """Have all writes ended that it handed to rings? One that was killed never hears of that. Once it sleeps at its
+        end no further one begins; those that have begun are in workers, and an fdatasync is no write.
+        """
+        if thread != f"/proc/{self.number}/task/{self.number}" or not _sleeps_at_its_end(self.number):
+            return False
+        return all(_only_syncs(each) for each in self.threads() if each != thread)
 
     def _writes(self, thread: str) -> set[File] | None:
         """None where it cannot be told."""
@@ -218,6 +231,16 @@ def _sleeps_at_its_end(process: int) -> bool:
             return file.read().startswith(_ENDS_OF_RINGS)
     except OSError:
         return False
+
+
+def _only_syncs(thread: str) -> bool:
+    """Is it a worker of a ring, in an fdatasync? False of one whose stack the kernel does not show."""
+    try:
+        with open(f"{thread}/comm") as name, open(f"{thread}/stack") as stack:
+            worker, calls = name.read().startswith(_WORKER), stack.read()
+    except OSError:
+        return _is_ending(thread)
+    return worker and "io_fsync+" in calls
 
 
 def _is_ending(thread: str) -> bool:

@@ -88,16 +88,16 @@ class Stores:
     async def add(self, declared: Declared, *, dry_run: bool = False) -> SharedRoom:
         """Declare a store. Failed('store_exists'); BadRequest, Refused and Failed as its directory is."""
         self._must_be_free(declared)
-        if dry_run:
-            return self._room(declared)
         try:
-            prepare = partial(self._host.prepare_store, declared.directory)
+            prepare = partial(self._host.prepare_store, declared.directory, make=not dry_run)
             await ask(self._system, self._lane, prepare, PATIENCE_SECONDS)
         except OSError as error:
             why = error.strerror or error
             raise Failed(
                 "store_unusable", f"store {declared.name} cannot lie in {declared.directory}: {why}"
             ) from error
+        if dry_run:
+            return self._room(declared)
         async with self._saving:
             self._must_be_free(declared)
             await self._write({**self._declared(), declared.name: declared})

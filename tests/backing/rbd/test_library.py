@@ -2,7 +2,9 @@
 
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -12,12 +14,13 @@ from fmrd.errors import Failed, FmrdError
 
 
 @pytest.fixture
-def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the system's packages would be, empty yet."""
-    for name in ("rados", "rbd"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.setattr(library, "WHERE", (str(tmp_path),))
-    return tmp_path
+def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where the system's packages would be, empty yet. What is loaded from there is nobody else's."""
+    with patch.dict(sys.modules):
+        for name in ("rados", "rbd"):
+            sys.modules.pop(name, None)
+        monkeypatch.setattr(library, "WHERE", (str(tmp_path),))
+        yield tmp_path
 
 
 def refused() -> Failed:
@@ -51,5 +54,3 @@ def test_where_no_thread_can_be_had_that_is_told(modules: Path, monkeypatch: pyt
         patched.setattr(threading.Thread, "start", start)
         with pytest.raises(FmrdError, match="exhausted"):
             Exports().open_plex("rbd:rbd/disk", 0)
-    for name in ("rados", "rbd"):
-        monkeypatch.delitem(sys.modules, name)

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from fmrd.backing.owning.under_way import Process, has_ended
+from fmrd.backing.owning.under_way import Process, has_ended, identity
 from fmrd.backing.ring.buffers import address_of
 from fmrd.backing.ring.ring import Ring
-from tests.backing.disks import mounted, run
+from tests.backing.disks import loop_device, mounted, run
 from tests.backing.ring.conftest import MakeRing
-from tests.e2e.harness import until
+from tests.e2e.harness import needs_loops, until
 
 LATE_SECONDS = 30.0
 DATA = b"z" * 4096
@@ -45,6 +45,31 @@ ring.submit()
 print("handed over", flush=True)
 sys.stdin.readline()
 """
+
+
+_SYNCS = """
+import os, sys
+from fmrd.backing.owning.under_way import HandedOver, Process, identity
+from fmrd.backing.ring.buffers import address_of
+from fmrd.backing.ring.ring import Ring
+
+good, hung = (os.open(path, os.O_RDWR) for path in sys.argv[1:3])
+os.pwrite(hung, b"z" * 4096, 0)
+data = b"z" * 4096
+ring = Ring(16)
+write = HandedOver(identity(os.fstat(good)))
+write.enter()
+print(Process.this(), flush=True)
+sys.stdin.readline()
+if sys.argv[3] == "fdatasync":
+    ring.fdatasync(hung, lambda _: None)
+else:
+    ring.write(hung, address_of(data), 4096, 8192, lambda _: None, data, True)
+ring.submit()
+print("handed over", flush=True)
+sys.stdin.readline()
+"""
+"""Of a write that is noted as handed over nobody has heard when it ends."""
 
 
 def kill(child: "subprocess.Popen[str]") -> None:
@@ -107,6 +132,39 @@ def test_a_disk_that_hangs_takes_no_worker_from_another(make_ring: MakeRing, tmp
         assert hung == [4096] * 160
         for file in good + bad:
             os.close(file)
+
+
+@needs_loops
+@pytest.mark.parametrize("what", ["fdatasync", "write"])
+def test_what_was_written_elsewhere_is_over_though_an_fdatasync_hangs(
+    make_ring: MakeRing, tmp_path: Path, what: str
+) -> None:
+    """Of a write that hangs nobody can tell where it goes."""
+    make_ring(2)
+    good = tmp_path / "good"
+    os.close(opened(good))
+    with mounted(tmp_path, "ext4") as where, loop_device(where, 1 << 20) as device:
+        os.close(opened(where / "hung"))
+        hung = device if what == "fdatasync" else str(where / "hung")
+        words = [sys.executable, "-c", _SYNCS, str(good), hung, what]
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdin is not None and child.stdout is not None
+            process = Process.parse(child.stdout.readline())
+            assert process is not None
+            with frozen(where):
+                child.stdin.write("\n")
+                child.stdin.flush()
+                assert child.stdout.readline() == "handed over\n"
+                until(lambda: _sleeps_for_good(child.pid), "a worker hangs")
+                assert process.may_write(identity(good.stat())), "it may have more to write"
+                child.kill()
+                until(lambda: has_ended(child.pid), "nobody answers there any more")
+                assert child.poll() is None and process.threads(), "it has not ended"
+                if what == "fdatasync":
+                    until(lambda: not process.may_write(identity(good.stat())), "and nothing else is under way")
+                else:
+                    assert process.may_write(identity(good.stat()))
+            child.wait(LATE_SECONDS)
 
 
 @pytest.mark.parametrize("end", [kill, kill_a_thread, leave])
