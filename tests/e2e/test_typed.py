@@ -121,6 +121,7 @@ STORIES: dict[str, list[str]] = {
         "echo 'EXPORT_OPTIONS=--listen 10.0.0.1:10809 --tls /etc/fmrd/tls' >/etc/fmrd/export-SNAP-data.conf",
         "cat /etc/fmrd/export-SNAP-data.conf",
         "systemctl start fmrd-export@SNAP-data",
+        "until nbdinfo 'nbds://10.0.0.1/SNAP-data'; do sleep 0.05; done",
         "nbdfuse --connections=1 /mnt/nbd/night nbds://10.0.0.1/SNAP-data &",
         "mount -o loop,ro /mnt/nbd/night /mnt/night",
         "ls /mnt/night/lost+found",

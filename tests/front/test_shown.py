@@ -1,10 +1,12 @@
 """Every command of fmrctl that README or a manual page shows, also in a sentence or as a form, its parser takes."""
 
 import re
+from pathlib import Path
 
 import click
 import pytest
 
+from fmrd.front.ctl.app import App
 from fmrd.front.ctl.cli import cli
 from fmrd.front.daemon.daemon import main as daemon
 from fmrd.front.setup.pages import PROSE
@@ -60,7 +62,11 @@ def test_it_is_taken(program: str, line: str) -> None:
 def _parse(command: click.Command, given: list[str]) -> None:
     """As it is typed; a form has words in capitals where numbers or names would be."""
     try:
-        command.make_context(command.name, list(given), parent=click.Context(cli, info_name="fmrctl", obj=None))
+        command.make_context(
+            command.name,
+            list(given),
+            parent=click.Context(cli, info_name="fmrctl", obj=App(Path("/nowhere"), as_json=False)),
+        )
     except click.UsageError as error:
         if not any(re.fullmatch(r"[A-Z:=,.+a-z_]*[A-Z]{2,}[A-Z:=,.]*", word) for word in given):
             pytest.fail(f"{' '.join(given)}: {error.format_message()}")
