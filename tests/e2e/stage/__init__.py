@@ -27,6 +27,7 @@ OWN = ("backup", "etc", "mnt", "run", "srv", "var")
 READS_FILES = ("apply", "cat", "send", "receive", "dump", "--help")
 """fmrctl itself reads or writes files there, so it must be there, too."""
 BUILT = r"""
+# It says so only from inside: whoever entered before would be on the machine itself.
 set -eu
 new=$1 own=$2
 mount -t tmpfs tmpfs "$new"
@@ -46,8 +47,7 @@ for disk in 1 2 3; do mount --bind "$own/disk$disk" "$new/srv/disk$disk"; done
 mkdir -p "$new/mnt/nbd" "$new/mnt/night" "$new/run/fmrd-loop"
 ip link set lo up
 ip address add 10.0.0.1/32 dev lo
-echo built
-exec chroot "$new" sleep infinity
+exec chroot "$new" sh -c 'echo built; exec sleep infinity'
 """
 
 
@@ -96,7 +96,11 @@ class Stage:
             self._daemon = subprocess.Popen(
                 self._inside("exec fmrd"), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/"
             )
-        until(self._answers, "fmrd answers")
+        try:
+            until(self._answers, "fmrd answers")
+        except AssertionError as error:
+            error.add_note(self.log())
+            raise
 
     def stop(self) -> None:
         """In order."""
