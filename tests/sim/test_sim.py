@@ -39,7 +39,7 @@ SWITCHES = (
     | wide_switches.SWITCHES
 )
 SCHEDULES = 5000
-OTHERS = 600
+OTHERS = 500
 CHUNK = 100
 FOUND = [
     ("plain", 21), ("all", 100945), ("all", 102527), ("sync errors", 100947), ("sync errors", 62), ("late", 105291),
