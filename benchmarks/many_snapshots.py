@@ -55,8 +55,10 @@ async def daemon(directory: Path) -> AsyncIterator[Registry]:
     registry = Registry(Context(LinuxHost(directory / "state"), ThreadedCalls()))
     async with trio.open_nursery() as nursery:
         await nursery.start(registry.run)
-        while any(u.service is None and u.failure is None for u in registry.units.values()):  # noqa: ASYNC110  # untold
-            await trio.sleep(0.05)
+        arrived = registry.arriving.arrived
+        while registry.arriving.may_come():
+            await arrived.wait()
+            arrived = registry.arriving.arrived
         yield registry
         await registry.close()
         nursery.cancel_scope.cancel()

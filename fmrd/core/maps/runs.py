@@ -6,7 +6,7 @@ Stretch = tuple[int, int]
 """(offset, length) in bytes."""
 
 
-def runs_of(regions: Iterable[int]) -> Iterator[range]:
+def adjacent(regions: Iterable[int]) -> Iterator[range]:
     """Yield the runs of adjacent ones; they come in order."""
     run = range(0)
     for region in regions:

@@ -16,7 +16,7 @@ from functools import partial
 from bitarray.util import ones
 
 from fmrd.core.decisions import instant
-from fmrd.core.maps.runs import Stretch, pieces_of, runs_of
+from fmrd.core.maps.runs import Stretch, adjacent, pieces_of
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
 from fmrd.dco.group_commit import Batch, GroupCommit
@@ -183,11 +183,11 @@ class Keeper:
         if new:
             pieces = [volume.geometry.bytes_of(range(region, region + 1)) for region in new]
             await self._take(mirror, plex, pieces, [given[region] for region in new], precious=precious)
-        runs = list(runs_of(region for region in lacking if region not in given))
+        runs = list(adjacent(region for region in lacking if region not in given))
         for pieces in pieces_of((volume.geometry.bytes_of(run) for run in runs), PIECE_BYTES, TOGETHER_BYTES):
             data = await reading.read_pieces(self._origin, pieces)
             await self._take(mirror, plex, pieces, data, precious=precious)
-        for run in (*runs, *runs_of(new)):
+        for run in (*runs, *adjacent(new)):
             volume.copied_these(plex, run.start, ones(len(run)), dropped)
 
     async def _take(

@@ -6,16 +6,14 @@ import tempfile
 from contextlib import suppress
 
 from fmrd.core.names import is_name
-from fmrd.core.printable import printable
 from fmrd.errors import Failed, FmrdError
 from fmrd.front.ctl.app import App
 from fmrd.front.maps.sending import Sending, Wish, decode_token
 from fmrd.front.nightly.plan import Send
+from fmrd.front.nightly.programs import TAIL_BYTES, run, tail_of
 
 ANSWER_SECONDS = 120.0
 """For a question to the far side; a stream may take as long as it takes."""
-ANSWER_BYTES = 64 << 10
-ERROR_CHARACTERS = 300
 RECEIVE = ("fmrctl", "receive")
 
 
@@ -70,14 +68,12 @@ class Far:
         """
         command = [*self._send.through, *RECEIVE, self._send.volume, option]
         try:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=ANSWER_SECONDS, check=False
-            )
-        except subprocess.TimeoutExpired:
+            ran = run(command, ANSWER_SECONDS)
+        except TimeoutError:
             raise Failed("failed", f"{command[0]} did not answer within {ANSWER_SECONDS:.0f} s") from None
-        if done.returncode and option == "--holds":
-            raise Failed("failed", f"{' '.join(command)} failed ({_tail(done.stderr)})")
-        found = done.stdout[:ANSWER_BYTES].decode(errors="replace").split() if not done.returncode else []
+        if ran.status and option == "--holds":
+            raise Failed("failed", f"{' '.join(command)} failed ({ran.last})")
+        found = ran.said.decode(errors="replace").split() if not ran.status else []
         return found[0] if found else ""
 
     def _stream(self, sending: Sending) -> int:
@@ -100,10 +96,6 @@ class Far:
             if problem is not None:
                 raise problem
             if status or not written:
-                said.seek(max(0, os.fstat(said.fileno()).st_size - ANSWER_BYTES))
-                raise Failed("stream_cut", f"{' '.join(command)} ended with status {status} ({_tail(said.read())})")
+                said.seek(max(0, os.fstat(said.fileno()).st_size - TAIL_BYTES))
+                raise Failed("stream_cut", f"{' '.join(command)} ended with status {status} ({tail_of(said.read())})")
         return written
-
-
-def _tail(output: bytes) -> str:
-    return printable(output.decode(errors="replace").strip()[-ERROR_CHARACTERS:], ERROR_CHARACTERS)

@@ -3,8 +3,6 @@ snapshot nothing is sent, and what the far side holds is never pruned.
 """
 
 import os
-import signal
-import subprocess
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -12,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fmrd.core.json_object import Json
-from fmrd.core.printable import printable
 from fmrd.errors import Failed, FmrdError, failed_by
 from fmrd.front.ctl import words
 from fmrd.front.ctl.app import App, problem_of
@@ -20,10 +17,10 @@ from fmrd.front.ctl.tables import decision_line
 from fmrd.front.maps.pruning import pruned
 from fmrd.front.nightly.far import Far
 from fmrd.front.nightly.plan import NEW, Plan
+from fmrd.front.nightly.programs import run
 from fmrd.front.told.trusted import why_not
 
 DONE, FAILED, SKIPPED, WOULD = "done", "failed", "skipped", "would"
-OUTPUT_CHARACTERS = 300
 
 
 @dataclass
@@ -147,18 +144,10 @@ class Night:
         if self.dry_run:
             return f"would run {' '.join(command)}"
         environment = os.environ | {"FMRD_VOLUME": self.plan.volume} | {f"FMRD_{k}": v for k, v in more.items() if v}
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment,
-            start_new_session=True,
-        )  # fmt: skip
         try:
-            output, _ = process.communicate(timeout=self.plan.hook_seconds)
-        except subprocess.TimeoutExpired:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            raise Failed("failed", f"{command[0]} was killed: it took {self.plan.hook_seconds} s") from None
-        if process.returncode:
-            last = printable(output.decode(errors="replace").strip()[-OUTPUT_CHARACTERS:], OUTPUT_CHARACTERS)
-            raise Failed("failed", f"{command[0]} failed with status {process.returncode} ({last})")
+            ran = run(command, self.plan.hook_seconds, environment, apart=True)
+        except TimeoutError as error:
+            raise Failed("failed", str(error)) from None
+        if ran.status:
+            raise Failed("failed", f"{command[0]} failed with status {ran.status} ({ran.last})")
         return f"ran {command[0]}"

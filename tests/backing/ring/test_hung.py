@@ -99,6 +99,24 @@ def frozen(where: Path) -> Iterator[None]:
         run("fsfreeze", "-u", where)
 
 
+@contextlib.contextmanager
+def hanging(where: Path, program: str, *words: str) -> Iterator[tuple["subprocess.Popen[str]", Process]]:
+    """A process of that program, which has handed over what hangs until the block ends."""
+    command = [sys.executable, "-c", program, *words]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdin is not None and child.stdout is not None
+        process = Process.parse(child.stdout.readline())
+        assert process is not None
+        with frozen(where):
+            child.stdin.write("\n")
+            child.stdin.flush()
+            assert child.stdout.readline() == "handed over\n"
+            until(lambda: _sleeps_for_good(child.pid), "a worker hangs")
+            yield child, process
+        child.wait(LATE_SECONDS)
+    assert not process.threads()
+
+
 def opened(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT)
 
@@ -146,25 +164,15 @@ def test_what_was_written_elsewhere_is_over_though_an_fdatasync_hangs(
     with mounted(tmp_path, "ext4") as where, loop_device(where, 1 << 20) as device:
         os.close(opened(where / "hung"))
         hung = device if what == "fdatasync" else str(where / "hung")
-        words = [sys.executable, "-c", _SYNCS, str(good), hung, what]
-        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
-            assert child.stdin is not None and child.stdout is not None
-            process = Process.parse(child.stdout.readline())
-            assert process is not None
-            with frozen(where):
-                child.stdin.write("\n")
-                child.stdin.flush()
-                assert child.stdout.readline() == "handed over\n"
-                until(lambda: _sleeps_for_good(child.pid), "a worker hangs")
-                assert process.may_write(identity(good.stat())), "it may have more to write"
-                child.kill()
-                until(lambda: has_ended(child.pid), "nobody answers there any more")
-                assert child.poll() is None and process.threads(), "it has not ended"
-                if what == "fdatasync":
-                    until(lambda: not process.may_write(identity(good.stat())), "and nothing else is under way")
-                else:
-                    assert process.may_write(identity(good.stat()))
-            child.wait(LATE_SECONDS)
+        with hanging(where, _SYNCS, str(good), hung, what) as (child, process):
+            assert process.may_write(identity(good.stat())), "it may have more to write"
+            child.kill()
+            until(lambda: has_ended(child.pid), "nobody answers there any more")
+            assert child.poll() is None and process.threads(), "it has not ended"
+            if what == "fdatasync":
+                until(lambda: not process.may_write(identity(good.stat())), "and nothing else is under way")
+            else:
+                assert process.may_write(identity(good.stat()))
 
 
 @pytest.mark.parametrize("end", [kill, kill_a_thread, leave])
@@ -175,23 +183,12 @@ def test_an_end_frees_locks_though_a_request_hangs(
     lock = opened(tmp_path / "lock")
     with mounted(tmp_path, "ext4") as where:
         os.close(opened(where / "hung"))
-        words = [sys.executable, "-c", _PROGRAM, str(tmp_path / "lock"), str(where / "hung")]
-        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
-            assert child.stdin is not None and child.stdout is not None
-            process = Process.parse(child.stdout.readline())
-            assert process is not None
-            with frozen(where):
-                child.stdin.write("\n")
-                child.stdin.flush()
-                assert child.stdout.readline() == "handed over\n"
-                until(lambda: _sleeps_for_good(child.pid), "a worker hangs")
-                assert not _takes(lock) and not has_ended(child.pid)
-                end(child)
-                until(lambda: _takes(lock), "the lock is free")
-                until(lambda: has_ended(child.pid), "nobody answers there any more")
-                assert child.poll() is None and process.threads(), "its request has not ended"
-            child.wait(LATE_SECONDS)
-        assert not process.threads()
+        with hanging(where, _PROGRAM, str(tmp_path / "lock"), str(where / "hung")) as (child, process):
+            assert not _takes(lock) and not has_ended(child.pid)
+            end(child)
+            until(lambda: _takes(lock), "the lock is free")
+            until(lambda: has_ended(child.pid), "nobody answers there any more")
+            assert child.poll() is None and process.threads(), "its request has not ended"
         assert (where / "hung").stat().st_size <= 4096, "what waited for its turn is never carried out"
     os.close(lock)
 
