@@ -48,6 +48,7 @@ class Descriptor:
         """[start, stop) in bytes of a stretch that is data, not a hole; see holes.segments."""
         self._asks_the_cache = True
         """Until the file system says that it cannot tell whether it would wait (many network ones)."""
+        self._takes_now = self.file_system in libc.WRITES_NOW and not keeps_pages_stable(status.st_dev)
         self._spare: list[int] = []
         self._spare_lock = threading.Lock()
         self._closed = False
@@ -105,6 +106,18 @@ class Descriptor:
             except OSError as error:
                 self._asks_the_cache = error.errno not in (errno.EOPNOTSUPP, errno.EINVAL)
         return False
+
+    def pwrite_now(self, offset: int, data: bytes | memoryview) -> bool | None:
+        """No note is made of it: it never sleeps on a disk, so it has ended before its process has."""
+        if not self._takes_now:
+            return None
+        try:
+            if offset + len(data) >= self.length:
+                self.must_be_ours()
+            return os.pwritev(self.fd, [data], offset, os.RWF_NOWAIT) == len(data)
+        except OSError as error:
+            self._takes_now = error.errno not in (errno.EOPNOTSUPP, errno.EINVAL)
+            return False  # asked once more by whoever may wait, and judged there
 
     def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         if offset + len(data) >= self.length:
@@ -195,6 +208,19 @@ class Descriptor:
             self.fd = -1
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def keeps_pages_stable(device: int) -> bool:
+    """Tell whether a page on its way to this disk must not change (checksums below the file system): then a write waits
+    for the disk also where it was asked not to. Of what has no disk of its own (btrfs) False.
+    """
+    for attribute in ("queue", "../queue"):  # of the device, or of the one that it is a partition of
+        with (
+            contextlib.suppress(OSError),
+            open(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/{attribute}/stable_writes") as file,
+        ):
+            return file.read().strip() != "0"
+    return False
 
 
 def disk_of(status: os.stat_result) -> str:

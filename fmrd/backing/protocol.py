@@ -69,6 +69,9 @@ class Backing(Reached, Protocol):
         what is in ``buffer`` then counts for nothing. It never blocks, so it is called on trio's thread.
         """
 
+    def pwrite_now(self, offset: int, data: bytes | memoryview) -> bool | None:
+        """The same of a pwrite; after False any part of it may be there. None: that cannot be told of this backing."""
+
     def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Write all of ``data``, or raise OSError; after an error any part of it may have been written."""
 
@@ -171,14 +174,11 @@ class Host(StoreFiles, Protocol):
 
     def look(self, path: str, mount: str | None, *, sidecar: bool = True) -> Seen:
         """What lies at a path before it is taken: who has it, what is on it, whether it leads back to ``mount``, fmrd's
-        own (nothing there is opened). ``sidecar``: also what lies where its copy of the DCO would be made. OSError
-        where it cannot be looked at.
+        own (nothing there is opened); with ``sidecar`` also what lies where its copy of the DCO would be made. OSError.
         """
 
     def try_out(self, path: str, length: int, *, allocated: bool = False) -> None:
-        """OSError where a file of ``length`` bytes could not be made there, or what is there not be written; nothing is
-        changed. ``allocated``: the bytes are to be had at once.
-        """
+        """OSError where no file of so many bytes could be made, ``allocated`` or sparse, or what is there written."""
 
     def try_home(self, name: str, length: int) -> None:
         """The same of a home copy that would be made."""

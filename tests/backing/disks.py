@@ -38,6 +38,13 @@ def loop_device(directory: Path, size: int, name: str = "loop.img") -> Iterator[
     image = directory / name
     with image.open("xb") as file:
         file.truncate(size)
+    with attached(image) as device:
+        yield device
+
+
+@contextmanager
+def attached(image: Path) -> Iterator[str]:
+    """A loop device over a file that is there."""
     device = run("losetup", "--find", "--show", image)
     try:
         yield device
@@ -62,16 +69,22 @@ def mounted(directory: Path, kind: str) -> Iterator[Path]:
         pytest.skip(f"needs {MAKERS[kind][0]}")
     if f"\t{kind}\n" not in Path("/proc/filesystems").read_text():
         pytest.skip(f"needs a kernel with {kind}")
-    with loop_device(directory, SIZES[kind], f"{kind}.img") as device:
-        run(*MAKERS[kind], device)
-        where = directory / f"{kind}.mnt"
-        where.mkdir()
-        run("mount", "-t", kind, device, where)
-        try:
-            yield where
-        finally:
-            # The kernel lets go of files a moment after a process, or a request, that had them.
-            until(lambda: _unmounted(where), f"{where} is unmounted")
+    with loop_device(directory, SIZES[kind], f"{kind}.img") as device, made_on(device, directory, kind) as where:
+        yield where
+
+
+@contextmanager
+def made_on(device: str, directory: Path, kind: str) -> Iterator[Path]:
+    """A new file system on that device, likewise."""
+    run(*MAKERS[kind], device)
+    where = directory / f"{kind}.mnt"
+    where.mkdir()
+    run("mount", "-t", kind, device, where)
+    try:
+        yield where
+    finally:
+        # The kernel lets go of files a moment after a process, or a request, that had them.
+        until(lambda: _unmounted(where), f"{where} is unmounted")
 
 
 def _unmounted(where: Path) -> bool:

@@ -84,6 +84,9 @@ class FaultyBacking:
     def pread_into(self, offset: int, buffer: memoryview) -> None:
         buffer[:] = self.pread(offset, len(buffer))
 
+    def pwrite_now(self, offset: int, data: bytes | memoryview) -> bool | None:
+        return None
+
     def pread_now(self, offset: int, buffer: memoryview) -> bool:
         return False
 

@@ -47,6 +47,7 @@ class Bench(Protocol):
     under_way: "list[tuple[PlexDisk, int, int]]"
     sessions: Sessions
     at_once: Callable[[], None] | None
+    now: random.Random | None
     """Before each call that is made in place."""
 
     def alive(self) -> None:
@@ -224,6 +225,18 @@ class SimBacking:
 
     def pread_now(self, offset: int, buffer: memoryview) -> bool:
         return False
+
+    def pwrite_now(self, offset: int, data: bytes | memoryview) -> bool | None:
+        """It is taken, or not, or in part: nobody can know before."""
+        chance = self.machine.now.random() if self.machine.now is not None else None
+        if chance is None or chance < 0.2:
+            return None if chance is None else False
+        some = data if chance < 0.8 else data[: len(data) // GRANULE // 2 * GRANULE]
+        try:
+            self.pwrite(offset, some)
+        except OSError:
+            return False
+        return len(some) == len(data)
 
     def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         if self.machine.at_once is not None:

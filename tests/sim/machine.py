@@ -51,6 +51,8 @@ class Machine:
         self.under_way: list[tuple[PlexDisk, int, int]] = []
         """Granules and labels of writes that failed on the far side, and may be carried out yet."""
         self.at_once: Callable[[], None] | None = None
+        self.now: random.Random | None = None
+        """What a disk that blocks takes in place, or does not."""
         self._inode = 100
         self.strangers: dict[str, Stranger] = {}
 

@@ -60,6 +60,8 @@ class Profile:
     """The disks do not block: requests may end in the step in which they begin."""
     begins: bool = False
     """The disks block, and requests that begin in a step end by a callback."""
+    now: bool = False
+    """... and may take a small write in that step, or a part of it."""
     eager: float = 0.0
     """How often a crash follows soon upon an operation that changes states, where the windows are narrow."""
     power: float = 0.5
@@ -119,6 +121,10 @@ TARGETS = {
     "begun": Profile(begins=True, crashes=3, steps=40, faults=BREAKS, hangs=True, eager=0.05, weights=_QUICK),
     "begun, power": Profile(plexes=2, begins=True, crashes=3, steps=30, power=1.0, weights=_QUICK),
     "begun, all": Profile(begins=True, faults=BREAKS, hangs=True, absences=True, homes=True, eager=0.1, weights=_QUICK),
+    "now": Profile(begins=True, now=True, crashes=3, steps=40, faults=BREAKS, hangs=True, eager=0.05, weights=_QUICK),
+    "now, power": Profile(plexes=2, begins=True, now=True, crashes=3, steps=30, power=1.0, weights=_QUICK),
+    "now, crowded": Profile(plexes=2, begins=True, now=True, crowded=True, crashes=3, eager=0.1, weights=_QUICK),
+    "now, snaps": Profile(plexes=2, snaps=True, begins=True, now=True, steps=40, faults=BREAKS, eager=0.1),
     "zeros": Profile(faults=BREAKS, crashes=3, hangs=True, eager=0.05, weights=_ZEROS),
     "write errors": Profile(faults=("write",), eager=0.3, crashes=3, steps=16, power=0.2, weights=_ERRORS),
     "sync errors": Profile(

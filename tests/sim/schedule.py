@@ -77,6 +77,7 @@ class Schedule:
         self.oracle = Oracle(self.length // GRANULE)
         self.machine.blocking = not self.profile.quick
         self.machine.begins = self.profile.begins
+        self.machine.now = random.Random(self.seed) if self.profile.now else None
         self.machine.devices = self.profile.devices
         self.machine.far = self.profile.far
         if self.profile.sessions:

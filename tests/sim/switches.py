@@ -435,6 +435,9 @@ SWITCHES = {
     "quick: an unrecorded demotion is waited for": lambda: without(
         Quick, "write", "volume.demotions_recorded < volume.demotions\n"
     ),
+    "now: what one does not take is asked of all again": lambda: without(
+        Quick, "write", "not (taken := disk.backing.pwrite_now(offset, data))"
+    ),
     "begun: its bytes are held until it ends": _begun_without_its_bytes,
     "begun: its extents are pending until it ends": _begun_without_its_extents,
     "2a a demotion during a cleaning ends it": lambda: without(Mirror, "_clean", "volume.demotions != demotions"),

@@ -142,6 +142,9 @@ class SimCalls:
         ended(share.errors)
         return False
 
+    def submit(self) -> None:
+        """What was begun is on its way."""
+
     def finish_share(self) -> None:
         """None is under way."""
 

@@ -90,6 +90,7 @@ CAUGHT_BY = {
     "what may still land is not read": "quick: read while a write that was given up may land",
     "quick: a cleaning ends the tick": "quick: written at once while the log is cleaned",
     "quick: an unrecorded demotion is waited for": "quick: written at once before a demotion is recorded",
+    "now: what one does not take is asked of all again": ("now", 0),
     "begun: its bytes are held until it ends": ("begun", 0),
     "begun: its extents are pending until it ends": "begun: under way while the log is cleaned",
     "2a a demotion during a cleaning ends it": "a suspect plex leaves while the log is cleaned",

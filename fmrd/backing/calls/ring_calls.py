@@ -57,6 +57,10 @@ class RingCalls(ThreadedCalls):
                 return
         self._begin(calls, timeout_seconds, ended)
 
+    def submit(self) -> None:
+        if self.ring is not None:
+            self.ring.submit()
+
     async def in_turn(self, calls: Sequence[Call], timeout_seconds: float) -> list[Outcome]:
         """They are begun together where no thread is needed: nothing has to come before something else then."""
         if not calls or not all(call.begin is not None for call in calls):

@@ -173,6 +173,9 @@ class SystemCalls(Protocol):
         Return whether they are still under way: until ``finish_share``, or the end of the step (IdleTime.end_step).
         """
 
+    def submit(self) -> None:
+        """Have the kernel go on at once with what was begun in this step: others wait for its end."""
+
     def finish_share(self) -> None:
         """End what is under way, if anything is; its ``ended`` is called before this returns."""
 

@@ -169,6 +169,9 @@ class ThreadedCalls:
     def share(self, calls: Sequence[Callable[[], object]], ended: Callable[[Errors], None]) -> bool:
         return self._second_thread.begin(calls, ended)
 
+    def submit(self) -> None:
+        """What was begun is on its way."""
+
     def finish_share(self) -> None:
         self._second_thread.finish()
 

@@ -66,6 +66,9 @@ class NbdPlex(Asked):
     def pread_into(self, offset: int, buffer: memoryview) -> None:
         self.session.carry_out(self.reads(offset, buffer))
 
+    def pwrite_now(self, offset: int, data: bytes | memoryview) -> bool | None:
+        return None
+
     def pread_now(self, offset: int, buffer: memoryview) -> bool:
         return False
 

@@ -81,6 +81,8 @@ class OpenPlex:
     def __post_init__(self) -> None:
         self.inline = self.backing.inline
         self.begins = self.backing.begins
+        self.now = self.begins
+        """A small write may be tried in the step that asks for it; what has to wait begins in that very step."""
         self.lane = self.lanes.data
         self.lanes.known = True
         self.lanes.data.far = bool(self.backing.far)

@@ -25,6 +25,8 @@ from fmrd.engine.serving.open_plex import OpenPlex
 
 BEGUN = -1
 """Told by a callback, in this step or later."""
+NOW_BYTES = 128 << 10
+"""Up to here a write is tried in place where a file system never waits; a larger one keeps the others waiting."""
 LARGE_BYTES = 256 << 10
 """From here on two threads write; below, waking one up costs more than it saves."""
 
@@ -120,7 +122,7 @@ class Quick:
         ):
             return None
         for disk in self._disks.values():
-            if not disk.inline:
+            if not disk.inline and (not disk.now or length > NOW_BYTES):
                 return self._flights.begin(offset, data, done)
         targets = volume.plain_targets(offset, length)
         if targets is None:
@@ -133,15 +135,20 @@ class Quick:
             return self._write_large(targets, disks, offset, data, done)
         errors: dict[str, Exception] = {}
         for plex, disk in zip(targets, disks, strict=True):
-            plex.writes += 1
-            plex.write_bytes += length
             asked = perf_counter_ns() if began else 0
-            try:
-                disk.backing.pwrite(offset, data)
-            except OSError as error:
-                errors[plex.uuid] = error
+            if disk.inline:
+                try:
+                    disk.backing.pwrite(offset, data)
+                except OSError as error:
+                    errors[plex.uuid] = error
+            elif not (taken := disk.backing.pwrite_now(offset, data)):
+                disk.now = taken is not None
+                return self._begin(offset, data, done, first=not disk.lane.outstanding)
             if began:
                 disk.lane.took.write.add(perf_counter_ns() - asked, SAMPLE)
+        for plex in targets:
+            plex.writes += 1
+            plex.write_bytes += length
         if errors:
             self._failed(offset, length, errors, done)
         else:
@@ -151,6 +158,17 @@ class Quick:
             writes.bytes += length
             done(length)
         return False
+
+    def _begin(self, offset: int, data: bytes | memoryview, done: Written, *, first: bool) -> bool:
+        """Some plex must be waited for, and others perhaps have it by now: it is under way from this very step on, and
+        all of them are asked (anew). Mostly its file's time of change is due, once a tick of the kernel, and nobody
+        else is let in before that: so the first one does not wait for the end of this step.
+        """
+        begun = self._flights.begin(offset, data, done)
+        assert begun is not None, "whoever can be asked now can be asked to begin"
+        if first:
+            self._mirror.system.submit()
+        return begun
 
     def flush(self, done: Flushed) -> bool:
         """Begin to make durable what was answered before now, and return whether ``done`` will be called, or was. Else

@@ -1,0 +1,59 @@
+"""A write that is tried in place never waits for a disk, whatever that does (backing/descriptor.py)."""
+
+import os
+import resource
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from fmrd.backing.plexfile import PlexFile, create_plex
+from tests.backing import disks
+from tests.e2e.harness import MIB
+from tests.e2e.nbd import Disk, nbd_disk
+
+BLOCK = 4096
+LENGTH = 8 * MIB
+
+
+@pytest.fixture
+def hanging(tmp_path: Path) -> Iterator[tuple[Disk, PlexFile]]:
+    """A disk that hangs when it is told to, and a file on an XFS on it, all of it there."""
+    disks.require_loop()
+    for program in ("nbdfuse", "nbdkit", "mkfs.xfs"):
+        if not shutil.which(program):
+            pytest.skip(f"needs {program}")
+    with ExitStack() as stack:
+        nbd = tmp_path / "nbd"
+        disk = stack.enter_context(nbd_disk(nbd, "file", str(nbd / "disk.raw"), size=320 * MIB))
+        device = stack.enter_context(disks.attached(disk.path))
+        where = stack.enter_context(disks.made_on(device, tmp_path, "xfs"))
+        plex = create_plex(str(where / "plex"), LENGTH)
+        stack.callback(plex.close)
+        plex.pwrite(0, b"o" * LENGTH)
+        plex.fdatasync()
+        stack.callback(disk.go_on)
+        yield disk, plex
+
+
+def test_a_disk_that_hangs_keeps_nobody_waiting(hanging: tuple[Disk, PlexFile]) -> None:
+    """What would have to be read first is not taken; what is in the page cache is, or is not. Each is told at once."""
+    disk, plex = hanging
+    os.posix_fadvise(plex.fd, LENGTH // 2, LENGTH // 2, os.POSIX_FADV_DONTNEED)
+    disk.hang()
+    told: list[bool | None] = []
+
+    def write() -> None:
+        before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+        for offset in range(0, LENGTH, BLOCK):
+            told.append(plex.pwrite_now(offset, b"n" * (BLOCK // 8)))
+        told.append(resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw == before)
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    writer.join(10)
+    assert not writer.is_alive(), f"it waits since write {len(told)}"
+    assert told.pop() and None not in told and not any(told[len(told) // 2 :])
