@@ -208,6 +208,8 @@ ERRORS: dict[str, str] = {
     "no receiver takes it. Send a snapshot that nobody writes to.",
     "receive_present": "A stream is being received into this snapshot of the volume. It is whole only when the end of "
     "the stream was verified.",
+    "receive_lost": "What came of a stream since that was last noted may be gone: fmrd was started anew meanwhile, or "
+    "its disk failed a flush. 'fmrctl receive VOL --token' tells where to go on.",
     "receive_missing": "No stream is being received into the volume, or another one.",
     "spool_missing": "What a stream brings is kept in a file until all of it is verified; --spool says where.",
     "stream_packing": "A stream may be packed by zstd, where Python has a module for that; the sender can do without.",

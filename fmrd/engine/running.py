@@ -34,6 +34,8 @@ class Running:
         self.mirror = mirror
         self.open_count = 0
         """How many times its file is open."""
+        self.turn: str | None = None
+        """Of this start, for who writes a stream there (maps/receiving.py)."""
         self._verb = trio.Lock()
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fmrd.engine.maps import carrier, holes, receiving
+from fmrd.engine.maps import carrier, holes, offers
 from fmrd.engine.running import Running
 from fmrd.engine.served import answer_to
 from fmrd.engine.serving import requests
@@ -44,12 +44,25 @@ def offer(**more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+async def commit(rig: Rig, begun: dict[str, Any]) -> dict[str, Any]:
+    """Of what ``receive_begin`` or ``restore_begin`` told."""
+    return await rig.verbs.receive_commit(volume="data", stream=begun["stream"], turn=begun["turn"])
+
+
+async def note(rig: Rig, begun: dict[str, Any], chunks: int) -> None:
+    """That so many regions have come, a chunk each."""
+    await rig.verbs.receive_progress(
+        volume="data", stream=begun["stream"], turn=begun["turn"], chunks=chunks, offset_bytes=chunks * REGION,
+        chain="0" * 64,
+    )  # fmt: skip
+
+
 async def receive(rig: Rig, *regions: int) -> dict[str, Any]:
     """All of a stream that writes a little to these regions."""
     told = offer()
-    await rig.verbs.receive_begin(**told)
+    begun = await rig.verbs.receive_begin(**told)
     await rig.write_regions(*regions, byte=b"r", volume="RECV-data")
-    await rig.verbs.receive_commit(volume="data", stream=told["stream"])
+    await commit(rig, begun)
     await rig.end_all()
     return told
 
@@ -81,14 +94,14 @@ async def test_what_is_written_before_the_instant_of_an_increment_is_seen(
 ) -> None:
     """It would be in what the volume becomes, and in no map: the next increment would be taken, too."""
     first = await receive(rig, 1, 2)
-    real = receiving.must_fit
+    real = offers.must_fit
 
     def then_written(*args: Any) -> None:
         real(*args)
         monkeypatch.undo()
         rig.registry.context.nursery.start_soon(rig.write_regions, 5)
 
-    monkeypatch.setattr(receiving, "must_fit", then_written)
+    monkeypatch.setattr(offers, "must_fit", then_written)
     more = offer(increment=True, bases=[first["snapshot"]])
     assert await refused(rig.verbs.receive_begin(**more)) == "stream_unfit"
     assert "RECV-data" not in rig.registry.units
@@ -101,13 +114,13 @@ async def test_a_volume_that_has_all_the_marks_that_can_be_takes_no_stream_and_s
     told = offer()
     assert await refused(rig.verbs.receive_begin(**told)) == "plex_too_many"
     await rig.verbs.mark(volume="data", name="m0", delete=True)
-    await rig.verbs.receive_begin(**told)
+    begun = await rig.verbs.receive_begin(**told)
     await rig.write_regions(3, byte=b"r", volume="RECV-data")
     await rig.verbs.mark(volume="data", name="m0")
-    assert await refused(rig.verbs.receive_commit(volume="data", stream=told["stream"])) == "plex_too_many"
+    assert await refused(commit(rig, begun)) == "plex_too_many"
     assert await held(rig, 3) == b"\0"
     await rig.verbs.mark(volume="data", name="m0", delete=True)
-    await rig.verbs.receive_commit(volume="data", stream=told["stream"])
+    await commit(rig, begun)
     await rig.end_all()
     assert await held(rig, 3) == b"r"
 
@@ -128,20 +141,17 @@ async def test_what_is_written_while_a_range_is_put_back_is_never_undone(
         return found
 
     monkeypatch.setattr("fmrd.engine.snapshots.restores.check_restore", then_written)
-    assert await refused(rig.verbs.receive_commit(volume="data", stream=begun["stream"])) == "volume_open"
+    assert await refused(commit(rig, begun)) == "volume_open"
     assert (await held(rig, 1), await held(rig, 9)) == (b"w", b"n")
     monkeypatch.undo()
-    assert await refused(rig.verbs.receive_commit(volume="data", stream=begun["stream"])) == "volume_open"
+    assert await refused(commit(rig, begun)) == "volume_open"
     await rig.verbs.receive_discard(volume="data")
 
 
 async def test_a_stream_goes_on_at_the_byte_where_the_other_was_cut(rig: Rig) -> None:
     """It would be taken for all of the volume, and some of it was never sent."""
     told, chain = offer(), "0" * 64
-    await rig.verbs.receive_begin(**told)
-    await rig.verbs.receive_progress(
-        volume="data", stream=told["stream"], chunks=2, offset_bytes=2 * REGION, chain=chain
-    )  # fmt: skip
+    await note(rig, await rig.verbs.receive_begin(**told), 2)
     on = told | {"chunks": 2, "chain": chain}
     assert await refused(rig.verbs.receive_begin(**on, offset_bytes=3 * REGION)) == "stream_unfit"
     assert (await rig.verbs.receive_begin(**on, offset_bytes=2 * REGION))["path"]
@@ -158,8 +168,7 @@ async def test_after_a_growth_what_was_written_counts_as_far_as_the_stream_does_
     async with daemon(tmp_path) as rig:
         await rig.make(size_bytes=old, region_size_bytes=16 * REGION, drl_extent_bytes=new)
         first = offer(length_bytes=old)
-        await rig.verbs.receive_begin(**first)
-        await rig.verbs.receive_commit(volume="data", stream=first["stream"])
+        await commit(rig, await rig.verbs.receive_begin(**first))
         await rig.end_all()
         if written:
             await rig.write_regions(1)

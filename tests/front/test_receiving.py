@@ -37,7 +37,7 @@ class Daemon:
     def ask(self, verb: str, **arguments: Any) -> Json:
         self.asked.append((verb, arguments))
         begun = {"path": self._path, "into": "RECV-data", "stream": OURS, "volume": "data", "blank": bits(0),
-                 "region_size_bytes": 4096}  # fmt: skip
+                 "turn": "t.0", "region_size_bytes": 4096}  # fmt: skip
         changed = {"volume": "s", "version": 1, "length_bytes": LENGTH, "region_size_bytes": 4096, "path": self._path,
                    "changed": bits(255), "zero": bits(0), "behind": []}  # fmt: skip
         answers: dict[str, Json] = {

@@ -329,6 +329,7 @@ class Life:
         finally:
             self.busy -= 1
         machine.alive()
+        tracked.turned(self, heard=False)
         oracle.end_read(read, labels_of(data))
 
     async def write(self, offset: int, length: int, volume: str = NAME, *, zeros: bool = False) -> None:
@@ -398,7 +399,7 @@ class Life:
         finally:
             self.busy -= 1
         machine.alive()
-        oracle.end_flush(flush, acknowledged=True)
+        oracle.end_flush(flush, acknowledged=not tracked.is_of_a_stream(self, volume))
 
     def excuse(self, what: str, error: FmrdError, volume: str) -> None:
         self.schedule.count(f"{what} {error.code}")

@@ -87,6 +87,7 @@ def _held_afterwards() -> AbstractContextManager[Any]:
 
 
 SWITCHES = {
+    "receive: of the turn in which it was written": lambda: patch.object(receiving, "must_be_whole", lambda *_: None),
     "receive: what is held is recorded with the data": _held_afterwards,
     "mark: what is written is in it": _not_tracked,
     "mark: its map before the DRL clears": _lazy,

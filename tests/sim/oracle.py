@@ -119,6 +119,13 @@ class Oracle:
         else:
             self.stable = [a | b for a, b in zip(self.stable, self.now, strict=True)]
 
+    def forgets(self) -> None:
+        """What is not durable may be gone, or may be there."""
+        self.now = [a | b for a, b in zip(self.stable, self.now, strict=True)]
+        for read in self._reads:
+            for g in read.granules:
+                read.allowed[g] |= self.now[g]
+
     def becomes(self, sets: list[set[int]]) -> None:
         """All of it holds one of these, durably."""
         granules = len(self.now)

@@ -238,6 +238,7 @@ class Schedule:
                 self.lie = None
             self.oracle.crash(power=power)
             self.snaps.crash(power=power)
+            self.marks.crash(self)
 
 
 def _is_aftermath(error: BaseException) -> bool:

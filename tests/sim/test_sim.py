@@ -151,6 +151,7 @@ CAUGHT_BY = {
     "mark: its map inherits the DRL": ("maps", 0),
     "mark: a restore is in it": ("maps, snaps", 0),
     "receive: what is held is recorded with the data": ("receive", 0),
+    "receive: of the turn in which it was written": ("receive", 0),
     "changed: by the maps of both snapshots": ("maps, snaps", 0),
     "store: an original never fails for want of room": ("stores", 0),
     "store: the oldest is given up": ("stores", 0),

@@ -13,12 +13,15 @@ from bitarray import bitarray
 from fmrd.core.decisions import changes
 from fmrd.core.marks import RECEIVED
 from fmrd.core.volume.volume import Volume
+from fmrd.engine.maps.receiving import turn_of
+from fmrd.engine.snapshots.pairs import pair_of
 from tests.sim import snaps
 from tests.sim.disks import GRANULE
 from tests.sim.oracle import Broken
 
 if TYPE_CHECKING:
     from tests.sim.life import Life
+    from tests.sim.schedule import Schedule
 
 NAMES = ("m0", "m1")
 RECV = "RECV-v"
@@ -33,6 +36,13 @@ class Marks:
     setting: dict[str, Held] = field(default_factory=dict)
     receives: str | None = None
     """What the volume is to hold by a verb that is under way."""
+    turn: str | None = None
+    """Of the stream that is received, as who writes it knows it; None where none is, or where data is put back."""
+
+    def crash(self, schedule: "Schedule") -> None:
+        """Of a stream only what was noted is surely there."""
+        if self.turn is not None and RECV in schedule.snaps.oracles:
+            schedule.snaps.oracles[RECV].forgets()
 
     def knows(self, name: str) -> bool:
         """Is it known which moment the mark is of, just now?"""
@@ -74,13 +84,46 @@ async def receive(life: "Life") -> None:
     receiving = unit.settings.receiving if unit.settings is not None else None
     if receiving is None or RECV not in schedule.snaps.oracles or life.registry.find(RECV) is None:
         return
-    if life.rng.random() < 0.4:
-        await snaps.verb(life, "receive_progress", volume=snaps.NAME, stream=receiving.stream, chunks=1,
-                         offset_bytes=0, chain="0" * 64)  # fmt: skip
+    if life.registry.find(snaps.NAME) is None:
         return
-    schedule.marks.receives = None if receiving.partial else receiving.content.uuid
-    await snaps._becomes(life, RECV, "receive_commit", volume=snaps.NAME, stream=receiving.stream)
-    _was_received(life)
+    now = turn_of(pair_of(life.registry, RECV))
+    turn = now if receiving.partial else schedule.marks.turn
+    told = {"volume": snaps.NAME, "stream": receiving.stream, "turn": turn}
+    if life.rng.random() < 0.4:
+        oracle = schedule.snaps.oracles[RECV]
+        flush = oracle.begin_flush()
+        taken = await snaps.verb(life, "receive_progress", **told, chunks=1, offset_bytes=0, chain="0" * 64)
+        schedule.machine.alive()
+        oracle.end_flush(flush, acknowledged=taken)
+    else:
+        schedule.marks.receives = None if receiving.partial else receiving.content.uuid
+        await snaps._becomes(life, RECV, "receive_commit", **told)
+        taken = RECV not in life.registry.units
+        _was_received(life)
+    if taken and turn != now:
+        raise Broken("what came before the daemon ended, or a flush failed, counts")
+    turned(life)
+
+
+def is_of_a_stream(life: "Life", name: str) -> bool:
+    """Does a stream come into it, so that nothing is durable before it is noted?"""
+    unit = life.registry.units.get(name)
+    receiving = unit.settings.receiving if unit is not None and unit.settings is not None else None
+    return receiving is not None and not receiving.partial
+
+
+def turned(life: "Life", *, heard: bool = True) -> None:
+    """What was not noted may be gone. Whoever writes the stream may have ``heard`` of that, and goes on there."""
+    marks, oracle = life.schedule.marks, life.schedule.snaps.oracles.get(RECV)
+    started = life.registry.find(RECV) is not None and life.registry.find(snaps.NAME) is not None
+    if oracle is None or not started or not is_of_a_stream(life, RECV):
+        return
+    turn = turn_of(pair_of(life.registry, RECV))
+    if marks.turn not in (None, turn):
+        oracle.forgets()
+        life.schedule.count("turned")
+    if heard or marks.turn is None:
+        marks.turn = turn
 
 
 async def _begin_to_receive(life: "Life") -> None:
@@ -100,6 +143,8 @@ async def _begin_to_receive(life: "Life") -> None:
     if RECV in schedule.snaps.watches:
         if RECV in life.registry.units:
             snaps._appeared(life, RECV, watch)
+            schedule.marks.turn = None
+            turned(life)
         schedule.oracle.end_flush(watch, acknowledged=False)
         del schedule.snaps.watches[RECV]
 
@@ -141,6 +186,7 @@ def look(life: "Life") -> None:
         _was_set(life, name, watch, certain=False)
         life.schedule.oracle.end_flush(watch, acknowledged=False)
     _was_received(life)
+    turned(life, heard=False)
     there = names_of(life.service.volume)
     marks.held = {name: held for name, held in marks.held.items() if name in there}
 

@@ -5,18 +5,17 @@ record, so that a cut stream goes on. From that commit on the volume is what the
 plexes lack is read from the one that the stream came on (the *carrier*), which goes when they hold everything.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fmrd.core.json_object import Json
-from fmrd.core.marks import RECEIVED, written_since
+from fmrd.core.marks import RECEIVED
 from fmrd.core.names import derived
-from fmrd.core.records.parts import Content, Mark, Receiving
-from fmrd.core.volume.volume import Volume
+from fmrd.core.records.parts import Mark, Receiving
 from fmrd.engine.maps.marking import must_have_room, put
 from fmrd.engine.opening.giving_up import give_up
 from fmrd.engine.registry import Registry
+from fmrd.engine.running import Running
 from fmrd.engine.service import Service
-from fmrd.engine.snapshots.breakoffs import must_be_original
 from fmrd.engine.snapshots.pairs import Pair, pair_of
 from fmrd.engine.snapshots.restores import restore
 from fmrd.engine.tasks import Task
@@ -24,94 +23,9 @@ from fmrd.engine.units import Unit
 from fmrd.errors import Failed, Refused
 
 
-@dataclass(frozen=True)
-class Offer:
-    """What a stream says of itself: what the volume holds once it has come, and, of an increment, what it must hold
-    before, by the uuids of snapshots (``bases``); ``source`` is the sender's, to go on with.
-    """
-
-    stream: str
-    content: Content
-    bases: tuple[str, ...] = ()
-    pristine_only: bool = False
-    increment: bool = False
-    source: str = ""
-    region_bytes: int = 0
-    """In which changes were known there; 0: nobody knows."""
-    chunks: int = 0
-    offset_bytes: int = 0
-    chain: str = ""
-    """Of a stream that goes on: after so many chunks, that told of the bytes up to there, with this digest."""
-
-
 def name_of(volume: str) -> str:
     """Return the name of the snapshot into which a volume's stream is received."""
     return derived("RECV", volume)
-
-
-def held(volume: Volume) -> Mark | None:
-    """Return the mark of what the last stream brought."""
-    return next((mark for mark in volume.settings.marks if mark.name == RECEIVED), None)
-
-
-def is_there(volume: Volume, offer: Offer) -> bool:
-    """Tell whether the volume holds already what the stream would bring."""
-    mark = held(volume)
-    if mark is None or mark.holds is None:
-        return False
-    return mark.holds == offer.content and mark.holds.pristine and not _written(volume, mark, offer)
-
-
-def must_fit(volume: Volume, offer: Offer) -> None:
-    """Refused('stream_unfit') where what the stream brings does not lead from what the volume holds to what it says,
-    Failed('plex_too_many') where it could not say so afterwards. It counts in the step of the instant, too: what is
-    written before that is in what the stream is written to.
-    """
-    must_be_original(volume)
-    must_have_room(volume, RECEIVED)
-    length, wanted = volume.geometry.length_bytes, offer.content.length_bytes
-    if length != wanted:
-        hint = f"fmrctl grow {volume.name} {wanted}" if length < wanted else "a volume of that length"
-        raise _unfit(f"volume {volume.name} has {length} bytes, the stream is of {wanted}", hint)
-    if not offer.increment:
-        return
-    mark = held(volume)
-    if mark is None or mark.holds is None:
-        raise _unfit(
-            f"volume {volume.name} holds nothing that a stream brought, and this one is only what changed since",
-            "send all of it: fmrctl send SNAP, without --since",
-        )
-    if mark.holds.uuid not in offer.bases:
-        raise _unfit(
-            f"volume {volume.name} holds {mark.holds.name} ({mark.holds.uuid}), and the stream leads from another one",
-            f"fmrctl send SNAP --since {mark.holds.name}, if that is there still; or all of it, without --since",
-        )
-    if offer.pristine_only and not mark.holds.pristine:
-        raise _unfit(
-            f"volume {volume.name} holds {mark.holds.name} with what was written to that snapshot itself, of which a "
-            "mark knows nothing",
-            f"fmrctl send SNAP --since {mark.holds.name}; or all of it, without --since",
-        )
-    written = _written(volume, mark, offer)
-    if written:
-        raise _unfit(
-            f"volume {volume.name} was written since it received {mark.holds.name}: {written} region(s), which the "
-            "stream does not bring back",
-            "send all of it: fmrctl send SNAP, without --since",
-        )
-
-
-def _written(volume: Volume, mark: Mark, offer: Offer) -> int:
-    assert mark.holds is not None, "a stream's"
-    track = volume.tracks[mark.uuid].map
-    if track.blank:
-        return 0
-    geometry = volume.geometry
-    return written_since(mark.holds, geometry.length_bytes, geometry.region_bytes, track.bits, offer.region_bytes)
-
-
-def _unfit(message: str, hint: str) -> Refused:
-    return Refused("stream_unfit", message, hint)
 
 
 def under_way(registry: Registry, volume: str) -> Pair | None:
@@ -155,17 +69,6 @@ def receiving_of(registry: Registry, volume: str, stream: str | None = None) -> 
     return pair, receiving
 
 
-def must_go_on(receiving: Receiving, offer: Offer) -> None:
-    """Refused('stream_unfit') where a stream that goes on does not begin where the other one was cut."""
-    ours = (receiving.stream, receiving.chunks, receiving.offset_bytes, receiving.chain)
-    if ours != (offer.stream, offer.chunks, offer.offset_bytes, offer.chain):
-        raise _unfit(
-            f"the stream goes on after chunk {offer.chunks}, and what has come ends at chunk {receiving.chunks}, or is "
-            "of another stream",
-            "fmrctl receive VOL --token tells where it goes on",
-        )
-
-
 def token_json(volume: str, receiving: Receiving) -> Json:
     """Return where a stream goes on."""
     return {
@@ -180,26 +83,63 @@ def token_json(volume: str, receiving: Receiving) -> Json:
     }
 
 
-async def note(pair: Pair, receiving: Receiving) -> None:
-    """Record how far it has come: all before is durable on the snapshot's plex."""
+def turn_of(pair: Pair) -> str:
+    """Return what is another one once something of what has come may be gone: after a start, or an fdatasync that
+    failed. Who writes there tells it with what counts on all of that.
+    """
+    running = _started(pair).running
+    running.turn = running.turn or pair.registry.context.new_uuid()
+    return _turn_of(running)
+
+
+def _turn_of(running: Running) -> str:
+    [plex] = running.volume.plexes
+    return f"{running.turn}.{plex.dropped}"
+
+
+def must_be_whole(running: Running, turn: str) -> None:
+    """Failed('receive_lost') where it is not that turn any more. ``running``: what the stream is received into."""
+    if turn != _turn_of(running):
+        volume = running.volume.settings.snapshot_of
+        raise Failed(
+            "receive_lost", f"what came for volume {volume} since that was last noted may be gone: fmrd was started "
+            "anew meanwhile, or the disk failed a flush",
+            f"fmrctl receive {volume} --token tells where the stream goes on",
+        )  # fmt: skip
+
+
+async def note(pair: Pair, receiving: Receiving, turn: str) -> None:
+    """Make durable, and record, how far it has come. Failed('receive_lost')."""
     service = _started(pair)
     async with service.running.verb():
+        await _make_durable(service)
+        must_be_whole(service.running, turn)
         pair.volume.settings = replace(pair.volume.settings, receiving=receiving)
         await service.mirror.store.commit()
 
 
-async def take(pair: Pair, receiving: Receiving, *, force: bool, rate: int) -> list[Task]:
-    """All of it has come, verified and durable: make it the volume's. Return the tasks that copy it to the plexes.
-    Refused as a restore is.
+async def _make_durable(service: Service) -> None:
+    """The snapshot's plex first, then what says that it is the snapshot's: until then a region is the original's."""
+    error = (await service.mirror.sync()).error
+    if error is not None:
+        raise error
+    await service.mirror.store.write_pages(service.volume.touched_pages())
+
+
+async def take(pair: Pair, receiving: Receiving, turn: str, *, force: bool, rate: int) -> list[Task]:
+    """All of it has come, and was verified: make it the volume's. Return the tasks that copy it to the plexes. Refused
+    as a restore is; Failed('receive_lost').
     """
     registry, origin = pair.registry, pair.origin
-    _started(pair)
+    service = _started(pair)
+    await _make_durable(service)
     [carrier] = pair.volume.plexes
     family = origin.mirror.store.family
     column, now = origin.volume.settings.drl, registry.context.now()
     mark = Mark(RECEIVED, registry.context.new_uuid(), column, now, holds=receiving.content)
 
     def check() -> None:
+        must_be_whole(service.running, turn)
         if not receiving.partial:
             must_have_room(origin.volume, RECEIVED)
         elif origin.volume.tracks[pair.volume.settings.uuid].map.any():

@@ -5,13 +5,15 @@ What a write, and a read or write of the snapshot, has to wait for is here; how 
 
 import errno
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 import trio
 
 from fmrd.backing.calls.system_calls import ask
 from fmrd.core.decisions import instant
+from fmrd.core.maps.regionmap import RegionMap
+from fmrd.core.volume.volume import Volume
 from fmrd.engine.serving import reading
 from fmrd.engine.serving.keeping import Given, Keeper
 from fmrd.engine.serving.mirror import Mirror
@@ -25,8 +27,31 @@ async def before_write(mirror: Mirror, offset: int, length: int, data: memoryvie
     regions = mirror.volume.geometry.regions_of(offset, length)
     keepers = [Keeper(mirror, uuid) for uuid in mirror.volume.unkept]
     await _keep_by_all([keeper for keeper in keepers if keeper.must_wait(regions)], regions)
-    if mirror.volume.settings.is_instant and not all(map(mirror.volume.plexes[0].is_kept, regions)):
-        await fill(mirror, regions, await _given(mirror, regions, offset, data))
+    if mirror.volume.settings.is_instant:
+        for part in _to_take_over(mirror.volume, regions, offset, length):
+            await fill(mirror, part, await _given(mirror, part, offset, data))
+
+
+def _to_take_over(volume: Volume, regions: range, offset: int, length: int) -> list[range]:
+    """Return which regions an instant snapshot must hold, durably, before these bytes of it are written. Of what a
+    stream brings none of those that it covers whole, nor any that is there: what came counts when it is noted, after a
+    flush, and not before.
+    """
+    plex, parts, there = volume.plexes[0], [regions], volume.plexes[0].is_kept
+    if _comes_by_stream(volume):
+        whole = volume.geometry.whole_regions_of(offset, length)
+        parts = [range(regions.start, whole.start), range(whole.stop, regions.stop)] if whole else parts
+        there = partial(_is_out_of, plex.map)
+    return [part for part in parts if not all(map(there, part))]
+
+
+def _is_out_of(missing: RegionMap, region: int) -> bool:
+    return region not in missing
+
+
+def _comes_by_stream(volume: Volume) -> bool:
+    receiving = volume.settings.receiving
+    return receiving is not None and not receiving.partial
 
 
 async def _given(mirror: Mirror, regions: range, offset: int, data: memoryview | None) -> Given:
@@ -47,18 +72,31 @@ async def _given(mirror: Mirror, regions: range, offset: int, data: memoryview |
 
 
 @asynccontextmanager
-async def room_for(mirror: Mirror, offset: int, length: int) -> AsyncIterator[None]:
-    """Hold room, in here, for what is written to a volume that lies in a store, unless something lies there already.
-    Failed('store_full').
+async def in_place(mirror: Mirror, offset: int, length: int, *, takes_room: bool) -> AsyncIterator[None]:
+    """Hold, in here, what a write to an instant snapshot needs elsewhere: room, where it lies in a store, unless
+    something lies there already; and the original's bytes, where a stream brings what is not the snapshot's yet, so
+    that no old data is kept there meanwhile. Failed('store_full'), ('volume_stopped').
     """
-    if mirror.room is None or not length or not mirror.volume.settings.is_instant:
+    if not mirror.volume.settings.is_instant:
         yield
         return
+    async with AsyncExitStack() as stack:
+        if _comes_by_stream(mirror.volume):
+            origin = _origin_of(mirror)
+            stack.enter_context(origin.load.request(origin.volume))
+            await stack.enter_async_context(origin.ranges.hold((offset, offset + length)))
+        if mirror.room is not None and takes_room:
+            size = await _new_bytes(mirror, offset, length)
+            await stack.enter_async_context(mirror.room.taken(mirror.volume.settings.uuid, size))
+        yield
+
+
+async def _new_bytes(mirror: Mirror, offset: int, length: int) -> int:
+    """Return how many of these bytes may take room that they do not have yet."""
     disk = mirror.opened[mirror.volume.plexes[0].uuid]
     look = partial(disk.backing.data_until, offset, offset + length)
     found = await ask(mirror.system, disk.lane, look, mirror.timeout_seconds)
-    async with mirror.room.taken(mirror.volume.settings.uuid, 0 if found == (True, offset + length) else length):
-        yield
+    return 0 if found == (True, offset + length) else length
 
 
 async def _keep_by_all(keepers: list[Keeper], regions: range) -> None:
@@ -113,36 +151,37 @@ async def read(mirror: Mirror, offset: int, length: int) -> bytes:
     """Read of an instant snapshot: its own data where it has some, the original's elsewhere. Failed('snap_invalid')
     where that was lost, ('volume_stopped') where the original is stopped.
     """
-    geometry = mirror.volume.geometry
-    data = []
-    stop = offset + length
+    geometry, data, stop = mirror.volume.geometry, [], offset + length
     while offset < stop:
-        [region] = geometry.regions_of(offset, 1)
-        end = min(sum(geometry.bytes_of(range(region, region + 1))), stop)
-        data.append(await _read_region(mirror, region, offset, end - offset))
+        regions = geometry.regions_of(offset, stop - offset)
+        missing = mirror.volume.plexes[0].map.these(regions)
+        if (others := missing.find(not missing[0])) != -1:
+            regions = regions[:others]
+        end = min(sum(geometry.bytes_of(regions)), stop)
+        data.append(await _read_run(mirror, regions, offset, end - offset))
         offset = end
-    return b"".join(data)
+    return data[0] if len(data) == 1 else b"".join(data)
 
 
-async def _read_region(mirror: Mirror, region: int, offset: int, length: int) -> bytes:
+async def _read_run(mirror: Mirror, regions: range, offset: int, length: int) -> bytes:
+    """All of them were the snapshot's own, or none was, when that was asked."""
     plex = mirror.volume.plexes[0]
-    regions = range(region, region + 1)
     origin = mirror.kin.get(_origin_uuid(mirror))
     if origin is not None:
         check_lost(mirror, origin, regions)
-    if region not in plex.map:
+    if not plex.map.touches(regions):
         data = await reading.read_all(mirror, offset, length)
-        if region not in plex.map:
+        if not plex.map.touches(regions):
             return data
-        return await _read_region(mirror, region, offset, length)  # it was given up, and its room back, meanwhile
+        return await read(mirror, offset, length)  # it was given up, and its room back, meanwhile
     origin = _origin_of(mirror)
     with origin.load.request(origin.volume):
         at, size = mirror.volume.geometry.bytes_of(regions)
         async with origin.ranges.hold((at, at + size)):
-            if region in plex.map:
+            if plex.map.these(regions).all():
                 check_lost(mirror, origin, regions)
                 return await reading.read_all(origin, offset, length, mend=False)
-    return await _read_region(mirror, region, offset, length)
+    return await read(mirror, offset, length)
 
 
 def check_lost(mirror: Mirror, origin: Mirror, regions: range) -> None:

@@ -72,7 +72,7 @@ async def _change(
                 await copy_on_write.before_write(mirror, offset, length, data)
             if volume.demotions_recorded < volume.held_until:
                 await mirror.until_recorded()
-            async with copy_on_write.room_for(mirror, offset, length if takes_room else 0):
+            async with copy_on_write.in_place(mirror, offset, length, takes_room=takes_room):
                 verdict = await mirror.write_held(offset, length, call)
             if mirror.unreadable.spans and verdict.error is None:
                 mirror.unreadable.remove(offset, stop)

@@ -111,6 +111,7 @@ def send(
             "bad_request", "the stream goes to standard output, which is a terminal, or --json's",
             "fmrctl send ... | fmrctl receive VOL; or --output PATH",
         )  # fmt: skip
+    files.widen(sys.stdout.buffer)
     writer = sending.run(sys.stdout.buffer, rate=rate or 0, packed=compress or "")
     sys.stdout.buffer.flush()
     app.err.print(f"fmrctl: sent {wish.snapshot}: {writer.covered} bytes told of, {writer.written} bytes of stream")
@@ -159,6 +160,7 @@ def receive(
         return
     if sys.stdin.isatty():
         raise BadRequest("bad_request", "a stream is read from standard input", "fmrctl send ... | fmrctl receive VOL")
+    files.widen(sys.stdin.buffer)
     options = Options(spool, force, rate, dry_run)
     app.conclude(Receiving(app, volume, sys.stdin.buffer, options).run(), wait=wait)
 

@@ -47,6 +47,8 @@ class Receiving:
         self._volume = volume
         self._options = options
         self._reader = StreamReader(source)
+        self._turn = ""
+        """Of the daemon's start: what it has taken since that was noted may be gone with it."""
         self._noted = time.monotonic()
         self._since_note = 0
 
@@ -59,13 +61,14 @@ class Receiving:
                 for _ in self._reader.records():  # so that the sender ends well
                     pass
             return {"notice": begun["notice"]}
+        self._turn = begun["turn"]
         with Meter(self._app.err, f"receiving {header.name}", header.bytes) as meter:
             hint = f"fmrctl receive {self._volume} --token tells where to go on"
             with failing.told(f"volume {self._volume} cannot be received", hint):
                 self._take(begun["path"], Blank(begun["blank"], header.length_bytes, begun["region_size_bytes"]), meter)
         wait_closed(self._app, begun["into"])
         return self._app.ask(
-            "receive_commit", volume=self._volume, stream=header.stream, force=self._options.force,
+            "receive_commit", volume=self._volume, stream=header.stream, turn=self._turn, force=self._options.force,
             rate=self._options.rate,
         )  # fmt: skip
 
@@ -91,20 +94,19 @@ class Receiving:
                     self._since_note += record.length if record.data is not None else 0
                     if self._since_note >= NOTE_BYTES or time.monotonic() - self._noted >= NOTE_SECONDS:
                         writers.wait()
-                        self._note(file, self._reader.position)
+                        self._note(self._reader.position)
             except Failed as error:
                 if error.code in ("stream_cut", "stream_damaged") and self._reader.position != begun:
                     writers.wait()
-                    self._note(file, self._reader.position)
+                    self._note(self._reader.position)
                 raise
             writers.wait()
-            file.sync()
 
-    def _note(self, file: VolumeFile, position: Position) -> None:
-        file.sync()
+    def _note(self, position: Position) -> None:
+        """Nothing that was written counts before this, or the commit: the daemon makes it durable, all at once."""
         self._app.ask(
-            "receive_progress", volume=self._volume, stream=self._reader.header.stream, chunks=position.chunks,
-            offset_bytes=position.offset, chain=position.chain.hex(),
+            "receive_progress", volume=self._volume, stream=self._reader.header.stream, turn=self._turn,
+            chunks=position.chunks, offset_bytes=position.offset, chain=position.chain.hex(),
         )  # fmt: skip
         self._noted, self._since_note = time.monotonic(), 0
 

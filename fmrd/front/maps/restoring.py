@@ -35,6 +35,7 @@ class Ready:
 
     wish: Wish
     stream: str
+    turn: str
     size: int
     within: int
 
@@ -70,13 +71,13 @@ def _prepared(app: App, wish: Wish, begun: list[Json], *, rate: int, dry_run: bo
         if app.ask("changed", volume=wish.snapshot)["version"] != found["version"]:
             raise Failed("stream_changed", f"snapshot {wish.snapshot} was written while it was read")
         wait_closed(app, told["into"])
-    return Ready(wish, told.get("stream", ""), size, stop - start)
+    return Ready(wish, told.get("stream", ""), told.get("turn", ""), size, stop - start)
 
 
 def _taken_over(app: App, ready: Ready, begun: list[Json], rate: int | None) -> Json:
     volume = ready.wish.volume
     if ready.size:
-        answer = app.ask("receive_commit", volume=volume, stream=ready.stream, rate=rate)
+        answer = app.ask("receive_commit", volume=volume, stream=ready.stream, turn=ready.turn, rate=rate)
     else:
         app.ask("receive_discard", volume=volume, stream=ready.stream)
         answer = {"notice": f"nothing to change: {volume} and {ready.wish.snapshot} hold the same there"}

@@ -11,6 +11,7 @@ from fmrd.front.ctl.app import App
 from fmrd.front.maps.sending import Sending, Wish, decode_token
 from fmrd.front.nightly.plan import Send
 from fmrd.front.nightly.programs import TAIL_BYTES, run, tail_of
+from fmrd.front.streams.files import widen
 
 ANSWER_SECONDS = 120.0
 """For a question to the far side; a stream may take as long as it takes."""
@@ -82,6 +83,7 @@ class Far:
         with tempfile.TemporaryFile() as said:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said)
             assert process.stdin is not None
+            widen(process.stdin)
             written, problem = 0, None
             try:
                 written = sending.run(process.stdin, rate=self._send.rate, packed=self._send.compress).written

@@ -1,13 +1,20 @@
-"""Streams in files: opened, and made so that a name stands for a whole one."""
+"""Streams in files, opened, and made so that a name stands for a whole one; and in pipes."""
 
 import contextlib
+import fcntl
 import os
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from fmrd.backing.clients.volume_file import sync
 from fmrd.errors import Failed
-from fmrd.front.streams.stream import Readable
+from fmrd.front.streams.stream import CHUNK_BYTES, Readable
+
+
+def widen(pipe: IO[bytes]) -> None:
+    """Have a pipe hold a record, as far as the system lets it: else both ends wake each other up for each 64 KiB."""
+    with contextlib.suppress(OSError, ValueError):  # it is no pipe, or is closed: then nothing is to be gained
+        fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, CHUNK_BYTES)
 
 
 @contextlib.contextmanager

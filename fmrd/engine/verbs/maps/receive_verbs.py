@@ -8,9 +8,9 @@ from fmrd.core.json_object import Json
 from fmrd.core.reasons import Reason
 from fmrd.core.records.parts import Content, Receiving
 from fmrd.core.states import TaskType
-from fmrd.engine.maps import receiving
+from fmrd.engine.maps import offers, receiving
 from fmrd.engine.maps.holes import blank_in
-from fmrd.engine.maps.receiving import Offer
+from fmrd.engine.maps.offers import Offer
 from fmrd.engine.opening.taking import PlexWish
 from fmrd.engine.service import Service
 from fmrd.engine.snapshots import pairs
@@ -40,15 +40,15 @@ class ReceiveVerbs(InstantVerbs):
         service = self.registry.service(volume)
 
         async def work() -> Json:
-            if receiving.is_there(service.volume, offer):
+            if offers.is_there(service.volume, offer):
                 notice = f"nothing to change: volume {volume} holds {name} already"
                 return {"notice": notice, "path": None}
-            receiving.must_fit(service.volume, offer)
+            offers.must_fit(service.volume, offer)
             found = receiving.under_way(self.registry, volume)
             going = found.volume.settings.receiving if found is not None else None
             if offer.chunks or offer.chain:
                 _, going = receiving.receiving_of(self.registry, volume, stream)
-                receiving.must_go_on(going, offer)
+                offers.must_go_on(going, offer)
                 return await self._begun(volume, going)
             begun = Receiving(stream, offer.content, source)
             if dry_run:
@@ -59,7 +59,7 @@ class ReceiveVerbs(InstantVerbs):
             wish = PlexWish(spool or self._spool(service), None)
             await self._instant(
                 Wish(volume, receiving.name_of(volume)), wish, (), force=force, sync=False, dry_run=False,
-                receiving=begun, check=lambda volume: receiving.must_fit(volume, offer),
+                receiving=begun, check=lambda volume: offers.must_fit(volume, offer),
             )  # fmt: skip
             return await self._begun(volume, begun)
 
@@ -97,6 +97,7 @@ class ReceiveVerbs(InstantVerbs):
         return {
             "path": self._path(name), "into": name, **receiving.token_json(volume, known),
             "region_size_bytes": pair.volume.geometry.region_bytes,
+            "turn": receiving.turn_of(pair),
             "blank": await blank_in(self.registry, pair.origin.running, pair.volume),
         }  # fmt: skip
 
@@ -113,23 +114,25 @@ class ReceiveVerbs(InstantVerbs):
         )  # fmt: skip
 
     async def receive_progress(
-        self, *, volume: str, stream: str, chunks: int, offset_bytes: int, chain: str
+        self, *, volume: str, stream: str, turn: str, chunks: int, offset_bytes: int, chain: str
     ) -> Json:  # fmt: skip
-        """Record how far it has come; all before is durable."""
+        """Make durable, and record, how far it has come. Failed('receive_lost') where it is not of that turn."""
 
         async def work() -> Json:
             pair, known = receiving.receiving_of(self.registry, volume, stream)
-            await receiving.note(pair, replace(known, chunks=chunks, offset_bytes=offset_bytes, chain=chain))
+            await receiving.note(pair, replace(known, chunks=chunks, offset_bytes=offset_bytes, chain=chain), turn)
             return {"chunks": chunks}
 
         return await self._apart(work)
 
-    async def receive_commit(self, *, volume: str, stream: str, force: bool = False, rate: int | None = None) -> Json:
-        """All of it has come, verified and durable: it becomes the volume's, in one commit."""
+    async def receive_commit(
+        self, *, volume: str, stream: str, turn: str, force: bool = False, rate: int | None = None
+    ) -> Json:
+        """All of it has come, and was verified: it becomes the volume's, in one commit. Failed('receive_lost')."""
 
         async def work() -> Json:
             pair, known = receiving.receiving_of(self.registry, volume, stream)
-            tasks = await receiving.take(pair, known, force=force, rate=rate or 0)
+            tasks = await receiving.take(pair, known, turn, force=force, rate=rate or 0)
             if not tasks:
                 reason = (Reason.NOTHING_MISSED, f"volume {volume} held the same bytes already")
                 plex = pair.origin.volume.plexes[0].name
