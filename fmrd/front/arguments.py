@@ -37,6 +37,7 @@ PLEXES = Argument(checks.list_of(checks.check_plex))
 UUIDS = Argument(checks.list_of(checks.check_uuid))
 DIRECTORY = Argument(checks.check_mount_point, required=True)
 DIGEST = Argument(checks.check_digest, required=True)
+TURN = Argument(checks.check_source, required=True)
 A_DIGEST = Argument(checks.check_digest)
 VOLUME_AND_PLEX = {"volume": VOLUME, "plex": PLEX}
 
@@ -106,9 +107,9 @@ VERBS: dict[str, dict[str, Argument]] = {
         "spool": A_PATH, "force": FLAG, "dry_run": FLAG,
     },
     "receive_progress": {
-        "volume": VOLUME, "stream": A_UUID, "chunks": ID, "offset_bytes": ID, "chain": DIGEST,
+        "volume": VOLUME, "stream": A_UUID, "turn": TURN, "chunks": ID, "offset_bytes": ID, "chain": DIGEST,
     },
-    "receive_commit": {"volume": VOLUME, "stream": A_UUID, "force": FLAG, "rate": NUMBER},
+    "receive_commit": {"volume": VOLUME, "stream": A_UUID, "turn": TURN, "force": FLAG, "rate": NUMBER},
     "restore_begin": {"volume": VOLUME, "snapshot": VOLUME, "spool": A_PATH, "dry_run": FLAG},
     "receive_token": {"volume": VOLUME},
     "receive_discard": {"volume": VOLUME, "stream": Argument(checks.check_uuid)},

@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -220,7 +221,8 @@ def test_a_daemon_that_is_killed_while_it_receives_is_told_in_a_line_and_leaves_
     with subprocess.Popen(command, env=environment, **pipes) as receiver:  # type: ignore[call-overload]  # three pipes
         receiver.stdin.write(stream[: len(stream) // 2])
         receiver.stdin.flush()
-        until(lambda: pair.volume("RECV-far")["open_count"], "it receives")
+        shown = partial(pair.json, "print")
+        until(lambda: any(v["name"] == "RECV-far" and v["open_count"] for v in shown()["volumes"]), "it receives")
         for second in (receive(pair, "far", stream), run(pair, "receive", "far", "--abort")):
             assert second.returncode == 3 and b"receive_present: a stream is being received just now" in second.stderr
         pair.kill_all()
