@@ -187,6 +187,25 @@ def test_links_where_0_1_0_had_them_lead_to_the_same_devices(place: Place) -> No
     assert place.devices() == [device] == [os.readlink(before / "data")]
 
 
+def test_two_starts_at_once_make_the_link_of_0_1_0_once(place: Place) -> None:
+    """The second one comes between the look and the link."""
+    place.volume("data")
+    before, programs = place.base / "before" / "loop", place.base / "programs"
+    for directory in (before.parent, programs):
+        directory.mkdir()
+    other = programs / "ln"
+    other.write_text(f"""#!/bin/sh
+for last; do :; done
+[ "$last" != "{before}" ] || /bin/ln -s "{place.links}" "{before}"
+exec /bin/ln "$@"
+""")
+    other.chmod(0o755)
+    path = f"{programs}:{os.environ['PATH']}"
+    assert place.run("start", "data", FMRD_LOOP_BEFORE=str(before), PATH=path).returncode == 0
+    assert os.readlink(before) == str(place.links)
+    assert [each.name for each in place.links.iterdir()] == ["data"]
+
+
 def test_a_wrong_verb_is_a_usage_error(place: Place) -> None:
     assert "usage" in place.run("restart", "data").stderr
 
