@@ -18,10 +18,11 @@ from uuid import UUID
 import trio
 from trio.testing import MockClock
 
+from fmrd.core.maps import partly
 from fmrd.core.record import geometry_of
 from fmrd.dco import layout
 from fmrd.dco.loading import load
-from fmrd.engine.far import trailing
+from fmrd.engine.far import cargo, pace, trailing
 from fmrd.engine.resync import resync, transfers, windows
 from fmrd.engine.serving import quick
 from fmrd.engine.verify import sums_file
@@ -221,7 +222,9 @@ class Schedule:
                 sums_file.HEADER_BYTES = 1 << 16
                 quick.LARGE_BYTES = 2 * GRANULE
                 resync.CHECKPOINT_BYTES = rng.choice([1, 2, 8]) * REGION
-                trailing.FLIGHT_BYTES, trailing.GATHER_SECONDS = REGION, 0.0
+                cargo.FLIGHT_BYTES, cargo.FLIGHT_PIECES = 2 * REGION, 3
+                partly.BLOCK_BYTES, partly.GAP_BYTES = GRANULE, 0
+                trailing.GATHER_SECONDS, pace.SHARE = 0.0, 1.0
                 clock = pauses.watched_clock() if self.profile.pauses else MockClock(autojump_threshold=0)
                 trio.run(life.run, script, clock=clock)
             except BaseException as error:

@@ -9,7 +9,7 @@ from bitarray import bitarray
 from bitarray.util import zeros
 
 from fmrd.core.plans import SyncPlan, SyncTarget
-from fmrd.core.volume import faults
+from fmrd.core.volume import faults, lagging
 from fmrd.core.volume.facts import VolumeFacts
 from fmrd.core.volume.plex import Plex
 from fmrd.errors import Failed
@@ -37,6 +37,8 @@ def end_batches(volume: VolumeFacts, plan: SyncPlan, errors: Mapping[str, Except
             faults.suspect(plex, dirty)
         elif plex.dropped == target.dropped and plex.end_cure(target.cured):
             volume.demotions += 1  # the record still says that something is suspect, and a start would believe it
+    if failed:
+        lagging.doubt(volume.plexes)
     return failed
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from fmrd.core.geometry import Geometry
 from fmrd.core.plans import Target, Verdict, WritePlan
 from fmrd.core.states import OPEN_GATE
-from fmrd.core.volume import faults
+from fmrd.core.volume import faults, lagging
 from fmrd.core.volume.facts import VolumeFacts
 from fmrd.core.volume.plex import Plex
 from fmrd.errors import Failed
@@ -108,6 +108,7 @@ def judge(
         if all(any(region not in t.plex.map for t in succeeded) for region in plan.regions):
             return Verdict(), []
         return Verdict(Failed("io_error", f"volume {volume.name}: no plex took the write at {plan.offset}")), []
+    lagging.doubt(volume.plexes)
     demoted, events, lost, settle = faults.failed_write(
         failing, plan.regions, volume.plexes, [t.plex for t in succeeded], settled=settled
     )
