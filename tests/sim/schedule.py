@@ -80,6 +80,7 @@ class Schedule:
         self.machine.begins = self.profile.begins
         self.machine.devices = self.profile.devices
         self.machine.far = self.profile.far
+        self.machine.caches = self.profile.behind
         if self.profile.sessions:
             self.machine.sessions.rng = random.Random(self.seed)
             self.machine.sessions.fences = self.profile.sessions

@@ -38,16 +38,19 @@ class PartMap(RegionMap):
         """Bytes of this region, counted from its first, are lacked from now on. What else of it is, stays so."""
         first, last = start // self.block_bytes, (stop - 1) // self.block_bytes
         more = (2 << last) - (1 << first)
-        if region not in self:
+        before = self.blocks.get(region)
+        if before is None:
+            if region in self:
+                return
             super().mark(range(region, region + 1))
-            before: int | None = 0 if len(self.blocks) < KNOWN else None
-        else:
-            before = self.blocks.get(region)
-        if before is not None:
-            if before | more == self._all:
-                self.blocks.pop(region, None)
-            else:
-                self.blocks[region] = before | more
+            if len(self.blocks) >= KNOWN:
+                return
+            before = 0
+        more |= before
+        if more != self._all:
+            self.blocks[region] = more
+        elif before:
+            del self.blocks[region]
 
     def spans(self, region: int) -> Iterator[tuple[int, int]]:
         """Yield what is lacked of a region that is in the map, as [start, stop) in bytes from its first, in order; what

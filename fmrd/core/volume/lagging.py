@@ -35,7 +35,7 @@ def leave_behind(plex: Plex, offset: int, length: int, plexes: Sequence[Plex]) -
     for region in range(offset // size, (stop - 1) // size + 1):
         if region in plex.sent:
             plex.sent.discard(region)
-        if region not in missing:
+        if region not in missing.blocks and region not in missing:
             if plex.room <= 0 or not faults.held_elsewhere(plex, region, plexes, ()):
                 continue
             plex.room -= 1
