@@ -139,7 +139,10 @@ def beside_a_copy(where: Path, size_mib: int, delay: str, seconds: float, rounds
         run("dd", "if=/dev/urandom", f"of={path}", "bs=1M", f"count={size_mib}", "oflag=direct", "conv=notrunc")
         device = stack.enter_context(loop_device(path))
         command = (BIN / "fmrctl", "--socket", at / "socket")
-        lines = [f"| beside a full copy, {delay} | p99 without | p99 | | rate | copied meanwhile |", "|---|" + "---|" * 5]
+        lines = [
+            f"| beside a full copy, {delay} | p99 without | p99 | | rate | copied meanwhile |",
+            "|---|" + "---|" * 5,
+        ]
         for job, (kind, block, depth, options) in BESIDE.items():
             found = []
             for _ in range(rounds):

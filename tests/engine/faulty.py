@@ -90,6 +90,9 @@ class FaultyBacking:
     def begin_pwrite(self, offset: int, data: bytes | memoryview, ended: Began) -> None:
         raise AssertionError("calls are run here, by whatever runs calls")
 
+    def begin_pwrites(self, parts: Sequence[tuple[int, bytes | memoryview]], ended: Began) -> None:
+        raise AssertionError("calls are run here, by whatever runs calls")
+
     def begin_fdatasync(self, ended: Began) -> None:
         raise AssertionError("calls are run here, by whatever runs calls")
 

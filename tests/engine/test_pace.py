@@ -48,7 +48,9 @@ async def test_a_pause_is_never_long(autojump_clock: MockClock, load: Load) -> N
     [(49, 0.0, 100), (90, pace.LONG_SECONDS, 100), (0, 0.0, 100)],
     ids=["writers would soon wait", "it has lagged for long", "they do"],
 )
-async def test_where_it_is_urgent_it_does_not_wait(autojump_clock: MockClock, load: Load, room: int, lag_seconds: float, bound: int) -> None:
+async def test_where_it_is_urgent_it_does_not_wait(
+    autojump_clock: MockClock, load: Load, room: int, lag_seconds: float, bound: int
+) -> None:
     paced = Pace(load)
     load.requests = 1
     paced.took(plex(room=room, bound=bound), 1.0, lag_seconds)
@@ -61,7 +63,9 @@ async def test_nor_where_nothing_is_asked(autojump_clock: MockClock, load: Load)
     assert not await waited(paced)
 
 
-async def test_a_volume_that_may_be_left_behind_whole_keeps_no_writer_waiting(autojump_clock: MockClock, load: Load) -> None:
+async def test_a_volume_that_may_be_left_behind_whole_keeps_no_writer_waiting(
+    autojump_clock: MockClock, load: Load
+) -> None:
     paced = Pace(load)
     load.requests = 1
     paced.took(plex(room=10, bound=100, regions=100), 0.001, 0.0)

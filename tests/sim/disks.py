@@ -42,6 +42,8 @@ class Bench(Protocol):
     cutting: str
     ticks: int
     blocking: bool
+    begins: bool
+    caches: bool
     devices: bool
     far: bool
     under_way: "list[tuple[PlexDisk, int, int]]"
@@ -240,6 +242,9 @@ class SimBacking:
         self._put(list(enumerate(labels, first)))
 
     def begin_pwrite(self, offset: int, data: bytes | memoryview, ended: Began) -> None:
+        raise AssertionError("calls are run here, by whatever runs calls")
+
+    def begin_pwrites(self, parts: Sequence[tuple[int, bytes | memoryview]], ended: Began) -> None:
         raise AssertionError("calls are run here, by whatever runs calls")
 
     def begin_fdatasync(self, ended: Began) -> None:

@@ -69,11 +69,6 @@ SWITCHES = {
     ),
     "behind: what is written meanwhile is sent again": lambda: without(lagging, "leave_behind", "region in plex.sent"),
     "behind: what is written to a region that it lacks is lacked, too": _once_lacked,
-    "behind: after an error it lacks whole regions": lambda: patch.object(lagging, "doubt", lambda *_: None),
-    "behind: what lags no more lacks whole regions": lambda: without(lagging, "lags_no_more", "plex.map.forget_blocks()"),
-    "behind: what is more than what was sent is sent again": lambda: patch.object(
-        lagging, "_is_all", lambda plex, region, _: region in plex.sent and region in plex.map
-    ),
     "behind: what is written to just now is not read": lambda: patch.object(cargo, "_is_free", lambda *_: True),
     "behind: only what another one holds durably": lambda: patch.object(
         lagging, "faults", SimpleNamespace(held_elsewhere=lambda *_: True)

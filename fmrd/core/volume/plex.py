@@ -29,7 +29,7 @@ class Plex(Bitmap):
 
     def __init__(self, record: PlexRecord, geometry: Geometry, *, full: bool = True) -> None:
         super().__init__(record.map, geometry, full=False)
-        self.map = PartMap(geometry.regions, geometry.page_regions, geometry.region_bytes, full=full)
+        self.map: PartMap = PartMap(geometry.regions, geometry.page_regions, geometry.region_bytes, full=full)
         self.name = record.name
         self.uuid = record.uuid
         self.path = record.path

@@ -7,6 +7,7 @@ closed there. Offsets and lengths are bytes.
 from collections.abc import Mapping
 
 from fmrd.core.geometry import Geometry
+from fmrd.core.maps.regionmap import RegionMap
 from fmrd.core.plans import Target, Verdict, WritePlan
 from fmrd.core.states import OPEN_GATE
 from fmrd.core.volume import faults, lagging
@@ -64,7 +65,7 @@ def plain_targets(volume: VolumeFacts, offset: int, length: int) -> list[Plex] |
     """
     size = volume.geometry.region_bytes
     first, last = offset // size, (offset + length - 1) // size
-    targets, closed = [], []
+    targets, closed = [], list[RegionMap]()
     for plex in volume.plexes:
         missing = plex.map
         if plex.state not in OPEN_GATE:
@@ -77,9 +78,9 @@ def plain_targets(volume: VolumeFacts, offset: int, length: int) -> list[Plex] |
             return None
     if volume.tracks:
         closed += [track.map for track in volume.tracks.values()]
-    for missing in closed:
-        if first != last or not missing.bits[first]:
-            missing.mark(range(first, last + 1))
+    for remembers in closed:
+        if first != last or not remembers.bits[first]:
+            remembers.mark(range(first, last + 1))
     return targets or None
 
 

@@ -5,9 +5,9 @@ task, no thread for each region. What somebody writes to just now, or has to be 
 read a run of regions at a time, with all of its bytes held.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from time import perf_counter
 
 from fmrd.backing.calls.system_calls import Call
@@ -19,7 +19,7 @@ from fmrd.engine.serving.open_plex import OpenPlex
 from fmrd.engine.serving.ranges import Ranges, Span
 from fmrd.engine.serving.writes_under_way import Writer, Zeroer
 
-FLIGHT_BYTES = 256 << 10
+FLIGHT_BYTES = 512 << 10
 FLIGHT_PIECES = 64
 """So much goes in one flight, about."""
 LOOKED_AT = 256
@@ -82,6 +82,7 @@ class Round:
         cargo = Cargo(plex.generation, plex.dropped, {})
         taken: list[int] = []
         left, looks, run = FLIGHT_BYTES, LOOKED_AT, None
+        read = self._reader()
         while left > 0 and looks > 0 and len(cargo.pieces) < FLIGHT_PIECES:
             run = self._next(max(1, left // size))
             if run is None:
@@ -90,9 +91,7 @@ class Round:
             spans = list(spans_of(plex, run))
             data: list[bytes | bytearray] = []
             for start, stop in spans:
-                found = None
-                if _is_free(ranges, start, stop):
-                    found = reading.read_now(mirror, start, stop - start)
+                found = read(start, stop - start) if _is_free(ranges, start, stop) else None
                 if found is None:
                     break
                 data.append(found)
@@ -110,6 +109,16 @@ class Round:
         cargo.seconds = perf_counter() - began
         return cargo
 
+    def _reader(self) -> Callable[[int, int], bytearray | None]:
+        """Return what reads in this step. Mostly there is a plex that holds everything: nothing has to be planned."""
+        mirror = self._mirror
+        for other in mirror.volume.plexes:
+            holds_all = other is not self._plex and other.is_open and other.map.blank and not other.session
+            disk = mirror.opened.get(other.uuid) if holds_all else None
+            if disk is not None and not disk.lane.late:
+                return partial(_read, other, disk)
+        return partial(reading.read_now, mirror)
+
     def _next(self, most: int) -> range | None:
         """The next run of regions that are lacked whole, or one that is lacked in part."""
         missing = self._plex.map
@@ -122,6 +131,15 @@ class Round:
         run = range(run.start, max(stop, run.start + 1))
         self._cursor = run.stop
         return run
+
+
+def _read(plex: Plex, disk: OpenPlex, offset: int, length: int) -> bytearray | None:
+    buffer = bytearray(length)
+    if not disk.backing.pread_now(offset, memoryview(buffer)):
+        return None
+    plex.reads += 1
+    plex.read_bytes += length
+    return buffer
 
 
 def _is_free(ranges: Ranges, start: int, stop: int) -> bool:

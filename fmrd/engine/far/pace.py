@@ -27,16 +27,19 @@ class Pace:
         self._load = load
         self._seen = load.served
         self._next = 0.0
+        self.is_slow = False
+        """Is there an application to be served?"""
 
     async def turn(self) -> None:
         """Return when it is time for more."""
-        while (left := self._next - trio.current_time()) > 0:
-            await trio.sleep(left)
+        if self._next > trio.current_time():
+            await trio.sleep_until(self._next)
 
     def took(self, plex: Plex, seconds: float, lag_seconds: float) -> None:
         """It took so long to read what is sent, in which nothing else was done."""
         served, self._seen = self._load.served != self._seen or self._load.requests > 0, self._load.served
-        if served and not is_urgent(plex, lag_seconds):
+        self.is_slow = served and not is_urgent(plex, lag_seconds)
+        if self.is_slow:
             pause = min(LONGEST_PAUSE_SECONDS, seconds * ALL_OF_IT * (1 / SHARE - 1))
             self._next = max(self._next, trio.current_time()) + pause
 

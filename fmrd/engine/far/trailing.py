@@ -2,9 +2,9 @@
 
 What it lacks is in its map (core/volume/lagging.py). A few flights are on their way at a time, of many regions each
 (cargo.py): what they carry is read from a plex that holds it while nobody writes there, and written when its bytes are
-free again, so that no writer waits for the line. What was written to meanwhile stays in the map. No copy of another kind works on that plex then (CopyTasks), and
-while something is on its way the volume is not at rest. As of any copy, what has arrived is durable with the next
-checkpoint, and in the map on disk until then (rule 2b).
+free again, so that no writer waits for the line. What was written to meanwhile stays in the map. No copy of another
+kind works on that plex then (CopyTasks), and while something is on its way the volume is not at rest. As of any copy,
+what has arrived is durable with the next checkpoint, and in the map on disk until then (rule 2b).
 """
 
 import logging
@@ -26,10 +26,13 @@ from fmrd.errors import FmrdError
 
 log = logging.getLogger(__name__)
 
-FLIGHTS = 8
+FLIGHTS = 4
 """So many are on their way at a time."""
 GATHER_SECONDS = 0.05
-"""Writes that come soon after each other share one copy of their region."""
+SLOW_GATHER = 5
+"""Writes that come soon after each other share one copy of their region. Beside an application it is so many times as
+long, for more of them to go in one flight.
+"""
 CHECKPOINT_SECONDS = 5.0
 PATIENCE_SECONDS = 1.0
 """After an error, and while it is halted."""
@@ -90,13 +93,14 @@ class Trailer:
 
     async def _trail(self, plex: Plex) -> None:
         checked, unchecked = trio.current_time(), False
+        pace = Pace(self._running.mirror.load)
         try:
             while self._goes_on(plex):
                 self._due[plex.uuid] = trio.Event()
                 patience = IDLE_SECONDS if not plex.lags else PATIENCE_SECONDS
                 try:
                     if plex.lags and not self._halted[plex.uuid]:
-                        arrived = await self._pass(plex)
+                        arrived = await self._pass(plex, pace)
                         unchecked = unchecked or arrived
                         if unchecked and trio.current_time() >= checked + CHECKPOINT_SECONDS:  # as left, below
                             await self._checkpoint(plex)
@@ -110,11 +114,11 @@ class Trailer:
                     self._say(plex, f"lags on: {error}")
                 with trio.move_on_after(patience):
                     await self._due[plex.uuid].wait()
-                await trio.sleep(GATHER_SECONDS)
+                await trio.sleep(GATHER_SECONDS * (SLOW_GATHER if pace.is_slow else 1))
         finally:
             del self._due[plex.uuid]
 
-    async def _pass(self, plex: Plex) -> bool:
+    async def _pass(self, plex: Plex, pace: Pace) -> bool:
         """Send what it lacks, once. Return whether anything arrived."""
         began = self._running.context.now()
         if plex.lags_since is None and plex.map.any():
@@ -122,7 +126,7 @@ class Trailer:
         if self._running.mirror.opened[plex.uuid].lane.late:
             lagging.doubt([plex])
         lagging.give_room(plex)
-        flights = _Flights(plex, plex.generation)
+        flights = _Flights(plex, pace, plex.generation)
         async with trio.open_nursery() as nursery:
             await self._send_all(flights, nursery)
         lagging.give_room(plex)
@@ -133,7 +137,7 @@ class Trailer:
 
     async def _send_all(self, flights: "_Flights", nursery: trio.Nursery) -> None:
         plex, mirror = flights.plex, self._running.mirror
-        everything, pace = Round(mirror, plex), Pace(mirror.load)
+        everything, pace = Round(mirror, plex), flights.pace
         more = True
         while (more or everything.put_off) and not flights.failures and self._may_send(plex, flights.generation):
             await flights.slots.acquire()
@@ -157,8 +161,8 @@ class Trailer:
             nursery.start_soon(self._fly, flights, cargo)
 
     async def _send_held(self, flights: "_Flights", run: range) -> None:
-        """Send what was put off: read it with the bytes of these regions held, where they can be had soon: others do not
-        wait for a write that hangs.
+        """Send what was put off, read with the bytes of these regions held: if these can be had soon, for a write that
+        hangs there is nobody else's business.
         """
         plex, mirror, entered, cargo = flights.plex, self._running.mirror, False, None
         offset, length = mirror.volume.geometry.bytes_of(run)
@@ -234,8 +238,9 @@ class Trailer:
 class _Flights:
     """The flights of one round to a plex; they count for the generation in which it began."""
 
-    def __init__(self, plex: Plex, generation: int) -> None:
+    def __init__(self, plex: Plex, pace: Pace, generation: int) -> None:
         self.plex = plex
+        self.pace = pace
         self.generation = generation
         self.slots = trio.Semaphore(FLIGHTS)
         self.failures: list[FmrdError] = []
