@@ -220,6 +220,7 @@ class Schedule:
                 windows.WINDOW_BYTES = windows.LONG_WINDOW_BYTES = size
                 transfers.PIECE_BYTES = transfers.SHORT_PIECE_BYTES = REGION
                 transfers.LONGEST_PAUSE_SECONDS = 0.0
+                windows.LEAST_FAR_BYTES = windows.MOST_FAR_BYTES
                 sums_file.HEADER_BYTES = 1 << 16
                 quick.LARGE_BYTES = 2 * GRANULE
                 resync.CHECKPOINT_BYTES = rng.choice([1, 2, 8]) * REGION

@@ -93,9 +93,7 @@ class Volume(VolumeFacts):
                 self._close(plex, PlexState.IOFAIL, why)
                 events.append(f"plex {plex.name} detached (IOFAIL) after a flush error: {why}")
             else:
-                if self.settings.is_instant:
-                    faults.give_back(plex)
-                faults.make_holes_of_suspects(plex, self.plexes)
+                flushing.stays(self, plex)
                 events.append(f"plex {plex.name} failed a flush and is the last copy of some regions: {why}")
         return Verdict(self.suspicion(), events=tuple(events))
 
