@@ -92,6 +92,17 @@ def test_it_lacks_of_a_region_what_was_written_since(rig: Rig) -> None:
     assert first.map.blocks == {} and list(first.map.spans(2)) == [(0, REGION)]
 
 
+def test_what_a_long_write_covers_is_lacked_whole_and_is_not_what_was_sent(rig: Rig) -> None:
+    first = rig.plexes[0]
+    for region in (2, 3, 4):
+        write_bytes(rig, region * REGION + 700, 10)
+    sent = lagging.lacked(first, (2, 3, 4))
+    lagging.send(first, sent)
+    write_bytes(rig, 2 * REGION + 1024, 2 * REGION)
+    assert first.map.blocks == {2: 0b11111110, 4: 0b11}
+    assert lagging.arrived(first, sent) == [] and missing(rig, 0) == {2, 3, 4}
+
+
 @pytest.mark.parametrize("what", ["a write fails", "a flush fails", "it lags no more", "its gate closes", "made equal"])
 def test_in_doubt_it_lacks_whole_regions(rig: Rig, what: str) -> None:
     first, second, _ = rig.plexes

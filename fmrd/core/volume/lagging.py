@@ -32,7 +32,15 @@ def leave_behind(plex: Plex, offset: int, length: int, plexes: Sequence[Plex]) -
     plex takes the write like any other, and the writer waits for it.
     """
     size, missing, stop = plex.geometry.region_bytes, plex.map, offset + length
-    for region in range(offset // size, (stop - 1) // size + 1):
+    regions: Sequence[int] = range(offset // size, (stop - 1) // size + 1)
+    inner = range(regions[0] + 1, regions[-1])
+    if (
+        inner and missing.bits.find(0, inner.start, inner.stop) == -1
+    ):  # as while much is written, and for much at a time
+        missing.forget_blocks(inner)
+        plex.sent.difference_update(inner)
+        regions = (regions[0], regions[-1])
+    for region in regions:
         if region in plex.sent:
             plex.sent.discard(region)
         if region not in missing.blocks and region not in missing:

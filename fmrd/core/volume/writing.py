@@ -38,7 +38,7 @@ def _target_of(plex: Plex, geometry: Geometry, offset: int, length: int) -> Targ
     regions = geometry.regions_of(offset, length)
     if not plex.map.touches(regions):
         return Target(plex, plex.generation, ((offset, length),), plex.dropped)
-    if plex.lags and len(regions) == 1:
+    if plex.lags and plex.map.bits.find(0, regions.start, regions.stop) == -1:
         return Target(plex, plex.generation, (), plex.dropped)
     whole = range(0) if plex.lags else geometry.whole_regions_of(offset, length)
     parts: list[tuple[int, int]] = []
