@@ -76,6 +76,18 @@ async def test_it_is_sent_what_was_written_and_not_the_regions(rig: Rig) -> None
     assert rig.same("a", "b")
 
 
+async def test_what_is_in_the_page_cache_is_read_at_once_and_arrives(rig: Rig) -> None:
+    """Also while all of it is written anew; and zeros are no data."""
+    rig.host.watch.caches = True
+    async with trio.open_nursery() as nursery:
+        for start in range(4):
+            nursery.start_soon(rig.write_regions, *range(start, 240, 4))
+    await rig.write_regions(*range(0, 240, 3), byte=b"x")
+    await rig.data.write(245 * REGION, bytes(3 * REGION))
+    await caught_up(rig)
+    assert rig.same("a", "b")
+
+
 async def test_after_an_error_it_is_sent_whole_regions(rig: Rig) -> None:
     """A write that failed may be there in part, on one plex and not on the other."""
     plex = rig.plex("b")
