@@ -5,11 +5,12 @@ Beside it the plex here alone, and both plexes here. Of each delay there are thr
 together, as fmrd does it; in turn, as it once did (in_turn.py); and the far plex may lag (write_behind). The server is
 nbdkit with a file in --dir, on a unix socket, with --filter=limit (the fence) and --filter=delay. Volumes are written
 through loop devices with direct I/O; targets take turns. Then what a write at depth 1 takes, beside the round trip that
-fmrd counts, and how much of it fmrd computes. What a full copy over the line takes is told last. Needs root, /dev/fuse,
-fio, nbdkit.
+fmrd counts, and how much of it fmrd computes. What a full copy over the line takes is told next, and last what requests
+take beside one that is under way (--parts chooses). Needs root, /dev/fuse, fio, nbdkit.
 """
 
 import argparse
+import json
 import mmap
 import os
 import statistics
@@ -21,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from fio_doors import BIN, Job, loop_device, measure, raw, run, serving, table
+from fio_doors import BIN, Job, fio, loop_device, measure, raw, run, serving, table
 
 JOBS: dict[str, Job] = {
     "4K random write, depth 1": ("randwrite", "4k", 1, ()),
@@ -30,6 +31,13 @@ JOBS: dict[str, Job] = {
     "4K, depth 1, fsync each": ("randwrite", "4k", 1, ("--fsync=1",)),
     "1M sequential write": ("write", "1m", 4, ()),
 }
+BESIDE: dict[str, Job] = {
+    "4K random write, depth 1": ("randwrite", "4k", 1, ()),
+    "4K random write, depth 32": ("randwrite", "4k", 32, ()),
+    "4K random read, depth 1": ("randread", "4k", 1, ()),
+    "4K random read, depth 32": ("randread", "4k", 32, ()),
+}
+"""Beside a full copy. The application writes where it was copied and where it was not."""
 DCO_MIB = 8
 """So much longer than the volume is the export: its DCO lies at its tail."""
 
@@ -115,15 +123,48 @@ def copies(where: Path, size_mib: int, delay: str, rounds: int) -> float:
     return statistics.median(found)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dir", default="/var/tmp", help="where the plexes lie (default: %(default)s)")
-    parser.add_argument("--size", type=int, default=256, help="of the volume, in MiB (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=2, help="of each job (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
-    parser.add_argument("--delays", default="0,1ms,10ms", help="of the far plex (default: %(default)s)")
-    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="fmrd as it is there, too")
-    options = parser.parse_args()
+def lacked(command: tuple[object, ...], size_mib: int) -> float:
+    """Which part of the volume the far plex lacks."""
+    [volume] = json.loads(run(*command, "--json", "print", "bench"))["volumes"]
+    return float(volume["plexes"][1]["dirty_bytes"]) / (size_mib << 20)
+
+
+def beside_a_copy(where: Path, size_mib: int, delay: str, seconds: float, rounds: int) -> str:
+    """What requests take while a full copy to the far plex is under way, beside both plexes in sync: a table. What a
+    copy has left when the time of a job is over it need not copy.
+    """
+    with export(where / f"copied-{delay}", size_mib, delay) as uri, ExitStack() as stack:
+        near, at = where / f"near-{delay}", where / f"volume-{delay}"
+        path, _ = stack.enter_context(volume(at, size_mib, [str(near), uri]))
+        run("dd", "if=/dev/urandom", f"of={path}", "bs=1M", f"count={size_mib}", "oflag=direct", "conv=notrunc")
+        device = stack.enter_context(loop_device(path))
+        command = (BIN / "fmrctl", "--socket", at / "socket")
+        lines = [
+            f"| beside a full copy, {delay} | p99 without | p99 | | rate | copied meanwhile |",
+            "|---|" + "---|" * 5,
+        ]
+        for job, (kind, block, depth, options) in BESIDE.items():
+            found = []
+            for _ in range(rounds):
+                alone = fio(device, kind, block, depth, size_mib, seconds, options)
+                run(*command, "plex", "det", "bench", "bench-02")
+                run(*command, "plex", "att", "bench", "bench-02", "--full")
+                beside = fio(device, kind, block, depth, size_mib, seconds, options)
+                found.append((alone, beside, 1 - lacked(command, size_mib)))
+                run(*command, "plex", "det", "bench", "bench-02")
+                run(*command, "plex", "att", "bench", "bench-02", "--wait")
+            p99 = [statistics.median(each[side]["p99_us"] for each in found) for side in (0, 1)]
+            rates = [statistics.median(each[side]["iops"] for each in found) for side in (0, 1)]
+            part = statistics.median(each[2] for each in found)
+            lines.append(
+                f"| {job} | {p99[0]:.0f} us | {p99[1]:.0f} us | {p99[1] / p99[0]:.2f} "
+                f"| {rates[1] / rates[0]:.2f} | {part:.0%} |"
+            )
+        return "\n".join(lines)
+
+
+def writes(options: argparse.Namespace, delays: list[str]) -> None:
+    """Writes and reads on all of these volumes, told."""
     with ExitStack() as stack:
         where = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=options.dir, prefix="fmrd-bench-")))
         made = {
@@ -138,7 +179,7 @@ def main() -> int:
         }  # fmt: skip
         if options.against:
             kinds[" before"] = (("env", f"PYTHONPATH={options.against}", BIN / "fmrd"), ())
-        for delay in options.delays.split(","):
+        for delay in delays:
             for name, (program, settings) in kinds.items():
                 mark = f"{delay}{name.replace(' ', '-')}"
                 uri = stack.enter_context(export(where / f"far-{mark}", options.size, delay))
@@ -151,10 +192,31 @@ def main() -> int:
         for name, device in targets.items():
             asked, cost = one_by_one(device, made[name][1], options.size)
             print(f"a 4K write at depth 1, {name}: {asked * 1e6:.0f} us, of which fmrd computed {cost * 1e6:.0f} us")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dir", default="/var/tmp", help="where the plexes lie (default: %(default)s)")
+    parser.add_argument("--size", type=int, default=256, help="of the volume, in MiB (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=2, help="of each job (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
+    parser.add_argument("--delays", default="0,1ms,10ms", help="of the far plex (default: %(default)s)")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="fmrd as it is there, too")
+    parser.add_argument("--parts", default="writes,copies,beside", help="of all that (default: %(default)s)")
+    parser.add_argument("--copy-size", type=int, default=1024, help="what is copied beside, MiB (default: %(default)s)")
+    options = parser.parse_args()
+    parts = options.parts.split(",")
+    delays = options.delays.split(",")
+    if "writes" in parts:
+        writes(options, delays)
     with tempfile.TemporaryDirectory(dir=options.dir, prefix="fmrd-bench-") as directory:
-        for delay in options.delays.split(","):
+        for delay in delays if "copies" in parts else ():
             speed = copies(Path(directory), options.size, delay, options.rounds)
             print(f"a full copy to a far plex, {delay}: {speed:.0f} MiB/s")
+        for delay in delays if "beside" in parts else ():
+            where = Path(directory) / f"beside-{delay}"
+            where.mkdir()
+            print(beside_a_copy(where, options.copy_size, delay, options.seconds, options.rounds))
     return 0
 
 

@@ -5,6 +5,7 @@ import errno
 import os
 import stat
 import threading
+from collections.abc import Sequence
 
 from fmrd.backing import libc
 from fmrd.backing.calls.reach import Standing
@@ -161,6 +162,18 @@ class Descriptor:
             ended(error)
 
         transfers.Write(self, offset, address_of(data), length, data, over).push()
+
+    def begin_pwrites(self, parts: Sequence[tuple[int, bytes | memoryview]], ended: Began) -> None:
+        """The same of several; of those that fail the first to end is told."""
+        errors: list[Exception | None] = []
+
+        def one(error: Exception | None) -> None:
+            errors.append(error)
+            if len(errors) == len(parts):
+                ended(next((each for each in errors if each is not None), None))
+
+        for offset, data in parts:
+            self.begin_pwrite(offset, data, one)
 
     def begin_pread_into(self, offset: int, buffer: memoryview, ended: Began) -> None:
         """As pread_into, through the ring."""

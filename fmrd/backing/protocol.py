@@ -82,6 +82,9 @@ class Backing(Reached, Protocol):
     def begin_pwrite(self, offset: int, data: bytes | memoryview, ended: Began) -> None:
         """Begin a pwrite; ``ended`` is told of its end on that thread. ``data`` stays as it is until then."""
 
+    def begin_pwrites(self, parts: Sequence[tuple[int, bytes | memoryview]], ended: Began) -> None:
+        """The same of several, each (offset, data), told when all have ended."""
+
     def begin_fdatasync(self, ended: Began) -> None:
         """The same of an fdatasync, which covers what has ended by now."""
 
@@ -100,14 +103,11 @@ class Backing(Reached, Protocol):
         """Tell whether all of it is data, as far as is known without asking the file system; it never blocks."""
 
     def fdatasync(self) -> None:
-        """Make durable whatever pwrite, make_zero and copies wrote before this call began. After OSError any of that
-        may be lost, and the kernel does not tell a second time.
-        """
+        """Make durable what was written before this call began. After OSError some of it may be lost: told once."""
 
     def copy_from(self, source: Backing, offset: int, length: int) -> int:
         """Make [offset, offset + length) equal to ``source``'s; return the bytes really written (holes cost none).
-
-        It never shares blocks with the source. An error of the source is ``SourceError``, one of this backing OSError.
+        It shares no blocks with the source. An error of the source is ``SourceError``, one of this backing OSError.
         """
 
     def copy_spans(self, source: Backing, spans: Sequence[tuple[int, int]]) -> int:

@@ -42,6 +42,8 @@ class Watch:
 
     hooks: list[Hook] = field(default_factory=list)
     log: list[Operation] = field(default_factory=list)
+    caches: bool = False
+    """What is in the page cache is read from there, which nothing meets."""
 
     def __call__(self, operation: Operation) -> None:
         self.log.append(operation)
@@ -88,9 +90,12 @@ class FaultyBacking:
         return None
 
     def pread_now(self, offset: int, buffer: memoryview) -> bool:
-        return False
+        return self._watch.caches and self.inner.pread_now(offset, buffer)
 
     def begin_pwrite(self, offset: int, data: bytes | memoryview, ended: Began) -> None:
+        raise AssertionError("calls are run here, by whatever runs calls")
+
+    def begin_pwrites(self, parts: Sequence[tuple[int, bytes | memoryview]], ended: Began) -> None:
         raise AssertionError("calls are run here, by whatever runs calls")
 
     def begin_fdatasync(self, ended: Began) -> None:

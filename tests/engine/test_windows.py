@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from fmrd.backing.protocol import Backing
 from fmrd.core.geometry import Geometry
 from fmrd.core.maps.regionmap import RegionMap
-from fmrd.engine.resync import transfers
-from fmrd.engine.resync.transfers import LONGEST_PAUSE_SECONDS, Transfer, Wanted, pieces_of
+from fmrd.engine.resync import transfers, windows
+from fmrd.engine.resync.transfers import FAR_PIECE_BYTES, LONGEST_PAUSE_SECONDS, Transfer, Wanted, pieces_of
 from fmrd.engine.resync.windows import (
     BUSY_WINDOW_BYTES,
     LONG_WINDOW_BYTES,
     WINDOW_BYTES,
+    FarPiece,
     WindowSize,
     still_missing,
     until,
@@ -155,9 +156,9 @@ def rests(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return taken
 
 
-def transfer_of(disk: Disk, regions: set[int], wanted: Wanted) -> Transfer:
+def transfer_of(disk: Disk, regions: set[int], wanted: Wanted, *, far_piece_bytes: int = FAR_PIECE_BYTES) -> Transfer:
     window = window_of(map_of(regions).next_runs(0, REGIONS, REGIONS), GEOMETRY)
-    return Transfer(cast(Backing, disk), cast(Backing, disk), window, wanted, REGION)
+    return Transfer(cast(Backing, disk), cast(Backing, disk), window, wanted, REGION, far_piece_bytes)
 
 
 def copied(transfer: Transfer) -> set[int]:
@@ -240,3 +241,35 @@ def test_it_rests_between_pieces_only_while_it_gives_way(rests: list[float]) -> 
     assert rests == []
     transfer_of(Disk(), set(range(12)), Wanted()).go_gently()
     assert len(rests) == 2 and all(0 < rest <= LONGEST_PAUSE_SECONDS for rest in rests)
+
+
+def test_over_a_line_it_is_woken_up_by_who_waits(rests: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that meets it waits for the piece under way, and for no rest."""
+    wanted, asked = Wanted(), list[float]()
+    monkeypatch.setattr(wanted, "rest", lambda seconds: (asked.append(seconds), wanted.tell()))
+    disk = Disk()
+    disk.far = "NBD"
+    transfer = transfer_of(disk, set(range(20)), wanted, far_piece_bytes=4 * REGION)
+    transfer.go_gently()
+    assert len(asked) == 1 and not rests
+    assert copied(transfer) == set(range(4))
+
+
+def test_a_rest_ends_when_somebody_waits() -> None:
+    wanted = Wanted()
+    wanted.tell()
+    wanted.rest(1e6)
+
+
+def test_a_piece_over_a_line_takes_about_twice_the_round_trip() -> None:
+    """On a line of so many bytes a second; on a thin one it is as short as it can be, on a thick one it has a bound."""
+    for rate, round_trip in ((100e6, 0.001), (5e6, 0.010)):
+        piece = FarPiece()
+        for _ in range(20):
+            piece.took(round_trip + piece.bytes / rate, round_trip)
+        assert round_trip + piece.bytes / rate == pytest.approx(2 * round_trip + windows.FAR_PIECE_SECONDS, rel=0.1)
+    thin, thick = FarPiece(), FarPiece()
+    for _ in range(20):
+        thin.took(thin.bytes / 1e5, 0.001)
+        thick.took(0.0, 0.001)
+    assert thin.bytes == windows.LEAST_FAR_BYTES and thick.bytes == windows.MOST_FAR_BYTES

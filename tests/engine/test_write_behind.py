@@ -67,6 +67,56 @@ async def test_what_was_written_while_it_was_on_its_way_is_sent_again(rig: Rig) 
     assert rig.same("a", "b")
 
 
+async def test_it_is_sent_what_was_written_and_not_the_regions(rig: Rig) -> None:
+    plex = rig.plex("b")
+    before = plex.write_bytes
+    await rig.write_regions(*range(3, 60, 2))
+    await caught_up(rig)
+    assert plex.write_bytes - before == 29 * 4096
+    assert rig.same("a", "b")
+
+
+async def test_what_is_in_the_page_cache_is_read_at_once_and_arrives(rig: Rig) -> None:
+    """Also while all of it is written anew; and zeros are no data."""
+    rig.host.watch.caches = True
+    async with trio.open_nursery() as nursery:
+        for start in range(4):
+            nursery.start_soon(rig.write_regions, *range(start, 240, 4))
+    await rig.write_regions(*range(0, 240, 3), byte=b"x")
+    await rig.data.write(245 * REGION, bytes(3 * REGION))
+    await caught_up(rig)
+    assert rig.same("a", "b")
+
+
+async def test_after_an_error_it_is_sent_whole_regions(rig: Rig) -> None:
+    """A write that failed may be there in part, on one plex and not on the other."""
+    plex = rig.plex("b")
+    with rig.host.hanging(rig.path("b"), "pwrite", first_only=True) as hang:
+        await rig.write_regions(3)
+        await until(lambda: hang.waiting)
+        await rig.write_regions(4)
+        with rig.host.failing(rig.path("a"), "pwrite"), pytest.raises(Failed, match="io_error"):
+            await rig.write_regions(9)
+        before = plex.write_bytes
+    await caught_up(rig)
+    assert plex.write_bytes - before == 3 * REGION
+    assert rig.same("a", "b")
+
+
+async def test_what_is_written_to_just_now_is_sent_when_that_has_ended(rig: Rig) -> None:
+    plex = rig.plex("b")
+    with rig.host.hanging(rig.path("a"), "pwrite", within=range(3 * REGION, 4 * REGION)) as hang:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rig.write_regions, 3)
+            await until(lambda: hang.waiting)
+            await rig.write_regions(5)
+            await until(lambda: 5 not in plex.map)
+            assert 3 in plex.map and not rig.bytes_of("b")[3 * REGION + 512]
+            hang.let_go()
+    await caught_up(rig)
+    assert rig.same("a", "b")
+
+
 async def test_beyond_its_bound_the_writer_waits(tmp_path: Path) -> None:
     async with daemon(tmp_path) as rig:
         await made(rig, f":{2 * REGION}")

@@ -42,6 +42,8 @@ class Bench(Protocol):
     cutting: str
     ticks: int
     blocking: bool
+    begins: bool
+    caches: bool
     devices: bool
     far: bool
     under_way: "list[tuple[PlexDisk, int, int]]"
@@ -224,7 +226,13 @@ class SimBacking:
         buffer[:] = self.pread(offset, len(buffer))
 
     def pread_now(self, offset: int, buffer: memoryview) -> bool:
-        return False
+        if not self.machine.caches or offset // GRANULE % 8 > 4:  # in the page cache is some of it
+            return False
+        try:
+            buffer[:] = self.pread(offset, len(buffer))
+        except OSError:
+            return False
+        return True
 
     def pwrite_now(self, offset: int, data: bytes | memoryview) -> bool | None:
         """It is taken, or not, or in part: nobody can know before."""
@@ -247,6 +255,9 @@ class SimBacking:
         self._put(list(enumerate(labels, first)))
 
     def begin_pwrite(self, offset: int, data: bytes | memoryview, ended: Began) -> None:
+        raise AssertionError("calls are run here, by whatever runs calls")
+
+    def begin_pwrites(self, parts: Sequence[tuple[int, bytes | memoryview]], ended: Began) -> None:
         raise AssertionError("calls are run here, by whatever runs calls")
 
     def begin_fdatasync(self, ended: Began) -> None:

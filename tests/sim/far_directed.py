@@ -87,7 +87,7 @@ async def killed_while_a_plex_lags(life: Life) -> None:
 async def written_while_it_is_on_its_way(life: Life) -> None:
     """The same region, twice: what arrives is the older one."""
     plex = await _lags(life)
-    life.system.linger = lambda call: call.lane.name == "v-01" and not plex.sent.blank and 0 in plex.sent
+    life.system.linger = lambda call: call.lane.name == "v-01" and 0 in plex.sent
     life.system.delay = life.system.linger
     await life.write(0, REGION)
     await until(lambda: 0 in plex.sent)
@@ -137,6 +137,22 @@ async def power_fails_after_a_flush_of_the_only_one(life: Life) -> None:
     life.system.crash("power")
 
 
+async def power_fails_when_it_lags_no_more(life: Life) -> None:
+    """Beyond its bound it took a write, which was flushed elsewhere alone."""
+    plex, flushed = await _lags(life, 1), False
+    life.system.delay = lambda call: (
+        not flushed and call.lane.name == "v-01" and isinstance(call.run, Landing) and call.run.spans[0][0] < REGION
+    )
+    await life.write(0, GRANULE)
+    await until(lambda: 0 in plex.sent)
+    await life.write(4 * REGION, GRANULE)
+    assert life.schedule.machine.plexes["/a"].cache[4 * REGION // GRANULE], "it waited for it"
+    await life.flush()
+    flushed = True
+    await life.verbs.set(volume=NAME, settings={"write_behind": "off"})
+    life.system.crash("power")
+
+
 DIRECTED = {
     "far: killed while a plex that failed hangs": (killed_while_a_plex_that_failed_hangs, OPEN, attached_and_written),
     "far: a last copy gets a new session": (a_last_copy_gets_a_new_session, OPEN),
@@ -144,6 +160,7 @@ DIRECTED = {
     "behind: written while it is on its way": (written_while_it_is_on_its_way, KILL),
     "behind: stopped while something is on its way": (stopped_while_something_is_on_its_way, KILL),
     "behind: power fails after a flush of the only one": (power_fails_after_a_flush_of_the_only_one, POWER),
+    "behind: power fails when it lags no more": (power_fails_when_it_lags_no_more, POWER),
     "behind: power fails after it took a write directly": (power_fails_after_it_took_a_write_directly, POWER),
 }
 """What happens -> the script, the kind of machine, the script of the next life."""

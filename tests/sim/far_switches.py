@@ -8,11 +8,13 @@ from unittest.mock import patch
 from bitarray.util import zeros
 
 from fmrd.core.decisions import standing
+from fmrd.core.maps.partly import PartMap
 from fmrd.core.plans import Verdict
 from fmrd.core.volume import lagging
 from fmrd.core.volume.facts import VolumeFacts
 from fmrd.core.volume.plex import Plex
 from fmrd.engine import service
+from fmrd.engine.far import cargo
 from fmrd.engine.plexes import attach
 from fmrd.engine.running import Running
 from fmrd.engine.serving.life import RestLock
@@ -41,6 +43,18 @@ def _cleaned_without_it() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _once_lacked() -> Iterator[None]:
+    real = PartMap.mark_bytes
+
+    def mark_bytes(self: PartMap, region: int, start: int, stop: int) -> None:
+        if region not in self:
+            real(self, region, start, stop)
+
+    with patch.object(PartMap, "mark_bytes", mark_bytes):
+        yield
+
+
 SWITCHES = {
     "a fence proves that a session is over": lambda: patch.object(Sessions, "proves", False),
     "what a dead daemon had under way is asked for": lambda: without(
@@ -53,7 +67,9 @@ SWITCHES = {
     "behind: after a crash it may lack what the log tells": lambda: patch.object(
         lagging, "may_lack", lambda plex, plexes, dirty: zeros(len(dirty))
     ),
-    "behind: what is written meanwhile is sent again": lambda: without(lagging, "leave_behind", "not plex.sent.blank"),
+    "behind: what is written meanwhile is sent again": lambda: without(lagging, "leave_behind", "region in plex.sent"),
+    "behind: what is written to a region that it lacks is lacked, too": _once_lacked,
+    "behind: what is written to just now is not read": lambda: patch.object(cargo, "_is_free", lambda *_: True),
     "behind: only what another one holds durably": lambda: patch.object(
         lagging, "faults", SimpleNamespace(held_elsewhere=lambda *_: True)
     ),

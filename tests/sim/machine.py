@@ -47,6 +47,7 @@ class Machine:
         self.begins = False
         self.devices = False
         self.far = False
+        self.caches = False
         self.sessions = Sessions(random.Random(0))
         self.under_way: list[tuple[PlexDisk, int, int]] = []
         """Granules and labels of writes that failed on the far side, and may be carried out yet."""

@@ -18,10 +18,11 @@ from uuid import UUID
 import trio
 from trio.testing import MockClock
 
+from fmrd.core.maps import partly
 from fmrd.core.record import geometry_of
 from fmrd.dco import layout
 from fmrd.dco.loading import load
-from fmrd.engine.far import trailing
+from fmrd.engine.far import cargo, pace, trailing
 from fmrd.engine.resync import resync, transfers, windows
 from fmrd.engine.serving import quick
 from fmrd.engine.verify import sums_file
@@ -80,6 +81,7 @@ class Schedule:
         self.machine.now = random.Random(self.seed) if self.profile.now else None
         self.machine.devices = self.profile.devices
         self.machine.far = self.profile.far
+        self.machine.caches = self.profile.behind
         if self.profile.sessions:
             self.machine.sessions.rng = random.Random(self.seed)
             self.machine.sessions.fences = self.profile.sessions
@@ -219,10 +221,13 @@ class Schedule:
                 windows.WINDOW_BYTES = windows.LONG_WINDOW_BYTES = size
                 transfers.PIECE_BYTES = transfers.SHORT_PIECE_BYTES = REGION
                 transfers.LONGEST_PAUSE_SECONDS = 0.0
+                windows.LEAST_FAR_BYTES = windows.MOST_FAR_BYTES
                 sums_file.HEADER_BYTES = 1 << 16
                 quick.LARGE_BYTES = 2 * GRANULE
                 resync.CHECKPOINT_BYTES = rng.choice([1, 2, 8]) * REGION
-                trailing.FLIGHT_BYTES, trailing.GATHER_SECONDS = REGION, 0.0
+                cargo.FLIGHT_BYTES, cargo.FLIGHT_PIECES = 2 * REGION, 3
+                partly.BLOCK_BYTES, partly.GAP_BYTES = GRANULE, 0
+                trailing.GATHER_SECONDS, pace.SHARE = 0.0, 1.0
                 clock = pauses.watched_clock() if self.profile.pauses else MockClock(autojump_threshold=0)
                 trio.run(life.run, script, clock=clock)
             except BaseException as error:

@@ -46,6 +46,9 @@ class Line(Protocol):
     def begin(self, request: Request) -> None:
         """Begin one, on trio's thread; its end is told later, or in this step."""
 
+    def begin_all(self, requests: Sequence[Request]) -> None:
+        """The same of several, which go out together."""
+
     def hang_up(self) -> None:
         """End it at once, on trio's thread."""
 

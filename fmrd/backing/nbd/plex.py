@@ -79,6 +79,10 @@ class NbdPlex(Asked):
         """Write as pwrite does."""
         self._begin(self.writes(offset, data), ended)
 
+    def begin_pwrites(self, parts: Sequence[tuple[int, bytes | memoryview]], ended: Began) -> None:
+        """As begin_pwrite, of several: they go out together."""
+        self._begin([request for offset, data in parts for request in self.writes(offset, data)], ended)
+
     def begin_pread_into(self, offset: int, buffer: memoryview, ended: Began) -> None:
         """As pread_into."""
         self._begin(self.reads(offset, buffer), ended)
@@ -140,8 +144,7 @@ class NbdPlex(Asked):
             errors: list[Exception | None] = []
             for request in requests:
                 request.ended = partial(_one, errors, len(requests), ended)
-        for request in requests:
-            self.session.begin(request)
+        self.session.begin_all(requests)
 
 
 def _one(errors: list[Exception | None], count: int, ended: Began, error: Exception | None) -> None:

@@ -83,7 +83,7 @@ class Session(Conversation):
             self._drive(requests, waiting)
         else:
             try:
-                self._token.run_sync_soon(self._begin_all, requests)
+                self._token.run_sync_soon(self.begin_all, requests)
             except trio.RunFinishedError:
                 raise Lost(errno.ECONNABORTED, f"{self.uri}: fmrd ends") from None
         waiting.wait()
@@ -118,10 +118,6 @@ class Session(Conversation):
     def _start(self) -> None:
         self.heard = trio.current_time()
         trio.lowlevel.spawn_system_task(self._run)
-
-    def _begin_all(self, requests: Sequence[Request]) -> None:
-        for request in requests:
-            self.begin(request)
 
     async def _run(self) -> None:
         try:
@@ -177,7 +173,7 @@ class Session(Conversation):
 
     def _drive(self, requests: Sequence[Request], waiting: Waiting) -> None:
         with self._lock:
-            self._begin_all(requests)
+            self.begin_all(requests)
             poll = select.poll()
             more = False
             while not waiting.is_over():

@@ -117,12 +117,12 @@ class RbdSession:
             return
         if self._token is None:
             with self._lock:
-                self._begin_all(requests)
+                self.begin_all(requests)
             if not waiting.wait_for(self.patience_seconds):
                 self._give_up(errno.ETIMEDOUT, f"no answer within {self.patience_seconds:g} s")
         else:
             try:
-                self._token.run_sync_soon(self._begin_all, requests)
+                self._token.run_sync_soon(self.begin_all, requests)
             except trio.RunFinishedError:
                 raise Lost(errno.ECONNABORTED, f"{self.uri}: fmrd ends") from None
         waiting.wait()
@@ -159,7 +159,7 @@ class RbdSession:
         self._heard = trio.current_time()
         trio.lowlevel.spawn_system_task(self._watch)
 
-    def _begin_all(self, requests: Sequence[Request]) -> None:
+    def begin_all(self, requests: Sequence[Request]) -> None:
         for request in requests:
             self.begin(request)
 

@@ -17,7 +17,7 @@ from fmrd.core.maps.bitmap import Bitmap
 from fmrd.core.maps.regionmap import RegionMap
 from fmrd.core.reasons import Reason
 from fmrd.core.states import PlexState
-from fmrd.core.volume import faults
+from fmrd.core.volume import faults, lagging
 from fmrd.core.volume.family import Family
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
@@ -186,7 +186,8 @@ def from_replica(family: Family, origin: Volume, snapshot: Volume, plexes: Seque
         snapshot.plexes.remove(plex)
         plex.column = family.renewed(plex.column)
         plex.generation += 1
-        plex.snap, plex.behind, plex.trails = True, 0, False  # that it may lag was the snapshot's setting
+        plex.snap, plex.behind = True, 0  # that it may lag was the snapshot's setting
+        lagging.lags_no_more(plex)
         plex.state = PlexState.SNAPATT if plex.map.any() else PlexState.ACTIVE
         origin.plexes.append(plex)
     origin.demotions += 1

@@ -41,6 +41,10 @@ class VolumeFacts:
         self.drl_on_home: dict[int, frozenbitarray] = {}
         self.demotions = 0
         self.demotions_recorded = 0
+        self.owes_error = False
+        """Something became suspect, and no flush has told of it since: then one must, also where it is suspect no more,
+        because another plex was made equal to what could be read (flushing.to_tell).
+        """
         self.held_until = 0
         """So many demotions must be recorded before anything is written: until then an instant snapshot that went is
         still there for a start, and nobody keeps old data for it any more.

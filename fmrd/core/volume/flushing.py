@@ -9,10 +9,10 @@ from bitarray import bitarray
 from bitarray.util import zeros
 
 from fmrd.core.plans import SyncPlan, SyncTarget
-from fmrd.core.volume import faults
+from fmrd.core.volume import faults, lagging
 from fmrd.core.volume.facts import VolumeFacts
 from fmrd.core.volume.plex import Plex
-from fmrd.errors import Failed
+from fmrd.errors import Failed, FmrdError
 
 
 def begin(plex: Plex) -> SyncTarget:
@@ -37,7 +37,29 @@ def end_batches(volume: VolumeFacts, plan: SyncPlan, errors: Mapping[str, Except
             faults.suspect(plex, dirty)
         elif plex.dropped == target.dropped and plex.end_cure(target.cured):
             volume.demotions += 1  # the record still says that something is suspect, and a start would believe it
+    if failed:
+        lagging.doubt(volume.plexes)
+    elif suspicion(volume) is None and any(target.cured is not None for target in plan.targets):
+        volume.owes_error = False  # all of it was written anew
     return failed
+
+
+def stays(volume: VolumeFacts, plex: Plex) -> None:
+    """An fdatasync failed on this plex, which stays: others may have some of it, what nobody has is suspect."""
+    if volume.settings.is_instant:
+        faults.give_back(plex)
+    faults.make_holes_of_suspects(plex, volume.plexes)
+    volume.owes_error = volume.owes_error or (plex.suspect is not None and plex.suspect.any())
+
+
+def to_tell(volume: VolumeFacts, error: FmrdError | None) -> FmrdError | None:
+    """Return what a flush of the application is told, whose fdatasyncs ended with ``error``: a failure that it has not
+    heard of yet, too. What was written before that may be lost, though all plexes are the same by now.
+    """
+    if error is None and volume.owes_error:
+        error = Failed("suspect", f"volume {volume.name}: an earlier flush failed on the last copy of some regions")
+    volume.owes_error = False
+    return error
 
 
 def suspicion(volume: VolumeFacts) -> Failed | None:

@@ -14,6 +14,7 @@ from bitarray.util import ones, zeros
 
 from fmrd.core.geometry import Geometry
 from fmrd.core.maps.bitmap import Bitmap
+from fmrd.core.maps.partly import PartMap
 from fmrd.core.maps.regionmap import RegionMap
 from fmrd.core.record import PlexRecord
 from fmrd.core.records.parts import Failure, Position
@@ -27,7 +28,8 @@ class Plex(Bitmap):
     """
 
     def __init__(self, record: PlexRecord, geometry: Geometry, *, full: bool = True) -> None:
-        super().__init__(record.map, geometry, full=full)
+        super().__init__(record.map, geometry, full=False)
+        self.map: PartMap = PartMap(geometry.regions, geometry.page_regions, geometry.region_bytes, full=full)
         self.name = record.name
         self.uuid = record.uuid
         self.path = record.path
@@ -41,10 +43,9 @@ class Plex(Bitmap):
         self.tail = record.tail
         self.session = record.session  # it is far
         self.behind = record.behind
-        self.trails = False
-        """It may lag (lagging.py) from now on, by ``room`` more regions; ``sent`` is on its way there."""
-        self.room = 0
-        self.sent = RegionMap(geometry.regions, geometry.page_regions)
+        self.trails, self.room = False, 0
+        """It may lag (lagging.py) from now on, by ``room`` more regions; those of ``sent`` are on their way there."""
+        self.sent: set[int] = set()
         self.lags_since: float | None = None
         self.young = RegionMap(geometry.regions, geometry.page_regions)
         self.syncing: list[RegionMap] = []
@@ -231,13 +232,13 @@ class Plex(Bitmap):
         self.syncing = []
         self.suspect = None
         self.rewritten.empty()
-        self.sent.empty()
+        self.sent.clear()
+        self.map.forget_blocks()
 
     def grow(self, geometry: Geometry, *, missed: bool) -> None:
         """Follow a volume that became longer; with ``missed`` the new regions here are not as on the others."""
         super().grow(geometry, missed=missed)
-        more = [*self.syncing, *([self.suspect] if self.suspect is not None else [])]
-        for part in (self.young, self.rewritten, self.sent, *more):
+        for part in (self.young, self.rewritten, *self.syncing, *([] if self.suspect is None else [self.suspect])):
             part.grow(geometry.regions, full=False)
 
     def record(self) -> PlexRecord:

@@ -10,7 +10,6 @@ The long ones are worked out beside it: reading.py, writing.py, flushing.py, pag
 from collections.abc import Mapping, Sequence
 
 from bitarray import bitarray, frozenbitarray
-from bitarray.util import ones
 
 from fmrd.core.plans import FINE, ReadPart, SyncPlan, Verdict, WritePlan
 from fmrd.core.reasons import Reason
@@ -54,7 +53,7 @@ class Volume(VolumeFacts):
             if plex.state not in OPEN_GATE:
                 self._remember(plex, regions)
             elif plex.trails and plex.lags:
-                lagging.leave_behind(plex, regions, self.plexes)
+                lagging.leave_behind(plex, offset, length, self.plexes)
                 self.left_behind(plex)
         return WritePlan(offset, length, regions, extents, writing.targets_of(self, offset, length))
 
@@ -89,17 +88,13 @@ class Volume(VolumeFacts):
         failed = flushing.end_batches(self, plan, errors)
         events: list[str] = []
         for plex in failed:
-            self.demotions += 1
+            self.demotions, why = self.demotions + 1, errors[plex.uuid]
             if faults.may_close(plex, self.plexes):
-                self._close(plex, PlexState.IOFAIL, errors[plex.uuid])
-                events.append(f"plex {plex.name} detached (IOFAIL) after a flush error: {errors[plex.uuid]}")
+                self._close(plex, PlexState.IOFAIL, why)
+                events.append(f"plex {plex.name} detached (IOFAIL) after a flush error: {why}")
             else:
-                if self.settings.is_instant:
-                    faults.give_back(plex)
-                faults.make_holes_of_suspects(plex, self.plexes)
-                events.append(
-                    f"plex {plex.name} failed a flush and is the last copy of some regions: {errors[plex.uuid]}"
-                )
+                flushing.stays(self, plex)
+                events.append(f"plex {plex.name} failed a flush and is the last copy of some regions: {why}")
         return Verdict(self.suspicion(), events=tuple(events))
 
     def suspicion(self) -> Failed | None:
@@ -158,7 +153,9 @@ class Volume(VolumeFacts):
         """A resync copied these: current now, durable after the next fdatasync (rule 2b). ``dropped`` is that of the
         plex when the copy began. Return False where an fdatasync failed since, and may have dropped what was copied.
         """
-        return self.copied_these(plex, regions.start, ones(len(regions)), dropped)
+        if plex.dropped == dropped:
+            plex.drained(regions)
+        return plex.dropped == dropped
 
     def copied_these(self, plex: Plex, start: int, bits: bitarray, dropped: int) -> bool:
         """A resync copied the regions that ``bits`` names, counted from ``start``: as ``copied``."""
@@ -183,6 +180,7 @@ class Volume(VolumeFacts):
     def distrust_others(self, regions: range) -> None:
         """Where open plexes differed and are made equal, a detached one or a snapshot may hold what was given up."""
         self._track(regions)
+        lagging.doubt(self.plexes, regions)
         for plex in self.plexes:
             if not plex.is_open:
                 self._remember(plex, regions)
@@ -195,10 +193,12 @@ class Volume(VolumeFacts):
         self.demotions += bool(held)
         return bool(held)
 
-    def relieve(self, plex: Plex) -> bool:
-        """Make holes of suspect regions that others hold durably by now, to be copied back. True if any."""
+    def relieve(self, plex: Plex, *, choose: bool = False) -> bool:
+        """Make holes of suspect regions that others hold durably by now (or, to ``choose``, no better), to be copied
+        back. True if any.
+        """
         before = plex.map.count()
-        faults.make_holes_of_suspects(plex, self.plexes)
+        faults.make_holes_of_suspects(plex, self.plexes, choose=choose)
         gained = plex.map.count() > before
         self.demotions += gained
         return gained

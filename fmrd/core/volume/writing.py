@@ -7,9 +7,10 @@ closed there. Offsets and lengths are bytes.
 from collections.abc import Mapping
 
 from fmrd.core.geometry import Geometry
+from fmrd.core.maps.regionmap import RegionMap
 from fmrd.core.plans import Target, Verdict, WritePlan
 from fmrd.core.states import OPEN_GATE
-from fmrd.core.volume import faults
+from fmrd.core.volume import faults, lagging
 from fmrd.core.volume.facts import VolumeFacts
 from fmrd.core.volume.plex import Plex
 from fmrd.errors import Failed
@@ -37,6 +38,8 @@ def _target_of(plex: Plex, geometry: Geometry, offset: int, length: int) -> Targ
     regions = geometry.regions_of(offset, length)
     if not plex.map.touches(regions):
         return Target(plex, plex.generation, ((offset, length),), plex.dropped)
+    if plex.lags and plex.map.bits.find(0, regions.start, regions.stop) == -1:
+        return Target(plex, plex.generation, (), plex.dropped)
     whole = range(0) if plex.lags else geometry.whole_regions_of(offset, length)
     parts: list[tuple[int, int]] = []
     healing = []
@@ -62,7 +65,7 @@ def plain_targets(volume: VolumeFacts, offset: int, length: int) -> list[Plex] |
     """
     size = volume.geometry.region_bytes
     first, last = offset // size, (offset + length - 1) // size
-    targets, closed = [], []
+    targets, closed = [], list[RegionMap]()
     for plex in volume.plexes:
         missing = plex.map
         if plex.state not in OPEN_GATE:
@@ -75,9 +78,9 @@ def plain_targets(volume: VolumeFacts, offset: int, length: int) -> list[Plex] |
             return None
     if volume.tracks:
         closed += [track.map for track in volume.tracks.values()]
-    for missing in closed:
-        if first != last or not missing.bits[first]:
-            missing.mark(range(first, last + 1))
+    for remembers in closed:
+        if first != last or not remembers.bits[first]:
+            remembers.mark(range(first, last + 1))
     return targets or None
 
 
@@ -108,6 +111,7 @@ def judge(
         if all(any(region not in t.plex.map for t in succeeded) for region in plan.regions):
             return Verdict(), []
         return Verdict(Failed("io_error", f"volume {volume.name}: no plex took the write at {plan.offset}")), []
+    lagging.doubt(volume.plexes)
     demoted, events, lost, settle = faults.failed_write(
         failing, plan.regions, volume.plexes, [t.plex for t in succeeded], settled=settled
     )

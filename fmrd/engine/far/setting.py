@@ -3,6 +3,7 @@ crash knows of it before anything was left behind; and it ends when nothing is o
 """
 
 from fmrd.core.sizes import read_size
+from fmrd.core.volume import lagging
 from fmrd.core.volume.lagging import LAG_BYTES
 from fmrd.core.volume.plex import Plex
 from fmrd.core.volume.volume import Volume
@@ -46,7 +47,7 @@ async def write_behind(running: Running, trailer: Trailer, copying: CopyTasks, v
     chosen, size = who_lags(volume, value)
     for plex in [p for p in volume.plexes if p.behind and p is not chosen]:
         async with trailer.halted(plex):
-            plex.trails, plex.room = False, 0
+            lagging.lags_no_more(plex)
         # From here on flushes reach it. Those before did not, and the record that it lags no more makes it a source.
         await running.mirror.sync(plex)
         plex.behind = 0

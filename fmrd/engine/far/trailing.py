@@ -1,33 +1,38 @@
 """A plex that may lag is brought up to date here, region by region, for as long as its volume is started.
 
-What it lacks is in its map (core/volume/lagging.py). A few runs of regions are on their way at a time: each is read
-from a plex that holds it, with its bytes held, and written when they are free again, so that no writer waits for the
-line. What was written to meanwhile stays in the map. No copy of another kind works on that plex then (CopyTasks), and
-while something is on its way the volume is not at rest. As of any copy, what has arrived is durable with the next
-checkpoint, and in the map on disk until then (rule 2b).
+What it lacks is in its map (core/volume/lagging.py). A few flights are on their way at a time, of many regions each
+(cargo.py): what they carry is read from a plex that holds it while nobody writes there, and written when its bytes are
+free again, so that no writer waits for the line. What was written to meanwhile stays in the map. No copy of another
+kind works on that plex then (CopyTasks), and while something is on its way the volume is not at rest. As of any copy,
+what has arrived is durable with the next checkpoint, and in the map on disk until then (rule 2b).
 """
 
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import trio
 
+from fmrd.backing.calls.system_calls import Outcome
+from fmrd.core.maps.runs import adjacent
 from fmrd.core.volume import lagging
 from fmrd.core.volume.plex import Plex
+from fmrd.engine.far.cargo import Cargo, Round, load_held
+from fmrd.engine.far.pace import Pace
+from fmrd.engine.far.together import carry_out
 from fmrd.engine.running import Running
-from fmrd.engine.serving import reading
-from fmrd.engine.serving.writes_under_way import Writer, Zeroer
 from fmrd.errors import FmrdError
 
 log = logging.getLogger(__name__)
 
-FLIGHTS = 8
-"""So many runs are on their way at a time."""
-FLIGHT_BYTES = 256 << 10
+FLIGHTS = 4
+"""So many are on their way at a time."""
 GATHER_SECONDS = 0.05
-"""Writes that come soon after each other share one copy of their region."""
+SLOW_GATHER = 5
+"""Writes that come soon after each other share one copy of their region. Beside an application it is so many times as
+long, for more of them to go in one flight.
+"""
 CHECKPOINT_SECONDS = 5.0
 PATIENCE_SECONDS = 1.0
 """After an error, and while it is halted."""
@@ -88,13 +93,14 @@ class Trailer:
 
     async def _trail(self, plex: Plex) -> None:
         checked, unchecked = trio.current_time(), False
+        pace = Pace(self._running.mirror.load)
         try:
             while self._goes_on(plex):
                 self._due[plex.uuid] = trio.Event()
                 patience = IDLE_SECONDS if not plex.lags else PATIENCE_SECONDS
                 try:
                     if plex.lags and not self._halted[plex.uuid]:
-                        arrived = await self._pass(plex)
+                        arrived = await self._pass(plex, pace)
                         unchecked = unchecked or arrived
                         if unchecked and trio.current_time() >= checked + CHECKPOINT_SECONDS:  # as left, below
                             await self._checkpoint(plex)
@@ -108,87 +114,113 @@ class Trailer:
                     self._say(plex, f"lags on: {error}")
                 with trio.move_on_after(patience):
                     await self._due[plex.uuid].wait()
-                await trio.sleep(GATHER_SECONDS)
+                await trio.sleep(GATHER_SECONDS * (SLOW_GATHER if pace.is_slow else 1))
         finally:
             del self._due[plex.uuid]
 
-    async def _pass(self, plex: Plex) -> bool:
+    async def _pass(self, plex: Plex, pace: Pace) -> bool:
         """Send what it lacks, once. Return whether anything arrived."""
         began = self._running.context.now()
         if plex.lags_since is None and plex.map.any():
             plex.lags_since = began
+        if self._running.mirror.opened[plex.uuid].lane.late:
+            lagging.doubt([plex])
         lagging.give_room(plex)
-        geometry, generation = self._running.volume.geometry, plex.generation
-        most = max(1, FLIGHT_BYTES // geometry.region_bytes)
-        cursor, arrived = 0, False
-        failures: list[FmrdError] = []
-
-        async def send() -> None:
-            nonlocal cursor, arrived
-            while not failures and self._may_send(plex, generation):
-                run = plex.map.next_run(cursor, most)
-                if run is None:
-                    return
-                cursor = run.stop
-                try:
-                    arrived = await self._send(plex, run, generation) or arrived
-                except FmrdError as error:  # out of the nursery it would come as a group
-                    failures.append(error)
-
+        flights = _Flights(plex, pace, plex.generation)
         async with trio.open_nursery() as nursery:
-            for _ in range(FLIGHTS):
-                nursery.start_soon(send)
+            await self._send_all(flights, nursery)
         lagging.give_room(plex)
         plex.lags_since = began if plex.map.any() else None
-        if failures:
-            raise failures[0]
-        return arrived
+        if flights.failures:
+            raise flights.failures[0]
+        return flights.arrived
 
-    async def _send(self, plex: Plex, run: range, generation: int) -> bool:
-        mirror, entered = self._running.mirror, False
-        offset, length = self._running.volume.geometry.bytes_of(run)
+    async def _send_all(self, flights: "_Flights", nursery: trio.Nursery) -> None:
+        plex, mirror = flights.plex, self._running.mirror
+        everything, pace = Round(mirror, plex), flights.pace
+        more = True
+        while (more or everything.put_off) and not flights.failures and self._may_send(plex, flights.generation):
+            await flights.slots.acquire()
+            await pace.turn()
+            if not more:
+                nursery.start_soon(self._send_held, flights, everything.put_off.pop(0))
+                continue
+            cargo = None
+            if await mirror.rest_lock.enter(mirror.timeout_seconds):
+                if self._may_send(plex, flights.generation):
+                    cargo = everything.load()
+                    more = cargo is not None
+                if cargo is None or not cargo.sent:
+                    mirror.rest_lock.leave()
+            if cargo is not None:
+                pace.took(plex, cargo.seconds, self._lag_seconds(plex))
+            if cargo is None or not cargo.sent:
+                flights.slots.release()
+                continue
+            self._flights[plex.uuid] += 1
+            nursery.start_soon(self._fly, flights, cargo)
+
+    async def _send_held(self, flights: "_Flights", run: range) -> None:
+        """Send what was put off, read with the bytes of these regions held: if these can be had soon, for a write that
+        hangs there is nobody else's business.
+        """
+        plex, mirror, entered, cargo = flights.plex, self._running.mirror, False, None
+        offset, length = mirror.volume.geometry.bytes_of(run)
         try:
-            async with mirror.ranges.hold((offset, offset + length)):
-                if not (self._may_send(plex, generation) and plex.map.these(run).all()):
-                    return False
-                data = await reading.read_all(mirror, offset, length, mend=False)
+            async with AsyncExitStack() as stack:
+                with trio.move_on_after(PATIENCE_SECONDS) as patience:
+                    await stack.enter_async_context(mirror.ranges.hold((offset, offset + length)))
+                if patience.cancelled_caught or not (
+                    self._may_send(plex, flights.generation) and plex.map.these(run).all()
+                ):
+                    return
+                loaded = await load_held(mirror, plex, run)
                 entered = await mirror.rest_lock.enter(mirror.timeout_seconds)
-                if not (entered and self._may_send(plex, generation)):
-                    return False
-                lagging.send(plex, run)
-                self._flights[plex.uuid] += 1
-            return await self._fly(plex, run, offset, data)
+                if entered and self._may_send(plex, flights.generation):
+                    cargo = loaded
+                    lagging.send(plex, cargo.sent)
+                    self._flights[plex.uuid] += 1
+        except FmrdError as error:  # out of the nursery it would come as a group
+            flights.failures.append(error)
         finally:
-            if entered:
-                mirror.rest_lock.leave()
+            if cargo is None:
+                flights.slots.release()
+                if entered:
+                    mirror.rest_lock.leave()
+        if cargo is not None:
+            await self._fly(flights, cargo)
 
-    async def _fly(self, plex: Plex, run: range, offset: int, data: bytes) -> bool:
+    async def _fly(self, flights: "_Flights", cargo: Cargo) -> None:
         """Write it while its bytes are free. What became of it is judged in the step in which it has landed."""
-        mirror, volume = self._running.mirror, self._running.volume
-        generation, dropped = plex.generation, plex.dropped
-        span = ((offset, offset + len(data)),)
-        disk = mirror.opened[plex.uuid]
-        zero = data.count(0) == len(data)
-        # On the far side zeros keep their blocks, as in every copy (docs/FAR.md): it must not run out of room later.
-        work = (
-            Zeroer(disk.backing, span, punch=not disk.backing.far) if zero else Writer(disk.backing, [(offset, data)])
-        )
+        plex, mirror, volume = flights.plex, self._running.mirror, self._running.volume
+        outcomes: list[Outcome] = []
         try:
-            call = disk.writing(work, span, inline=disk.inline and not zero)
-            plex.writes += 1
-            plex.write_bytes += len(data)
-            [outcome] = await mirror.system.in_turn([call], mirror.timeout_seconds)
+            if plex.generation == cargo.generation:
+                plex.writes += len(cargo.pieces) + len(cargo.zeros)
+                plex.write_bytes += cargo.length
+                calls = cargo.calls(mirror.opened[plex.uuid])
+                outcomes = await carry_out(mirror.system, calls, mirror.timeout_seconds)
         finally:
-            as_read = lagging.arrived(plex, run)
+            as_read = lagging.arrived(plex, cargo.sent)
             self._flights[plex.uuid] -= 1
             self._landed.set()
             self._landed = trio.Event()
-        if plex.generation != generation:
-            return False
-        if outcome.error is not None:
-            mirror.say(volume.fail_plex(plex, outcome.error))
-            return False
-        return volume.copied_these(plex, run.start, as_read, dropped)
+            flights.slots.release()
+            mirror.rest_lock.leave()
+        if plex.generation != cargo.generation:
+            return
+        errors = [each.error for each in outcomes if each.error is not None]
+        if errors:
+            lagging.doubt([plex])
+            mirror.say(volume.fail_plex(plex, errors[0]))
+            return
+        for run in adjacent(as_read):
+            if volume.copied(plex, run, cargo.dropped):
+                plex.room += len(run)
+                flights.arrived = True
+
+    def _lag_seconds(self, plex: Plex) -> float:
+        return self._running.context.now() - plex.lags_since if plex.lags_since is not None else 0.0
 
     async def _checkpoint(self, plex: Plex) -> None:
         """As that of a copy: what has arrived is durable, and then out of the map on disk."""
@@ -201,3 +233,16 @@ class Trailer:
 
     def _say(self, plex: Plex, sentence: str) -> None:
         log.warning("volume %s: plex %s %s", self._running.volume.name, plex.name, sentence)
+
+
+class _Flights:
+    """The flights of one round to a plex; they count for the generation in which it began."""
+
+    def __init__(self, plex: Plex, pace: Pace, generation: int) -> None:
+        self.plex = plex
+        self.pace = pace
+        self.generation = generation
+        self.slots = trio.Semaphore(FLIGHTS)
+        self.failures: list[FmrdError] = []
+        self.arrived = False
+        """Some of what it lacked."""

@@ -1,5 +1,6 @@
 """A window is copied piece by piece, on a thread or in idle time, and no further than somebody lets it."""
 
+import threading
 import time
 from collections.abc import Iterator
 
@@ -22,9 +23,15 @@ class Wanted:
 
     def __init__(self) -> None:
         self.now = False
+        self._told = threading.Event()
 
     def tell(self) -> None:
         self.now = True
+        self._told.set()
+
+    def rest(self, seconds: float) -> None:
+        """Rest for so long, or until somebody waits: where a piece takes milliseconds, to be woken up costs little."""
+        self._told.wait(seconds)
 
 
 class Transfer:
@@ -32,20 +39,25 @@ class Transfer:
     runs on one thread at a time, and raises what Backing.copy_spans does.
     """
 
-    def __init__(self, target: Backing, source: Backing, window: Window, wanted: Wanted, region_bytes: int) -> None:
+    def __init__(
+        self, target: Backing, source: Backing, window: Window, wanted: Wanted, region_bytes: int,
+        far_piece_bytes: int = FAR_PIECE_BYTES,
+    ) -> None:  # fmt: skip
         self._target = target
         self._source = source
         self.window = window
         self._wanted = wanted
         self._end = window.spans[-1][1]
         most = SHORT_PIECE_BYTES if target.inline and source.inline else PIECE_BYTES
-        most = FAR_PIECE_BYTES if target.far or source.far else most
+        self.is_far = bool(target.far or source.far)
+        most = far_piece_bytes if self.is_far else most
         self._pieces = pieces_of(window.spans, max(1, most // region_bytes) * region_bytes)
         self.stop = 0
         """What lies before this byte is copied."""
         self.written = 0
         self.seconds = 0.0
-        """Spent on copying."""
+        """Spent on copying, in so many ``steps``."""
+        self.steps = 0
 
     def step(self) -> bool:
         """Copy a piece. Return False if there is none left, or enough is done: one is always copied, so that a resync
@@ -57,6 +69,7 @@ class Transfer:
         began = time.perf_counter()
         self.written += self._target.copy_spans(self._source, piece)
         self.seconds += time.perf_counter() - began
+        self.steps += 1
         self.stop = piece[-1][1]
         return self.stop < self._end
 
@@ -69,7 +82,11 @@ class Transfer:
         """Copy all of it, on a worker thread, with rests between the pieces."""
         before = 0.0
         while self.step():
-            time.sleep(min(PAUSE_RATIO * (self.seconds - before), LONGEST_PAUSE_SECONDS))
+            pause = min(PAUSE_RATIO * (self.seconds - before), LONGEST_PAUSE_SECONDS)
+            if self.is_far:
+                self._wanted.rest(pause)
+            else:
+                time.sleep(pause)
             before = self.seconds
 
 

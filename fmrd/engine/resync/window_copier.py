@@ -13,8 +13,17 @@ import trio
 from fmrd.backing.calls.system_calls import Outcome
 from fmrd.backing.protocol import SourceError
 from fmrd.core.volume.plex import Plex
-from fmrd.engine.resync.transfers import Transfer, Wanted
-from fmrd.engine.resync.windows import WINDOW_SPAN, Window, WindowSize, still_missing, until, window_of
+from fmrd.engine.resync.transfers import FAR_PIECE_BYTES, Transfer, Wanted
+from fmrd.engine.resync.windows import (
+    FAR_WINDOW_BYTES,
+    WINDOW_SPAN,
+    FarPiece,
+    Window,
+    WindowSize,
+    still_missing,
+    until,
+    window_of,
+)
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.serving.open_plex import OpenPlex
 from fmrd.engine.serving.writes_under_way import NOT_LANDED
@@ -44,6 +53,7 @@ class WindowCopier:
     _served: int = 0
     _busy_until: float = 0.0
     _window_size: WindowSize = field(default_factory=WindowSize)
+    _far_piece: FarPiece = field(default_factory=FarPiece)
 
     def begin(self) -> None:
         """Begin, or go on after a pause: what the application did before does not count."""
@@ -76,8 +86,11 @@ class WindowCopier:
     def next_window(self) -> Window | None:
         """Return the next window of the map, and move the cursor behind it; None at the end of the pass."""
         geometry = self.mirror.volume.geometry
-        most = max(1, self._window_size.window_bytes(self.rate(), busy=self.is_busy()) // geometry.region_bytes)
-        runs = self.plex.map.next_runs(self.cursor, most, WINDOW_SPAN)
+        busy, target = self.is_busy(), self.mirror.opened.get(self.plex.uuid)
+        size = self._window_size.window_bytes(self.rate(), busy=busy)
+        if busy and target is not None and target.backing.far:
+            size = min(size, FAR_WINDOW_BYTES)
+        runs = self.plex.map.next_runs(self.cursor, max(1, size // geometry.region_bytes), WINDOW_SPAN)
         if not runs:
             return None
         self.cursor = runs[-1].stop
@@ -147,7 +160,10 @@ class WindowCopier:
         if origin.late(tuple(window.spans)):  # what it will hold there is not known yet
             return Outcome(error=SourceError(OSError(errno.EAGAIN, f"plex {source.name}: {NOT_LANDED}"))), window
         volume = self.mirror.volume
-        transfer = Transfer(target.backing, origin.backing, window, wanted, volume.geometry.region_bytes)
+        transfer = Transfer(
+            target.backing, origin.backing, window, wanted, volume.geometry.region_bytes,
+            self._far_piece.bytes if self.is_busy() else FAR_PIECE_BYTES,
+        )  # fmt: skip
         dropped = self.plex.dropped
         origin.lane.enter()
         try:
@@ -160,6 +176,10 @@ class WindowCopier:
             return outcome, window
         window = until(window, transfer.stop, volume.geometry)
         self._window_size.copied(window.bytes, transfer.seconds)
+        if transfer.is_far and transfer.steps > 1:  # in pieces of that length
+            standing = target.backing.standing or origin.backing.standing
+            round_trip = standing.median_seconds or 0.0 if standing is not None else 0.0
+            self._far_piece.took(transfer.seconds / transfer.steps, round_trip)
         if not volume.copied_these(self.plex, window.regions.start, window.bits, dropped):
             return Outcome(), window
         return Outcome(transfer.written), window

@@ -17,6 +17,11 @@ be few; and a write that meets one waits for a piece and a round of the event lo
 """
 WINDOW_SPAN = 1 << 22
 """So many regions lie between the first and the last at most: what is done with their bits is one step."""
+MOST_FAR_BYTES, LEAST_FAR_BYTES = 512 << 10, 4 << 10
+FAR_PIECE_SECONDS = 0.001
+"""Of the pieces over a line beside an application."""
+FAR_WINDOW_BYTES = 1 << 20
+"""A window over a line is held for as long as it takes there, with its rests: beside an application it is short."""
 QUICK_SECONDS = 0.02
 """A window that took longer is not followed by one above WINDOW_BYTES."""
 
@@ -74,6 +79,20 @@ def until(window: Window, stop: int, geometry: Geometry) -> Window:
         return window
     end = stop // geometry.region_bytes
     return window_of([range(run.start, min(run.stop, end)) for run in window.runs if run.start < end], geometry)
+
+
+class FarPiece:
+    """This says how long a piece is that goes over a line beside an application, whose requests queue up behind it: so
+    long that it takes twice the round trip, and a little. On a thin line that is a region.
+    """
+
+    def __init__(self) -> None:
+        self.bytes = MOST_FAR_BYTES // 2
+
+    def took(self, seconds: float, round_trip_seconds: float) -> None:
+        """Note how long a piece took, and what a short request takes there."""
+        should = 2 * round_trip_seconds + FAR_PIECE_SECONDS
+        self.bytes = max(LEAST_FAR_BYTES, min(MOST_FAR_BYTES, int(self.bytes * min(2.0, should / max(seconds, 1e-6)))))
 
 
 class WindowSize:

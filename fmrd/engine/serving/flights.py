@@ -14,6 +14,7 @@ from time import perf_counter_ns
 from fmrd.backing.calls.system_calls import Call, Outcome
 from fmrd.core.measures.latency import MANY, SAMPLE
 from fmrd.core.plans import FINE, ReadPart, SyncPlan, WritePlan
+from fmrd.core.volume import flushing
 from fmrd.engine.far import together
 from fmrd.engine.serving import reading
 from fmrd.engine.serving.mirror import Mirror
@@ -143,13 +144,14 @@ class Flights:
             if outcome.error is not None:
                 errors[target.plex.uuid] = outcome.error
         verdict = volume.end_sync(plan, errors)
+        told = flushing.to_tell(volume, verdict.error)
         mirror.turns.give_back([target.plex for target in plan.targets])
         for sentence in verdict.events:
             mirror.say(sentence)
         if volume.demotions_recorded >= volume.demotions:
             mirror.load.left()
-            flushes.ended(0, perf_counter_ns() - began, failed=verdict.error is not None)
-            done(verdict.error)
+            flushes.ended(0, perf_counter_ns() - began, failed=told is not None)
+            done(told)
             return
 
         async def recorded() -> None:
@@ -160,8 +162,8 @@ class Flights:
                 flushes.ended(0, perf_counter_ns() - began, failed=True)
                 done(error)
             else:
-                flushes.ended(0, perf_counter_ns() - began, failed=verdict.error is not None)
-                done(verdict.error)
+                flushes.ended(0, perf_counter_ns() - began, failed=told is not None)
+                done(told)
 
         self._start(recorded)
 

@@ -59,7 +59,7 @@ async def read_pieces(mirror: Mirror, pieces: Sequence[tuple[int, int]]) -> list
     """Read pieces (offset, length) of which the caller holds the bytes; nothing is repaired. What is in memory is read
     in this step, for a thread each costs more than the read; all others are read side by side. Failed('io_error').
     """
-    found: list[bytes | bytearray | None] = [_read_now(mirror, *piece) for piece in pieces]
+    found: list[bytes | bytearray | None] = [read_now(mirror, *piece) for piece in pieces]
     errors: list[FmrdError] = []
 
     async def read(index: int) -> None:
@@ -76,8 +76,8 @@ async def read_pieces(mirror: Mirror, pieces: Sequence[tuple[int, int]]) -> list
     return [data for data in found if data is not None]
 
 
-def _read_now(mirror: Mirror, offset: int, length: int) -> bytearray | None:
-    """None where that may have to wait, or nobody can tell yet."""
+def read_now(mirror: Mirror, offset: int, length: int) -> bytearray | None:
+    """Read in this step; None where that may have to wait, or nobody can tell yet."""
     try:
         part = plan_read(mirror, offset, length)[0]
     except FmrdError:

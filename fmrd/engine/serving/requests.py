@@ -7,6 +7,7 @@ counts in the volume's load from its arrival to its answer; a volume that closes
 import errno
 
 from fmrd.backing.calls.system_calls import Call
+from fmrd.core.volume import flushing
 from fmrd.dco.group_commit import Batch
 from fmrd.engine.serving import copy_on_write, reading
 from fmrd.engine.serving.mirror import Mirror
@@ -86,7 +87,7 @@ async def flush(mirror: Mirror) -> None:
     """
 
     async def sync(batch: Batch) -> None:
-        batch.error = (await mirror.sync(lagging=False)).error
+        batch.error = flushing.to_tell(mirror.volume, (await mirror.sync(lagging=False)).error)
 
     batch = mirror.flushes.next
     with mirror.load.request(mirror.volume):

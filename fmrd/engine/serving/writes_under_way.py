@@ -72,17 +72,8 @@ class Writer:
         """
         if len(self.parts) == 1:
             self.backing.begin_pwrite(*self.parts[0], ended)
-            return
-        errors: list[Exception | None] = []
-
-        def one(error: Exception | None) -> None:
-            errors.append(error)
-            if len(errors) == len(self.parts):
-                met = [each for each in errors if each is not None]
-                ended(next((each for each in met if not isinstance(each, Answered)), met[0] if met else None))
-
-        for offset, data in self.parts:
-            self.backing.begin_pwrite(offset, data, one)
+        else:
+            self.backing.begin_pwrites(self.parts, ended)
 
     @property
     def spans(self) -> Claim:

@@ -17,6 +17,7 @@ import trio
 
 from fmrd.backing.nbd.exports import Exports
 from fmrd.backing.nbd.plex import NbdPlex
+from fmrd.backing.nbd.session import Session
 from fmrd.backing.nbd.speaking import abi
 from fmrd.errors import Answered, Failed
 from tests.backing.nbd import fake as server
@@ -73,6 +74,29 @@ async def test_a_server_that_ends_the_connection_answers_nothing(tmp_path: Path)
         later = Ends()
         plex.begin_pwrite(0, b"x", later)
         assert unanswered(await later.all())
+        await on_a_thread(plex.close)
+
+
+async def test_of_several_that_go_out_together_each_is_told_where_the_connection_breaks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those that were not handed to the socket any more, as when TLS is over in the middle."""
+    with fake(tmp_path, lambda connection: connection.recv(1) and None) as uri:
+        plex = await opened(uri)
+        assert isinstance(plex.session, Session)
+        channel, pushed = plex.session._channel, [0]
+        real = channel.push
+
+        def push(*parts: bytes | bytearray | memoryview) -> None:
+            pushed[0] += 1
+            if pushed[0] == 2:
+                raise BrokenPipeError(errno.EPIPE, "it is over")
+            real(*parts)
+
+        monkeypatch.setattr(channel, "push", push)
+        ends = Ends()
+        plex.begin_pwrites([(4096 * number, b"x" * 100) for number in range(4)], ends)
+        assert unanswered(await ends.all()) and pushed == [2]
         await on_a_thread(plex.close)
 
 

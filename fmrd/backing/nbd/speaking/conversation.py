@@ -6,7 +6,7 @@ import contextlib
 import errno
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from fmrd.backing.nbd.speaking import abi, opening
 from fmrd.backing.nbd.speaking.opening import Opened
@@ -53,9 +53,25 @@ class Conversation:
 
     def begin(self, request: Request) -> None:
         """Send it; its end is told later, or in this step. Raises nothing."""
-        if self.lost is not None:
-            request.ended(Lost(*self.lost.args))
-            return
+        self.begin_all((request,))
+
+    def begin_all(self, requests: Sequence[Request]) -> None:
+        """The same of several, which go out together."""
+        for request in requests:
+            if self.lost is not None:
+                request.ended(Lost(*self.lost.args))
+                continue
+            try:
+                self._push(request)
+            except OSError as error:
+                self.lose(error)
+        try:
+            if self.lost is None and not self._channel.flush():
+                self.must_send()
+        except OSError as error:
+            self.lose(error)
+
+    def _push(self, request: Request) -> None:
         self._cookie += 1
         request.cookie = self._cookie
         request.begun = self._now()
@@ -64,16 +80,11 @@ class Conversation:
         head = abi.REQUEST.pack(
             abi.REQUEST_MAGIC, request.flags, request.command, self._cookie, request.offset, request.length
         )
-        try:
-            if request.data is None:
-                channel.push(head)
-            else:
-                channel.push(head, request.data)
-            request.mark = channel.taken
-            if not channel.flush():
-                self.must_send()
-        except OSError as error:
-            self.lose(error)
+        if request.data is None:
+            channel.push(head)
+        else:
+            channel.push(head, request.data)
+        request.mark = channel.taken
 
     def must_send(self) -> None:
         """The socket did not take all of it."""
