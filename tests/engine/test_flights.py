@@ -154,6 +154,27 @@ async def test_where_one_plex_cannot_begin_a_task_does_it(rig: Rig) -> None:
     assert made.told == [10] and rig.bytes_of("a")[REGION:][:10] == b"by threads"
 
 
+async def test_a_plex_that_does_not_block_is_written_in_the_same_step(rig: Rig) -> None:
+    made = await begun(rig)
+    other = made.mirror.opened[rig.plex("b").uuid]
+    other.begins, other.inline = False, True
+    assert made.write(rig, REGION, b"here")
+    assert len(made.batches[0][0]) == 1 and rig.bytes_of("b")[REGION:][:4] == b"here" and made.told == []
+    made.end()
+    assert made.told == [4] and rig.bytes_of("a")[REGION:][:4] == b"here"
+
+
+async def test_a_plex_takes_no_part_of_a_region_that_it_lacks(rig: Rig) -> None:
+    made = await begun(rig)
+    rig.plex("b").map.mark(range(2, 3))
+    before = rig.plex("b").write_bytes
+    assert made.write(rig, 2 * REGION - 4, b"heldlack")
+    made.end()
+    assert made.told == [8] and rig.plex("b").write_bytes == before + 4
+    assert rig.bytes_of("a")[2 * REGION - 4 :][:8] == b"heldlack"
+    assert rig.bytes_of("b")[2 * REGION - 4 :][:8] == b"held" + bytes(4)
+
+
 async def test_a_large_one_keeps_the_memory_it_came_in_until_the_last_disk_has_it(rig: Rig) -> None:
     made, pool = await begun(rig), Pool(KEPT_BYTES, 2)
     data = pool.take()
@@ -233,6 +254,22 @@ async def test_a_flush_that_comes_during_another_has_a_round_of_its_own(rig: Rig
     assert made.told[2] is None
     assert made.flush(rig), "and then the turn is free again"
     made.end()
+
+
+async def test_where_one_plex_cannot_begin_a_task_flushes(rig: Rig) -> None:
+    made = await begun(rig)
+    made.mirror.opened[rig.plex("b").uuid].begins = False
+    assert not made.flush(rig)
+    await until(lambda: made.told == [None])
+
+
+async def test_a_volume_that_stops_begins_no_flush(rig: Rig) -> None:
+    made = await begun(rig)
+    made.mirror.load.closed = True
+    assert not made.flush(rig)
+    await until(lambda: bool(made.told))
+    made.mirror.load.closed = False
+    assert "volume_stopped" in str(made.told[0])
 
 
 async def test_a_flush_that_fails_on_one_plex_is_answered_when_that_is_recorded(rig: Rig) -> None:

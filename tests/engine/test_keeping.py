@@ -9,6 +9,7 @@ import trio.testing
 
 from fmrd.engine.serving import keeping
 from fmrd.engine.serving.life import RestLock
+from fmrd.errors import Failed
 from tests.engine.rig import REGION, Rig, daemon
 from tests.waiting import until
 
@@ -122,6 +123,19 @@ async def test_where_the_plex_of_a_snapshot_is_full_every_write_of_its_original_
     assert any(part["offset_bytes"] <= 5 * REGION < part["offset_bytes"] + part["length_bytes"] for part in lost)
     await rig.write_regions(11)
     assert await rig.door("i").read(11 * REGION + 512, 512) == b"0" * 512, "others are kept"
+
+
+async def test_what_can_neither_be_kept_nor_lost_durably_is_not_written_over(rig: Rig) -> None:
+    """The home copy takes nothing. The extent is marked already, so nothing else would stop the write."""
+    await take(rig)
+    await rig.write_regions(1)
+    rig.host.watch.log.clear()
+    home = rig.directory / "state" / "volumes" / "data.dco"
+    with rig.host.failing(home, "dco_write"), pytest.raises(Failed, match="home_failed"):
+        await rig.write_regions(5)
+    assert written(rig) == [5] and not written(rig, "a") and not written(rig, "b")
+    await rig.write_regions(5)
+    assert await rig.data.read(5 * REGION + 512, 1) == b"w"
 
 
 class Sharers:

@@ -199,6 +199,25 @@ def _overlap(a: Holder, b: Holder) -> bool:
     return any(x[0] < y[1] and y[0] < x[1] for x in a.spans for y in b.spans)
 
 
+@given(held=st.lists(claims, max_size=3), waiting=claims, span=st.tuples(st.integers(0, 20), st.integers(1, 5)))
+async def test_bytes_are_free_where_nobody_holds_or_waits_for_them(
+    held: list[tuple[Span, ...]], waiting: tuple[Span, ...], span: tuple[int, int]
+) -> None:
+    """Whoever begins in a step asks, and then takes them; what only lies between, or beside, is nobody's."""
+    ranges, start, stop = Ranges(), span[0], sum(span)
+    for claim in held:
+        ranges.take(claim)
+    taken = {byte for claim in held for first, last in claim for byte in range(first, last)}
+    assert ranges.is_free(start, stop) is taken.isdisjoint(range(start, stop))
+    async with trio.open_nursery() as nursery:
+        waiter = Holder(ranges, *waiting)
+        nursery.start_soon(waiter.run)
+        await settled()
+        taken |= {byte for first, last in waiting for byte in range(first, last)}
+        assert ranges.is_free(start, stop) is taken.isdisjoint(range(start, stop))
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_holder_is_told_when_somebody_waits_for_its_bytes(ranges: Ranges, enter: Enter) -> None:
     told: list[str] = []
     async with ranges.hold((0, 10), (20, 30), wanted=lambda: told.append("told")):
