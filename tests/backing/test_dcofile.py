@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from fmrd.backing import dcofile, libc
 from fmrd.backing.dcofile import DcoFile, create_file, create_tail, open_file, open_tail, wipe_tail
 from fmrd.backing.locator import locate
+from fmrd.backing.owning.under_way import Process
 from fmrd.backing.plexfile import open_plex
 from fmrd.errors import Failed, Refused
 from tests.backing import disks
@@ -135,6 +137,73 @@ def test_where_o_direct_is_refused_at_the_first_use_too(
         assert file.read(0, BLOCK) == bytes(BLOCK)
     file.write(0, b"x" * BLOCK)
     assert not file.direct and file.read(0, BLOCK) == b"x" * BLOCK
+    file.close()
+
+
+@pytest.mark.parametrize("call", ["preadv", "pwrite"])
+def test_an_error_of_the_disk_is_told_and_o_direct_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Asked again through the page cache it might seem to be over."""
+    file = create_file(str(tmp_path / "p.dco"), BLOCK)
+    failures = [OSError(errno.EIO, "no such sector")]
+    real = getattr(os, call)
+
+    def once(*arguments: object) -> int:
+        if failures:
+            raise failures.pop()
+        return int(real(*arguments))
+
+    monkeypatch.setattr(os, call, once)
+    with pytest.raises(OSError, match="no such sector"):
+        file.read(0, BLOCK) if call == "preadv" else file.write(0, bytes(BLOCK))
+    assert file.direct and not failures
+    file.close()
+
+
+def test_a_short_write_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = create_file(str(tmp_path / "p.dco"), 2 * BLOCK)
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: real(fd, data[:BLOCK], at))
+    with pytest.raises(OSError, match="took 4096 of 8192 bytes"):
+        file.write(0, bytes(2 * BLOCK))
+    file.close()
+
+
+def test_one_call_at_a_time_and_of_writes_the_next_process_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They share a buffer, so two at once would mix."""
+    file = create_file(str(tmp_path / "p.dco"), BLOCK)
+    seen: list[tuple[bool, bool]] = []
+
+    def watched(name: str) -> Callable[..., int]:
+        real = getattr(os, name)
+
+        def call(*arguments: object) -> int:
+            seen.append((file._lock.locked(), Process.this().may_write(file.file)))
+            return int(real(*arguments))
+
+        return call
+
+    for name in ("preadv", "pwrite"):
+        monkeypatch.setattr(os, name, watched(name))
+    file.read(0, BLOCK)
+    file.write(0, bytes(BLOCK))
+    assert seen == [(True, False), (True, True)]
+    file.close()
+
+
+def test_what_was_only_allocated_is_there_to_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writes that follow make their bytes durable, which lie nowhere without it."""
+    file = create_file(str(tmp_path / "p.dco"), BLOCK)
+    synced: list[int] = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.fstat(fd).st_size), real(fd))[1])
+    monkeypatch.setattr(dcofile, "ZEROED_BYTES", 0)
+    file.extend(4 * BLOCK)
+    file.reserve(8 * BLOCK, [(6 * BLOCK, 2 * BLOCK)])
+    assert synced == [4 * BLOCK, 8 * BLOCK] and file.length == 8 * BLOCK
     file.close()
 
 

@@ -1,6 +1,7 @@
 """The data of a plex: whole reads and writes or an error, one owner, a stamp that sees changes."""
 
 import errno
+import fcntl
 import os
 from pathlib import Path
 from unittest.mock import Mock
@@ -246,3 +247,37 @@ def test_a_file_that_is_taken_is_ours_alone_where_its_file_system_keeps_modes(
         return
     take_plex(str(path), 0, look(str(path))).close()
     assert code is not None or path.stat().st_mode & 0o777 == 0o600
+
+
+def clone(tmp_path: Path) -> None:
+    plexfile.clone(str(tmp_path / "p"), str(tmp_path / "q"))
+
+
+def test_a_clone_is_there_to_stay_before_anybody_hears_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    real = os.fsync
+    monkeypatch.setattr(fcntl, "ioctl", lambda *_: done.append("shared"))
+    monkeypatch.setattr(os, "fsync", lambda fd: (done.append(os.readlink(f"/proc/self/fd/{fd}")), real(fd)))
+    (tmp_path / "p").write_bytes(b"x")
+    clone(tmp_path)
+    assert done == ["shared", str(tmp_path / "q"), str(tmp_path)]
+
+
+def test_a_clone_takes_the_place_of_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "ioctl", lambda *_: None)
+    for name, content in (("p", b"x"), ("q", b"precious")):
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(FileExistsError):
+        clone(tmp_path)
+    assert (tmp_path / "q").read_bytes() == b"precious"
+
+
+def test_how_a_plex_is_left_is_on_its_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the times of its file, which an fdatasync may leave out."""
+    plex = create_plex(str(tmp_path / "p"), 4096)
+    synced: list[str] = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.readlink(f"/proc/self/fd/{fd}")), real(fd)))
+    plex.fsync()
+    assert synced == [plex.path]
+    plex.close()
