@@ -93,3 +93,24 @@ async def test_a_dissociated_plex_leaves_another_disk_alone(rig: Rig) -> None:
     gone = await rig.verbs.plex_dis(volume="data", plex="data-02")
     assert "data-02" in gone["notice"]
     assert everything(rig.directory, "b", "b.dco") == before
+
+
+async def test_a_plex_that_was_left_out_keeps_all_that_it_has(rig: Rig) -> None:
+    """What lies where the record says is nobody's to judge: it was not looked at since."""
+    await rig.make()
+    await rig.stop()
+    await rig.verbs.start(volume="data", without=["data-02"])
+    await rig.stop()
+    before = everything(rig.directory, "b", "b.dco")
+    removed = await rig.verbs.remove(volume="data", erase=True)
+    assert "data-02" in removed["notice"] and "left out" in removed["notice"]
+    assert everything(rig.directory, "b", "b.dco") == before and not rig.path("a").exists()
+
+
+async def test_where_nothing_is_left_there_is_nothing_to_tell(rig: Rig) -> None:
+    await rig.make("abc")
+    await rig.stop()
+    for name in ("b", "b.dco", "c.dco"):
+        rig.path(name).unlink()
+    assert "notice" not in await rig.verbs.remove(volume="data")
+    assert sorted(p.name for p in rig.directory.iterdir()) == ["a", "c", "state"]

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import trio
 
+from fmrd.engine.snapshots.pairs import pair_of
 from fmrd.errors import Failed, FmrdError, Refused
 from tests.engine.rig import REGION, Rig, daemon
+from tests.waiting import until
 
 HOMES = "state/volumes/*.dco"
 
@@ -194,3 +196,49 @@ async def test_a_snapshot_that_was_cleared_is_none_before_the_record_says_so(rig
     await rig.write_regions(1)
     await rig.det("b")
     assert [v["snapshot_of"] for v in (await rig.verbs.print())["volumes"]] == [None, None]
+
+
+async def test_a_volume_that_is_opened_while_its_restore_waits_keeps_its_data(rig: Rig) -> None:
+    await rig.make("ab")
+    await _take(rig)
+    await rig.write_regions(1)
+    refused: list[str] = []
+
+    async def restore() -> None:
+        try:
+            await rig.verbs.snapback(snapshot="SNAP-data", from_replica=True)
+        except Refused as error:
+            refused.append(error.code)
+
+    async with trio.open_nursery() as nursery:
+        with rig.host.hanging(rig.path("a"), "fdatasync") as hang:
+            nursery.start_soon(restore)
+            await until(lambda: hang.waiting > 0)
+            rig.data.opened()
+    assert refused == ["volume_open"] and await rig.data.read(REGION + 512, 1) == b"w"
+    rig.data.released()
+
+
+async def test_a_plex_that_left_its_snapshot_meanwhile_does_not_go_back_with_it(rig: Rig) -> None:
+    await rig.make("ab")
+    await _take(rig)
+    await _take(rig, "other", "t")
+    [gone] = pair_of(rig.registry, "other").volume.plexes
+    with pytest.raises(Failed, match=r"snap_unknown.*left it meanwhile"):
+        pair_of(rig.registry, "SNAP-data").still([gone])
+
+
+async def test_a_home_copy_does_not_get_a_name_that_another_one_has(rig: Rig) -> None:
+    """The volume that it is named after goes, and those that are left would give it theirs."""
+    await rig.make("ab")
+    await _take(rig)
+    await rig.verbs.snapclear(snapshot="SNAP-data")
+    await rig.stop()
+    strange = rig.directory / "state/volumes/SNAP-data.dco"
+    strange.write_bytes(b"somebody's")
+    with pytest.raises(Failed, match="volume_exists"):
+        await rig.verbs.remove(volume="data")
+    assert strange.read_bytes() == b"somebody's" and _homes(rig) == ["SNAP-data", "data"]
+    strange.unlink()
+    await rig.verbs.remove(volume="data")
+    assert _homes(rig) == ["SNAP-data"] == await _shown(rig)
