@@ -231,6 +231,14 @@ def test_a_copy_cut_within_a_block_is_read_and_extended(tmp_path: Path) -> None:
     cut.close()
 
 
+def test_what_is_cut_off_while_it_is_open_reads_as_zeros(tmp_path: Path) -> None:
+    file = create_file(str(tmp_path / "p.dco"), 4 * BLOCK)
+    file.write(0, b"x" * 4 * BLOCK)
+    os.truncate(file.path, BLOCK)
+    assert file.read(0, 4 * BLOCK) == b"x" * BLOCK + bytes(3 * BLOCK)
+    file.close()
+
+
 def test_a_full_disk_keeps_the_old_length(tmp_path: Path) -> None:
     with disks.mounted(tmp_path, "ext4") as where:
         file = create_file(str(where / "p.dco"), 4 * BLOCK)
@@ -252,6 +260,12 @@ def test_a_link_in_place_of_a_copy_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="symbolic links"):
         DcoFile(str(tmp_path / "p.dco"))
     assert victim.read_bytes() == b"precious"
+
+
+def test_what_is_no_file_does_not_become_a_copy(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p.dco")
+    with pytest.raises(Failed, match="dco_missing"):
+        create_file(str(tmp_path / "p.dco"), BLOCK, replace=True)
 
 
 def test_no_copy_is_no_error(tmp_path: Path) -> None:
@@ -310,9 +324,12 @@ def test_the_tail_stays_clear_of_the_data(loop: str) -> None:
 
 def test_a_tail_cannot_grow(loop: str) -> None:
     area = create_tail(loop, 16 * BLOCK)
-    with pytest.raises(OSError, match="cannot grow") as caught:
-        area.extend(17 * BLOCK)
-    assert caught.value.errno == errno.ENOSPC
+    area.extend(16 * BLOCK)
+    area.reserve(16 * BLOCK, [])
+    for grow in (area.extend, lambda length: area.reserve(length, [])):
+        with pytest.raises(OSError, match="cannot grow") as caught:
+            grow(17 * BLOCK)
+        assert caught.value.errno == errno.ENOSPC
     with pytest.raises(OSError, match="no room"):
         area.write(16 * BLOCK, bytes(BLOCK))
     area.close()

@@ -4,7 +4,7 @@ import errno
 import fcntl
 import os
 from pathlib import Path
-from unittest.mock import Mock
+from unittest.mock import MagicMock, Mock
 
 import pytest
 
@@ -13,7 +13,7 @@ from fmrd.backing.descriptor import disk_of
 from fmrd.backing.looking.look import look
 from fmrd.backing.plexfile import PlexFile, create_plex, open_plex, take_plex
 from fmrd.core.stamps import Stamp
-from fmrd.errors import BadRequest, Failed, Refused
+from fmrd.errors import BadRequest, Failed, PlexChanged, Refused
 from tests.backing import disks
 
 KIB = 1024
@@ -39,14 +39,29 @@ def test_a_file_that_was_cut_is_an_error_not_a_short_read(tmp_path: Path) -> Non
     plex = create_plex(str(tmp_path / "p"), 64 * KIB)
     os.truncate(plex.path, 10_000)
     assert plex.pread(0, 10_000) == bytes(10_000)
-    with pytest.raises(OSError, match="changed by somebody else") as caught:
-        plex.pread(4096, 8192)
-    assert caught.value.errno == errno.EIO
+    for read in (lambda: plex.pread(4096, 8192), lambda: plex.pread_into(4096, memoryview(bytearray(8192)))):
+        with pytest.raises(OSError, match="changed by somebody else") as caught:
+            read()
+        assert caught.value.errno == errno.EIO
+    with pytest.raises(PlexChanged):
+        plex.pwrite(60 * KIB, bytes(4 * KIB))  # up to its end: that would seem to mend it
+    assert os.stat(plex.path).st_size == 10_000
     plex.close()
 
 
-def test_short_system_calls_are_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_takes_no_byte_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plex = create_plex(str(tmp_path / "p"), 64 * KIB)
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: 0)
+    with pytest.raises(OSError, match="took no byte at 123"):
+        plex.pwrite(123, b"x")
+    plex.close()
+
+
+@pytest.mark.parametrize("where", ["on a disk", "in memory"])
+def test_short_system_calls_are_finished(
+    tmp_path: Path, memory: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    plex = create_plex(str((tmp_path if where == "on a disk" else memory) / "p"), 64 * KIB)
     pread, pwrite = os.pread, os.pwrite
     monkeypatch.setattr(os, "pread", lambda fd, length, at: pread(fd, min(length, 1000), at))
     monkeypatch.setattr(os, "pwrite", lambda fd, data, at: pwrite(fd, memoryview(data)[:1000], at))
@@ -122,11 +137,20 @@ def test_a_borrowed_descriptor_neither_needs_nor_loses_the_lock(tmp_path: Path) 
     plex = create_plex(str(tmp_path / "p"), 4096)
     borrowed = plex.borrow()
     plex.give_back(borrowed)
+    os.fstat(borrowed)  # it stays open
     assert plex.borrow() == borrowed, "it is used again"
     os.close(borrowed)
     with pytest.raises(Failed, match="plex_busy"):
         open_plex(plex.path, 0)
     plex.close()
+
+
+def test_spare_descriptors_are_one_threads_at_a_time(tmp_path: Path) -> None:
+    plex = create_plex(str(tmp_path / "p"), 4096)
+    lock = plex._spare_lock = MagicMock()
+    plex.give_back(plex.borrow())
+    plex.close()
+    assert lock.__enter__.call_count == lock.__exit__.call_count == 3
 
 
 def test_what_comes_after_the_close_reaches_no_other_file(tmp_path: Path) -> None:

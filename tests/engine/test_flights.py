@@ -3,13 +3,16 @@
 import errno
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from time import perf_counter_ns
 from typing import cast
 
+import pytest
 import trio
 import trio.testing
 
 from fmrd.backing.calls.system_calls import Call, Ended, Outcome
 from fmrd.backing.ring.buffers import Pool, address_of
+from fmrd.core.measures.latency import MANY
 from fmrd.core.states import PlexState
 from fmrd.engine.serving.flights import KEPT_BYTES
 from tests.engine.rig import REGION, Rig
@@ -102,15 +105,28 @@ async def test_meanwhile_it_is_under_way_as_any_other(rig: Rig) -> None:
     assert rig.service.volume.drl.pending == 0 and await rig.states() == "ACTIVE STALE"
 
 
-async def test_a_plex_that_fails_leaves_before_it_is_answered(rig: Rig) -> None:
+async def test_a_plex_that_fails_leaves_before_it_is_answered(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     made = await begun(rig)
     assert made.write(rig, REGION, b"once")
     made.end(error=OSError(errno.EIO, "gone"))
     assert made.told == [], "not before that is recorded"
     await until(lambda: bool(made.told))
     assert made.told == [4] and await rig.states() == "IOFAIL ACTIVE"
-    assert 1 in rig.plex("a").map
+    assert 1 in rig.plex("a").map and "data-01 detached (IOFAIL) after a write error" in caplog.text
     assert (rig.service.volume.drl.pending, rig.service.mirror.load.requests) == (0, 0)
+
+
+async def test_how_long_one_took_that_failed_is_counted_though_it_was_not_timed(rig: Rig) -> None:
+    """Of many at once only some are."""
+    made, before = await begun(rig), perf_counter_ns()
+    load = rig.service.mirror.load
+    counted = load.writes.latency.total_ns
+    load.requests += MANY
+    assert made.write(rig, REGION, b"fails")
+    load.requests -= MANY
+    made.end(error=OSError(errno.EIO, "gone"))
+    await until(lambda: bool(made.told))
+    assert 0 < load.writes.latency.total_ns - counted < perf_counter_ns() - before
 
 
 async def test_bytes_that_no_plex_could_give_are_there_again(rig: Rig) -> None:
@@ -281,6 +297,7 @@ async def test_a_flush_that_fails_on_one_plex_is_answered_when_that_is_recorded(
         assert made.told == []
     await until(lambda: bool(made.told))
     assert made.told == [None] and await rig.states() == "IOFAIL ACTIVE", "the other plex has it all"
+    assert rig.service.mirror.load.flushes.errors == 0
 
 
 async def test_a_flush_that_fails_on_the_last_copy_says_so(rig: Rig) -> None:
@@ -293,6 +310,7 @@ async def test_a_flush_that_fails_on_the_last_copy_says_so(rig: Rig) -> None:
     assert made.flush(rig)
     made.end()
     assert ["the last copy" in str(each) for each in made.told] == [True, True], "until it is written anew"
+    assert rig.service.mirror.load.flushes.errors == 2
 
 
 async def test_a_volume_does_not_stop_under_a_flush(rig: Rig) -> None:
