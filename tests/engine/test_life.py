@@ -31,11 +31,10 @@ async def test_a_log_is_not_cleaned_when_its_volume_has_ended_meanwhile(rig: Rig
     mirror.volume.drl.hot_extents = 1
     rig.host.watch.log.clear()
     for clean in (mirror.clean_ahead, mirror.clean):
-        async with trio.open_nursery() as nursery:
-            async with mirror._clean_lock:
-                nursery.start_soon(clean)
-                await trio.testing.wait_all_tasks_blocked()
-                mirror.life.state = Life.ENDED
+        async with trio.open_nursery() as nursery, mirror._clean_lock:
+            nursery.start_soon(clean)
+            await trio.testing.wait_all_tasks_blocked()
+            mirror.life.state = Life.ENDED
         mirror.life.state = Life.OPEN
     assert not rig.host.watch.log and mirror.volume.drl.count == 1
     assert await mirror.clean_ahead() and mirror.volume.drl.count == 0
