@@ -2,6 +2,7 @@
 
 import errno
 
+from fmrd.core.reasons import Reason
 from tests.engine.faulty import Operation
 from tests.engine.rig import REGION, Json, Rig
 from tests.waiting import until
@@ -106,3 +107,13 @@ async def test_a_plex_that_holds_something_suspect_has_not_arrived(rig: Rig) -> 
     assert not failures and (task["state"], task["error"]["code"]) == ("failed", "io_error")
     assert "1 region(s) are suspect since a flush failed" in task["error"]["message"]
     assert await rig.states() == "ACTIVE TEMP"
+
+
+async def test_what_a_restore_has_to_copy_yet_is_no_hole(rig: Rig) -> None:
+    await _make_a_hole(rig)
+    plex, unfinished = rig.plex("a"), rig.service.copying.unfinished
+    assert unfinished(plex)[0] is Reason.HOLE
+    plex.reason = Reason.RESTORE
+    code, sentence = unfinished(plex)
+    assert code is Reason.FAST and "1 region(s) that a restore has to copy" in sentence
+    plex.reason = Reason.NONE

@@ -143,6 +143,7 @@ async def test_what_cannot_be_a_plex(rig: Rig, verb: Verb, tmp_path: Path) -> No
         await refused(rig, verb, path, code=code, force=True)
     with disks.loop_device(tmp_path, 4 << 20) as short:
         await refused(rig, verb, short, code="plex_too_short")
+        await refused(rig, verb, rig.path("x"), short, code="not_a_plex", force=True)
 
 
 async def test_one_copy_of_the_dco_for_two_plexes(rig: Rig) -> None:

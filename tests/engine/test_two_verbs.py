@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import trio
 
+from fmrd.engine.snapshots.breakoffs import names_for
 from fmrd.engine.snapshots.pairs import pair_of
-from fmrd.errors import Failed, FmrdError, Refused
+from fmrd.errors import BadRequest, Failed, FmrdError, Refused
 from tests.engine.rig import REGION, Rig, daemon
 from tests.waiting import until
 
@@ -242,3 +243,38 @@ async def test_a_home_copy_does_not_get_a_name_that_another_one_has(rig: Rig) ->
     strange.unlink()
     await rig.verbs.remove(volume="data")
     assert _homes(rig) == ["SNAP-data"] == await _shown(rig)
+
+
+async def test_a_home_copy_stays_open_while_one_of_its_family_is_opened(rig: Rig) -> None:
+    """What was read of it before another one stopped would be taken for the newest."""
+    await rig.make("ab")
+    home = rig.service.running.home
+    async with home.kept_open():
+        await rig.stop()
+        assert home.ledger is not None
+    assert home.ledger is None
+
+
+async def test_a_new_plex_waits_for_the_verb_that_is_at_it(rig: Rig) -> None:
+    await rig.make("ab")
+    running = rig.service.running
+    async with trio.open_nursery() as nursery:
+        async with running.verb():
+            nursery.start_soon(lambda: rig.verbs.plex_add(volume="data", path=str(rig.path("c"))))
+            await until(lambda: running._verb.statistics().tasks_waiting == 1)
+            assert len(running.volume.plexes) == 2
+    assert len(running.volume.plexes) == 3
+    await rig.end_all()
+
+
+async def test_names_of_snapshots_that_nobody_gave(rig: Rig) -> None:
+    await rig.make("ab")
+    assert names_for(rig.registry, ["data"], None) == ["SNAP-data"]
+    await _take(rig)
+    assert names_for(rig.registry, ["data"], None) == ["SNAP1-data"]
+    assert names_for(rig.registry, ["data"], "%v-monday") == ["data-monday"]
+    with pytest.raises(Failed, match="volume_exists"):
+        names_for(rig.registry, ["data"], "SNAP-%v")
+    for volumes, pattern in ((["data"], "a/b"), (["data", "data"], "monday")):
+        with pytest.raises(BadRequest, match="bad_name"):
+            names_for(rig.registry, volumes, pattern)
