@@ -1,5 +1,6 @@
 """What is not imported, though it can be read."""
 
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from fmrd.engine.opening.files import PlexFiles
 from fmrd.engine.opening.importing import newest_of
 from fmrd.errors import Failed, Refused
 from tests.engine.rig import Rig, daemon
+from tests.waiting import until
 
 
 async def test_an_instant_snapshot_is_nothing_without_its_original(tmp_path: Path) -> None:
@@ -87,3 +89,17 @@ def test_copies_of_which_each_claims_to_be_the_others_future_are_two_sides() -> 
 
     with pytest.raises(Refused, match="split_brain"):
         newest_of({"a": claims(1), "b": claims(2)}, None)
+
+
+async def test_of_plexes_of_which_one_was_changed_the_other_leads(tmp_path: Path) -> None:
+    async with daemon(tmp_path) as rig:
+        await rig.make("ab")
+        await rig.write_regions(1)
+        await rig.stop()
+    shutil.rmtree(tmp_path / "state")
+    os.utime(tmp_path / "b")
+    async with daemon(tmp_path) as rig:
+        await rig.verbs.import_volume(paths=[str(tmp_path / letter) for letter in "ab"])
+        await until(lambda: all(plex.state == "ACTIVE" for plex in rig.service.volume.plexes))
+        [task] = (await rig.verbs.task_list(all=True))["tasks"]
+        assert (task["plex"], task["reason"]["code"]) == ("data-02", "full_backing_changed")

@@ -9,6 +9,7 @@ import trio
 import trio.testing
 
 from fmrd.engine.serving import keeping
+from fmrd.engine.serving.keeping import Keeper
 from fmrd.engine.serving.life import RestLock
 from fmrd.errors import Failed
 from tests.engine.faulty import FaultyBacking
@@ -187,6 +188,26 @@ async def test_what_cannot_be_read_of_the_original_is_lost_and_no_write_of_it(ri
     assert await rig.data.read(5 * REGION + 512, 1) == b"w"
     with pytest.raises(Failed, match="snap_invalid"):
         await rig.door("i").read(5 * REGION + 512, 1)
+
+
+async def test_of_a_snapshot_that_is_gone_nothing_is_owed(rig: Rig) -> None:
+    """Who waited for his turn finds it gone."""
+    keeper = Keeper(rig.service.mirror, "gone")
+    assert keeper.owed([1]) == [] and not keeper.must_wait(range(1, 2))
+
+
+@pytest.mark.parametrize("why", ["its plex failed", "it is stopped, or its disk is away"])
+async def test_why_a_snapshot_became_invalid_is_told(rig: Rig, caplog: pytest.LogCaptureFixture, why: str) -> None:
+    """Not as an error, where somebody stopped it who knows what that costs."""
+    await take(rig)
+    stopped = why != "its plex failed"
+    if stopped:
+        await rig.verbs.stop(volume="i")
+    with rig.host.failing(rig.path("i"), "fdatasync"):
+        await rig.write_regions(5)
+    [record] = [each for each in caplog.records if "is invalid" in each.message]
+    assert f"old data could not be kept ({why})" in record.message
+    assert record.levelname == ("WARNING" if stopped else "ERROR")
 
 
 async def test_what_can_neither_be_kept_nor_lost_durably_is_not_written_over(rig: Rig) -> None:

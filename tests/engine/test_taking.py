@@ -146,6 +146,14 @@ async def test_what_cannot_be_a_plex(rig: Rig, verb: Verb, tmp_path: Path) -> No
         await refused(rig, verb, rig.path("x"), short, code="not_a_plex", force=True)
 
 
+async def test_in_a_directory_for_all_a_plex_is_made_first_or_not_at_all(rig: Rig) -> None:
+    """As /tmp: nobody puts anything in the place of what is there."""
+    (rig.directory / "shared").mkdir()
+    (rig.directory / "shared").chmod(0o1777)
+    await make(rig, rig.directory / "shared" / "x")
+    assert await rig.door("other").read(0, 1) == b"\0"
+
+
 async def test_one_copy_of_the_dco_for_two_plexes(rig: Rig) -> None:
     one, two, dco = (str(rig.path(name)) for name in ("x", "y", "z"))
     rig.path("link").symlink_to(rig.path("x"))

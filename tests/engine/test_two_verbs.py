@@ -258,11 +258,10 @@ async def test_a_home_copy_stays_open_while_one_of_its_family_is_opened(rig: Rig
 async def test_a_new_plex_waits_for_the_verb_that_is_at_it(rig: Rig) -> None:
     await rig.make("ab")
     running = rig.service.running
-    async with trio.open_nursery() as nursery:
-        async with running.verb():
-            nursery.start_soon(lambda: rig.verbs.plex_add(volume="data", path=str(rig.path("c"))))
-            await until(lambda: running._verb.statistics().tasks_waiting == 1)
-            assert len(running.volume.plexes) == 2
+    async with trio.open_nursery() as nursery, running.verb():
+        nursery.start_soon(lambda: rig.verbs.plex_add(volume="data", path=str(rig.path("c"))))
+        await until(lambda: running._verb.statistics().tasks_waiting == 1)
+        assert len(running.volume.plexes) == 2
     assert len(running.volume.plexes) == 3
     await rig.end_all()
 
