@@ -4,9 +4,15 @@ import fcntl
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from fmrd.core.record import Record
+from fmrd.core.volume.plex import Plex
+from fmrd.dco.loading import Loaded
+from fmrd.engine.opening.giving_up import _not_ours
 from tests.engine.rig import SIZE, Rig, daemon
 
 
@@ -114,3 +120,17 @@ async def test_where_nothing_is_left_there_is_nothing_to_tell(rig: Rig) -> None:
         rig.path(name).unlink()
     assert "notice" not in await rig.verbs.remove(volume="data")
     assert sorted(p.name for p in rig.directory.iterdir()) == ["a", "c", "state"]
+
+
+def test_a_copy_that_is_where_home_knows_it_is_that_plex() -> None:
+    """Its own past was given up, or nothing is left of its record but whose it is."""
+
+    def why(position: str | None, has: str) -> str:
+        theirs = None if position is None else SimpleNamespace(position=position, sequence=1, lineage="0123456789")
+        image = SimpleNamespace(names=lambda family, uuid: True, record=theirs)
+        record = SimpleNamespace(family="", knows=lambda position: False)
+        plex = SimpleNamespace(uuid="", has=has)
+        return _not_ours(cast(Record, record), cast(Plex, plex), cast(Loaded, SimpleNamespace(image=image)))
+
+    assert why("here", "here") == why(None, "here") == ""
+    assert "went on elsewhere" in why("there", "here")

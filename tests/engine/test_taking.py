@@ -162,6 +162,7 @@ async def test_one_copy_of_the_dco_for_two_plexes(rig: Rig) -> None:
         [{"path": one}, {"path": two, "dco": f"{one}.dco"}],
         [{"path": one, "dco": two}, {"path": two}],
         [{"path": one}, {"path": one}],
+        [{"path": one}, {"path": str(rig.path("link"))}],
     ):
         with pytest.raises(BadRequest):
             await rig.verbs.make(volume="data", size_bytes=SIZE, plexes=plexes)

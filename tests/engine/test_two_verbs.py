@@ -270,7 +270,7 @@ async def test_names_of_snapshots_that_nobody_gave(rig: Rig) -> None:
     await rig.make("ab")
     assert names_for(rig.registry, ["data"], None) == ["SNAP-data"]
     await _take(rig)
-    assert names_for(rig.registry, ["data"], None) == ["SNAP1-data"]
+    assert names_for(rig.registry, ["data", "log"], None) == ["SNAP1-data", "SNAP-log"]
     assert names_for(rig.registry, ["data"], "%v-monday") == ["data-monday"]
     with pytest.raises(Failed, match="volume_exists"):
         names_for(rig.registry, ["data"], "SNAP-%v")
