@@ -141,6 +141,23 @@ async def test_without_its_original_a_snapshot_has_what_it_holds(rig: Rig) -> No
             await request
 
 
+async def test_an_original_that_stops_gives_its_snapshot_nothing_any_more(rig: Rig) -> None:
+    """Whoever asks counts as a request of it, which a stop waits for; it takes none then."""
+    await take(rig)
+    snapshot, load = rig.door("i"), rig.service.mirror.load
+    async with trio.open_nursery() as nursery:
+        with rig.host.hanging(rig.path("a"), "pread"), rig.host.hanging(rig.path("b"), "pread"):
+            nursery.start_soon(snapshot.read, 5 * REGION, 1)
+            nursery.start_soon(snapshot.write, 6 * REGION, b"its own")
+            await until(lambda: load.requests == 2)
+            load.closed = True
+            for request in (snapshot.read(7 * REGION, 1), snapshot.write(8 * REGION, b"its own")):
+                with pytest.raises(Failed, match="volume_stopped"):
+                    await request
+            load.closed = False
+    assert load.requests == 0
+
+
 async def test_an_original_asks_nothing_of_what_it_lacks_itself(rig: Rig) -> None:
     """Its first plex is out, and misses what is written: no more than any plex."""
     await take(rig)

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from fmrd.engine.snapshots.breakoffs import names_for
 from fmrd.engine.snapshots.pairs import pair_of
 from fmrd.errors import BadRequest, Failed, FmrdError, Refused
-from tests.engine.rig import REGION, Rig, daemon
+from tests.engine.rig import REGION, SIZE, Rig, daemon
 from tests.waiting import until
 
 HOMES = "state/volumes/*.dco"
@@ -277,3 +278,46 @@ async def test_names_of_snapshots_that_nobody_gave(rig: Rig) -> None:
     for volumes, pattern in ((["data"], "a/b"), (["data", "data"], "monday")):
         with pytest.raises(BadRequest, match="bad_name"):
             names_for(rig.registry, volumes, pattern)
+
+
+@pytest.mark.parametrize("kind", ["broken off", "instant"])
+async def test_a_snapshot_does_not_take_a_name_that_is_another_ones_meanwhile(rig: Rig, kind: str) -> None:
+    await rig.make("ab")
+    await rig.end((await rig.verbs.snapstart(volume="data", path=str(rig.path("s"))))["task"])
+    running, refused = rig.service.running, []
+    options = {} if kind == "broken off" else {"instant": str(rig.path("i"))}
+
+    async def take() -> None:
+        with pytest.raises(Failed, match="volume_exists") as caught:
+            await rig.verbs.snapshot(volumes=["data"], name="monday", **options)
+        refused.append(caught.value)
+
+    async with trio.open_nursery() as nursery, running.verb():
+        nursery.start_soon(take)
+        await until(lambda: running._verb.statistics().tasks_waiting == 1)
+        await rig.verbs.make(volume="monday", size_bytes=SIZE, plexes=[{"path": str(rig.path("m"))}])
+    assert refused and await rig.states() == "ACTIVE ACTIVE SNAPDONE"
+    assert not rig.path("i").exists() and await _shown(rig) == ["data", "monday"]
+    await rig.write_regions(1)
+
+
+async def test_a_snapshot_that_goes_back_answers_what_it_was_asked_before(rig: Rig) -> None:
+    await rig.make("ab")
+    await _take(rig)
+    await rig.write_regions(1)
+    snapshot, mirror = rig.door("SNAP-data"), rig.registry.service("SNAP-data").mirror
+    read: list[bytes] = []
+
+    async def ask() -> None:
+        read.append(await snapshot.read(REGION + 512, 1))
+
+    async with trio.open_nursery() as nursery:
+        with rig.host.hanging(rig.path("s"), "pread") as hang:
+            nursery.start_soon(ask)
+            await until(lambda: hang.waiting == 1)
+            nursery.start_soon(lambda: rig.verbs.snapback(snapshot="SNAP-data"))
+            await until(lambda: mirror.load.closed)
+            await trio.testing.wait_all_tasks_blocked()
+            assert "SNAP-data" in rig.registry.units and mirror.opened
+    assert read == [b"\0"] and "SNAP-data" not in rig.registry.units
+    await rig.end_all()
