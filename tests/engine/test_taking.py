@@ -140,7 +140,8 @@ async def test_what_cannot_be_a_plex(rig: Rig, verb: Verb, tmp_path: Path) -> No
         f"{tmp_path}/none/x": "plex_missing",
         f"{tmp_path}/open/x": "refused_unsafe",
     }.items():
-        await refused(rig, verb, path, code=code, force=True)
+        error = await refused(rig, verb, path, code=code, force=True)
+        assert "fmrd-no-such" not in path or "there is no such device" in error.message
     with disks.loop_device(tmp_path, 4 << 20) as short:
         await refused(rig, verb, short, code="plex_too_short")
         await refused(rig, verb, rig.path("x"), short, code="not_a_plex", force=True)
