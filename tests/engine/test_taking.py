@@ -163,11 +163,20 @@ async def test_one_copy_of_the_dco_for_two_plexes(rig: Rig) -> None:
         [{"path": one}, {"path": two, "dco": f"{one}.dco"}],
         [{"path": one, "dco": two}, {"path": two}],
         [{"path": one}, {"path": one}],
-        [{"path": one}, {"path": str(rig.path("link"))}],
     ):
         with pytest.raises(BadRequest):
             await rig.verbs.make(volume="data", size_bytes=SIZE, plexes=plexes)
     assert sorted(p.name for p in rig.directory.iterdir()) == ["link", "state"]
+
+
+async def test_one_file_by_two_names_is_no_mirror(rig: Rig) -> None:
+    rig.path("x").touch()
+    rig.path("link").symlink_to("x")
+    plexes = [{"path": str(rig.path(name))} for name in ("x", "link")]
+    for dry_run in (True, False):
+        with pytest.raises(BadRequest, match="named twice"):
+            await rig.verbs.make(volume="data", size_bytes=SIZE, plexes=plexes, dry_run=dry_run)
+    assert rig.path("x").stat().st_size == 0
 
 
 async def test_a_plex_of_a_volume_that_nobody_knows_here_is_taken_on_request(rig: Rig) -> None:
