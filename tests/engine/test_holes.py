@@ -3,6 +3,7 @@
 import errno
 
 from fmrd.core.reasons import Reason
+from fmrd.core.states import PlexState, TaskState, TaskType
 from tests.engine.faulty import Operation
 from tests.engine.rig import REGION, Json, Rig
 from tests.waiting import until
@@ -117,3 +118,20 @@ async def test_what_a_restore_has_to_copy_yet_is_no_hole(rig: Rig) -> None:
     code, sentence = unfinished(plex)
     assert code is Reason.FAST and "1 region(s) that a restore has to copy" in sentence
     plex.reason = Reason.NONE
+
+
+async def test_what_a_copy_is_at_is_relieved_by_no_other(rig: Rig) -> None:
+    """It may have ended with its map, and not with its record."""
+    await rig.make()
+    plex, tasks = rig.plex("b"), rig.registry.context.tasks
+    plex.state = PlexState.TEMP
+    task = tasks.new(TaskType.PLXATT, "data", "data-02", (Reason.FAST, "some"), 0)
+    rig.service.copying.relieve()
+    running = tasks.running("data")
+    task.halted.set()
+    task.end(TaskState.DONE)
+    assert running == [task]
+    rig.service.copying.relieve()
+    assert len(tasks.running("data")) == 1
+    await rig.end_all()
+    assert await rig.states() == "ACTIVE ACTIVE"
