@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from fmrd.backing import dcofile, libc
 from fmrd.backing.dcofile import DcoFile, create_file, create_tail, open_file, open_tail, wipe_tail
 from fmrd.backing.locator import locate
+from fmrd.backing.owning.under_way import Process
 from fmrd.backing.plexfile import open_plex
 from fmrd.errors import Failed, Refused
 from tests.backing import disks
@@ -138,6 +140,73 @@ def test_where_o_direct_is_refused_at_the_first_use_too(
     file.close()
 
 
+@pytest.mark.parametrize("call", ["preadv", "pwrite"])
+def test_an_error_of_the_disk_is_told_and_o_direct_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Asked again through the page cache it might seem to be over."""
+    file = create_file(str(tmp_path / "p.dco"), BLOCK)
+    failures = [OSError(errno.EIO, "no such sector")]
+    real = getattr(os, call)
+
+    def once(*arguments: object) -> int:
+        if failures:
+            raise failures.pop()
+        return int(real(*arguments))
+
+    monkeypatch.setattr(os, call, once)
+    with pytest.raises(OSError, match="no such sector"):
+        file.read(0, BLOCK) if call == "preadv" else file.write(0, bytes(BLOCK))
+    assert file.direct and not failures
+    file.close()
+
+
+def test_a_short_write_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = create_file(str(tmp_path / "p.dco"), 2 * BLOCK)
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: real(fd, data[:BLOCK], at))
+    with pytest.raises(OSError, match="took 4096 of 8192 bytes"):
+        file.write(0, bytes(2 * BLOCK))
+    file.close()
+
+
+def test_one_call_at_a_time_and_of_writes_the_next_process_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They share a buffer, so two at once would mix."""
+    file = create_file(str(tmp_path / "p.dco"), BLOCK)
+    seen: list[tuple[bool, bool]] = []
+
+    def watched(name: str) -> Callable[..., int]:
+        real = getattr(os, name)
+
+        def call(*arguments: object) -> int:
+            seen.append((file._lock.locked(), Process.this().may_write(file.file)))
+            return int(real(*arguments))
+
+        return call
+
+    for name in ("preadv", "pwrite"):
+        monkeypatch.setattr(os, name, watched(name))
+    file.read(0, BLOCK)
+    file.write(0, bytes(BLOCK))
+    assert seen == [(True, False), (True, True)]
+    file.close()
+
+
+def test_what_was_only_allocated_is_there_to_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writes that follow make their bytes durable, which lie nowhere without it."""
+    file = create_file(str(tmp_path / "p.dco"), BLOCK)
+    synced: list[int] = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.fstat(fd).st_size), real(fd))[1])
+    monkeypatch.setattr(dcofile, "ZEROED_BYTES", 0)
+    file.extend(4 * BLOCK)
+    file.reserve(8 * BLOCK, [(6 * BLOCK, 2 * BLOCK)])
+    assert synced == [4 * BLOCK, 8 * BLOCK] and file.length == 8 * BLOCK
+    file.close()
+
+
 def test_extend_keeps_what_is_there(tmp_path: Path) -> None:
     file = create_file(str(tmp_path / "p.dco"), 4 * BLOCK)
     file.write(3 * BLOCK, b"x" * BLOCK)
@@ -162,6 +231,14 @@ def test_a_copy_cut_within_a_block_is_read_and_extended(tmp_path: Path) -> None:
     cut.close()
 
 
+def test_what_is_cut_off_while_it_is_open_reads_as_zeros(tmp_path: Path) -> None:
+    file = create_file(str(tmp_path / "p.dco"), 4 * BLOCK)
+    file.write(0, b"x" * 4 * BLOCK)
+    os.truncate(file.path, BLOCK)
+    assert file.read(0, 4 * BLOCK) == b"x" * BLOCK + bytes(3 * BLOCK)
+    file.close()
+
+
 def test_a_full_disk_keeps_the_old_length(tmp_path: Path) -> None:
     with disks.mounted(tmp_path, "ext4") as where:
         file = create_file(str(where / "p.dco"), 4 * BLOCK)
@@ -183,6 +260,12 @@ def test_a_link_in_place_of_a_copy_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="symbolic links"):
         DcoFile(str(tmp_path / "p.dco"))
     assert victim.read_bytes() == b"precious"
+
+
+def test_what_is_no_file_does_not_become_a_copy(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p.dco")
+    with pytest.raises(Failed, match="dco_missing"):
+        create_file(str(tmp_path / "p.dco"), BLOCK, replace=True)
 
 
 def test_no_copy_is_no_error(tmp_path: Path) -> None:
@@ -241,9 +324,12 @@ def test_the_tail_stays_clear_of_the_data(loop: str) -> None:
 
 def test_a_tail_cannot_grow(loop: str) -> None:
     area = create_tail(loop, 16 * BLOCK)
-    with pytest.raises(OSError, match="cannot grow") as caught:
-        area.extend(17 * BLOCK)
-    assert caught.value.errno == errno.ENOSPC
+    area.extend(16 * BLOCK)
+    area.reserve(16 * BLOCK, [])
+    for grow in (area.extend, lambda length: area.reserve(length, [])):
+        with pytest.raises(OSError, match="cannot grow") as caught:
+            grow(17 * BLOCK)
+        assert caught.value.errno == errno.ENOSPC
     with pytest.raises(OSError, match="no room"):
         area.write(16 * BLOCK, bytes(BLOCK))
     area.close()

@@ -1,9 +1,10 @@
 """The data of a plex: whole reads and writes or an error, one owner, a stamp that sees changes."""
 
 import errno
+import fcntl
 import os
 from pathlib import Path
-from unittest.mock import Mock
+from unittest.mock import MagicMock, Mock
 
 import pytest
 
@@ -12,7 +13,7 @@ from fmrd.backing.descriptor import disk_of
 from fmrd.backing.looking.look import look
 from fmrd.backing.plexfile import PlexFile, create_plex, open_plex, take_plex
 from fmrd.core.stamps import Stamp
-from fmrd.errors import BadRequest, Failed, Refused
+from fmrd.errors import BadRequest, Failed, PlexChanged, Refused
 from tests.backing import disks
 
 KIB = 1024
@@ -38,14 +39,29 @@ def test_a_file_that_was_cut_is_an_error_not_a_short_read(tmp_path: Path) -> Non
     plex = create_plex(str(tmp_path / "p"), 64 * KIB)
     os.truncate(plex.path, 10_000)
     assert plex.pread(0, 10_000) == bytes(10_000)
-    with pytest.raises(OSError, match="changed by somebody else") as caught:
-        plex.pread(4096, 8192)
-    assert caught.value.errno == errno.EIO
+    for read in (lambda: plex.pread(4096, 8192), lambda: plex.pread_into(4096, memoryview(bytearray(8192)))):
+        with pytest.raises(OSError, match="changed by somebody else") as caught:
+            read()
+        assert caught.value.errno == errno.EIO
+    with pytest.raises(PlexChanged):
+        plex.pwrite(60 * KIB, bytes(4 * KIB))  # up to its end: that would seem to mend it
+    assert os.stat(plex.path).st_size == 10_000
     plex.close()
 
 
-def test_short_system_calls_are_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_takes_no_byte_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plex = create_plex(str(tmp_path / "p"), 64 * KIB)
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: 0)
+    with pytest.raises(OSError, match="took no byte at 123"):
+        plex.pwrite(123, b"x")
+    plex.close()
+
+
+@pytest.mark.parametrize("where", ["on a disk", "in memory"])
+def test_short_system_calls_are_finished(
+    tmp_path: Path, memory: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    plex = create_plex(str((tmp_path if where == "on a disk" else memory) / "p"), 64 * KIB)
     pread, pwrite = os.pread, os.pwrite
     monkeypatch.setattr(os, "pread", lambda fd, length, at: pread(fd, min(length, 1000), at))
     monkeypatch.setattr(os, "pwrite", lambda fd, data, at: pwrite(fd, memoryview(data)[:1000], at))
@@ -121,11 +137,20 @@ def test_a_borrowed_descriptor_neither_needs_nor_loses_the_lock(tmp_path: Path) 
     plex = create_plex(str(tmp_path / "p"), 4096)
     borrowed = plex.borrow()
     plex.give_back(borrowed)
+    os.fstat(borrowed)  # it stays open
     assert plex.borrow() == borrowed, "it is used again"
     os.close(borrowed)
     with pytest.raises(Failed, match="plex_busy"):
         open_plex(plex.path, 0)
     plex.close()
+
+
+def test_spare_descriptors_are_one_threads_at_a_time(tmp_path: Path) -> None:
+    plex = create_plex(str(tmp_path / "p"), 4096)
+    lock = plex._spare_lock = MagicMock()
+    plex.give_back(plex.borrow())
+    plex.close()
+    assert lock.__enter__.call_count == lock.__exit__.call_count == 3
 
 
 def test_what_comes_after_the_close_reaches_no_other_file(tmp_path: Path) -> None:
@@ -246,3 +271,37 @@ def test_a_file_that_is_taken_is_ours_alone_where_its_file_system_keeps_modes(
         return
     take_plex(str(path), 0, look(str(path))).close()
     assert code is not None or path.stat().st_mode & 0o777 == 0o600
+
+
+def clone(tmp_path: Path) -> None:
+    plexfile.clone(str(tmp_path / "p"), str(tmp_path / "q"))
+
+
+def test_a_clone_is_there_to_stay_before_anybody_hears_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    real = os.fsync
+    monkeypatch.setattr(fcntl, "ioctl", lambda *_: done.append("shared"))
+    monkeypatch.setattr(os, "fsync", lambda fd: (done.append(os.readlink(f"/proc/self/fd/{fd}")), real(fd)))
+    (tmp_path / "p").write_bytes(b"x")
+    clone(tmp_path)
+    assert done == ["shared", str(tmp_path / "q"), str(tmp_path)]
+
+
+def test_a_clone_takes_the_place_of_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "ioctl", lambda *_: None)
+    for name, content in (("p", b"x"), ("q", b"precious")):
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(FileExistsError):
+        clone(tmp_path)
+    assert (tmp_path / "q").read_bytes() == b"precious"
+
+
+def test_how_a_plex_is_left_is_on_its_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the times of its file, which an fdatasync may leave out."""
+    plex = create_plex(str(tmp_path / "p"), 4096)
+    synced: list[str] = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.readlink(f"/proc/self/fd/{fd}")), real(fd)))
+    plex.fsync()
+    assert synced == [plex.path]
+    plex.close()

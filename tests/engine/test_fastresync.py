@@ -7,9 +7,13 @@ import pytest
 import trio
 import trio.testing
 
-from fmrd.engine.resync import windows
+from fmrd.core.reasons import Reason
+from fmrd.core.states import TaskType
+from fmrd.engine.resync import resync, windows
+from fmrd.engine.resync.window_copier import WindowCopier
+from fmrd.engine.tasks import TaskList
 from fmrd.errors import Failed, Refused
-from tests.engine.rig import REGION, SIZE, Rig
+from tests.engine.rig import NEVER, REGION, SIZE, Rig
 from tests.waiting import until
 
 
@@ -37,6 +41,46 @@ async def test_exactly_the_regions_written_while_it_was_away_are_copied(rig: Rig
     assert await rig.states() == "ACTIVE ACTIVE"
     await rig.stop()
     assert rig.same("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("after_bytes", "after_seconds", "least", "most"),
+    [(2 * REGION, NEVER, 5, 7), (SIZE, 0.0, 10, 12), (SIZE, NEVER, 1, 2)],
+)
+async def test_what_was_copied_is_kept_every_so_often(
+    rig: Rig, small_windows: None, monkeypatch: pytest.MonkeyPatch, after_bytes: int, after_seconds: float, least: int,
+    most: int,
+) -> None:  # fmt: skip
+    """A crash makes it copy no more than that again."""
+    monkeypatch.setattr(resync, "CHECKPOINT_BYTES", after_bytes)
+    monkeypatch.setattr(resync, "CHECKPOINT_SECONDS", after_seconds)
+    await rig.make()
+    await rig.det("b")
+    await rig.write_regions(*range(0, 40, 4))
+    rig.host.watch.log.clear()
+    await rig.end(await rig.att("b"))
+    assert least <= len(rig.host.watch.seen("fdatasync", str(rig.path("b")))) <= most
+
+
+async def test_a_copy_keeps_to_its_own_rate_or_its_volumes(rig: Rig) -> None:
+    await rig.make()
+    await rig.verbs.set(volume="data", settings={"rate": "2M"})
+    task = TaskList(lambda: 0.0).new(TaskType.PLXATT, "data", "data-02", (Reason.FAST, "some"), 0)
+    copier = WindowCopier(rig.service.mirror, rig.plex("b"), task)
+    assert copier.rate() == 2 << 20
+    task.set_rate(5)
+    assert copier.rate() == 5
+
+
+async def test_a_copy_does_not_go_on_beside_the_one_that_came_after_it(rig: Rig) -> None:
+    """Its plex left and returned while it waited for the bytes of a window."""
+    await rig.make()
+    plex = rig.plex("b")
+    task = TaskList(lambda: 0.0).new(TaskType.PLXATT, "data", "data-02", (Reason.FAST, "some"), 0)
+    copier = WindowCopier(rig.service.mirror, plex, task, generation=plex.generation)
+    assert copier.goes_on()
+    plex.generation += 1
+    assert not copier.goes_on()
 
 
 async def test_holes_count_as_done_and_cost_no_copy(rig: Rig) -> None:

@@ -3,13 +3,16 @@
 import errno
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from time import perf_counter_ns
 from typing import cast
 
+import pytest
 import trio
 import trio.testing
 
 from fmrd.backing.calls.system_calls import Call, Ended, Outcome
 from fmrd.backing.ring.buffers import Pool, address_of
+from fmrd.core.measures.latency import MANY
 from fmrd.core.states import PlexState
 from fmrd.engine.serving.flights import KEPT_BYTES
 from tests.engine.rig import REGION, Rig
@@ -102,15 +105,28 @@ async def test_meanwhile_it_is_under_way_as_any_other(rig: Rig) -> None:
     assert rig.service.volume.drl.pending == 0 and await rig.states() == "ACTIVE STALE"
 
 
-async def test_a_plex_that_fails_leaves_before_it_is_answered(rig: Rig) -> None:
+async def test_a_plex_that_fails_leaves_before_it_is_answered(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     made = await begun(rig)
     assert made.write(rig, REGION, b"once")
     made.end(error=OSError(errno.EIO, "gone"))
     assert made.told == [], "not before that is recorded"
     await until(lambda: bool(made.told))
     assert made.told == [4] and await rig.states() == "IOFAIL ACTIVE"
-    assert 1 in rig.plex("a").map
+    assert 1 in rig.plex("a").map and "data-01 detached (IOFAIL) after a write error" in caplog.text
     assert (rig.service.volume.drl.pending, rig.service.mirror.load.requests) == (0, 0)
+
+
+async def test_how_long_one_took_that_failed_is_counted_though_it_was_not_timed(rig: Rig) -> None:
+    """Of many at once only some are."""
+    made, before = await begun(rig), perf_counter_ns()
+    load = rig.service.mirror.load
+    counted = load.writes.latency.total_ns
+    load.requests += MANY
+    assert made.write(rig, REGION, b"fails")
+    load.requests -= MANY
+    made.end(error=OSError(errno.EIO, "gone"))
+    await until(lambda: bool(made.told))
+    assert 0 < load.writes.latency.total_ns - counted < perf_counter_ns() - before
 
 
 async def test_bytes_that_no_plex_could_give_are_there_again(rig: Rig) -> None:
@@ -152,6 +168,27 @@ async def test_where_one_plex_cannot_begin_a_task_does_it(rig: Rig) -> None:
     made.end()
     await until(lambda: bool(made.told))
     assert made.told == [10] and rig.bytes_of("a")[REGION:][:10] == b"by threads"
+
+
+async def test_a_plex_that_does_not_block_is_written_in_the_same_step(rig: Rig) -> None:
+    made = await begun(rig)
+    other = made.mirror.opened[rig.plex("b").uuid]
+    other.begins, other.inline = False, True
+    assert made.write(rig, REGION, b"here")
+    assert len(made.batches[0][0]) == 1 and rig.bytes_of("b")[REGION:][:4] == b"here" and made.told == []
+    made.end()
+    assert made.told == [4] and rig.bytes_of("a")[REGION:][:4] == b"here"
+
+
+async def test_a_plex_takes_no_part_of_a_region_that_it_lacks(rig: Rig) -> None:
+    made = await begun(rig)
+    rig.plex("b").map.mark(range(2, 3))
+    before = rig.plex("b").write_bytes
+    assert made.write(rig, 2 * REGION - 4, b"heldlack")
+    made.end()
+    assert made.told == [8] and rig.plex("b").write_bytes == before + 4
+    assert rig.bytes_of("a")[2 * REGION - 4 :][:8] == b"heldlack"
+    assert rig.bytes_of("b")[2 * REGION - 4 :][:8] == b"held" + bytes(4)
 
 
 async def test_a_large_one_keeps_the_memory_it_came_in_until_the_last_disk_has_it(rig: Rig) -> None:
@@ -235,6 +272,22 @@ async def test_a_flush_that_comes_during_another_has_a_round_of_its_own(rig: Rig
     made.end()
 
 
+async def test_where_one_plex_cannot_begin_a_task_flushes(rig: Rig) -> None:
+    made = await begun(rig)
+    made.mirror.opened[rig.plex("b").uuid].begins = False
+    assert not made.flush(rig)
+    await until(lambda: made.told == [None])
+
+
+async def test_a_volume_that_stops_begins_no_flush(rig: Rig) -> None:
+    made = await begun(rig)
+    made.mirror.load.closed = True
+    assert not made.flush(rig)
+    await until(lambda: bool(made.told))
+    made.mirror.load.closed = False
+    assert "volume_stopped" in str(made.told[0])
+
+
 async def test_a_flush_that_fails_on_one_plex_is_answered_when_that_is_recorded(rig: Rig) -> None:
     made = await begun(rig)
     assert made.flush(rig)
@@ -244,6 +297,7 @@ async def test_a_flush_that_fails_on_one_plex_is_answered_when_that_is_recorded(
         assert made.told == []
     await until(lambda: bool(made.told))
     assert made.told == [None] and await rig.states() == "IOFAIL ACTIVE", "the other plex has it all"
+    assert rig.service.mirror.load.flushes.errors == 0
 
 
 async def test_a_flush_that_fails_on_the_last_copy_says_so(rig: Rig) -> None:
@@ -256,6 +310,7 @@ async def test_a_flush_that_fails_on_the_last_copy_says_so(rig: Rig) -> None:
     assert made.flush(rig)
     made.end()
     assert ["the last copy" in str(each) for each in made.told] == [True, True], "until it is written anew"
+    assert rig.service.mirror.load.flushes.errors == 2
 
 
 async def test_a_volume_does_not_stop_under_a_flush(rig: Rig) -> None:

@@ -4,9 +4,15 @@ import fcntl
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from fmrd.core.record import Record
+from fmrd.core.volume.plex import Plex
+from fmrd.dco.loading import Loaded
+from fmrd.engine.opening.giving_up import _not_ours
 from tests.engine.rig import SIZE, Rig, daemon
 
 
@@ -93,3 +99,38 @@ async def test_a_dissociated_plex_leaves_another_disk_alone(rig: Rig) -> None:
     gone = await rig.verbs.plex_dis(volume="data", plex="data-02")
     assert "data-02" in gone["notice"]
     assert everything(rig.directory, "b", "b.dco") == before
+
+
+async def test_a_plex_that_was_left_out_keeps_all_that_it_has(rig: Rig) -> None:
+    """What lies where the record says is nobody's to judge: it was not looked at since."""
+    await rig.make()
+    await rig.stop()
+    await rig.verbs.start(volume="data", without=["data-02"])
+    await rig.stop()
+    before = everything(rig.directory, "b", "b.dco")
+    removed = await rig.verbs.remove(volume="data", erase=True)
+    assert "data-02" in removed["notice"] and "left out" in removed["notice"]
+    assert everything(rig.directory, "b", "b.dco") == before and not rig.path("a").exists()
+
+
+async def test_where_nothing_is_left_there_is_nothing_to_tell(rig: Rig) -> None:
+    await rig.make("abc")
+    await rig.stop()
+    for name in ("b", "b.dco", "c.dco"):
+        rig.path(name).unlink()
+    assert "notice" not in await rig.verbs.remove(volume="data")
+    assert sorted(p.name for p in rig.directory.iterdir()) == ["a", "c", "state"]
+
+
+def test_a_copy_that_is_where_home_knows_it_is_that_plex() -> None:
+    """Its own past was given up, or nothing is left of its record but whose it is."""
+
+    def why(position: str | None, has: str) -> str:
+        theirs = None if position is None else SimpleNamespace(position=position, sequence=1, lineage="0123456789")
+        image = SimpleNamespace(names=lambda family, uuid: True, record=theirs)
+        record = SimpleNamespace(family="", knows=lambda position: False)
+        plex = SimpleNamespace(uuid="", has=has)
+        return _not_ours(cast(Record, record), cast(Plex, plex), cast(Loaded, SimpleNamespace(image=image)))
+
+    assert why("here", "here") == why(None, "here") == ""
+    assert "went on elsewhere" in why("there", "here")

@@ -2,6 +2,8 @@
 
 import errno
 
+from fmrd.core.reasons import Reason
+from fmrd.core.states import PlexState, TaskState, TaskType
 from tests.engine.faulty import Operation
 from tests.engine.rig import REGION, Json, Rig
 from tests.waiting import until
@@ -106,3 +108,30 @@ async def test_a_plex_that_holds_something_suspect_has_not_arrived(rig: Rig) -> 
     assert not failures and (task["state"], task["error"]["code"]) == ("failed", "io_error")
     assert "1 region(s) are suspect since a flush failed" in task["error"]["message"]
     assert await rig.states() == "ACTIVE TEMP"
+
+
+async def test_what_a_restore_has_to_copy_yet_is_no_hole(rig: Rig) -> None:
+    await _make_a_hole(rig)
+    plex, unfinished = rig.plex("a"), rig.service.copying.unfinished
+    assert unfinished(plex)[0] is Reason.HOLE
+    plex.reason = Reason.RESTORE
+    code, sentence = unfinished(plex)
+    assert code is Reason.FAST and "1 region(s) that a restore has to copy" in sentence
+    plex.reason = Reason.NONE
+
+
+async def test_what_a_copy_is_at_is_relieved_by_no_other(rig: Rig) -> None:
+    """It may have ended with its map, and not with its record."""
+    await rig.make()
+    plex, tasks = rig.plex("b"), rig.registry.context.tasks
+    plex.state = PlexState.TEMP
+    task = tasks.new(TaskType.PLXATT, "data", "data-02", (Reason.FAST, "some"), 0)
+    rig.service.copying.relieve()
+    running = tasks.running("data")
+    task.halted.set()
+    task.end(TaskState.DONE)
+    assert running == [task]
+    rig.service.copying.relieve()
+    assert len(tasks.running("data")) == 1
+    await rig.end_all()
+    assert await rig.states() == "ACTIVE ACTIVE"

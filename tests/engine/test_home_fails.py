@@ -3,7 +3,7 @@
 import pytest
 
 from fmrd.errors import Failed
-from tests.engine.rig import Rig
+from tests.engine.rig import REGION, Rig
 
 
 async def test_a_write_is_judged_also_when_the_home_copy_fails_in_between(rig: Rig) -> None:
@@ -20,3 +20,16 @@ async def test_a_write_is_judged_also_when_the_home_copy_fails_in_between(rig: R
     await rig.end(await rig.att("b"))
     await rig.stop()
     assert rig.same("a", "b")
+
+
+async def test_a_write_that_fails_on_the_one_durable_copy_makes_another_one_durable_first(rig: Rig) -> None:
+    """Then that one holds it, and the write has succeeded."""
+    await rig.make()
+    await rig.write_regions(3)
+    copied = rig.plex("b")
+    copied.young.mark(range(3, 4))
+    copied.on_home[3] = 1
+    with rig.host.failing(rig.path("a"), "pwrite"):
+        await rig.write_regions(3, byte=b"x")
+    assert await rig.states() == "IOFAIL ACTIVE"
+    assert await rig.data.read(3 * REGION + 512, 1) == b"x"

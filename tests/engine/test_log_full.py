@@ -67,3 +67,19 @@ async def test_a_scattered_load_over_more_than_the_log_holds(rig: Rig) -> None:
             nursery.start_soon(rig.write_regions, region)
     await rig.stop()
     assert rig.same("a", "b")
+
+
+async def test_who_finds_it_full_lets_half_of_it_leave(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was used last stays, and is not paid for again."""
+
+    async def nobody_is_ahead(self: Mirror) -> bool:
+        return True
+
+    monkeypatch.setattr(Mirror, "clean_ahead", nobody_is_ahead)
+    rig.registry.context.hot_extents = 16
+    await rig.make(drl_extent_bytes=REGION)
+    await rig.write_regions(*range(16))
+    rig.host.watch.log.clear()
+    await rig.write_regions(16)
+    assert rig.service.volume.drl.count == 9
+    assert len(rig.host.watch.seen("fdatasync", str(rig.path("a")))) == 1

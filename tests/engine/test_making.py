@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from fmrd.engine.opening import making
 from fmrd.errors import BadRequest, Failed, FmrdError, Refused
 from tests.backing import disks
 from tests.engine.rig import REGION, SIZE, Rig
@@ -91,6 +92,19 @@ async def test_a_size_that_cannot_be(rig: Rig, size: int) -> None:
     with pytest.raises(BadRequest, match="bad_size"):
         await rig.make(size_bytes=size)
     assert not rig.path("a").exists()
+
+
+async def test_as_many_plexes_as_the_dco_has_columns_for(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One is the log's; and not more pages than a record may speak of."""
+    rig.registry.context.columns = 4
+    with pytest.raises(Failed, match="plex_too_many"):
+        await rig.make("abcd")
+    monkeypatch.setattr(making, "MOST_PAGES", 3)
+    with pytest.raises(Failed, match="dco_full"):
+        await rig.make("abc")
+    assert [each.name for each in rig.directory.iterdir()] == ["state"]
+    monkeypatch.setattr(making, "MOST_PAGES", 4)
+    await rig.make("abc")
 
 
 async def test_a_second_volume_of_that_name_is_refused(rig: Rig) -> None:

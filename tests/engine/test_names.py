@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from fmrd.engine.opening.renaming import rename
 from fmrd.errors import Failed, FmrdError, Refused
 from tests.engine.rig import REGION, SIZE, Rig, daemon
 
@@ -257,3 +258,20 @@ async def test_growth_by_so_much_and_to_the_most(rig: Rig) -> None:
     assert shown["volume"]["length_bytes"] == 2 * SIZE
     with pytest.raises(FmrdError, match="no plex of it is a device"):
         await rig.verbs.grow(volume="data", most=True)
+
+
+async def test_a_home_copy_of_the_new_name_stays_what_it_is(rig: Rig) -> None:
+    """Whosever it is: it may be one that could not be read."""
+    await rig.make()
+    home = rig.service.running.home
+    await rig.stop()
+    strange = rig.directory / "state/volumes/new.dco"
+    strange.write_bytes(b"somebody's")
+    with pytest.raises(Failed, match="volume_exists"):
+        await rig.verbs.rename(volume="data", name="new")
+    assert strange.read_bytes() == b"somebody's"
+    strange.unlink()
+    with pytest.raises(Failed, match="volume_missing"):
+        await rename(home, "other", "new")
+    assert home.name == "data" and not strange.exists()
+    await rig.verbs.start(volume="data")

@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -13,8 +14,11 @@ from fmrd.engine.resync import windows
 from fmrd.engine.serving.quick import LARGE_BYTES
 from fmrd.errors import Failed
 from tests.engine.faulty import Operation
-from tests.engine.rig import REGION, SIZE, Rig
+from tests.engine.rig import REGION, SIZE, Rig, daemon
 from tests.waiting import until
+
+SOON = 0.3
+"""An io_timeout for disks that hang."""
 
 
 @pytest.fixture
@@ -30,8 +34,8 @@ async def quick(rig: Rig, letters: str = "ab", **options: object) -> None:
     no_block(rig)
 
 
-def no_block(rig: Rig) -> None:
-    for disk in rig.service.mirror.opened.values():
+def no_block(rig: Rig, volume: str = "data") -> None:
+    for disk in rig.registry.service(volume).mirror.opened.values():
         disk.inline = True
 
 
@@ -54,18 +58,18 @@ class Asked:
         return told
 
 
-def write(rig: Rig, offset: int, data: bytes) -> Asked:
-    served, asked = rig.data.served, Asked()
+def write(rig: Rig, offset: int, data: bytes, volume: str = "data") -> Asked:
+    served, asked = rig.door(volume).served, Asked()
     served.start = asked.left.append  # type: ignore[assignment]  # a test has it done itself
     served.write_now(offset, data, asked.told.append)
     return asked
 
 
-def read(rig: Rig, offset: int, length: int) -> bytes | None:
+def read(rig: Rig, offset: int, length: int, volume: str = "data") -> bytes | None:
     """None: it has to be waited for."""
-    asked = Asked()
-    rig.data.served.start = asked.left.append  # type: ignore[assignment]  # a test has it done itself
-    rig.data.served.read_now(offset, memoryview(bytearray(length)), asked.told.append)
+    served, asked = rig.door(volume).served, Asked()
+    served.start = asked.left.append  # type: ignore[assignment]  # a test has it done itself
+    served.read_now(offset, memoryview(bytearray(length)), asked.told.append)
     return bytes(asked.told[0]) if asked.told else None  # type: ignore[call-overload]  # bytes, or a part of the buffer
 
 
@@ -80,6 +84,70 @@ async def test_a_write_whose_extent_is_not_durable_takes_the_other_way(rig: Rig)
     no_block(rig)
     assert not write(rig, 0, b"too soon").at_once
     assert rig.bytes_of("a") == bytes(SIZE)
+
+
+async def test_of_a_write_over_two_extents_both_must_be_durable(rig: Rig) -> None:
+    await quick(rig, size_bytes=2 * SIZE)
+    assert write(rig, 0, b"written in this tick").at_once
+    assert not write(rig, SIZE - 2, b"over").at_once
+    assert rig.bytes_of("a")[SIZE - 2 :][:4] == bytes(4)
+
+
+async def test_at_the_end_of_the_volume(rig: Rig) -> None:
+    end = SIZE - REGION // 2
+    await quick(rig, size_bytes=end)
+    assert write(rig, end - 4, b"last").at_once
+    assert read(rig, end - 4, 8) == b"last"
+    assert read(rig, end, 8) == b"" == read(rig, end + SIZE, 8)
+    over = write(rig, end - 2, b"over")
+    assert not over.at_once and await over.end() == 2
+    assert rig.bytes_of("a")[end - 4 :] == b"laov"
+
+
+async def test_what_a_restore_holds_back_is_not_read_at_once(rig: Rig) -> None:
+    await quick(rig)
+    async with rig.service.mirror.reads_held():
+        assert read(rig, 0, 6) is None
+    assert read(rig, 0, 6) == b"marked"
+
+
+async def test_what_no_plex_has_alone_is_not_read_at_once(rig: Rig) -> None:
+    await quick(rig)
+    rig.plex("a").map.mark(range(3, 4))
+    rig.plex("b").map.mark(range(4, 5))
+    assert read(rig, 3 * REGION, 2 * REGION) is None
+    assert read(rig, 3 * REGION, REGION) == bytes(REGION)
+
+
+async def test_what_may_land_yet_is_neither_read_nor_written_over_at_once(tmp_path: Path) -> None:
+    """On a last copy, which stays. Zeros are made by a thread, whatever the disk."""
+    async with daemon(tmp_path, io_timeout_seconds=SOON) as rig:
+        await quick(rig, "a")
+        lane = rig.service.mirror.opened[rig.plex("a").uuid].lane
+        with rig.host.hanging(rig.path("a"), "make_zero") as hang:
+            with pytest.raises(Failed, match="io_error"):
+                await rig.data.make_zero(3 * REGION, REGION, punch=True)
+            assert read(rig, 4 * REGION - 1, 2) is None and not write(rig, 4 * REGION - 1, b"ov").at_once
+            assert read(rig, 4 * REGION, 2) == bytes(2) and write(rig, 4 * REGION, b"be").at_once
+            hang.let_go()
+            await until(lambda: not lane.outstanding)
+        assert write(rig, 4 * REGION - 1, b"ov").at_once and read(rig, 4 * REGION - 1, 3) == b"ove"
+
+
+async def test_an_instant_snapshot_answers_nothing_at_once(rig: Rig) -> None:
+    """A region of it may be lost, whatever its plex holds, and what it writes takes room that is to be granted."""
+    await quick(rig)
+    await rig.write_regions(5, 6, byte=b"0")
+    await rig.verbs.snapshot(volumes=["data"], instant=str(rig.path("i")), name="i")
+    await rig.door("i").write(5 * REGION, b"its own")
+    no_block(rig, "i")
+    assert not write(rig, 5 * REGION, b"at once", "i").at_once
+    assert read(rig, 5 * REGION, 7, "i") is None
+    [lost] = rig.service.volume.unkept.values()
+    lost.map.mark(range(5, 6))
+    assert read(rig, 5 * REGION, 7, "i") is None
+    with pytest.raises(Failed, match="snap_invalid"):
+        await rig.door("i").read(5 * REGION, 7)
 
 
 async def test_while_bytes_are_lost_nothing_is_quick(rig: Rig) -> None:

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import pytest
 import trio
 import trio.testing
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fmrd.engine.serving.ranges import Ranges, Span
+from fmrd.engine.serving.ranges import Ranges, Span, overlap
 
 
 class Holder:
@@ -199,6 +199,32 @@ def _overlap(a: Holder, b: Holder) -> bool:
     return any(x[0] < y[1] and y[0] < x[1] for x in a.spans for y in b.spans)
 
 
+@example(a=((0, 5), (40, 50)), b=((10, 20), (60, 70)))
+@given(a=claims, b=claims)
+def test_claims_overlap_where_they_share_a_byte(a: tuple[Span, ...], b: tuple[Span, ...]) -> None:
+    bytes_of = [{byte for start, stop in claim for byte in range(start, stop)} for claim in (a, b)]
+    assert overlap(a, b) is overlap(b, a) is not bytes_of[0].isdisjoint(bytes_of[1])
+
+
+@given(held=st.lists(claims, max_size=3), waiting=claims, span=st.tuples(st.integers(0, 20), st.integers(1, 5)))
+async def test_bytes_are_free_where_nobody_holds_or_waits_for_them(
+    held: list[tuple[Span, ...]], waiting: tuple[Span, ...], span: tuple[int, int]
+) -> None:
+    """Whoever begins in a step asks, and then takes them; what only lies between, or beside, is nobody's."""
+    ranges, start, stop = Ranges(), span[0], sum(span)
+    for claim in held:
+        ranges.take(claim)
+    taken = {byte for claim in held for first, last in claim for byte in range(first, last)}
+    assert ranges.is_free(start, stop) is taken.isdisjoint(range(start, stop))
+    async with trio.open_nursery() as nursery:
+        waiter = Holder(ranges, *waiting)
+        nursery.start_soon(waiter.run)
+        await settled()
+        taken |= {byte for first, last in waiting for byte in range(first, last)}
+        assert ranges.is_free(start, stop) is taken.isdisjoint(range(start, stop))
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_holder_is_told_when_somebody_waits_for_its_bytes(ranges: Ranges, enter: Enter) -> None:
     told: list[str] = []
     async with ranges.hold((0, 10), (20, 30), wanted=lambda: told.append("told")):
@@ -211,6 +237,17 @@ async def test_a_holder_is_told_when_somebody_waits_for_its_bytes(ranges: Ranges
     enter((0, 10)).leave()
     await trio.testing.wait_all_tasks_blocked()
     assert told == ["told"], "it holds nothing any more"
+
+
+async def test_a_holder_is_not_told_of_those_who_wait_for_others(ranges: Ranges, enter: Enter) -> None:
+    """It would end early, for nobody."""
+    told: list[str] = []
+    enter((20, 30))
+    await settled()
+    async with ranges.hold((0, 10), wanted=lambda: told.append("told")):
+        waiting = enter((20, 30))
+        await settled()
+        assert not waiting.has and told == []
 
 
 async def test_who_still_waits_is_told_of_those_behind_it(ranges: Ranges, enter: Enter, nursery: trio.Nursery) -> None:

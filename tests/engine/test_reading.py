@@ -1,12 +1,14 @@
 """Who serves a read: the policy chooses among plexes that are current there, and the counters prove it."""
 
 import os
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 import trio
 
 from fmrd.errors import BadRequest, Failed
-from tests.engine.rig import REGION, SIZE, Rig
+from tests.engine.rig import REGION, SIZE, Rig, daemon
 from tests.waiting import until
 
 
@@ -101,6 +103,53 @@ async def test_nothing_is_written_back_from_a_plex_that_is_in_doubt(rig: Rig) ->
     with rig.host.failing(rig.path("b"), "pread"):
         assert await rig.data.read(REGION + 512, 1) == b"w"
     assert not rig.host.watch.seen("pwrite") and await rig.states() == "ACTIVE ACTIVE"
+
+
+@pytest.mark.parametrize("meanwhile", ["the source fails", "the plex leaves"])
+async def test_a_correction_that_came_too_late_writes_nothing(rig: Rig, meanwhile: str) -> None:
+    """It waits for the lock, and for the source: much may have happened since the plex could not be read."""
+    await rig.make("ab", rdpol="prefer:data-02")
+    await rig.write_regions(1, 9)
+    await rig.data.flush()
+    a, b = rig.path("a"), rig.path("b")
+    rig.host.watch.log.clear()
+    with rig.host.failing(b, "pread"), ExitStack() as later:
+        async with trio.open_nursery() as nursery:
+            async with rig.service.mirror.ranges.hold((REGION, 2 * REGION)):
+                nursery.start_soon(rig.data.read, REGION + 512, 1)
+                await until(lambda: bool(rig.service.mirror.ranges._waiting))
+                if meanwhile == "the source fails":
+                    later.enter_context(rig.host.failing(a, "pread"))
+                else:
+                    hang = later.enter_context(rig.host.hanging(a, "pread"))
+            if meanwhile == "the plex leaves":
+                await until(lambda: hang.waiting > 0)
+                with rig.host.failing(b, "pwrite"):
+                    await rig.write_regions(9)
+                hang.let_go()
+    assert [operation.offset // REGION for operation in rig.host.watch.seen("pwrite", str(b))] == (
+        [] if meanwhile == "the source fails" else [9]
+    )
+    assert await rig.states() == ("ACTIVE ACTIVE" if meanwhile == "the source fails" else "ACTIVE IOFAIL")
+
+
+async def test_a_seek_on_an_instant_snapshot_finds_no_hole(rig: Rig) -> None:
+    """What its plex lacks is its original's."""
+    await rig.make("ab")
+    await rig.write_regions(1)
+    await rig.verbs.snapshot(volumes=["data"], instant=str(rig.path("i")), name="i")
+    assert await rig.door("i").seek(512, data=True) == 512
+    assert await rig.door("i").seek(512, data=False) == SIZE
+
+
+async def test_where_a_write_may_land_yet_is_no_hole(tmp_path: Path) -> None:
+    async with daemon(tmp_path, io_timeout_seconds=0.3) as rig:
+        await rig.make("a")
+        with rig.host.hanging(rig.path("a"), "pwrite"):
+            with pytest.raises(Failed, match="io_error"):
+                await rig.write_regions(3)
+            assert await rig.data.seek(3 * REGION, data=True) == 3 * REGION
+            assert await rig.data.seek(4 * REGION, data=False) == 4 * REGION
 
 
 async def test_the_end_of_the_volume(rig: Rig) -> None:

@@ -7,8 +7,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import trio
 
+from fmrd.core.volume.plex import Plex
 from fmrd.engine.plexes import reattach
+from fmrd.engine.plexes.reattach import Reattacher
 from fmrd.errors import Failed
 from tests.engine.rig import REGION, SIZE, Rig, daemon
 from tests.waiting import until
@@ -73,10 +76,20 @@ async def test_it_is_tried_until_its_file_is_there_again(
     assert rig.same("a", "b")
 
 
-async def test_a_plex_that_was_detached_stays_away(rig: Rig) -> None:
+async def test_a_plex_that_was_detached_stays_away(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waited for its return ends when the pause is over, and attaches nothing."""
+    real, ended = Reattacher._bring_back, trio.Event()
+
+    async def bring_back(self: Reattacher, plex: Plex, me: object) -> None:
+        await real(self, plex, me)
+        ended.set()
+
+    monkeypatch.setattr(Reattacher, "_bring_back", bring_back)
+    rig.registry.context.return_seconds = 10 * SOON  # so that it is taken away before
     await fail_b(rig)
     await rig.det("b")
-    await until(lambda: not rig.service.reattacher._waiting)
+    assert not rig.service.reattacher._waiting
+    await ended.wait()
     assert rig.plex("b").state == "STALE"
 
 

@@ -28,16 +28,18 @@ async def another_host(directory: Path) -> AsyncIterator[Rig]:
             (directory / aside).rename(directory / name)
 
 
-async def part(directory: Path, *, leave: Callable[[Rig], object] = lambda rig: None) -> None:
-    """Plex b is imported elsewhere and written there, after the volume was written by both; ``leave``: how the
-    other host lets go of it, if not in order.
+async def part(directory: Path, *, leave: Callable[[Rig], object] = lambda rig: None, times: int = 1) -> None:
+    """Plex b is imported elsewhere and written there so many times, after the volume was written by both; ``leave``:
+    how the other host lets go of it, if not in order.
     """
     async with daemon(directory) as rig:
         await rig.make("ab")
         await rig.write_regions(*range(20), byte=b"0")
     async with another_host(directory) as rig:
         await rig.verbs.import_volume(paths=[str(rig.path("b"))], force=True)
-        await rig.write_regions(*THERE, byte=b"t")
+        for _ in range(times):
+            await rig.write_regions(*THERE, byte=b"t")
+            await rig.service.mirror.clean()
         leave(rig)
 
 
@@ -70,6 +72,24 @@ async def test_the_side_that_is_given_up_gets_what_either_wrote(tmp_path: Path) 
         assert "2 by what was written there" in decision["reason"]["message"]
         ended = await ends_the_same(rig, await rig.att("b", discard=True))
         assert (ended["total_regions"], ended["reason"]["code"]) == (3, "fast")
+
+
+async def test_pages_that_were_written_there_are_older_than_what_follows_here(tmp_path: Path) -> None:
+    """However many there were: a start that asks the copies would else believe them."""
+    await part(tmp_path, times=40)
+    async with daemon(tmp_path) as rig:
+        await start_without_b(rig)
+        await rig.write_regions(*HERE, byte=b"h")
+        await rig.end(await rig.att("b", discard=True))
+        assert await rig.states() == "ACTIVE ACTIVE"
+        await rig.write_regions(5, byte=b"h")
+        rig.kill()
+    async with daemon(tmp_path) as rig:
+        assert await rig.states() == "ACTIVE ACTIVE"
+        await rig.end_all()
+        assert await rig.data.read(5 * (64 << 10) + 512, 1) == b"h"
+        await rig.stop()
+        assert rig.same("a", "b")
 
 
 async def test_it_goes_on_after_a_kill(tmp_path: Path) -> None:

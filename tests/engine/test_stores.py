@@ -1,6 +1,7 @@
 """A store that runs full gives up its oldest snapshot, in an order that no crash and no reader can see through."""
 
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import trio.testing
 from fmrd.core.stores.declared import Declared
 from fmrd.engine.stores import stores as all_stores
 from fmrd.engine.stores.remembered import encode
+from fmrd.engine.stores.room import SharedRoom
 from fmrd.errors import Failed, Refused
 from tests.engine.rig import REGION, SIZE, Rig, daemon
 from tests.waiting import until
@@ -61,6 +63,27 @@ async def is_whole(rig: Rig, name: str) -> bool:
 
 def held(rig: Rig, name: str) -> int:
     return file(rig, name).stat().st_blocks * 512
+
+
+async def test_a_snapshot_asks_for_room_only_where_it_takes_some(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    real = SharedRoom.taken
+
+    def taken(self: SharedRoom, uuid: str, size: int) -> AbstractAsyncContextManager[None]:
+        asked.append(size)
+        return real(self, uuid, size)
+
+    await take(rig, "i", 2 * SIZE)
+    monkeypatch.setattr(SharedRoom, "taken", taken)
+    door = rig.door("i")
+    for _ in range(2):
+        await door.write(5 * REGION, b"2" * REGION)
+    assert asked == [0, 0], "it was granted when that region became its own"
+    asked.clear()
+    await door.make_zero(5 * REGION, REGION, punch=True)
+    assert asked == []
+    await door.write(5 * REGION, b"3" * 512)
+    assert asked == [512]
 
 
 async def test_it_is_lost_on_both_sides_before_its_room_is_given_back(rig: Rig) -> None:

@@ -193,3 +193,15 @@ async def test_a_plex_that_an_import_names_takes_part_again(tmp_path: Path) -> N
         await rig.verbs.recover(volume="data")
         await rig.end_all()
         assert await rig.states() == "ACTIVE ACTIVE"
+
+
+async def test_what_is_off_line_or_left_out_is_not_looked_for_at_a_start(rig: Rig) -> None:
+    """Its disk may be somebody else's by now, or slow."""
+    await rig.make("abc")
+    await rig.verbs.plex_off(volume="data", plex="data-02")
+    await rig.stop()
+    await rig.verbs.start(volume="data", without=["data-03"])
+    await rig.stop()
+    rig.host.watch.log.clear()
+    await rig.verbs.start(volume="data")
+    assert [operation.path for operation in rig.host.watch.seen("open")] == [str(rig.path("a"))]

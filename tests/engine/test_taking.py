@@ -140,9 +140,19 @@ async def test_what_cannot_be_a_plex(rig: Rig, verb: Verb, tmp_path: Path) -> No
         f"{tmp_path}/none/x": "plex_missing",
         f"{tmp_path}/open/x": "refused_unsafe",
     }.items():
-        await refused(rig, verb, path, code=code, force=True)
+        error = await refused(rig, verb, path, code=code, force=True)
+        assert "fmrd-no-such" not in path or "there is no such device" in error.message
     with disks.loop_device(tmp_path, 4 << 20) as short:
         await refused(rig, verb, short, code="plex_too_short")
+        await refused(rig, verb, rig.path("x"), short, code="not_a_plex", force=True)
+
+
+async def test_in_a_directory_for_all_a_plex_is_made_first_or_not_at_all(rig: Rig) -> None:
+    """As /tmp: nobody puts anything in the place of what is there."""
+    (rig.directory / "shared").mkdir()
+    (rig.directory / "shared").chmod(0o1777)
+    await make(rig, rig.directory / "shared" / "x")
+    assert await rig.door("other").read(0, 1) == b"\0"
 
 
 async def test_one_copy_of_the_dco_for_two_plexes(rig: Rig) -> None:
@@ -157,6 +167,16 @@ async def test_one_copy_of_the_dco_for_two_plexes(rig: Rig) -> None:
         with pytest.raises(BadRequest):
             await rig.verbs.make(volume="data", size_bytes=SIZE, plexes=plexes)
     assert sorted(p.name for p in rig.directory.iterdir()) == ["link", "state"]
+
+
+async def test_one_file_by_two_names_is_no_mirror(rig: Rig) -> None:
+    rig.path("x").touch()
+    rig.path("link").symlink_to("x")
+    plexes = [{"path": str(rig.path(name))} for name in ("x", "link")]
+    for dry_run in (True, False):
+        with pytest.raises(BadRequest, match="named twice"):
+            await rig.verbs.make(volume="data", size_bytes=SIZE, plexes=plexes, dry_run=dry_run)
+    assert rig.path("x").stat().st_size == 0
 
 
 async def test_a_plex_of_a_volume_that_nobody_knows_here_is_taken_on_request(rig: Rig) -> None:

@@ -5,9 +5,13 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
-from fmrd.errors import Failed, FmrdError, Refused
-from tests.engine.rig import REGION, Rig, daemon
+from fmrd.engine.snapshots.breakoffs import names_for
+from fmrd.engine.snapshots.pairs import pair_of
+from fmrd.errors import BadRequest, Failed, FmrdError, Refused
+from tests.engine.rig import REGION, SIZE, Rig, daemon
+from tests.waiting import until
 
 HOMES = "state/volumes/*.dco"
 
@@ -194,3 +198,126 @@ async def test_a_snapshot_that_was_cleared_is_none_before_the_record_says_so(rig
     await rig.write_regions(1)
     await rig.det("b")
     assert [v["snapshot_of"] for v in (await rig.verbs.print())["volumes"]] == [None, None]
+
+
+async def test_a_volume_that_is_opened_while_its_restore_waits_keeps_its_data(rig: Rig) -> None:
+    await rig.make("ab")
+    await _take(rig)
+    await rig.write_regions(1)
+    refused: list[str] = []
+
+    async def restore() -> None:
+        try:
+            await rig.verbs.snapback(snapshot="SNAP-data", from_replica=True)
+        except Refused as error:
+            refused.append(error.code)
+
+    async with trio.open_nursery() as nursery:
+        with rig.host.hanging(rig.path("a"), "fdatasync") as hang:
+            nursery.start_soon(restore)
+            await until(lambda: hang.waiting > 0)
+            rig.data.opened()
+    assert refused == ["volume_open"] and await rig.data.read(REGION + 512, 1) == b"w"
+    rig.data.released()
+
+
+async def test_a_plex_that_left_its_snapshot_meanwhile_does_not_go_back_with_it(rig: Rig) -> None:
+    await rig.make("ab")
+    await _take(rig)
+    await _take(rig, "other", "t")
+    [gone] = pair_of(rig.registry, "other").volume.plexes
+    with pytest.raises(Failed, match=r"snap_unknown.*left it meanwhile"):
+        pair_of(rig.registry, "SNAP-data").still([gone])
+
+
+async def test_a_home_copy_does_not_get_a_name_that_another_one_has(rig: Rig) -> None:
+    """The volume that it is named after goes, and those that are left would give it theirs."""
+    await rig.make("ab")
+    await _take(rig)
+    await rig.verbs.snapclear(snapshot="SNAP-data")
+    await rig.stop()
+    strange = rig.directory / "state/volumes/SNAP-data.dco"
+    strange.write_bytes(b"somebody's")
+    with pytest.raises(Failed, match="volume_exists"):
+        await rig.verbs.remove(volume="data")
+    assert strange.read_bytes() == b"somebody's" and _homes(rig) == ["SNAP-data", "data"]
+    strange.unlink()
+    await rig.verbs.remove(volume="data")
+    assert _homes(rig) == ["SNAP-data"] == await _shown(rig)
+
+
+async def test_a_home_copy_stays_open_while_one_of_its_family_is_opened(rig: Rig) -> None:
+    """What was read of it before another one stopped would be taken for the newest."""
+    await rig.make("ab")
+    home = rig.service.running.home
+    async with home.kept_open():
+        await rig.stop()
+        assert home.ledger is not None
+    assert home.ledger is None
+
+
+async def test_a_new_plex_waits_for_the_verb_that_is_at_it(rig: Rig) -> None:
+    await rig.make("ab")
+    running = rig.service.running
+    async with trio.open_nursery() as nursery, running.verb():
+        nursery.start_soon(lambda: rig.verbs.plex_add(volume="data", path=str(rig.path("c"))))
+        await until(lambda: running._verb.statistics().tasks_waiting == 1)
+        assert len(running.volume.plexes) == 2
+    assert len(running.volume.plexes) == 3
+    await rig.end_all()
+
+
+async def test_names_of_snapshots_that_nobody_gave(rig: Rig) -> None:
+    await rig.make("ab")
+    assert names_for(rig.registry, ["data"], None) == ["SNAP-data"]
+    await _take(rig)
+    assert names_for(rig.registry, ["data", "log"], None) == ["SNAP1-data", "SNAP-log"]
+    assert names_for(rig.registry, ["data"], "%v-monday") == ["data-monday"]
+    with pytest.raises(Failed, match="volume_exists"):
+        names_for(rig.registry, ["data"], "SNAP-%v")
+    for volumes, pattern in ((["data"], "a/b"), (["data", "data"], "monday")):
+        with pytest.raises(BadRequest, match="bad_name"):
+            names_for(rig.registry, volumes, pattern)
+
+
+@pytest.mark.parametrize("kind", ["broken off", "instant"])
+async def test_a_snapshot_does_not_take_a_name_that_is_another_ones_meanwhile(rig: Rig, kind: str) -> None:
+    await rig.make("ab")
+    await rig.end((await rig.verbs.snapstart(volume="data", path=str(rig.path("s"))))["task"])
+    running, refused = rig.service.running, []
+    options = {} if kind == "broken off" else {"instant": str(rig.path("i"))}
+
+    async def take() -> None:
+        with pytest.raises(Failed, match="volume_exists") as caught:
+            await rig.verbs.snapshot(volumes=["data"], name="monday", **options)
+        refused.append(caught.value)
+
+    async with trio.open_nursery() as nursery, running.verb():
+        nursery.start_soon(take)
+        await until(lambda: running._verb.statistics().tasks_waiting == 1)
+        await rig.verbs.make(volume="monday", size_bytes=SIZE, plexes=[{"path": str(rig.path("m"))}])
+    assert refused and await rig.states() == "ACTIVE ACTIVE SNAPDONE"
+    assert not rig.path("i").exists() and await _shown(rig) == ["data", "monday"]
+    await rig.write_regions(1)
+
+
+async def test_a_snapshot_that_goes_back_answers_what_it_was_asked_before(rig: Rig) -> None:
+    await rig.make("ab")
+    await _take(rig)
+    await rig.write_regions(1)
+    snapshot, mirror = rig.door("SNAP-data"), rig.registry.service("SNAP-data").mirror
+    read: list[bytes] = []
+
+    async def ask() -> None:
+        read.append(await snapshot.read(REGION + 512, 1))
+
+    async with trio.open_nursery() as nursery:
+        with rig.host.hanging(rig.path("s"), "pread") as hang:
+            nursery.start_soon(ask)
+            await until(lambda: hang.waiting == 1)
+            nursery.start_soon(lambda: rig.verbs.snapback(snapshot="SNAP-data"))
+            await until(lambda: mirror.load.closed)
+            await trio.testing.wait_all_tasks_blocked()
+            assert "SNAP-data" in rig.registry.units and mirror.opened
+    assert read == [b"\0"] and "SNAP-data" not in rig.registry.units
+    await rig.end_all()

@@ -73,7 +73,7 @@ class Flights:
             took = disk.lane.took.write
             latency = None if not timed else took.sampled if many else took
             plex.writes += 1
-            if len(parts) == 1 and parts[0][1] == length:
+            if parts[0][1] == length:
                 calls.append(disk.writing(Writer(disk.backing, whole), span, inline=disk.inline, latency=latency))
                 plex.write_bytes += length
             else:

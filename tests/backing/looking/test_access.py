@@ -87,6 +87,9 @@ def test_a_directory_further_up(room: Path) -> None:
     assert unsafe(look(path), room) == [(Kind.UNSAFE_DIRECTORY, "others")]
     room.chmod(0o1777)
     assert unsafe(look(path), room) == [], "what is ours there nobody else can move"
+    if not os.geteuid():
+        os.chown(room, NOBODY, NOBODY)
+        assert unsafe(look(path), room) == [(Kind.UNSAFE_DIRECTORY, "others")], "but whose that directory is"
 
 
 @needs_root

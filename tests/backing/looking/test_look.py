@@ -158,3 +158,13 @@ def test_who_has_a_device_is_told_even_where_it_cannot_be_opened(
         monkeypatch.setattr(looking, "_open", refused)
         seen = look(device)
     assert [each.kind for each in seen.in_use] == [Kind.MOUNTED] and not seen.zeros
+
+
+def test_beside_what_a_link_names_only_a_dco_counts(tmp_path: Path) -> None:
+    """The copy of the DCO would lie beside the link."""
+    (tmp_path / "file").touch(mode=0o600)
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "file.dco").write_bytes(b"a report")
+    assert not look(str(tmp_path / "link")).has_data
+    (tmp_path / "link.dco").write_bytes(b"a report")
+    assert [each.kind for each in look(str(tmp_path / "link")).has_data] == [Kind.SIDECAR]

@@ -62,6 +62,12 @@ def test_a_bind_mount_of_it(mounted: FakeMachine, tmp_path: Path) -> None:
     assert leads_to(str(tmp_path / "bound"), OWN, mounted.machine) is not None
 
 
+def test_a_file_system_of_another_program_is_not_its_own(mounted: FakeMachine, tmp_path: Path) -> None:
+    mounted.mount(str(tmp_path / "theirs"), device="0:50", type="fuse.sshfs", source="host:")
+    (tmp_path / "theirs").mkdir()
+    assert leads_to(str(tmp_path / "theirs" / "x"), OWN, mounted.machine) is None
+
+
 def test_one_that_a_dead_fmrd_left_below_the_new_one(mounted: FakeMachine, tmp_path: Path) -> None:
     mounted.mount(OWN, device="0:100", type="fuse.fmrd", source="fmrd")
     for device in ("0:99", "0:100"):

@@ -60,6 +60,16 @@ def test_a_file_system_without_unnamed_files(mounted: Path, monkeypatch: pytest.
     assert refused(mounted / "new") == errno.EROFS
 
 
+def test_what_a_directory_says_is_what_whoever_makes_a_file_would_hear(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_quota(path: str, flags: int, mode: int = 0o777) -> int:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    monkeypatch.setattr(os, "open", out_of_quota)
+    assert refused(tmp_path / "new") == errno.EDQUOT
+
+
 def test_a_file_system_that_says_nothing_of_its_room(mounted: Path) -> None:
     disks.run("mount", "-t", "ramfs", "ramfs", mounted)
     try_out(str(mounted / "new"), MIB, allocated=True)

@@ -16,6 +16,15 @@ def test_a_directory_is_made_for_its_owner_alone(tmp_path: Path) -> None:
     assert not list((tmp_path / "far" / "below").iterdir()), "nothing is left of the attempt"
 
 
+def test_one_that_was_made_is_there_to_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Snapshots are promised in it."""
+    synced: list[str] = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.readlink(f"/proc/self/fd/{fd}")), real(fd)))
+    stores.prepare(str(tmp_path / "far" / "below"))
+    assert synced == [str(tmp_path), str(tmp_path / "far")], "the names of both"
+
+
 def test_one_that_others_may_change_is_refused(tmp_path: Path) -> None:
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)

@@ -43,6 +43,20 @@ def test_the_row_of_a_thread_that_has_ended_is_anothers() -> None:
     assert list(under_way._rows(table.memory[:])) == []
 
 
+def test_threads_that_make_the_first_table_at_once_have_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Meanwhile:
+        def __enter__(self) -> None:
+            under_way._table = others
+
+        def __exit__(self, *details: object) -> None:
+            pass
+
+    others = Table()
+    monkeypatch.setattr(under_way, "_table", None)
+    monkeypatch.setattr(under_way, "_making", Meanwhile())
+    assert under_way.table() is others
+
+
 def test_more_threads_than_rows_do_not_write(monkeypatch: pytest.MonkeyPatch) -> None:
     table = Table()
     monkeypatch.setattr(under_way, "_ROWS", 0)
