@@ -159,6 +159,7 @@ def main() -> int:
     options = parser.parse_args()
     if os.geteuid():
         parser.error("needs root, for sshd")
+    run(BIN / "python", "-m", "compileall", "-q", Path(__file__).parents[1] / "fmrd")  # as what is installed is
     rounds: list[dict[str, tuple[float, float]]] = []
     with ExitStack() as stack:
         where = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=options.dir, prefix="fmrd-bench-")))

@@ -6,7 +6,9 @@ What is read once fills memory that others had a use for: so the page cache give
 import contextlib
 import errno
 import fcntl
+import mmap
 import os
+import threading
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TypeVar
@@ -35,6 +37,7 @@ class VolumeFile:
         self._behind: list[int] = []
         self._fd = _opened(path, (os.O_RDWR if writes else os.O_RDONLY) | os.O_CLOEXEC, direct=direct)
         self._direct = direct
+        self._memory = _Memory()
         self._dropped = 0
         self._read = False
         with contextlib.suppress(OSError):
@@ -58,12 +61,14 @@ class VolumeFile:
 
     def read(self, offset: int, length: int) -> bytes:
         """Return exactly so many bytes; OSError(EIO) where the volume ends before."""
-        data = self._at_hand(os.pread, length, offset)
-        while len(data) < length:
-            more = self._at_hand(os.pread, length - len(data), offset + len(data))
+        view = self._memory.of(length)
+        got = 0
+        while got < length:
+            more = self._at_hand(os.preadv, [view[got:]], offset + got)
             if not more:
-                raise OSError(errno.EIO, f"{self.path} ends at {offset + len(data)}")
-            data += more
+                raise OSError(errno.EIO, f"{self.path} ends at {offset + got}")
+            got += more
+        data = bytes(view)
         self._read = True
         end = offset + length
         if not self._dropped <= end < self._dropped + DROP_BYTES:
@@ -74,6 +79,9 @@ class VolumeFile:
     def write(self, offset: int, data: bytes) -> None:
         """Write all of it."""
         view = memoryview(data)
+        if self._direct:
+            view = self._memory.of(len(data))
+            view[:] = data
         while view:
             written = self._at_hand(os.pwrite, view, offset)
             view, offset = view[written:], offset + written
@@ -120,6 +128,21 @@ class VolumeFile:
             for descriptor in (self._fd, *self._behind):
                 os.close(descriptor)
             self._fd, self._behind = -1, []
+
+
+class _Memory(threading.local):
+    """Memory of each thread's own that begins with a page: a direct request from elsewhere touches a page more than it
+    is long, and what is more than one request may have becomes two, of which the second is a few bytes.
+    """
+
+    def __init__(self) -> None:
+        self._there = mmap.mmap(-1, mmap.PAGESIZE)
+
+    def of(self, length: int) -> memoryview:
+        """Return so many bytes of it; they are the same the next time."""
+        if len(self._there) < length:
+            self._there = mmap.mmap(-1, length)
+        return memoryview(self._there)[:length]
 
 
 def _opened(path: str, flags: int, *, direct: bool) -> int:
