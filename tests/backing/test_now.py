@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fmrd.backing import descriptor
+from fmrd.backing.owning import disk_below
 from fmrd.backing.plexfile import PlexFile, create_plex
 from tests.backing import disks
 
@@ -116,6 +116,6 @@ def test_a_disk_that_keeps_pages_stable_would_be_waited_for(
         (tmp_path / "told").write_text(told)
         return real(tmp_path / "told")
 
-    monkeypatch.setattr(descriptor, "open", opened, raising=False)
-    assert descriptor.keeps_pages_stable(os.makedev(253, 7)) is stable
+    monkeypatch.setattr(disk_below, "open", opened, raising=False)
+    assert disk_below.keeps_pages_stable(os.makedev(253, 7)) is stable
     assert asked

@@ -9,8 +9,8 @@ from unittest.mock import MagicMock, Mock
 import pytest
 
 from fmrd.backing import plexfile
-from fmrd.backing.descriptor import disk_of
 from fmrd.backing.looking.look import look
+from fmrd.backing.owning.disk_below import disk_of
 from fmrd.backing.plexfile import PlexFile, create_plex, open_plex, take_plex
 from fmrd.core.stamps import Stamp
 from fmrd.errors import BadRequest, Failed, PlexChanged, Refused
