@@ -94,13 +94,19 @@ def main() -> int:
         for at, (name, file) in enumerate(files.items()):
             device = stack.enter_context(loop_device(file))
             mounted = database(device, where / f"mounted{at}", bin_, 54400 + at, options.scale)
-            ports[name] = stack.enter_context(mounted)
+            try:
+                ports[name] = stack.enter_context(mounted)
+            except RuntimeError as error:
+                if name != "qemu quorum":
+                    raise
+                print(f"{name}: left out, for what is made on it cannot be mounted: {error}")  # of qemu 7.2, with ext4
+                continue
             found[name] = []
         for turn in range(options.rounds):
             names = list(ports)
             first = turn % len(names)
             for name in names[first:] + names[:first]:
-                place = where / f"mounted{list(ports).index(name)}"
+                place = where / f"mounted{list(files).index(name)}"
                 found[name].append(transactions(bin_, place, ports[name], options.clients, options.seconds))
             print(f"  round {turn + 1}", file=sys.stderr)
     base = statistics.median(found["fmrd"])
