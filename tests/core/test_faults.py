@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fmrd.core.geometry import Geometry
+from fmrd.core.maps.regionmap import RegionMap
 from fmrd.core.states import PlexState
 from fmrd.core.volume import faults
 from fmrd.core.volume.plex import Plex
@@ -81,7 +82,7 @@ def rig_of(case: Case) -> Rig:
         if case.unsynced and case.unsynced[number]:
             plex.young.union(bits(case.unsynced[number]))
         if case.suspect and case.suspect[number]:
-            plex.suspect = type(plex.map)(REGIONS, plex.map.page_bits)
+            plex.suspect = RegionMap(REGIONS, plex.map.page_bits)
             plex.suspect.union(bits(case.suspect[number]))
     return rig
 

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fmrd.core.geometry import Geometry
+from fmrd.core.maps.regionmap import RegionMap
 from fmrd.core.states import OPEN_GATE, PlexState
 from fmrd.core.volume.plex import Plex
 from tests.core.making import PAGE_REGIONS, REGION, REGIONS, bits, held, plex_record
@@ -180,7 +181,7 @@ def test_a_plex_that_leaves_takes_along_whatever_is_not_surely_on_it() -> None:
 
 def test_what_is_suspect_goes_into_the_map_of_a_plex_that_leaves() -> None:
     plex = make()
-    plex.suspect = type(plex.map)(REGIONS, PAGE_REGIONS)
+    plex.suspect = RegionMap(REGIONS, PAGE_REGIONS)
     plex.suspect.mark(range(3, 4))
     plex.close_gate(PlexState.IOFAIL)
     assert held(plex.map.bits) == {3} and plex.suspect is None
@@ -188,7 +189,7 @@ def test_what_is_suspect_goes_into_the_map_of_a_plex_that_leaves() -> None:
 
 def test_a_suspect_region_is_not_durable_and_copying_it_anew_ends_the_suspicion() -> None:
     plex = make(missing={3})
-    plex.suspect = type(plex.map)(REGIONS, PAGE_REGIONS)
+    plex.suspect = RegionMap(REGIONS, PAGE_REGIONS)
     plex.suspect.mark(range(3, 5))
     plex.drained(range(3, 4))
     assert held(plex.suspect.bits) == {4}
@@ -208,7 +209,7 @@ def test_a_plex_is_settled_only_without_any_doubt(doubt: str) -> None:
     elif doubt == "on home":
         plex.on_home[0] = 1
     elif doubt == "suspect":
-        plex.suspect = type(plex.map)(REGIONS, PAGE_REGIONS, full=True)
+        plex.suspect = RegionMap(REGIONS, PAGE_REGIONS, full=True)
     elif doubt == "closed on home":
         plex.home_open = False
     assert plex.settled is (doubt == "none")
@@ -238,7 +239,7 @@ def test_growing_adds_regions_that_were_missed_or_not(missed: bool) -> None:
 
 def test_the_record_says_that_something_is_suspect_and_no_longer_when_nothing_is() -> None:
     plex = make()
-    plex.suspect = type(plex.map)(REGIONS, PAGE_REGIONS)
+    plex.suspect = RegionMap(REGIONS, PAGE_REGIONS)
     plex.suspect.mark(range(2))
     assert plex.record().suspect
     plex.suspect.empty()

@@ -1,7 +1,7 @@
 """Writes on their way: whether a call has landed, what waits for that, and when nothing is under way any more."""
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -63,22 +63,6 @@ def test_what_there_was_no_memory_for_has_not_landed_yet() -> None:
     call.begin(told.append)
     backing.begun[0](MEMORY)
     assert told == [MEMORY] and not call.landed
-
-
-@pytest.mark.parametrize(
-    ("met", "told"),
-    [((None, None), None), ((None, IO), IO), ((ANSWERED, None), ANSWERED), ((ANSWERED, IO), IO), ((IO, ANSWERED), IO)],
-)
-def test_of_several_parts_the_one_that_may_land_yet_is_told(
-    met: Sequence[OSError | None], told: OSError | None
-) -> None:
-    """When the last one has ended."""
-    backing, heard = Far(), []
-    Writer(cast(Backing, backing), [(0, b"x"), (2, b"y")]).begin(heard.append)
-    backing.begun[1](met[0])
-    assert heard == []
-    backing.begun[0](met[1])
-    assert heard == [told]
 
 
 async def test_one_that_fails_in_the_end_is_under_way_no_more(tmp_path: Path) -> None:
