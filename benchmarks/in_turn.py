@@ -9,7 +9,7 @@ _real = OpenPlex.__post_init__
 
 def _never_begins(self: OpenPlex) -> None:
     _real(self)
-    self.begins = False
+    self.begins = self.now = False
 
 
 if __name__ == "__main__":
