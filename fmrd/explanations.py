@@ -180,8 +180,7 @@ ERRORS: dict[str, str] = {
     "not_allowed": "Only root and the user that the daemon runs as may command it.",
     "too_many_clients": "Too many commands are being served at once; try again when some have ended.",
     "suspect": "An fsync failed on the only copy of some regions; flushes fail until they were written again, because "
-    "nobody knows whether the old writes reached the disk. The same where all plexes are far and were cut off at once: "
-    "then one is right for all, the others are copied from it by themselves, and one flush fails at least.",
+    "nobody knows whether the old writes reached the disk.",
     "nothing_to_compare": "A comparison takes two attached plexes; attach the others first.",
     "plexes_differ": "Copies that should be the same are not: a disk lied, or something wrote to a plex behind fmrd's "
     "back. Of three or more copies the majority tells which is wrong; of two the checksum from an earlier verify, if "

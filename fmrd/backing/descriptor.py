@@ -11,7 +11,7 @@ from fmrd.backing import libc
 from fmrd.backing.calls.reach import Standing
 from fmrd.backing.calls.system_calls import Began
 from fmrd.backing.looking import far
-from fmrd.backing.owning.disk_below import disk_of, keeps_pages_stable
+from fmrd.backing.owning.disk_below import disk_of, never_waits
 from fmrd.backing.owning.under_way import HandedOver, Writing, identity
 from fmrd.backing.ring import transfers
 from fmrd.backing.ring.abi import NotBegun, error_of
@@ -50,7 +50,7 @@ class Descriptor:
         """[start, stop) in bytes of a stretch that is data, not a hole; see holes.segments."""
         self._asks_the_cache = True
         """Until the file system says that it cannot tell whether it would wait (many network ones)."""
-        self._takes_now = self.file_system in libc.WRITES_NOW and not keeps_pages_stable(status.st_dev)
+        self._takes_now = self.file_system in libc.WRITES_NOW and never_waits(status.st_dev)
         self._spare: list[int] = []
         self._spare_lock = threading.Lock()
         self._closed = False
@@ -110,16 +110,20 @@ class Descriptor:
         return False
 
     def pwrite_now(self, offset: int, data: bytes | memoryview) -> bool | None:
-        """No note is made of it: it never sleeps on a disk, so it has ended before its process has."""
-        if not self._takes_now:
+        """No note is made of it: it never sleeps, so it has ended before its process has. By the thread that has the
+        ring. What failed is asked once more by whoever may wait, and judged there.
+        """
+        ring = self.ring
+        if not self._takes_now or ring is None:
             return None
-        try:
-            if offset + len(data) >= self.length:
+        if offset + len(data) >= self.length:
+            try:
                 self.must_be_ours()
-            return os.pwritev(self.fd, [data], offset, os.RWF_NOWAIT) == len(data)
-        except OSError as error:
-            self._takes_now = error.errno not in (errno.EOPNOTSUPP, errno.EINVAL)
-            return False  # asked once more by whoever may wait, and judged there
+            except OSError:
+                return False
+        done = ring.write_now(self.fd, address_of(data), len(data), offset)
+        self._takes_now = done not in (-errno.EOPNOTSUPP, -errno.EINVAL)
+        return done == len(data)
 
     def pwrite(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         if offset + len(data) >= self.length:

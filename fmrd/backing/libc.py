@@ -30,8 +30,10 @@ CIFS, SMB2 = 0xFF534D42, 0xFE534D42
 NINE_P = 0x01021997
 INVENTED_INODES = frozenset({EXFAT, VFAT, FUSE, CIFS, SMB2, NINE_P})
 """File systems that make up inode numbers at each mount: all, or some of them, of which nobody can tell which."""
-WRITES_NOW = frozenset({XFS, BTRFS})
-"""File systems that take a write into the page cache, or say at once that it would have to wait (RWF_NOWAIT)."""
+WRITES_NOW = frozenset({XFS})
+"""File systems that take a write into the page cache, or say at once that it would have to wait (RWF_NOWAIT). btrfs
+does so, too, but waits all the same for pages that are on their way to the disk.
+"""
 SEPARATE_BLOCKS = frozenset({TMPFS, RAMFS, EXT})
 """File systems where copy_file_range always copies. Others may share the blocks, and a mirror must own its own."""
 

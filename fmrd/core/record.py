@@ -106,6 +106,11 @@ class VolumeRecord:
         """Tell whether it is a snapshot that reads from its original what it has not copied."""
         return self.link is not None and self.link.unkept is not None
 
+    @property
+    def by_stream(self) -> bool:
+        """Tell whether a stream writes it: what that brought counts when it is noted, and not before."""
+        return self.receiving is not None and not self.receiving.partial
+
     def plex(self, uuid: str) -> PlexRecord | None:
         return next((p for p in self.plexes if p.uuid == uuid), None)
 

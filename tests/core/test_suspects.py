@@ -1,7 +1,6 @@
 """After a failed fdatasync what may be lost is a hole or suspect (PROTOCOLS, "What an error does")."""
 
 from fmrd.core.states import PlexState
-from fmrd.core.volume import flushing
 from tests.core.making import EIO, Rig, held, hole, missing
 
 ACTIVE, TEMP, STALE = PlexState.ACTIVE, PlexState.TEMP, PlexState.STALE
@@ -140,48 +139,3 @@ def test_an_fdatasync_that_succeeded_beside_one_that_failed_proves_nothing() -> 
     rig.sync(during=lambda: rig.sync(failing=[rig.plexes[0]]))
     rig.commit()
     assert not rig.plexes[0].is_durable(6)
-
-
-def both_doubtful() -> Rig:
-    rig = Rig(ACTIVE, ACTIVE)
-    rig.settle()
-    rig.write(2, 2)
-    rig.sync(failing=rig.plexes)
-    return rig
-
-
-def test_of_two_that_are_suspect_one_can_be_chosen() -> None:
-    rig = both_doubtful()
-    first, second = rig.plexes
-    assert not rig.volume.relieve(first) and not rig.volume.relieve(second), "neither holds it durably"
-    assert not rig.volume.relieve(first, choose=True) and rig.volume.relieve(second, choose=True)
-    assert missing(rig, 0) == set() and missing(rig, 1) >= {2, 3}
-
-
-def test_one_that_lacks_it_is_not_chosen() -> None:
-    rig = both_doubtful()
-    rig.plexes[0].map.mark(range(2, 3))
-    rig.volume.relieve(rig.plexes[1], choose=True)
-    assert 2 not in missing(rig, 1) and 3 in missing(rig, 1)
-
-
-def test_a_flush_tells_of_what_became_suspect_once_at_least() -> None:
-    """Also where the copies were made equal by then."""
-    rig = both_doubtful()
-    rig.volume.relieve(rig.plexes[1], choose=True)
-    rig.volume.copied(rig.plexes[1], range(8), rig.plexes[1].dropped)
-    rig.settle()
-    rig.volume.relieve(rig.plexes[0])
-    rig.volume.copied(rig.plexes[0], range(8), rig.plexes[0].dropped)
-    rig.settle()
-    error = rig.sync().error
-    assert error is None, "nothing is suspect any more"
-    told = flushing.to_tell(rig.volume, error)
-    assert told is not None and told.code == "suspect"
-    assert flushing.to_tell(rig.volume, rig.sync().error) is None
-
-
-def test_what_was_written_anew_need_not_be_told() -> None:
-    rig = both_doubtful()
-    rig.write(0, 8)
-    assert flushing.to_tell(rig.volume, rig.sync().error) is None

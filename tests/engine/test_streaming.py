@@ -90,6 +90,37 @@ async def test_after_an_fdatasync_that_failed_nothing_is_taken_over_that_was_not
     assert await shown(rig, 1) == b"\0\0" and "RECV-data" in rig.registry.units
 
 
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+async def test_a_write_that_fails_is_told(rig: Rig, code: int) -> None:
+    """The region is the volume's still, and all of the stream would be taken for there."""
+    begun = await rig.verbs.receive_begin(**offer())
+    with rig.host.failing(rig.path("a.received"), "pwrite", code=code), pytest.raises(FmrdError):
+        await come(rig, 1)
+    await come(rig, 1)
+    await commit(rig, begun)
+    await rig.end_all()
+    assert await shown(rig, 1) == b"rr"
+
+
+async def test_after_a_failed_flush_a_stream_goes_on_at_what_was_noted(rig: Rig) -> None:
+    told = offer()
+    begun = await rig.verbs.receive_begin(**told)
+    await come(rig, 0)
+    await note(rig, begun, 1)
+    await come(rig, 1)
+    with rig.host.failing(rig.path("a.received"), "fdatasync"), pytest.raises(FmrdError):
+        await note(rig, begun, 2)
+    token = await rig.verbs.receive_token(volume="data")
+    again = await rig.verbs.receive_begin(
+        **told | {key: token[key] for key in ("stream", "chunks", "offset_bytes", "chain")}
+    )
+    await come(rig, 1)
+    await note(rig, again, 2)
+    await commit(rig, again)
+    await rig.end_all()
+    assert [await shown(rig, region) for region in (0, 1)] == [b"rr", b"rr"] and rig.same("a", "b")
+
+
 async def test_what_is_not_written_whole_takes_the_rest_from_the_volume(rig: Rig) -> None:
     await rig.data.write(0, b"o" * REGION * 5)
     begun = await rig.verbs.receive_begin(**offer())

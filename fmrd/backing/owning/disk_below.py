@@ -2,7 +2,17 @@
 
 import contextlib
 import os
+import re
 import stat
+
+NO_WAIT_FOR_A_THAW = (6, 12)
+"""The first kernel in which a write that must not wait does not wait for a frozen file system either (io_uring)."""
+
+
+def never_waits(device: int) -> bool:
+    """Tell whether a write that must not wait never does, of a file system there that can tell."""
+    version = tuple(int(each) for each in re.findall(r"\d+", os.uname().release)[:2])
+    return version >= NO_WAIT_FOR_A_THAW and not keeps_pages_stable(device)
 
 
 def keeps_pages_stable(device: int) -> bool:

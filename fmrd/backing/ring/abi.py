@@ -17,6 +17,9 @@ FSYNC_DATASYNC = 1
 SQE_ASYNC = 1 << 4
 """IOSQE_ASYNC: a worker does it, and nothing is tried before."""
 
+RWF_NOWAIT = 8
+"""For WRITE: where it would have to wait, for whatever, it ends with -EAGAIN, in the call that hands it over."""
+
 SETUP_CQSIZE = 1 << 3
 SETUP_CLAMP = 1 << 4
 SETUP_SUBMIT_ALL = 1 << 7

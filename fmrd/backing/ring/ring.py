@@ -109,6 +109,25 @@ class Ring:
         """As pwrite(2) does, from the memory at ``address``; ``keep`` is what keeps that alive."""
         self._push(abi.WRITE, in_worker, descriptor, offset, address, length, 0, ended, keep)
 
+    def write_now(self, descriptor: int, address: int, length: int, offset: int) -> int:
+        """Write what need not wait; return how many bytes, or the error: -EAGAIN where it would wait. It is over then.
+        A system call of its own would sleep where the file system is frozen (also by a suspended device-mapper).
+        """
+
+        def over(_: int) -> None:
+            """It tells this one from the others."""
+
+        self._push(abi.WRITE, False, descriptor, offset, address, length, abi.RWF_NOWAIT, over, None)
+        self.submit()
+        while True:
+            self._collect()
+            for at in range(len(self._ended) - 1, -1, -1):
+                tell, result = self._ended[at]
+                if tell is over:
+                    del self._ended[at]
+                    return result
+            abi.enter(self._descriptor, 0, 1, abi.ENTER_GETEVENTS)
+
     def read(
         self, descriptor: int, address: int, length: int, offset: int, ended: Ended, keep: object,
         in_worker: bool = False,

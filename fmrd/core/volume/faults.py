@@ -144,18 +144,13 @@ def suspect(plex: Plex, dirty: bitarray) -> None:
     plex.rewritten.empty()
 
 
-def make_holes_of_suspects(plex: Plex, others: Sequence[Plex], *, choose: bool = False) -> None:
+def make_holes_of_suspects(plex: Plex, others: Sequence[Plex]) -> None:
     """Make holes of what a plex that stays after a failed fdatasync may have dropped and others hold durably. What
     nobody else holds stays suspect. (A copied region has no mark in the DRL, so only a hole survives a crash.)
-    With ``choose`` of what one before it holds no better, too: each may have dropped something else, and one is right
-    for both, as after a crash (rule 7).
     """
     if plex.suspect is None:
         return
     elsewhere = plex.suspect.bits & ~uncovered(plex, others)
-    for other in others[: others.index(plex)] if choose else ():
-        if other.is_open and not other.behind:
-            elsewhere |= plex.suspect.bits & ~other.map.bits
     plex.map.union(elsewhere)
     for run in runs_of(elsewhere):
         plex.suspect.clear(run)

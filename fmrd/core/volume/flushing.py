@@ -39,8 +39,6 @@ def end_batches(volume: VolumeFacts, plan: SyncPlan, errors: Mapping[str, Except
             volume.demotions += 1  # the record still says that something is suspect, and a start would believe it
     if failed:
         lagging.doubt(volume.plexes)
-    elif suspicion(volume) is None and any(target.cured is not None for target in plan.targets):
-        volume.owes_error = False  # all of it was written anew
     return failed
 
 
@@ -48,6 +46,8 @@ def stays(volume: VolumeFacts, plex: Plex) -> None:
     """An fdatasync failed on this plex, which stays: others may have some of it, what nobody has is suspect."""
     if volume.settings.is_instant:
         faults.give_back(plex)
+    if volume.settings.by_stream:
+        plex.suspect = None  # what was noted is durable, and what was not is sent anew, in another turn
     faults.make_holes_of_suspects(plex, volume.plexes)
     volume.owes_error = volume.owes_error or (plex.suspect is not None and plex.suspect.any())
 

@@ -193,12 +193,10 @@ class Volume(VolumeFacts):
         self.demotions += bool(held)
         return bool(held)
 
-    def relieve(self, plex: Plex, *, choose: bool = False) -> bool:
-        """Make holes of suspect regions that others hold durably by now (or, to ``choose``, no better), to be copied
-        back. True if any.
-        """
+    def relieve(self, plex: Plex) -> bool:
+        """Make holes of suspect regions that others hold durably by now, to be copied back. True if any."""
         before = plex.map.count()
-        faults.make_holes_of_suspects(plex, self.plexes, choose=choose)
+        faults.make_holes_of_suspects(plex, self.plexes)
         gained = plex.map.count() > before
         self.demotions += gained
         return gained

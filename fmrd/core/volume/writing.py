@@ -4,7 +4,7 @@ Its functions work on a volume, and only Volume's own methods call them, so insi
 closed there. Offsets and lengths are bytes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fmrd.core.geometry import Geometry
 from fmrd.core.maps.regionmap import RegionMap
@@ -108,9 +108,7 @@ def judge(
     for target in succeeded:
         _heal(target, volume.geometry.whole_regions_of(plan.offset, plan.length))
     if not failing:
-        if all(any(region not in t.plex.map for t in succeeded) for region in plan.regions):
-            return Verdict(), []
-        return Verdict(Failed("io_error", f"volume {volume.name}: no plex took the write at {plan.offset}")), []
+        return Verdict(_not_taken(volume, plan, succeeded)), []
     lagging.doubt(volume.plexes)
     demoted, events, lost, settle = faults.failed_write(
         failing, plan.regions, volume.plexes, [t.plex for t in succeeded], settled=settled
@@ -126,7 +124,14 @@ def judge(
         what = "; ".join(f"{p.name}: {errors[p.uuid]}" for p in failing)
         sentence = f"volume {volume.name}: the write at {plan.offset} failed on the last copy ({what})"
         error = Failed("io_error", sentence)
-    return Verdict(error, events=tuple(events)), demoted
+    return Verdict(error or _not_taken(volume, plan, succeeded), events=tuple(events)), demoted
+
+
+def _not_taken(volume: VolumeFacts, plan: WritePlan, succeeded: Sequence[Target]) -> Failed | None:
+    """The error of a write that nobody has who counts there: also of one that was to heal its only copy, and failed."""
+    if all(any(region not in t.plex.map for t in succeeded) for region in plan.regions):
+        return None
+    return Failed("io_error", f"volume {volume.name}: no plex took the write at {plan.offset}")
 
 
 def _heal(target: Target, whole: range) -> None:

@@ -7,6 +7,7 @@ plexes lack is read from the one that the stream came on (the *carrier*), which 
 
 from dataclasses import replace
 
+from fmrd.core.decisions import instant
 from fmrd.core.json_object import Json
 from fmrd.core.marks import RECEIVED
 from fmrd.core.names import derived
@@ -93,8 +94,8 @@ def turn_of(pair: Pair) -> str:
 
 
 def _turn_of(running: Running) -> str:
-    [plex] = running.volume.plexes
-    return f"{running.turn}.{plex.dropped}"
+    plexes = running.volume.plexes  # none where it was taken over just now
+    return f"{running.turn}.{plexes[0].dropped if plexes else 'taken'}"
 
 
 def must_be_whole(running: Running, turn: str) -> None:
@@ -112,6 +113,8 @@ async def note(pair: Pair, receiving: Receiving, turn: str) -> None:
     """Make durable, and record, how far it has come. Failed('receive_lost')."""
     service = _started(pair)
     async with service.running.verb():
+        if pair.volume.settings.is_instant:  # else the rest of the stream would come for nothing
+            instant.check_lost(pair.origin.volume, pair.volume)
         await _make_durable(service)
         must_be_whole(service.running, turn)
         pair.volume.settings = replace(pair.volume.settings, receiving=receiving)

@@ -111,22 +111,12 @@ class CopyTasks:
 
     def relieve(self) -> None:
         """Copy back what a failed flush left suspect and another plex holds by now; promote what is complete by now."""
-        over, choose = not self._running.life.is_open or self._volume.settings.is_instant, self._may_choose()
+        over = not self._running.life.is_open or self._volume.settings.is_instant
         for plex in self._volume.open_plexes() if not over else ():
             if self._running.context.tasks.running(self._volume.name, plex.name):
                 continue
-            relieved = self._volume.relieve(plex, choose=choose) or (choose and plex.map.any())
-            if (relieved and not plex.lags) or (plex.attaching and plex.settled):
+            if (self._volume.relieve(plex) and not plex.lags) or (plex.attaching and plex.settled):
                 self.start(plex, self.unfinished(plex))
-
-    def _may_choose(self) -> bool:
-        """Were sessions with far plexes lost, and is there one with each again? What was not durable on any of them is
-        one's to tell then: under way is nothing any more, or it would have none.
-        """
-        volume, opened = self._volume, self._running.mirror.opened
-        far = [plex for plex in volume.open_plexes() if plex.session and plex.suspect is not None]
-        standing = [opened[plex.uuid].backing.standing for plex in volume.open_plexes()]
-        return len(far) > 1 and not any(each is not None and each.lost for each in standing)
 
     async def _in_turns(self, plex: Plex, task: Task) -> tuple[str, str] | None:
         """One copy a disk at a time; a paused one lets others go first."""

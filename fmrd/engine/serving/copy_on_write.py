@@ -38,7 +38,7 @@ def _to_take_over(volume: Volume, regions: range, offset: int, length: int) -> l
     flush, and not before.
     """
     plex, parts, there = volume.plexes[0], [regions], volume.plexes[0].is_kept
-    if _comes_by_stream(volume):
+    if volume.settings.by_stream:
         whole = volume.geometry.whole_regions_of(offset, length)
         parts = [range(regions.start, whole.start), range(whole.stop, regions.stop)] if whole else parts
         there = partial(_is_out_of, plex.map)
@@ -47,11 +47,6 @@ def _to_take_over(volume: Volume, regions: range, offset: int, length: int) -> l
 
 def _is_out_of(missing: RegionMap, region: int) -> bool:
     return region not in missing
-
-
-def _comes_by_stream(volume: Volume) -> bool:
-    receiving = volume.settings.receiving
-    return receiving is not None and not receiving.partial
 
 
 async def _given(mirror: Mirror, regions: range, offset: int, data: memoryview | None) -> Given:
@@ -81,7 +76,7 @@ async def in_place(mirror: Mirror, offset: int, length: int, *, takes_room: bool
         yield
         return
     async with AsyncExitStack() as stack:
-        if _comes_by_stream(mirror.volume):
+        if mirror.volume.settings.by_stream:
             origin = _origin_of(mirror)
             stack.enter_context(origin.load.request(origin.volume))
             await stack.enter_async_context(origin.ranges.hold((offset, offset + length)))

@@ -121,12 +121,15 @@ class Quick:
             or not (self._is_hot(offset, length) or self._drl.touch(offset, length))
         ):
             return None
+        waits = False
         for disk in self._disks.values():
-            if not disk.inline and (not disk.now or length > NOW_BYTES):
-                return self._flights.begin(offset, data, done)
+            if not disk.inline:
+                waits = True
+                if not disk.now or length > NOW_BYTES:
+                    return self._flights.begin(offset, data, done)
         targets = volume.plain_targets(offset, length)
         if targets is None:
-            return None
+            return self._flights.begin(offset, data, done) if waits else None
         disks = [self._disks[plex.uuid] for plex in targets]
         for disk in disks:
             if disk.lane.late and disk.late(((offset, stop),)):

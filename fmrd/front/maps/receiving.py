@@ -20,7 +20,7 @@ from fmrd.front.maps.ranges import Blank
 from fmrd.front.streams.header import Header
 from fmrd.front.streams.stream import Position, Readable, Record, StreamReader
 
-NOTE_BYTES = 256 << 20
+NOTE_BYTES = 64 << 20
 NOTE_SECONDS = 10.0
 """After so many bytes, or so long, what has come is made durable, and noted: a stream that is cut goes on there."""
 CLOSED_SECONDS = 10.0
