@@ -25,8 +25,8 @@ from fmrd.engine.serving.open_plex import OpenPlex
 
 BEGUN = -1
 """Told by a callback, in this step or later."""
-NOW_BYTES = 128 << 10
-"""Up to here a write is tried in place where a file system never waits; a larger one keeps the others waiting."""
+NOW_BYTES = 8 << 10
+"""Up to here a write is tried in place where a file system never waits; a larger one gains nothing by that."""
 LARGE_BYTES = 256 << 10
 """From here on two threads write; below, waking one up costs more than it saves."""
 
