@@ -172,13 +172,13 @@ def _an_fdatasync_covers_what_comes_during_it() -> AbstractContextManager[Any]:
 
 
 def _reads_hold_nothing() -> AbstractContextManager[Any]:
-    async def read(mirror: Mirror, region: int, offset: int, length: int) -> bytes:
+    async def read(mirror: Mirror, regions: range, offset: int, length: int) -> bytes:
         origin = copy_on_write._origin_of(mirror)
-        copy_on_write.check_lost(mirror, origin, range(region, region + 1))
-        where = origin if region in mirror.volume.plexes[0].map else mirror
+        copy_on_write.check_lost(mirror, origin, regions)
+        where = origin if regions[0] in mirror.volume.plexes[0].map else mirror
         return await reading.read_all(where, offset, length, mend=False)
 
-    return patch.object(copy_on_write, "_read_region", read)
+    return patch.object(copy_on_write, "_read_run", read)
 
 
 def _nobody_waits_for_one_that_went() -> AbstractContextManager[Any]:

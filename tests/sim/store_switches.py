@@ -54,15 +54,15 @@ def _lost_counts_at_once() -> AbstractContextManager[Any]:
 
 
 def _reads_do_not_ask_again() -> AbstractContextManager[Any]:
-    real = copy_on_write._read_region
+    real = copy_on_write._read_run
 
-    async def read(mirror: Mirror, region: int, offset: int, length: int) -> bytes:
-        if region in mirror.volume.plexes[0].map:
-            return await real(mirror, region, offset, length)
-        copy_on_write.check_lost(mirror, copy_on_write._origin_of(mirror), range(region, region + 1))
+    async def read(mirror: Mirror, regions: range, offset: int, length: int) -> bytes:
+        if mirror.volume.plexes[0].map.touches(regions):
+            return await real(mirror, regions, offset, length)
+        copy_on_write.check_lost(mirror, copy_on_write._origin_of(mirror), regions)
         return await reading.read_all(mirror, offset, length)
 
-    return patch.object(copy_on_write, "_read_region", read)
+    return patch.object(copy_on_write, "_read_run", read)
 
 
 def _what_is_granted_is_not_counted() -> AbstractContextManager[Any]:
