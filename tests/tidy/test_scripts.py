@@ -58,9 +58,10 @@ def clean() -> dict[str, str]:
 
 
 def test_the_check_comes_first_and_its_tests_run_once(checkout: Path) -> None:
-    status, [first, _, second, third, passed_on] = run(checkout)
+    status, [first, _, second, alone, _, third, passed_on] = run(checkout)
     assert (status, first, second, passed_on) == (0, "bootstrap", "check", "tidy")
-    assert third.startswith("-m pytest ") and third.endswith(" --ignore=tests/tidy")
+    assert alone.startswith("-m pytest ") and alone.endswith(" tests/ceph")
+    assert third.startswith("-m pytest ") and third.endswith(" --ignore=tests/tidy --ignore=tests/ceph")
 
 
 def test_arguments_go_to_pytest_and_nothing_else_runs(checkout: Path) -> None:
