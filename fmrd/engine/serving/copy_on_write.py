@@ -12,7 +12,6 @@ import trio
 
 from fmrd.backing.calls.system_calls import ask
 from fmrd.core.decisions import instant
-from fmrd.core.maps.regionmap import RegionMap
 from fmrd.core.volume.volume import Volume
 from fmrd.engine.serving import reading
 from fmrd.engine.serving.keeping import Given, Keeper
@@ -37,16 +36,12 @@ def _to_take_over(volume: Volume, regions: range, offset: int, length: int) -> l
     stream brings none of those that it covers whole, nor any that is there: what came counts when it is noted, after a
     flush, and not before.
     """
-    plex, parts, there = volume.plexes[0], [regions], volume.plexes[0].is_kept
-    if volume.settings.by_stream:
-        whole = volume.geometry.whole_regions_of(offset, length)
-        parts = [range(regions.start, whole.start), range(whole.stop, regions.stop)] if whole else parts
-        there = partial(_is_out_of, plex.map)
-    return [part for part in parts if not all(map(there, part))]
-
-
-def _is_out_of(missing: RegionMap, region: int) -> bool:
-    return region not in missing
+    plex = volume.plexes[0]
+    if not volume.settings.by_stream:
+        return [] if all(map(plex.is_kept, regions)) else [regions]
+    whole = volume.geometry.whole_regions_of(offset, length)
+    parts = [range(regions.start, whole.start), range(whole.stop, regions.stop)] if whole else [regions]
+    return [part for part in parts if plex.map.touches(part)]
 
 
 async def _given(mirror: Mirror, regions: range, offset: int, data: memoryview | None) -> Given:
