@@ -21,7 +21,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Daemon]:
         found.append(self)
 
     monkeypatch.setattr(Daemon, "run", run)
-    monkeypatch.setattr(daemon, "stay_out_of_memory_pressure", lambda: None)
+    monkeypatch.setattr(daemon, "prepare_memory", lambda: None)
     monkeypatch.setattr(daemon, "log_to_standard_error", lambda level: None)
     for name in ("FMRD_STATE", "FMRD_MOUNT", "FMRD_SOCKET", "FMRD_METRICS", "FMRD_METRICS_FILE"):
         monkeypatch.delenv(name, raising=False)

@@ -24,8 +24,8 @@ from fmrd.front.conf.heeding import Configured
 from fmrd.front.daemon.attention import Attention
 from fmrd.front.daemon.control import Control
 from fmrd.front.daemon.keeping import become_keeper
-from fmrd.front.daemon.lock_memory import stay_out_of_memory_pressure
 from fmrd.front.daemon.log import log_to_standard_error
+from fmrd.front.daemon.memory import prepare_memory
 from fmrd.front.daemon.mounts_seen import watch_mounts
 from fmrd.front.daemon.supervisor import Supervisor, supervisor_of
 from fmrd.front.doors.channel import takeover
@@ -224,7 +224,7 @@ def main(
              *daemon.metrics.words()], door,
         )  # fmt: skip
     daemon.supervisor = supervisor_of(os.environ, os.getpid())
-    stay_out_of_memory_pressure()
+    prepare_memory()
     error: FmrdError | None = None
     try:
         trio.run(daemon.run, clock=Attention(), strict_exception_groups=True)

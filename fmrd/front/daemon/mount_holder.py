@@ -22,7 +22,7 @@ import time
 from collections.abc import Sequence
 
 from fmrd.backing.owning.under_way import has_ended
-from fmrd.front.daemon.lock_memory import stay_out_of_memory_pressure
+from fmrd.front.daemon.memory import stay_out_of_memory_pressure
 from fmrd.front.daemon.stand_in import FIRST_DESCRIPTOR, LEFT_LOOKS, LOOK_SECONDS, say
 
 STORE_MOST = 16
