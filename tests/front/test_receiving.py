@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from rich.console import Console
 
 from fmrd.core.json_object import Json
 from fmrd.errors import Failed
@@ -23,14 +22,11 @@ def bits(value: int) -> str:
     return b64encode(zlib.compress(bytes([value] * (LENGTH // 4096 // 8)))).decode()
 
 
-NOWHERE = Console(file=io.StringIO())
-
-
 class Daemon:
     """Answers as one that was asked to begin anew by somebody else, before the file was opened."""
 
     def __init__(self, path: Path) -> None:
-        self.err = NOWHERE
+        self.is_watched = False
         self.asked: list[tuple[str, Json]] = []
         self._path = str(path)
 

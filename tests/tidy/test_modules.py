@@ -3,6 +3,8 @@
 import ast
 from pathlib import Path
 
+from fmrd.front.ctl.cli import ROOMS
+
 ROOT = Path(__file__).parents[2]
 PROGRAMS = {
     "fmrd.front.daemon.daemon",
@@ -14,8 +16,9 @@ PROGRAMS = {
     "tests.sim.__main__",
     "tests.mutate",
     "tests.mutant_server",
+    *(f"fmrd.front.{room}" for room in ROOMS),
 }
-"""Where execution begins, besides the tests themselves."""
+"""Where execution begins, besides the tests themselves: each verb of fmrctl is imported by its name."""
 OF_EACH_MODULE = {"log", "T", "_libc", "_CREDENTIALS"}
 """Names that are no shared knowledge: a logger, a type variable, the C library, and what SO_PEERCRED packs, which the
 mount holder must know without the rooms it stands apart from.

@@ -5,7 +5,6 @@ nothing, ``[vx.disks]`` the directories in which fmrd-vx makes plexes, by the na
 """
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,6 +75,8 @@ def read_toml(path: Path) -> dict[str, Any] | None:
         raise bad(path, f"cannot be read: {error.strerror}") from error
     if len(data) > LIMIT_BYTES:
         raise bad(path, f"is longer than {LIMIT_BYTES} bytes")
+    import tomllib  # mostly there is no file, and each fmrctl asks for it
+
     try:
         return tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:  # also a number that has more digits than Python takes

@@ -195,6 +195,3 @@ def snapclear(app: App, snapshot: str) -> None:
 def snapprint(app: App, volume: str | None) -> None:
     """Show how much differs between snapshots and their originals, and what detached plexes miss."""
     app.show(app.ask("snapprint", volume=volume), lambda shown: print_snapshots(app.out, shown))
-
-
-COMMANDS = (snapstart, snapwait, snapabort, snapshot, snapsync, snapback, undo, refresh, snapclear, snapprint)

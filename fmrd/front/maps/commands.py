@@ -10,7 +10,6 @@ from fmrd.front.ctl import words
 from fmrd.front.ctl.app import OUTPUT_VERSION, App
 from fmrd.front.ctl.options import DRY_RUN, RATE, TAG, WAIT, force
 from fmrd.front.maps.formats import FORMATS, write_json
-from fmrd.front.maps.keeping import COMMANDS as KEEPING
 from fmrd.front.maps.keeping import SPOOL
 from fmrd.front.maps.ranges import Changes
 from fmrd.front.maps.receiving import Options, Receiving, verified
@@ -205,6 +204,3 @@ def _whole(told: Json) -> str:
     of = f"what changed in {name} since {told['since']}" if told["since"] else f"all of {name}"
     rest = f", after record {told['goes_on_after']}" if told["goes_on_after"] else ""
     return f"{of}, {told['bytes']} bytes in {told['records']} record(s){rest}"
-
-
-COMMANDS = (changed, mark, send, receive, stream, *KEEPING)

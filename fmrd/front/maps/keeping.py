@@ -136,6 +136,3 @@ def put_back(app: App, snapshots: Sequence[str], *, rate: int | None, wait: bool
         notices = [answer["notice"] for answer in answers if "notice" in answer]
         shown |= {"notice": "; ".join(notices)} if notices else {}
     app.conclude(shown, wait=wait)
-
-
-COMMANDS = (cat, restore, prune)

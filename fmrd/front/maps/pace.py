@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from types import TracebackType
 
-from rich.console import Console
+from fmrd.front.ctl.app import App
 
 
 class Pace:
@@ -31,14 +31,14 @@ class Pace:
 class Meter:
     """A bar on a terminal, and nothing elsewhere."""
 
-    def __init__(self, err: Console, what: str, total: int, done: int = 0) -> None:
+    def __init__(self, app: App, what: str, total: int, done: int = 0) -> None:
         self._advance: Callable[[int], None] = lambda size: None
         self._begin: Callable[[], None] = lambda: None
         self._end: Callable[[], None] = lambda: None
-        if err.is_terminal:
+        if app.is_watched:
             from fmrd.front.ctl.glance.bars import columns_of_bytes
 
-            progress = columns_of_bytes(err)
+            progress = columns_of_bytes(app.err)
             task = progress.add_task(what, total=total or None, completed=done)
             self._advance = partial(progress.advance, task)
             self._begin, self._end = progress.start, progress.stop

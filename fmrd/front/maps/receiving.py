@@ -62,7 +62,7 @@ class Receiving:
                     pass
             return {"notice": begun["notice"]}
         self._turn = begun["turn"]
-        with Meter(self._app.err, f"receiving {header.name}", header.bytes) as meter:
+        with Meter(self._app, f"receiving {header.name}", header.bytes) as meter:
             hint = f"fmrctl receive {self._volume} --token tells where to go on"
             with failing.told(f"volume {self._volume} cannot be received", hint):
                 self._take(begun["path"], Blank(begun["blank"], header.length_bytes, begun["region_size_bytes"]), meter)

@@ -99,7 +99,7 @@ def _put(app: App, changes: Changes, span: tuple[int, int], total: int, begun: J
         failing.told(f"snapshot {name} cannot be put back"),
         VolumeFile(changes.told["path"], behind=changes.told["behind"], direct=True) as source,
         VolumeFile(begun["path"], writes=True, direct=True) as target,
-        Meter(app.err, f"putting back {name}", total) as meter,
+        Meter(app, f"putting back {name}", total) as meter,
     ):  # fmt: skip
         must_be_that(app, begun["volume"], begun["stream"])
         pace = Pace(rate)

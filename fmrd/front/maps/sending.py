@@ -84,7 +84,7 @@ class Sending:
         with (
             failing.told(f"snapshot {self._wish.snapshot} cannot be sent"),
             VolumeFile(told["path"], behind=told["behind"], direct=True) as file,
-            Meter(self._app.err, f"sending {self._wish.snapshot}", header.bytes) as meter,
+            Meter(self._app, f"sending {self._wish.snapshot}", header.bytes) as meter,
         ):
             before = writer.written
             for each, data in _read_ahead(file, self._ranges()):

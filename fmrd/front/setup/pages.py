@@ -40,7 +40,10 @@ PAGES = (
     Page("fmrd", 8, "serves mirrored volumes as files"),
     Page("fmrctl", 8, "commands mirrored volumes"),
     Page(
-        "fmrctl-volume", 8, "volumes are made, started, stopped, shown", ("fmrd.front.ctl.cli", "fmrd.front.ctl.dump")
+        "fmrctl-volume",
+        8,
+        "volumes are made, started, stopped, shown",
+        ("fmrd.front.ctl.hand.volumes", "fmrd.front.ctl.dump"),
     ),
     Page("fmrctl-plex", 8, "plexes of a volume leave and return", ("fmrd.front.ctl.plex",)),
     Page(

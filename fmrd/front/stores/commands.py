@@ -126,6 +126,3 @@ def _row(s: Json) -> tuple[str, ...]:
 def _member(store: str, each: Json) -> tuple[str, ...]:
     held = "-" if each["held_bytes"] is None else format_size(each["held_bytes"])
     return ("ss", each["name"], each["volume"], store, held, VALID[each["valid"]])
-
-
-COMMANDS = (store,)

@@ -13,7 +13,7 @@ YES = click.option("--yes", is_flag=True, help="Do not ask.")
 
 def sure(app: App, question: str, *, yes: bool) -> None:
     """Ask on a terminal; Refused('not_confirmed') unless the answer is yes."""
-    if yes or not (sys.stdin.isatty() and app.err.is_terminal):
+    if yes or not (sys.stdin.isatty() and app.is_watched):
         return
     app.err.print(f"{question} [y/N] ", end="")
     try:
