@@ -5,7 +5,8 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from fmrd.backing import libc
 from fmrd.backing.calls.reach import Standing
@@ -39,7 +40,7 @@ class Descriptor:
         self.fence = ""
         self.standing: Standing | None = None
         self.patience_seconds = float("inf")
-        self._handed_over = HandedOver(self.file)
+        self.handed_over = HandedOver(self.file)
         self.ring: Ring | None = None
         """What writes here may be handed to, by the one thread that has it."""
         self.in_worker = not self.is_block
@@ -147,26 +148,38 @@ class Descriptor:
     def begins(self) -> bool:
         return self.ring is not None
 
-    def begin_pwrite(self, offset: int, data: bytes | memoryview, ended: Began) -> None:
-        """Write as pwrite does, through the ring. What is asked of a local file besides is answered from memory."""
-        length = len(data)
+    def push_write(
+        self, offset: int, address: int, data: bytes | memoryview, told: Callable[[int], None]
+    ) -> None:  # fmt: skip
+        """Push a write of ``data``, which lies at ``address``, into the ring. ``told`` is what the ring tells: either
+        that is all of it, and is counted off in ``handed_over``, or finish_write has the rest. OSError: nothing was
+        pushed. What is asked of a local file besides is answered from memory.
+        """
+        assert self.ring is not None, "nothing begins without one"
+        if offset + len(data) >= self.length:
+            self.must_be_ours()
         try:
-            if offset + length >= self.length:
-                self.must_be_ours()
+            self.handed_over.enter()
         except OSError as error:
-            ended(error)
-            return
-        try:
-            self._handed_over.enter()
-        except OSError as error:
-            ended(NotBegun(errno.ENOMEM, str(error)))
-            return
+            raise NotBegun(errno.ENOMEM, str(error)) from error
+        self.ring.write(self.fd, address, len(data), offset, told, data, self.in_worker)
+
+    def finish_write(self, offset: int, address: int, data: bytes | memoryview, ended: Began, result: int) -> None:
+        """The ring told ``result`` of such a write: go on where that is not all of it, until it has ended."""
 
         def over(error: Exception | None) -> None:
-            self._handed_over.leave()
+            self.handed_over.leave()
             ended(error)
 
-        transfers.Write(self, offset, address_of(data), length, data, over).push()
+        transfers.Write(self, offset, address, len(data), data, over).told(result)
+
+    def begin_pwrite(self, offset: int, data: bytes | memoryview, ended: Began) -> None:
+        """Write as pwrite does, through the ring."""
+        address = address_of(data)
+        try:
+            self.push_write(offset, address, data, partial(self.finish_write, offset, address, data, ended))
+        except OSError as error:
+            ended(error)
 
     def begin_pwrites(self, parts: Sequence[tuple[int, bytes | memoryview]], ended: Began) -> None:
         """The same of several; of those that fail the first to end is told."""

@@ -16,9 +16,11 @@ ROOMS = {
     "core": {"core", "errors"},
     "backing": {"backing", "core", "errors"},
     "dco": {"dco", "backing.protocol", "backing.calls.system_calls", "core", "errors"},
-    "engine": {"engine", "dco", "backing.protocol", "backing.calls.system_calls", "core", "errors"},
+    "engine": {
+        "engine", "dco", "backing.protocol", "backing.calls.system_calls", "backing.calls.fan", "core", "errors",
+    },
     "front": {"front", "engine", "dco", "backing", "core", "errors", "explanations"},
-}
+}  # fmt: skip
 """What each room may import of fmrd."""
 
 CORE_MAY_USE = {

@@ -6,21 +6,18 @@ system call (IdleTime.use); what a task begins, at once. Ends are told wherever 
 between its requests, or by a task that sleeps until the ring has some.
 """
 
-import errno
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
-from time import perf_counter_ns
 
 import trio
 
+from fmrd.backing.calls.batches import Batch, batch_of
+from fmrd.backing.calls.fan import Fan
 from fmrd.backing.calls.system_calls import Call, Ended, Outcome
 from fmrd.backing.calls.threaded_calls import THREADS, ThreadedCalls
-from fmrd.backing.ring.abi import NotBegun
 from fmrd.backing.ring.probe import open_ring
 from fmrd.backing.ring.ring import Ring
-from fmrd.errors import is_exhaustion
 
 log = logging.getLogger(__name__)
 
@@ -44,14 +41,14 @@ class RingCalls(ThreadedCalls):
         super().__init__(threads)
         self.ring = ring
         self.idle.ring = ring
-        self._batches: dict[_Batch, None] = {}
+        self._batches: dict[Batch, None] = {}
         """Those under way, in the order in which they began."""
         self._runs = False
         self._some: trio.Event | None = None
         """Where nothing is under way: who waits for that to change."""
 
     def begin(self, calls: Sequence[Call], timeout_seconds: float, ended: Ended) -> None:
-        for call in calls:
+        for call in calls if not isinstance(calls, Fan) else ():
             if call.begin is None:
                 super().begin(calls, timeout_seconds, ended)
                 return
@@ -79,13 +76,13 @@ class RingCalls(ThreadedCalls):
             return await self.in_turn(calls, timeout_seconds)
         return await super().at_once(calls, timeout_seconds)
 
-    def _begin(self, calls: Sequence[Call], timeout_seconds: float, ended: Ended) -> "_Batch":
+    def _begin(self, calls: Sequence[Call], timeout_seconds: float, ended: Ended) -> Batch:
         if not self._runs:
             self._runs = True
             if self.ring is not None:
                 trio.lowlevel.spawn_system_task(self._reap)
             trio.lowlevel.spawn_system_task(self._watch)
-        batch = _Batch(self, calls, timeout_seconds, ended)
+        batch = batch_of(self, calls, timeout_seconds, ended)
         self._batches[batch] = None
         if self._some is not None:
             self._some.set()
@@ -98,7 +95,7 @@ class RingCalls(ThreadedCalls):
         if self.ring is not None:
             self.idle.hand_over()
 
-    def ended(self, batch: "_Batch") -> None:
+    def ended(self, batch: Batch) -> None:
         """All of its calls have, or were given up."""
         self._batches.pop(batch, None)
 
@@ -130,90 +127,3 @@ class RingCalls(ThreadedCalls):
             now = trio.current_time()
             for batch in [each for each in self._batches if each.deadline <= now]:
                 batch.give_up(f"no answer within {batch.timeout_seconds:g} s")
-
-
-class _Batch:
-    """Calls that were begun together. ``ended`` is told once: of those given up, that they hang."""
-
-    __slots__ = ("_began_ns", "_calls", "_ended", "_left", "_outcomes", "_system", "deadline", "timeout_seconds")
-
-    def __init__(self, system: RingCalls, calls: Sequence[Call], timeout_seconds: float, ended: Ended) -> None:
-        self._system = system
-        self._calls = calls
-        self._ended = ended
-        self._outcomes: list[Outcome | None] = [None] * len(calls)
-        self._left = len(calls)
-        self._began_ns = 0
-        self.timeout_seconds = timeout_seconds
-        self.deadline = trio.current_time() + timeout_seconds
-
-    def begin(self) -> None:
-        for call in self._calls:
-            call.lane.enter()
-        self._began_ns = perf_counter_ns()
-        for index, call in enumerate(self._calls):
-            assert call.begin is not None, "who begins them has asked"
-            try:
-                call.begin(partial(self._over, index))
-            except (OSError, MemoryError) as error:  # else its lane would count it for ever
-                self._over(index, NotBegun(errno.ENOMEM, str(error)))
-
-    def told(self) -> list[Outcome]:
-        """Once ``ended`` was called."""
-        return [outcome for outcome in self._outcomes if outcome is not None]
-
-    def give_up(self, why: str) -> None:
-        """Those that have not ended may land yet; nothing is done where all have."""
-        for index, call in enumerate(self._calls):
-            if self._outcomes[index] is None:
-                call.lane.give_up(call)
-                self._system.hang(1)
-                sentence = f"{call.lane.name}: {why}"
-                self._have(index, Outcome(error=TimeoutError(errno.ETIMEDOUT, sentence)))
-
-    def _over(self, index: int, error: Exception | None) -> None:
-        call, outcomes = self._calls[index], self._outcomes
-        if error is None and outcomes[index] is None:  # mostly it is so
-            call.lane.leave()
-            if call.latency is not None:
-                call.latency.add(perf_counter_ns() - self._began_ns)
-            outcomes[index] = _FINE
-            self._left -= 1
-            if not self._left:
-                self._system.ended(self)
-                self._ended(self.told())
-        elif outcomes[index] is not None:
-            self._system.hang(-1)
-            if isinstance(error, OSError):
-                call.lane.failed(call, error)
-            call.lane.landed(call)
-        elif isinstance(error, NotBegun) or (call.again and is_exhaustion(error)):
-            trio.lowlevel.spawn_system_task(self._by_thread, index)
-        else:
-            if isinstance(error, OSError):
-                call.lane.failed(call, error)
-            call.lane.leave()
-            self._have(index, Outcome(error=error))
-
-    async def _by_thread(self, index: int) -> None:
-        call = self._calls[index]
-        outcome = await self._system.by_thread(call, self.timeout_seconds)
-        if self._outcomes[index] is not None:
-            self._system.hang(-1)
-            call.lane.landed(call)
-        else:
-            call.lane.leave()
-            self._have(index, outcome)
-
-    def _have(self, index: int, outcome: Outcome) -> None:
-        latency = self._calls[index].latency
-        if latency is not None:
-            latency.add(perf_counter_ns() - self._began_ns)
-        self._outcomes[index] = outcome
-        self._left -= 1
-        if not self._left:
-            self._system.ended(self)
-            self._ended(self.told())
-
-
-_FINE = Outcome()

@@ -41,9 +41,10 @@ class Write:
         file = self.file
         ring = file.ring
         assert ring is not None, "nothing begins without one"
-        ring.write(file.fd, self.address, self.left, self.offset, self._ended, self.data, file.in_worker)
+        ring.write(file.fd, self.address, self.left, self.offset, self.told, self.data, file.in_worker)
 
-    def _ended(self, result: int) -> None:
+    def told(self, result: int) -> None:
+        """By the ring, how far it came."""
         if result == self.left:
             self.over(None)
         elif result > 0:
@@ -63,11 +64,11 @@ class Read(Write):
     def push(self) -> None:
         file = self.file
         assert file.ring is not None, "nothing begins without one"
-        file.ring.read(file.fd, self.address, self.left, self.offset, self._ended, self.data, in_worker=True)
+        file.ring.read(file.fd, self.address, self.left, self.offset, self.told, self.data, in_worker=True)
 
-    def _ended(self, result: int) -> None:
+    def told(self, result: int) -> None:
         if result:
-            super()._ended(result)
+            super().told(result)
             return
         try:
             error = self.file.ends_too_early(self.offset, self.left)

@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from time import perf_counter_ns
 
-from fmrd.backing.calls.system_calls import Call, Outcome
+from fmrd.backing.calls.fan import Fan
+from fmrd.backing.calls.system_calls import Outcome
 from fmrd.core.measures.latency import MANY, SAMPLE
 from fmrd.core.plans import FINE, ReadPart, SyncPlan, WritePlan
 from fmrd.core.volume import flushing
@@ -19,7 +20,6 @@ from fmrd.engine.far import together
 from fmrd.engine.serving import reading
 from fmrd.engine.serving.mirror import Mirror
 from fmrd.engine.serving.ranges import Claim
-from fmrd.engine.serving.writes_under_way import Writer
 
 Written = Callable[[int | Exception], None]
 """Told how many bytes were written, or what went wrong."""
@@ -54,36 +54,35 @@ class Flights:
         plan = mirror.volume.choose_targets(offset, length)
         span = ((offset, offset + length),)
         opened = mirror.opened
+        disks, fans = [], True
         for target in plan.targets:
             disk = opened[target.plex.uuid]
             if not (disk.begins or disk.inline) or (disk.lane.late and disk.late(span)):
                 return None
+            fans = fans and disk.begins and target.parts[0][1] == length
+            disks.append(disk)
         if not plan.targets:
             return None
         self._begun += 1
         many = mirror.load.requests >= MANY
-        timed = not many or not self._begun % SAMPLE
-        began = perf_counter_ns() if timed else 0
+        weight = 0 if many and self._begun % SAMPLE else SAMPLE if many else 1
+        began = perf_counter_ns() if weight else 0
         keeps = length >= KEPT_BYTES
         kept = data if keeps else bytes(data)  # whoever asks has its buffer back at once
-        whole = [(offset, kept)]
-        calls: list[Call] = []
-        for plex, _, parts, _, _ in plan.targets:
-            disk = opened[plex.uuid]
-            took = disk.lane.took.write
-            latency = None if not timed else took.sampled if many else took
-            plex.writes += 1
-            if parts[0][1] == length:
-                calls.append(disk.writing(Writer(disk.backing, whole), span, inline=disk.inline, latency=latency))
-                plex.write_bytes += length
-            else:
-                view = memoryview(kept)
-                work = Writer(disk.backing, [(at, view[at - offset : at - offset + size]) for at, size in parts])
-                calls.append(disk.writing(work, work.spans, inline=disk.inline, latency=latency))
-                plex.write_bytes += sum(size for _, size in parts)
+        for target in plan.targets:
+            target.plex.writes += 1
+            target.plex.write_bytes += length if fans else sum([size for _, size in target.parts])
         self.hold(plan, span)
-        landed = partial(self._landed, plan, span, done, began, SAMPLE if many else 1)
-        together.begin(mirror.system, calls, mirror.timeout_seconds, landed)
+        landed = partial(self._landed, plan, span, done, began, weight)
+        if fans:
+            mirror.system.begin(Fan(disks, offset, kept, weight), mirror.timeout_seconds, landed)
+        else:
+            view = memoryview(kept)
+            calls = [
+                disk.writing_parts([(at, view[at - offset : at - offset + size]) for at, size in target.parts], weight)
+                for disk, target in zip(disks, plan.targets, strict=True)
+            ]
+            together.begin(mirror.system, calls, mirror.timeout_seconds, landed)
         return keeps
 
     def read(self, part: ReadPart, done: Read) -> bool:

@@ -100,6 +100,17 @@ class OpenPlex:
         begin = landing.begin if self.begins and isinstance(run, Writer) else None
         return Call(self.lane, landing, inline, True, True, begin, latency)
 
+    def writing_parts(self, parts: Sequence[tuple[int, bytes | memoryview]], weight: int) -> Call:
+        """The same of these (offset, data), which stand for ``weight`` of their kind in its times; 0: none is taken."""
+        took, writer = self.lane.took.write, Writer(self.backing, parts)
+        latency = None if not weight else took if weight == 1 else took.sampled
+        return self.writing(writer, writer.spans, inline=self.inline, latency=latency)
+
+    def landed(self, call: Call, error: Exception | None) -> None:
+        """A write that was given up has ended (Fan)."""
+        assert isinstance(call.run, Landing), "it writes"
+        call.run.note(error)
+
     def syncing(self) -> Call:
         """Return the call of an fdatasync. While one that was given up has not returned, it fails at once (ETIMEDOUT):
         the late one may be told of what was lost, and the kernel tells once.

@@ -40,8 +40,12 @@ class Landing:
         assert isinstance(self.run, Writer), "only writes are begun"
         self.run.begin(partial(self._over, ended))
 
-    def _over(self, ended: Began, error: Exception | None) -> None:
+    def note(self, error: Exception | None) -> None:
+        """It has ended, though perhaps nothing was begun."""
         self.landed = error is None or isinstance(error, Answered) or not (self.far or is_exhaustion(error))
+
+    def _over(self, ended: Began, error: Exception | None) -> None:
+        self.note(error)
         ended(error)
 
 
