@@ -1,6 +1,8 @@
 """What fmrctl writes to the file of a stream that it receives, or puts back, while others do the same."""
 
+import errno
 import io
+import threading
 import zlib
 from base64 import b64encode
 from pathlib import Path
@@ -12,8 +14,9 @@ from fmrd.core.json_object import Json
 from fmrd.errors import Failed
 from fmrd.front.ctl.app import App
 from fmrd.front.maps import restoring
-from fmrd.front.maps.receiving import Options, Receiving
+from fmrd.front.maps.receiving import Options, Receiving, Writers
 from tests.front.test_stream import INCREMENT, LENGTH, SMALL, WHOLE, written
+from tests.waiting import LATE_SECONDS
 
 OURS, OTHERS = WHOLE.stream, WHOLE.snapshot
 
@@ -115,3 +118,40 @@ def test_a_header_with_any_bit_turned_never_reaches_the_daemon(others: Path) -> 
         daemon, code = ended(others, bytes(damaged))
         assert code in ("stream_damaged", "stream_cut") and daemon.asked == [], bit
     assert others.read_bytes() == b"x" * LENGTH
+
+
+def test_a_note_waits_for_all_before_it_and_holds_up_none_behind_it() -> None:
+    first, done = threading.Event(), list[str]()
+    with Writers() as writers:
+        writers.begin(lambda: done.append("first") if first.wait(LATE_SECONDS) else None)
+        writers.begin_after_all(lambda: done.append("noted"))
+        behind = threading.Event()
+        writers.begin(behind.set)
+        assert behind.wait(LATE_SECONDS) and done == []
+        first.set()
+        writers.wait()
+        assert done == ["first", "noted"]
+
+
+def test_nothing_is_noted_where_one_before_it_failed() -> None:
+    done = list[str]()
+
+    def fail() -> None:
+        raise OSError(errno.EIO, "gone")
+
+    with Writers() as writers:
+        writers.begin(fail)
+        writers.begin_after_all(lambda: done.append("noted"))
+        with pytest.raises(OSError, match="gone"):
+            writers.wait()
+    assert done == []
+
+
+def test_no_note_overtakes_another() -> None:
+    first, done = threading.Event(), list[int]()
+    with Writers() as writers:
+        writers.begin_after_all(lambda: done.append(1) if first.wait(LATE_SECONDS) else None)
+        writers.begin_after_all(lambda: done.append(2))
+        writers.begin(first.set)
+        writers.wait()
+    assert done == [1, 2]

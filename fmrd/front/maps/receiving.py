@@ -22,7 +22,9 @@ from fmrd.front.streams.stream import Position, Readable, Record, StreamReader
 
 NOTE_BYTES = 64 << 20
 NOTE_SECONDS = 10.0
-"""After so many bytes, or so long, what has come is made durable, and noted: a stream that is cut goes on there."""
+"""After so many bytes, or so long, what has come is made durable, and noted: a stream that is cut goes on there. More
+comes meanwhile, though no more than 2 * WRITERS records.
+"""
 CLOSED_SECONDS = 10.0
 """How long the kernel may take to tell the daemon that a file was closed."""
 _LOOK_SECONDS = 0.02
@@ -93,8 +95,8 @@ class Receiving:
                     meter.advance(record.length)
                     self._since_note += record.length if record.data is not None else 0
                     if self._since_note >= NOTE_BYTES or time.monotonic() - self._noted >= NOTE_SECONDS:
-                        writers.wait()
-                        self._note(self._reader.position)
+                        writers.begin_after_all(partial(self._note, self._reader.position))
+                        self._noted, self._since_note = time.monotonic(), 0
             except Failed as error:
                 if error.code in ("stream_cut", "stream_damaged") and self._reader.position != begun:
                     writers.wait()
@@ -108,7 +110,6 @@ class Receiving:
             "receive_progress", volume=self._volume, stream=self._reader.header.stream, turn=self._turn,
             chunks=position.chunks, offset_bytes=position.offset, chain=position.chain.hex(),
         )  # fmt: skip
-        self._noted, self._since_note = time.monotonic(), 0
 
 
 class Writers:
@@ -131,6 +132,19 @@ class Writers:
         self._begun.append(self._pool.submit(work))
         if len(self._begun) > 2 * WRITERS:
             self._begun.popleft().result()
+
+    def begin_after_all(self, work: Callable[[], None]) -> None:
+        """Begin what is to be done once all have ended that were begun before; no one waits for it but who comes last.
+        It is not done where one of them failed.
+        """
+        before = list(self._begun)
+
+        def when_they_have() -> None:
+            for each in before:
+                each.result()
+            work()
+
+        self.begin(when_they_have)
 
     def wait(self) -> None:
         """Return when all have ended, or raise the error of one."""

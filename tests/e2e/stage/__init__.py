@@ -86,7 +86,8 @@ class Stage:
     def _inside(self, script: str) -> list[str]:
         path = f"{self.own}/stubs:{BIN}:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
         kept = {name: os.environ[name] for name in ("PYTHONPATH", "LC_ALL") if name in os.environ}
-        told = kept | {"PATH": path, "HOME": str(self.own), "CHECKOUT": str(ROOT), "PYTHONWARNINGS": "error"}
+        told = kept | {"PATH": path, "HOME": str(self.own), "CHECKOUT": str(ROOT), "PYTHONWARNINGS": "error",
+                       "PYTHONFAULTHANDLER": "1"}  # fmt: skip
         enter = ["nsenter", f"--target={self._anchor}", "--mount", "--net", "--root", "env", "-i", "--chdir=/"]
         return [*enter, *(f"{name}={value}" for name, value in told.items()), "bash", "-euo", "pipefail", "-c", script]
 
@@ -168,8 +169,12 @@ class Stage:
         else:
             raise AssertionError(f"{line} ended without {word!r}")
         os.killpg(process.pid, signal.SIGINT)
-        process.stdout.read()
-        process.wait(60)
+        try:
+            process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGABRT)  # whoever is Python's tells where it stands
+            told, _ = process.communicate()
+            raise AssertionError(f"{line} does not end: {told.decode(errors='replace')}") from None
 
     @staticmethod
     def _loops() -> set[str]:
