@@ -17,6 +17,7 @@ import trio
 from fmrd.core.measures.latency import Requests
 from fmrd.engine.running import Running
 from fmrd.engine.serving import reading, requests
+from fmrd.engine.serving.flights import KEPT_BYTES
 from fmrd.engine.serving.quick import BEGUN, Quick
 from fmrd.errors import Failed
 
@@ -76,9 +77,12 @@ class Served:
         if under_way is not None:
             return under_way
         room = max(0, self.length_bytes - offset)
-        kept = bytes(data[:room] if room else data)
+        kept = data[:room] if room else data
+        keeps = len(kept) >= KEPT_BYTES
+        if not keeps:
+            kept = bytes(kept)
         self._later(partial(self._write, offset, kept), done, self._load.writes, len(kept))
-        return False
+        return keeps
 
     def changed(self) -> None:
         """Its bytes are others from now on. Said before a write, and again when it has ended: whoever copied the file
@@ -100,7 +104,7 @@ class Served:
         if self.withdrawn or not self._quick.flush(done):
             self._later(partial(requests.flush, self._running.mirror), done, self._load.flushes)
 
-    async def _write(self, offset: int, data: bytes) -> int:
+    async def _write(self, offset: int, data: bytes | memoryview) -> int:
         try:
             await requests.write(self._running.mirror, offset, data)
         finally:

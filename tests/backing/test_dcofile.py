@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -175,13 +176,14 @@ def test_one_call_at_a_time_and_of_writes_the_next_process_is_told(
 ) -> None:
     """They share a buffer, so two at once would mix."""
     file = create_file(str(tmp_path / "p.dco"), BLOCK)
+    thread = f"/proc/{os.getpid()}/task/{threading.get_native_id()}"
     seen: list[tuple[bool, bool]] = []
 
     def watched(name: str) -> Callable[..., int]:
         real = getattr(os, name)
 
         def call(*arguments: object) -> int:
-            seen.append((file._lock.locked(), Process.this().may_write(file.file)))
+            seen.append((file._lock.locked(), file.file in (Process.this()._writes(thread) or ())))
             return int(real(*arguments))
 
         return call

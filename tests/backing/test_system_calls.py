@@ -10,8 +10,9 @@ import trio
 
 from fmrd.backing.calls import threaded_calls
 from fmrd.backing.calls.system_calls import Call, Lane, Outcome, ask
-from fmrd.backing.calls.threaded_calls import ThreadedCalls
+from fmrd.backing.calls.threaded_calls import POOLED_BYTES, ThreadedCalls
 from fmrd.backing.protocol import SourceError
+from fmrd.backing.ring.buffers import address_of
 from fmrd.errors import Failed
 from tests.waiting import LATE_SECONDS as LATE
 from tests.waiting import until
@@ -303,3 +304,18 @@ async def test_what_nobody_waits_for_any_more_is_closed_off_trios_thread() -> No
     with pytest.raises(RuntimeError, match="gone"):
         await ask(TooLate(), Lane("a"), lambda: opened, 5.0)
     assert opened.closed_by not in (0, threading.get_ident())
+
+
+async def test_memory_for_large_reads_is_used_again_once_nobody_refers_to_it() -> None:
+    calls, size = ThreadedCalls(), POOLED_BYTES[-1]
+    first, second = calls.memory(size), calls.memory(size // 2)
+    where = address_of(first)
+    assert (len(first), len(second)) == (size, size // 2) and address_of(second) != where
+    part = first[4096:8192]
+    del first
+    third = calls.memory(size)
+    assert address_of(third) != where, "a part of it is somebody's"
+    del part
+    assert address_of(calls.memory(size)) == where
+    for length in (1, POOLED_BYTES[0] - 1, size + 1):
+        assert bytes(calls.memory(length)) == bytes(length), "of its own"

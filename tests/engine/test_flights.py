@@ -206,6 +206,23 @@ async def test_a_large_one_keeps_the_memory_it_came_in_until_the_last_disk_has_i
     assert made.told == [KEPT_BYTES] and rig.bytes_of("b")[REGION:][:KEPT_BYTES] == b"x" * KEPT_BYTES
 
 
+async def test_so_does_one_that_has_to_wait_first(rig: Rig) -> None:
+    """Somebody else holds the bytes, so a task carries it out later."""
+    await begun(rig)
+    pool, told = Pool(KEPT_BYTES, 2), list[int | Exception]()
+    data = pool.take()
+    where = address_of(data)
+    data[:] = b"x" * KEPT_BYTES
+    async with rig.service.mirror.ranges.hold((0, REGION)):
+        assert rig.data.served.write_now(0, data, told.append) is True
+        del data
+        other = pool.take()
+        assert address_of(other) != where and not told
+        other[:] = b"y" * KEPT_BYTES
+    await until(lambda: bool(told))
+    assert told == [KEPT_BYTES] and rig.bytes_of("b")[:KEPT_BYTES] == b"x" * KEPT_BYTES
+
+
 async def test_what_the_cache_has_not_is_read_without_a_task(rig: Rig) -> None:
     made = await begun(rig)
     told: list[bytes] = []

@@ -142,6 +142,9 @@ class SimCalls:
         ended(share.errors)
         return False
 
+    def memory(self, length: int) -> memoryview:
+        return memoryview(bytearray(b"?" * length))
+
     def submit(self) -> None:
         """What was begun is on its way."""
 

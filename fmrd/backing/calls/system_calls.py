@@ -173,6 +173,9 @@ class SystemCalls(Protocol):
         Return whether they are still under way: until ``finish_share``, or the end of the step (IdleTime.end_step).
         """
 
+    def memory(self, length: int) -> memoryview:
+        """Return so many bytes of memory to be read into, to which nobody else refers; what is in it is anything."""
+
     def submit(self) -> None:
         """Have the kernel go on at once with what was begun in this step: others wait for its end."""
 

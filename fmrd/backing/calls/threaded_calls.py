@@ -16,6 +16,7 @@ from fmrd.backing.calls.idle_time import IdleTime
 from fmrd.backing.calls.second_thread import Errors, SecondThread
 from fmrd.backing.calls.system_calls import Call, Ended, Outcome, outcome_of
 from fmrd.backing.protocol import SourceError
+from fmrd.backing.ring.buffers import Pool
 from fmrd.backing.ring.ring import Ring
 from fmrd.errors import Failed, is_exhaustion, no_thread
 
@@ -27,6 +28,9 @@ NO_THREAD_SECONDS = 0.05
 """After so long a thread is asked for again."""
 PAUSES_SECONDS = (0.01, 0.1, 0.3, 1.0)
 """Before a call that memory or descriptors were short for is tried again."""
+POOLED_BYTES = range(64 << 10, (1 << 20) + 1)
+"""Reads of so many bytes go into memory that is used again: of new memory each page has to be found, and made zeros."""
+POOLED = 16
 SLOW_SECONDS = 1.0
 """After this a call no longer counts as one of them: a disk that hangs holds up the others' calls no longer."""
 
@@ -165,9 +169,13 @@ class ThreadedCalls:
         self._slots = trio.Semaphore(threads)
         self._second_thread = SecondThread()
         self.idle = IdleTime(self._second_thread)
+        self._memory = Pool(POOLED_BYTES[-1], POOLED)
 
     def share(self, calls: Sequence[Callable[[], object]], ended: Callable[[Errors], None]) -> bool:
         return self._second_thread.begin(calls, ended)
+
+    def memory(self, length: int) -> memoryview:
+        return self._memory.take()[:length] if length in POOLED_BYTES else memoryview(bytearray(length))
 
     def submit(self) -> None:
         """What was begun is on its way."""

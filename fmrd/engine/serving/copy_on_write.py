@@ -137,7 +137,7 @@ async def fill(mirror: Mirror, regions: range, given: Given | None = None) -> No
                     raise Failed(code, f"{what} ({why})" if why else what, errno=number)
 
 
-async def read(mirror: Mirror, offset: int, length: int) -> bytes:
+async def read(mirror: Mirror, offset: int, length: int) -> reading.Bytes:
     """Read of an instant snapshot: its own data where it has some, the original's elsewhere. Failed('snap_invalid')
     where that was lost, ('volume_stopped') where the original is stopped.
     """
@@ -150,10 +150,10 @@ async def read(mirror: Mirror, offset: int, length: int) -> bytes:
         end = min(sum(geometry.bytes_of(regions)), stop)
         data.append(await _read_run(mirror, regions, offset, end - offset))
         offset = end
-    return data[0] if len(data) == 1 else b"".join(data)
+    return reading.joined(data)
 
 
-async def _read_run(mirror: Mirror, regions: range, offset: int, length: int) -> bytes:
+async def _read_run(mirror: Mirror, regions: range, offset: int, length: int) -> reading.Bytes:
     """All of them were the snapshot's own, or none was, when that was asked."""
     plex = mirror.volume.plexes[0]
     origin = mirror.kin.get(_origin_uuid(mirror))

@@ -50,9 +50,14 @@ async def read_parts(mirror: Mirror, at: int, stop: int, *, mend: bool = True) -
         at += part.length
 
 
-async def read_all(mirror: Mirror, offset: int, length: int, *, mend: bool = True) -> bytes:
+async def read_all(mirror: Mirror, offset: int, length: int, *, mend: bool = True) -> Bytes:
     """Read as ``read_parts`` does, and return all of it."""
-    return b"".join([data async for data in read_parts(mirror, offset, offset + length, mend=mend)])
+    return joined([data async for data in read_parts(mirror, offset, offset + length, mend=mend)])
+
+
+def joined(parts: Sequence[Bytes]) -> Bytes:
+    """Return them as one; a single one is not copied."""
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 async def read_pieces(mirror: Mirror, pieces: Sequence[tuple[int, int]]) -> list[bytes | bytearray]:
@@ -64,7 +69,7 @@ async def read_pieces(mirror: Mirror, pieces: Sequence[tuple[int, int]]) -> list
 
     async def read(index: int) -> None:
         try:
-            found[index] = await read_all(mirror, *pieces[index], mend=False)
+            found[index] = bytes(await read_all(mirror, *pieces[index], mend=False))
         except FmrdError as error:
             errors.append(error)
 
@@ -184,7 +189,7 @@ async def read_part(mirror: Mirror, part: ReadPart, *, mend: bool = True, met: E
             mirror.say(mirror.volume.fail_plex(plex, error))
         elif mend:
             await repair(mirror, plex, part.offset, part.length, error)
-    return done[0] if len(done) == 1 else b"".join(done)
+    return joined(done)
 
 
 def asking(mirror: Mirror, part: ReadPart) -> tuple[Reader, Call]:
@@ -192,7 +197,7 @@ def asking(mirror: Mirror, part: ReadPart) -> tuple[Reader, Call]:
     disk = mirror.opened[part.plex.uuid]
     part.plex.reads += 1
     part.plex.read_bytes += part.length
-    reader = Reader(disk.backing, part.offset, memoryview(bytearray(part.length)))
+    reader = Reader(disk.backing, part.offset, mirror.system.memory(part.length))
     return reader, Call(
         disk.lane, reader, disk.inline, False, True, reader.begin if disk.begins else None, disk.lane.took.read
     )
