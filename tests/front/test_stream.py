@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fmrd.core.marks import MOST_COVERED
 from fmrd.errors import Failed
 from fmrd.front.streams import packing, stream
-from fmrd.front.streams.header import Header
+from fmrd.front.streams.header import MOST_BASES, Header
 from fmrd.front.streams.stream import CHUNK_BYTES, Record, StreamReader, StreamWriter
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "STREAM.md").read_text()
@@ -62,6 +63,10 @@ def test_what_is_written_is_read(pieces: list[tuple[int, bool, bytes]]) -> None:
         told.append(Record(at, len(data), None if is_zero or not any(data) else data))
         at += len(data) + gap
     assert read(written(INCREMENT, records)) == told
+
+
+def test_a_stream_names_as_many_bases_as_a_mark_remembers() -> None:
+    assert MOST_BASES == MOST_COVERED
 
 
 def test_zeros_that_were_read_are_told_without_their_bytes() -> None:

@@ -152,7 +152,7 @@ def receive(
         if not told["source"]:  # it has a place in no stream, and a sender would refuse it
             what = f"volume {volume} receives no stream: data is put back from {told['snapshot']}"
             raise Failed("receive_missing", what, "let that end first")
-        app.show({"token": encode_token(told)}, lambda shown: app.out.print(shown["token"], soft_wrap=True))
+        app.show({"token": encode_token(told)}, lambda shown: app.out.print(shown["token"]))
         return
     if abort:
         app.show(app.ask("receive_discard", volume=volume))
@@ -161,7 +161,7 @@ def receive(
         raise BadRequest("bad_request", "a stream is read from standard input", "fmrctl send ... | fmrctl receive VOL")
     files.widen(sys.stdin.buffer)
     options = Options(spool, force, rate, dry_run)
-    app.conclude(Receiving(app, volume, sys.stdin.buffer, options).run(), wait=wait)
+    app.conclude(Receiving(app, volume, files.unbuffered(sys.stdin.buffer), options).run(), wait=wait)
 
 
 def held(app: App, volume: str) -> list[Json]:

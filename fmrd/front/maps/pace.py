@@ -38,7 +38,7 @@ class Meter:
         if app.is_watched:
             from fmrd.front.ctl.glance.bars import columns_of_bytes
 
-            progress = columns_of_bytes(app.err)
+            progress = columns_of_bytes()
             task = progress.add_task(what, total=total or None, completed=done)
             self._advance = partial(progress.advance, task)
             self._begin, self._end = progress.start, progress.stop

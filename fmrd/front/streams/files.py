@@ -17,6 +17,24 @@ def widen(pipe: IO[bytes]) -> None:
         fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, CHUNK_BYTES)
 
 
+class Descriptor:
+    """What is read by its descriptor: a thread that waits there holds up nobody who leaves."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def read(self, size: int) -> bytes:
+        return os.read(self._descriptor, size)
+
+
+def unbuffered(source: IO[bytes]) -> Readable:
+    """Return what reads past the buffer, which holds nothing yet; itself where it is in memory."""
+    try:
+        return Descriptor(source.fileno())
+    except OSError:
+        return source
+
+
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[Readable]:
     """Open one to be read; Failed('stream_missing')."""

@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass, fields
 
 from fmrd.core.geometry import MAX_LENGTH_BYTES, SECTOR_BYTES
 from fmrd.core.json_object import Json
-from fmrd.core.marks import MOST_COVERED
 from fmrd.core.names import VOLUME_LENGTH, is_name
 from fmrd.errors import Failed
 
 SOURCE_LENGTH = 1024
 DIGEST_BYTES = 32
+MOST_BASES = 64
+"""As many as a mark remembers (core/marks.py), which takes long to import."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def _check(header: Header) -> None:
         raise ValueError("length")
     if type(header.created) not in (int, float) or not math.isfinite(header.created):
         raise ValueError("created")
-    if len(header.bases) > MOST_COVERED:
+    if len(header.bases) > MOST_BASES:
         raise ValueError("bases")
     if not isinstance(header.source, str) or len(header.source) > SOURCE_LENGTH or not header.source.isprintable():
         raise ValueError("source")

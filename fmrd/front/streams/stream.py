@@ -13,6 +13,7 @@ from typing import Protocol
 
 from fmrd.errors import Failed
 from fmrd.front.streams import packing
+from fmrd.front.streams.ahead import ahead
 from fmrd.front.streams.header import DIGEST_BYTES, Header, damaged, decode_header, encode_header
 
 MAGIC = b"FMRDstrm"
@@ -119,24 +120,34 @@ class StreamReader:
         """Yield the records, each verified; ``position`` is then behind it. It returns behind a verified end, and the
         end of the source.
         """
-        while True:
-            head = self._exactly(_RECORD.size)
-            kind, encoding, reserved, packed_length, offset, length = _RECORD.unpack(head)
-            bound = CHUNK_BYTES if kind == DATA else 0
-            if kind not in (DATA, ZERO, END) or reserved or packed_length > bound:
-                raise damaged(f"record {self.position.chunks} has no head")
-            payload = self._exactly(packed_length)
+        for head, payload, digest in ahead(self._fetched()):
+            kind, encoding, _, _, offset, length = _RECORD.unpack(head)
             chain = _linked(self.position.chain, head, payload)
-            if chain != self._exactly(DIGEST_BYTES):
+            if chain != digest:
                 raise damaged(f"the digest of record {self.position.chunks} is another")
             if kind == END:
                 self._end(offset, length)
-                return
+                continue  # with the end of the source
             data = _unpacked(kind, encoding, payload, length)
             self._must_follow(offset, length)
             self.position = Position(self.position.chunks + 1, offset + length, chain)
             self._covered += length
             yield Record(offset, length, data)
+        self.ended = True
+
+    def _fetched(self) -> Iterator[tuple[bytes, bytes, bytes]]:
+        """Yield the head, the payload and the digest of each, as they come."""
+        number, kind = self.position.chunks, DATA
+        while kind != END:
+            head = self._exactly(_RECORD.size)
+            kind, _, reserved, packed_length, _, _ = _RECORD.unpack(head)
+            bound = CHUNK_BYTES if kind == DATA else 0
+            if kind not in (DATA, ZERO, END) or reserved or packed_length > bound:
+                raise damaged(f"record {number} has no head")
+            yield head, self._exactly(packed_length), self._exactly(DIGEST_BYTES)
+            number += 1
+        if self._source.read(1):
+            raise damaged("something follows its end")
 
     def _must_follow(self, offset: int, length: int) -> None:
         last = self.position.offset
@@ -150,9 +161,6 @@ class StreamReader:
             raise damaged("its end tells of other records")
         if not self.header.increment and self.position.offset != self.header.length_bytes:
             raise damaged(f"it tells nothing of the bytes from {self.position.offset} on")
-        if self._source.read(1):
-            raise damaged("something follows its end")
-        self.ended = True
 
     def _read_header(self) -> tuple[Header, bytes]:
         prefix = self._exactly(_PREFIX.size)
@@ -170,13 +178,14 @@ class StreamReader:
         return decode_header(body), digest
 
     def _exactly(self, size: int) -> bytes:
-        data = self._source.read(size)
-        while len(data) < size:
-            more = self._source.read(size - len(data))
-            if not more:
+        parts, missing = [], size
+        while missing:
+            part = self._source.read(missing)
+            if not part:
                 raise Failed("stream_cut", "the stream ends in the middle", "fmrctl receive VOL --token")
-            data += more
-        return data
+            parts.append(part)
+            missing -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def is_zero(data: bytes) -> bool:
