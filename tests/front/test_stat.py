@@ -1,6 +1,5 @@
 """fmrctl stat: what is made of two answers of the daemon, and how it is printed."""
 
-import io
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ from fmrd.core.measures.latency import Latency
 from fmrd.errors import BadRequest
 from fmrd.front.ctl.measured.intervals import by_name, interval_of, intervals
 from fmrd.front.ctl.measured.stat import _asked, format_rate, format_seconds, print_figures
-from fmrd.front.ctl.tables import Escaping
+from fmrd.front.ctl.tables import Out
 
 SECOND = 1_000_000_000
 
@@ -92,18 +91,16 @@ def test_rates_for_people(rate: float, shown: str) -> None:
     assert format_rate(rate) == shown
 
 
-def test_the_table_fits_eighty_columns_and_names_who_is_slow() -> None:
-    text = io.StringIO()
+def test_the_table_fits_eighty_columns_and_names_who_is_slow(capsys: pytest.CaptureFixture[str]) -> None:
     slow = figures("data-02", writes=123456789, us=99999) | {"slow": "a write takes 100 ms there"}
-    print_figures(Escaping(file=text, width=80, soft_wrap=True), intervals(by_name({"figures": [figures(), slow]}), {}))
-    head, volume, plex, said = text.getvalue().splitlines()
+    print_figures(Out(), intervals(by_name({"figures": [figures(), slow]}), {}))
+    head, volume, plex, said = capsys.readouterr().out.splitlines()
     assert " ".join(head.split()) == "NAME R/S W/S F/S READ/S WRITE/S RWAIT WWAIT FWAIT R99% W99% QUEUE"
     assert volume.split()[:2] == ["v", "data"] and plex.split()[:2] == ["pl", "data-02"]
     assert max(map(len, (head, volume, plex))) <= 80
     assert said == "plex data-02 is slow: a write takes 100 ms there"
 
 
-def test_without_volumes_it_says_so() -> None:
-    text = io.StringIO()
-    print_figures(Escaping(file=text), [])
-    assert text.getvalue() == "no volume is started\n"
+def test_without_volumes_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    print_figures(Out(), [])
+    assert capsys.readouterr().out == "no volume is started\n"

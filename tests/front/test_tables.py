@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fmrd.core.json_object import Json
-from fmrd.front.ctl.tables import console, print_volumes
+from fmrd.front.ctl.tables import Out, print_volumes
 
 LONG = "/srv/" + "/".join(["d" * 200] * 15)
 
@@ -39,14 +39,14 @@ def _columns(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.usefixtures("_columns")
 def test_names_and_paths_are_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
     name = "n" * 100
-    print_volumes(console(), [volume(name, "/a", LONG)])
+    print_volumes(Out(), [volume(name, "/a", LONG)])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[-1] for line in lines] == ["PATH", "PATH", f"/run/{name}", "/a", LONG]
     assert lines[2].split()[1] == name
 
 
 def test_columns_stand_below_each_other(capsys: pytest.CaptureFixture[str]) -> None:
-    print_volumes(console(), [volume("a", "/a"), volume("データ", "/b")])
+    print_volumes(Out(), [volume("a", "/a"), volume("データ", "/b")])
     lines = capsys.readouterr().out.splitlines()
     wide = [sum(1 + ("ァ" <= letter <= "ー") for letter in line[: line.index("/")]) for line in lines[2:]]
     assert len(set(wide)) == 1 and lines[0].index("PATH") == lines[1].index("PATH") == wide[0]
@@ -58,7 +58,7 @@ def test_a_plex_that_failed_says_why_and_since_when(capsys: pytest.CaptureFixtur
         "state": "IOFAIL",
         "reason": {"code": "io_error", "message": "[Errno 5] Input/output error: '/b'", "errno": 5, "since": 86400.0},
     }
-    print_volumes(console(), [shown])
+    print_volumes(Out(), [shown])
     [told] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("plex ")]
     assert told.startswith("plex data-02 is IOFAIL since 1970-01-") and told.endswith("'/b' (io_error)")
 
@@ -66,7 +66,7 @@ def test_a_plex_that_failed_says_why_and_since_when(capsys: pytest.CaptureFixtur
 @pytest.mark.usefixtures("_columns")
 def test_a_notice_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     sentence = "nothing to change: " + "volume data is started already, " * 10
-    console(stderr=True).print(sentence)
+    Out(stderr=True).print(sentence)
     assert capsys.readouterr().err == sentence + "\n"
 
 
@@ -75,7 +75,7 @@ HOSTILE = "/srv/\x1b]0;title\x07\x1b[31mred\n\rv  other  ENABLED\u202e"
 
 
 def test_nothing_that_is_printed_reaches_the_terminal_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    out = console()
+    out = Out()
     plain, odd = volume("data", "/a", "/b"), volume("data", HOSTILE, "/b")
     odd["error"] = {"code": "io_error", "message": HOSTILE, "hint": HOSTILE}
     print_volumes(out, [plain])

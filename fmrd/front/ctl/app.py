@@ -3,20 +3,17 @@
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fmrd.core.json_object import Json
 from fmrd.errors import Failed, FmrdError
 from fmrd.front.client import TIMEOUT_SECONDS, Client
-from fmrd.front.ctl.hand.helping import helped
+from fmrd.front.ctl.tables import Out, decision_line, print_plex, print_tasks, print_volumes, task_line
 from fmrd.front.tags import BEGINS_TASKS
 from fmrd.front.wire import error_json
-
-if TYPE_CHECKING:  # what draws is imported by who draws: JSON and streams do without, and begin in half the time
-    from rich.console import Console
 
 OUTPUT_VERSION = 1
 """This is the version of what --json prints (docs/JSON.md). It is raised when a field changes its meaning or goes, not
@@ -33,18 +30,8 @@ class App:
     timeout_seconds: float = TIMEOUT_SECONDS
     tag: str | None = None
     """Of all tasks that it begins."""
-
-    @cached_property
-    def out(self) -> "Console":
-        from fmrd.front.ctl.tables import console
-
-        return console()
-
-    @cached_property
-    def err(self) -> "Console":
-        from fmrd.front.ctl.tables import console
-
-        return console(stderr=True)
+    out: Out = field(default_factory=Out)
+    err: Out = field(default_factory=lambda: Out(stderr=True))
 
     @property
     def is_watched(self) -> bool:
@@ -62,6 +49,8 @@ class App:
         try:
             return client.ask(verb, on_progress, on_events, **args)
         except FmrdError as error:
+            from fmrd.front.ctl.hand.helping import helped
+
             raise helped(error, client, verb, args) from error.__cause__
 
     def show(self, result: Json, people: Callable[[Json], None] | None = None) -> None:
@@ -80,8 +69,6 @@ class App:
                 self.out.print(f"{kind} {result[kind]['name']} is gone")
 
     def _for_people(self, result: Json) -> None:
-        from fmrd.front.ctl.tables import decision_line, print_plex, print_volumes, task_line
-
         if "volume" in result:
             print_volumes(self.out, [result["volume"]])
         if result.get("volumes"):
@@ -97,7 +84,7 @@ class App:
         for failed in result.get("failed", []):
             self.err.print(f"fmrctl: {failed['code']}: {failed['message']}")
 
-    def conclude(self, result: Json, *, wait: bool, people: "Callable[[Console, Json], None] | None" = None) -> None:
+    def conclude(self, result: Json, *, wait: bool, people: Callable[[Out, Json], None] | None = None) -> None:
         """Show what a verb answered; with ``wait`` first wait for its tasks, and raise Told if one of them failed."""
         show = None if people is None else partial(people, self.out)
         tasks = _tasks_in(result)
@@ -121,15 +108,13 @@ class App:
         if self.is_watched:
             from fmrd.front.ctl.glance.bars import Bars
 
-            with Bars(self.err) as draw:
+            with Bars() as draw:
                 ended = list(self.ask("task_monitor", draw, ids=ids)["tasks"])
                 draw(ended)
                 return ended
         return list(self.ask("task_monitor", ids=ids)["tasks"])
 
     def show_tasks(self, result: Json) -> None:
-        from fmrd.front.ctl.tables import print_tasks
-
         self.show(result, lambda shown: print_tasks(self.out, shown["tasks"]))
 
 

@@ -4,8 +4,6 @@ import os
 import stat
 from typing import cast
 
-from rich.console import Console
-
 from fmrd.backing import locator
 from fmrd.backing.nbd.exports import Exports
 from fmrd.backing.protocol import DcoFile
@@ -18,6 +16,7 @@ from fmrd.core.stamps import Stamp
 from fmrd.dco.layout import HOME
 from fmrd.dco.loading import Loaded, load
 from fmrd.errors import Failed
+from fmrd.front.ctl.tables import Out
 from fmrd.front.ctl.words import format_size
 
 
@@ -155,7 +154,7 @@ def _stamp(stamp: Stamp) -> Json:
     }
 
 
-def print_dco(out: Console, dco: Json) -> None:
+def print_dco(out: Out, dco: Json) -> None:
     """Print that for people."""
     names = {plex["uuid"]: plex["name"] for volume in dco["volumes"] for plex in volume["plexes"]}
     out.print(f"DCO of {names.get(dco['owner'], 'the home copy')}: {dco['path']}")

@@ -1,14 +1,15 @@
 """fmrctl prints this for people: volumes and plexes in the spirit of ``vxprint -ht``, tasks, decisions.
 
-What comes from a record, a path or the system may hold anything: all that is printed goes through ``Escaping``.
+What comes from a record, a path or the system may hold anything: all that is printed goes through ``Out``.
 """
 
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
+import click
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console
 
 from fmrd.core.json_object import Json
 from fmrd.core.printable import escaped
@@ -23,19 +24,22 @@ COLOURS = {"IOFAIL": SICK, "STALE": WARN, "OFFLINE": WARN, "TEMP": WARN, "SNAPAT
 TASK_HEAD = ("ID", "TYPE", "VOLUME", "PLEX", "STATE", "DONE", "BYTES", "COPIED", "RATE", "ETA", "REASON", "TAG")
 
 
-class Escaping(Console):
-    """Each text that it prints is one line, and nothing in it but what can be seen."""
+class Out:
+    """Standard output, or standard error. Each text that it prints is one line, however long, and nothing in it but
+    what can be seen: a terminal wraps it, a pipe gets all of it.
+    """
 
-    def print(self, *objects: Any, **options: Any) -> None:
-        super().print(*(escaped(each) if isinstance(each, str) else each for each in objects), **options)
+    def __init__(self, *, stderr: bool = False) -> None:
+        self._stderr = stderr
+
+    def print(self, text: str = "", style: str | None = None) -> None:
+        """With ``style``, a colour, on a terminal."""
+        file = sys.stderr if self._stderr else sys.stdout
+        coloured = style is not None and file.isatty() and not os.environ.get("NO_COLOR")
+        click.echo(click.style(escaped(text), fg=style) if coloured else escaped(text), file=file)
 
 
-def console(*, stderr: bool = False) -> Console:
-    """Return a console that writes lines whole, however long: a terminal wraps them, a pipe gets all of it."""
-    return Escaping(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
-
-
-def print_volumes(out: Console, volumes: Sequence[Json], tasks: Sequence[Json] = ()) -> None:
+def print_volumes(out: Out, volumes: Sequence[Json], tasks: Sequence[Json] = ()) -> None:
     if not volumes:
         out.print("there are no volumes")
         return
@@ -80,14 +84,14 @@ def print_volumes(out: Console, volumes: Sequence[Json], tasks: Sequence[Json] =
         print_tasks(out, tasks)
 
 
-def print_plex(out: Console, plex: Json, volume: str) -> None:
+def print_plex(out: Out, plex: Json, volume: str) -> None:
     print_rows(out, [PLEX_HEAD, _plex(plex, volume, None)])
     if plex.get("reason"):
         out.print(_why(plex))
     _print_lags(out, [plex])
 
 
-def _print_lags(out: Console, plexes: Sequence[Json]) -> None:
+def _print_lags(out: Out, plexes: Sequence[Json]) -> None:
     """Say how far plexes lag that may."""
     for plex in plexes:
         if plex.get("lag_bytes") is not None:
@@ -136,7 +140,7 @@ def _when(time: float | None) -> str:
     return "-" if time is None else datetime.fromtimestamp(time).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def print_snapshots(out: Console, result: Json) -> None:
+def print_snapshots(out: Out, result: Json) -> None:
     """Print what snapprint gave: associations (ss) and detached plexes (dp)."""
     rows = [_association("ss", snap) for snap in result["snapshots"]]
     rows += [_association("dp", plex) for plex in result["detached"]]
@@ -146,7 +150,7 @@ def print_snapshots(out: Console, result: Json) -> None:
     print_rows(out, [SNAP_HEAD, ("DP", *SNAP_HEAD[1:]), *rows])
 
 
-def print_taken(out: Console, result: Json) -> None:
+def print_taken(out: Out, result: Json) -> None:
     """Print what snapshot made of which volume, where it is seen, and how long writes waited."""
     for volume in result.get("volumes", []):
         out.print(f"snapshot {volume['name']} of volume {volume['snapshot_of']}: {volume['path']}")
@@ -156,7 +160,7 @@ def print_taken(out: Console, result: Json) -> None:
         out.print(task_line(task))
 
 
-def print_tasks(out: Console, tasks: Sequence[Json]) -> None:
+def print_tasks(out: Out, tasks: Sequence[Json]) -> None:
     if not tasks:
         out.print("there are no tasks")
         return
@@ -199,7 +203,7 @@ def decision_line(decision: Json) -> str:
 
 
 def print_rows(
-    out: Console, rows: Sequence[Sequence[str]], styles: Mapping[int, str] | None = None,
+    out: Out, rows: Sequence[Sequence[str]], styles: Mapping[int, str] | None = None,
     below: Mapping[int, Sequence[str]] | None = None,
 ) -> None:  # fmt: skip
     """Columns as wide as what is in them; nothing is ever cut, so that a path can be copied from here. By the number of

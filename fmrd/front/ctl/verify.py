@@ -1,7 +1,6 @@
 """`fmrctl verify` asks whether all copies are the same, and whose the bytes are that are not."""
 
 import click
-from rich.console import Console
 
 from fmrd.core.json_object import Json
 from fmrd.errors import Failed, FmrdError
@@ -9,7 +8,7 @@ from fmrd.front.ctl import words
 from fmrd.front.ctl.app import App, Told, problem_of
 from fmrd.front.ctl.file_names import names_of
 from fmrd.front.ctl.options import RATE, TAG
-from fmrd.front.ctl.tables import task_line
+from fmrd.front.ctl.tables import Out, task_line
 from fmrd.front.wire import error_json
 
 
@@ -59,7 +58,7 @@ def _problem(volume: str, mismatches: list[Json]) -> FmrdError | None:
     return Failed("plexes_differ", f"volume {volume}: {left} range(s) differ", "fmrctl explain plexes_differ")
 
 
-def _print(out: Console, result: Json) -> None:
+def _print(out: Out, result: Json) -> None:
     out.print(task_line(result["task"]))
     for each in result["mismatches"]:
         names = ", ".join(each["plexes"])

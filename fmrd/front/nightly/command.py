@@ -57,7 +57,7 @@ def nightly(app: App, volume: str, dry_run: bool) -> None:
 
 def _tell(app: App, step: Json) -> None:
     if not app.as_json:
-        app.out.print(f"{step['name']:<9} {step['state']:<8} {step['message']}", soft_wrap=True)
+        app.out.print(f"{step['name']:<9} {step['state']:<8} {step['message']}")
 
 
 @contextlib.contextmanager

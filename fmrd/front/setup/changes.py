@@ -3,9 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rich.console import Console
-
 from fmrd.core.json_object import Json
+from fmrd.front.ctl.tables import Out
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ def answer(changes: Iterable[Change]) -> Json:
     return {"changed": bool(told), "changes": told}
 
 
-def show(out: Console, result: Json, *, dry_run: bool) -> None:
+def show(out: Out, result: Json, *, dry_run: bool) -> None:
     for change in result["changes"]:
         out.print(f"{'would: ' if dry_run else ''}{change['message']}")
     if not result["changes"]:

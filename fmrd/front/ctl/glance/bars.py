@@ -12,18 +12,18 @@ from fmrd.core.json_object import Json
 from fmrd.front.ctl.tables import task_name
 
 
-def columns_of_bytes(err: Console) -> Progress:
+def columns_of_bytes() -> Progress:
     """Return bars that show how many bytes of how many went by."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True), SpeedColumn(),
                TimeRemainingColumn())  # fmt: skip
-    return Progress(*columns, console=err)
+    return Progress(*columns, console=Console(stderr=True, highlight=False, markup=False, emoji=False))
 
 
 class Bars:
     """A bar for each task, until the block ends."""
 
-    def __init__(self, err: Console) -> None:
-        self._progress = columns_of_bytes(err)
+    def __init__(self) -> None:
+        self._progress = columns_of_bytes()
         self._bars: dict[int, TaskID] = {}
 
     def __enter__(self) -> Callable[[list[Json]], None]:

@@ -90,4 +90,3 @@ def show_events(app: App, found: list[Json]) -> None:
         action = f" - {event['action']}" if event["action"] else ""
         style = GOOD if event["kind"] in GOOD_NEWS else COLOURS.get(event["level"])
         app.out.print(f"{when} {event['kind']} {event['message']}{action}", style=style)
-    app.out.file.flush()

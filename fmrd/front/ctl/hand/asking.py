@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from fmrd.core.printable import escaped
 from fmrd.errors import Refused
 from fmrd.front.ctl.app import App
 
@@ -15,7 +16,7 @@ def sure(app: App, question: str, *, yes: bool) -> None:
     """Ask on a terminal; Refused('not_confirmed') unless the answer is yes."""
     if yes or not (sys.stdin.isatty() and app.is_watched):
         return
-    app.err.print(f"{question} [y/N] ", end="")
+    click.echo(escaped(f"{question} [y/N] "), err=True, nl=False)
     try:
         answer = sys.stdin.readline().strip().lower()
     except KeyboardInterrupt:

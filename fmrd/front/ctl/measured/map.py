@@ -1,5 +1,7 @@
 """`fmrctl map` draws what each plex of a volume misses, where its snapshots differ, and where the DRL is hot."""
 
+import shutil
+import sys
 from pathlib import Path
 
 import click
@@ -25,7 +27,7 @@ def draw_map(app: App, volume: str, plex: str | None, svg: str | None) -> None:
     PLEX is one plex or one snapshot: its row alone. The picture is as large as the terminal, each character one part
     of the volume from its first byte to its last.
     """
-    width, height = app.out.size
+    width, height = shutil.get_terminal_size((80, 25))
     cells = SVG_CELLS if svg is not None else line_cells(width) * FINEST
     found = app.ask("map", volume=volume, plex=plex, cells=cells)
     if svg is not None:
@@ -40,7 +42,7 @@ def draw_map(app: App, volume: str, plex: str | None, svg: str | None) -> None:
         if svg is not None:
             app.out.print(f"the picture is in {svg}")
             return
-        for line in drawn(result["picture"], width, height, shades_of(app.out.encoding), states):
+        for line in drawn(result["picture"], width, height, shades_of(sys.stdout.encoding), states):
             app.out.print(line)
 
     app.show(found, people)

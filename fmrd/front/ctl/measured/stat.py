@@ -4,13 +4,12 @@ import time
 from collections.abc import Sequence
 
 import click
-from rich.console import Console
 
 from fmrd.core.json_object import Json
 from fmrd.errors import BadRequest
 from fmrd.front.ctl.app import App
 from fmrd.front.ctl.measured.intervals import Figures, by_name, intervals
-from fmrd.front.ctl.tables import print_rows
+from fmrd.front.ctl.tables import Out, print_rows
 from fmrd.front.ctl.words import format_size
 
 HEAD = ("", "NAME", "R/S", "W/S", "F/S", "READ/S", "WRITE/S", "RWAIT", "WWAIT", "FWAIT", "R99%", "W99%", "QUEUE")
@@ -60,7 +59,7 @@ def _number(word: str) -> float | None:
     return found if 0 < found <= LONGEST_SECONDS else None
 
 
-def print_figures(out: Console, figures: Sequence[Json]) -> None:
+def print_figures(out: Out, figures: Sequence[Json]) -> None:
     """Print them as a table, and below it each plex that is much slower than its peers."""
     if not figures:
         out.print("no volume is started")
