@@ -3,8 +3,9 @@
 
 Beside it the plex here alone, and both plexes here. Of each delay there are three: the writes of both plexes are begun
 together, as fmrd does it; in turn, as it once did (in_turn.py); and the far plex may lag (write_behind). The server is
-nbdkit with a file in --dir, on a unix socket, with --filter=limit (the fence) and --filter=delay. Volumes are written
-through loop devices with direct I/O; targets take turns. Then what a write at depth 1 takes, beside the round trip that
+nbdkit with a file in --dir, or in memory (--far memory: another machine's disk would not be this one's), on a unix
+socket, with --filter=limit (the fence) and --filter=delay. Volumes are written through loop devices with direct I/O;
+targets take turns. Then what a write at depth 1 takes there, and to the volume's own file, beside the round trip that
 fmrd counts, and how much of it fmrd computes. What a full copy over the line takes is told next, and last what requests
 take beside one that is under way (--parts chooses). Needs root, /dev/fuse, fio, nbdkit.
 """
@@ -43,13 +44,13 @@ DCO_MIB = 8
 
 
 @contextmanager
-def export(where: Path, size_mib: int, delay: str) -> Iterator[str]:
+def export(where: Path, size_mib: int, delay: str, *, in_memory: bool = False) -> Iterator[str]:
     """The URI of an NBD export that answers after so long."""
     where.mkdir()
     socket = where / "socket"
-    disk = raw(where / "disk", size_mib + DCO_MIB)
     filters = ["--filter=limit"]
-    parameters = ["file", disk]
+    length = size_mib + DCO_MIB
+    parameters: list[object] = ["memory", f"{length}M"] if in_memory else ["file", raw(where / "disk", length)]
     if delay != "0":
         filters.append("--filter=delay")
         parameters += [f"rdelay={delay}", f"wdelay={delay}", f"delay-extents={delay}"]
@@ -182,7 +183,8 @@ def writes(options: argparse.Namespace, delays: list[str]) -> None:
         for delay in delays:
             for name, (program, settings) in kinds.items():
                 mark = f"{delay}{name.replace(' ', '-')}"
-                uri = stack.enter_context(export(where / f"far-{mark}", options.size, delay))
+                in_memory = options.far == "memory"
+                uri = stack.enter_context(export(where / f"far-{mark}", options.size, delay, in_memory=in_memory))
                 plexes = [str(where / f"near-{mark}"), uri]
                 made[f"near and far {delay}{name}"] = stack.enter_context(
                     volume(where / f"mixed-{mark}", options.size, plexes, program, *settings)
@@ -190,8 +192,10 @@ def writes(options: argparse.Namespace, delays: list[str]) -> None:
         targets = {name: stack.enter_context(loop_device(path)) for name, (path, _) in made.items()}
         print(table(measure(targets, JOBS, options.size, options.seconds, options.rounds)))
         for name, device in targets.items():
-            asked, cost = one_by_one(device, made[name][1], options.size)
-            print(f"a 4K write at depth 1, {name}: {asked * 1e6:.0f} us, of which fmrd computed {cost * 1e6:.0f} us")
+            file, process = made[name]
+            for what, path in (("the loop device", device), ("the file", file)):
+                asked, cost = one_by_one(path, process, options.size)
+                print(f"a 4K write to {what}, {name}: {asked * 1e6:.0f} us, fmrd computed {cost * 1e6:.0f} us")
 
 
 def main() -> int:
@@ -201,6 +205,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=2, help="of each job (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
     parser.add_argument("--delays", default="0,1ms,10ms", help="of the far plex (default: %(default)s)")
+    parser.add_argument("--far", choices=("file", "memory"), default="file", help="what nbdkit serves")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="fmrd as it is there, too")
     parser.add_argument("--parts", default="writes,copies,beside", help="of all that (default: %(default)s)")
     parser.add_argument("--copy-size", type=int, default=1024, help="what is copied beside, MiB (default: %(default)s)")
