@@ -2,15 +2,16 @@
 
 import errno
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from functools import partial
+from typing import cast
 
 import pytest
 import trio
 
 from fmrd.backing.calls import threaded_calls
 from fmrd.backing.calls.system_calls import Call, Lane, Outcome, ask
-from fmrd.backing.calls.threaded_calls import POOLED_BYTES, ThreadedCalls
+from fmrd.backing.calls.threaded_calls import POOLED, POOLED_BYTES, ThreadedCalls
 from fmrd.backing.protocol import SourceError
 from fmrd.backing.ring.buffers import address_of
 from fmrd.errors import Failed
@@ -319,3 +320,12 @@ async def test_memory_for_large_reads_is_used_again_once_nobody_refers_to_it() -
     assert address_of(calls.memory(size)) == where
     for length in (1, POOLED_BYTES[0] - 1, size + 1):
         assert bytes(calls.memory(length)) == bytes(length), "of its own"
+
+
+async def test_beyond_what_is_used_again_memory_is_as_long_as_what_is_read() -> None:
+    """What is made for one read alone, and for all of a piece, is dear."""
+    calls = ThreadedCalls()
+    held = [calls.memory(POOLED_BYTES[0]) for _ in range(POOLED + 2)]
+    assert [len(cast(Sized, view.obj)) > POOLED_BYTES[0] for view in held] == [True] * POOLED + [False] * 2
+    del held[0]
+    assert len(cast(Sized, calls.memory(POOLED_BYTES[0]).obj)) > POOLED_BYTES[0]

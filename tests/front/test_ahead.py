@@ -1,10 +1,13 @@
 """What comes slowly is fetched while what came before is looked at: in order, bounded, and nobody is left waiting."""
 
+import os
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from fmrd.front.streams import files
 from fmrd.front.streams.ahead import MOST, ahead
 from tests.waiting import LATE_SECONDS
 
@@ -76,3 +79,21 @@ def test_who_stops_leaves_no_thread_that_waits_for_room() -> None:
         if each == 3:
             break
     assert ended() and len(fetched) < 20
+
+
+def test_nobody_waits_to_close_what_a_thread_waits_for(tmp_path: Path) -> None:
+    """A stream through a pipe with a name, whose sender is idle while somebody interrupts."""
+    os.mkfifo(tmp_path / "pipe")
+    left = threading.Event()
+
+    def look() -> None:
+        with files.opened(str(tmp_path / "pipe")) as source:
+            first = next(ahead(iter(lambda: source.read(1), b"")))
+            assert first == b"x"
+        left.set()
+
+    threading.Thread(target=look, daemon=True).start()
+    with open(tmp_path / "pipe", "wb", buffering=0) as sender:
+        sender.write(b"x")
+        assert left.wait(LATE_SECONDS)
+    assert ended()

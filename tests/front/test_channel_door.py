@@ -362,7 +362,7 @@ async def test_where_there_is_no_memory_to_receive_into_what_is_kept_is_a_copy(
     def none() -> memoryview:
         raise OSError(errno.ENOMEM, "no memory")
 
-    monkeypatch.setattr(device._pool, "take", none)
+    monkeypatch.setattr(device._pool, "spare", none)
     kept = device.received(4)
     device.swap()
     device.data[:4] = b"last"

@@ -1,10 +1,13 @@
 """What fmrctl prints for people is whole and in columns, on a terminal and in a pipe."""
 
 import json
+import sys
+from pathlib import Path
 
 import pytest
 
 from fmrd.core.json_object import Json
+from fmrd.front.ctl.app import App
 from fmrd.front.ctl.tables import Out, print_volumes
 
 LONG = "/srv/" + "/".join(["d" * 200] * 15)
@@ -98,3 +101,29 @@ def test_nor_does_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--json", "dump", f"/nowhere{HOSTILE}"]) == 1
     [line] = capsys.readouterr().out.splitlines()
     assert HOSTILE in json.loads(line)["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]
+)
+def test_colours_are_for_terminals_that_have_them(
+    environment: dict[str, str], coloured: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    Out().print("well", style="green")
+    Out().print("well")
+    assert capsys.readouterr().out == ("\x1b[32mwell\x1b[0m\nwell\n" if coloured else "well\nwell\n")
+
+
+def test_what_is_closed_takes_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A notice for a standard error that is closed does not go where the stream goes."""
+    monkeypatch.setattr(sys, "stderr", None)
+    Out(stderr=True).print("sent", style="red")
+    assert App(Path("/nowhere"), as_json=False).is_watched is False
+    monkeypatch.undo()
+    told = capsys.readouterr()
+    assert told.out == told.err == ""

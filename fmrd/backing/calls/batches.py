@@ -125,7 +125,7 @@ class FanBatch(Batch):
     def __init__(self, system: Keeper, fan: Fan, timeout_seconds: float, ended: Ended) -> None:
         super().__init__(system, fan, timeout_seconds, ended)
         self._fan = fan
-        self._address = address_of(fan.data)
+        self._address = 0
         self._length = len(fan.data)
 
     def begin(self) -> None:
@@ -136,6 +136,7 @@ class FanBatch(Batch):
             file = disk.backing
             assert isinstance(file, Descriptor), "who begins them has asked"
             try:
+                self._address = self._address or address_of(fan.data)
                 file.push_write(fan.offset, self._address, fan.data, partial(self._told, index, disk, file))
             except OSError as error:
                 self._over(index, error)

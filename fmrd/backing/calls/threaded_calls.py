@@ -175,7 +175,8 @@ class ThreadedCalls:
         return self._second_thread.begin(calls, ended)
 
     def memory(self, length: int) -> memoryview:
-        return self._memory.take()[:length] if length in POOLED_BYTES else memoryview(bytearray(length))
+        spare = self._memory.spare() if length in POOLED_BYTES else None
+        return spare[:length] if spare is not None else memoryview(bytearray(length))
 
     def submit(self) -> None:
         """What was begun is on its way."""

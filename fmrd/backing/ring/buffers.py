@@ -58,6 +58,13 @@ class Pool:
         self._most = most
         self._memories: list[mmap.mmap] = []
 
+    def spare(self) -> memoryview | None:
+        """As ``take``, but None where all that are used again are in use: another one would be dear, and gone soon."""
+        memory = _unused(self._memories, _REFERENCES)
+        if memory is not None:
+            return self._view(memory)
+        return self.take() if len(self._memories) < self._most else None
+
     def take(self) -> memoryview:
         """Return memory to be filled that nobody refers to; which is looked for first where it is in the caches yet."""
         memory = _unused(self._memories, _REFERENCES)

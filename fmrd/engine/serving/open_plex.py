@@ -101,10 +101,13 @@ class OpenPlex:
         return Call(self.lane, landing, inline, True, True, begin, latency)
 
     def writing_parts(self, parts: Sequence[tuple[int, bytes | memoryview]], weight: int) -> Call:
-        """The same of these (offset, data), which stand for ``weight`` of their kind in its times; 0: none is taken."""
+        """The same of these (offset, data), where whoever asks knows that nothing that was given up may land there.
+        They stand for ``weight`` of their kind in its times; 0: none is taken.
+        """
         took, writer = self.lane.took.write, Writer(self.backing, parts)
+        landing = Landing(writer, writer.spans, self.lane.far)
         latency = None if not weight else took if weight == 1 else took.sampled
-        return self.writing(writer, writer.spans, inline=self.inline, latency=latency)
+        return Call(self.lane, landing, self.inline, True, True, landing.begin if self.begins else None, latency)
 
     def landed(self, call: Call, error: Exception | None) -> None:
         """A write that was given up has ended (Fan)."""

@@ -36,7 +36,7 @@ class App:
     @property
     def is_watched(self) -> bool:
         """Would somebody see on standard error how far it is?"""
-        return sys.stderr.isatty()
+        return sys.stderr is not None and sys.stderr.isatty()
 
     def ask(
         self, verb: str, on_progress: Callable[[list[Json]], None] | None = None,

@@ -35,7 +35,10 @@ class Out:
     def print(self, text: str = "", style: str | None = None) -> None:
         """With ``style``, a colour, on a terminal."""
         file = sys.stderr if self._stderr else sys.stdout
-        coloured = style is not None and file.isatty() and not os.environ.get("NO_COLOR")
+        if file is None:  # it is closed
+            return
+        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") in ("dumb", "unknown")
+        coloured = style is not None and file.isatty() and not plain
         click.echo(click.style(escaped(text), fg=style) if coloured else escaped(text), file=file)
 
 

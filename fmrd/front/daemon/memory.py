@@ -14,7 +14,9 @@ PR_SET_IO_FLUSHER = 57
 MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4
 CAP_IPC_LOCK = 14
 MADE = 10_000
-"""Python searches young objects for cycles once so many more were made than have gone: requests under way are fewer."""
+"""Python searches young objects for cycles once so many more were made than have gone: requests under way are fewer,
+mostly.
+"""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 

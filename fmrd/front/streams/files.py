@@ -40,7 +40,7 @@ def opened(path: str) -> Iterator[Readable]:
     """Open one to be read; Failed('stream_missing')."""
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(open(path, "rb"))
+            file = stack.enter_context(open(path, "rb", buffering=0))  # see Descriptor
         except OSError as error:
             raise Failed("stream_missing", f"{path}: {error.strerror}") from error
         yield file

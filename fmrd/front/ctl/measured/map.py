@@ -1,5 +1,6 @@
 """`fmrctl map` draws what each plex of a volume misses, where its snapshots differ, and where the DRL is hot."""
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -27,7 +28,7 @@ def draw_map(app: App, volume: str, plex: str | None, svg: str | None) -> None:
     PLEX is one plex or one snapshot: its row alone. The picture is as large as the terminal, each character one part
     of the volume from its first byte to its last.
     """
-    width, height = shutil.get_terminal_size((80, 25))
+    width, height = _size_of_terminal()
     cells = SVG_CELLS if svg is not None else line_cells(width) * FINEST
     found = app.ask("map", volume=volume, plex=plex, cells=cells)
     if svg is not None:
@@ -42,7 +43,15 @@ def draw_map(app: App, volume: str, plex: str | None, svg: str | None) -> None:
         if svg is not None:
             app.out.print(f"the picture is in {svg}")
             return
-        for line in drawn(result["picture"], width, height, shades_of(sys.stdout.encoding), states):
+        for line in drawn(
+            result["picture"], width, height, shades_of(getattr(sys.stdout, "encoding", None) or "ascii"), states
+        ):
             app.out.print(line)
 
     app.show(found, people)
+
+
+def _size_of_terminal() -> tuple[int, int]:
+    """Columns and lines, by the environment or whichever of the three is a terminal: the picture may go to a pager."""
+    terminals = [os.get_terminal_size(each) for each in (1, 2, 0) if os.isatty(each)]
+    return shutil.get_terminal_size(terminals[0] if terminals else (80, 25))

@@ -63,7 +63,7 @@ class Files:
                 self._handles.give_back(handle)
                 raise
             self._served[handle] = served
-        return replies.pack_open(handle, protocol.PARALLEL_DIRECT_WRITES)
+        return replies.pack_open(handle)
 
     def _release(self, unique: int, inode: int, body: bytes) -> bytes:
         handle = protocol.fixed_of(Op.RELEASE, body)[0]

@@ -1,6 +1,7 @@
 """This is the descriptor of /dev/fuse: mounting, and one request or answer at a time, never waiting."""
 
 import array
+import contextlib
 import ctypes
 import errno
 import mmap
@@ -84,12 +85,13 @@ class Device:
 
     def received(self, size: int) -> memoryview | bytes:
         """Return the data that was received last, for whoever may keep it: then ``swap`` is called. Where there is no
-        memory to receive the next request in, it is a copy; MemoryError where there is none for that either.
+        memory to receive the next request in, or all that is used again is in use, it is a copy; MemoryError where
+        there is none for that either.
         """
         if self._next is None:
-            try:
-                self._next = self._pool.take()
-            except (OSError, MemoryError):
+            with contextlib.suppress(OSError, MemoryError):
+                self._next = self._pool.spare()
+            if self._next is None:
                 return bytes(self.data[:size])
         return self.data[:size]
 

@@ -98,10 +98,6 @@ NO_OPEN_SUPPORT (a volume knows that it is open), PASSTHROUGH (past the mirror),
 with FOPEN_DIRECT_IO, so mappings work as they are).
 """
 
-PARALLEL_DIRECT_WRITES = 1 << 6
-"""FOPEN_PARALLEL_DIRECT_WRITES (Linux 6.2): direct writes of several threads to one file do not wait for each other;
-here those to the same bytes do. Other kernels do not look at it.
-"""
 MAX_WRITE_BYTES = 1 << 20
 MAX_BACKGROUND = 1024
 """Requests that need no waiting caller (direct I/O, read-ahead) in flight at most, over all volumes: one whose disk
