@@ -41,6 +41,9 @@ class InPlace:
 
     at_once = in_turn
 
+    def memory(self, length: int) -> memoryview:
+        return memoryview(bytearray(length))
+
     async def in_idle_time(self, step: Callable[[], bool]) -> Outcome:
         while True:
             await trio.lowlevel.checkpoint()

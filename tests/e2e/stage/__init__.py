@@ -88,7 +88,8 @@ class Stage:
         kept = {name: os.environ[name] for name in ("PYTHONPATH", "LC_ALL") if name in os.environ}
         told = kept | {"PATH": path, "HOME": str(self.own), "CHECKOUT": str(ROOT), "PYTHONWARNINGS": "error",
                        "PYTHONFAULTHANDLER": "1"}  # fmt: skip
-        enter = ["nsenter", f"--target={self._anchor}", "--mount", "--net", "--root", "env", "-i", "--chdir=/"]
+        enter = ["nsenter", f"--target={self._anchor}", "--mount", "--net", "--root", "env", "-i", "--chdir=/",
+                 "--default-signal=INT"]  # fmt: skip  # else whoever is started in the background hears no Ctrl-C
         return [*enter, *(f"{name}={value}" for name, value in told.items()), "bash", "-euo", "pipefail", "-c", script]
 
     def start(self) -> None:
