@@ -20,12 +20,12 @@ from fmrd.core.measures.latency import SAMPLE
 from fmrd.dco.copy import DcoCopy
 from fmrd.engine.serving.open_plex import Lanes, OpenPlex
 from fmrd.engine.serving.writes_under_way import Landing
-from tests.backing.test_ring_calls import SIZE, calls  # noqa: F401  # the fixture
 from tests.waiting import LATE_SECONDS as LATE
 from tests.waiting import until
 
 DATA = bytes(range(256)) * 16
 AT = 8192
+SIZE = 1 << 20
 Told = list[list[Outcome]]
 Tell = Callable[[int], None]
 
@@ -111,7 +111,7 @@ class Pair:
 
 
 @pytest.fixture
-def pair(tmp_path: Path, calls: RingCalls) -> Iterator[Pair]:  # noqa: F811  # that fixture
+def pair(tmp_path: Path, calls: RingCalls) -> Iterator[Pair]:
     made = Pair(tmp_path, calls)
     yield made
     for disk in made.disks:

@@ -16,23 +16,12 @@ from fmrd.backing.calls.system_calls import Began, Call, Lane, Outcome
 from fmrd.backing.owning.under_way import Process, Writing
 from fmrd.backing.plexfile import PlexFile
 from fmrd.backing.ring.abi import NotBegun
-from fmrd.backing.ring.probe import open_ring
-from fmrd.backing.ring.ring import Ring
 from fmrd.core.measures.latency import Latency
 from fmrd.engine.serving.writes_under_way import Landing
 from tests.waiting import LATE_SECONDS as LATE
 from tests.waiting import until
 
 SIZE = 1 << 20
-
-
-@pytest.fixture
-def calls() -> Iterator[RingCalls]:
-    ring = open_ring(8)
-    if not isinstance(ring, Ring):
-        pytest.skip(ring)
-    yield RingCalls(ring)
-    ring.close()
 
 
 @pytest.fixture

@@ -74,13 +74,7 @@ class Batch:
         call, outcomes = self._calls[index], self._outcomes
         if error is None and outcomes[index] is None:  # mostly it is so
             call.lane.leave()
-            if call.latency is not None:
-                call.latency.add(perf_counter_ns() - self._began_ns)
-            outcomes[index] = _FINE
-            self._left -= 1
-            if not self._left:
-                self._system.ended(self)
-                self._ended(self.told())
+            self._have(index, _FINE)
         elif outcomes[index] is not None:
             self._system.hang(-1)
             if isinstance(error, OSError):
@@ -108,6 +102,9 @@ class Batch:
         latency = self._calls[index].latency
         if latency is not None:
             latency.add(perf_counter_ns() - self._began_ns)
+        self._put(index, outcome)
+
+    def _put(self, index: int, outcome: Outcome) -> None:
         self._outcomes[index] = outcome
         self._left -= 1
         if not self._left:
@@ -154,11 +151,7 @@ class FanBatch(Batch):
         disk.lane.leave()
         if self._began_ns:
             disk.lane.took.write.add(perf_counter_ns() - self._began_ns, self._fan.weight)
-        self._outcomes[index] = _FINE
-        self._left -= 1
-        if not self._left:
-            self._system.ended(self)
-            self._ended(self.told())
+        self._put(index, _FINE)
 
     def _finished(self, index: int, disk: Disk, error: Exception | None) -> None:
         if self._outcomes[index] is not None:

@@ -54,12 +54,12 @@ class Flights:
         plan = mirror.volume.choose_targets(offset, length)
         span = ((offset, offset + length),)
         opened = mirror.opened
-        disks, fans = [], True
+        disks, whole = [], True
         for target in plan.targets:
             disk = opened[target.plex.uuid]
             if not (disk.begins or disk.inline) or (disk.lane.late and disk.late(span)):
                 return None
-            fans = fans and disk.begins and target.parts[0][1] == length
+            whole = whole and disk.begins and target.parts[0][1] == length
             disks.append(disk)
         if not plan.targets:
             return None
@@ -71,10 +71,10 @@ class Flights:
         kept = data if keeps else bytes(data)  # whoever asks has its buffer back at once
         for target in plan.targets:
             target.plex.writes += 1
-            target.plex.write_bytes += length if fans else sum([size for _, size in target.parts])
+            target.plex.write_bytes += length if whole else sum([size for _, size in target.parts])
         self.hold(plan, span)
         landed = partial(self._landed, plan, span, done, began, weight)
-        if fans:
+        if whole:
             mirror.system.begin(Fan(disks, offset, kept, weight), mirror.timeout_seconds, landed)
         else:
             view = memoryview(kept)

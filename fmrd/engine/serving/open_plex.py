@@ -96,18 +96,22 @@ class OpenPlex:
         """
         if self.lane.late and self.late(spans):
             return Call(self.lane, refuse, inline=True, changes=False)
-        landing = Landing(run, spans, self.lane.far)
-        begin = landing.begin if self.begins and isinstance(run, Writer) else None
-        return Call(self.lane, landing, inline, True, True, begin, latency)
+        return self._writing(run, spans, inline, latency)
 
     def writing_parts(self, parts: Sequence[tuple[int, bytes | memoryview]], weight: int) -> Call:
         """The same of these (offset, data), where whoever asks knows that nothing that was given up may land there.
         They stand for ``weight`` of their kind in its times; 0: none is taken.
         """
         took, writer = self.lane.took.write, Writer(self.backing, parts)
-        landing = Landing(writer, writer.spans, self.lane.far)
         latency = None if not weight else took if weight == 1 else took.sampled
-        return Call(self.lane, landing, self.inline, True, True, landing.begin if self.begins else None, latency)
+        return self._writing(writer, writer.spans, self.inline, latency)
+
+    def _writing(
+        self, run: Callable[[], object], spans: Claim, inline: bool, latency: Latency | Sampled | None
+    ) -> Call:  # fmt: skip
+        landing = Landing(run, spans, self.lane.far)
+        begin = landing.begin if self.begins and isinstance(run, Writer) else None
+        return Call(self.lane, landing, inline, True, True, begin, latency)
 
     def landed(self, call: Call, error: Exception | None) -> None:
         """A write that was given up has ended (Fan)."""

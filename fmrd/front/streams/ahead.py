@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from queue import Empty, Queue
 from typing import TypeVar
 
@@ -11,32 +12,40 @@ MOST = 4
 """So many are fetched ahead."""
 
 
+@dataclass(frozen=True)
+class _End:
+    """Nothing more comes, or what went wrong."""
+
+    error: BaseException | None = None
+
+
 def ahead(source: Iterator[T]) -> Iterator[T]:
     """Yield what ``source`` does; what that raises is raised behind what it yielded. Whoever stops before its end
     leaves it where it waits, for ever perhaps: the thread ends with the process.
     """
-    fetched: Queue[tuple[T | None, BaseException | None]] = Queue(MOST)
+    fetched: Queue[T | _End] = Queue(MOST)
     stopped = threading.Event()
 
     def fetch() -> None:
         try:
             for each in source:
-                fetched.put((each, None))
+                fetched.put(each)
                 if stopped.is_set():
                     return
-            fetched.put((None, StopIteration()))
+            fetched.put(_End())
         except BaseException as error:
-            fetched.put((None, error))
+            fetched.put(_End(error))
 
     threading.Thread(target=fetch, name="fmrctl ahead", daemon=True).start()
     try:
         while True:
-            each, error = fetched.get()
-            if isinstance(error, StopIteration):
+            found = fetched.get()
+            if not isinstance(found, _End):
+                yield found
+            elif found.error is None:
                 return
-            if error is not None:
-                raise error
-            yield each  # type: ignore[misc]  # it is None only with an error
+            else:
+                raise found.error
     finally:
         stopped.set()
         with suppress(Empty):  # who waits for room has it, and sees that nobody wants more

@@ -43,9 +43,8 @@ def draw_map(app: App, volume: str, plex: str | None, svg: str | None) -> None:
         if svg is not None:
             app.out.print(f"the picture is in {svg}")
             return
-        for line in drawn(
-            result["picture"], width, height, shades_of(getattr(sys.stdout, "encoding", None) or "ascii"), states
-        ):
+        shades = shades_of(getattr(sys.stdout, "encoding", None) or "ascii")
+        for line in drawn(result["picture"], width, height, shades, states):
             app.out.print(line)
 
     app.show(found, people)
