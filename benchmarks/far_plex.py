@@ -132,7 +132,8 @@ def lacked(command: tuple[object, ...], size_mib: int) -> float:
 
 def beside_a_copy(where: Path, size_mib: int, delay: str, seconds: float, rounds: int) -> str:
     """What requests take while a full copy to the far plex is under way, beside both plexes in sync: a table. What a
-    copy has left when the time of a job is over it need not copy.
+    copy has left when the time of a job is over it need not copy. All of the volume was written shortly before either,
+    for who writes first in an extent waits for its mark, on the far plex as well, copy or no copy.
     """
     with export(where / f"copied-{delay}", size_mib, delay) as uri, ExitStack() as stack:
         near, at = where / f"near-{delay}", where / f"volume-{delay}"
@@ -147,8 +148,10 @@ def beside_a_copy(where: Path, size_mib: int, delay: str, seconds: float, rounds
         for job, (kind, block, depth, options) in BESIDE.items():
             found = []
             for _ in range(rounds):
+                fio(device, "write", "1m", 4, size_mib, 0)
                 alone = fio(device, kind, block, depth, size_mib, seconds, options)
                 run(*command, "plex", "det", "bench", "bench-02")
+                fio(device, "write", "1m", 4, size_mib, 0)
                 run(*command, "plex", "att", "bench", "bench-02", "--full")
                 beside = fio(device, kind, block, depth, size_mib, seconds, options)
                 found.append((alone, beside, 1 - lacked(command, size_mib)))
