@@ -19,11 +19,14 @@ from fmrd.errors import Failed
 def targets_of(volume: VolumeFacts, offset: int, length: int) -> tuple[Target, ...]:
     """Return which open plexes take which bytes of a write, far ones first; mostly each takes all of it."""
     targets, whole, far = [], ((offset, length),), False
+    size = volume.geometry.region_bytes
     for plex in volume.plexes:
         if plex.state in OPEN_GATE:
             far = far or plex.session
             if plex.map.blank:
                 targets.append(Target(plex, plex.generation, whole, plex.dropped, ()))
+            elif plex.lags and plex.map.bits.find(0, offset // size, (offset + length - 1) // size + 1) == -1:
+                continue  # it lacks all of these regions, and goes on lacking them
             elif (target := _target_of(plex, volume.geometry, offset, length)).parts:
                 targets.append(target)
     if far:
@@ -38,8 +41,6 @@ def _target_of(plex: Plex, geometry: Geometry, offset: int, length: int) -> Targ
     regions = geometry.regions_of(offset, length)
     if not plex.map.touches(regions):
         return Target(plex, plex.generation, ((offset, length),), plex.dropped)
-    if plex.lags and plex.map.bits.find(0, regions.start, regions.stop) == -1:
-        return Target(plex, plex.generation, (), plex.dropped)
     whole = range(0) if plex.lags else geometry.whole_regions_of(offset, length)
     parts: list[tuple[int, int]] = []
     healing = []

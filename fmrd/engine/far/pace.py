@@ -11,12 +11,12 @@ import trio
 from fmrd.core.volume.plex import Plex
 from fmrd.engine.serving.load import Load
 
-SHARE = 0.06
+SHARE = 0.04
 """This part of the time, while there are requests."""
 LONGEST_PAUSE_SECONDS = 0.25
 LONG_SECONDS = 10.0
 """Whoever has lagged for so long waits for nobody."""
-ALL_OF_IT = 3.0
+ALL_OF_IT = 6.0
 """What it takes to read something, to send it, and to hear that it arrived, by what it takes to read it."""
 
 
