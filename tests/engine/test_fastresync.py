@@ -152,6 +152,34 @@ async def test_who_waits_for_bytes_of_a_copy_has_them_after_the_piece_under_way(
     assert rig.same("a", "b")
 
 
+async def test_a_copy_gains_a_run_also_where_somebody_waits_and_its_source_failed(rig: Rig) -> None:
+    """Or it would copy nothing for as long as there is always somebody."""
+    await rig.make("abc")
+    await rig.det("c")
+    await rig.write_regions(1, 5)
+    fifth = range(5 * REGION, 6 * REGION)
+    async with trio.open_nursery() as nursery:
+        with rig.host.hanging(rig.path("c"), "copy_from", within=fifth) as later:
+            with (
+                rig.host.hanging(rig.path("a"), "pread", within=fifth) as a,
+                rig.host.hanging(rig.path("b"), "pread", within=fifth) as b,
+                rig.host.failing(rig.path("a"), "pread", within=fifth),
+                rig.host.failing(rig.path("b"), "pread", within=fifth),
+            ):
+                task = await rig.att("c")
+                await until(lambda: a.waiting + b.waiting > 0)
+                nursery.start_soon(rig.data.write, REGION, b"waits for the window")
+                await trio.testing.wait_all_tasks_blocked(0.01)
+                a.let_go()
+                b.let_go()
+                await until(lambda: rig.bytes_of("a")[REGION:].startswith(b"waits for the window"))
+            await until(lambda: later.waiting > 0)
+            assert (await rig.shown("c"))["dirty_regions"] == 1
+    assert (await rig.end(task))["state"] == "done"
+    await rig.stop()
+    assert rig.same("a", "b", "c")
+
+
 async def test_a_detach_during_a_resync_keeps_what_is_left(rig: Rig, small_windows: None) -> None:
     await rig.make()
     await rig.det("b")
