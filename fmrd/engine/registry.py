@@ -1,6 +1,5 @@
 """The registry has all volumes of the daemon: it opens them, serves them to a door, and closes them."""
 
-import contextlib
 import errno
 import logging
 from collections.abc import Awaitable, Callable
@@ -14,10 +13,10 @@ from fmrd.engine.apart import Apart
 from fmrd.engine.context import Context
 from fmrd.engine.copies.remembered import Remembered
 from fmrd.engine.events import telling
+from fmrd.engine.opening import late
 from fmrd.engine.opening.homes import Home
 from fmrd.engine.opening.start import Opening, start_at_home
 from fmrd.engine.opening.still_opening import Arriving
-from fmrd.engine.plexes.reattach import LONGEST_PAUSE_SECONDS
 from fmrd.engine.served import Served, number_of
 from fmrd.engine.service import Service
 from fmrd.engine.units import LATE, Unit, Units
@@ -90,24 +89,23 @@ class Registry:
         return not taken
 
     async def _open_at_boot(self, unit: Unit, *, served: bool) -> None:
+        until = trio.current_time() + self.context.io_timeout_seconds
+        start = partial(self.start, unit, StartOptions(), served=served)
         try:
             if unit.settings is not None and not unit.settings.stopped:
-                await self.start(unit, StartOptions(), served=served)
+                await late.once_disks_answer(start, unit.home, until)
         except (FmrdError, OSError) as error:
             self._failed(unit, error)
             if unit.failure is not None and unit.failure.code in LATE and self.context.return_seconds:
-                self.context.nursery.start_soon(self._open_late, unit)
+                self.context.nursery.start_soon(late.once_disks_come, partial(self._start_late, unit), self.context)
         if served or unit.service is None:
             self.arriving.ended(unit.name)
 
-    async def _open_late(self, unit: Unit) -> None:
-        """Its disks may come after the daemon: tried again, less and less often, until it is open, or is no more."""
-        pause = self.context.return_seconds
-        while unit.service is None and self.units.knows(unit) and not self.closing:
-            await self.context.coming.heard_or(trio.Event(), pause)
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-            with contextlib.suppress(FmrdError, OSError):
-                await self.start(unit, StartOptions())
+    async def _start_late(self, unit: Unit) -> bool:
+        """Return whether there is no more to be tried."""
+        if unit.service is None and self.units.knows(unit) and not self.closing:
+            await self.start(unit, StartOptions())
+        return True
 
     def _failed(self, unit: Unit, error: FmrdError | OSError) -> None:
         unit.failure = error if isinstance(error, FmrdError) else failed_by(error)

@@ -33,7 +33,7 @@ from fmrd.front.doors.tree import ROOT, Tree
 log = logging.getLogger(__name__)
 
 IN_A_ROW = 128
-"""So many requests are answered before other tasks have their turn: who waits for that is less than one in a hundred."""
+"""So many requests are answered before other tasks have their turn: fewer than one in a hundred wait for these."""
 LOOK_SECONDS = 0.0001
 """So long a request is looked for in vain before the task goes to sleep, where one followed the last one so soon."""
 WAIT_SECONDS = 0.0002
