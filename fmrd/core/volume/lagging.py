@@ -33,7 +33,7 @@ def leave_behind(plex: Plex, offset: int, length: int, plexes: Sequence[Plex]) -
     """
     size, missing, stop = plex.geometry.region_bytes, plex.map, offset + length
     first, last = offset // size, (stop - 1) // size
-    if first == last and first in missing.blocks and plex.suspect is None:  # as for most of a load of small ones
+    if first == last and first in missing.blocks:  # as for most of a load of small ones; nothing is suspect then
         plex.sent.discard(first)
         missing.mark_bytes(first, offset - first * size, stop - first * size)
         return
