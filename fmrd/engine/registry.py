@@ -90,21 +90,21 @@ class Registry:
 
     async def _open_at_boot(self, unit: Unit, *, served: bool) -> None:
         until = trio.current_time() + self.context.io_timeout_seconds
-        start = partial(self.start, unit, StartOptions(), served=served)
+        start = partial(self._start_once, unit, served=served)
         try:
             if unit.settings is not None and not unit.settings.stopped:
                 await late.once_disks_answer(start, unit.home, until)
         except (FmrdError, OSError) as error:
             self._failed(unit, error)
             if unit.failure is not None and unit.failure.code in LATE and self.context.return_seconds:
-                self.context.nursery.start_soon(late.once_disks_come, partial(self._start_late, unit), self.context)
+                self.context.nursery.start_soon(late.once_disks_come, partial(self._start_once, unit), self.context)
         if served or unit.service is None:
             self.arriving.ended(unit.name)
 
-    async def _start_late(self, unit: Unit) -> bool:
-        """Return whether there is no more to be tried."""
+    async def _start_once(self, unit: Unit, *, served: bool = True) -> bool:
+        """Return when there is no more to be tried, True."""
         if unit.service is None and self.units.knows(unit) and not self.closing:
-            await self.start(unit, StartOptions())
+            await self.start(unit, StartOptions(), served=served)
         return True
 
     def _failed(self, unit: Unit, error: FmrdError | OSError) -> None:

@@ -4,11 +4,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import trio
 
 from fmrd.engine.opening import late
 from fmrd.engine.opening.homes import Home
 from tests.engine.faulty import FaultyBacking, FaultyHost, Hang
-from tests.engine.rig import daemon
+from tests.engine.rig import Rig, daemon
 from tests.waiting import until
 
 
@@ -54,3 +55,16 @@ async def test_one_that_has_not_answered_within_io_timeout_is_not_waited_for(tmp
         failure = rig.registry.units["data"].failure
         assert failure is not None and failure.code == "no_current_plex"
         hang.let_go()
+
+
+async def test_a_call_that_is_only_under_way_is_not_waited_for(rig: Rig) -> None:
+    """It is of another volume of the family, which is open, and has no end."""
+    await rig.make()
+    with rig.host.hanging(rig.path("a"), "fdatasync") as hang:
+        async with trio.open_nursery() as nursery:
+            await rig.data.write(0, b"x")
+            nursery.start_soon(rig.data.flush)
+            await until(lambda: hang.waiting == 1)
+            assert rig.service.running.home.lanes[rig.plex("a").uuid].outstanding
+            assert not await late._has_answered(rig.service.running.home, trio.current_time())
+            hang.let_go()

@@ -43,12 +43,17 @@ async def once_disks_come(start: Callable[[], Awaitable[bool]], context: Context
 
 async def _has_answered(home: Home, until: float) -> bool:
     """Wait until a call returns that was given up on some plex of this family; return whether one has, in time."""
-    late = [lanes for lanes in home.lanes.values() if lanes.outstanding]
+    late = [lanes for lanes in home.lanes.values() if _hangs(lanes)]
     with trio.move_on_at(until):
         async with trio.open_nursery() as nursery:
             for lanes in late:
                 nursery.start_soon(_then_cancel, lanes, nursery.cancel_scope)
-    return any(not lanes.outstanding for lanes in late)
+    return not all(map(_hangs, late))
+
+
+def _hangs(lanes: Lanes) -> bool:
+    """Calls of a volume that is open already come and go, and are no answer."""
+    return lanes.data.hangs or lanes.dco.hangs
 
 
 async def _then_cancel(lanes: Lanes, scope: trio.CancelScope) -> None:
